@@ -1,0 +1,87 @@
+"""
+Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, whether it went out.
+
+    async with PicoSession(username="user333", api_key="…", sender="8612345678888") as pico:
+        accepted = await pico.sms.send(to="8612345678901", text="Your code is 1234")
+"""
+
+from pico_async.bulk.report import BulkReport, SendResult
+from pico_async.bulk.sender import BulkStream
+from pico_async.coordination import Coordinator, Priority, TokenStore
+from pico_async.coordination.local import LocalCoordinator
+from pico_async.coordination.rates import Rates
+from pico_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BulkError,
+    ConfigurationError,
+    ExpectationFailedError,
+    InDoubtError,
+    InvalidMessageError,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoError,
+    RateLimitError,
+    RejectedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.models import (
+    Accepted,
+    Acknowledged,
+    Balance,
+    Campaign,
+    CreatedCampaign,
+    Listing,
+    Template,
+    UserToken,
+)
+from pico_async.session import DEFAULT_BASE_URL, WHITELIST_BASE_URL, PicoSession
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "WHITELIST_BASE_URL",
+    "Accepted",
+    "Acknowledged",
+    "AuthenticationError",
+    "BadRequestError",
+    "Balance",
+    "BulkError",
+    "BulkReport",
+    "BulkStream",
+    "Campaign",
+    "ConfigurationError",
+    "Coordinator",
+    "CreatedCampaign",
+    "ExpectationFailedError",
+    "InDoubtError",
+    "InvalidMessageError",
+    "Listing",
+    "LocalCoordinator",
+    "Message",
+    "MessageExpiredError",
+    "MmsMessage",
+    "NoResponseError",
+    "NotSentError",
+    "Outcome",
+    "PicoError",
+    "PicoSession",
+    "Priority",
+    "RateLimitError",
+    "Rates",
+    "RejectedError",
+    "SendResult",
+    "ServerError",
+    "SmsMessage",
+    "Template",
+    "TokenStore",
+    "UnexpectedResponseError",
+    "UserToken",
+    "VoiceMessage",
+    "__version__",
+]

@@ -1,0 +1,1 @@
+"""How one call is made. Private: import from `pico_async` instead."""

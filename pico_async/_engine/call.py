@@ -1,0 +1,298 @@
+"""One call, from a request to a value or an error: token, turn, exchange, verdict, decision."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+from attrs import define, field
+
+from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
+from pico_async._engine.retry import next_delay_s
+from pico_async._engine.token import Secret, TokenCache
+from pico_async._engine.transport import Outgoing, Transport
+from pico_async._engine.verdict import (
+    StaleToken,
+    Success,
+    Verdict,
+    doubt_about,
+    found_nothing,
+    judge,
+    judge_failure,
+    unexpected,
+)
+from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
+from pico_async.coordination import Coordinator, Priority
+from pico_async.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InDoubtError,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    PicoError,
+    RateLimitError,
+    RejectedError,
+)
+from pico_async.models import UserToken
+
+Value = TypeVar("Value")
+
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+@define(eq=False)
+class CallTrace:
+    """
+    How far one call has come, for whoever may have to end it.
+
+    Attributes:
+        attempts: Requests that were begun.
+        in_doubt: If the call ended now, nobody could say whether it was carried out.
+        ending: Set it to settle the attempt under way and begin no other.
+    """
+
+    attempts: int = 0
+    in_doubt: bool = False
+    ending: bool = False
+
+    def note_write(self) -> None:
+        """The first byte may be on its way."""
+        self.in_doubt = True
+
+
+@define(eq=False)
+class Engine:
+    """
+    Make calls with one account's credentials.
+
+    Args:
+        account: Whose credentials they are, and what its messages share.
+        retries: Further tries of what may be repeated.
+        retry_in_doubt: Repeat also what may have been carried out.
+    """
+
+    account: Account
+    _api_key: Secret
+    _transport: Transport
+    _coordinator: Coordinator
+    _retries: int
+    _retry_in_doubt: bool
+    _tokens: TokenCache = field(init=False)
+    _calls: dict[CallTrace, anyio.CancelScope] = field(factory=dict, init=False)
+    _idle: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _closing: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tokens = TokenCache(self._coordinator.token, self._fetch_token)
+
+    async def call(
+        self,
+        request: Request,
+        read: Callable[[object], Value],
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float | None = None,
+        trace: CallTrace | None = None,
+    ) -> Value:
+        """
+        Carry out one request.
+
+        Args:
+            read: Makes the value of the reply's payload; raises DecodeError where it cannot.
+            deadline: Moment on the monotonic clock after which the request must not leave.
+            trace: Tells the caller how far the call has come, also when it is cancelled.
+
+        Raises:
+            PicoError: One of the tree in `errors`, with the outcome.
+        """
+        trace = trace or CallTrace()
+        async with self._closable(request, trace):
+            return await self._call(request, read, priority, deadline, trace)
+
+    async def _call(
+        self,
+        request: Request,
+        read: Callable[[object], Value],
+        priority: Priority,
+        deadline: float | None,
+        trace: CallTrace,
+    ) -> Value:
+        doubt: InDoubtError | None = None
+        authenticated_again = False
+        tries = 0
+        while True:
+            if trace.ending:
+                raise doubt or _ended(request)
+            with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as waiting:
+                # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
+                token = await self._token_for(request)
+                await self._coordinator.turn(request.endpoint.lane, priority)
+            verdict: Verdict
+            error: PicoError
+            if waiting.cancelled_caught or (deadline is not None and time.monotonic() >= deadline):
+                verdict = MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")
+            else:
+                verdict = await self._exchange(request, token, read, trace)
+                trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
+            if isinstance(verdict, Success):
+                value: Value = verdict.payload
+                return value
+            if isinstance(verdict, StaleToken):
+                if token is not None and not authenticated_again:
+                    await self._tokens.reject(token)
+                    authenticated_again = True
+                    continue
+                error = _refused_twice(request, verdict.error)
+            else:
+                error = verdict
+            tries += 1
+            if doubt is not None and found_nothing(request, error):
+                return read({"request_id": error.request_id})
+            if isinstance(error, InDoubtError) and request.endpoint.method != "GET":
+                doubt = error
+            if isinstance(error, RateLimitError):
+                await self._coordinator.refused(request.endpoint.lane, error.retry_after)
+            delay_s = next_delay_s(
+                error,
+                tries,
+                repeatable=request.endpoint.repeatable or self._retry_in_doubt,
+                retries=0 if trace.ending else self._retries,
+            )
+            if delay_s is None or (deadline is not None and time.monotonic() + delay_s >= deadline):
+                # A later try that was refused, or never left, does not undo what an earlier one may have done.
+                final = doubt or error
+                final.attempts = trace.attempts
+                raise final
+            await asyncio.sleep(random.uniform(error.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
+
+    async def fetch_token(self) -> UserToken:
+        """Fetch a fresh token; the cache takes it."""
+        token = await self.call(self._token_request(), _read_token)
+        await self._tokens.keep(token.token)
+        return token
+
+    async def aclose(self) -> None:
+        """
+        End all calls, then the connections.
+
+        What waits is ended as not sent. What is on the wire is settled, for as long as `timeout` allows; where the
+        closing itself is cancelled, it is in doubt.
+        """
+        self._closing = True
+        for trace, scope in list(self._calls.items()):
+            trace.ending = True
+            if not trace.in_doubt:
+                scope.cancel()
+        try:
+            await self._all_ended()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for scope in list(self._calls.values()):
+                    scope.cancel()
+                await self._all_ended()
+                await self._transport.aclose()
+
+    async def _all_ended(self) -> None:
+        while self._calls:
+            self._idle.clear()
+            await self._idle.wait()
+
+    @asynccontextmanager
+    async def _closable(self, request: Request, trace: CallTrace) -> AsyncIterator[None]:
+        if self._closing:
+            raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
+        with anyio.CancelScope() as scope:
+            self._calls[trace] = scope
+            try:
+                yield
+            finally:
+                del self._calls[trace]
+                self._idle.set()
+        if scope.cancelled_caught:
+            if trace.in_doubt:
+                raise NoResponseError(
+                    f"{request}: the session was closed before the reply came. {doubt_about(request)}"
+                )
+            raise _ended(request)
+
+    async def _exchange(
+        self, request: Request, token: Secret | None, read: Callable[[object], object], trace: CallTrace
+    ) -> Verdict:
+        trace.attempts += 1
+        reply = await self._transport.exchange(self._outgoing(request, token), trace.note_write)
+        if isinstance(reply, Failure):
+            return judge_failure(request, reply)
+        secrets = [self._api_key.value] + ([token.value] if token else [])
+        verdict = judge(request, reply, secrets=secrets)
+        if not isinstance(verdict, Success):
+            return verdict
+        try:
+            return Success(read(verdict.payload))
+        except DecodeError as fault:
+            return unexpected(request, f"the reply is not what v0.4 promises: {fault}", status_code=reply.status)
+
+    def _outgoing(self, request: Request, token: Secret | None) -> Outgoing:
+        headers = {"X-API-Key": self._api_key.value, "Accept": "application/json", "Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.value}"
+        content = b""
+        if request.body is not None:
+            headers["Content-Type"] = "application/json; charset=utf-8"
+            content = encode(request.body)
+        return Outgoing(request.endpoint.method, request.path, request.query, headers, content)
+
+    def _token_request(self) -> Request:
+        return Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))
+
+    async def _fetch_token(self) -> str:
+        return (await self.call(self._token_request(), _read_token)).token
+
+    async def _token_for(self, request: Request) -> Secret | None:
+        if request.endpoint.lane is Lane.TOKEN:
+            return None
+        try:
+            return await self._tokens.get()
+        except ConfigurationError:
+            raise
+        except PicoError as error:
+            cause = error
+        told: dict[str, Any] = {
+            "status_code": cause.status_code,
+            "request_id": cause.request_id,
+            "errors": cause.errors,
+        }
+        if isinstance(cause, RejectedError) and not isinstance(cause, RateLimitError):
+            raise AuthenticationError(
+                f"{request}: Pico gave no token, check the username and the API key. Nothing was sent. ({cause})",
+                **told,
+            )
+        raise NotSentError(f"{request}: there is no token to send it with. Nothing was sent. ({cause})", **told)
+
+
+def _read_token(payload: object) -> UserToken:
+    token = decode(payload, UserToken)
+    if not _HEADER_VALUE.fullmatch(token.token):
+        # httpx's own complaint would quote it.
+        raise DecodeError("`token`: it cannot stand in a header")
+    return token
+
+
+def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
+    return AuthenticationError(
+        f"{request}: Pico did not take a fresh token either. It was not carried out. Check that the username belongs "
+        "to the API key, and that this host's IP address is allowed.",
+        status_code=refusal.status_code,
+        request_id=refusal.request_id,
+        errors=refusal.errors,
+    )
+
+
+def _ended(request: Request) -> NotSentError:
+    return NotSentError(f"{request}: it was ended, or its session closed, while it waited. Nothing was sent.")

@@ -1,0 +1,117 @@
+"""The API reference v0.4 as one table: what each operation is called, where it lives, what limits it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from pico_async.errors import InvalidMessageError
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
+
+_SEGMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._~@+-]{1,128}")
+
+
+class Lane(StrEnum):
+    """What shares one rate limit. `Rates` has a field of the same name for each."""
+
+    TOKEN = "token"  # noqa: S105  a lane's name, no secret
+    BALANCE = "balance"
+    SMS = "sms"
+    MMS = "mms"
+    VOICE = "voice"
+    MANAGEMENT = "management"
+
+
+@frozen
+class Endpoint:
+    """
+    One documented operation.
+
+    Attributes:
+        section: Title of its section in the reference.
+        path: Template of the path; a name in braces is filled by `path_with`.
+        sends: A message goes out, so a repeat may double it, and success needs a `request_id`.
+    """
+
+    section: str
+    method: Method
+    path: str
+    lane: Lane
+    sends: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Repeating does no harm: it is a read, or it sets what the first try set."""
+        return self.method != "POST"
+
+    def path_with(self, **parts: str) -> str:
+        """
+        Fill the path.
+
+        Raises:
+            InvalidMessageError: A part could leave its place in the path, as '..', '/' or '?' would.
+        """
+        return self.path.format(**{name: _segment(name, part) for name, part in parts.items()})
+
+
+def _segment(name: str, part: str) -> str:
+    # httpx normalises '/balance/../token/x' into '/token/x', so quoting alone would not hold.
+    if not isinstance(part, str) or not _SEGMENT.fullmatch(part):
+        raise InvalidMessageError(
+            f"`{name}` cannot stand in a path: pass 1 to 128 of A-Z, a-z, 0-9, '-', '_', '.', '~', '@' and '+'."
+        )
+    return quote(part, safe="")
+
+
+@frozen
+class Request:
+    """One call of an endpoint, ready to be encoded."""
+
+    endpoint: Endpoint
+    path: str
+    query: Mapping[str, str] = field(factory=dict)
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.endpoint.method} {self.endpoint.path}"
+
+
+GET_TOKEN = Endpoint("Retrieve JWT Token", "GET", "/token/{username}", Lane.TOKEN)
+
+CREATE_CAMPAIGN = Endpoint("Create Campaign", "POST", "/campaign", Lane.MANAGEMENT)
+LIST_CAMPAIGNS = Endpoint("List Campaigns", "GET", "/campaigns", Lane.MANAGEMENT)
+UPDATE_CAMPAIGN = Endpoint("Update Campaign", "PUT", "/campaign/{campaign_id}", Lane.MANAGEMENT)
+DELETE_CAMPAIGN = Endpoint("Delete Campaign", "DELETE", "/campaign/{campaign_id}", Lane.MANAGEMENT)
+
+CREATE_SMS_TEMPLATE = Endpoint("Create SMS Template", "POST", "/template/sms", Lane.MANAGEMENT)
+CREATE_MMS_TEMPLATE = Endpoint("Create MMS Template", "POST", "/template/mms", Lane.MANAGEMENT)
+LIST_TEMPLATES = Endpoint("List Templates", "GET", "/templates", Lane.MANAGEMENT)
+DELETE_TEMPLATE = Endpoint("Delete Template", "DELETE", "/template/{template_id}", Lane.MANAGEMENT)
+
+SEND_SMS = Endpoint("Send an SMS", "POST", "/sms", Lane.SMS, sends=True)
+SEND_MMS = Endpoint("Send an MMS", "POST", "/mms", Lane.MMS, sends=True)
+SEND_VOICE = Endpoint("Send Voice TTS", "POST", "/voice", Lane.VOICE, sends=True)
+
+GET_BALANCE = Endpoint("Get Account Balance", "GET", "/balance/{username}", Lane.BALANCE)
+
+ENDPOINTS = (
+    GET_TOKEN,
+    CREATE_CAMPAIGN,
+    LIST_CAMPAIGNS,
+    UPDATE_CAMPAIGN,
+    DELETE_CAMPAIGN,
+    CREATE_SMS_TEMPLATE,
+    CREATE_MMS_TEMPLATE,
+    LIST_TEMPLATES,
+    DELETE_TEMPLATE,
+    SEND_SMS,
+    SEND_MMS,
+    SEND_VOICE,
+    GET_BALANCE,
+)

@@ -1,0 +1,145 @@
+"""One exchange over HTTP: the only module that knows httpx."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from attrs import field, frozen
+
+from pico_async._engine.endpoints import Method
+from pico_async._engine.wire import Failure, Reply, retry_after_s
+
+MAX_REPLY_BYTES = 1024 * 1024
+
+# uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so ours close
+# first.
+KEEPALIVE_EXPIRY_S = 4.0
+
+# Failures that happen before a connection is there to write on.
+_BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@frozen
+class Outgoing:
+    """One request on its way out. Its repr shows neither headers nor content."""
+
+    method: Method
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
+
+
+class Transport:
+    """
+    Exchange one request for one reply, or for the reason why there is none.
+
+    It calls an httpx transport directly, for a client would follow redirects, keep cookies, read proxies and
+    credentials from the environment and log addresses.
+    """
+
+    def __init__(self, base_url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._base_url = base_url
+        self._timeout_s = timeout_s
+        self._transport = transport or httpx.AsyncHTTPTransport(
+            # Requests queue for their pace and in a blast's semaphore, never in the pool, where a wait is not seen.
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_EXPIRY_S
+            )
+        )
+        # Of the transports, only httpx's own tells when it writes. With another, whatever was begun may be written.
+        self._tells_writes = isinstance(self._transport, httpx.AsyncHTTPTransport)
+
+    async def exchange(self, outgoing: Outgoing, on_write: Callable[[], None]) -> Reply | Failure:
+        """
+        Send one request and read its reply, up to 1 MiB of it.
+
+        Args:
+            on_write: Called once the first byte may have been written, before it is.
+        """
+        written = False
+
+        async def trace(event: str, _: dict[str, Any]) -> None:
+            nonlocal written
+            if event.endswith("send_request_headers.started"):
+                written = True
+                on_write()
+
+        if not self._tells_writes:
+            on_write()
+        try:
+            # httpx bounds each read and write; only this bounds a reply that drips in for ever.
+            async with asyncio.timeout(self._timeout_s):
+                return await self._read(await self._transport.handle_async_request(self._request(outgoing, trace)))
+        except asyncio.CancelledError as cancelled:
+            # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
+            # same reason a failure is returned after its handler: no error of httpx's lives on in a context.
+            raise cancelled.with_traceback(None)  # noqa: B904
+        except TimeoutError:
+            sent_nothing = self._tells_writes and not written
+            failure = Failure(
+                f"no {'connection' if sent_nothing else 'reply'} within {self._timeout_s:g} s", sent_nothing
+            )
+        except httpx.TransportError as error:
+            failure = Failure(_reason(error, self._timeout_s), not written and isinstance(error, _BEFORE_WRITING))
+        except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything, and it may have written
+            failure = Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
+        return failure
+
+    def _request(self, outgoing: Outgoing, trace: Callable[..., Awaitable[None]]) -> httpx.Request:
+        return httpx.Request(
+            outgoing.method,
+            f"{self._base_url}{outgoing.path}",
+            params=outgoing.query or None,
+            headers=outgoing.headers,
+            content=outgoing.content,
+            extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict(), "trace": trace},
+        )
+
+    async def _read(self, response: httpx.Response) -> Reply:
+        content = bytearray()
+        try:
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > MAX_REPLY_BYTES:
+                    break
+        finally:
+            await response.aclose()
+        return Reply(
+            response.status_code,
+            bytes(content[:MAX_REPLY_BYTES]),
+            retry_after=retry_after_s(response.headers.get("retry-after"), datetime.now(UTC)),
+            truncated=len(content) > MAX_REPLY_BYTES,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+
+def _reason(error: httpx.TransportError, timeout_s: float) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return f"no connection within {timeout_s:g} s"
+        case httpx.PoolTimeout():
+            return f"no free connection within {timeout_s:g} s"
+        case httpx.ConnectError():
+            return f"no connection ({_own_words(error)})"
+        case httpx.ReadTimeout():
+            return f"no reply within {timeout_s:g} s"
+        case httpx.WriteTimeout():
+            return f"the host did not take the request within {timeout_s:g} s"
+        case httpx.RemoteProtocolError():
+            return "the host closed the connection, or sent what is not HTTP, instead of a reply"
+        case httpx.NetworkError():
+            return "the connection broke"
+    return f"the exchange failed ({type(error).__name__})"
+
+
+def _own_words(error: httpx.TransportError) -> str:
+    # Connection errors come from the operating system and TLS: they know hosts and certificates, no request.
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,231 @@
+"""What a reply, or the lack of one, means: the body first, then the status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from pico_async._engine.endpoints import Request
+from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
+from pico_async.errors import (
+    BadRequestError,
+    ConfigurationError,
+    ExpectationFailedError,
+    NoResponseError,
+    NotSentError,
+    PicoError,
+    RateLimitError,
+    RejectedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+from pico_async.numbers import mask_numbers
+
+# What lies beyond v0.4's four statuses is not documented there. It is inferred from the framework whose words the
+# documented 401 body speaks (RuoYi), in simplified and traditional characters.
+_TOO_FREQUENT = re.compile(r"频繁|頻繁|限流|too many", re.IGNORECASE)
+_REPEATED = re.compile(r"重复提交|重複提交")
+_NOTHING_THERE = re.compile(r"not found|does not exist|no such|不存在", re.IGNORECASE)
+_MASKED_FAILURE = re.compile(r"/error(?![\w/.-])")
+_LOOKS_LIKE_A_SECRET = 10  # characters in a row that also stand in a text or a key; fewer is a common word
+_WORDS_SHOWN = 200
+
+
+@frozen
+class Success:
+    """Pico carried the request out."""
+
+    payload: Any
+
+
+@frozen
+class StaleToken:
+    """The token is not taken any more. Nothing was carried out."""
+
+    error: PicoError
+
+
+Verdict: TypeAlias = Success | StaleToken | PicoError
+
+
+def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Verdict:
+    """
+    Say what a reply means.
+
+    The cases, in this order:
+        status 401, or `code` 401    stale token; a masked failure, in doubt, where `msg` names a path ending in /error
+        no JSON, or over the cap     a gateway's answer: 4xx refused, 3xx misconfigured, else in doubt; an empty
+                                     2xx to a PUT or DELETE is success
+        `errors`                     the documented refusal; still in doubt with a 5xx
+        `code` 500, "too frequent"   rate exceeded, refused before any work; so is HTTP 429
+        `code` 500, "repeated"       the same body came within 5 s: refused
+        any other `code` but 200     server trouble, in doubt
+        2xx                          success; in doubt where a send's `request_id` is missing
+        3xx                          misconfigured; never followed
+        4xx                          refused
+        anything else                in doubt
+
+    Args:
+        secrets: What must not stand in an error, beside what the request's body says.
+    """
+    try:
+        payload = None if reply.truncated else parse(reply.content)
+    except DecodeError:
+        payload = None
+    fields = payload if isinstance(payload, dict) else {}
+    code = str(fields.get("code")) if fields.get("code") is not None else None
+    told = tuple(_told(fields, [*secrets, *_texts(request)]))
+    context: dict[str, Any] = {
+        "status_code": reply.status,
+        "request_id": request_id(fields),
+        "errors": told,
+        "retry_after": reply.retry_after,
+    }
+    said = f": {'; '.join(told)}" if told else ""
+
+    if reply.status == 401 or code == "401":
+        if _MASKED_FAILURE.search(str(fields.get("msg", ""))):
+            return ServerError(
+                f"{request}: Pico failed inside and masked it as a 401. {doubt_about(request)}", **context
+            )
+        return StaleToken(RejectedError(f"{request}: Pico did not take the token. {_REFUSED}", **context))
+    if reply.status == 429:
+        return RateLimitError(f"{request}: Pico refused, requests come too fast (HTTP 429){said}. {_SLOWER}", **context)
+    if payload is None:
+        if _says_nothing(request, reply):
+            return Success({})
+        return _gateway(request, reply, context)
+    if fields.get("errors"):
+        return _refused(request, reply.status, said, context)
+    if code == "500" and _TOO_FREQUENT.search(str(fields.get("msg", ""))):
+        return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_SLOWER}", **context)
+    if code == "500" and _REPEATED.search(str(fields.get("msg", ""))):
+        return RejectedError(
+            f"{request}: Pico refused it as a repeat of the same request within 5 s. The earlier one reached Pico; "
+            "this one was not carried out.",
+            **context,
+        )
+    if code not in (None, "200"):
+        return ServerError(
+            f"{request}: Pico had trouble (code {_clean(str(code), ())}){said}. {doubt_about(request)}", **context
+        )
+    if 200 <= reply.status < 300:
+        if request.endpoint.sends and context["request_id"] is None:
+            return unexpected(request, "the reply has no `request_id`", **context)
+        return Success(payload)
+    if reply.status < 500:
+        return (
+            _gateway(request, reply, context) if reply.status < 400 else _refused(request, reply.status, said, context)
+        )
+    return ServerError(f"{request}: Pico failed (HTTP {reply.status}){said}. {doubt_about(request)}", **context)
+
+
+def judge_failure(request: Request, failure: Failure) -> PicoError:
+    """Say what it means that no whole reply came."""
+    if failure.sent_nothing:
+        return NotSentError(f"{request}: {failure.reason}. Nothing was sent; it is safe to send it again.")
+    return NoResponseError(f"{request}: {failure.reason}. {doubt_about(request)}")
+
+
+def unexpected(request: Request, fault: str, **context: Any) -> UnexpectedResponseError:
+    """Make the error of a reply that is neither a refusal nor what the reference promises."""
+    return UnexpectedResponseError(f"{request}: {fault}. {doubt_about(request)}", **context)
+
+
+def found_nothing(request: Request, error: PicoError) -> bool:
+    """
+    Say whether a refused DELETE only means that there is nothing left to delete.
+
+    How Pico says so is not documented in v0.4.
+    """
+    return (
+        request.endpoint.method == "DELETE"
+        and isinstance(error, RejectedError)
+        and (error.status_code == 404 or any(_NOTHING_THERE.search(words) for words in error.errors))
+    )
+
+
+_REFUSED = "It was not carried out."
+_SLOWER = "It was not carried out; is another process using this API key, or is a rate of `rates=` too high?"
+
+
+def doubt_about(request: Request) -> str:
+    """Say what it means that nobody knows, and what to do."""
+    if request.endpoint.sends:
+        return (
+            "The message may have been sent, so it was not repeated. Check the delivery receipt, "
+            "or pass retry_in_doubt=True where a double is harmless."
+        )
+    if request.endpoint.method == "GET":
+        return "A GET changes nothing, so it is safe to repeat."
+    return "It may have been carried out: look before you repeat it."
+
+
+def _says_nothing(request: Request, reply: Reply) -> bool:
+    # What an update or a deletion answers is not documented in v0.4; it may be nothing at all.
+    changes = request.endpoint.method in ("PUT", "DELETE")
+    return changes and 200 <= reply.status < 300 and not reply.content.strip()
+
+
+def _gateway(request: Request, reply: Reply, context: dict[str, Any]) -> PicoError:
+    # A gateway's own words are a page of HTML: they help nobody.
+    if 300 <= reply.status < 400:
+        return ConfigurationError(
+            f"{request}: the host redirects (HTTP {reply.status}), and redirects are never followed: they would hand "
+            "the API key to another host. Check `base_url`.",
+            **context,
+        )
+    if 400 <= reply.status < 500:
+        return RejectedError(f"{request}: a gateway refused it (HTTP {reply.status}). {_REFUSED}", **context)
+    if reply.status >= 500:
+        return ServerError(f"{request}: a gateway failed (HTTP {reply.status}). {doubt_about(request)}", **context)
+    fault = "is larger than 1 MiB" if reply.truncated else "is not JSON"
+    return unexpected(request, f"the reply (HTTP {reply.status}) {fault}", **context)
+
+
+def _refused(request: Request, status: int, said: str, context: dict[str, Any]) -> PicoError:
+    if status >= 500:
+        return ServerError(f"{request}: Pico failed (HTTP {status}){said}. {doubt_about(request)}", **context)
+    kind = {400: BadRequestError, 417: ExpectationFailedError}.get(status, RejectedError)
+    return kind(f"{request}: Pico refused (HTTP {status}){said}. {_REFUSED}", **context)
+
+
+def _texts(request: Request) -> Iterator[str]:
+    return (str(value) for name, value in (request.body or {}).items() if name in ("text", "content"))
+
+
+def _told(fields: dict[str, Any], secrets: list[str]) -> Iterator[str]:
+    """Give what Pico says of the trouble, without what we said to Pico."""
+    errors = fields.get("errors") or fields.get("msg") or ()
+    for words in errors if isinstance(errors, list) else [errors]:
+        if isinstance(words, str):
+            yield _clean(words, secrets)
+
+
+def _clean(words: str, secrets: Iterable[str]) -> str:
+    """Cut the words to a line, mask numbers, and blank whatever also stands in a secret."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _WORDS_SHOWN]).split())
+    for secret in secrets:
+        words = _blank(words, secret)
+    words = mask_numbers(words).rstrip(".。")
+    return words if len(words) <= _WORDS_SHOWN else f"{words[:_WORDS_SHOWN]}…"
+
+
+def _blank(words: str, secret: str) -> str:
+    # A short secret is looked for whole, and so is each run of digits in it, for a code is just that.
+    for part in (secret, *re.findall(r"[0-9]{4,}", secret)):
+        words = words.replace(part, "…") if len(part) > 3 else words
+    start = 0
+    while start + _LOOKS_LIKE_A_SECRET <= len(words):
+        end = start + _LOOKS_LIKE_A_SECRET
+        if words[start:end] not in secret:
+            start += 1
+            continue
+        while end < len(words) and words[start : end + 1] in secret:
+            end += 1
+        words = f"{words[:start]}…{words[end:]}"
+        start += 1
+    return words

@@ -1,0 +1,305 @@
+"""The only place that knows the wire's spellings: values to JSON, JSON to values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import attrs
+from attrs import field, frozen
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from pico_async._engine import endpoints
+from pico_async._engine.endpoints import Endpoint, Request
+from pico_async.errors import InvalidMessageError
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.models import (
+    Accepted,
+    Acknowledged,
+    Balance,
+    Campaign,
+    CreatedCampaign,
+    Listing,
+    Template,
+    UserToken,
+)
+
+Model = TypeVar("Model")
+
+_WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
+_NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
+
+
+@frozen
+class Account:
+    """What every message of one session shares."""
+
+    username: str
+    sender: str | None = None
+    callback: str | None = None
+
+
+@frozen
+class Reply:
+    """
+    What came back, before anyone has judged it.
+
+    Attributes:
+        content: The body, up to the cap; its repr is its length, because it may hold a token.
+        retry_after: Seconds that the reply asks to wait.
+        truncated: The body was longer than the cap.
+    """
+
+    status: int
+    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    retry_after: float | None = None
+    truncated: bool = False
+
+
+@frozen
+class Failure:
+    """
+    Why no whole reply came.
+
+    Attributes:
+        reason: What happened, in words.
+        sent_nothing: It is proved that not a byte of the request was written.
+    """
+
+    reason: str
+    sent_nothing: bool
+
+
+class DecodeError(Exception):
+    """A reply lacks what the reference promises. It names the field and never its value."""
+
+
+# --- out ------------------------------------------------------------------------------------------
+
+
+def send_request(message: Message, account: Account) -> Request:
+    """
+    Say one message in the wire's words, with the account's defaults filled in.
+
+    Raises:
+        InvalidMessageError: There is no sender, or this is no message.
+    """
+    match message:
+        case SmsMessage():
+            return _send(
+                endpoints.SEND_SMS,
+                message,
+                username=account.username,
+                **{
+                    "from": _sender(message.sender, account),
+                    "callback": message.callback or account.callback,
+                },
+            )
+        case MmsMessage():
+            return _send(
+                endpoints.SEND_MMS,
+                message,
+                username=account.username,
+                **{
+                    "from": _sender(message.sender, account),
+                },
+            )
+        case VoiceMessage():
+            return _send(endpoints.SEND_VOICE, message, username=account.username)
+    raise InvalidMessageError(f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}.")
+
+
+def _send(endpoint: Endpoint, message: Message, **account: str | None) -> Request:
+    return Request(endpoint, endpoint.path, body=_present({**_out.unstructure(message), **account}))
+
+
+def _sender(sender: str | None, account: Account) -> str:
+    if sender := sender or account.sender:
+        return sender
+    raise InvalidMessageError(
+        "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER."
+    )
+
+
+def named(**fields: str | None) -> dict[str, str]:
+    """Spell the fields as the wire does, and leave out those that are None."""
+    return _present({_WIRE_NAMES.get(name, name): value for name, value in fields.items()})
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Give the body as JSON in UTF-8."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _overrides(kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    renamed = {a.name: override(rename=_WIRE_NAMES[a.name]) for a in attrs.fields(kind) if a.name in _WIRE_NAMES}
+    return renamed | {name: override(omit=True) for name in _NOT_ON_THE_WIRE}
+
+
+_out = Converter()
+for _kind in (SmsMessage, MmsMessage, VoiceMessage):
+    _out.register_unstructure_hook(
+        _kind,
+        make_dict_unstructure_fn(
+            _kind,
+            _out,
+            **_overrides(_kind),
+        ),
+    )
+
+
+# --- in ------------------------------------------------------------------------------------------
+
+
+def parse(content: bytes) -> Any:
+    """
+    Read JSON.
+
+    Raises:
+        DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        pass
+    # Raised outside the handler: the handled error holds the whole body, with what it may say.
+    raise DecodeError("the body is not JSON")
+
+
+def retry_after_s(header: str | None, now: datetime) -> float | None:
+    """Read a `Retry-After` header, in either of its forms; None where it says nothing usable."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
+    except (ValueError, TypeError):  # no date, or one without a time zone
+        return None
+
+
+def decode(payload: object, model: type[Model]) -> Model:
+    """
+    Make a value of a reply's payload.
+
+    Raises:
+        DecodeError: A required field is missing or of the wrong type.
+    """
+    return _in.structure(payload, model)
+
+
+def decode_acknowledged(payload: object) -> Acknowledged:
+    """Make a value of a reply whose body is not documented in v0.4; there may be none to speak of."""
+    return decode(payload if isinstance(payload, Mapping) else {}, Acknowledged)
+
+
+def decode_campaigns(payload: object) -> Listing[Campaign]:
+    """Make a listing of the reply to "List Campaigns"."""
+    return _listing(payload, "campaigns", Campaign)
+
+
+def decode_templates(payload: object) -> Listing[Template]:
+    """
+    Make a listing of the reply to "List Templates".
+
+    The body is not documented in v0.4: `templates` is looked for, as `campaigns` is named in the other list.
+    """
+    return _listing(payload, "templates", Template)
+
+
+def _listing(payload: object, name: str, model: type[Model]) -> Listing[Model]:
+    fields: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {name: payload}
+    items = fields.get(name)
+    if not isinstance(items, list):
+        raise DecodeError(f"`{name}` is missing or no list")
+    return Listing(
+        tuple(decode(item, model) for item in items),
+        request_id(fields),
+        extra={key: value for key, value in fields.items() if key not in (name, "request_id")},
+    )
+
+
+def request_id(payload: object) -> str | None:
+    """Give the reply's `request_id`, where it has one that could be printed and kept."""
+    value = payload.get("request_id") if isinstance(payload, Mapping) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable() and value.strip():
+        return value
+    return None
+
+
+def _string(value: object, _: type) -> str:
+    # cattrs makes a str of anything, also "None" of null.
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise DecodeError("it is no string")
+
+
+def _decimal(value: object, _: type) -> Decimal:
+    # Documented as a string; a number is taken too. Decimal alone would also read "NaN" and "Infinity".
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        try:
+            number = Decimal(str(value).strip())
+        except InvalidOperation:
+            pass
+        else:
+            if number.is_finite():
+                return number
+    raise DecodeError("it is no decimal number")
+
+
+def _moment(value: object, _: type) -> datetime:
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            pass
+    raise DecodeError("it is no ISO 8601 time")
+
+
+def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
+    """Make a hook that keeps unknown fields, and optional ones that cannot be read, in `extra`."""
+    known = {
+        _WIRE_NAMES.get(attribute.name, attribute.name): attribute
+        for attribute in attrs.fields(attrs.resolve_types(model))
+        if attribute.name != "extra"
+    }
+
+    def structure(payload: object, _: type) -> Any:
+        if not isinstance(payload, Mapping):
+            raise DecodeError("it is no JSON object")
+        extra = {name: value for name, value in payload.items() if name not in known}
+        values: dict[str, Any] = {}
+        for name, attribute in known.items():
+            required = attribute.default is attrs.NOTHING
+            if payload.get(name) is None and not required:
+                continue
+            try:
+                values[attribute.name] = _in.structure(payload.get(name), attribute.type)
+            except DecodeError as error:
+                if required:
+                    raise DecodeError(f"`{name}`: {error}") from None
+                extra[name] = payload[name]
+        return model(**values, extra=extra)
+
+    return structure
+
+
+_in = Converter(detailed_validation=False)
+_in.register_structure_hook(str, _string)
+_in.register_structure_hook(Decimal, _decimal)
+_in.register_structure_hook(datetime, _moment)
+for _model in (Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Template, UserToken):
+    _in.register_structure_hook(_model, _tolerant(_model))

@@ -1,0 +1,1 @@
+"""Many messages: as fast as the pace allows, with a result for each."""

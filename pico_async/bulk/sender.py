@@ -1,0 +1,267 @@
+"""Send many messages at once: read lazily, admitted by a semaphore, told as they finish."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from pico_async._engine.call import CallTrace
+from pico_async.bulk.report import BulkReport, SendResult, Tally
+from pico_async.errors import (
+    ConfigurationError,
+    InvalidMessageError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoError,
+)
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.models import Accepted
+
+Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
+Input: TypeAlias = Iterable[Message | InvalidMessageError] | AsyncIterable[Message | InvalidMessageError]
+OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
+
+_END = object()
+
+
+class BulkStream:
+    """
+    A blast under way: iterate it for the results as they finish, inside `async with`.
+
+    No more than *concurrency* messages are read, in flight or waiting to be taken by the loop, so a slow loop slows
+    the blast and memory stays flat. Leaving the `async with` early stops it at once: what was on the wire is in
+    doubt, the rest is not sent, and `leftover` tells which.
+
+    The input may give an InvalidMessageError in the place of a message: it is that row's result. Where the input
+    raises anything else, what is in flight is settled and told first; then the loop gets the error.
+    """
+
+    def __init__(self, messages: Input, send: Send, *, concurrency: int, stop_after: int | None) -> None:
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError("`concurrency` must be a whole number from 1.")
+        if stop_after is not None and (not isinstance(stop_after, int) or stop_after < 1):
+            raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
+        self.leftover: list[SendResult] = []
+        """Results that nobody took: of what was in flight when the `async with` was left early."""
+        self._source = _reader(messages)
+        self._send = send
+        self._places = anyio.Semaphore(concurrency, max_value=concurrency)
+        self._stop_after = stop_after
+        self._tally = Tally()
+        self._in_flight: dict[CallTrace, anyio.CancelScope] = {}
+        self._feeding = anyio.CancelScope()
+        self._source_error: Exception | None = None
+        self._tasks = anyio.create_task_group()
+        self._outlet: MemoryObjectSendStream[SendResult]
+        self._results: MemoryObjectReceiveStream[SendResult]
+
+    @property
+    def report(self) -> BulkReport:
+        """The numbers as they stand, also after the end."""
+        return self._tally.report()
+
+    def stop(self, reason: str) -> None:
+        """
+        End the blast: read no more, drop what waits as not sent, settle what is on the wire.
+
+        The results of both still come.
+        """
+        if self._tally.stopped is None:
+            self._tally.stopped = reason
+        self._feeding.cancel()
+        for trace, scope in list(self._in_flight.items()):
+            trace.ending = True
+            if not trace.in_doubt:
+                scope.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._outlet, self._results = anyio.create_memory_object_stream[SendResult](0)
+        self._tally = Tally()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._feed)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._tasks.cancel_scope.cancel()
+        try:
+            # The tasks raise nothing, so the group need not see the body's own error, which it would wrap.
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            self._outlet.close()
+            self._results.close()
+            self._tally.end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SendResult:
+        try:
+            return await self._results.receive()
+        except anyio.EndOfStream:
+            self._tally.end()
+        if self._source_error is not None:
+            raise self._source_error
+        raise StopAsyncIteration
+
+    async def _feed(self) -> None:
+        # The outlet closes with the last of its clones: this one, and one for each message in flight.
+        with self._outlet, self._feeding:
+            try:
+                for index in itertools.count():
+                    await self._places.acquire()
+                    item = await self._next()
+                    if item is _END:
+                        return
+                    self._tasks.start_soon(self._settle, index, item, self._outlet.clone())
+            finally:
+                if inspect.isasyncgen(self._source):
+                    with anyio.CancelScope(shield=True):
+                        await self._source.aclose()
+
+    async def _next(self) -> object:
+        try:
+            return await anext(self._source)
+        except StopAsyncIteration:
+            return _END
+        except InvalidMessageError as error:
+            # map() goes on after it. A generator is at its end, and what it would have given is unknown.
+            if _is_spent(self._source):
+                self._tally.stopped = (
+                    "the input is a generator and made an invalid message, after which Python ends it; "
+                    "catch InvalidMessageError in it and yield the error to go on"
+                )
+            return error
+        except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
+            self._source_error = error
+            self._tally.stopped = f"the input raised {type(error).__name__}"
+            return _END
+
+    async def _settle(self, index: int, item: object, outlet: MemoryObjectSendStream[SendResult]) -> None:
+        with outlet:
+            try:
+                result = await self._result_of(index, item)
+                try:
+                    await outlet.send(result)
+                except BaseException:
+                    self.leftover.append(result)
+                    raise
+            finally:
+                self._places.release()
+
+    async def _result_of(self, index: int, item: object) -> SendResult:
+        if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
+            return self._told(_failed(index, None, _invalid(item), 0))
+        trace = CallTrace()
+        if self._feeding.cancel_called:
+            return self._told(_failed(index, item, _ended(trace), 0))
+        try:
+            with anyio.CancelScope() as scope:
+                self._in_flight[trace] = scope
+                accepted = await self._send(item, trace)
+                return self._told(
+                    SendResult(
+                        index=index,
+                        message=item,
+                        outcome=Outcome.ACCEPTED,
+                        accepted=accepted,
+                        attempts=trace.attempts,
+                    )
+                )
+        except PicoError as failure:
+            error = failure
+        except anyio.get_cancelled_exc_class():
+            self.leftover.append(self._told(_failed(index, item, _ended(trace), trace.attempts)))
+            raise
+        except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
+            error = _ended(trace, f"an unforeseen {type(failure).__name__}")
+        else:
+            error = _ended(trace)
+        finally:
+            del self._in_flight[trace]
+        return self._told(_failed(index, item, error, trace.attempts))
+
+    def _told(self, result: SendResult) -> SendResult:
+        self._tally.add(result)
+        if self._stop_after is not None and self._tally.in_a_row >= self._stop_after:
+            self.stop(f"{self._stop_after} failures in a row")
+        return result
+
+
+async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport:
+    """Run the blast to its end."""
+    try:
+        async with stream as results:
+            async for result in results:
+                await _tell(on_result, result)
+    except anyio.get_cancelled_exc_class():
+        # Whoever keeps books by `on_result` must hear of what was in flight, too.
+        with anyio.CancelScope(shield=True):
+            for result in stream.leftover:
+                await _tell(on_result, result)
+        raise
+    return stream.report
+
+
+async def _tell(on_result: OnResult | None, result: SendResult) -> None:
+    if on_result is None:
+        return
+    answer = on_result(result)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _reader(messages: Any) -> AsyncIterator[object]:
+    if isinstance(messages, AsyncIterable):
+        return aiter(messages)
+    if isinstance(messages, Iterable) and not isinstance(messages, str | bytes):
+        return _Reader(iter(messages))
+    raise ConfigurationError(f"Pass an iterable or async iterable of messages, not {type(messages).__name__}.")
+
+
+class _Reader:
+    """Read an iterator as if it were an async one. A generator of our own would end with the first error."""
+
+    def __init__(self, source: Iterator[object]) -> None:
+        self.source = source
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> object:
+        try:
+            return next(self.source)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+def _is_spent(source: AsyncIterator[object]) -> bool:
+    if isinstance(source, _Reader):
+        return inspect.isgenerator(source.source) and source.source.gi_frame is None
+    return inspect.isasyncgen(source) and source.ag_frame is None
+
+
+def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:
+    return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
+
+
+def _invalid(item: object) -> InvalidMessageError:
+    if isinstance(item, InvalidMessageError):
+        return item
+    return InvalidMessageError(
+        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+    )
+
+
+def _ended(trace: CallTrace, by: str = "the end of the blast") -> PicoError:
+    if trace.in_doubt:
+        return NoResponseError(f"Ended by {by} while on the wire. The message may have been sent.")
+    return NotSentError(f"Ended by {by} while it waited. Nothing was sent.")

@@ -1,0 +1,64 @@
+"""What all callers of one API key share: the pace and the token."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
+
+from pico_async._engine.endpoints import Lane
+
+
+class Priority(IntEnum):
+    """Who goes first where several wait for one pace; equals go first come, first served."""
+
+    INTERACTIVE = 0
+    """Somebody waits for it: a code, a chatbot's answer. The default of a single send."""
+    BULK = 1
+    """Part of a blast."""
+
+
+class TokenStore(Protocol):
+    """Where the one token lives, and whose turn it is to fetch it."""
+
+    async def current(self) -> str | None:
+        """Give the token and note its use, or None where there is none to trust."""
+        ...
+
+    async def keep(self, token: str) -> None:
+        """Put a fresh token in the place of whatever is there."""
+        ...
+
+    async def discard(self, token: str) -> None:
+        """Drop the token, unless another has taken its place."""
+        ...
+
+    def refreshing(self) -> AbstractAsyncContextManager[object]:
+        """Hold the right to fetch; one caller at a time does."""
+        ...
+
+
+@runtime_checkable
+class Coordinator(Protocol):
+    """
+    The pace and the token of one API key.
+
+    `LocalCoordinator` serves the sessions of one event loop. Whoever makes a coordinator closes it.
+    """
+
+    @property
+    def token(self) -> TokenStore:
+        """The token that all callers share."""
+        ...
+
+    async def turn(self, lane: Lane, priority: Priority) -> None:
+        """
+        Wait until one more request may go out.
+
+        A cancelled caller gives its place back.
+        """
+        ...
+
+    async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
+        """Take note that Pico refused a request because of the rate: everyone pauses, then goes slower for a while."""
+        ...

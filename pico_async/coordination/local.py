@@ -1,0 +1,187 @@
+"""One pace and one token for all sessions of a key in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import AbstractAsyncContextManager
+
+from aiolimiter import AsyncLimiter
+from attrs import define, field
+
+from pico_async._engine.endpoints import Lane
+from pico_async.coordination import Priority
+from pico_async.coordination.queue import FairQueue
+from pico_async.coordination.rates import Rates, bucket
+from pico_async.errors import ConfigurationError
+
+# The reference says 30 minutes; the framework behind it extends a session only in its last 20, so that is what an
+# idle token is sure of. Two minutes are left for the requests that wait with it.
+TOKEN_IDLE_S = 18 * 60
+
+# What a rate refusal costs where Pico does not say how long to wait: the window of the documented limit.
+PAUSE_S = 1.0
+MAX_PAUSE_S = 60.0
+SLOWED_TO = 0.8
+SLOWEST = 0.2
+SLOWED_FOR_S = 30.0
+
+
+class LocalPace:
+    """The pace of one lane."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._queue = FairQueue()
+        self._share = 1.0
+        self._limiter = self._limiter_at(1.0)
+        self._resume_at = float("-inf")
+        self._recover_at = float("-inf")
+
+    async def turn(self, priority: Priority) -> None:
+        """Wait until one more request may go out."""
+        if self._limiter is None and not self._pause_s():
+            return
+        # aiolimiter lets a newcomer overtake whoever is about to wake, so only the head of the queue asks it.
+        async with self._queue.head(priority):
+            while True:
+                await asyncio.sleep(self._pause_s())
+                await self._recover()
+                if self._limiter is not None:
+                    await self._limiter.acquire()
+                # A refusal may have come while this waited, for the bucket or in the pause.
+                if not self._pause_s():
+                    return
+
+    def refused(self, retry_after_s: float | None) -> None:
+        """Pause, then go slower for a while."""
+        now = asyncio.get_running_loop().time()
+        # Requests that were in flight together are refused together: that is one refusal.
+        if now >= self._resume_at:
+            self._share = max(SLOWEST, self._share * SLOWED_TO)
+        pause_s = PAUSE_S if retry_after_s is None else min(retry_after_s, MAX_PAUSE_S)
+        self._resume_at = max(self._resume_at, now + pause_s)
+        self._recover_at = self._resume_at + SLOWED_FOR_S
+        self._limiter = self._limiter_at(self._share)
+
+    def _pause_s(self) -> float:
+        return max(0.0, self._resume_at - asyncio.get_running_loop().time())
+
+    async def _recover(self) -> None:
+        if self._share < 1.0 and asyncio.get_running_loop().time() >= self._recover_at:
+            self._share = 1.0
+            self._limiter = self._limiter_at(1.0)
+            if self._limiter is not None:
+                # A new bucket is full of tokens that the old one has spent already.
+                await self._limiter.acquire(self._limiter.max_rate)
+
+    def _limiter_at(self, share: float) -> AsyncLimiter | None:
+        if self._rate is None:
+            return None
+        size = bucket(self._rate)
+        return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * share))
+
+
+class LocalTokenStore:
+    """A token in this process's memory, behind an asyncio lock."""
+
+    def __init__(self) -> None:
+        self._token: str | None = None
+        self._used_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def current(self) -> str | None:
+        """Give the token and note its use, or None where it idled too long."""
+        now = asyncio.get_running_loop().time()
+        if self._token is not None and now - self._used_at < TOKEN_IDLE_S:
+            self._used_at = now
+            return self._token
+        return None
+
+    async def keep(self, token: str) -> None:
+        """Put a fresh token in the place of whatever is there."""
+        self._token = token
+        self._used_at = asyncio.get_running_loop().time()
+
+    async def discard(self, token: str) -> None:
+        """Drop the token, unless another has taken its place."""
+        # Fifty calls may fail with one old token; only the first may evict it.
+        if self._token == token:
+            self._token = None
+
+    def refreshing(self) -> AbstractAsyncContextManager[object]:
+        """Hold the right to fetch."""
+        return self._lock
+
+
+class LocalCoordinator:
+    """
+    The pace and the token of one API key in one event loop.
+
+    A session makes one by itself, and sessions of one key find each other's; make your own only to keep apart what
+    would be shared.
+    """
+
+    def __init__(self, rates: Rates | None = None) -> None:
+        self.rates = rates or Rates()
+        self.token = LocalTokenStore()
+        self._paces = {lane: LocalPace(self.rates.of(lane)) for lane in Lane}
+
+    async def turn(self, lane: Lane, priority: Priority) -> None:
+        """Wait until one more request of the lane may go out."""
+        await self._paces[lane].turn(priority)
+
+    async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
+        """Pause the lane, then go slower for a while."""
+        self._paces[lane].refused(retry_after_s)
+
+    def __repr__(self) -> str:
+        return f"<LocalCoordinator {self.rates!r}>"
+
+
+@define
+class _Shared:
+    coordinator: LocalCoordinator
+    sessions: int = field(default=0)
+
+
+# The one global of the package: two sessions of one key must share a pace without knowing of each other.
+_shared: dict[asyncio.AbstractEventLoop, dict[str, _Shared]] = {}
+
+
+def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinator:
+    """
+    Give the coordinator that all sessions of this key share in the running loop.
+
+    Each `join` is ended by a `leave`; with the last one the coordinator is gone.
+
+    Raises:
+        ConfigurationError: Another session of this key runs at other rates.
+    """
+    for loop in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
+        del _shared[loop]
+    keys = _shared.setdefault(asyncio.get_running_loop(), {})
+    shared = keys.setdefault(_digest(host, username, api_key), _Shared(LocalCoordinator(rates)))
+    if shared.coordinator.rates != rates:
+        raise ConfigurationError(
+            f"Another open session of this API key runs at {shared.coordinator.rates}, and they share one pace: "
+            "give both the same `rates`."
+        )
+    shared.sessions += 1
+    return shared.coordinator
+
+
+def leave(host: str, username: str, api_key: str) -> None:
+    """End what a `join` in the running loop began."""
+    loop = asyncio.get_running_loop()
+    digest = _digest(host, username, api_key)
+    _shared[loop][digest].sessions -= 1
+    if not _shared[loop][digest].sessions:
+        del _shared[loop][digest]
+    if not _shared[loop]:
+        del _shared[loop]
+
+
+def _digest(host: str, username: str, api_key: str) -> str:
+    # The table outlives a session's own care for its key, so it holds none.
+    return hashlib.sha256("\0".join((host, username, api_key)).encode()).hexdigest()

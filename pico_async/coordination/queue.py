@@ -1,0 +1,54 @@
+"""A queue whose head holds the turn: by priority, then first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import count
+
+
+class FairQueue:
+    """
+    A lock that is handed on in order.
+
+    No newcomer overtakes its equals: the turn passes straight to the next one in line, and is free only when nobody
+    waits.
+    """
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._arrivals = count()
+
+    @asynccontextmanager
+    async def head(self, priority: int) -> AsyncIterator[None]:
+        """Wait in line, then hold the head of it. The lower the priority's number, the earlier."""
+        await self._stand(priority)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _stand(self, priority: int) -> None:
+        if not self._taken:
+            self._taken = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (priority, next(self._arrivals), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # The turn may have come in the very moment of the cancellation: it belongs to the next one.
+            if turn.done() and not turn.cancelled():
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            _, _, turn = heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken = False

@@ -1,0 +1,195 @@
+"""What goes in: one frozen value per kind of message, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import field, frozen
+
+from pico_async.errors import InvalidMessageError
+from pico_async.numbers import destination, mask, mask_numbers
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _optional(check: Check) -> Check:
+    def checked(message: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None:
+            check(message, attribute, value)
+
+    return checked
+
+
+def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidMessageError(f"`{attribute.name}` must be a str, not {type(value).__name__}.")
+    if not value.strip():
+        raise InvalidMessageError(f"`{attribute.name}` is empty.")
+    if not is_encodable(value):
+        raise InvalidMessageError(f"`{attribute.name}` holds half of a surrogate pair, which UTF-8 cannot carry.")
+
+
+def _line(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    _text(message, attribute, value)
+    if _CONTROL.search(str(value)):
+        raise InvalidMessageError(f"`{attribute.name}` holds a control character, a line break perhaps.")
+
+
+def _identifier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise InvalidMessageError(
+            f"`{attribute.name}` is no ID of Pico's: pass up to 128 letters, digits, '-', '_', '.' or '~'."
+        )
+
+
+def _url(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    _line(message, attribute, value)
+    if not is_web_address(str(value)):
+        raise InvalidMessageError(f"`{attribute.name}` is no web address: pass one as 'https://example.com/path'.")
+
+
+def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+        raise InvalidMessageError(f"`{attribute.name}` is no language code: pass one as 'en-US' or 'zh-CN'.")
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds.")
+
+
+def is_encodable(text: str) -> bool:
+    """Say whether UTF-8 can carry the text. Python's own error would hold it whole."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_web_address(url: object) -> bool:
+    """Say whether this is an http or https URL with a host."""
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
+def _sized(text: str | None) -> str:
+    return "None" if text is None else f"<{len(text)} characters>"
+
+
+def _named(key: str | None) -> str:
+    return "None" if key is None else repr(mask_numbers(key))
+
+
+@frozen
+class SmsMessage:
+    """
+    One text message, valid by construction.
+
+    Exactly one of *text* and *template_id* is given. How a template's `{{var}}` is filled when sending by
+    `templateId` is not documented in v0.4, so there is no argument for it.
+
+    Args:
+        to: Destination with country code, as "8612345678901"; a leading "+", spaces and dashes are dropped.
+        text: Message body.
+        template_id: ID of an approved template.
+        sender: Sender ID or number; the session's `sender` where None.
+        callback: Address for the delivery receipt; the session's `callback` where None.
+        key: Your name for the message, in a journal and in results.
+        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+
+    Raises:
+        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+
+    Source: API reference v0.4, "Send an SMS".
+    """
+
+    to: str = field(converter=destination, repr=mask)
+    text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
+    template_id: str | None = field(default=None, validator=_optional(_identifier))
+    sender: str | None = field(default=None, validator=_optional(_line), repr=_named)
+    callback: str | None = field(default=None, validator=_optional(_url), repr=_sized)
+    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.text is None) == (self.template_id is None):
+            raise InvalidMessageError("Pass exactly one of `text` and `template_id`.")
+
+
+@frozen
+class MmsMessage:
+    """
+    One message with media.
+
+    Args:
+        to: Destination with country code; a leading "+", spaces and dashes are dropped.
+        media_url: Address of the image, video or audio file.
+        text: Message body.
+        sender: Sender ID or number; the session's `sender` where None.
+        key: Your name for the message, in a journal and in results.
+        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+
+    Raises:
+        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+
+    Source: API reference v0.4, "Send an MMS".
+    """
+
+    to: str = field(converter=destination, repr=mask)
+    media_url: str = field(validator=_url, repr=_sized)
+    text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
+    sender: str | None = field(default=None, validator=_optional(_line), repr=_named)
+    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
+
+
+@frozen
+class VoiceMessage:
+    """
+    One text that is read out on the phone.
+
+    Args:
+        to: Destination with country code; a leading "+", spaces and dashes are dropped.
+        text: What is spoken.
+        lang: Language code, as "en-US" or "zh-CN".
+        key: Your name for the message, in a journal and in results.
+        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+
+    Raises:
+        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+
+    Source: API reference v0.4, "Send Voice TTS".
+    """
+
+    to: str = field(converter=destination, repr=mask)
+    text: str = field(validator=_text, repr=_sized)
+    lang: str = field(default="en-US", validator=_language)
+    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
+
+
+Message: TypeAlias = SmsMessage | MmsMessage | VoiceMessage
+
+
+def deadline(message: Message) -> float | None:
+    """Give the moment, on the monotonic clock, after which the message must not be sent."""
+    return None if message.expires_in is None else message.made_at + message.expires_in

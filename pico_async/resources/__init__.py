@@ -1,0 +1,1 @@
+"""One API noun each, with one method for each documented operation."""

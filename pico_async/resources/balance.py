@@ -1,0 +1,35 @@
+"""The account's credit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from pico_async._engine import endpoints, wire
+from pico_async._engine.call import Engine
+from pico_async._engine.endpoints import Request
+from pico_async.models import Balance
+
+
+@frozen
+class BalanceResource:
+    """The account's credit: `pico.balance`."""
+
+    _engine: Callable[[], Engine]
+
+    async def get(self) -> Balance:
+        """
+        Ask what credit remains, as an exact decimal.
+
+        Raises:
+            NotSentError: Pico was not reached.
+            RejectedError: Pico refused it.
+            UnexpectedResponseError: The reply holds no decimal number.
+
+        Limit: 1 request per second per API key.
+        Source: API reference v0.4, "Get Account Balance".
+        """
+        engine = self._engine()
+        path = endpoints.GET_BALANCE.path_with(username=engine.account.username)
+        return await engine.call(Request(endpoints.GET_BALANCE, path), lambda payload: wire.decode(payload, Balance))

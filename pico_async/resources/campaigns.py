@@ -1,0 +1,111 @@
+"""Campaigns: groups of templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from pico_async._engine import endpoints, wire
+from pico_async._engine.call import Engine
+from pico_async._engine.endpoints import Request
+from pico_async.errors import InvalidMessageError
+from pico_async.models import Acknowledged, Campaign, CreatedCampaign, Listing
+from pico_async.resources.arguments import text_of
+
+
+@frozen
+class CampaignsResource:
+    """Campaigns: `pico.campaigns`."""
+
+    _engine: Callable[[], Engine]
+
+    async def create(self, name: str, *, remark: str | None = None) -> CreatedCampaign:
+        """
+        Create a campaign.
+
+        Args:
+            name: 1 to 50 characters.
+            remark: 0 to 255 characters.
+
+        Raises:
+            InvalidMessageError: An argument breaks a length rule; nothing was sent.
+            RejectedError: Pico refused it.
+            InDoubtError: It may have been created: list before you repeat it.
+
+        Limit: not documented in v0.4; `Rates(management=…)` sets one.
+        Source: API reference v0.4, "Create Campaign".
+        """
+        engine = self._engine()
+        body = wire.named(username=engine.account.username, name=_name(name), remark=_remark(remark))
+        request = Request(endpoints.CREATE_CAMPAIGN, endpoints.CREATE_CAMPAIGN.path, body=body)
+        return await engine.call(request, lambda payload: wire.decode(payload, CreatedCampaign))
+
+    async def list(self) -> Listing[Campaign]:
+        """
+        List all campaigns of the account. Paging is not documented in v0.4: it is one reply.
+
+        Raises:
+            NotSentError: Pico was not reached.
+            RejectedError: Pico refused it.
+            UnexpectedResponseError: The reply is not what the reference promises.
+
+        Limit: not documented in v0.4; `Rates(management=…)` sets one.
+        Source: API reference v0.4, "List Campaigns".
+        """
+        request = Request(endpoints.LIST_CAMPAIGNS, endpoints.LIST_CAMPAIGNS.path)
+        return await self._engine().call(request, wire.decode_campaigns)
+
+    async def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
+        """
+        Change a campaign's name, its remark or both; what is None stays.
+
+        Repeated where the first try may have been carried out, for it sets the same again.
+
+        Args:
+            campaign_id: ID from `create` or `list`.
+            name: 1 to 50 characters.
+            remark: 0 to 255 characters; "" empties it.
+
+        Raises:
+            InvalidMessageError: An argument is wrong, or there is nothing to change; nothing was sent.
+            RejectedError: Pico refused it.
+            InDoubtError: It may have been carried out.
+
+        Limit: not documented in v0.4; `Rates(management=…)` sets one.
+        Source: API reference v0.4, "Update Campaign".
+        """
+        if name is None and remark is None:
+            raise InvalidMessageError("Nothing to change: pass `name`, `remark` or both.")
+        path = endpoints.UPDATE_CAMPAIGN.path_with(campaign_id=campaign_id)
+        body = wire.named(name=None if name is None else _name(name), remark=_remark(remark))
+        request = Request(endpoints.UPDATE_CAMPAIGN, path, body=body)
+        return await self._engine().call(request, wire.decode_acknowledged)
+
+    async def delete(self, campaign_id: str) -> Acknowledged:
+        """
+        Delete a campaign.
+
+        Repeated where the first try may have been carried out; a repeat that finds nothing is done.
+
+        Args:
+            campaign_id: ID from `create` or `list`.
+
+        Raises:
+            InvalidMessageError: The ID is none; nothing was sent.
+            RejectedError: Pico refused it.
+            InDoubtError: It may have been carried out.
+
+        Limit: not documented in v0.4; `Rates(management=…)` sets one.
+        Source: API reference v0.4, "Delete Campaign".
+        """
+        path = endpoints.DELETE_CAMPAIGN.path_with(campaign_id=campaign_id)
+        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), wire.decode_acknowledged)
+
+
+def _name(name: str) -> str:
+    return text_of("name", name, shortest=1, longest=50)
+
+
+def _remark(remark: str | None) -> str | None:
+    return None if remark is None else text_of("remark", remark, shortest=0, longest=255)

@@ -1,0 +1,24 @@
+"""The one way that a message takes, whichever method it came by."""
+
+from __future__ import annotations
+
+from pico_async._engine.call import CallTrace, Engine
+from pico_async._engine.wire import decode, send_request
+from pico_async.coordination import Priority
+from pico_async.messages import Message, deadline
+from pico_async.models import Accepted
+
+
+async def deliver(engine: Engine, message: Message, *, priority: Priority, trace: CallTrace | None = None) -> Accepted:
+    """Hand one message to Pico."""
+    return await engine.call(
+        send_request(message, engine.account),
+        _read_accepted,
+        priority=priority,
+        deadline=deadline(message),
+        trace=trace,
+    )
+
+
+def _read_accepted(payload: object) -> Accepted:
+    return decode(payload, Accepted)

@@ -1,0 +1,31 @@
+"""The token that authenticates every other request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from pico_async._engine.call import Engine
+from pico_async.models import UserToken
+
+
+@frozen
+class TokenResource:
+    """The token: `pico.token`. Calls fetch and renew it by themselves."""
+
+    _engine: Callable[[], Engine]
+
+    async def get(self) -> UserToken:
+        """
+        Fetch a fresh token; the session uses it from now on. A new token does not end the older ones.
+
+        Raises:
+            NotSentError: Pico was not reached.
+            BadRequestError: Pico does not know the username or the API key.
+            UnexpectedResponseError: The reply holds no token.
+
+        Limit: 1 request per second per API key.
+        Source: API reference v0.4, "Retrieve JWT Token".
+        """
+        return await self._engine().fetch_token()

@@ -1,0 +1,44 @@
+"""
+A stateful stand-in for Pico Cloud, to test and measure clients against.
+
+    sandbox = Sandbox()
+    async with sandbox.serve() as base_url: ...                 # on a socket
+    httpx.AsyncClient(transport=sandbox.transport())            # without one
+    python -m pico_async.sandbox --port 8321                    # in a process of its own
+
+It is a second, independent reading of the API reference v0.4 and imports nothing from the client. What the
+reference does not say is the sandbox's own invention; `BANNER` lists it. Needs the extra: `pip install
+'pico-async[sandbox]'`.
+"""
+
+try:
+    import h11 as _h11  # noqa: F401
+    import starlette as _starlette  # noqa: F401
+    import uvicorn as _uvicorn  # noqa: F401
+except ImportError as error:
+    raise ImportError("pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'") from error
+
+from .banner import BANNER
+from .faults import DRAWN_FAULTS, Fault, FaultRule
+from .ledger import Arrival, Ledger, Message, Verdict
+from .rates import RateRule, replay
+from .replies import Dialect
+from .stand_in import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
+
+__all__ = [
+    "BANNER",
+    "DEFAULT_API_KEY",
+    "DEFAULT_PORT",
+    "DEFAULT_RATES",
+    "DRAWN_FAULTS",
+    "Arrival",
+    "Dialect",
+    "Fault",
+    "FaultRule",
+    "Ledger",
+    "Message",
+    "RateRule",
+    "Sandbox",
+    "Verdict",
+    "replay",
+]

@@ -1,0 +1,161 @@
+"""
+Four readings of "30 requests per second per API key".
+
+The reference gives the number and not the window rule, so the sandbox can enforce any of four. Each is a small
+object fed with times; none of them reads a clock, so a recorded list of arrivals can be judged by all four.
+
+A refused request does not count against the next one, in any of them (own choice: not documented).
+Source: API reference v0.4, the three "Rate Limit" lines; which rule Pico uses is not documented.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from enum import StrEnum
+from math import floor
+from typing import Protocol
+
+
+class RateRule(StrEnum):
+    """How a number of requests a second is enforced."""
+
+    ALIGNED_WINDOW = "aligned-window"
+    FIRST_REQUEST_WINDOW = "first-request-window"
+    SLIDING_LOG = "sliding-log"
+    TOKEN_BUCKET = "token-bucket"  # noqa: S105  # the name of an algorithm
+
+
+class Limiter(Protocol):
+    """Says yes or no to one request after another; the times it is given never go back."""
+
+    def admit(self, now: float) -> bool:
+        """Take a place for a request that arrives at *now*, or refuse it."""
+
+    def retry_after(self, now: float) -> float:
+        """Say in how many seconds a request would be admitted, if no other comes first."""
+
+
+def _window(rate: float) -> tuple[int, float]:
+    # Whole requests only: 30 a second is 30 in 1 s, and 0.5 a second is 1 in 2 s.
+    limit = max(1, floor(rate))
+    return limit, limit / rate
+
+
+class AlignedWindow:
+    """So many in each second of the clock; twice as many fit around the border of two."""
+
+    def __init__(self, rate: float) -> None:
+        self._limit, self._window_s = _window(rate)
+        self._index = -1
+        self._count = 0
+
+    def admit(self, now: float) -> bool:
+        index = floor(now / self._window_s)
+        if index != self._index:
+            self._index, self._count = index, 0
+        if self._count >= self._limit:
+            return False
+        self._count += 1
+        return True
+
+    def retry_after(self, now: float) -> float:
+        if floor(now / self._window_s) != self._index or self._count < self._limit:
+            return 0.0
+        return (self._index + 1) * self._window_s - now
+
+
+class FirstRequestWindow:
+    """So many in a second that begins with its first request; a counter with an expiry does this."""
+
+    def __init__(self, rate: float) -> None:
+        self._limit, self._window_s = _window(rate)
+        self._start: float | None = None
+        self._count = 0
+
+    def admit(self, now: float) -> bool:
+        if self._start is None or now - self._start >= self._window_s:
+            self._start, self._count = now, 0
+        if self._count >= self._limit:
+            return False
+        self._count += 1
+        return True
+
+    def retry_after(self, now: float) -> float:
+        if self._start is None or self._count < self._limit:
+            return 0.0
+        return max(0.0, self._start + self._window_s - now)
+
+
+class SlidingLog:
+    """So many in *any* second: what was admitted in (now - 1 s, now] counts. The strictest of the four."""
+
+    def __init__(self, rate: float) -> None:
+        self._limit, self._window_s = _window(rate)
+        self._admitted: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        admitted = self._admitted
+        while admitted and now - admitted[0] >= self._window_s:
+            admitted.popleft()
+        if len(admitted) >= self._limit:
+            return False
+        admitted.append(now)
+        return True
+
+    def retry_after(self, now: float) -> float:
+        if len(self._admitted) < self._limit:
+            return 0.0
+        return max(0.0, self._admitted[0] + self._window_s - now)
+
+
+class TokenBucket:
+    """A full bucket of one second's worth, refilled evenly: up to twice the rate in the first second."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._capacity = max(1.0, rate)
+        self._level = self._capacity
+        self._filled_at: float | None = None
+
+    def _fill(self, now: float) -> float:
+        if self._filled_at is not None:
+            self._level = min(self._capacity, self._level + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        return self._level
+
+    def admit(self, now: float) -> bool:
+        # Thirtieths of a second do not add up to exactly 1 in binary.
+        if self._fill(now) < 1.0 - 1e-9:
+            return False
+        self._level -= 1.0
+        return True
+
+    def retry_after(self, now: float) -> float:
+        return max(0.0, (1.0 - self._fill(now)) / self._rate)
+
+
+def limiter(rule: RateRule | str, rate: float) -> Limiter:
+    """Make the limiter that enforces *rate* requests a second by *rule*; its count is empty."""
+    if not rate > 0:
+        raise ValueError(f"rate={rate!r}: a rate is more than 0 requests a second; None lifts it.")
+    match RateRule(rule):
+        case RateRule.ALIGNED_WINDOW:
+            return AlignedWindow(rate)
+        case RateRule.FIRST_REQUEST_WINDOW:
+            return FirstRequestWindow(rate)
+        case RateRule.SLIDING_LOG:
+            return SlidingLog(rate)
+        case RateRule.TOKEN_BUCKET:
+            return TokenBucket(rate)
+
+
+def replay(rule: RateRule | str, times: Iterable[float], rate: float) -> int:
+    """
+    Count the requests that *rule* would have refused, had it judged arrivals at *times*.
+
+    Args:
+        rule: One of the four window rules.
+        times: Seconds on one clock, in any order.
+        rate: Requests a second.
+    """
+    judge = limiter(rule, rate)
+    return sum(not judge.admit(at) for at in sorted(times))

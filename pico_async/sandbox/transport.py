@@ -1,0 +1,48 @@
+"""
+The sandbox without a socket: an httpx transport that calls the application and fails as a connection would.
+
+What a real socket would make of each ending, and so what is raised here:
+
+| ending | httpx exception |
+|---|---|
+| refused | ConnectError |
+| closed without a reply | RemoteProtocolError |
+| reset, with or without half a reply | ReadError |
+| no reply within the request's read timeout | ReadTimeout |
+"""
+
+import anyio
+import httpx
+from starlette.types import ASGIApp
+
+from .app import ConnectionEnded
+from .replies import Ending
+
+_EXCEPTIONS: dict[Ending, tuple[type[httpx.TransportError], str]] = {
+    Ending.REFUSE: (httpx.ConnectError, "All connection attempts failed"),
+    Ending.DROP: (httpx.RemoteProtocolError, "Server disconnected without sending a response."),
+    Ending.RESET: (httpx.ReadError, "Connection reset by peer"),
+    Ending.TRUNCATE: (httpx.ReadError, "Connection reset by peer"),
+}
+
+
+class SandboxTransport(httpx.AsyncBaseTransport):
+    """
+    Carries requests to one sandbox, whatever host they name.
+
+    It emits no trace events. A request that is given up goes on to its verdict: it had left the client.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._inner = httpx.ASGITransport(app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        read_s = request.extensions.get("timeout", {}).get("read")
+        try:
+            with anyio.fail_after(read_s):
+                return await self._inner.handle_async_request(request)
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("No reply within the read timeout", request=request) from error
+        except ConnectionEnded as error:
+            exception, message = _EXCEPTIONS[error.ending]
+            raise exception(message, request=request) from error

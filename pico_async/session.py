@@ -1,0 +1,295 @@
+"""The session: builds the parts from one account's settings, and owns their lives."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import os
+import re
+import weakref
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from pico_async._engine.call import CallTrace, Engine
+from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.token import Secret
+from pico_async._engine.transport import Transport
+from pico_async._engine.wire import Account
+from pico_async.bulk.report import BulkReport
+from pico_async.bulk.sender import BulkStream, Input, OnResult, send_all
+from pico_async.coordination import Coordinator, Priority, local
+from pico_async.coordination.rates import Rates
+from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.messages import Message, is_web_address
+from pico_async.models import Accepted
+from pico_async.resources.balance import BalanceResource
+from pico_async.resources.campaigns import CampaignsResource
+from pico_async.resources.delivery import deliver
+from pico_async.resources.mms import MmsResource
+from pico_async.resources.sms import SmsResource
+from pico_async.resources.templates import TemplatesResource
+from pico_async.resources.token import TokenResource
+from pico_async.resources.voice import VoiceResource
+
+DEFAULT_BASE_URL = "https://rest.picotw.com"
+WHITELIST_BASE_URL = "https://api.picotw.com"
+"""The host for accounts with the IP whitelist feature."""
+
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
+
+
+class PicoSession:
+    """
+    One account's connection to Pico: the token, the pace and the sockets behind thirteen operations.
+
+    Use it with `async with`, or end it with `aclose()`. It belongs to the event loop that first used it. Sessions of
+    one API key in one loop share one pace and one token. All arguments are keyword-only; one that is left out comes
+    from its environment variable, then from its default.
+
+    Args:
+        username: API account name (`PICO_USERNAME`).
+        api_key: API key (`PICO_API_KEY`). No repr, log line or error shows it.
+        sender: Sender ID or number of a message that names none (`PICO_SENDER`).
+        callback: Address for the delivery receipt of a text message that names none (`PICO_CALLBACK`).
+        base_url: `DEFAULT_BASE_URL`, or `WHITELIST_BASE_URL` for accounts with an IP whitelist (`PICO_BASE_URL`).
+            Plain http is refused unless the host is loopback.
+        timeout: Seconds for one exchange, from the connection to the last byte of the reply.
+        retries: Further tries of what may be repeated: what provably did not happen, and what does no harm twice.
+        retry_in_doubt: Repeat also a send that may have gone out; only where a double is harmless.
+        rates: Requests a second that your contract allows.
+        coordinator: What shares the pace and the token, in place of the one that the loop's sessions share. Its maker
+            closes it.
+        transport: An httpx transport in place of the session's own, closed with the session. A reply's certainty
+            depends on it: only `httpx.AsyncHTTPTransport` tells when it began to write.
+
+    Raises:
+        ConfigurationError: An argument is missing or wrong; it is named, a secret is not repeated.
+    """
+
+    def __init__(
+        self,
+        *,
+        username: str | None = None,
+        api_key: str | None = None,
+        sender: str | None = None,
+        callback: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 10.0,
+        retries: int = 2,
+        retry_in_doubt: bool = False,
+        rates: Rates | None = None,
+        coordinator: Coordinator | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._account = Account(
+            username=_username(username or os.environ.get("PICO_USERNAME")),
+            sender=_sender(sender or os.environ.get("PICO_SENDER")),
+            callback=_callback(callback or os.environ.get("PICO_CALLBACK")),
+        )
+        self._api_key = _api_key(api_key or os.environ.get("PICO_API_KEY"))
+        self._base_url = _base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ConfigurationError("`retries` must be a whole number from 0.")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise ConfigurationError("`timeout` must be a positive number of seconds.")
+        if coordinator is not None and rates is not None:
+            raise ConfigurationError("Give the rates to the coordinator: with `coordinator=`, `rates=` has no say.")
+        self._rates = rates or Rates()
+        self._retries = retries
+        self._retry_in_doubt = retry_in_doubt
+        self._coordinator = coordinator
+        self._transport = Transport(self._base_url, timeout, transport)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()
+        self._closed = False
+        self.sms = SmsResource(self._open)
+        self.mms = MmsResource(self._open)
+        self.voice = VoiceResource(self._open)
+        self.campaigns = CampaignsResource(self._open)
+        self.templates = TemplatesResource(self._open)
+        self.balance = BalanceResource(self._open)
+        self.token = TokenResource(self._open)
+
+    async def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
+        """
+        Hand any one message value to Pico, as `sms.send`, `mms.send` and `voice.send` do.
+
+        Raises:
+            InvalidMessageError: It is no message, or it has no sender; nothing was sent.
+            NotSentError: Pico was not reached; safe to send again.
+            RejectedError: Pico refused it.
+            InDoubtError: It may have gone out; it was not repeated.
+        """
+        return await deliver(self._open(), message, priority=priority)
+
+    async def send_bulk(
+        self,
+        messages: Input,
+        *,
+        concurrency: int = 64,
+        on_result: OnResult | None = None,
+        stop_after: int | None = None,
+    ) -> BulkReport:
+        """
+        Send many messages as fast as the pace allows, and give the numbers.
+
+        Where it is cancelled, *on_result* still hears of each message that was in flight: those on the wire are in
+        doubt, the others not sent.
+
+        Args:
+            messages: Any iterable or async iterable of messages, of one or a million; it is read as it is sent. A bad
+                item is a result with its error and ends nothing.
+            concurrency: Messages in flight at once, waiting for the pace or for Pico.
+            on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
+            stop_after: So many failures in a row end the blast; the rest is not sent.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the session is closed.
+            Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
+        """
+        return await send_all(self.stream_bulk(messages, concurrency=concurrency, stop_after=stop_after), on_result)
+
+    def stream_bulk(self, messages: Input, *, concurrency: int = 64, stop_after: int | None = None) -> BulkStream:
+        """
+        Send many messages as fast as the pace allows, and iterate the results as they finish.
+
+            async with pico.stream_bulk(messages) as results:
+                async for result in results: ...
+
+        Leaving the `async with` early stops the blast. The arguments are those of `send_bulk`.
+        """
+        engine = self._open()
+
+        async def send(message: Message, trace: CallTrace) -> Accepted:
+            return await deliver(engine, message, priority=Priority.BULK, trace=trace)
+
+        stream = BulkStream(messages, send, concurrency=concurrency, stop_after=stop_after)
+        self._streams.add(stream)
+        return stream
+
+    async def aclose(self) -> None:
+        """
+        End the session: blasts stop, what waits is not sent, what is on the wire is settled within `timeout`.
+
+        Closing twice does nothing.
+        """
+        if self._closed:
+            return
+        if self._engine is None:
+            self._closed = True
+            await self._transport.aclose()
+            return
+        engine = self._open()
+        self._closed = True
+        for stream in list(self._streams):
+            stream.stop("the session was closed")
+        try:
+            await engine.aclose()
+        finally:
+            if self._coordinator is None:
+                local.leave(self._base_url, self._account.username, self._api_key.value)
+
+    async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._engine is not None else "not opened"
+        return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}>"
+
+    def _open(self) -> Engine:
+        """Give the engine, made on first use, for only then is the loop known."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError("PicoSession needs a running event loop: use it in a coroutine.") from None
+        if self._closed:
+            raise ConfigurationError("This session is closed: make another one.")
+        if self._engine is None:
+            self._loop = loop
+            self._engine = Engine(
+                account=self._account,
+                api_key=self._api_key,
+                transport=self._transport,
+                coordinator=self._coordinator
+                or local.join(self._base_url, self._account.username, self._api_key.value, self._rates),
+                retries=self._retries,
+                retry_in_doubt=self._retry_in_doubt,
+            )
+        if self._loop is not loop:
+            raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")
+        return self._engine
+
+
+def _username(username: str | None) -> str:
+    if not username:
+        raise ConfigurationError("There is no username: pass `username=` or set PICO_USERNAME.")
+    try:
+        GET_TOKEN.path_with(username=username)
+    except InvalidMessageError as error:
+        fault = str(error)
+    else:
+        return username
+    raise ConfigurationError(fault)
+
+
+def _api_key(api_key: str | None) -> Secret:
+    if not api_key:
+        raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
+    if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
+        # httpx's own complaint would quote it.
+        raise ConfigurationError(
+            "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
+            "Was it copied with something around it?"
+        )
+    return Secret(api_key)
+
+
+def _sender(sender: str | None) -> str | None:
+    if not sender:
+        return None
+    if not isinstance(sender, str) or not sender.isprintable():
+        raise ConfigurationError("`sender` must be a str without control characters.")
+    return sender
+
+
+def _callback(callback: str | None) -> str | None:
+    if not callback:
+        return None
+    if not is_web_address(callback):
+        raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
+    return callback
+
+
+def _base_url(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        parts, host = None, None
+    if parts is None or not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError(
+            "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
+        )
+    return base_url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
