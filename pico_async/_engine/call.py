@@ -212,6 +212,10 @@ class Engine:
             self._calls[trace] = scope
             try:
                 yield
+            except asyncio.CancelledError as cancelled:
+                # Python shows it where a timeout of the caller's ends the call, too.
+                cancelled.add_note(f"{request}: {doubt_about(request) if trace.in_doubt else 'nothing was sent.'}")
+                raise
             finally:
                 del self._calls[trace]
                 self._idle.set()

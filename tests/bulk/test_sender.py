@@ -1,0 +1,396 @@
+"""The blast: lazily fed, bounded, and a result for each message."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from pico_async import (
+    Accepted,
+    BulkError,
+    BulkReport,
+    BulkStream,
+    ConfigurationError,
+    InvalidMessageError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    RejectedError,
+    SendResult,
+    SmsMessage,
+)
+from pico_async._engine.call import CallTrace
+from pico_async.bulk.sender import send_all
+from pico_async.messages import Message
+
+pytestmark = pytest.mark.virtual_time
+
+
+def messages(count: int) -> Iterator[SmsMessage]:
+    return (SmsMessage("8612345678901", f"hello {n}", key=str(n)) for n in range(count))
+
+
+class Line:
+    """A send of one virtual second that does what the message's key is told to do."""
+
+    def __init__(self, **fates: Any) -> None:
+        self.fates = {key.removeprefix("n"): fate for key, fate in fates.items()}
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.begun: list[str | None] = []
+
+    async def send(self, message: Message, trace: CallTrace) -> Accepted:
+        self.begun.append(message.key)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        fate = self.fates.get(message.key, self.fates.get("all"))
+        try:
+            if fate == "waits":
+                await asyncio.sleep(1000)
+            trace.attempts += 1
+            trace.note_write()
+            await asyncio.sleep(1)
+            if isinstance(fate, Exception):
+                raise fate
+            return Accepted(f"r-{message.key}")
+        finally:
+            self.in_flight -= 1
+
+
+def blast(source: Any, line: Line, *, concurrency: int = 4, stop_after: int | None = None) -> BulkStream:
+    return BulkStream(source, line.send, concurrency=concurrency, stop_after=stop_after)
+
+
+async def results_of(stream: BulkStream) -> list[SendResult]:
+    async with stream as results:
+        return [result async for result in results]
+
+
+async def drawn_from(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        await asyncio.sleep(0)
+        yield item
+
+
+@pytest.mark.parametrize("source", [list, iter, drawn_from], ids=["list", "iterator", "async iterator"])
+async def test_each_message_of_any_iterable_gets_its_result(source: Any) -> None:
+    """Index, message, outcome and request_id belong together."""
+    results = await results_of(blast(source(messages(10)), Line()))
+
+    assert sorted(result.index for result in results) == list(range(10))
+    assert all(result.key == str(result.index) and result.request_id == f"r-{result.index}" for result in results)
+    assert {result.outcome for result in results} == {Outcome.ACCEPTED}
+
+
+async def test_no_more_are_in_flight_than_the_concurrency() -> None:
+    """And just as many, as long as there are more to send."""
+    line = Line()
+
+    await results_of(blast(messages(20), line, concurrency=5))
+
+    assert line.most_in_flight == 5
+
+
+async def test_the_place_is_taken_before_the_next_message_is_read() -> None:
+    """With five in flight, not a sixth is read."""
+    read = []
+
+    def source() -> Iterator[SmsMessage]:
+        for message in messages(100):
+            read.append(message)
+            yield message
+
+    async with blast(source(), Line(all="waits"), concurrency=5):
+        await asyncio.sleep(10)
+        assert len(read) == 5
+
+
+async def test_results_come_as_they_finish() -> None:
+    """A slow first message does not hold back the second one's result."""
+    async with blast(messages(2), Line(n0="waits")) as results:
+        first = await anext(results)
+
+        assert first.index == 1
+
+
+async def test_a_slow_reader_slows_the_blast() -> None:
+    """Results do not pile up: what nobody took keeps its place."""
+    line = Line()
+
+    async with blast(messages(100), line, concurrency=4) as results:
+        await anext(results)
+        await asyncio.sleep(100)
+
+        assert len(line.begun) == 5
+
+
+async def test_a_bad_item_is_a_result_and_ends_nothing() -> None:
+    """None, a dict, an InvalidMessageError: each is told in its place."""
+    first, second = messages(2)
+    error = InvalidMessageError("row 3 has no code")
+
+    results = await results_of(blast([first, None, {"to": "1"}, error, second], Line()))
+
+    by_index = {result.index: result for result in results}
+    assert [by_index[n].ok for n in range(5)] == [True, False, False, False, True]
+    assert "NoneType" in str(by_index[1].error)
+    assert by_index[3].error is error
+    assert by_index[3].outcome is Outcome.NOT_SENT
+
+
+async def test_an_iterator_that_survives_its_error_is_read_on() -> None:
+    """map() goes on after a row that makes no message."""
+    numbers = ["8612345678901", "no number", "8612345678902"]
+
+    results = await results_of(blast(map(lambda to: SmsMessage(to, "hi"), numbers), Line()))
+
+    assert sorted((result.index, result.ok) for result in results) == [(0, True), (1, False), (2, True)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["generator", "async generator"])
+async def test_a_generator_that_ends_with_a_bad_row_does_not_end_in_silence(asynchronous: bool) -> None:
+    """Python cannot go on in it, so the report says that the rest was not read, and how to avoid it."""
+    numbers = ["8612345678901", "no number", "8612345678902"]
+    source: Any = (SmsMessage(to, "hi") for to in numbers)
+    if asynchronous:
+        source = (SmsMessage(to, "hi") async for to in drawn_from(numbers))
+
+    report = await send_all(blast(source, Line()), None)
+
+    assert (report.total, report.accepted, report.not_sent) == (2, 1, 1)
+    assert "generator" in str(report.stopped)
+    with pytest.raises(BulkError, match="ended early"):
+        report.raise_for_failures()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["generator", "async generator"])
+async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: bool) -> None:
+    """The results of what was in flight come first."""
+
+    def source() -> Iterator[SmsMessage]:
+        yield from messages(3)
+        raise KeyError("phone")
+
+    stream, seen = blast(drawn_from(source()) if asynchronous else source(), Line()), []
+
+    with pytest.raises(KeyError, match="phone"):
+        async with stream as results:
+            async for result in results:
+                seen.append(result.outcome)
+
+    assert seen == [Outcome.ACCEPTED] * 3
+    assert stream.report.accepted == 3
+    assert stream.report.stopped == "the input raised KeyError"
+
+
+async def test_one_message_s_error_does_not_end_the_others() -> None:
+    """Also not one that nobody foresaw: what was written is then in doubt."""
+    line = Line(n1=RejectedError("refused"), n2=NotSentError("unreached"), n3=RuntimeError("a bug"))
+
+    results = await results_of(blast(messages(5), line))
+
+    outcomes = {result.index: result.outcome for result in results}
+    assert outcomes == {
+        0: Outcome.ACCEPTED,
+        1: Outcome.REJECTED,
+        2: Outcome.NOT_SENT,
+        3: Outcome.IN_DOUBT,
+        4: Outcome.ACCEPTED,
+    }
+
+
+async def test_leaving_early_stops_at_once() -> None:
+    """What was on the wire is in doubt, what waited is not sent, and both are told; no task stays."""
+    tasks, line = asyncio.all_tasks(), Line(n2="waits", n3="waits")
+
+    async with blast(messages(100), line, concurrency=4) as results:
+        await asyncio.sleep(0.5)
+    begun = len(line.begun)
+    await asyncio.sleep(5)
+
+    assert len(line.begun) == begun == 4
+    assert asyncio.all_tasks() == tasks
+    leftover = {result.index: (result.outcome, type(result.error)) for result in results.leftover}
+    assert leftover == {
+        0: (Outcome.IN_DOUBT, NoResponseError),
+        1: (Outcome.IN_DOUBT, NoResponseError),
+        2: (Outcome.NOT_SENT, NotSentError),
+        3: (Outcome.NOT_SENT, NotSentError),
+    }
+    assert (results.report.total, results.report.in_doubt, results.report.not_sent) == (4, 2, 2)
+
+
+async def test_leaving_with_an_error_raises_that_error() -> None:
+    """Bare, not wrapped into a group."""
+    with pytest.raises(ZeroDivisionError):
+        async with blast(messages(10), Line()) as results:
+            async for _ in results:
+                _ = 1 / 0
+
+
+async def test_leaving_early_closes_an_async_generator() -> None:
+    """Its own cleaning up is done before the `async with` is left, not by the garbage collector."""
+    closed = False
+
+    async def source() -> AsyncIterator[SmsMessage]:
+        nonlocal closed
+        try:
+            for message in messages(100):
+                yield message
+        finally:
+            closed = True
+
+    async with blast(source(), Line(all="waits")):
+        await asyncio.sleep(1)
+
+    assert closed
+
+
+async def test_cancelling_a_blast_tells_what_was_in_flight() -> None:
+    """on_result hears of each, and then the cancellation goes on."""
+    line, heard = Line(n1="waits"), {}
+
+    def hear(result: SendResult) -> None:
+        heard[result.index] = result.outcome
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2.5):
+            await send_all(blast(messages(100), line, concurrency=2), hear)
+
+    assert heard == {0: Outcome.ACCEPTED, 2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 1: Outcome.NOT_SENT}
+
+
+async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
+    """It is awaited; what it raises comes out of send_bulk as it is."""
+    heard = []
+
+    async def hear(result: SendResult) -> None:
+        await asyncio.sleep(0.1)
+        heard.append(result.index)
+        if len(heard) == 3:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await send_all(blast(messages(100), Line()), hear)
+
+    assert len(heard) == 3
+
+
+async def test_so_many_failures_in_a_row_end_the_blast() -> None:
+    """What waits is not sent, the rest is not even read, and the report says why."""
+    line = Line(all=RejectedError("refused"))
+
+    report = await send_all(blast(messages(1000), line, concurrency=4, stop_after=5), None)
+
+    assert report.stopped == "5 failures in a row"
+    assert len(line.begun) <= 12
+    assert report.total == report.rejected + report.not_sent <= 12
+
+
+async def test_a_success_between_failures_begins_the_count_anew() -> None:
+    """Four, a success, four: five in a row never came."""
+    line = Line(**{f"n{n}": RejectedError("refused") for n in range(9) if n != 4})
+
+    report = await send_all(blast(messages(20), line, concurrency=1, stop_after=5), None)
+
+    assert report.stopped is None
+    assert (report.accepted, report.rejected) == (12, 8)
+
+
+async def test_stop_settles_what_is_on_the_wire_and_drops_what_waits() -> None:
+    """Both results still come, and nothing that was read is forgotten."""
+    line = Line(n2="waits", n3="waits")
+    stream, seen = blast(messages(100), line, concurrency=4), {}
+
+    async with stream as results:
+        await asyncio.sleep(0.5)
+        results.stop("enough")
+        async for result in results:
+            seen[result.index] = result.outcome
+
+    assert seen == {0: Outcome.ACCEPTED, 1: Outcome.ACCEPTED, 2: Outcome.NOT_SENT, 3: Outcome.NOT_SENT}
+    assert stream.report.stopped == "enough"
+
+
+async def test_no_message_that_was_read_goes_without_a_result() -> None:
+    """Stopped at any moment, results and messages read are one to one."""
+    for tenths in range(0, 40, 3):
+        read = []
+
+        async def source(read: list[int] = read) -> AsyncIterator[SmsMessage]:
+            for number, message in enumerate(messages(50)):
+                await asyncio.sleep(0.05)
+                read.append(number)
+                yield message
+
+        seen = []
+        async with blast(source(), Line(n3="waits"), concurrency=7) as results:
+            asyncio.get_running_loop().call_later(tenths / 10, results.stop, "enough")
+            seen = [result.index async for result in results]
+
+        assert sorted(seen) == read
+
+
+async def test_the_report_counts_and_raises() -> None:
+    """The gravest outcome is the error's; the first failures are kept, the rest only counted."""
+    line = Line(n1=RejectedError("refused"), n2=NoResponseError("lost"))
+
+    report = await send_all(blast(messages(4), line), None)
+
+    assert (report.total, report.accepted, report.rejected, report.in_doubt) == (4, 2, 1, 1)
+    assert {failure.index for failure in report.failures} == {1, 2}
+    assert report.elapsed == pytest.approx(1, abs=0.01)
+    assert report.rate == pytest.approx(2, rel=0.01)
+    with pytest.raises(BulkError, match="1 in doubt, 1 rejected") as raised:
+        report.raise_for_failures()
+    assert raised.value.outcome is Outcome.IN_DOUBT
+
+
+async def test_a_blast_that_went_well_raises_nothing() -> None:
+    """Nor does an empty one."""
+    (await send_all(blast(messages(3), Line()), None)).raise_for_failures()
+    report = await send_all(blast([], Line()), None)
+
+    report.raise_for_failures()
+    assert report.total == 0
+    assert BulkReport().rate == 0
+
+
+async def test_only_the_first_failures_are_kept() -> None:
+    """A million refusals do not fill the memory."""
+    report = await send_all(blast(messages(100), Line(all=RejectedError("refused"))), None)
+
+    assert report.rejected == 100
+    assert len(report.failures) == 20
+
+
+@pytest.mark.parametrize("settings", [{"concurrency": 0}, {"concurrency": 1.5}, {"stop_after": 0}])
+def test_bad_settings_are_refused_by_name(settings: dict[str, Any]) -> None:
+    """Before anything is read."""
+    with pytest.raises(ConfigurationError, match=f"`{next(iter(settings))}`"):
+        blast([], Line(), **settings)
+
+
+@pytest.mark.parametrize("source", [None, 5, "8612345678901", SmsMessage("8612345678901", "hi")])
+def test_what_is_no_iterable_of_messages_is_refused(source: Any) -> None:
+    """A string is one, but not of messages."""
+    with pytest.raises(ConfigurationError, match="iterable"):
+        blast(source, Line())
+
+
+async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
+    """After 5,000 messages no more of them live than are in flight."""
+    living = []
+
+    def watch(result: SendResult) -> None:
+        if result.index % 1000 == 999:
+            gc.collect()
+            living.append(sum(isinstance(thing, SmsMessage) for thing in gc.get_objects()))
+
+    await send_all(blast(messages(5000), Line(), concurrency=8), watch)
+
+    assert max(living) <= 20

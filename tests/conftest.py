@@ -1,0 +1,59 @@
+"""What all tests share: coroutine tests run, and time may be virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import selectors
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+class VirtualClock:
+    """A monotonic clock that moves only when everybody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class VirtualSelector(selectors.DefaultSelector):
+    """Where nothing is ready, turn the clock to the next timer and do not wait for it."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(None if timeout is None else 0)
+        # A turn of the loop costs a little, as a real one does: a timer set for "now" would else come for ever.
+        self._clock.now += 1e-6 if ready or not timeout else max(timeout, 1e-6)
+        return ready
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(obj: object) -> None:
+    if inspect.iscoroutinefunction(obj):
+        pytest.mark.anyio(obj)
+
+
+@pytest.fixture
+def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    clock = VirtualClock()
+    # asyncio's loop, aiolimiter and the messages all ask this one.
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.node.get_closest_marker("virtual_time") is None:
+        yield "asyncio"
+        return
+    clock = request.getfixturevalue("virtual_clock")
+    yield "asyncio", {"loop_factory": lambda: asyncio.SelectorEventLoop(VirtualSelector(clock))}

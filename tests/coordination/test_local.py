@@ -1,0 +1,278 @@
+"""One pace and one token for the sessions of a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from pico_async import ConfigurationError, Coordinator, LocalCoordinator, Priority, Rates
+from pico_async._engine.endpoints import Lane
+from pico_async.coordination import local
+from pico_async.coordination.local import LocalPace, LocalTokenStore
+
+pytestmark = pytest.mark.virtual_time
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def densest(moments: Iterable[float], window_s: float = 1.0) -> int:
+    moments = sorted(moments)
+    return max(sum(1 for other in moments if start <= other < start + window_s) for start in moments)
+
+
+async def leave(pace: LocalPace, moments: list[float], priority: Priority = Priority.BULK) -> None:
+    await pace.turn(priority)
+    moments.append(now())
+
+
+async def test_a_crowd_leaves_at_the_documented_pace() -> None:
+    """300 at once leave at 29.6 a second, and no second holds more than 30."""
+    pace, moments = LocalPace(30), []
+
+    await asyncio.gather(*(leave(pace, moments) for _ in range(300)))
+
+    assert 299 / (moments[-1] - moments[0]) == pytest.approx(29.6, abs=0.05)
+    assert densest(moments) == 30
+
+
+async def test_a_pause_of_the_callers_saves_nothing_up() -> None:
+    """After an idle minute no burst leaves, as the plain limiter's would."""
+    pace, moments = LocalPace(30), []
+
+    await leave(pace, moments)
+    await asyncio.sleep(60)
+    await asyncio.gather(*(leave(pace, moments) for _ in range(60)))
+
+    assert densest(moments) <= 30
+
+
+async def test_the_pace_is_first_come_first_served() -> None:
+    """Also the late newcomer that finds the bucket just filled stands behind those who wait."""
+    pace = LocalPace(30)
+    order: list[int] = []
+
+    async def come(number: int) -> None:
+        await asyncio.sleep(number * 0.0301)
+        await pace.turn(Priority.BULK)
+        order.append(number)
+
+    await asyncio.gather(*(come(number) for number in range(100)))
+
+    assert order == list(range(100))
+
+
+async def test_a_single_send_overtakes_a_crowd() -> None:
+    """It waits for one turn, not for the thousand before it."""
+    pace = LocalPace(30)
+    crowd = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(1000)]
+    await asyncio.sleep(1)
+
+    asked_at = now()
+    await pace.turn(Priority.INTERACTIVE)
+    waited_s = now() - asked_at
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+    assert waited_s < 2 / 29.6
+
+
+async def test_the_cancelled_give_their_places_back() -> None:
+    """Of 60, every second is cancelled while it waits: the other 30 leave as if they were alone."""
+    pace, moments = LocalPace(30), []
+
+    tasks = [asyncio.create_task(leave(pace, moments)) for _ in range(60)]
+    await asyncio.sleep(0)
+    began_at = now()
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert len(moments) == 30
+    assert max(moments) - began_at < 31 / 29.6
+
+
+async def test_the_head_gives_its_place_back_while_it_waits_for_the_bucket() -> None:
+    """A cancelled head neither takes a token along nor stops the queue."""
+    pace, moments = LocalPace(30), []
+    await leave(pace, moments)
+
+    head = asyncio.create_task(leave(pace, moments))
+    next_one = asyncio.create_task(leave(pace, moments))
+    await asyncio.sleep(0.001)
+    head.cancel()
+    await asyncio.wait_for(next_one, 1)
+
+    assert moments[1] - moments[0] < 1.1 / 29.6
+
+
+async def test_a_refusal_pauses_the_lane_until_its_deadline() -> None:
+    """Nobody leaves before Retry-After is over, not even who waits for the bucket already."""
+    pace, moments = LocalPace(30), []
+    await leave(pace, moments)
+    waiting = asyncio.create_task(leave(pace, moments))
+    await asyncio.sleep(0.001)
+
+    refused_at = now()
+    pace.refused(5.0)
+    await waiting
+
+    assert moments[1] - refused_at >= 5.0
+
+
+async def test_a_refusal_without_a_time_pauses_for_a_second() -> None:
+    """The documented window is a second, so after one the server has forgotten the burst."""
+    pace, moments = LocalPace(30), []
+
+    refused_at = now()
+    pace.refused(None)
+    await leave(pace, moments)
+
+    assert 1.0 <= moments[0] - refused_at < 1.1
+
+
+async def test_an_endless_retry_after_is_bounded() -> None:
+    """A hostile or broken header does not stop the process for a day."""
+    pace, moments = LocalPace(30), []
+
+    refused_at = now()
+    pace.refused(86_400.0)
+    await leave(pace, moments)
+
+    assert moments[0] - refused_at <= 60.1
+
+
+async def test_refusals_slow_the_lane_for_a_while() -> None:
+    """At 80 % until half a minute has gone by without another, then at full pace and without a burst."""
+    pace, slowed, recovered = LocalPace(30), [], []
+
+    pace.refused(None)
+    await asyncio.gather(*(leave(pace, slowed) for _ in range(100)))
+    await asyncio.sleep(31)
+    await asyncio.gather(*(leave(pace, recovered) for _ in range(100)))
+
+    assert 99 / (slowed[-1] - slowed[0]) == pytest.approx(0.8 * 29.6, rel=0.01)
+    assert 99 / (recovered[-1] - recovered[0]) == pytest.approx(29.6, rel=0.01)
+    assert densest(recovered) <= 30
+
+
+async def test_refusals_of_one_burst_count_as_one() -> None:
+    """Ten requests that were in flight together slow the lane once, not to a tenth."""
+    pace, moments = LocalPace(30), []
+
+    for _ in range(10):
+        pace.refused(None)
+    await asyncio.gather(*(leave(pace, moments) for _ in range(50)))
+
+    assert 49 / (moments[-1] - moments[0]) == pytest.approx(0.8 * 29.6, rel=0.01)
+
+
+async def test_a_lane_without_a_limit_waits_only_for_a_refusal() -> None:
+    """MMS has no documented rate: at once, but for a pause that Pico asked for."""
+    pace, moments = LocalPace(None), []
+
+    began_at = now()
+    await asyncio.gather(*(leave(pace, moments) for _ in range(1000)))
+    pace.refused(2.0)
+    await leave(pace, moments)
+
+    assert moments[999] == pytest.approx(began_at, abs=1e-3)
+    assert moments[1000] >= began_at + 2.0
+
+
+async def test_lanes_do_not_wait_for_each_other() -> None:
+    """A paused SMS lane holds up no balance."""
+    coordinator = LocalCoordinator()
+    began_at = now()
+
+    await coordinator.refused(Lane.SMS, 30.0)
+    await coordinator.turn(Lane.BALANCE, Priority.INTERACTIVE)
+
+    assert now() == pytest.approx(began_at, abs=1e-3)
+
+
+async def test_a_token_is_trusted_while_it_is_used() -> None:
+    """Used every 17 minutes, it lives on; idle for 18, it is not handed out."""
+    store = LocalTokenStore()
+    await store.keep("t")
+
+    for _ in range(5):
+        await asyncio.sleep(17 * 60)
+        assert await store.current() == "t"
+    await asyncio.sleep(18 * 60)
+
+    assert await store.current() is None
+
+
+async def test_only_the_token_that_was_refused_is_evicted() -> None:
+    """A late 401 for the old token leaves the new one in its place."""
+    store = LocalTokenStore()
+    await store.keep("old")
+    await store.keep("new")
+
+    await store.discard("old")
+    assert await store.current() == "new"
+
+    await store.discard("new")
+    assert await store.current() is None
+
+
+async def test_sessions_of_one_key_find_one_coordinator_until_the_last_leaves() -> None:
+    """Same host, account, key and loop: the same one. Any other: another one. After the last: a new one."""
+    mine = ("https://a", "user", "key")
+
+    first = local.join(*mine, Rates())
+    assert local.join(*mine, Rates()) is first
+    others = [("https://b", "user", "key"), ("https://a", "other", "key"), ("https://a", "user", "other")]
+    assert all(local.join(*other, Rates()) is not first for other in others)
+    local.leave(*mine)
+    assert local.join(*mine, Rates()) is first
+    for key in (mine, mine, *others):
+        local.leave(*key)
+
+    assert asyncio.get_running_loop() not in local._shared
+
+
+async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
+    """One pace cannot run at two rates; the error says which is there."""
+    mine = ("https://a", "user", "key")
+    local.join(*mine, Rates())
+
+    with pytest.raises(ConfigurationError, match="sms=30"):
+        local.join(*mine, Rates(sms=100))
+
+    local.leave(*mine)
+    assert asyncio.get_running_loop() not in local._shared
+
+
+def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -> None:
+    """A session that was never closed does not keep its loop alive for ever."""
+
+    async def joined() -> LocalCoordinator:
+        return local.join("https://a", "user", "key", Rates())
+
+    first, second = asyncio.run(joined()), asyncio.run(joined())
+
+    assert first is not second
+    assert len(local._shared) == 1
+    local._shared.clear()
+
+
+def test_the_table_holds_no_key() -> None:
+    """What is shared is named by a digest."""
+
+    async def joined() -> str:
+        local.join("https://a", "user", "S3CRET-KEY", Rates())
+        return repr(local._shared)
+
+    assert "S3CRET-KEY" not in asyncio.run(joined())
+    local._shared.clear()
+
+
+def test_the_local_coordinator_is_a_coordinator() -> None:
+    """It fits the protocol that other coordinators are written against."""
+    assert isinstance(LocalCoordinator(), Coordinator)

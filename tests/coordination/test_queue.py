@@ -1,0 +1,98 @@
+"""The queue in front of a pace."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pico_async.coordination.queue import FairQueue
+
+
+async def stand(queue: FairQueue, name: str, served: list[str], priority: int = 0) -> None:
+    async with queue.head(priority):
+        served.append(name)
+        await asyncio.sleep(0)
+
+
+async def test_equals_are_served_first_come_first_served() -> None:
+    """Whoever came first holds the head first, also where they came in one tick."""
+    queue, served = FairQueue(), []
+
+    async with asyncio.TaskGroup() as tasks:
+        for name in "abcde":
+            tasks.create_task(stand(queue, name, served))
+
+    assert served == list("abcde")
+
+
+async def test_a_newcomer_does_not_overtake_whoever_is_about_to_wake() -> None:
+    """The turn passes straight on: between its end and the next one's waking, it is never free."""
+    queue, served = FairQueue(), []
+
+    async def newcomer() -> None:
+        async with queue.head(0):
+            waiting = asyncio.create_task(stand(queue, "waited", served))
+            await asyncio.sleep(0)
+        await stand(queue, "newcomer", served)
+        await waiting
+
+    await newcomer()
+
+    assert served == ["waited", "newcomer"]
+
+
+async def test_priority_goes_before_arrival() -> None:
+    """The lower number is served first, however late it came."""
+    queue, served = FairQueue(), []
+
+    async with asyncio.TaskGroup() as tasks:
+        async with queue.head(0):
+            for name, priority in (("bulk 1", 1), ("bulk 2", 1), ("single", 0)):
+                tasks.create_task(stand(queue, name, served, priority))
+            await asyncio.sleep(0)
+
+    assert served == ["single", "bulk 1", "bulk 2"]
+
+
+async def test_a_cancelled_waiter_gives_its_place_back() -> None:
+    """Those behind it are served as if it had never stood there."""
+    queue, served = FairQueue(), []
+
+    async with queue.head(0):
+        waiting = [asyncio.create_task(stand(queue, name, served)) for name in "abc"]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert served == ["b", "c"]
+
+
+async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
+    """A waiter cancelled in the very tick in which its turn came does not take the turn to its grave."""
+    queue, served = FairQueue(), []
+
+    async with queue.head(0):
+        first = asyncio.create_task(stand(queue, "first", served))
+        second = asyncio.create_task(stand(queue, "second", served))
+        await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(1):
+        await asyncio.gather(first, second, return_exceptions=True)
+        await stand(queue, "third", served)
+
+    assert served == ["second", "third"]
+
+
+async def test_an_error_at_the_head_passes_the_turn_on() -> None:
+    """Whatever ends the holder, the next one is served."""
+    queue, served = FairQueue(), []
+
+    try:
+        async with queue.head(0):
+            raise ValueError
+    except ValueError:
+        pass
+    async with asyncio.timeout(1):
+        await stand(queue, "next", served)
+
+    assert served == ["next"]

@@ -1,0 +1,474 @@
+"""One call: what is repeated, what is not, and what its error says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from pico_async import (
+    Accepted,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    InDoubtError,
+    LocalCoordinator,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoSession,
+    RateLimitError,
+    Rates,
+    RejectedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+
+pytestmark = pytest.mark.virtual_time
+
+TO = "8612345678901"
+UNLIMITED = Rates(sms=None, token=None, balance=None)
+OK = httpx.Response(200, json={"request_id": "r-1"})
+STALE = httpx.Response(401, json={"msg": "請求訪問:/sms,驗證失敗,無法訪問系统資源", "code": "401"})
+STALE_AS_200 = httpx.Response(200, json={"msg": "請求訪問:/sms,驗證失敗,無法訪問系统資源", "code": 401})
+TOO_FAST = httpx.Response(200, json={"code": 500, "msg": "访问过于频繁，请稍候再试"})
+BAD_GATEWAY = httpx.Response(502, html="<h1>Bad Gateway</h1>")
+
+Answer = httpx.Response | Exception | Callable[[httpx.Request], Any]
+
+
+class Pico:
+    """Answers in turn, and remembers what was asked; its tokens are t1, t2, …"""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.moments: list[float] = []
+        self.tokens = 0
+        self.token_answer: Answer | None = None
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/token/"):
+            self.tokens += 1
+            return await self._give(self.token_answer or httpx.Response(200, json={"token": f"t{self.tokens}"}), request)
+        self.requests.append(request)
+        self.moments.append(asyncio.get_running_loop().time())
+        return await self._give(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], request)
+
+    async def _give(self, answer: Answer, request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, httpx.Response):
+            return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        return await answer(request)  # type: ignore[no-any-return]
+
+
+async def hang(_: httpx.Request) -> httpx.Response:
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+@asynccontextmanager
+async def session(pico: Pico, **settings: Any) -> AsyncIterator[PicoSession]:
+    settings = {"rates": UNLIMITED} | settings if "coordinator" not in settings else settings
+    async with PicoSession(
+        username="user333", api_key="k", sender="s", transport=httpx.MockTransport(pico), **settings
+    ) as made:
+        yield made
+
+
+async def test_a_send_that_pico_took_is_accepted() -> None:
+    """One request, with the documented headers, and the reply's request_id."""
+    pico = Pico(OK)
+
+    async with session(pico) as it:
+        accepted = await it.sms.send(TO, "hello")
+
+    assert accepted == Accepted("r-1")
+    (request,) = pico.requests
+    assert request.headers["x-api-key"] == "k"
+    assert request.headers["authorization"] == "Bearer t1"
+    assert request.headers["content-type"] == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "refusal", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full"), TOO_FAST,
+                httpx.Response(429)],
+    ids=["refused", "connect timeout", "pool timeout", "too frequent", "429"],
+)
+async def test_what_provably_did_not_happen_is_repeated(refusal: Answer) -> None:
+    """A send is tried again after a failure that proves that nothing was sent."""
+    pico = Pico(refusal, refusal, OK)
+
+    async with session(pico, retries=2) as it:
+        assert await it.sms.send(TO, "hello") == Accepted("r-1")
+
+    assert len(pico.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (httpx.ReadTimeout("slow"), NoResponseError),
+        (httpx.WriteTimeout("slow"), NoResponseError),
+        (httpx.ReadError("reset"), NoResponseError),
+        (httpx.RemoteProtocolError("closed"), NoResponseError),
+        (hang, NoResponseError),
+        (OSError("odd"), NoResponseError),
+        (BAD_GATEWAY, ServerError),
+        (httpx.Response(200, json={"code": 500, "msg": "boom"}), ServerError),
+        (httpx.Response(200, json={}), UnexpectedResponseError),
+        (httpx.Response(200, text="hello"), UnexpectedResponseError),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
+)
+async def test_what_may_have_happened_is_never_repeated(failure: Answer, kind: type[InDoubtError]) -> None:
+    """One request, and an error that says that the message may have gone out."""
+    pico = Pico(failure, OK)
+
+    async with session(pico, retries=5) as it:
+        with pytest.raises(kind) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert len(pico.requests) == 1
+    assert raised.value.outcome is Outcome.IN_DOUBT
+    assert raised.value.attempts == 1
+    assert "may have been sent" in str(raised.value)
+
+
+async def test_a_doubtful_send_is_repeated_only_where_the_owner_says_so() -> None:
+    """retry_in_doubt=True repeats it."""
+    pico = Pico(httpx.ReadTimeout("slow"), OK)
+
+    async with session(pico, retry_in_doubt=True) as it:
+        assert await it.sms.send(TO, "hello") == Accepted("r-1")
+
+    assert len(pico.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "later", [httpx.ConnectError("refused"), httpx.Response(400, json={"errors": ["no"]}), TOO_FAST]
+)
+async def test_a_later_refusal_does_not_undo_an_earlier_doubt(later: Answer) -> None:
+    """First in doubt, then refused: the message may still be out."""
+    pico = Pico(httpx.ReadTimeout("slow"), later)
+
+    async with session(pico, retry_in_doubt=True) as it:
+        with pytest.raises(InDoubtError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.attempts == len(pico.requests) > 1
+
+
+@pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), BAD_GATEWAY], ids=["no reply", "502"])
+async def test_reads_updates_and_deletions_are_repeated(failure: Answer) -> None:
+    """GET, PUT and DELETE do no harm twice."""
+    async with session(Pico(failure, httpx.Response(200, json={"balance": "1.5"}))) as it:
+        assert str((await it.balance.get()).balance) == "1.5"
+    async with session(Pico(failure, OK)) as it:
+        assert (await it.campaigns.update("c", name="n")).request_id == "r-1"
+    async with session(Pico(failure, OK)) as it:
+        assert (await it.campaigns.delete("c")).request_id == "r-1"
+
+
+async def test_a_creation_is_not_repeated_in_doubt() -> None:
+    """A second campaign is a double, too; the error says to look first."""
+    pico = Pico(httpx.ReadTimeout("slow"), OK)
+
+    async with session(pico) as it:
+        with pytest.raises(NoResponseError, match="look before you repeat it"):
+            await it.campaigns.create("n")
+
+    assert len(pico.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "nothing", [httpx.Response(404, json={"errors": ["gone"]}), httpx.Response(400, json={"errors": ["not found"]})]
+)
+async def test_a_repeated_deletion_that_finds_nothing_is_done(nothing: Answer) -> None:
+    """The first one, whose answer was lost, has done it. A first one that finds nothing is refused."""
+    async with session(Pico(httpx.ReadTimeout("slow"), nothing)) as it:
+        await it.templates.delete("t")
+    async with session(Pico(nothing)) as it:
+        with pytest.raises(RejectedError):
+            await it.templates.delete("t")
+
+
+async def test_retries_are_bounded_and_told() -> None:
+    """retries=2 is three requests; the error counts them."""
+    pico = Pico(httpx.ConnectError("refused"))
+
+    async with session(pico, retries=2) as it:
+        with pytest.raises(NotSentError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.attempts == len(pico.requests) == 3
+
+
+async def test_retry_after_is_honoured() -> None:
+    """No request leaves before it is over."""
+    pico = Pico(httpx.Response(429, headers={"retry-after": "7"}), OK)
+
+    async with session(pico) as it:
+        await it.sms.send(TO, "hello")
+
+    assert 7 <= pico.moments[1] - pico.moments[0] < 9
+
+
+async def test_a_retry_after_past_its_bound_is_told_and_not_waited_for() -> None:
+    """An hour is the caller's decision."""
+    pico = Pico(httpx.Response(429, headers={"retry-after": "3600"}), OK)
+
+    async with session(pico) as it:
+        with pytest.raises(RateLimitError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.retry_after == 3600
+    assert len(pico.requests) == 1
+
+
+async def test_a_rate_refusal_pauses_all_sessions_of_the_key() -> None:
+    """The pause is the key's, not the call's."""
+    coordinator = LocalCoordinator()
+    first, second = Pico(httpx.Response(429, headers={"retry-after": "5"}), OK), Pico(OK)
+
+    async with session(first, coordinator=coordinator) as one, session(second, coordinator=coordinator) as other:
+        sending = asyncio.create_task(one.sms.send(TO, "hello"))
+        await asyncio.sleep(0.1)
+        await other.sms.send(TO, "hello")
+        await sending
+
+    assert second.moments[0] - first.moments[0] >= 5
+
+
+@pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
+async def test_a_stale_token_is_renewed_once(stale: Answer) -> None:
+    """The call goes through with a fresh one, and costs no retry."""
+    pico = Pico(stale, OK)
+
+    async with session(pico, retries=0) as it:
+        assert await it.sms.send(TO, "hello") == Accepted("r-1")
+
+    assert [request.headers["authorization"] for request in pico.requests] == ["Bearer t1", "Bearer t2"]
+
+
+@pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
+async def test_a_fresh_token_that_is_refused_is_an_authentication_error(stale: Answer) -> None:
+    """One re-authentication a call, and no more."""
+    pico = Pico(stale)
+
+    async with session(pico) as it:
+        with pytest.raises(AuthenticationError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert pico.tokens == len(pico.requests) == 2
+    assert raised.value.outcome is Outcome.REJECTED
+
+
+@pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
+async def test_fifty_calls_with_one_stale_token_cost_one_token_request(stale: Answer) -> None:
+    """In both dialects, and all fifty go through."""
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.05)
+        answer = stale if request.headers["authorization"] == "Bearer t1" else OK
+        assert isinstance(answer, httpx.Response)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    pico = Pico(judge)
+
+    async with session(pico) as it:
+        await it.token.get()
+        accepted = await asyncio.gather(*(it.sms.send(TO, f"hello {n}") for n in range(50)))
+
+    assert accepted == [Accepted("r-1")] * 50
+    assert len(pico.requests) == 100
+    assert pico.tokens == 2
+
+
+async def test_a_refused_key_is_told_as_such() -> None:
+    """The token request's 400 is no fault of the message; nothing was sent."""
+    pico = Pico(OK)
+    pico.token_answer = httpx.Response(400, json={"errors": ["unknown user"], "request_id": "r"})
+
+    async with session(pico) as it:
+        with pytest.raises(AuthenticationError, match="unknown user") as raised:
+            await it.sms.send(TO, "hello")
+        with pytest.raises(BadRequestError):
+            await it.token.get()
+
+    assert not pico.requests
+    assert raised.value.status_code == 400
+
+
+@pytest.mark.parametrize("failure", [httpx.ConnectError("no"), httpx.ReadTimeout("slow"), BAD_GATEWAY])
+async def test_a_message_without_a_token_was_not_sent(failure: Answer) -> None:
+    """However doubtful the token request's end is, the message never left."""
+    pico = Pico(OK)
+    pico.token_answer = failure
+
+    async with session(pico) as it:
+        with pytest.raises(NotSentError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.outcome is Outcome.NOT_SENT
+    assert not pico.requests
+
+
+@pytest.mark.parametrize("token", ["", "a\r\nb", "töken", "a b"])
+async def test_a_token_that_cannot_stand_in_a_header_is_not_used(token: str) -> None:
+    """It is an unexpected reply, told without the token."""
+    pico = Pico(OK)
+    pico.token_answer = httpx.Response(200, json={"token": token})
+
+    async with session(pico) as it:
+        with pytest.raises(UnexpectedResponseError) as raised:
+            await it.token.get()
+
+    assert not token or token not in str(raised.value)
+
+
+async def test_a_message_that_expires_while_it_waits_is_dropped() -> None:
+    """It is not sent late, and gives its place back."""
+    pico = Pico(OK)
+
+    async with session(pico, rates=Rates(sms=1)) as it:
+        results = await asyncio.gather(
+            *(it.sms.send(TO, "hello", expires_in=3.5) for _ in range(10)), return_exceptions=True
+        )
+
+    assert results[:4] == [Accepted("r-1")] * 4
+    assert all(isinstance(result, MessageExpiredError) for result in results[4:])
+    assert len(pico.requests) == 4
+
+
+async def test_a_message_that_would_expire_in_a_back_off_is_given_up() -> None:
+    """It fails with the reason, at once, and as not sent."""
+    pico = Pico(httpx.Response(429, headers={"retry-after": "30"}))
+
+    async with session(pico) as it:
+        with pytest.raises(RateLimitError):
+            await it.sms.send(TO, "hello", expires_in=5)
+
+    assert len(pico.requests) == 1
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """Following it would hand the API key to another host."""
+    pico = Pico(httpx.Response(302, headers={"location": "https://elsewhere.example/sms"}), OK)
+
+    async with session(pico) as it:
+        with pytest.raises(ConfigurationError, match="redirects"):
+            await it.sms.send(TO, "hello")
+
+    assert len(pico.requests) == 1
+
+
+async def test_the_timeout_bounds_the_whole_exchange() -> None:
+    """A reply that drips in for ever is given up after `timeout`."""
+
+    async def drip(_: httpx.Request) -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            while True:
+                await asyncio.sleep(1)
+                yield b" "
+
+        return httpx.Response(200, content=body())
+
+    pico = Pico(drip)
+
+    async with session(pico, timeout=5) as it:
+        began_at = asyncio.get_running_loop().time()
+        with pytest.raises(NoResponseError, match="no reply within 5 s"):
+            await it.sms.send(TO, "hello")
+
+    assert asyncio.get_running_loop().time() - began_at == pytest.approx(5, abs=0.1)
+
+
+async def test_a_reply_over_the_cap_is_not_read_to_its_end() -> None:
+    """1 MiB is enough for anything that Pico says."""
+    read = 0
+
+    async def flood(_: httpx.Request) -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal read
+            while True:
+                read += 65536
+                yield b" " * 65536
+
+        return httpx.Response(200, content=body())
+
+    async with session(Pico(flood)) as it:
+        with pytest.raises(UnexpectedResponseError, match="larger than 1 MiB"):
+            await it.sms.send(TO, "hello")
+
+    assert read <= 2 * 1024 * 1024
+
+
+async def test_a_cancelled_send_notes_what_became_of_it() -> None:
+    """A timeout of the caller's own shows in its traceback whether the message may be out."""
+    async with session(Pico(hang)) as it:
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(1):
+                await it.sms.send(TO, "hello")
+
+    assert "may have been sent" in "".join(raised.value.__cause__.__notes__)
+
+
+async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None:
+    """The first is not sent, the second gets its answer, and a call after the closing is refused."""
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(2)
+        return httpx.Response(200, json={"request_id": "r-1"})
+
+    pico = Pico(slow)
+    async with session(pico, rates=Rates(sms=1)) as it:
+        on_the_wire = asyncio.create_task(it.sms.send(TO, "one"))
+        waiting = asyncio.create_task(it.sms.send(TO, "two"))
+        await asyncio.sleep(0.5)
+
+    assert await on_the_wire == Accepted("r-1")
+    with pytest.raises(NotSentError, match="closed"):
+        await waiting
+    with pytest.raises(ConfigurationError, match="closed"):
+        await it.sms.send(TO, "three")
+    assert len(pico.requests) == 1
+
+
+async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None:
+    """It does not wait for the reply any longer, and leaves no task behind."""
+    pico, tasks = Pico(hang), asyncio.all_tasks()
+    it = PicoSession(username="u", api_key="k", sender="s", transport=httpx.MockTransport(pico), timeout=1000)
+    sending = asyncio.create_task(it.sms.send(TO, "one"))
+    await asyncio.sleep(0.5)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await it.aclose()
+
+    with pytest.raises(NoResponseError):
+        await sending
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_no_call_begins_again_after_the_closing() -> None:
+    """What fails on the wire while the session closes is not repeated."""
+
+    async def slow_refusal(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(2)
+        return httpx.Response(429)
+
+    pico = Pico(slow_refusal, OK)
+    async with session(pico) as it:
+        sending = asyncio.create_task(it.sms.send(TO, "one"))
+        await asyncio.sleep(0.5)
+
+    with pytest.raises(RateLimitError):
+        await sending
+    assert len(pico.requests) == 1
