@@ -118,12 +118,16 @@ def _digits(to: str | None) -> str | None:
 
 
 def _seconds(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and value >= 0):
+    if value is None and attribute.default is None:
+        return
+    if not (isinstance(value, (int, float)) and value >= 0):
         raise ValueError(f"{attribute.name}={value!r}: seconds, 0 or more.")
 
 
 def _count(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if value is not None and not (isinstance(value, int) and value >= 0):
+    if value is None and attribute.default is None:
+        return
+    if not (isinstance(value, int) and value >= 0):
         raise ValueError(f"{attribute.name}={value!r}: a whole number, 0 or more.")
 
 

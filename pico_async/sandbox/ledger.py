@@ -9,6 +9,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from .rates import TOLERANCE_S
+
 
 class Verdict(StrEnum):
     """What became of one request."""
@@ -137,12 +139,13 @@ class Ledger:
         """
         Count the most arrivals that any half-open window of *window_s* seconds holds.
 
-        Every arrival of the operation counts, also a refused one: this is what the client asked for.
+        Every arrival of the operation counts, also a refused one: this is what the client asked for. Two arrivals
+        exactly *window_s* apart are not in one window.
         """
         times = [arrival.at for arrival in self.arrivals if arrival.operation == operation]
         most = first = 0
         for last, at in enumerate(times):
-            while at - times[first] >= window_s:
+            while at - times[first] >= window_s - TOLERANCE_S:
                 first += 1
             most = max(most, last - first + 1)
         return most

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 # "The destination number in E.164 format. Example: 8612345678901": every example is digits alone. Whether Pico takes
 # a leading "+" is not documented; the sandbox does not.
-_E164 = re.compile(r"[1-9][0-9]{6,14}", re.ASCII)
+_E164 = re.compile("[1-9][0-9]{6,14}")
 _URL = re.compile(r"https?://[^/\s]+\S*", re.ASCII | re.IGNORECASE)
 
 

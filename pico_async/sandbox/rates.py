@@ -14,6 +14,9 @@ from enum import StrEnum
 from math import floor
 from typing import Protocol
 
+# Thirtieths of a second do not add up to exactly 1 in binary; a nanosecond is below what a clock resolves.
+TOLERANCE_S = 1e-9
+
 
 class RateRule(StrEnum):
     """How a number of requests a second is enforced."""
@@ -72,7 +75,7 @@ class FirstRequestWindow:
         self._count = 0
 
     def admit(self, now: float) -> bool:
-        if self._start is None or now - self._start >= self._window_s:
+        if self._start is None or now - self._start >= self._window_s - TOLERANCE_S:
             self._start, self._count = now, 0
         if self._count >= self._limit:
             return False
@@ -94,7 +97,7 @@ class SlidingLog:
 
     def admit(self, now: float) -> bool:
         admitted = self._admitted
-        while admitted and now - admitted[0] >= self._window_s:
+        while admitted and now - admitted[0] >= self._window_s - TOLERANCE_S:
             admitted.popleft()
         if len(admitted) >= self._limit:
             return False
@@ -123,8 +126,7 @@ class TokenBucket:
         return self._level
 
     def admit(self, now: float) -> bool:
-        # Thirtieths of a second do not add up to exactly 1 in binary.
-        if self._fill(now) < 1.0 - 1e-9:
+        if self._fill(now) < 1.0 - self._rate * TOLERANCE_S:
             return False
         self._level -= 1.0
         return True

@@ -7,7 +7,6 @@ takes 0.2 s to end, which a test suite pays on every test.
 
 import asyncio
 import ipaddress
-import logging
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -21,9 +20,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from .app import CONNECTION
-
-_logger = logging.getLogger(__name__)
-_logger.setLevel(logging.WARNING)
 
 
 class TcpConnection:
@@ -45,11 +41,10 @@ class TcpConnection:
 
 
 class SandboxProtocol(H11Protocol):
-    """uvicorn's protocol, which shows the application its connection and keeps silent about what faults do to it."""
+    """uvicorn's protocol, which shows the application its connection and keeps no access log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.logger = _logger
         self.access_log = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it

@@ -1,0 +1,67 @@
+"""What the sandbox's tests share: a clock that stands still, and a client that has its token."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from pico_async.sandbox import Sandbox
+
+
+class FakeClock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]]:
+    """A function that opens a client to a sandbox, by default in-process and with a token."""
+    async with AsyncExitStack() as stack:
+
+        async def open_client(
+            sandbox: Sandbox, base_url: str | None = None, *, token: bool = True, timeout: float = 5.0
+        ) -> httpx.AsyncClient:
+            options: dict[str, Any] = {"base_url": base_url or "https://rest.picotw.com", "timeout": timeout}
+            if base_url is None:
+                options["transport"] = sandbox.transport()
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(headers={"X-API-Key": sandbox.api_key}, trust_env=False, verify=False, **options)
+            )
+            if token:
+                reply = await client.get(f"/token/{sandbox.username}")
+                client.headers["Authorization"] = f"Bearer {reply.json()['token']}"
+            return client
+
+        yield open_client
+
+
+@pytest.fixture
+def sms() -> Callable[..., dict[str, Any]]:
+    """A function that makes the reference's own SMS body, with changes; None takes a field out."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        body = {
+            "username": "user333",
+            "from": "8612345678888",
+            "to": "8612345678901",
+            "text": "Your verification code is 1234",
+            **changes,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+    return make

@@ -1,0 +1,59 @@
+"""The sandbox is a second reading of the reference: it shares nothing with the client."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "pico_async" / "sandbox").glob("*.py"))
+ALLOWED = {"starlette", "uvicorn", "h11", "attrs", "httpx", "anyio"} | set(sys.stdlib_module_names)
+
+
+def imported(source: str) -> set[str]:
+    """List what a file of the sandbox imports, as absolute names."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = ["pico_async", "sandbox"][: 3 - node.level] if node.level else []
+            names.add(".".join([*package, *([node.module] if node.module else [])]))
+    return names
+
+
+def is_allowed(name: str) -> bool:
+    return name == "pico_async.sandbox" or name.startswith("pico_async.sandbox.") or name.split(".")[0] in ALLOWED
+
+
+def test_the_check_would_find_an_import_of_the_client() -> None:
+    """Absolute and relative, at the top or inside a function."""
+    sources = ["import pico_async.errors", "from .. import errors", "def f():\n    from ..numbers import digits"]
+
+    assert [all(map(is_allowed, imported(source))) for source in sources] == [False, False, False]
+    assert all(map(is_allowed, imported("from .rates import limiter\nimport asyncio, starlette.routing")))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_file_imports_the_client(path) -> None:
+    """Every import is the sandbox's own, the standard library's, or one of the extra's."""
+    assert {name for name in imported(path.read_text(encoding="utf-8")) if not is_allowed(name)} == set()
+
+
+def test_there_is_something_to_check() -> None:
+    """The files were found."""
+    assert len(FILES) > 10
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_without_the_extra_one_sentence_says_what_to_install(missing) -> None:
+    """The ImportError names the pip line."""
+    script = f"import sys; sys.modules[{missing!r}] = None\nimport pico_async.sandbox"
+
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=10)
+
+    assert result.stderr.splitlines()[-1] == (
+        "ImportError: pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'"
+    )

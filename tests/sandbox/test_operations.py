@@ -1,0 +1,446 @@
+"""The thirteen operations against the reference: what each returns, and every documented check."""
+
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from pico_async.sandbox import Sandbox
+from pico_async.sandbox.operations import OPERATIONS
+
+
+def is_documented_error(reply) -> bool:
+    body = reply.json()
+    return (
+        reply.status_code == 400
+        and set(body) == {"request_id", "errors"}
+        and UUID(body["request_id"]).version == 4
+        and len(body["errors"]) >= 1
+        and all(isinstance(error, str) and error for error in body["errors"])
+    )
+
+
+@pytest.fixture
+async def campaign_id(connect, unlimited) -> str:
+    pico = await connect(unlimited)
+    reply = await pico.post("/campaign", json={"username": "user333", "name": "Campaign"})
+    return reply.json()["request_id"]
+
+
+@pytest.fixture
+def unlimited() -> Sandbox:
+    return Sandbox(rate_rule=None)
+
+
+def test_there_are_thirteen_operations() -> None:
+    """The table has the reference's operations, each once."""
+    assert len(OPERATIONS) == 13
+    assert len({(operation.method, operation.path) for operation in OPERATIONS}) == 13
+
+
+async def test_sms_as_in_the_reference(connect, unlimited, sms) -> None:
+    """The reference's own example is accepted, recorded word for word, and answered with a fresh request_id alone."""
+    pico = await connect(unlimited)
+    body = sms(callback="https://abcdefg.m.pipedream.net/")
+
+    replies = [await pico.post("/sms", json=body) for _ in range(2)]
+
+    first, second = (reply.json() for reply in replies)
+    assert replies[0].status_code == 200
+    assert set(first) == {"request_id"}
+    assert UUID(first["request_id"]).version == 4
+    assert first["request_id"] != second["request_id"]
+    message = unlimited.ledger.accepted[0]
+    assert message.request_id == first["request_id"]
+    assert (message.kind, message.to, message.sender, message.text, message.callback, message.template_id) == (
+        "sms",
+        "8612345678901",
+        "8612345678888",
+        "Your verification code is 1234",
+        "https://abcdefg.m.pipedream.net/",
+        None,
+    )
+    assert message.extra == {}
+
+
+async def test_mms_as_in_the_reference(connect, unlimited, sms) -> None:
+    """The reference's example is accepted and recorded."""
+    pico = await connect(unlimited)
+
+    reply = await pico.post("/mms", json=sms(mediaUrl="https://example.com/image.jpg"))
+
+    message = unlimited.ledger.accepted[0]
+    assert reply.json() == {"request_id": message.request_id}
+    assert (message.kind, message.media_url) == ("mms", "https://example.com/image.jpg")
+
+
+async def test_mms_needs_no_text(connect, unlimited, sms) -> None:
+    """`text` of an MMS has no asterisk."""
+    pico = await connect(unlimited)
+
+    reply = await pico.post("/mms", json=sms(text=None, mediaUrl="https://example.com/image.jpg"))
+
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize(("lang", "recorded"), [(None, "en-US"), ("zh-CN", "zh-CN")])
+async def test_voice_as_in_the_reference(connect, unlimited, lang, recorded) -> None:
+    """No `from`, and `lang` is en-US unless given."""
+    pico = await connect(unlimited)
+    body = {"username": "user333", "to": "8612345678901", "text": "Your verification code is 1234"}
+
+    reply = await pico.post("/voice", json={**body, **({"lang": lang} if lang else {})})
+
+    message = unlimited.ledger.accepted[0]
+    assert reply.json() == {"request_id": message.request_id}
+    assert (message.kind, message.sender, message.lang) == ("voice", None, recorded)
+
+
+@pytest.mark.parametrize("field", ["username", "from", "to", "text"])
+@pytest.mark.parametrize("absent", ["missing", "null", "empty"])
+async def test_sms_required_fields(connect, unlimited, sms, field, absent) -> None:
+    """Each field with an asterisk, and one of text and templateId, has to be there and to say something."""
+    pico = await connect(unlimited)
+    body = sms()
+    if absent == "missing":
+        del body[field]
+    else:
+        body[field] = None if absent == "null" else ""
+
+    reply = await pico.post("/sms", json=body)
+
+    assert is_documented_error(reply)
+    assert field in reply.json()["errors"][0]
+    assert unlimited.ledger.accepted == []
+    assert unlimited.ledger.arrivals[-1].verdict == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("/mms", "username"),
+        ("/mms", "from"),
+        ("/mms", "to"),
+        ("/mms", "mediaUrl"),
+        ("/voice", "username"),
+        ("/voice", "to"),
+        ("/voice", "text"),
+        ("/campaign", "username"),
+        ("/campaign", "name"),
+        ("/template/sms", "username"),
+        ("/template/sms", "campaignId"),
+        ("/template/sms", "name"),
+        ("/template/sms", "content"),
+        ("/template/mms", "username"),
+        ("/template/mms", "campaignId"),
+        ("/template/mms", "name"),
+        ("/template/mms", "content"),
+    ],
+)
+async def test_other_required_fields(connect, unlimited, campaign_id, path, missing) -> None:
+    """Each field with an asterisk is needed; with it, the same body passes."""
+    pico = await connect(unlimited)
+    body = {
+        "username": "user333",
+        "from": "8612345678888",
+        "to": "8612345678901",
+        "text": "1234",
+        "mediaUrl": "https://example.com/image.jpg",
+        "campaignId": campaign_id,
+        "name": "Name",
+        "content": "Your code is {{code}}",
+    }
+    assert (await pico.post(path, json=body)).status_code == 200
+
+    reply = await pico.post(path, json={name: value for name, value in body.items() if name != missing})
+
+    assert is_documented_error(reply)
+    assert reply.json()["errors"] == [f"{missing}: required."]
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "+8612345678901",
+        "08612345678",
+        "861234",
+        "8612345678901234",
+        "86 12345678901",
+        "86-1234567",
+        "abc",
+        "86\uff112345678",
+    ],
+)
+@pytest.mark.parametrize("path", ["/sms", "/mms", "/voice"])
+async def test_a_destination_is_e164_digits(connect, unlimited, sms, path, to) -> None:
+    """7 to 15 ASCII digits, the first not 0, and no "+": every example of the reference is digits alone."""
+    pico = await connect(unlimited)
+
+    reply = await pico.post(path, json=sms(to=to, mediaUrl="https://example.com/a.jpg"))
+
+    assert is_documented_error(reply)
+    assert reply.json()["errors"][0].startswith("to:")
+
+
+@pytest.mark.parametrize("to", ["8612345", "861234567890123"])
+async def test_shortest_and_longest_destination(connect, unlimited, sms, to) -> None:
+    """7 and 15 digits are both within E.164 as read here."""
+    pico = await connect(unlimited)
+
+    assert (await pico.post("/sms", json=sms(to=to))).status_code == 200
+
+
+async def test_text_and_template_exclude_each_other(connect, unlimited, sms, campaign_id) -> None:
+    """ "You can use either raw text or a pre-approved templateId": both are one too many."""
+    pico = await connect(unlimited)
+    template_id = await create_template(pico, campaign_id)
+
+    assert is_documented_error(await pico.post("/sms", json=sms(templateId=template_id)))
+    assert (await pico.post("/sms", json=sms(text=None, templateId=template_id))).status_code == 200
+    assert unlimited.ledger.accepted[-1].template_id == template_id
+    assert unlimited.ledger.accepted[-1].text is None
+
+
+async def test_a_template_has_to_exist(connect, unlimited, sms) -> None:
+    """An unknown templateId is a 400."""
+    pico = await connect(unlimited)
+
+    reply = await pico.post("/sms", json=sms(text=None, templateId="9ca38439-732f-4c88-87c7-0b3eda19dfca"))
+
+    assert is_documented_error(reply)
+
+
+@pytest.mark.parametrize("status", ["pending", "rejected"])
+async def test_a_template_has_to_be_approved(connect, sms, status) -> None:
+    """The reference says "pre-approved": until its review a template cannot be sent."""
+    sandbox = Sandbox(rate_rule=None, template_status="pending")
+    pico = await connect(sandbox)
+    campaign = await pico.post("/campaign", json={"username": "user333", "name": "Campaign"})
+    template_id = await create_template(pico, campaign.json()["request_id"])
+    sandbox.review_template(template_id, status)
+
+    assert is_documented_error(await pico.post("/sms", json=sms(text=None, templateId=template_id)))
+    sandbox.review_template(template_id, "approved")
+    assert (await pico.post("/sms", json=sms(text=None, templateId=template_id))).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["username", "from", "to", "text", "callback"])
+@pytest.mark.parametrize("value", [8612345678901, True, ["a"], {"a": 1}])
+async def test_fields_are_strings(connect, unlimited, sms, field, value) -> None:
+    """Every documented body parameter is of type string."""
+    pico = await connect(unlimited)
+
+    assert is_documented_error(await pico.post("/sms", json=sms(**{field: value})))
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'"text"', b"null", b"\xff\xfe", b"[" * 100_000])
+async def test_a_body_is_a_json_object(connect, unlimited, body) -> None:
+    """Anything else is a 400, never a crash."""
+    pico = await connect(unlimited)
+
+    reply = await pico.post("/sms", content=body, headers={"Content-Type": "application/json"})
+
+    assert is_documented_error(reply)
+
+
+async def test_a_body_is_declared_as_json(connect, unlimited) -> None:
+    """The reference sends Content-Type: application/json with every body."""
+    pico = await connect(unlimited)
+
+    assert is_documented_error(await pico.post("/sms", data={"to": "8612345678901"}))
+
+
+@pytest.mark.parametrize("path", ["/sms", "/mms", "/voice", "/campaign", "/template/sms"])
+async def test_the_username_has_to_be_the_accounts(connect, unlimited, sms, path) -> None:
+    """A body that names another account is refused."""
+    pico = await connect(unlimited)
+    body = sms(username="user334", mediaUrl="https://example.com/a.jpg", name="n", campaignId="c", content="c")
+
+    reply = await pico.post(path, json=body)
+
+    assert is_documented_error(reply)
+    assert reply.json()["errors"][0].startswith("username:")
+
+
+@pytest.mark.parametrize("url", ["not a url", "ftp://example.com/a", "https://"])
+async def test_urls_are_urls(connect, unlimited, sms, url) -> None:
+    """`callback` and `mediaUrl` are URLs by the reference."""
+    pico = await connect(unlimited)
+
+    assert is_documented_error(await pico.post("/sms", json=sms(callback=url)))
+    assert is_documented_error(await pico.post("/mms", json=sms(mediaUrl=url)))
+
+
+async def test_unlisted_fields_are_ignored_and_kept(connect, unlimited, sms) -> None:
+    """A field that the reference does not list changes nothing, and the ledger shows it."""
+    pico = await connect(unlimited)
+
+    assert (await pico.post("/sms", json=sms(priority="high"))).status_code == 200
+    assert unlimited.ledger.accepted[0].extra == {"priority": "high"}
+
+
+async def test_balance_as_in_the_reference(connect, unlimited, sms) -> None:
+    """A decimal string, a request_id and the username; a message costs a little, a refused one nothing."""
+    pico = await connect(unlimited)
+    await pico.post("/sms", json=sms())
+    await pico.post("/sms", json=sms(to="bad"))
+
+    body = (await pico.get("/balance/user333")).json()
+
+    assert set(body) == {"balance", "request_id", "username"}
+    assert body["username"] == "user333"
+    assert isinstance(body["balance"], str)
+    assert Decimal(body["balance"]) == Decimal("999.999") == unlimited.balance
+
+
+async def test_balance_of_another_account(connect, unlimited) -> None:
+    """The key does not open another account."""
+    pico = await connect(unlimited)
+
+    assert is_documented_error(await pico.get("/balance/user334"))
+
+
+async def test_an_empty_balance_sends_nothing(connect, sms) -> None:
+    """Own invention: a send that cannot be paid is a 400."""
+    sandbox = Sandbox(balance=Decimal("0.15"), price=Decimal("0.10"))
+    pico = await connect(sandbox)
+
+    replies = [await pico.post("/sms", json=sms()) for _ in range(2)]
+
+    assert replies[0].status_code == 200
+    assert is_documented_error(replies[1])
+    assert sandbox.balance == Decimal("0.05")
+
+
+async def test_campaigns_from_creation_to_deletion(connect, unlimited) -> None:
+    """The request_id of the creation is the campaign's id; the list shows the documented fields."""
+    pico = await connect(unlimited)
+    created = await pico.post("/campaign", json={"username": "user333", "name": "My Campaign", "remark": "why"})
+    campaign_id = created.json()["request_id"]
+    assert set(created.json()) == {"request_id"}
+
+    listed = (await pico.get("/campaigns")).json()
+    assert set(listed) == {"campaigns", "request_id"}
+    (campaign,) = listed["campaigns"]
+    assert campaign.pop("created_at").endswith("Z")
+    assert campaign == {"id": campaign_id, "name": "My Campaign", "remark": "why"}
+
+    updated = await pico.put(f"/campaign/{campaign_id}", json={"name": "Updated Campaign"})
+    assert updated.status_code == 200
+    (campaign,) = (await pico.get("/campaigns")).json()["campaigns"]
+    assert (campaign["name"], campaign["remark"]) == ("Updated Campaign", "why")
+
+    assert (await pico.delete(f"/campaign/{campaign_id}")).status_code == 200
+    assert (await pico.get("/campaigns")).json()["campaigns"] == []
+    assert is_documented_error(await pico.delete(f"/campaign/{campaign_id}"))
+    assert is_documented_error(await pico.put(f"/campaign/{campaign_id}", json={"name": "n"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"name": "n"}, 200),
+        ({"name": "活" * 50}, 200),
+        ({"name": ""}, 400),
+        ({"name": "n" * 51}, 400),
+        ({"remark": ""}, 200),
+        ({"remark": "r" * 255}, 200),
+        ({"remark": "r" * 256}, 400),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_lengths_of_a_campaign(connect, unlimited, campaign_id, method, changes, status) -> None:
+    """A name has 1 to 50 characters and a remark 0 to 255, when made and when changed."""
+    pico = await connect(unlimited)
+    path = "/campaign" if method == "POST" else f"/campaign/{campaign_id}"
+
+    reply = await pico.request(method, path, json={"username": "user333", "name": "Campaign", **changes})
+
+    assert reply.status_code == status
+
+
+async def create_template(pico, campaign_id: str, kind: str = "sms") -> str:
+    body = {"username": "user333", "campaignId": campaign_id, "name": "Code", "content": "Your code is {{code}}"}
+    reply = await pico.post(f"/template/{kind}", json=body)
+    assert reply.status_code == 200
+    return reply.json()["request_id"]
+
+
+async def test_templates_from_creation_to_deletion(connect, unlimited, campaign_id) -> None:
+    """Both kinds are listed, filtered by campaign and status, and deleted."""
+    pico = await connect(unlimited)
+    sms_id = await create_template(pico, campaign_id)
+    mms_id = await create_template(pico, campaign_id, "mms")
+
+    async def listed(**query: str) -> list[str]:
+        reply = await pico.get("/templates", params=query)
+        return [template["id"] for template in reply.json()["templates"]]
+
+    assert await listed() == [sms_id, mms_id]
+    assert await listed(campaignId=campaign_id, status="approved") == [sms_id, mms_id]
+    assert await listed(campaignId="another") == []
+    assert await listed(status="pending") == []
+    assert is_documented_error(await pico.get("/templates", params={"status": "lost"}))
+    assert (await pico.delete(f"/template/{sms_id}")).status_code == 200
+    assert await listed() == [mms_id]
+    assert is_documented_error(await pico.delete(f"/template/{sms_id}"))
+
+
+async def test_a_template_needs_a_known_campaign(connect, unlimited) -> None:
+    """Unknown campaign: 400."""
+    pico = await connect(unlimited)
+    body = {"username": "user333", "campaignId": "campaign-123", "name": "Code", "content": "c"}
+
+    assert is_documented_error(await pico.post("/template/sms", json=body))
+
+
+async def test_a_campaigns_templates_go_with_it(connect, unlimited, campaign_id) -> None:
+    """Own invention: no template without its campaign."""
+    pico = await connect(unlimited)
+    await create_template(pico, campaign_id)
+
+    await pico.delete(f"/campaign/{campaign_id}")
+
+    assert (await pico.get("/templates")).json()["templates"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/sms", 405), ("POST", "/sms/", 404), ("POST", "/campaigns", 405)],
+)
+async def test_what_the_reference_does_not_have(connect, unlimited, method, path, status) -> None:
+    """A wrong path or method is refused in the documented error body, never redirected, and is an arrival."""
+    pico = await connect(unlimited)
+
+    reply = await pico.request(method, path)
+
+    assert reply.status_code == status
+    assert set(reply.json()) == {"request_id", "errors"}
+    assert unlimited.ledger.arrivals[-1].operation == "unknown"
+
+
+async def test_repeated_submission_is_off_by_default(connect, unlimited, sms) -> None:
+    """The documented dialect knows nothing of it: the same body twice is two messages."""
+    pico = await connect(unlimited)
+
+    for _ in range(2):
+        assert "request_id" in (await pico.post("/sms", json=sms())).json()
+
+
+async def test_repeated_submission_within_the_window(connect, clock, sms) -> None:
+    """The same body within 5 s is suppressed; another body, or the same one 5 s later, is not."""
+    sandbox = Sandbox(clock=clock, duplicate_window_s=5.0)
+    pico = await connect(sandbox)
+    await pico.post("/sms", json=sms())
+
+    clock.advance(4.9)
+    repeated = await pico.post("/sms", json=sms())
+    other = await pico.post("/sms", json=sms(text="another"))
+    clock.advance(0.1)
+    later = await pico.post("/sms", json=sms())
+
+    assert repeated.status_code == 200
+    assert repeated.json()["code"] == 500
+    assert "重复提交" in repeated.json()["msg"]
+    assert other.json().keys() == later.json().keys() == {"request_id"}
+    assert [arrival.verdict for arrival in sandbox.ledger.arrivals[2:]] == ["duplicate", "accepted", "accepted"]

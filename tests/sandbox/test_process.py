@@ -1,0 +1,109 @@
+"""`python -m pico_async.sandbox`: the sandbox in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
+    """Start it and wait for its address; yields the process, what it printed until then, and the base URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "pico_async.sandbox", "--port", "0", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        # Else Python would flush every line by itself.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+    )
+    try:
+        printed = []
+        for line in process.stdout:
+            printed.append(line.rstrip())
+            if line.startswith("listening on "):
+                yield process, printed, line.split()[-1]
+                break
+        else:
+            pytest.fail(process.stderr.read())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_starts_serves_and_ends_cleanly(number) -> None:
+    """Banner, then one line with the address; a signal ends it with status 0 and not a word, also while in use."""
+    with running() as (process, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+        reply = pico.get("/token/user333", headers={"X-API-Key": "sandbox-api-key"})
+
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=5)
+
+    assert reply.status_code == 200
+    assert "stand-in" in printed[0]
+    assert any("own invention" in line for line in printed)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_its_options_reach_the_sandbox() -> None:
+    """Account, dialect, rates and seed are taken from the command line; a key of one's own is not printed."""
+    options = [
+        "--username",
+        "someone",
+        "--api-key",
+        "my-secret-key",
+        "--dialect",
+        "ruoyi",
+        "--rate-rule",
+        "token-bucket",
+    ]
+    options += ["--rate", "token=2", "--jitter-ms", "1", "--latency-ms", "1", "--seed", "1", "--balance", "5.00"]
+    with running(*options) as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+        pico.headers["X-API-Key"] = "my-secret-key"
+        replies = [pico.get("/token/someone").json() for _ in range(3)]
+        authorization = {"Authorization": f"Bearer {replies[0]['token']}"}
+        balance = pico.get("/balance/someone", headers=authorization).json()["balance"]
+        ledger = pico.get("/_sandbox/ledger").json()
+
+    assert ["token" in reply for reply in replies] == [True, True, False]
+    assert replies[2]["code"] == 500
+    assert balance == "5.00"
+    assert ledger["token_requests"] == 3
+    assert not any("my-secret-key" in line for line in printed)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--host", "0.0.0.0"],
+        ["--rate-rule", "whimsical"],
+        ["--rate", "smss=3"],
+        ["--fault-rate", "7"],
+        ["--fault-kinds", "no-such-fault"],
+        ["--balance", "much"],
+    ],
+)
+def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
+    """Status 2 and a line that names the option's value or what to do; no traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pico_async.sandbox", "--port", "0", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+
+    assert result.returncode == 2
+    assert "error:" in result.stderr
+    assert "Traceback" not in result.stderr
