@@ -12,12 +12,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from pico_async._engine.call import CallTrace, Engine
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.token import Secret
-from pico_async._engine.transport import Transport
+from pico_async._engine.transport import HttpTransport, Transport
 from pico_async._engine.wire import Account
 from pico_async.bulk.report import BulkReport
 from pico_async.bulk.sender import BulkStream, Input, OnResult, send_all
@@ -83,7 +81,7 @@ class PicoSession:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: HttpTransport | None = None,
     ) -> None:
         self._account = Account(
             username=_username(username or os.environ.get("PICO_USERNAME")),

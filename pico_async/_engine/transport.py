@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 from attrs import field, frozen
 
 from pico_async._engine.endpoints import Method
 from pico_async._engine.wire import Failure, Reply, retry_after_s
+
+HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 
 MAX_REPLY_BYTES = 1024 * 1024
 
@@ -42,7 +44,7 @@ class Transport:
     credentials from the environment and log addresses.
     """
 
-    def __init__(self, base_url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport | None = None) -> None:
         self._base_url = base_url
         self._timeout_s = timeout_s
         self._transport = transport or httpx.AsyncHTTPTransport(

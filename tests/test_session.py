@@ -1,0 +1,229 @@
+"""The session: its settings, its loop, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from pico_async import (
+    DEFAULT_BASE_URL,
+    WHITELIST_BASE_URL,
+    Accepted,
+    ConfigurationError,
+    InvalidMessageError,
+    LocalCoordinator,
+    MmsMessage,
+    NotSentError,
+    PicoSession,
+    Rates,
+    SmsMessage,
+    VoiceMessage,
+)
+from pico_async.coordination import local
+
+VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_BASE_URL")
+KEY = "S3CRET-k3y-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def answer(request: httpx.Request) -> httpx.Response:
+    if "/token/" in request.url.path:
+        return httpx.Response(200, json={"token": "t-1"})
+    return httpx.Response(200, json={"request_id": "r-1"})
+
+
+def session(**settings: Any) -> PicoSession:
+    return PicoSession(
+        **{"username": "user333", "api_key": KEY, "sender": "s", "transport": httpx.MockTransport(answer)} | settings
+    )
+
+
+def test_the_hosts_are_the_reference_s() -> None:
+    """The documented one, and the one for the IP whitelist."""
+    assert DEFAULT_BASE_URL == "https://rest.picotw.com"
+    assert WHITELIST_BASE_URL == "https://api.picotw.com"
+
+
+async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the five, where the argument is left out."""
+    requests = []
+
+    def remember(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return answer(request)
+
+    monkeypatch.setenv("PICO_USERNAME", "env-user")
+    monkeypatch.setenv("PICO_API_KEY", "env-key")
+    monkeypatch.setenv("PICO_SENDER", "env-sender")
+    monkeypatch.setenv("PICO_CALLBACK", "https://env.example/dlr")
+    monkeypatch.setenv("PICO_BASE_URL", "https://env.example/api/")
+
+    async with PicoSession(transport=httpx.MockTransport(remember)) as pico:
+        await pico.sms.send("8612345678901", "hi")
+
+    token, sms = requests
+    assert str(token.url) == "https://env.example/api/token/env-user"
+    assert sms.headers["x-api-key"] == "env-key"
+    assert b'"from":"env-sender"' in sms.content
+    assert b'"callback":"https://env.example/dlr"' in sms.content
+
+
+async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written in the code was meant."""
+    monkeypatch.setenv("PICO_USERNAME", "env-user")
+
+    async with session(username="argument") as pico:
+        assert "argument" in repr(pico)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"username": None}, "PICO_USERNAME"),
+        ({"username": ""}, "PICO_USERNAME"),
+        ({"username": ".."}, "`username`"),
+        ({"username": "a/b"}, "`username`"),
+        ({"username": "a?b"}, "`username`"),
+        ({"api_key": None}, "PICO_API_KEY"),
+        ({"sender": "a\nb"}, "`sender`"),
+        ({"callback": "example.com"}, "`callback`"),
+        ({"base_url": "http://rest.picotw.com"}, "https"),
+        ({"base_url": "http://127.0.0.1.example.com"}, "https"),
+        ({"base_url": "rest.picotw.com"}, "`base_url`"),
+        ({"base_url": "ftp://rest.picotw.com"}, "`base_url`"),
+        ({"base_url": "https://user:pass@rest.picotw.com"}, "`base_url`"),
+        ({"base_url": "https://rest.picotw.com/?a=b"}, "`base_url`"),
+        ({"base_url": "https://rest.picotw.com:99999"}, "`base_url`"),
+        ({"timeout": 0}, "`timeout`"),
+        ({"timeout": float("inf")}, "`timeout`"),
+        ({"retries": -1}, "`retries`"),
+        ({"retries": True}, "`retries`"),
+        ({"rates": Rates(), "coordinator": LocalCoordinator()}, "coordinator"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
+)
+def test_a_bad_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    """Before anything is opened."""
+    with pytest.raises(ConfigurationError, match=named):
+        session(**settings)
+
+
+@pytest.mark.parametrize("bad", ["\n", "\r\nX-Evil: 1", " inner blank", "\x00", "ü", "\x7f"])
+def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(bad: str) -> None:
+    """The error says what to look for and does not repeat the key."""
+    with pytest.raises(ConfigurationError, match="`api_key`") as raised:
+        session(api_key=KEY + bad)
+
+    assert KEY not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:80", "127.9.9.9"])
+def test_plain_http_is_for_loopback(host: str) -> None:
+    """The sandbox speaks it; nothing leaves the machine."""
+    assert host in repr(session(base_url=f"http://{host}"))
+
+
+async def test_any_message_value_can_be_sent() -> None:
+    """pico.send takes the three kinds, and nothing else."""
+    async with session() as pico:
+        for message in (
+            SmsMessage("8612345678901", "hi"),
+            MmsMessage("8612345678901", "https://example.com/a.jpg"),
+            VoiceMessage("8612345678901", "hi"),
+        ):
+            assert await pico.send(message) == Accepted("r-1")
+        with pytest.raises(InvalidMessageError, match="dict"):
+            await pico.send({"to": "8612345678901"})  # type: ignore[arg-type]
+
+
+async def test_a_message_without_a_sender_says_where_to_give_one() -> None:
+    """Neither the message nor the session names one: nothing was sent."""
+    async with session(sender=None) as pico:
+        with pytest.raises(InvalidMessageError, match="PICO_SENDER"):
+            await pico.sms.send("8612345678901", "hi")
+        await pico.voice.send("8612345678901", "hi")
+
+
+async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed() -> None:
+    """And one of another account does not."""
+    async with session() as one, session() as other, session(username="another") as third:
+        coordinators = {id(it._open()._coordinator) for it in (one, other, third)}
+        assert len(coordinators) == 2
+
+    assert asyncio.get_running_loop() not in local._shared
+
+
+async def test_a_session_works_without_async_with() -> None:
+    """Opened by its first call, ended by aclose, which may come twice."""
+    pico = session()
+
+    await pico.sms.send("8612345678901", "hi")
+    await pico.aclose()
+    await pico.aclose()
+
+    with pytest.raises(ConfigurationError, match="closed"):
+        await pico.sms.send("8612345678901", "hi")
+    assert asyncio.get_running_loop() not in local._shared
+
+
+async def test_a_session_that_was_never_opened_closes() -> None:
+    """Nothing to end is no error."""
+    pico = session()
+
+    await pico.aclose()
+
+    assert "closed" in repr(pico)
+
+
+def test_use_in_another_loop_is_a_clear_error() -> None:
+    """A session belongs to the loop that opened it."""
+    pico = session()
+
+    async def send() -> None:
+        await pico.sms.send("8612345678901", "hi")
+
+    asyncio.run(send())
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        asyncio.run(send())
+    with pytest.raises(ConfigurationError, match="running event loop"):
+        pico.stream_bulk([])
+    local._shared.clear()
+
+
+async def test_closing_stops_a_blast() -> None:
+    """The rest of the input is not read; what waits is not sent; the loop over the results ends."""
+    pico = session()
+    seen = []
+
+    async with pico.stream_bulk(SmsMessage("8612345678901", f"hi {n}") for n in range(1000)) as results:
+        closing = asyncio.get_running_loop().create_task(close_soon(pico))
+        seen = [result async for result in results]
+        await closing
+
+    assert results.report.stopped == "the session was closed"
+    assert len(seen) < 200
+    assert all(result.ok or isinstance(result.error, NotSentError) for result in seen)
+
+
+async def close_soon(pico: PicoSession) -> None:
+    await asyncio.sleep(0.1)
+    await pico.aclose()
+
+
+async def test_neither_repr_nor_vars_show_the_key() -> None:
+    """Also where an error report prints the session's attributes."""
+    async with session() as pico:
+        await pico.sms.send("8612345678901", "hi")
+
+        assert KEY not in repr(pico)
+        assert KEY not in repr(vars(pico))
+        assert KEY not in repr(pico._open())
