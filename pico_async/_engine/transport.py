@@ -47,6 +47,10 @@ class Transport:
     def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport | None = None) -> None:
         self._base_url = base_url
         self._timeout_s = timeout_s
+        # httpcore closes the socket of a connection that timed out, and loses that of one that was cancelled in its
+        # TLS handshake. So TCP and TLS get half of the time each, and the bound of the whole comes after both.
+        self._connect_s = timeout_s / 2
+        self._phases = httpx.Timeout(timeout_s, connect=self._connect_s).as_dict()
         self._transport = transport or httpx.AsyncHTTPTransport(
             # Requests queue for their pace and in a blast's semaphore, never in the pool, where a wait is not seen.
             limits=httpx.Limits(
@@ -87,7 +91,9 @@ class Transport:
                 f"no {'connection' if sent_nothing else 'reply'} within {self._timeout_s:g} s", sent_nothing
             )
         except httpx.TransportError as error:
-            failure = Failure(_reason(error, self._timeout_s), not written and isinstance(error, _BEFORE_WRITING))
+            failure = Failure(
+                _reason(error, self._timeout_s, self._connect_s), not written and isinstance(error, _BEFORE_WRITING)
+            )
         except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything, and it may have written
             failure = Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         return failure
@@ -99,7 +105,7 @@ class Transport:
             params=outgoing.query or None,
             headers=outgoing.headers,
             content=outgoing.content,
-            extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict(), "trace": trace},
+            extensions={"timeout": self._phases, "trace": trace},
         )
 
     async def _read(self, response: httpx.Response) -> Reply:
@@ -123,10 +129,10 @@ class Transport:
         await self._transport.aclose()
 
 
-def _reason(error: httpx.TransportError, timeout_s: float) -> str:
+def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> str:
     match error:
         case httpx.ConnectTimeout():
-            return f"no connection within {timeout_s:g} s"
+            return f"no connection within {connect_s:g} s"
         case httpx.PoolTimeout():
             return f"no free connection within {timeout_s:g} s"
         case httpx.ConnectError():

@@ -1,0 +1,527 @@
+"""
+How evenly four strategies send 30 messages a second, as the server sees it.
+
+    python benchmarks/pacing.py                                     # 900 messages, 20 runs, 11 minutes
+    python benchmarks/pacing.py --messages 120                      # a quick look
+    python benchmarks/pacing.py --json pacing.json --picture pacing.png --markdown
+    python benchmarks/pacing.py --read pacing.json --picture pacing.png   # judge and draw again, measure nothing
+
+The sandbox runs in a process of its own, stamps what arrives and enforces no rate: only so does everything arrive,
+and one recording can be judged by every rule. Jitter delays each request by up to so many milliseconds before its
+arrival; latency delays the reply. Every strategy meets the same jitter (one seed), sends the same request through
+httpx with the same limits, keeps at most 128 messages in flight and has its token before it starts pacing. Runs follow
+each other and never overlap, or they would measure each other.
+
+It does not tell what Pico itself would refuse: which rule Pico enforces is not documented.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import aiometer
+import cattrs
+import httpx
+from aiolimiter import AsyncLimiter
+from attrs import field, frozen
+
+from pico_async import PicoSession, SmsMessage
+from pico_async.sandbox import DEFAULT_API_KEY, RateRule, replay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RATE = 30
+USERNAME = "user333"
+SENDER = "8612345678888"
+TEXT = "Your code is 1234"
+
+# More than anyone needs, so that only the pace is compared: at 1.5 s of latency 45 messages are in flight, and 75
+# where it begins with a burst of 30.
+CONCURRENCY = 128
+
+# The connection limits of PicoSession's own transport.
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
+
+# Where the server's seconds begin is chance: an aligned window is judged at so many alignments, and the worst counts.
+ALIGNMENTS = 20
+
+# Seldom enough to leave the measured loop alone, often enough for a 99th percentile: 600 times in 30 s.
+PROBE_EVERY_S = 0.05
+
+SERVER_START_S = 30.0
+SERVER_END_S = 5.0
+REPLY_S = 10.0
+
+
+@frozen
+class Scenario:
+    """What lies between client and server."""
+
+    name: str
+    jitter_ms: float = 0
+    latency_ms: float = 0
+
+
+SCENARIOS = (
+    Scenario("no jitter"),
+    Scenario("5 ms jitter", jitter_ms=5),
+    Scenario("10 ms jitter", jitter_ms=10),
+    Scenario("20 ms jitter", jitter_ms=20),
+    Scenario("1.5 s latency", latency_ms=1500),
+)
+
+
+@frozen
+class Run:
+    """
+    One strategy in one scenario, as it was recorded.
+
+    Attributes:
+        times: When each message arrived, in seconds after the first.
+        late_ms: How late asyncio woke the sending process's probe, in milliseconds, each time.
+    """
+
+    scenario: str
+    strategy: str
+    times: list[float] = field(repr=False)
+    late_ms: list[float] = field(repr=False)
+
+
+@frozen
+class Record:
+    """All runs, and where and when they took place."""
+
+    date: str
+    machine: str
+    runs: list[Run]
+
+
+@frozen
+class Judgement:
+    """
+    What one run's arrivals are worth.
+
+    Attributes:
+        rate: Messages a second, from the first arrival to the last.
+        densest: Most arrivals in any one second, half-open.
+        refused: How many each rule would have refused.
+    """
+
+    rate: float
+    densest: int
+    refused: dict[RateRule, int]
+
+    @property
+    def worst(self) -> int:
+        """How many the strictest rule would have refused."""
+        return max(self.refused.values())
+
+
+# --- judging: pure, from recorded times alone
+
+
+def trailing_counts(times: Sequence[float]) -> list[int]:
+    """Count for each arrival, in order of time, how many lie in the second that ends with it; the start is open."""
+    counts, recent = [], deque[float]()
+    for at in times:
+        recent.append(at)
+        while at - recent[0] >= 1.0:
+            recent.popleft()
+        counts.append(len(recent))
+    return counts
+
+
+def refusals(rule: RateRule, times: Sequence[float]) -> int:
+    """Count what *rule* would have refused; for an aligned window, at the worst alignment."""
+    alignments = ALIGNMENTS if rule is RateRule.ALIGNED_WINDOW else 1
+    return max(replay(rule, [at + step / alignments for at in times], RATE) for step in range(alignments))
+
+
+def judge(times: Sequence[float]) -> Judgement:
+    """Judge one run by its arrivals."""
+    return Judgement(
+        rate=(len(times) - 1) / (times[-1] - times[0]),
+        densest=max(trailing_counts(times)),
+        refused={rule: refusals(rule, times) for rule in RateRule},
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Give the value that *share* of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+# --- sending: four strategies with one signature
+
+Strategy = Callable[[str, Sequence[str]], Awaitable[None]]
+
+
+async def send_with_pico(base_url: str, numbers: Sequence[str]) -> None:
+    """Send with `send_bulk`, as a user would: default rates, default transport."""
+    messages = (SmsMessage(to=number, text=TEXT) for number in numbers)
+    async with PicoSession(username=USERNAME, api_key=DEFAULT_API_KEY, sender=SENDER, base_url=base_url) as pico:
+        report = await pico.send_bulk(messages, concurrency=CONCURRENCY)
+    report.raise_for_failures()
+
+
+def with_limiter(max_rate: float, time_period: float) -> Strategy:
+    """Make the strategy that enters an `AsyncLimiter` before each request."""
+
+    async def send_with_limiter(base_url: str, numbers: Sequence[str]) -> None:
+        limiter = AsyncLimiter(max_rate, time_period)
+        waiting = iter(numbers)
+        async with plain_post(base_url) as post:
+
+            async def work() -> None:
+                for number in waiting:
+                    async with limiter:
+                        await post(number)
+
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(CONCURRENCY):
+                    workers.create_task(work())
+
+    return send_with_limiter
+
+
+async def send_with_aiometer(base_url: str, numbers: Sequence[str]) -> None:
+    """Send with `aiometer.run_on_each`."""
+    async with plain_post(base_url) as post:
+        await aiometer.run_on_each(post, numbers, max_at_once=CONCURRENCY, max_per_second=RATE)
+
+
+@asynccontextmanager
+async def plain_post(base_url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """Yield what sends one message with plain httpx: authorised beforehand, no retry, no pace of its own."""
+    transport = httpx.AsyncHTTPTransport(limits=LIMITS)
+    async with httpx.AsyncClient(
+        base_url=base_url, transport=transport, timeout=REPLY_S, headers={"X-API-Key": DEFAULT_API_KEY}
+    ) as client:
+        reply = await client.get(f"/token/{USERNAME}")
+        client.headers["Authorization"] = f"Bearer {reply.raise_for_status().json()['token']}"
+
+        async def post(number: str) -> None:
+            body = {"username": USERNAME, "from": SENDER, "to": number, "text": TEXT}
+            (await client.post("/sms", json=body)).raise_for_status()
+
+        yield post
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "pico_async send_bulk": send_with_pico,
+    "AsyncLimiter(30, 1)": with_limiter(RATE, 1),
+    "AsyncLimiter(1, 1/30)": with_limiter(1, 1 / RATE),
+    "aiometer, 30 per second": send_with_aiometer,
+}
+
+
+# --- measuring
+
+
+@asynccontextmanager
+async def sandbox(scenario: Scenario) -> AsyncIterator[str]:
+    """Run a sandbox in a process of its own for as long as the context lasts, and yield its base URL."""
+    options = {
+        "--port": 0,
+        "--rate-rule": "none",
+        "--seed": 1,
+        "--jitter-ms": scenario.jitter_ms,
+        "--latency-ms": scenario.latency_ms,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "pico_async.sandbox", *words, stdout=PIPE)
+    try:
+        yield await asyncio.wait_for(listening_address(process), SERVER_START_S)
+    finally:
+        await end(process)
+
+
+async def listening_address(process: Process) -> str:
+    """Read what the sandbox says until it names its address."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        before, found, base_url = line.decode().partition("listening on ")
+        if found and not before:
+            return base_url.strip()
+    raise RuntimeError("The sandbox ended before it listened; its own message stands above.")
+
+
+async def end(process: Process) -> None:
+    """End the process: politely, and after a while for certain."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), SERVER_END_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def probe(late_ms: list[float]) -> None:
+    """Note for ever how late asyncio wakes a sleeper: late timers are what no pacing in this process can undo."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        began_at = clock()
+        await asyncio.sleep(PROBE_EVERY_S)
+        late_ms.append(round((clock() - began_at - PROBE_EVERY_S) * 1000, 3))
+
+
+async def arrivals(base_url: str) -> list[float]:
+    """Ask the sandbox when each message arrived, in seconds after the first."""
+    async with httpx.AsyncClient(base_url=base_url, timeout=REPLY_S) as client:
+        ledger = (await client.get("/_sandbox/ledger")).raise_for_status().json()
+    times = sorted(row["at"] for row in ledger["arrivals"] if row["operation"] == "sms.send")
+    return [at - times[0] for at in times]
+
+
+async def measure(scenario: Scenario, name: str, messages: int) -> Run:
+    """
+    Carry out one run.
+
+    Raises:
+        TimeoutError: It took more than twice its time, and half a minute.
+        RuntimeError: Not everything arrived exactly once, so there is nothing to compare.
+    """
+    numbers = [f"8612345{index:06}" for index in range(messages)]
+    late_ms: list[float] = []
+    async with sandbox(scenario) as base_url:
+        probing = asyncio.create_task(probe(late_ms))
+        try:
+            async with asyncio.timeout(30 + 2 * messages / RATE):
+                await STRATEGIES[name](base_url, numbers)
+        finally:
+            probing.cancel()
+            await asyncio.wait([probing])
+        times = await arrivals(base_url)
+    if len(times) != messages:
+        raise RuntimeError(f"{name}, {scenario.name}: {len(times)} of {messages} messages arrived.")
+    return Run(scenario.name, name, times, late_ms)
+
+
+def measure_all(messages: int) -> Record:
+    """Carry out all runs, one after the other, each in an event loop of its own."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    todo = [(scenario, name) for scenario in SCENARIOS for name in STRATEGIES]
+    runs = []
+    for number, (scenario, name) in enumerate(todo, 1):
+        print(f"{number}/{len(todo)}  {scenario.name}, {name}", file=sys.stderr, flush=True)
+        runs.append(asyncio.run(measure(scenario, name, messages)))
+    return Record(date, machine(), runs)
+
+
+def machine() -> str:
+    """Describe where this runs, by what bears on the timing."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("pico-async", "aiolimiter", "aiometer", "httpx"))
+    return f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}, loopback; {packages}"
+
+
+# --- telling
+
+HEAD = ("scenario", "strategy", "/s", "densest second", *RateRule, "timer late p99, ms")
+
+
+def table(record: Record) -> list[tuple[str, ...]]:
+    """Make the table's rows, its head first."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for run in record.runs:
+        judgement = judge(run.times)
+        rows.append(
+            (
+                run.scenario,
+                run.strategy,
+                f"{judgement.rate:.2f}",
+                str(judgement.densest),
+                *(str(judgement.refused[rule]) for rule in RateRule),
+                f"{quantile(run.late_ms, 0.99):.1f}",
+            )
+        )
+    return rows
+
+
+def as_text(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lay the table out for a terminal."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
+
+
+def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    """Lay the table out for Markdown."""
+    rule = ("---", "---", *("---:" for _ in rows[0][2:]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    words = [word.ljust(width) for word, width in zip(row[:2], widths[:2], strict=True)]
+    return words + [word.rjust(width) for word, width in zip(row[2:], widths[2:], strict=True)]
+
+
+def circumstances(record: Record) -> str:
+    """Say when and where it was measured, and how noisy it was there."""
+    late_ms = [late for run in record.runs for late in run.late_ms]
+    return (
+        f"{len(record.runs[0].times)} messages a run. {record.date}. {record.machine}.\n"
+        f"Noise: asyncio.sleep woke {median(late_ms):.2f} ms late in the median, {quantile(late_ms, 0.99):.2f} ms at "
+        f"p99, {max(late_ms):.1f} ms at worst ({len(late_ms)} samples, during the runs)."
+    )
+
+
+def as_json(record: Record) -> str:
+    """Write the record with its judgements, so that it can be judged again or by others."""
+    content = cattrs.unstructure(record)
+    for run, row in zip(record.runs, content["runs"], strict=True):
+        row["judgement"] = cattrs.unstructure(judge(run.times))
+    return json.dumps(content)
+
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; vermilion is kept for what crosses the line.
+COLOURS = ("#0072B2", "#7F7F7F", "#E69F00", "#009E73")
+OVER = "#D55E00"
+# On an axis from 0, 30 arrivals and 31 would look alike.
+FLOOR, CEILING = 24, 36
+
+
+def draw(record: Record, file: Path) -> None:
+    """Draw the arrivals in each sliding second, a panel for each run, and below them the refusals as bars."""
+    # Imported here, so that it weighs on no measurement.
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    scenarios = list(dict.fromkeys(run.scenario for run in record.runs))
+    strategies = list(dict.fromkeys(run.strategy for run in record.runs))
+    colours = dict(zip(strategies, COLOURS, strict=True))
+    messages, longest_s = len(record.runs[0].times), max(run.times[-1] for run in record.runs)
+    figure = plt.figure(figsize=(15, 13))
+
+    panels: Any = figure.add_gridspec(
+        len(strategies), len(scenarios), left=0.06, right=0.985, top=0.92, bottom=0.4, wspace=0.08, hspace=0.12
+    ).subplots(sharex=True, sharey=True)
+    panels[0, 0].set(xlim=(0, longest_s), ylim=(FLOOR, CEILING), yticks=range(FLOOR, CEILING + 1, 3))
+    panels[0, 0].xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], prune="upper"))
+    for run in record.runs:
+        row, column = strategies.index(run.strategy), scenarios.index(run.scenario)
+        _draw_run(panels[row, column], run, colours[run.strategy])
+    for panel, scenario in zip(panels[0], scenarios, strict=True):
+        panel.set_title(scenario, fontsize=14)
+    for panel, strategy in zip(panels[:, 0], strategies, strict=True):
+        panel.set_ylabel(re.sub(r"(?<=async) |(?<=meter,) |(?=\()", "\n", strategy), fontsize=12)
+    for panel in panels[-1]:
+        panel.set_xlabel("seconds", fontsize=11)
+
+    bars = figure.add_subplot(figure.add_gridspec(1, 1, left=0.06, right=0.985, top=0.31, bottom=0.13)[0])
+    _draw_refusals(bars, record.runs, scenarios, colours)
+    bars.set_title(f"Of {messages} messages, refused by the strictest of four rules at {RATE} a second", fontsize=15)
+
+    figure.suptitle(
+        f"{messages} messages at {RATE} a second: how many arrived at the server in the last second",
+        fontsize=17,
+        y=0.975,
+    )
+    figure.text(
+        0.5,
+        0.012,
+        f"The upper panels show {FLOOR} to {CEILING} arrivals, not from 0; what lies above is drawn at the edge. "
+        f"Dashed: {RATE}. Red: arrivals that find more than {RATE} in their second.\n{circumstances(record)}",
+        ha="center",
+        fontsize=10,
+    )
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def _draw_run(panel: Axes, run: Run, colour: str) -> None:
+    counts = trailing_counts(run.times)
+    densest = max(counts)
+    over = [(at, min(count, CEILING)) for at, count in zip(run.times, counts, strict=True) if count > RATE]
+    panel.step(run.times, counts, where="post", color=colour, linewidth=0.8)
+    panel.plot([at for at, _ in over], [count for _, count in over], ".", color=OVER, markersize=4, clip_on=False)
+    panel.axhline(RATE, color="black", linewidth=0.8, linestyle="--")
+    panel.text(
+        0.97,
+        0.07,
+        f"{judge(run.times).rate:.1f} /s, densest second {densest}",
+        transform=panel.transAxes,
+        ha="right",
+        fontsize=12,
+        color=OVER if densest > RATE else "black",
+    )
+
+
+def _draw_refusals(bars: Axes, runs: Sequence[Run], scenarios: Sequence[str], colours: dict[str, str]) -> None:
+    refused = {(run.scenario, run.strategy): judge(run.times).worst for run in runs}
+    for place, (strategy, colour) in enumerate(colours.items()):
+        drawn = bars.bar(
+            [group + 0.2 * (place - (len(colours) - 1) / 2) for group in range(len(scenarios))],
+            [refused[scenario, strategy] for scenario in scenarios],
+            width=0.18,
+            color=colour,
+            label=strategy,
+        )
+        bars.bar_label(drawn, fontsize=12, padding=2)
+    bars.set_xticks(range(len(scenarios)), scenarios, fontsize=14)
+    bars.set_ylabel("refused", fontsize=12)
+    bars.margins(x=0.02, y=0.14)
+    bars.legend(fontsize=13, ncols=len(colours), loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
+
+
+# --- the command
+
+
+def _messages(text: str) -> int:
+    messages = int(text)
+    if messages < 2 * RATE:
+        raise argparse.ArgumentTypeError(f"at least {2 * RATE}: a rate does not show in less than two seconds")
+    return messages
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the command line's parser."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
+    parser.add_argument("--messages", type=_messages, default=900, help="messages a run (default: %(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the recorded times and judgements")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a PNG")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="take what --json wrote, and measure nothing")
+    return parser
+
+
+def main() -> None:
+    """Measure, or read what was measured, and tell."""
+    options = build_parser().parse_args()
+    # As an interrupt does, a SIGTERM runs through `finally`: no sandbox stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if options.read:
+        record = cattrs.structure(json.loads(options.read.read_text()), Record)
+    else:
+        record = measure_all(options.messages)
+    # Before anything is drawn: eleven minutes of measuring must not be lost to a missing library.
+    if options.json:
+        options.json.write_text(as_json(record))
+    print((as_markdown if options.markdown else as_text)(table(record)))
+    print(f"\n{circumstances(record)}")
+    if options.picture:
+        draw(record, options.picture)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""One exchange over real sockets: what each failure proves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+import trustme
+
+from pico_async._engine.transport import Outgoing, Transport
+from pico_async._engine.wire import Failure, Reply
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@asynccontextmanager
+async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await talk(reader, writer)
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await listening.wait_closed()
+
+
+async def exchange(base_url: str, *, timeout_s: float = 0.3, content: bytes = b"{}") -> tuple[Reply | Failure, bool]:
+    """Give what one exchange brought, and whether it told of a write."""
+    wrote = False
+
+    def on_write() -> None:
+        nonlocal wrote
+        wrote = True
+
+    transport = Transport(base_url, timeout_s)
+    try:
+        return await transport.exchange(Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, content), on_write), wrote
+    finally:
+        await transport.aclose()
+
+
+async def request_of(reader: asyncio.StreamReader) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_a_reply_is_a_reply() -> None:
+    """Status, body and Retry-After."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 429 Slow\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with server(talk) as port:
+        reply, wrote = await exchange(f"http://127.0.0.1:{port}")
+
+    assert reply == Reply(429, b"{}", retry_after=3.0)
+    assert wrote
+
+
+async def test_a_refused_connection_sent_nothing() -> None:
+    """Nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    failure, wrote = await exchange(f"http://127.0.0.1:{port}")
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+
+
+async def test_an_unknown_host_sent_nothing() -> None:
+    """A name that never resolves."""
+    failure, wrote = await exchange("http://nowhere.invalid", timeout_s=5)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["untrusted", "untrusted, by address"])
+async def test_an_untrusted_certificate_is_not_talked_to(host: str) -> None:
+    """TLS is verified: not a byte of the request leaves, and the reason says so."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert(host).configure_cert(context)
+    heard = b""
+
+    async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard = await reader.read()
+
+    async with server(talk, context) as port:
+        failure, wrote = await exchange(f"https://{host}:{port}", timeout_s=5)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+    assert heard == b""
+    assert "certificate" in failure.reason.lower()
+
+
+async def test_a_trusted_certificate_is_talked_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same server, with its authority trusted."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusted = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(OK)
+        await writer.drain()
+
+    async with server(talk, context) as port:
+        reply, _ = await exchange(f"https://localhost:{port}", timeout_s=5)
+
+    assert reply == Reply(200, b"{}")
+
+
+async def test_a_handshake_that_hangs_sent_nothing() -> None:
+    """TCP is there, TLS never answers: the request was not written."""
+
+    async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with server(talk) as port:
+        failure, wrote = await exchange(f"https://127.0.0.1:{port}")
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+    assert "connection" in failure.reason
+
+
+async def close_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await request_of(reader)
+
+
+async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await request_of(reader)
+    writer.transport.abort()
+
+
+async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await request_of(reader)
+    writer.write(b"\x00\x01 what?\r\n\r\n")
+    await writer.drain()
+
+
+async def truncated(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await request_of(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+    await writer.drain()
+
+
+async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await request_of(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
+async def test_a_failure_after_the_first_byte_proves_nothing(talk: Talk) -> None:
+    """The write is told before it happens, and the failure does not claim that nothing was sent."""
+    async with server(talk) as port:
+        failure, wrote = await exchange(f"http://127.0.0.1:{port}")
+
+    assert isinstance(failure, Failure)
+    assert not failure.sent_nothing
+    assert wrote
+
+
+async def test_a_peer_that_stops_reading_proves_nothing() -> None:
+    """A body larger than all buffers gets stuck in mid-write."""
+    async with server(never_answer) as port:
+        failure, wrote = await exchange(f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
+
+    assert isinstance(failure, Failure)
+    assert not failure.sent_nothing
+    assert wrote
+
+
+async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing() -> None:
+    """The second request meets the closing: it looks as if it had been read, so it is not repeated."""
+    served = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        await request_of(reader)
+        served += 1
+        writer.write(OK)
+        await writer.drain()
+        await request_of(reader)
+        writer.transport.abort()
+
+    async with server(talk) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        outgoing = Outgoing("POST", "/sms", {}, {}, b"")
+        first = await transport.exchange(outgoing, lambda: None)
+        second = await transport.exchange(outgoing, lambda: None)
+        await transport.aclose()
+
+    assert isinstance(first, Reply)
+    assert isinstance(second, Failure)
+    assert not second.sent_nothing
+    assert served == 1
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    """Three requests one after the other cost one connection."""
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await request_of(reader)
+            writer.write(OK)
+            await writer.drain()
+
+    async with server(talk) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        for _ in range(3):
+            await transport.exchange(Outgoing("GET", "/campaigns", {}, {}, b""), lambda: None)
+        await transport.aclose()
+
+    assert connections == 1
+
+
+async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_once() -> None:
+    """Cancelled, a mock's request is in doubt; only the three classes prove that nothing was sent."""
+
+    async def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    wrote = []
+    outgoing = Outgoing("POST", "/sms", {}, {}, b"")
+    refused = await Transport("https://a", 1.0, httpx.MockTransport(refuse)).exchange(outgoing, lambda: wrote.append(1))
+    hung = await Transport("https://a", 0.1, httpx.MockTransport(hang)).exchange(outgoing, lambda: wrote.append(2))
+
+    assert isinstance(refused, Failure)
+    assert refused.sent_nothing
+    assert isinstance(hung, Failure)
+    assert not hung.sent_nothing
+    assert wrote == [1, 2]

@@ -1,0 +1,88 @@
+"""The package: what it needs, what it exports, what it costs to import."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pico_async
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CORE = {"httpx", "attrs", "cattrs", "aiolimiter", "anyio"}
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def named(requirement: str) -> str:
+    return re.split(r"[<>=\[]", requirement)[0]
+
+
+def test_the_core_depends_on_five_packages_alone() -> None:
+    """The card names them."""
+    assert {named(requirement) for requirement in PROJECT["dependencies"]} == CORE
+
+
+def test_each_lower_bound_is_the_version_that_is_tested() -> None:
+    """What pyproject.toml promises is what .ci/lowest.txt installs."""
+    promised = dict(re.match(r"(\w+)>=([\d.]+)", requirement).groups() for requirement in PROJECT["dependencies"])  # type: ignore[union-attr]
+
+    lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+    assert promised == tested
+
+
+def test_the_version_is_one() -> None:
+    """Of the project, of the module, and of the newest entry in the changelog."""
+    newest = re.search(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert newest is not None
+    assert pico_async.__version__ == PROJECT["version"] == newest[1] == importlib.metadata.version("pico-async")
+
+
+def test_everything_that_is_exported_is_there_and_documented() -> None:
+    """And it is typed."""
+    for name in pico_async.__all__:
+        thing = getattr(pico_async, name)
+        assert not isinstance(thing, type) or thing.__doc__, name
+    assert (Path(pico_async.__file__).parent / "py.typed").exists()
+
+
+def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> None:
+    """No extra, no framework, no database: their cost is not the core's."""
+    loaded = run(
+        "import sys, httpx, attrs, cattrs, aiolimiter, anyio, asyncio, anyio._backends._asyncio\n"
+        "import cattrs.gen, anyio.streams.memory\n"
+        "before = set(sys.modules)\n"
+        "import pico_async\n"
+        "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('pico_async')))"
+    )
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert set(loaded.stdout.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing", "extra"),
+    [
+        ("from pico_async.cli import main; main()", "typer", "cli"),
+        ("from pico_async.cli import main; main()", "rich", "cli"),
+        ("import pico_async.sandbox", "starlette", "sandbox"),
+        ("import pico_async.sandbox", "uvicorn", "sandbox"),
+    ],
+)
+def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:
+    """And `import pico_async` needs none."""
+    ran = run(f"import sys; sys.modules[{missing!r}] = None\nimport pico_async\n{statement}")
+
+    assert ran.returncode == 1
+    assert f"pip install 'pico-async[{extra}]'" in ran.stderr.splitlines()[-1]

@@ -1,0 +1,145 @@
+"""No key, token, message text or whole number in a log line, error, repr or traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from pico_async import PicoError, PicoSession, Rates, SendResult, SmsMessage
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+
+KEY = "k3y-THAT-NOBODY-MAY-SEE-0123456789"
+NUMBER = "8612345678901"
+TEXT = "Your verification code is 735914 and nobody else's"
+
+
+class Everything(logging.Handler):
+    """Keeps each record as a line, whoever logged it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name}: {self.format(record)}")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    handler, root, before = Everything(), logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler.lines
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@asynccontextmanager
+async def session(sandbox: Sandbox, base_url: str) -> AsyncIterator[tuple[PicoSession, list[str]]]:
+    async with PicoSession(
+        username="user333", api_key=KEY, sender="PICO", base_url=base_url, timeout=0.4, retries=1, rates=Rates(sms=None)
+    ) as pico:
+        yield pico, [KEY, NUMBER, TEXT, "735914", (await pico.token.get()).token]
+
+
+def told(error: BaseException) -> Iterator[str]:
+    """All that an error, its attributes and its whole chain say, with the locals of our frames."""
+    yield repr(error)
+    yield str(error)
+    yield repr(getattr(error, "__dict__", {}))
+    yield pickle.dumps(error).decode("latin-1")
+    yield "".join(traceback.format_exception(error))
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        # The caller's own frames, and the method that was handed the text, hold it by nature.
+        if "pico_async/_engine" in frame.f_code.co_filename or "bulk" in frame.f_code.co_filename:
+            yield repr(frame.f_locals)
+    assert error.__cause__ is None
+    assert error.__context__ is None or isinstance(error.__context__, asyncio.CancelledError)
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
+async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> None:
+    """Whatever goes wrong, with httpx and httpcore at DEBUG, nothing is shown that is nobody's business."""
+    sandbox = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)])
+
+    async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
+        shown = [repr(pico)]
+        try:
+            shown.append(repr(await pico.sms.send(NUMBER, TEXT)))
+        except PicoError as error:
+            shown += told(error)
+
+    for secret in secrets:
+        assert not [line for line in shown if secret in line]
+        assert not [line for line in logged if secret in line]
+    assert any("httpcore" in line for line in logged), "the logs were listened to"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"errors": [f"to {NUMBER} may not get '{TEXT}'", f"+{NUMBER[:2]} {NUMBER[2:]}"], "request_id": "r"},
+        {"errors": ["is 735914 a code?", f"key {KEY}", "Bearer TOKEN-THAT-NOBODY-MAY-SEE"]},
+        {"code": 500, "msg": f"{TEXT} {KEY} TOKEN-THAT-NOBODY-MAY-SEE"},
+        {"code": f"{KEY}", "msg": "odd"},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_what_pico_echoes_is_not_repeated(reply: dict[str, object], status: int) -> None:
+    """An error tells Pico's words without what we had told Pico."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/token/"):
+            return httpx.Response(200, json={"token": "TOKEN-THAT-NOBODY-MAY-SEE"})
+        return httpx.Response(status, json=reply)
+
+    async with PicoSession(
+        username="user333", api_key=KEY, sender="PICO", transport=httpx.MockTransport(answer), retries=0
+    ) as pico:
+        with pytest.raises(PicoError) as raised:
+            await pico.sms.send(NUMBER, TEXT)
+
+    for secret in (KEY, NUMBER, TEXT, "735914", "TOKEN-THAT-NOBODY-MAY-SEE"):
+        assert not [line for line in told(raised.value) if secret in line]
+
+
+async def test_a_blast_s_results_and_report_show_nothing() -> None:
+    """Neither accepted nor failed results, whole or in a report's repr."""
+    sandbox = Sandbox(api_key=KEY, rate_rule=None, seed=1, fault_rate=0.5)
+    results: list[SendResult] = []
+
+    async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
+        report = await pico.send_bulk(
+            (SmsMessage(NUMBER, f"{TEXT} {n}", key=f"order for {NUMBER}") for n in range(40)), on_result=results.append
+        )
+
+    assert report.in_doubt
+    assert report.accepted
+    shown = [repr(report), *map(repr, results), *(str(result.error) for result in results)]
+    for secret in secrets:
+        assert not [line for line in shown if secret in line]
+
+
+async def test_a_cancelled_send_leaves_no_frame_that_holds_the_headers() -> None:
+    """A timeout of the caller's own is reported with tracebacks, and some reporters print locals."""
+    sandbox = Sandbox(api_key=KEY, faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=5.0)])
+
+    async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(0.2):
+                await pico.sms.send(NUMBER, TEXT)
+
+    cancelled = raised.value.__cause__
+    assert cancelled is not None
+    frames = [frame for frame, _ in traceback.walk_tb(cancelled.__traceback__) if "test_" not in frame.f_code.co_name]
+    assert any("_engine/transport" in frame.f_code.co_filename for frame in frames)
+    for frame in frames:
+        if "resources" not in frame.f_code.co_filename:
+            assert not [secret for secret in secrets if secret in repr(frame.f_locals)]
