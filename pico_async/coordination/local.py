@@ -19,7 +19,8 @@ from pico_async.errors import ConfigurationError
 # idle token is sure of. Two minutes are left for the requests that wait with it.
 TOKEN_IDLE_S = 18 * 60
 
-# What a rate refusal costs where Pico does not say how long to wait: the window of the documented limit.
+# What a rate refusal costs at the least, and where Pico does not say how long to wait: the window of the limit. A new
+# bucket is full, so nothing shorter would do.
 PAUSE_S = 1.0
 MAX_PAUSE_S = 60.0
 SLOWED_TO = 0.8
@@ -46,7 +47,7 @@ class LocalPace:
         async with self._queue.head(priority):
             while True:
                 await asyncio.sleep(self._pause_s())
-                await self._recover()
+                self._recover()
                 if self._limiter is not None:
                     await self._limiter.acquire()
                 # A refusal may have come while this waited, for the bucket or in the pause.
@@ -59,7 +60,7 @@ class LocalPace:
         # Requests that were in flight together are refused together: that is one refusal.
         if now >= self._resume_at:
             self._share = max(SLOWEST, self._share * SLOWED_TO)
-        pause_s = PAUSE_S if retry_after_s is None else min(retry_after_s, MAX_PAUSE_S)
+        pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._resume_at = max(self._resume_at, now + pause_s)
         self._recover_at = self._resume_at + SLOWED_FOR_S
         self._limiter = self._limiter_at(self._share)
@@ -67,13 +68,10 @@ class LocalPace:
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
-    async def _recover(self) -> None:
+    def _recover(self) -> None:
         if self._share < 1.0 and asyncio.get_running_loop().time() >= self._recover_at:
             self._share = 1.0
             self._limiter = self._limiter_at(1.0)
-            if self._limiter is not None:
-                # A new bucket is full of tokens that the old one has spent already.
-                await self._limiter.acquire(self._limiter.max_rate)
 
     def _limiter_at(self, share: float) -> AsyncLimiter | None:
         if self._rate is None:

@@ -224,6 +224,34 @@ async def test_leaving_early_stops_at_once() -> None:
     assert (results.report.total, results.report.in_doubt, results.report.not_sent) == (4, 2, 2)
 
 
+async def test_results_that_nobody_took_are_told() -> None:
+    """What had finished when the `async with` was left is among the leftover, as it ended."""
+    async with blast(messages(100), Line(), concurrency=4) as results:
+        await asyncio.sleep(1.5)
+
+    assert sorted((result.index, result.outcome) for result in results.leftover) == [
+        (index, Outcome.ACCEPTED) for index in range(4)
+    ]
+    assert results.report.accepted == 4
+
+
+async def test_what_is_read_in_the_moment_of_the_stop_is_not_sent() -> None:
+    """It has a result like every other."""
+    line = Line()
+
+    async def source() -> AsyncIterator[SmsMessage]:
+        first, second = messages(2)
+        yield first
+        results.stop("enough")
+        yield second
+
+    async with blast(source(), line) as results:
+        outcomes = {result.index: result.outcome async for result in results}
+
+    assert outcomes[1] is Outcome.NOT_SENT
+    assert "1" not in line.begun
+
+
 async def test_leaving_with_an_error_raises_that_error() -> None:
     """Bare, not wrapped into a group."""
     with pytest.raises(ZeroDivisionError):

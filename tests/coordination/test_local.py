@@ -135,6 +135,20 @@ async def test_a_refusal_without_a_time_pauses_for_a_second() -> None:
     assert 1.0 <= moments[0] - refused_at < 1.1
 
 
+async def test_refusals_that_ask_for_no_wait_give_no_burst() -> None:
+    """Retry-After: 0, again and again, makes nobody faster."""
+    pace, moments = LocalPace(30), []
+
+    async def refuse() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            pace.refused(0.0)
+
+    await asyncio.gather(refuse(), *(leave(pace, moments) for _ in range(60)))
+
+    assert densest(moments) <= 30
+
+
 async def test_an_endless_retry_after_is_bounded() -> None:
     """A hostile or broken header does not stop the process for a day."""
     pace, moments = LocalPace(30), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -208,6 +209,30 @@ async def test_a_peer_that_stops_reading_proves_nothing() -> None:
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
     assert wrote
+
+
+async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body() -> None:
+    """httpcore's own frames do, and some error reports print the locals of each."""
+    body = b"a text that nobody may see " * 1024 * 1024
+
+    async with server(never_answer) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 5.0)
+        sending = asyncio.create_task(
+            transport.exchange(Outgoing("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body), lambda: None)
+        )
+        await asyncio.sleep(0.2)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await sending
+        await transport.aclose()
+
+    frames = [
+        frame for frame, _ in traceback.walk_tb(raised.value.__traceback__) if "test_" not in frame.f_code.co_name
+    ]
+    assert frames
+    for frame in frames:
+        assert "nobody may see" not in repr(frame.f_locals)
+        assert "S3CRET" not in repr(frame.f_locals)
 
 
 async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing() -> None:
