@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
-from attrs import define, field
 
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.retry import next_delay_s
@@ -47,7 +46,6 @@ Value = TypeVar("Value")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
-@define(eq=False)
 class CallTrace:
     """
     How far one call has come, for whoever may have to end it.
@@ -58,16 +56,16 @@ class CallTrace:
         ending: Set it to settle the attempt under way and begin no other.
     """
 
-    attempts: int = 0
-    in_doubt: bool = False
-    ending: bool = False
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.in_doubt = False
+        self.ending = False
 
     def note_write(self) -> None:
         """The first byte may be on its way."""
         self.in_doubt = True
 
 
-@define(eq=False)
 class Engine:
     """
     Make calls with one account's credentials.
@@ -78,19 +76,26 @@ class Engine:
         retry_in_doubt: Repeat also what may have been carried out.
     """
 
-    account: Account
-    _api_key: Secret
-    _transport: Transport
-    _coordinator: Coordinator
-    _retries: int
-    _retry_in_doubt: bool
-    _tokens: TokenCache = field(init=False)
-    _calls: dict[CallTrace, anyio.CancelScope] = field(factory=dict, init=False)
-    _idle: asyncio.Event = field(factory=asyncio.Event, init=False)
-    _closing: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._tokens = TokenCache(self._coordinator.token, self._fetch_token)
+    def __init__(
+        self,
+        *,
+        account: Account,
+        api_key: Secret,
+        transport: Transport,
+        coordinator: Coordinator,
+        retries: int,
+        retry_in_doubt: bool,
+    ) -> None:
+        self.account = account
+        self._api_key = api_key
+        self._transport = transport
+        self._coordinator = coordinator
+        self._retries = retries
+        self._retry_in_doubt = retry_in_doubt
+        self._tokens = TokenCache(coordinator.token, self._fetch_token)
+        self._calls: dict[CallTrace, anyio.CancelScope] = {}
+        self._idle = asyncio.Event()
+        self._closing = False
 
     async def call(
         self,

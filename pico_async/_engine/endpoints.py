@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from attrs import field, frozen
@@ -28,8 +28,7 @@ class Lane(StrEnum):
     MANAGEMENT = "management"
 
 
-@frozen
-class Endpoint:
+class Endpoint(NamedTuple):
     """
     One documented operation.
 
@@ -69,14 +68,14 @@ def _segment(name: str, part: str) -> str:
     return quote(part, safe="")
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Request:
     """One call of an endpoint, ready to be encoded."""
 
     endpoint: Endpoint
     path: str
     query: Mapping[str, str] = field(factory=dict)
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    body: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.endpoint.method} {self.endpoint.path}"

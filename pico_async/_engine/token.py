@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Awaitable, Callable
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from pico_async.coordination import TokenStore
 from pico_async.errors import PicoError
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Secret:
-    """A string that no repr shows, so that no error report that prints locals does."""
+    """A string that has no repr, so no error report that prints locals shows it."""
 
-    value: str = field(repr=False)
+    value: str
 
 
-@define
 class TokenCache:
     """
     Hand out the shared token, and fetch one where there is none to trust.
@@ -27,10 +26,11 @@ class TokenCache:
     the fetching task is cancelled, the next one in line fetches.
     """
 
-    _store: TokenStore
-    _fetch: Callable[[], Awaitable[str]] = field(repr=False)
-    _fetches_failed: int = field(default=0, init=False)
-    _error: PicoError | None = field(default=None, init=False, repr=False)
+    def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[str]]) -> None:
+        self._store = store
+        self._fetch = fetch
+        self._fetches_failed = 0
+        self._error: PicoError | None = None
 
     async def get(self) -> Secret:
         """

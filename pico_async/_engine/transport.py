@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import httpx
-from attrs import field, frozen
+from attrs import frozen
 
 from pico_async._engine.endpoints import Method
 from pico_async._engine.wire import Failure, Reply, retry_after_s
@@ -25,15 +25,15 @@ KEEPALIVE_EXPIRY_S = 4.0
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Outgoing:
-    """One request on its way out. Its repr shows neither headers nor content."""
+    """One request on its way out. It has no repr, so none shows its headers or its content."""
 
     method: Method
     path: str
     query: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=False)
-    content: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Transport:

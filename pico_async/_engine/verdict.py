@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from attrs import frozen
 
@@ -34,15 +34,14 @@ _LOOKS_LIKE_A_SECRET = 10  # characters in a row that also stand in a text or a 
 _WORDS_SHOWN = 200
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Success:
     """Pico carried the request out."""
 
     payload: Any
 
 
-@frozen
-class StaleToken:
+class StaleToken(NamedTuple):
     """The token is not taken any more. Nothing was carried out."""
 
     error: PicoError

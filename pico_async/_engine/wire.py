@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
@@ -35,8 +36,7 @@ _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "ca
 _NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
 
 
-@frozen
-class Account:
+class Account(NamedTuple):
     """What every message of one session shares."""
 
     username: str
@@ -44,25 +44,24 @@ class Account:
     callback: str | None = None
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class Reply:
     """
-    What came back, before anyone has judged it.
+    What came back, before anyone has judged it. It has no repr, for its content may be a token.
 
     Attributes:
-        content: The body, up to the cap; its repr is its length, because it may hold a token.
+        content: The body, up to the cap.
         retry_after: Seconds that the reply asks to wait.
         truncated: The body was longer than the cap.
     """
 
     status: int
-    content: bytes = field(repr=lambda content: f"<{len(content)} bytes>")
+    content: bytes
     retry_after: float | None = None
     truncated: bool = False
 
 
-@frozen
-class Failure:
+class Failure(NamedTuple):
     """
     Why no whole reply came.
 
@@ -115,7 +114,7 @@ def send_request(message: Message, account: Account) -> Request:
 
 
 def _send(endpoint: Endpoint, message: Message, **account: str | None) -> Request:
-    return Request(endpoint, endpoint.path, body=_present({**_out.unstructure(message), **account}))
+    return Request(endpoint, endpoint.path, body=_present({**_converter().unstructure(message), **account}))
 
 
 def _sender(sender: str | None, account: Account) -> str:
@@ -138,23 +137,6 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 def encode(body: Mapping[str, Any]) -> bytes:
     """Give the body as JSON in UTF-8."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _overrides(kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
-    renamed = {a.name: override(rename=_WIRE_NAMES[a.name]) for a in attrs.fields(kind) if a.name in _WIRE_NAMES}
-    return renamed | {name: override(omit=True) for name in _NOT_ON_THE_WIRE}
-
-
-_out = Converter()
-for _kind in (SmsMessage, MmsMessage, VoiceMessage):
-    _out.register_unstructure_hook(
-        _kind,
-        make_dict_unstructure_fn(
-            _kind,
-            _out,
-            **_overrides(_kind),
-        ),
-    )
 
 
 # --- in ------------------------------------------------------------------------------------------
@@ -194,7 +176,7 @@ def decode(payload: object, model: type[Model]) -> Model:
     Raises:
         DecodeError: A required field is missing or of the wrong type.
     """
-    return _in.structure(payload, model)
+    return _converter().structure(payload, model)
 
 
 def decode_acknowledged(payload: object) -> Acknowledged:
@@ -287,7 +269,7 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
             if payload.get(name) is None and not required:
                 continue
             try:
-                values[attribute.name] = _in.structure(payload.get(name), attribute.type)
+                values[attribute.name] = _converter().structure(payload.get(name), attribute.type)
             except DecodeError as error:
                 if required:
                     raise DecodeError(f"`{name}`: {error}") from None
@@ -297,9 +279,22 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
     return structure
 
 
-_in = Converter(detailed_validation=False)
-_in.register_structure_hook(str, _string)
-_in.register_structure_hook(Decimal, _decimal)
-_in.register_structure_hook(datetime, _moment)
-for _model in (Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Template, UserToken):
-    _in.register_structure_hook(_model, _tolerant(_model))
+def _unstructured(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
+    """Make a hook that spells a message's fields as the wire does, without those that are ours alone."""
+    renamed = {a.name: override(rename=_WIRE_NAMES[a.name]) for a in attrs.fields(kind) if a.name in _WIRE_NAMES}
+    omitted = {name: override(omit=True) for name in _NOT_ON_THE_WIRE}
+    overrides: dict[str, Any] = renamed | omitted
+    return make_dict_unstructure_fn(kind, _converter(), **overrides)
+
+
+@cache
+def _converter() -> Converter:
+    # Made with the first message and not with the import, whose costs it would raise by a tenth.
+    converter = Converter(detailed_validation=False)
+    converter.register_unstructure_hook_factory(attrs.has, _unstructured)
+    converter.register_structure_hook(str, _string)
+    converter.register_structure_hook(Decimal, _decimal)
+    converter.register_structure_hook(datetime, _moment)
+    for model in (Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Template, UserToken):
+        converter.register_structure_hook(model, _tolerant(model))
+    return converter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from pico_async.errors import BulkError, Outcome, PicoError
 from pico_async.messages import Message
@@ -14,7 +14,7 @@ from pico_async.models import Accepted
 FIRST_FAILURES = 20
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class SendResult:
     """
     What became of one message of a blast.
@@ -51,7 +51,7 @@ class SendResult:
         return self.outcome in (Outcome.ACCEPTED, Outcome.SKIPPED)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class BulkReport:
     """
     A blast in numbers.
@@ -101,16 +101,16 @@ class BulkReport:
         raise BulkError(text, next((outcome for outcome, count in failed.items() if count), Outcome.NOT_SENT))
 
 
-@define(eq=False)
 class Tally:
     """Count results as they come."""
 
-    in_a_row: int = 0
-    stopped: str | None = None
-    _outcomes: Counter[Outcome] = field(factory=Counter)
-    _failures: list[SendResult] = field(factory=list)
-    _began_at: float = field(factory=lambda: time.monotonic())
-    _ended_at: float | None = None
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.stopped: str | None = None
+        self._outcomes: Counter[Outcome] = Counter()
+        self._failures: list[SendResult] = []
+        self._began_at = time.monotonic()
+        self._ended_at: float | None = None
 
     def add(self, result: SendResult) -> None:
         """Count one result."""

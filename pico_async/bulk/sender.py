@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -9,7 +10,6 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from pico_async._engine.call import CallTrace
 from pico_async.bulk.report import BulkReport, SendResult, Tally
@@ -49,18 +49,20 @@ class BulkStream:
         if stop_after is not None and (not isinstance(stop_after, int) or stop_after < 1):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self.leftover: list[SendResult] = []
-        """Results that nobody took: of what was in flight when the `async with` was left early."""
+        """Results that nobody took, of what was in flight when the `async with` was left early."""
         self._source = _reader(messages)
         self._send = send
-        self._places = anyio.Semaphore(concurrency, max_value=concurrency)
+        # A message's place is taken before it is read, and free again when its result is taken.
+        self._places = asyncio.BoundedSemaphore(concurrency)
         self._stop_after = stop_after
         self._tally = Tally()
         self._in_flight: dict[CallTrace, anyio.CancelScope] = {}
+        self._unsettled = 0
         self._feeding = anyio.CancelScope()
+        self._fed = False
+        self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
         self._source_error: Exception | None = None
         self._tasks = anyio.create_task_group()
-        self._outlet: MemoryObjectSendStream[SendResult]
-        self._results: MemoryObjectReceiveStream[SendResult]
 
     @property
     def report(self) -> BulkReport:
@@ -82,7 +84,6 @@ class BulkStream:
                 scope.cancel()
 
     async def __aenter__(self) -> Self:
-        self._outlet, self._results = anyio.create_memory_object_stream[SendResult](0)
         self._tally = Tally()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._feed)
@@ -96,36 +97,45 @@ class BulkStream:
             # The tasks raise nothing, so the group need not see the body's own error, which it would wrap.
             await self._tasks.__aexit__(None, None, None)
         finally:
-            self._outlet.close()
-            self._results.close()
+            while not self._results.empty():
+                if (result := self._results.get_nowait()) is not None:
+                    self.leftover.append(result)
             self._tally.end()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SendResult:
-        try:
-            return await self._results.receive()
-        except anyio.EndOfStream:
-            self._tally.end()
+        result = await self._results.get()
+        if result is not None:
+            self._places.release()
+            return result
+        self._results.put_nowait(None)  # for whoever asks again
+        self._tally.end()
         if self._source_error is not None:
             raise self._source_error
         raise StopAsyncIteration
 
     async def _feed(self) -> None:
-        # The outlet closes with the last of its clones: this one, and one for each message in flight.
-        with self._outlet, self._feeding:
-            try:
+        try:
+            with self._feeding:
                 for index in itertools.count():
                     await self._places.acquire()
                     item = await self._next()
                     if item is _END:
-                        return
-                    self._tasks.start_soon(self._settle, index, item, self._outlet.clone())
-            finally:
-                if inspect.isasyncgen(self._source):
-                    with anyio.CancelScope(shield=True):
-                        await self._source.aclose()
+                        break
+                    self._unsettled += 1
+                    self._tasks.start_soon(self._settle, index, item)
+        finally:
+            self._fed = True
+            self._end_if_settled()
+            if inspect.isasyncgen(self._source):
+                with anyio.CancelScope(shield=True):
+                    await self._source.aclose()
+
+    def _end_if_settled(self) -> None:
+        if self._fed and not self._unsettled:
+            self._results.put_nowait(None)
 
     async def _next(self) -> object:
         try:
@@ -145,41 +155,28 @@ class BulkStream:
             self._tally.stopped = f"the input raised {type(error).__name__}"
             return _END
 
-    async def _settle(self, index: int, item: object, outlet: MemoryObjectSendStream[SendResult]) -> None:
-        with outlet:
-            try:
-                result = await self._result_of(index, item)
-                try:
-                    await outlet.send(result)
-                except BaseException:
-                    self.leftover.append(result)
-                    raise
-            finally:
-                self._places.release()
+    async def _settle(self, index: int, item: object) -> None:
+        try:
+            await self._send_one(index, item)
+        finally:
+            self._unsettled -= 1
+            self._end_if_settled()
 
-    async def _result_of(self, index: int, item: object) -> SendResult:
+    async def _send_one(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
-            return self._told(_failed(index, None, _invalid(item), 0))
+            return self._tell(_failed(index, None, _invalid(item), 0))
         trace = CallTrace()
         if self._feeding.cancel_called:
-            return self._told(_failed(index, item, _ended(trace), 0))
+            return self._tell(_failed(index, item, _ended(trace), 0))
         try:
             with anyio.CancelScope() as scope:
                 self._in_flight[trace] = scope
                 accepted = await self._send(item, trace)
-                return self._told(
-                    SendResult(
-                        index=index,
-                        message=item,
-                        outcome=Outcome.ACCEPTED,
-                        accepted=accepted,
-                        attempts=trace.attempts,
-                    )
-                )
+                return self._tell(_accepted(index, item, accepted, trace.attempts))
         except PicoError as failure:
             error = failure
-        except anyio.get_cancelled_exc_class():
-            self.leftover.append(self._told(_failed(index, item, _ended(trace), trace.attempts)))
+        except asyncio.CancelledError:
+            self._tell(_failed(index, item, _ended(trace), trace.attempts))
             raise
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
             error = _ended(trace, f"an unforeseen {type(failure).__name__}")
@@ -187,13 +184,13 @@ class BulkStream:
             error = _ended(trace)
         finally:
             del self._in_flight[trace]
-        return self._told(_failed(index, item, error, trace.attempts))
+        return self._tell(_failed(index, item, error, trace.attempts))
 
-    def _told(self, result: SendResult) -> SendResult:
+    def _tell(self, result: SendResult) -> None:
         self._tally.add(result)
+        self._results.put_nowait(result)
         if self._stop_after is not None and self._tally.in_a_row >= self._stop_after:
             self.stop(f"{self._stop_after} failures in a row")
-        return result
 
 
 async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport:
@@ -202,7 +199,7 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
         async with stream as results:
             async for result in results:
                 await _tell(on_result, result)
-    except anyio.get_cancelled_exc_class():
+    except asyncio.CancelledError:
         # Whoever keeps books by `on_result` must hear of what was in flight, too.
         with anyio.CancelScope(shield=True):
             for result in stream.leftover:
@@ -247,6 +244,10 @@ def _is_spent(source: AsyncIterator[object]) -> bool:
     if isinstance(source, _Reader):
         return inspect.isgenerator(source.source) and source.source.gi_frame is None
     return inspect.isasyncgen(source) and source.ag_frame is None
+
+
+def _accepted(index: int, message: Message, accepted: Accepted, attempts: int) -> SendResult:
+    return SendResult(index=index, message=message, outcome=Outcome.ACCEPTED, accepted=accepted, attempts=attempts)
 
 
 def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:

@@ -7,7 +7,6 @@ import hashlib
 from contextlib import AbstractAsyncContextManager
 
 from aiolimiter import AsyncLimiter
-from attrs import define, field
 
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Priority
@@ -137,10 +136,10 @@ class LocalCoordinator:
         return f"<LocalCoordinator {self.rates!r}>"
 
 
-@define
 class _Shared:
-    coordinator: LocalCoordinator
-    sessions: int = field(default=0)
+    def __init__(self, rates: Rates) -> None:
+        self.coordinator = LocalCoordinator(rates)
+        self.sessions = 0
 
 
 # The one global of the package: two sessions of one key must share a pace without knowing of each other.
@@ -159,7 +158,7 @@ def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinat
     for loop in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
         del _shared[loop]
     keys = _shared.setdefault(asyncio.get_running_loop(), {})
-    shared = keys.setdefault(_digest(host, username, api_key), _Shared(LocalCoordinator(rates)))
+    shared = keys.setdefault(_digest(host, username, api_key), _Shared(rates))
     if shared.coordinator.rates != rates:
         raise ConfigurationError(
             f"Another open session of this API key runs at {shared.coordinator.rates}, and they share one pace: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 from attrs import field, frozen
@@ -48,8 +48,7 @@ class Rates:
         return rate
 
 
-@frozen
-class Bucket:
+class Bucket(NamedTuple):
     """A token bucket: `capacity` tokens at most, refilled with `refill_per_s`."""
 
     capacity: float

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
-
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.models import Balance
 
 
-@frozen
 class BalanceResource:
     """The account's credit: `pico.balance`."""
 
-    _engine: Callable[[], Engine]
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     async def get(self) -> Balance:
         """

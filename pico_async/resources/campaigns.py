@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
-
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
@@ -14,11 +12,11 @@ from pico_async.models import Acknowledged, Campaign, CreatedCampaign, Listing
 from pico_async.resources.arguments import text_of
 
 
-@frozen
 class CampaignsResource:
     """Campaigns: `pico.campaigns`."""
 
-    _engine: Callable[[], Engine]
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     async def create(self, name: str, *, remark: str | None = None) -> CreatedCampaign:
         """

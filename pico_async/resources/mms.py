@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
-
 from pico_async._engine.call import Engine
 from pico_async.coordination import Priority
 from pico_async.messages import MmsMessage
@@ -13,11 +11,11 @@ from pico_async.models import Accepted
 from pico_async.resources.delivery import deliver
 
 
-@frozen
 class MmsResource:
     """Messages with media: `pico.mms`."""
 
-    _engine: Callable[[], Engine]
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     async def send(
         self,

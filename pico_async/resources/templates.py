@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
-
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
@@ -15,11 +13,11 @@ from pico_async.models import Acknowledged, Listing, Template
 from pico_async.resources.arguments import text_of
 
 
-@frozen
 class TemplatesResource:
     """Templates: `pico.templates`."""
 
-    _engine: Callable[[], Engine]
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     async def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
         """

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
-
 from pico_async._engine.call import Engine
 from pico_async.models import UserToken
 
 
-@frozen
 class TokenResource:
     """The token: `pico.token`. Calls fetch and renew it by themselves."""
 
-    _engine: Callable[[], Engine]
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     async def get(self) -> UserToken:
         """
