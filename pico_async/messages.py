@@ -79,7 +79,7 @@ def is_encodable(text: str) -> bool:
 
 def is_web_address(url: object) -> bool:
     """Say whether this is an http or https URL with a host."""
-    if not isinstance(url, str):
+    if not isinstance(url, str) or not url.isprintable() or not is_encodable(url):
         return False
     try:
         parts = urlsplit(url)

@@ -88,7 +88,7 @@ class Template:
 
 
 @frozen
-class Listing(Generic[Item]):
+class Listing(Sequence[Item], Generic[Item]):
     """One reply's worth of campaigns or templates: a sequence that also carries the `request_id`."""
 
     items: tuple[Item, ...] = ()
@@ -107,10 +107,6 @@ class Listing(Generic[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self.items)
-
-
-# By registration, for an abstract base costs an import as much as two more values would.
-Sequence.register(Listing)
 
 
 @frozen

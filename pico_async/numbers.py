@@ -7,8 +7,11 @@ import re
 from pico_async.errors import InvalidMessageError
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
-_SEPARATORS = re.compile(r"[\s\u00ad\u2010-\u2015\u2212\ufeff-]+")  # also what spreadsheets make of spaces and dashes
-_NUMBER_IN_TEXT = re.compile(r"\+?[0-9](?:[ -]?[0-9]){6,}")
+# Also what spreadsheets make of spaces and dashes. What counts as a number when it comes in counts as one when it is
+# to be hidden.
+_SEPARATOR = r"[\s\u00ad\u2010-\u2015\u2212\ufeff-]"
+_SEPARATORS = re.compile(f"{_SEPARATOR}+")
+_NUMBER_IN_TEXT = re.compile(rf"\+?[0-9](?:{_SEPARATOR}*[0-9]){{6,}}")
 
 
 def destination(to: object) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from attrs import frozen
 
 from pico_async._engine.endpoints import Request
+from pico_async._engine.redaction import echoes, redact
 from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
 from pico_async.errors import (
     BadRequestError,
@@ -22,16 +24,19 @@ from pico_async.errors import (
     ServerError,
     UnexpectedResponseError,
 )
-from pico_async.numbers import mask_numbers
 
 # What lies beyond v0.4's four statuses is not documented there. It is inferred from the framework whose words the
 # documented 401 body speaks (RuoYi), in simplified and traditional characters.
-_TOO_FREQUENT = re.compile(r"频繁|頻繁|限流|too many", re.IGNORECASE)
+# "Too many open files" is no rate, and what fails by it may have been carried out.
+_TOO_FREQUENT = re.compile(
+    r"频繁|頻繁|限流|too frequent|too many (requests|calls|attempts|messages|times|visits)|too many\W*$", re.IGNORECASE
+)
 _REPEATED = re.compile(r"重复提交|重複提交")
 _NOTHING_THERE = re.compile(r"not found|does not exist|no such|不存在", re.IGNORECASE)
 _MASKED_FAILURE = re.compile(r"/error(?![\w/.-])")
-_LOOKS_LIKE_A_SECRET = 10  # characters in a row that also stand in a text or a key; fewer is a common word
-_WORDS_SHOWN = 200
+# A reply may hold a megabyte of them.
+ERRORS_KEPT = 20
+ERRORS_SHOWN = 5
 
 
 @frozen(eq=False, repr=False)
@@ -76,14 +81,26 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         payload = None
     fields = payload if isinstance(payload, dict) else {}
     code = str(fields.get("code")) if fields.get("code") is not None else None
-    told = tuple(_told(fields, [*secrets, *_texts(request)]))
+    carried_out = (
+        200 <= reply.status < 300 and payload is not None and code in (None, "200") and not fields.get("errors")
+    )
+    if carried_out and not (request.endpoint.sends and request_id(fields) is None):
+        return Success(payload)
+
+    body = request.body or {}
+    ours: dict[str, Any] = {
+        "secrets": list(secrets),
+        "texts": [str(body[name]) for name in ("text", "content") if name in body],
+    }
+    told = tuple(_told(fields, partial(redact, **ours)))
+    named = request_id(fields)
     context: dict[str, Any] = {
         "status_code": reply.status,
-        "request_id": request_id(fields),
+        "request_id": None if named is None or echoes(named, number=body.get("to"), **ours) else named,
         "errors": told,
         "retry_after": reply.retry_after,
     }
-    said = f": {'; '.join(told)}" if told else ""
+    said = f": {'; '.join(told[:ERRORS_SHOWN])}" if told else ""
 
     if reply.status == 401 or code == "401":
         if _MASKED_FAILURE.search(str(fields.get("msg", ""))):
@@ -109,12 +126,10 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         )
     if code not in (None, "200"):
         return ServerError(
-            f"{request}: Pico had trouble (code {_clean(str(code), ())}){said}. {doubt_about(request)}", **context
+            f"{request}: Pico had trouble (code {redact(code, **ours)}){said}. {doubt_about(request)}", **context
         )
     if 200 <= reply.status < 300:
-        if request.endpoint.sends and context["request_id"] is None:
-            return unexpected(request, "the reply has no `request_id`", **context)
-        return Success(payload)
+        return unexpected(request, "the reply has no `request_id`", **context)
     if reply.status < 500:
         return (
             _gateway(request, reply, context) if reply.status < 400 else _refused(request, reply.status, said, context)
@@ -192,39 +207,8 @@ def _refused(request: Request, status: int, said: str, context: dict[str, Any]) 
     return kind(f"{request}: Pico refused (HTTP {status}){said}. {_REFUSED}", **context)
 
 
-def _texts(request: Request) -> Iterator[str]:
-    return (str(value) for name, value in (request.body or {}).items() if name in ("text", "content"))
-
-
-def _told(fields: dict[str, Any], secrets: list[str]) -> Iterator[str]:
-    """Give what Pico says of the trouble, without what we said to Pico."""
+def _told(fields: dict[str, Any], redacted: Callable[[str], str]) -> Iterator[str]:
     errors = fields.get("errors") or fields.get("msg") or ()
-    for words in errors if isinstance(errors, list) else [errors]:
-        if isinstance(words, str):
-            yield _clean(words, secrets)
-
-
-def _clean(words: str, secrets: Iterable[str]) -> str:
-    """Cut the words to a line, mask numbers, and blank whatever also stands in a secret."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in words[: 4 * _WORDS_SHOWN]).split())
-    for secret in secrets:
-        words = _blank(words, secret)
-    words = mask_numbers(words).rstrip(".。")
-    return words if len(words) <= _WORDS_SHOWN else f"{words[:_WORDS_SHOWN]}…"
-
-
-def _blank(words: str, secret: str) -> str:
-    # A short secret is looked for whole, and so is each run of digits in it, for a code is just that.
-    for part in (secret, *re.findall(r"[0-9]{4,}", secret)):
-        words = words.replace(part, "…") if len(part) > 3 else words
-    start = 0
-    while start + _LOOKS_LIKE_A_SECRET <= len(words):
-        end = start + _LOOKS_LIKE_A_SECRET
-        if words[start:end] not in secret:
-            start += 1
-            continue
-        while end < len(words) and words[start : end + 1] in secret:
-            end += 1
-        words = f"{words[:start]}…{words[end:]}"
-        start += 1
-    return words
+    for words in errors[:ERRORS_KEPT] if isinstance(errors, list) else [errors]:
+        if isinstance(words, str) and words.strip():
+            yield redacted(words)

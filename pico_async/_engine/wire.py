@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -90,35 +91,23 @@ def send_request(message: Message, account: Account) -> Request:
     """
     match message:
         case SmsMessage():
-            return _send(
-                endpoints.SEND_SMS,
-                message,
-                username=account.username,
-                **{
-                    "from": _sender(message.sender, account),
-                    "callback": message.callback or account.callback,
-                },
-            )
+            shared = named(sender=_sender(message, account), callback=message.callback or account.callback)
+            return _send(endpoints.SEND_SMS, message, SmsMessage, account, shared)
         case MmsMessage():
-            return _send(
-                endpoints.SEND_MMS,
-                message,
-                username=account.username,
-                **{
-                    "from": _sender(message.sender, account),
-                },
-            )
+            return _send(endpoints.SEND_MMS, message, MmsMessage, account, named(sender=_sender(message, account)))
         case VoiceMessage():
-            return _send(endpoints.SEND_VOICE, message, username=account.username)
+            return _send(endpoints.SEND_VOICE, message, VoiceMessage, account, {})
     raise InvalidMessageError(f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}.")
 
 
-def _send(endpoint: Endpoint, message: Message, **account: str | None) -> Request:
-    return Request(endpoint, endpoint.path, body=_present({**_converter().unstructure(message), **account}))
+def _send(endpoint: Endpoint, message: Message, kind: type, account: Account, shared: Mapping[str, str]) -> Request:
+    # As its kind, for a field that a subclass adds is no business of Pico's.
+    own = _converter().unstructure(message, unstructure_as=kind)
+    return Request(endpoint, endpoint.path, body=_present({**own, "username": account.username, **shared}))
 
 
-def _sender(sender: str | None, account: Account) -> str:
-    if sender := sender or account.sender:
+def _sender(message: SmsMessage | MmsMessage, account: Account) -> str:
+    if sender := message.sender or account.sender:
         return sender
     raise InvalidMessageError(
         "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER."
@@ -135,8 +124,18 @@ def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """Give the body as JSON in UTF-8."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    """
+    Give the body as JSON in UTF-8.
+
+    Raises:
+        InvalidMessageError: It holds half of a surrogate pair, from the environment perhaps.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        pass
+    # Raised outside the handler: the handled error holds the whole body.
+    raise InvalidMessageError("The request holds half of a surrogate pair, which UTF-8 cannot carry.")
 
 
 # --- in ------------------------------------------------------------------------------------------
@@ -144,28 +143,32 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 def parse(content: bytes) -> Any:
     """
-    Read JSON.
+    Read JSON. A number with a fraction becomes a Decimal, with every digit that was written.
 
     Raises:
         DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
     """
     try:
-        return json.loads(content)
+        return json.loads(content, parse_float=Decimal, parse_constant=_no_json)
     except (ValueError, RecursionError):
         pass
     # Raised outside the handler: the handled error holds the whole body, with what it may say.
     raise DecodeError("the body is not JSON")
 
 
+def _no_json(constant: str) -> object:
+    raise ValueError(constant)
+
+
 def retry_after_s(header: str | None, now: datetime) -> float | None:
     """Read a `Retry-After` header, in either of its forms; None where it says nothing usable."""
     if header is None:
         return None
-    if header.isascii() and header.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", header):
         return float(header)
     try:
         return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
-    except (ValueError, TypeError):  # no date, or one without a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, one without a time zone, one of no calendar
         return None
 
 
@@ -203,10 +206,11 @@ def _listing(payload: object, name: str, model: type[Model]) -> Listing[Model]:
     items = fields.get(name)
     if not isinstance(items, list):
         raise DecodeError(f"`{name}` is missing or no list")
+    known = {name} if fields.get("request_id") is not None and request_id(fields) is None else {name, "request_id"}
     return Listing(
         tuple(decode(item, model) for item in items),
         request_id(fields),
-        extra={key: value for key, value in fields.items() if key not in (name, "request_id")},
+        extra={key: value for key, value in fields.items() if key not in known},
     )
 
 
@@ -231,7 +235,7 @@ def _string(value: object, _: type) -> str:
 
 def _decimal(value: object, _: type) -> Decimal:
     # Documented as a string; a number is taken too. Decimal alone would also read "NaN" and "Infinity".
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
+    if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
         try:
             number = Decimal(str(value).strip())
         except InvalidOperation:
@@ -268,6 +272,8 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
             required = attribute.default is attrs.NOTHING
             if payload.get(name) is None and not required:
                 continue
+            if payload.get(name) == "" and required:
+                raise DecodeError(f"`{name}`: it is empty")
             try:
                 values[attribute.name] = _converter().structure(payload.get(name), attribute.type)
             except DecodeError as error:

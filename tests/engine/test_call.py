@@ -55,7 +55,9 @@ class Pico:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith("/token/"):
             self.tokens += 1
-            return await self._give(self.token_answer or httpx.Response(200, json={"token": f"t{self.tokens}"}), request)
+            return await self._give(
+                self.token_answer or httpx.Response(200, json={"token": f"t{self.tokens}"}), request
+            )
         self.requests.append(request)
         self.moments.append(asyncio.get_running_loop().time())
         return await self._give(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], request)
@@ -97,8 +99,14 @@ async def test_a_send_that_pico_took_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.PoolTimeout("full"), TOO_FAST,
-                httpx.Response(429)],
+    "refusal",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ConnectTimeout("slow"),
+        httpx.PoolTimeout("full"),
+        TOO_FAST,
+        httpx.Response(429),
+    ],
     ids=["refused", "connect timeout", "pool timeout", "too frequent", "429"],
 )
 async def test_what_provably_did_not_happen_is_repeated(refusal: Answer) -> None:

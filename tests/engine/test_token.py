@@ -127,7 +127,7 @@ async def test_a_late_rejection_of_an_old_token_leaves_the_new_one() -> None:
 
     await cache.reject(stale)
 
-    assert await cache.get() == fresh
+    assert (await cache.get()).value == fresh.value
     assert source.fetches == 2
 
 

@@ -73,7 +73,8 @@ async def test_a_reply_is_a_reply() -> None:
     async with server(talk) as port:
         reply, wrote = await exchange(f"http://127.0.0.1:{port}")
 
-    assert reply == Reply(429, b"{}", retry_after=3.0)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.content, reply.retry_after) == (429, b"{}", 3.0)
     assert wrote
 
 
@@ -138,7 +139,8 @@ async def test_a_trusted_certificate_is_talked_to(
     async with server(talk, context) as port:
         reply, _ = await exchange(f"https://localhost:{port}", timeout_s=5)
 
-    assert reply == Reply(200, b"{}")
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.content) == (200, b"{}")
 
 
 async def test_a_handshake_that_hangs_sent_nothing() -> None:

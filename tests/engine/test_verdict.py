@@ -1,0 +1,762 @@
+"""What replies mean: every row of the wire's facts, in both dialects, and nothing said that was not to be said."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pico_async._engine.endpoints import (
+    CREATE_CAMPAIGN,
+    CREATE_SMS_TEMPLATE,
+    DELETE_CAMPAIGN,
+    GET_BALANCE,
+    GET_TOKEN,
+    LIST_CAMPAIGNS,
+    UPDATE_CAMPAIGN,
+    Request,
+)
+from pico_async._engine.verdict import StaleToken, Success, found_nothing, judge, judge_failure, unexpected
+from pico_async._engine.wire import Account, Failure, Reply, send_request
+from pico_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    ExpectationFailedError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoError,
+    RateLimitError,
+    RejectedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
+from tests.reference import replies
+from tests.reference.replies import REQUEST_ID, framework
+from tests.reference.requests import API_KEY, TOKEN
+
+ACCOUNT = Account("user333", sender="8612345678888")
+NUMBER = "8612345678901"
+TEXT = "Your verification code is 1234"
+
+
+def sms(text: str = TEXT) -> Request:
+    return send_request(SmsMessage(NUMBER, text), ACCOUNT)
+
+
+SEND = sms()
+SEND_MMS = send_request(MmsMessage(NUMBER, "https://example.com/image.jpg"), ACCOUNT)
+SEND_VOICE = send_request(VoiceMessage(NUMBER, TEXT), ACCOUNT)
+TOKEN_REQUEST = Request(GET_TOKEN, "/token/user333")
+GET = Request(GET_BALANCE, "/balance/user333")
+LIST = Request(LIST_CAMPAIGNS, "/campaigns")
+CREATE = Request(CREATE_CAMPAIGN, "/campaign", body={"username": "user333", "name": "Campaign"})
+PUT = Request(UPDATE_CAMPAIGN, "/campaign/campaign-123", body={"name": "Updated Campaign"})
+DELETE = Request(DELETE_CAMPAIGN, "/campaign/campaign-123")
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields, ensure_ascii=False).encode()
+
+
+def documented_401(path: str) -> str:
+    return replies.DOCUMENTED_401_WORDS.format(path=path)
+
+
+def frameworks_401(path: str) -> str:
+    return replies.FRAMEWORKS_401_WORDS.format(path=path)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+OK = body(request_id=REQUEST_ID)
+HTML = replies.BAD_GATEWAY_PAGE
+ERROR = replies.ERROR
+
+
+# What a reply can mean: the class of the verdict or of its error, and the outcome.
+DONE = (Success, None)
+STALE_TOKEN = (StaleToken, Outcome.REJECTED)
+BAD_REQUEST = (BadRequestError, Outcome.REJECTED)
+EXPECTATION_FAILED = (ExpectationFailedError, Outcome.REJECTED)
+REFUSED = (RejectedError, Outcome.REJECTED)
+TOO_FAST = (RateLimitError, Outcome.REJECTED)
+TROUBLE = (ServerError, Outcome.IN_DOUBT)
+STRANGE = (UnexpectedResponseError, Outcome.IN_DOUBT)
+MISCONFIGURED = (ConfigurationError, Outcome.NOT_SENT)
+
+
+def row(
+    behaviour: str,
+    request: Request,
+    status: int,
+    content: bytes,
+    meaning: tuple[type, Outcome | None],
+    *,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+    truncated: bool = False,
+) -> Any:
+    """One reply, and what it means; the error also tells *request_id* and *retry_after*."""
+    return pytest.param(
+        request,
+        Reply(status, content, retry_after=retry_after, truncated=truncated),
+        *meaning,
+        request_id,
+        id=behaviour,
+    )
+
+
+# What the reference itself shows.
+DOCUMENTED_REPLIES = [
+    row("a text is accepted", SEND, 200, replies.ACCEPTED_SMS, DONE),
+    row("an mms is accepted", SEND_MMS, 200, replies.MSG_INFO, DONE),
+    row("a voice message is accepted", SEND_VOICE, 200, replies.MSG_INFO, DONE),
+    row("a token is given", TOKEN_REQUEST, 200, replies.TOKEN, DONE),
+    row("a campaign is created", CREATE, 200, replies.CREATED_CAMPAIGN, DONE),
+    row("campaigns are listed", LIST, 200, replies.CAMPAIGNS, DONE),
+    row("a balance is given", GET, 200, replies.BALANCE, DONE),
+    row("an update is acknowledged", PUT, 200, replies.MSG_INFO, DONE),
+    row("400 is a bad request", SEND, 400, ERROR, BAD_REQUEST, request_id=REQUEST_ID),
+    row("400 to a token request", TOKEN_REQUEST, 400, ERROR, BAD_REQUEST, request_id=REQUEST_ID),
+    row("400 to a GET", GET, 400, ERROR, BAD_REQUEST, request_id=REQUEST_ID),
+    row("400 to a DELETE", DELETE, 400, ERROR, BAD_REQUEST, request_id=REQUEST_ID),
+    row("417 is a failed expectation", SEND, 417, ERROR, EXPECTATION_FAILED, request_id=REQUEST_ID),
+    row("401 is a stale token", SEND, 401, replies.UNAUTHORIZED, STALE_TOKEN),
+    row("401 to a GET is a stale token", GET, 401, replies.UNAUTHORIZED, STALE_TOKEN),
+    row("401 to a DELETE is a stale token", DELETE, 401, replies.UNAUTHORIZED, STALE_TOKEN),
+]
+
+# Authentication failure: HTTP 401, or HTTP 200 with `code` 401, an int or a string.
+STALE_TOKEN_REPLIES = [
+    row("200 with code 401 as a number", SEND, 200, framework(401, frameworks_401("/sms")), STALE_TOKEN),
+    row("200 with code 401 as a string", SEND, 200, framework("401", documented_401("/sms")), STALE_TOKEN),
+    row("200 with code 401 to a GET", GET, 200, framework(401, frameworks_401("/balance/u")), STALE_TOKEN),
+    row("200 with code 401 to a DELETE", DELETE, 200, framework(401, documented_401("/c/1")), STALE_TOKEN),
+    row("code 401 with a request_id", SEND, 200, body(code=401, request_id="r-1"), STALE_TOKEN, request_id="r-1"),
+    row("code 401 under HTTP 500", SEND, 500, framework(401, documented_401("/sms")), STALE_TOKEN),
+    row("401 with code 401 as a number", SEND, 401, framework(401, documented_401("/sms")), STALE_TOKEN),
+    row("401 in the documented error body", SEND, 401, ERROR, STALE_TOKEN, request_id=REQUEST_ID),
+    row("401 with an empty object", SEND, 401, b"{}", STALE_TOKEN),
+    row("401 from a gateway", SEND, 401, HTML, STALE_TOKEN),
+    row("401 without a body", SEND, 401, b"", STALE_TOKEN),
+    row("a path that only begins as /error", SEND, 401, framework(401, documented_401("/errors")), STALE_TOKEN),
+    row("a path that goes on after /error", SEND, 401, framework(401, documented_401("/error/x")), STALE_TOKEN),
+    row("an error-page is not /error", SEND, 401, framework(401, documented_401("/error-page")), STALE_TOKEN),
+]
+
+# A failure inside the server, masked: the 401 body names a path that ends in /error. It may have been carried out.
+MASKED_FAILURE_REPLIES = [
+    row("401 on /error", SEND, 401, framework("401", documented_401("/error")), TROUBLE),
+    row("401 on /error in the framework's words", SEND, 401, framework(401, frameworks_401("/error")), TROUBLE),
+    row("200 with code 401 on /error", SEND, 200, framework(401, frameworks_401("/error")), TROUBLE),
+    row("200 with code 401 as a string on /error", SEND, 200, framework("401", documented_401("/error")), TROUBLE),
+    row("401 on a path that ends in /error", SEND, 401, framework(401, documented_401("/api/error")), TROUBLE),
+    row("401 on /error with a query", SEND, 401, framework(401, documented_401("/error?x=1")), TROUBLE),
+    row("401 on /error to a GET", GET, 401, framework(401, documented_401("/error")), TROUBLE),
+    row("401 on /error to a DELETE", DELETE, 200, framework(401, documented_401("/error")), TROUBLE),
+    row("401 whose words are only /error", SEND, 401, framework(401, "/error"), TROUBLE),
+]
+
+# Rate exceeded: refused before any work, in the framework's words or as HTTP 429.
+TOO_FAST_REPLIES = [
+    row("too frequent", SEND, 200, framework(500, replies.TOO_FREQUENT), TOO_FAST),
+    row(
+        "too frequent in traditional characters", SEND, 200, framework(500, replies.TOO_FREQUENT_TRADITIONAL), TOO_FAST
+    ),
+    row("too frequent with code as a string", SEND, 200, framework("500", replies.TOO_FREQUENT), TOO_FAST),
+    row("too frequent under HTTP 500", SEND, 500, framework(500, replies.TOO_FREQUENT), TOO_FAST),
+    row("too frequent by another word", SEND, 200, framework(500, "接口限流"), TOO_FAST),
+    row("too frequent in English", SEND, 200, framework(500, "Too many requests"), TOO_FAST),
+    row("too frequent to a GET", GET, 200, framework(500, replies.TOO_FREQUENT), TOO_FAST),
+    row("too frequent to a DELETE", DELETE, 200, framework(500, replies.TOO_FREQUENT), TOO_FAST),
+    row("too frequent with Retry-After", SEND, 200, framework(500, replies.TOO_FREQUENT), TOO_FAST, retry_after=7.0),
+    row("429 with the documented error body", SEND, 429, ERROR, TOO_FAST, request_id=REQUEST_ID, retry_after=2.0),
+    row("429 with an empty object", SEND, 429, b"{}", TOO_FAST),
+    row("429 with the framework's code", SEND, 429, framework(500, replies.OTHER_EXCEPTION), TOO_FAST),
+    row("429 from a gateway", SEND, 429, HTML, TOO_FAST, retry_after=30.0),
+    row("429 without a body", GET, 429, b"", TOO_FAST),
+]
+
+# The same body again within 5 s: this one was not carried out.
+REPEATED_REPLIES = [
+    row("repeated submission", SEND, 200, framework(500, replies.REPEATED_SUBMISSION), REFUSED),
+    row(
+        "repeated submission in traditional characters",
+        SEND,
+        200,
+        framework(500, replies.REPEATED_SUBMISSION_TRADITIONAL),
+        REFUSED,
+    ),
+    row("repeated submission with code as a string", SEND, 200, framework("500", replies.REPEATED_SUBMISSION), REFUSED),
+]
+
+# Any other exception, and any other `code` that is present and not 200: ambiguous.
+TROUBLE_REPLIES = [
+    row("any other exception", SEND, 200, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
+    row("any other exception with code as a string", SEND, 200, framework("500", replies.OTHER_EXCEPTION), TROUBLE),
+    row("any other exception to a GET", GET, 200, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
+    row("any other exception to a DELETE", DELETE, 200, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
+    row("an exception without words", SEND, 200, body(code=500), TROUBLE),
+    row("an exception whose words are no text", SEND, 200, body(code=500, msg={"a": 1}), TROUBLE),
+    row("an exception with a request_id", SEND, 200, body(code=500, request_id="r-1"), TROUBLE, request_id="r-1"),
+    row("an exception under HTTP 400", SEND, 400, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
+    row("too many open files is no rate", SEND, 200, framework(500, "Too many open files"), TROUBLE),
+    row("too many connections is no rate", SEND, 200, framework(500, "Too many connections"), TROUBLE),
+    row("another code", SEND, 200, framework(403, "没有权限"), TROUBLE),
+    row("another code as a string", SEND, 200, body(code="E1", request_id="r-1"), TROUBLE, request_id="r-1"),
+    row("code 0", SEND, 200, body(code=0, request_id="r-1"), TROUBLE, request_id="r-1"),
+    row("frequency with another code", SEND, 200, framework(601, replies.TOO_FREQUENT), TROUBLE),
+]
+
+# Not JSON, or larger than the cap: a gateway's answer.
+GATEWAY_REPLIES = [
+    *[
+        row(f"a page with {status}{said}", request, status, HTML, TROUBLE)
+        for status in (502, 503, 504)
+        for said, request in (("", SEND), (" to a GET", GET), (" to a DELETE", DELETE))
+    ],
+    row("a page with 503 and Retry-After", SEND, 503, HTML, TROUBLE, retry_after=5.0),
+    row("a page with 500", SEND, 500, HTML, TROUBLE),
+    row("an empty 502", SEND, 502, b"", TROUBLE),
+    row("a page with 400", SEND, 400, HTML, REFUSED),
+    row("a page with 403", SEND, 403, HTML, REFUSED),
+    row("a page with 404", DELETE, 404, HTML, REFUSED),
+    row("a page with 413", SEND, 413, HTML, REFUSED),
+    row("a page with 200", SEND, 200, HTML, STRANGE),
+    row("a page with 200 to a GET", GET, 200, HTML, STRANGE),
+    row("a page with 200 to a DELETE", DELETE, 200, HTML, STRANGE),
+    row("garbage with 200", SEND, 200, b'\xff{"request_id": ', STRANGE),
+    row("an endless reply with 200", SEND, 200, OK, STRANGE, truncated=True),
+    row("an endless reply with 400", SEND, 400, ERROR, REFUSED, truncated=True),
+    row("an endless reply with 500", SEND, 500, ERROR, TROUBLE, truncated=True),
+]
+
+# The documented error body, and what has neither words nor `code`; with a 5xx it is in doubt all the same.
+REFUSAL_REPLIES = [
+    row("errors with 403", SEND, 403, ERROR, REFUSED, request_id=REQUEST_ID),
+    row("errors with 404", DELETE, 404, ERROR, REFUSED, request_id=REQUEST_ID),
+    row("errors with 200", SEND, 200, ERROR, REFUSED, request_id=REQUEST_ID),
+    row("errors as one string", SEND, 400, body(errors="bad `to`"), BAD_REQUEST),
+    row("errors as objects", SEND, 400, body(errors=[{"field": "to"}]), BAD_REQUEST),
+    *[row(f"errors with {status}", SEND, status, ERROR, TROUBLE, request_id=REQUEST_ID) for status in (500, 502, 503)],
+    row("errors with 500 to a GET", GET, 500, ERROR, TROUBLE, request_id=REQUEST_ID),
+    row("400 without words", SEND, 400, b"{}", BAD_REQUEST),
+    row("400 with an empty list of errors", SEND, 400, body(errors=[]), BAD_REQUEST),
+    row("417 without words", SEND, 417, b"{}", EXPECTATION_FAILED),
+    row("404 without words", GET, 404, b"[]", REFUSED),
+    row("500 without words", SEND, 500, b"{}", TROUBLE),
+    row("499 without words", SEND, 499, b"{}", REFUSED),
+    row("an empty 499", SEND, 499, b"", REFUSED),
+    row("599 without words", SEND, 599, b"{}", TROUBLE),
+    row("500 with a request_id", SEND, 500, OK, TROUBLE, request_id=REQUEST_ID),
+]
+
+# 2xx: a send needs a `request_id` that can be kept; the others need none.
+SUCCESS_REPLIES = [
+    row("code 200 as a number", SEND, 200, body(code=200, request_id="r-1"), DONE),
+    row("code 200 as a string", SEND, 200, body(code="200", request_id="r-1"), DONE),
+    row("no errors after all", SEND, 200, body(errors=[], code=None, request_id="r-1"), DONE),
+    row("201", SEND, 201, OK, DONE),
+    row("299", SEND, 299, OK, DONE),
+    row("a request_id that is a number", SEND, 200, body(request_id=7), DONE),
+    row("a send with an empty object", SEND, 200, b"{}", STRANGE),
+    row("a send with an empty request_id", SEND, 200, body(request_id=""), STRANGE),
+    row("a send with a blank request_id", SEND, 200, body(request_id=" "), STRANGE),
+    row("a send with a null request_id", SEND, 200, body(request_id=None), STRANGE),
+    row("a send with an unprintable request_id", SEND, 200, body(request_id="\x00"), STRANGE),
+    row("a send with an object for a request_id", SEND, 200, body(request_id={}), STRANGE),
+    row("a send with code 200 alone", SEND, 200, framework(200, "操作成功"), STRANGE),
+    row("a send with an array", SEND, 200, b'["request_id"]', STRANGE),
+    row("a send with a string", SEND, 200, b'"request_id"', STRANGE),
+    row("a send with null", SEND, 200, b"null", STRANGE),
+    row("a send with nothing", SEND, 200, b"", STRANGE),
+    row("a send with 204", SEND, 204, b"", STRANGE),
+    row("an mms without a request_id", SEND_MMS, 200, b"{}", STRANGE),
+    row("a voice message without a request_id", SEND_VOICE, 200, b"{}", STRANGE),
+    row("a GET without a request_id", GET, 200, body(balance="1"), DONE),
+    row("a GET with an array", LIST, 200, b"[]", DONE),
+    row("a GET with nothing", GET, 200, b"", STRANGE),
+    row("a DELETE with nothing", DELETE, 200, b"", DONE),
+    row("a DELETE with a line break", DELETE, 200, b"\r\n", DONE),
+    row("a PUT with 204", PUT, 204, b"", DONE),
+    row("a DELETE with an empty object", DELETE, 200, b"{}", DONE),
+]
+
+# 3xx: never followed, for the API key would go with it.
+REDIRECT_REPLIES = [
+    *[row(f"a redirect with {status}", SEND, status, b"", MISCONFIGURED) for status in (301, 302, 303, 307, 308)],
+    *[row(f"{status} in JSON", SEND, status, OK, MISCONFIGURED, request_id=REQUEST_ID) for status in (300, 302, 399)],
+    row("an empty 300 to a DELETE", DELETE, 300, b"", MISCONFIGURED),
+    row("an empty 399", SEND, 399, b"", MISCONFIGURED),
+    row("a redirect of a GET", GET, 302, HTML, MISCONFIGURED),
+    row("a redirect of a DELETE", DELETE, 307, b"", MISCONFIGURED),
+    row("a redirect with an endless body", SEND, 302, OK, MISCONFIGURED, truncated=True),
+]
+
+TABLE = [
+    *DOCUMENTED_REPLIES,
+    *STALE_TOKEN_REPLIES,
+    *MASKED_FAILURE_REPLIES,
+    *TOO_FAST_REPLIES,
+    *REPEATED_REPLIES,
+    *TROUBLE_REPLIES,
+    *GATEWAY_REPLIES,
+    *REFUSAL_REPLIES,
+    *SUCCESS_REPLIES,
+    *REDIRECT_REPLIES,
+]
+
+
+@pytest.mark.parametrize(("request_", "reply", "kind", "outcome", "request_id"), TABLE)
+def test_a_reply_means(
+    request_: Request, reply: Reply, kind: type, outcome: Outcome | None, request_id: str | None
+) -> None:
+    """
+    The class of the verdict and the outcome are those of the row.
+
+    The error tells the status, Pico's `request_id` where there is one, and how long Pico asked to wait.
+    """
+    verdict = judge(request_, reply)
+
+    assert type(verdict) is kind
+    if isinstance(verdict, Success):
+        assert verdict.payload == (json.loads(reply.content) if reply.content.strip() else {})
+        return
+    error = error_in(verdict)
+    assert error.outcome is outcome
+    assert error.status_code == reply.status
+    assert error.request_id == request_id
+    assert error.retry_after == reply.retry_after
+    assert str(error).startswith(f"{request_}: ")
+
+
+# --- what an error says ---------------------------------------------------------------------------
+
+
+def error_in(verdict: object) -> PicoError:
+    """The error of a verdict that is none of success."""
+    error = verdict.error if isinstance(verdict, StaleToken) else verdict
+    assert isinstance(error, PicoError)
+    return error
+
+
+REFUSALS = [
+    (400, ERROR),
+    (417, ERROR),
+    (403, HTML),
+    (404, b"{}"),
+    (429, b""),
+    (401, replies.UNAUTHORIZED),
+    (200, framework(500, replies.TOO_FREQUENT)),
+    (200, framework(500, replies.REPEATED_SUBMISSION)),
+]
+DOUBTS = [
+    (500, ERROR),
+    (502, HTML),
+    (200, HTML),
+    (503, b"{}"),
+    (200, framework(500, replies.OTHER_EXCEPTION)),
+    (401, framework(401, documented_401("/error"))),
+]
+
+
+@pytest.mark.parametrize(("status", "content"), REFUSALS)
+@pytest.mark.parametrize("request_", [SEND, GET, CREATE, PUT, DELETE], ids=str)
+def test_a_refusal_says_that_nothing_was_carried_out(request_: Request, status: int, content: bytes) -> None:
+    """And never that something may have been."""
+    said = str(error_in(judge(request_, Reply(status, content))))
+
+    assert "not carried out" in said
+    assert "may have been" not in said
+
+
+@pytest.mark.parametrize(("status", "content"), DOUBTS)
+@pytest.mark.parametrize(
+    ("request_", "advice"),
+    [
+        (SEND, "The message may have been sent, so it was not repeated. Check the delivery receipt"),
+        (SEND_MMS, "The message may have been sent, so it was not repeated. Check the delivery receipt"),
+        (SEND_VOICE, "The message may have been sent, so it was not repeated. Check the delivery receipt"),
+        (GET, "A GET changes nothing, so it is safe to repeat."),
+        (CREATE, "It may have been carried out: look before you repeat it."),
+        (PUT, "It may have been carried out: look before you repeat it."),
+        (DELETE, "It may have been carried out: look before you repeat it."),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Request) else "",
+)
+def test_a_doubt_says_what_may_have_happened_and_what_to_do(
+    request_: Request, advice: str, status: int, content: bytes
+) -> None:
+    """It depends on the request alone: a message may be out, a read has done nothing."""
+    said = str(error_in(judge(request_, Reply(status, content))))
+
+    assert advice in said
+    assert "not carried out" not in said
+
+
+REFUSED_SO = "It was not carried out."
+SENT_PERHAPS = (
+    "The message may have been sent, so it was not repeated. Check the delivery receipt, "
+    "or pass retry_in_doubt=True where a double is harmless."
+)
+SLOWER = "It was not carried out; is another process using this API key, or is a rate of `rates=` too high?"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(400, ERROR), f"Pico refused (HTTP 400): Error description message. {REFUSED_SO}"),
+        (Reply(417, b"{}"), f"Pico refused (HTTP 417). {REFUSED_SO}"),
+        (Reply(400, body(errors=["one.", "two"])), f"Pico refused (HTTP 400): one; two. {REFUSED_SO}"),
+        (Reply(403, HTML), f"a gateway refused it (HTTP 403). {REFUSED_SO}"),
+        (Reply(401, replies.UNAUTHORIZED), f"Pico did not take the token. {REFUSED_SO}"),
+        (
+            Reply(401, framework(401, documented_401("/error"))),
+            f"Pico failed inside and masked it as a 401. {SENT_PERHAPS}",
+        ),
+        (Reply(429, b""), f"Pico refused, requests come too fast (HTTP 429). {SLOWER}"),
+        (
+            Reply(200, framework(500, replies.TOO_FREQUENT)),
+            f"Pico refused, requests come too fast: {replies.TOO_FREQUENT}. {SLOWER}",
+        ),
+        (
+            Reply(200, framework(500, replies.REPEATED_SUBMISSION)),
+            "Pico refused it as a repeat of the same request within 5 s. The earlier one reached Pico; "
+            "this one was not carried out.",
+        ),
+        (
+            Reply(200, framework(500, replies.OTHER_EXCEPTION)),
+            f"Pico had trouble (code 500): {replies.OTHER_EXCEPTION}. {SENT_PERHAPS}",
+        ),
+        (Reply(500, ERROR), f"Pico failed (HTTP 500): Error description message. {SENT_PERHAPS}"),
+        (Reply(503, b"{}"), f"Pico failed (HTTP 503). {SENT_PERHAPS}"),
+        (Reply(502, HTML), f"a gateway failed (HTTP 502). {SENT_PERHAPS}"),
+        (Reply(200, HTML), f"the reply (HTTP 200) is not JSON. {SENT_PERHAPS}"),
+        (Reply(200, OK, truncated=True), f"the reply (HTTP 200) is larger than 1 MiB. {SENT_PERHAPS}"),
+        (Reply(200, b"{}"), f"the reply has no `request_id`. {SENT_PERHAPS}"),
+        (
+            Reply(302, b""),
+            "the host redirects (HTTP 302), and redirects are never followed: they would hand the API key to another "
+            "host. Check `base_url`.",
+        ),
+    ],
+)
+def test_an_error_reads_as_in_the_style(reply: Reply, said: str) -> None:
+    """What was attempted, what happened, what it means, what to do."""
+    assert str(error_in(judge(SEND, reply))) == f"POST /sms: {said}"
+
+
+@pytest.mark.parametrize(
+    ("content", "errors"),
+    [
+        (ERROR, ("Error description message",)),
+        (body(errors=["first.", "second。"]), ("first", "second")),
+        (body(errors="only one"), ("only one",)),
+        (body(errors=["words", 7, None, {"field": "to"}]), ("words",)),
+        (body(msg="模板不存在"), ("模板不存在",)),
+        (body(errors=[], msg="said elsewhere"), ("said elsewhere",)),
+        (body(errors=["line\r\nbreak \x1b[31mred\u202e\u200b"]), ("line break [31mred",)),
+        (body(errors=["no route to 8612345678901"]), ("no route to 86…01",)),
+        (body(errors=["x" * 200]), ("x" * 200,)),
+        (body(errors=["x" * 201]), ("x" * 200 + "…",)),
+        (body(errors=["x" * 1000]), ("x" * 200 + "…",)),
+        (b"{}", ()),
+        (HTML, ()),
+    ],
+)
+def test_picos_own_words_are_kept(content: bytes, errors: tuple[str, ...]) -> None:
+    """In `errors` and in the message: on one line, numbers masked, and no longer than a line or two."""
+    error = error_in(judge(CREATE, Reply(400, content)))
+
+    assert error.errors == errors
+    assert "; ".join(errors) in str(error)
+
+
+def test_an_error_stays_short() -> None:
+    """A reply may hold a megabyte of words: neither the error nor the time it takes may grow with it."""
+    error = error_in(judge(SEND, Reply(400, body(errors=["Error description message"] * 1000))))
+
+    assert len(str(error)) < 5000
+    assert len(error.errors) < 100
+
+
+def test_a_success_holds_what_pico_said() -> None:
+    """As it came, for a decoder to read."""
+    verdict = judge(GET, Reply(200, replies.BALANCE))
+
+    assert isinstance(verdict, Success)
+    assert verdict.payload == {"balance": "1234.56", "request_id": REQUEST_ID, "username": "user333"}
+
+
+@pytest.mark.parametrize("request_", [SEND, GET, DELETE], ids=str)
+def test_where_nothing_was_written_nothing_was_sent(request_: Request) -> None:
+    """The one failure after which anything may be sent again."""
+    error = judge_failure(request_, Failure("no connection within 10 s", sent_nothing=True))
+
+    assert type(error) is NotSentError
+    assert error.outcome is Outcome.NOT_SENT
+    assert str(error) == f"{request_}: no connection within 10 s. Nothing was sent; it is safe to send it again."
+
+
+@pytest.mark.parametrize("request_", [SEND, GET, DELETE], ids=str)
+def test_where_something_may_have_been_written_it_is_in_doubt(request_: Request) -> None:
+    """However it ended."""
+    error = judge_failure(request_, Failure("no reply within 10 s", sent_nothing=False))
+
+    assert type(error) is NoResponseError
+    assert error.outcome is Outcome.IN_DOUBT
+    assert str(error).startswith(f"{request_}: no reply within 10 s. ")
+    assert (error.status_code, error.request_id, error.retry_after, error.errors) == (None, None, None, ())
+
+
+def test_a_doubtful_send_without_a_reply_reads_as_in_the_style() -> None:
+    """What was attempted, what happened, what it means, what to do."""
+    error = judge_failure(SEND, Failure("no reply within 10 s", sent_nothing=False))
+
+    assert str(error) == (
+        "POST /sms: no reply within 10 s. The message may have been sent, so it was not repeated. "
+        "Check the delivery receipt, or pass retry_in_doubt=True where a double is harmless."
+    )
+
+
+def test_a_strange_reply_is_in_doubt_with_all_that_is_known() -> None:
+    """Whoever could not decode a reply still tells its status and its `request_id`."""
+    error = unexpected(GET, "the reply has no `balance`", status_code=200, request_id="r-1")
+
+    assert type(error) is UnexpectedResponseError
+    assert error.outcome is Outcome.IN_DOUBT
+    assert (error.status_code, error.request_id) == (200, "r-1")
+    assert str(error).startswith("GET /balance/{username}: the reply has no `balance`. ")
+
+
+def refusal(kind: type[PicoError] = RejectedError, status: int | None = 400, *errors: str) -> PicoError:
+    return kind("refused", status_code=status, errors=errors)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "found"),
+    [
+        pytest.param(DELETE, refusal(RejectedError, 404), True, id="404"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "Campaign not found"), True, id="not found"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "x", "It DOES NOT EXIST"), True, id="does not exist"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "No such campaign"), True, id="no such"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "模板不存在"), True, id="in Chinese"),
+        pytest.param(DELETE, refusal(BadRequestError, 400), False, id="400 without words"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "Campaign has templates"), False, id="another reason"),
+        pytest.param(DELETE, refusal(RateLimitError, 429), False, id="too fast"),
+        pytest.param(DELETE, refusal(AuthenticationError, 401), False, id="not authenticated"),
+        pytest.param(DELETE, refusal(ServerError, 404, "not found"), False, id="in doubt"),
+        pytest.param(DELETE, refusal(NotSentError, None), False, id="not sent"),
+        pytest.param(PUT, refusal(RejectedError, 404, "not found"), False, id="PUT"),
+        pytest.param(GET, refusal(RejectedError, 404, "not found"), False, id="GET"),
+        pytest.param(SEND, refusal(RejectedError, 404, "not found"), False, id="send"),
+    ],
+)
+def test_only_a_refused_delete_can_have_found_nothing(request_: Request, error: PicoError, found: bool) -> None:
+    """By its status or by its words; how Pico says so is not documented."""
+    assert found_nothing(request_, error) is found
+
+
+# --- what an error does not say -------------------------------------------------------------------
+
+
+def told_by(error: PicoError) -> str:
+    """All that an error holds, in its string and in its attributes."""
+    return f"{error} {error!r} {vars(error)!r}"
+
+
+def runs_of(secret: str) -> set[str]:
+    """The secret if it is short, else each run of ten characters in it; a blank at an end may be the error's own."""
+    runs = {secret[start : start + 10] for start in range(max(1, len(secret) - 9))}
+    return {run for run in runs if run == run.strip()}
+
+
+def shown(secret: str, error: PicoError) -> set[str]:
+    """Those runs of the secret that the error shows."""
+    return {run for run in runs_of(secret) if run in told_by(error)}
+
+
+# Each way in which a refusal can bring words along, given those words.
+ECHOES: dict[str, Any] = {
+    "errors with 400": lambda words: (400, body(errors=[words])),
+    "errors with 417": lambda words: (417, body(errors=["first", words])),
+    "errors with 500": lambda words: (500, body(errors=words)),
+    "msg with 400": lambda words: (400, body(msg=words)),
+    "msg with 429": lambda words: (429, body(msg=words)),
+    "msg with 401": lambda words: (401, body(code=401, msg=words)),
+    "msg with 401 and /error": lambda words: (401, body(code=401, msg=f"{words} /error")),
+    "msg with code 500": lambda words: (200, body(code=500, msg=words)),
+    "too frequent": lambda words: (200, body(code=500, msg=f"频繁 {words}")),
+    "repeated": lambda words: (200, body(code=500, msg=f"重复提交 {words}")),
+    "a page": lambda words: (502, words.encode()),
+    "a page with 200": lambda words: (200, words.encode()),
+    "code": lambda words: (200, body(code=words)),
+    "request_id with 400": lambda words: (400, body(request_id=words, errors=["x"])),
+    "request_id with 500": lambda words: (500, body(request_id=words)),
+}
+SECRETS = {"the text": TEXT, "the code": "1234", "the API key": API_KEY, "the token": TOKEN, "the number": NUMBER}
+
+
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES.keys())
+def test_an_error_does_not_repeat_what_pico_echoes(echo: Any, secret: str) -> None:
+    """Whatever field Pico puts it in, no error holds a key, a token, a text or a number."""
+    error = error_in(judge(SEND, Reply(*echo(f"not allowed: {secret}!")), secrets=[API_KEY, TOKEN]))
+
+    assert not shown(secret, error)
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [pytest.param(ECHOES[name], id=name) for name in ("errors with 400", "msg with code 500", "msg with 429")],
+)
+@pytest.mark.parametrize("name", ["text", "content"])
+def test_a_templates_content_is_a_text_too(name: str, echo: Any) -> None:
+    """What is handed in for approval will be sent to people."""
+    request = Request(CREATE_SMS_TEMPLATE, "/template/sms", body={"username": "user333", name: TEXT})
+
+    error = error_in(judge(request, Reply(*echo(f"bad words: {TEXT}"))))
+
+    assert not shown(TEXT, error)
+
+
+@pytest.mark.parametrize(
+    ("text", "echo"),
+    [
+        pytest.param("Code:\nalpha\nbravo\ncharlie", "Code:\nalpha\nbravo\ncharlie", id="lines"),
+        pytest.param("Hi  Bob,  buy  our  soap", "Hi  Bob,  buy  our  soap", id="double spaces"),
+        pytest.param("您好\u3000張先生\u3000您的貨到了", "您好\u3000張先生\u3000您的貨到了", id="ideographic spaces"),
+        pytest.param("Hi \u200bBob, \u200bbuy \u200bour \u200bsoap", "Hi Bob, buy our soap", id="invisible characters"),
+    ],
+)
+def test_blanks_do_not_hide_a_text(text: str, echo: str) -> None:
+    """Pico's words are put on one line before they are shown, and so is what they are compared with."""
+    error = error_in(judge(sms(text), Reply(400, body(errors=[f"not allowed: {echo}"]))))
+
+    assert not shown(" ".join("".join(c if c.isprintable() else " " for c in text).split()), error)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Your code is 1234", "1234"),
+        ("Your code is 123456", "123456"),
+        ("G-654321 is your code", "654321"),
+        ("Your code is 12345678", "12345678"),
+        ("验证码98765", "98765"),
+        ("1234", "1234"),
+        ("Your code is 123-456", "123-456"),
+        ("Your code is 123 456", "123 456"),
+        ("Your code is A7K9Q2", "A7K9Q2"),
+    ],
+)
+def test_a_one_time_code_is_not_repeated(text: str, code: str) -> None:
+    """It is shorter than other secrets, and worth more: it opens an account for as long as it lives."""
+    error = error_in(judge(sms(text), Reply(400, body(errors=[f"forbidden word ({code})", f"x{code}x", code]))))
+
+    assert code not in told_by(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "left"),
+    [
+        pytest.param(TEXT, f"not allowed: {TEXT}!", "not allowed: …!", id="the whole text"),
+        pytest.param(TEXT, f"not allowed: {TEXT}", "not allowed: …", id="the whole text at the end"),
+        pytest.param(TEXT, f"not allowed:{TEXT[5:15]}", "not allowed:…", id="ten characters at the end"),
+        pytest.param(TEXT, f"{TEXT[:10]} is not allowed", "… is not allowed", id="ten characters at the beginning"),
+        pytest.param(TEXT, f"{TEXT[:12]}<br>{TEXT[5:20]}", "…<br>…", id="two parts"),
+        pytest.param(TEXT, f"not allowed:{TEXT[5:14]}", f"not allowed:{TEXT[5:14]}", id="nine characters are words"),
+        pytest.param("soap", "no soap, please", "no …, please", id="a short text"),
+        pytest.param("abc", "no abc, please", "no abc, please", id="three characters are no secret"),
+    ],
+)
+def test_what_also_stands_in_the_text_is_blanked_and_the_rest_stays(text: str, said: str, left: str) -> None:
+    """Pico's own words are what helps, so no more of them is taken out than has to be."""
+    error = error_in(judge(sms(text), Reply(400, body(errors=[said]))))
+
+    assert error.errors == (left,)
+
+
+def test_a_code_inside_a_number_does_not_unmask_it() -> None:
+    """The number of the reference's own example holds the code of its own text."""
+    error = error_in(judge(sms("Your code is 4567"), Reply(400, body(errors=["no route to 8612345678901"]))))
+
+    assert "86…01" in str(error)
+    assert not re.search(r"[0-9]{4}", str(error))
+
+
+WORDS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ短信验证码", min_size=1, max_size=12)
+CODES = st.text("0123456789", min_size=4, max_size=8)
+KEYS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=16, max_size=40)
+NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
+ECHOED_WORDS = [ECHOES[name] for name in ECHOES if not name.startswith(("code", "request_id"))]
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_no_error_repeats_any_part_of_a_secret(data: st.DataObject) -> None:
+    """
+    However Pico cuts and mixes what it was given.
+
+    The text, the key and the token are told neither whole nor by a run of ten characters, the code and the number
+    not whole.
+    """
+    code, number, key, token = (data.draw(values) for values in (CODES, NUMBERS, KEYS, KEYS))
+    text = " ".join([data.draw(WORDS), code, *data.draw(st.lists(WORDS, max_size=6))])
+    pieces = st.one_of(
+        st.sampled_from([text, key, token, code, number, f"+{number}", f"{number[:3]}-{number[3:]}"]),
+        st.builds(
+            lambda secret, start, length: secret[start : start + length],
+            st.sampled_from([text, key, token]),
+            st.integers(0, 40),
+            st.integers(1, 40),
+        ),
+        st.sampled_from(["not allowed", ": ", "'", "(", ")", "频繁", "重复提交", ", ", "\n"]),
+    )
+    words = "".join(data.draw(st.lists(pieces, min_size=1, max_size=8)))
+    echo = data.draw(st.sampled_from(ECHOED_WORDS))
+    request = send_request(SmsMessage(number, text), ACCOUNT)
+
+    error = error_in(judge(request, Reply(*echo(words)), secrets=[key, token]))
+
+    assert not {secret for secret in (text, key, token) if shown(secret, error)}
+    assert code not in told_by(error)
+    assert number not in re.sub(r"[ +-]", "", told_by(error))
+
+
+@given(st.text(max_size=30).filter(str.strip), st.binary(max_size=60), st.integers(200, 599))
+def test_any_reply_gives_a_verdict(text: str, content: bytes, status: int) -> None:
+    """Nothing that comes over the wire raises."""
+    verdict = judge(TOKEN_REQUEST, Reply(status, content), secrets=[text])
+
+    assert isinstance(verdict, Success | StaleToken | PicoError)
+
+
+FIELDS = st.sampled_from(["code", "msg", "errors", "request_id", "token"])
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=10)
+    | st.sampled_from([401, 500, "频繁"]),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(FIELDS, values, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(FIELDS, VALUES), st.integers(200, 599), st.sampled_from([SEND, GET, CREATE, DELETE]))
+def test_any_fields_give_a_verdict(fields: dict[str, object], status: int, request_: Request) -> None:
+    """Whatever Pico puts into the fields that are read; and a send without a `request_id` is never a success."""
+    verdict = judge(request_, Reply(status, json.dumps(fields).encode()), secrets=[API_KEY])
+
+    assert isinstance(verdict, Success | StaleToken | PicoError)
+    if isinstance(verdict, Success) and request_ is SEND:
+        assert type(fields["request_id"]) in (str, int)
+        assert str(fields["request_id"]).strip()

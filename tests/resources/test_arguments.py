@@ -1,0 +1,47 @@
+"""Arguments of management calls: length and kind are checked before anything is sent."""
+
+import pytest
+
+from pico_async.errors import InvalidMessageError
+from pico_async.resources.arguments import text_of
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds"),
+    [
+        ("x", {}),
+        ("x" * 100_000, {}),
+        ("x", {"longest": 50}),
+        ("x" * 50, {"longest": 50}),
+        ("活" * 50, {"longest": 50}),
+        ("😀" * 50, {"longest": 50}),
+        ("", {"shortest": 0, "longest": 255}),
+        ("x" * 255, {"shortest": 0, "longest": 255}),
+        ("line\nbreak", {}),
+    ],
+)
+def test_a_text_within_its_bounds_comes_back_as_it_is(value: str, bounds: dict[str, int]) -> None:
+    """Both bounds belong to it, and a character counts once, however many bytes it takes."""
+    assert text_of("name", value, **bounds) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "fault"),
+    [
+        ("", {}, r"has 0 characters; at least 1 are allowed\."),
+        ("", {"longest": 50}, r"has 0 characters; 1 to 50 are allowed\."),
+        ("x" * 51, {"longest": 50}, r"has 51 characters; 1 to 50 are allowed\."),
+        ("x" * 256, {"shortest": 0, "longest": 255}, r"has 256 characters; 0 to 255 are allowed\."),
+        ("half \ud83d pair", {}, "holds half of a surrogate pair"),
+        (None, {}, r"must be a str, not NoneType\."),
+        (7, {}, r"must be a str, not int\."),
+        (b"bytes", {}, r"must be a str, not bytes\."),
+    ],
+)
+def test_any_other_is_refused_by_name(value: object, bounds: dict[str, int], fault: str) -> None:
+    """The error says what is allowed and does not repeat the value."""
+    with pytest.raises(InvalidMessageError, match=f"^`remark` {fault}") as caught:
+        text_of("remark", value, **bounds)
+
+    assert len(str(value)) < 5 or str(value) not in str(caught.value)
+    assert caught.value.__context__ is None

@@ -1,0 +1,148 @@
+"""The tree of errors: what each says of the message, and that it survives a trip to another process."""
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import pico_async
+from pico_async import errors
+from pico_async.errors import BulkError, Outcome, PicoError
+
+# The drawing in the docstring of `pico_async.errors`, with the outcome of each.
+TREE = {
+    "PicoError": ("Exception", "not_sent"),
+    "ConfigurationError": ("PicoError", "not_sent"),
+    "InvalidMessageError": ("PicoError", "not_sent"),
+    "NotSentError": ("PicoError", "not_sent"),
+    "MessageExpiredError": ("NotSentError", "not_sent"),
+    "RejectedError": ("PicoError", "rejected"),
+    "BadRequestError": ("RejectedError", "rejected"),
+    "AuthenticationError": ("RejectedError", "rejected"),
+    "ExpectationFailedError": ("RejectedError", "rejected"),
+    "RateLimitError": ("RejectedError", "rejected"),
+    "InDoubtError": ("PicoError", "in_doubt"),
+    "NoResponseError": ("InDoubtError", "in_doubt"),
+    "ServerError": ("InDoubtError", "in_doubt"),
+    "UnexpectedResponseError": ("InDoubtError", "in_doubt"),
+    "BulkError": ("PicoError", "not_sent"),
+}
+ALSO_VALUE_ERRORS = {"ConfigurationError", "InvalidMessageError"}
+
+KINDS = [getattr(errors, name) for name in TREE]
+KINDS_OF_ONE_REQUEST = [kind for kind in KINDS if kind is not BulkError]
+
+COPIES: dict[str, Callable[[PicoError], PicoError]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+def tree_of(kind: type[PicoError]) -> set[type[PicoError]]:
+    """The package's own classes from this one down."""
+    own = {sub for sub in kind.__subclasses__() if sub.__module__.startswith("pico_async")}
+    return {kind}.union(*(tree_of(sub) for sub in own))
+
+
+def test_the_tree_holds_the_drawn_classes_and_no_other() -> None:
+    """A class that is not in the drawing is one that no user knows to catch."""
+    names = {kind.__name__ for kind in tree_of(PicoError)}
+
+    assert names == set(TREE)
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_each_class_hangs_where_the_drawing_has_it(name: str) -> None:
+    """Its parent, its outcome and whether it is a ValueError too are those of the drawing."""
+    kind = getattr(errors, name)
+    parent, outcome = TREE[name]
+
+    assert kind.__base__.__name__ == parent
+    assert kind.outcome == outcome
+    assert issubclass(kind, ValueError) == (name in ALSO_VALUE_ERRORS)
+
+
+@pytest.mark.parametrize("name", [*TREE, "Outcome"])
+def test_each_class_is_a_public_name(name: str) -> None:
+    """Whoever catches an error imports it from the package itself."""
+    assert name in pico_async.__all__
+    assert getattr(pico_async, name) is getattr(errors, name)
+
+
+def test_outcomes_are_the_five_of_the_contract() -> None:
+    """They go into journals and logs as these words."""
+    assert {outcome.name: str(outcome) for outcome in Outcome} == {
+        "ACCEPTED": "accepted",
+        "REJECTED": "rejected",
+        "NOT_SENT": "not_sent",
+        "IN_DOUBT": "in_doubt",
+        "SKIPPED": "skipped",
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_known_is_none(kind: type[PicoError]) -> None:
+    """Every attribute is there to be read, also where there was no reply."""
+    error = kind("POST /sms: something happened.")
+
+    assert str(error) == "POST /sms: something happened."
+    assert error.errors == ()
+    assert (error.status_code, error.request_id, error.retry_after, error.attempts) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("made_by", COPIES)
+@pytest.mark.parametrize("kind", KINDS_OF_ONE_REQUEST)
+def test_a_copy_is_whole(kind: type[PicoError], made_by: str) -> None:
+    """Errors cross process pools and task queues with all that they tell, notes included."""
+    error = kind(
+        "POST /sms: Pico refused.",
+        status_code=400,
+        request_id="r-1",
+        errors=("Error description message", "and another"),
+        retry_after=1.5,
+        attempts=3,
+    )
+    error.add_note("row 7")
+
+    twin = COPIES[made_by](error)
+
+    assert type(twin) is kind
+    assert twin is not error
+    assert str(twin) == "POST /sms: Pico refused."
+    assert twin.outcome is error.outcome
+    assert (twin.status_code, twin.request_id, twin.errors, twin.retry_after, twin.attempts) == (
+        400,
+        "r-1",
+        ("Error description message", "and another"),
+        1.5,
+        3,
+    )
+    assert twin.__notes__ == ["row 7"]
+
+
+@pytest.mark.parametrize("made_by", COPIES)
+@pytest.mark.parametrize("outcome", [Outcome.IN_DOUBT, Outcome.REJECTED, Outcome.NOT_SENT])
+def test_a_copy_of_a_blasts_error_keeps_its_outcome(outcome: Outcome, made_by: str) -> None:
+    """The outcome of a BulkError is its own, not its class's, and it must not fall back on the way."""
+    error = BulkError("Of 3 messages 2 were accepted.", outcome)
+
+    twin = COPIES[made_by](error)
+
+    assert type(twin) is BulkError
+    assert str(twin) == "Of 3 messages 2 were accepted."
+    assert twin.outcome is outcome
+
+
+def test_a_blasts_outcome_does_not_stick_to_its_class() -> None:
+    """One blast in doubt says nothing of the next."""
+    doubtful = BulkError("first", Outcome.IN_DOUBT)
+
+    other = BulkError("second")
+
+    assert doubtful.outcome is Outcome.IN_DOUBT
+    assert other.outcome is Outcome.NOT_SENT

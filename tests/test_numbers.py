@@ -1,0 +1,151 @@
+"""Destination numbers: what is taken, what is refused, and how little of one is shown."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_async.errors import InvalidMessageError
+from pico_async.numbers import destination, mask, mask_numbers
+
+NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
+SEPARATORS = st.text(" -\t\n\u00a0\u00ad\u2007\u2011\u2013\u2212\u3000\ufeff", max_size=2)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, str]:
+    """A number, and one way in which people and spreadsheets write it."""
+    number = draw(NUMBERS)
+    spelled = "".join(digit + draw(SEPARATORS) for digit in number)
+    return number, draw(SEPARATORS) + draw(st.sampled_from(["", "+", "+ "])) + spelled
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "8612345678901",
+        "+8612345678901",
+        "+86 123 4567 8901",
+        "86-123-4567-8901",
+        " +86 - 12345678901 ",
+        "- 8612345678901",
+        "8612345678901\n",
+        pytest.param("86\u00a0123\u202f4567\u20098901", id="spaces of a spreadsheet"),
+        pytest.param("86\u2010123\u20114567\u20138901\u2212", id="dashes of a word processor"),
+        pytest.param("\ufeff86123\u00ad45678901", id="byte order mark and soft hyphen"),
+    ],
+)
+def test_a_number_is_taken_however_it_is_spelled(to: str) -> None:
+    """A leading plus, spaces and dashes are dropped; what remains goes out as it is."""
+    assert destination(to) == "8612345678901"
+
+
+@given(spellings())
+def test_any_mix_of_spaces_and_dashes_comes_down_to_the_digits(spelling: tuple[str, str]) -> None:
+    """No digit is lost, added or moved, whatever stands between them."""
+    number, spelled = spelling
+
+    assert destination(spelled) == number
+
+
+@pytest.mark.parametrize("to", ["1234567", "123456789012345"])
+def test_the_shortest_and_the_longest_number_are_taken(to: str) -> None:
+    """7 and 15 digits are still in bounds."""
+    assert destination(to) == to
+
+
+@pytest.mark.parametrize(
+    ("to", "fault"),
+    [
+        pytest.param("", "is empty", id="empty"),
+        pytest.param(" - ", "is empty", id="only separators"),
+        pytest.param("+", "is empty", id="only a plus"),
+        pytest.param("+ +", "holds something other", id="two pluses"),
+        pytest.param("++8612345678901", "holds something other", id="two pluses and a number"),
+        pytest.param("861234+5678901", "holds something other", id="plus in the middle"),
+        pytest.param("8612345678901+", "holds something other", id="plus at the end"),
+        pytest.param("(86)12345678901", "holds something other", id="parentheses"),
+        pytest.param("86.123.4567.8901", "holds something other", id="dots"),
+        pytest.param("8612345678901x", "holds something other", id="letter"),
+        pytest.param("8612345678901,8612345678902", "holds something other", id="two numbers"),
+        pytest.param("8612345678901;", "holds something other", id="semicolon"),
+        pytest.param("8612345678901\x00", "holds something other", id="null character"),
+        pytest.param("8612345678901.0", "holds something other", id="a spreadsheet's float"),
+        pytest.param("8.612345678901E+12", "holds something other", id="a spreadsheet's exponent"),
+        pytest.param(
+            "\uff18\uff16\uff11\uff12\uff13\uff14\uff15\uff16\uff17", "holds something other", id="full-width"
+        ),
+        pytest.param(
+            "\u0668\u0666\u0661\u0662\u0663\u0664\u0665\u0666\u0667", "holds something other", id="Arabic digits"
+        ),
+        pytest.param("861234567890\u00b9", "holds something other", id="superscript"),
+        pytest.param("\ud800", "holds something other", id="half of a surrogate pair"),
+        pytest.param("008612345678901", "starts with 0", id="international prefix"),
+        pytest.param("01234567", "starts with 0", id="national prefix"),
+        pytest.param("123456", "has 6 digits", id="6 digits"),
+        pytest.param("1234567890123456", "has 16 digits", id="16 digits"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_the_reason(to: str, fault: str) -> None:
+    """The error names the argument and what is wrong with it, and does not repeat the value."""
+    with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}.*\. Pass E\.164") as caught:
+        destination(to)
+
+    shown = str(caught.value).replace("8612345678901", "", 1)  # the example that every such error gives
+    assert not to.strip(" +-") or to not in shown
+
+
+@pytest.mark.parametrize("to", [None, 8612345678901, 8612345678901.0, True, b"8612345678901", ["8612345678901"]])
+def test_what_is_no_text_is_refused_by_its_type(to: object) -> None:
+    """A number out of a spreadsheet may have lost digits already, so even an int is not taken."""
+    with pytest.raises(InvalidMessageError, match=rf"^`to` must be a str .* not {type(to).__name__}\.$"):
+        destination(to)
+
+
+@given(st.text(alphabet=st.sampled_from("0123456789+() ."), min_size=7))
+def test_a_refusal_never_repeats_the_number(to: str) -> None:
+    """Whatever is refused, no run of its digits that is long enough to call stands in the error."""
+    try:
+        destination(to)
+    except InvalidMessageError as error:
+        shown = str(error).replace("8612345678901", "", 1)  # the example that every such error gives
+
+        assert not re.search(r"[0-9]{7}", shown)
+
+
+def test_a_masked_number_shows_two_digits_at_each_end() -> None:
+    """Enough to recognise it among one's own, too little to call it."""
+    assert mask("8612345678901") == "86…01"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("no route to 8612345678901 today", "no route to 86…01 today"),
+        ("no route to +8612345678901", "no route to +8…01"),
+        ("no route to 86 123 4567 8901, 86-123-4567-8902", "no route to 86…01, 86…02"),
+        ("8612345678901 and then 8612345678902", "86…01 and then 86…02"),
+        ("1234567", "12…67"),
+        ("order 123456 of 2024", "order 123456 of 2024"),
+        ("", ""),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_numbers_in_a_text_are_masked_and_the_rest_stays(text: str, masked: str) -> None:
+    """Seven digits or more are masked, also with single spaces or dashes in them; fewer are no destination."""
+    assert mask_numbers(text) == masked
+
+
+@given(NUMBERS, st.text(alphabet=st.sampled_from("abc.,:/'\"(+")), st.text(alphabet=st.sampled_from("abc.,:/'\")")))
+def test_no_number_survives_masking(number: str, before: str, after: str) -> None:
+    """Whatever stands around it."""
+    assert number not in mask_numbers(f"{before}{number}{after}")
+
+
+@given(spellings())
+def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -> None:
+    """What counts as a number when it comes in counts as one when it is to be hidden."""
+    number, spelled = spelling
+
+    assert re.sub(r"[^0-9]", "", mask_numbers(spelled)) != number
