@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import anyio
 import httpx
 import pytest
 import trustme
@@ -261,6 +262,48 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
     assert isinstance(second, Failure)
     assert not second.sent_nothing
     assert served == 1
+
+
+async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it() -> None:
+    """Cancelled by its scope at any turn of the loop: what was told as written has reached the server."""
+    heard = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        while True:
+            await request_of(reader)
+            heard += 1
+            await asyncio.sleep(0.02)
+            writer.write(OK)
+            await writer.drain()
+
+    async def cancelled_after(turns: int, transport: Transport) -> tuple[bool, bool]:
+        before, wrote = heard, []
+        with anyio.CancelScope() as scope:
+
+            def cancel(turns: int) -> None:
+                if turns:
+                    asyncio.get_running_loop().call_soon(cancel, turns - 1)
+                else:
+                    scope.cancel()
+
+            cancel(turns)
+            await transport.exchange(Outgoing("POST", "/sms", {}, {}, b""), lambda: wrote.append(True))
+        await asyncio.sleep(0.005)
+        return bool(wrote), heard > before
+
+    seen = []
+    async with server(talk) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        for turns in range(40):
+            await transport.exchange(Outgoing("GET", "/campaigns", {}, {}, b""), lambda: None)
+            seen.append(await cancelled_after(turns, transport))
+        await transport.aclose()
+
+    assert (False, False) in seen
+    assert (True, True) in seen
+    assert (True, False) not in seen
+    assert (False, True) not in seen
 
 
 async def test_connections_are_kept_and_used_again() -> None:

@@ -1,0 +1,26 @@
+"""
+The `pico` command.
+
+    pico demo
+    pico blast people.csv --text "Your code is {{code}}"
+
+Needs the extra: `pip install 'pico-async[cli]'`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `pico` with the arguments of this process, and end the process."""
+    # Here and not above: without the extra, the command must still start to say what is missing.
+    try:
+        import rich as _rich  # noqa: F401
+        import typer as _typer  # noqa: F401
+    except ImportError:
+        sys.stderr.write("error: `pico` needs typer and rich: pip install 'pico-async[cli]'\n")
+        raise SystemExit(1) from None
+    from pico_async.cli.app import run
+
+    run()

@@ -1,0 +1,116 @@
+"""The commands put together, and what an error looks like on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pico_async import __version__
+from pico_async.cli import resources
+from pico_async.cli.blast import EXIT_CODES, blast
+from pico_async.cli.console import say, tell_error
+from pico_async.cli.demo import demo
+from pico_async.cli.sandbox import MissingExtraError, sandbox_command
+from pico_async.cli.session import with_settings
+from pico_async.cli.words import spelled
+from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
+
+
+class Commands(TyperGroup):
+    """The commands. Whatever pico_async raises ends as one line, and never as a traceback with somebody's data."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, and turn its error into a line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except MissingExtraError as error:
+            tell_error(str(error))
+            code = 1
+        except (ConfigurationError, InvalidMessageError) as error:
+            tell_error(str(error))
+            code = 2
+        except PicoError as error:
+            tell_error(f"{spelled(error.outcome)}: {error}")
+            code = 1
+        except KeyboardInterrupt:
+            tell_error("interrupted.")
+            code = 130
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    name="pico",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    # typer's own tracebacks print the locals of each frame: messages, numbers, the key.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"pico_async {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pico(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """
+    Send SMS, MMS and voice messages with Pico Cloud, one or a million.
+
+    Start with `pico demo`: it needs no account.
+    """
+
+
+app.command("demo")(demo)
+app.command("blast", epilog=EXIT_CODES)(with_settings(blast))
+
+
+def _group(name: str, title: str) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=title)
+    app.add_typer(group, name=name)
+    return group
+
+
+_sms = _group("sms", "Text messages.")
+_sms.command("send")(with_settings(resources.send_sms))
+_mms = _group("mms", "Messages with media.")
+_mms.command("send")(with_settings(resources.send_mms))
+_voice = _group("voice", "Texts that are read out on the phone.")
+_voice.command("send")(with_settings(resources.send_voice))
+
+app.command("balance")(with_settings(resources.balance))
+app.command("token")(with_settings(resources.token))
+
+_campaigns = _group("campaigns", "Groups of templates.")
+_campaigns.command("list")(with_settings(resources.list_campaigns))
+_campaigns.command("create")(with_settings(resources.create_campaign))
+_campaigns.command("update")(with_settings(resources.update_campaign))
+_campaigns.command("delete")(with_settings(resources.delete_campaign))
+
+_templates = _group("templates", "Message bodies that Pico approves beforehand.")
+_templates.command("list")(with_settings(resources.list_templates))
+_templates.command("create-sms")(with_settings(resources.create_sms_template))
+_templates.command("create-mms")(with_settings(resources.create_mms_template))
+_templates.command("delete")(with_settings(resources.delete_template))
+
+app.command("sandbox")(sandbox_command)
+
+
+def run() -> None:
+    """Run the command line of this process, and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8 shows '?' for what it lacks, and does not end the command in the middle.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    app(prog_name="pico")

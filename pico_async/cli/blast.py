@@ -1,0 +1,150 @@
+"""`pico blast`: a CSV file, one message to each row."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pico_async.cli.console import note, say, say_json, tell_error
+from pico_async.cli.forecast import Forecast
+from pico_async.cli.mailing import Mailing
+from pico_async.cli.progress import display_for
+from pico_async.cli.report_file import ReportFile
+from pico_async.cli.rows import CsvFile
+from pico_async.cli.sandbox import Seen, embedded, session_with
+from pico_async.cli.sending import Blast
+from pico_async.cli.session import Callback, Json, Sender, Settings
+from pico_async.cli.summary import Summary
+from pico_async.cli.survey import survey
+from pico_async.coordination.rates import Rates, bucket
+from pico_async.session import PicoSession
+
+EXIT_CODES = (
+    "Exit codes: 0, all messages were accepted; 1, some were not; 2, it could not begin (usage, configuration, no "
+    "token) and nothing was sent; 130, interrupted. A dry run ends with 0 where every row makes a message, else with 1."
+)
+
+
+def blast(
+    settings: Settings,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.csv", help="CSV in UTF-8; its first line names the columns.", show_default=False),
+    ],
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What they get; {{column}} stands for the row's value.")
+    ] = None,
+    template_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="ID of an approved template, in place of --text.")
+    ] = None,
+    to_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of the numbers; by default the one named to, phone, mobile or number."
+        ),
+    ] = None,
+    key_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of your own names for the messages, for the report.")
+    ] = None,
+    delimiter: Annotated[str, typer.Option(metavar="CHAR", help="What separates the fields.")] = ",",
+    expires_in: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Send nothing later than so many seconds from now, when the codes are dead."),
+    ] = None,
+    rate: Annotated[float, typer.Option(metavar="N", help="SMS a second that your contract allows.")] = 30.0,
+    concurrency: Annotated[int, typer.Option(metavar="N", min=1, help="Messages in flight at once.")] = 64,
+    stop_after: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="End the blast after so many failures in a row.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.csv",
+            help="Write what became of each row: line, key, outcome, request ID, attempts and error, but no number and "
+            "no text.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the report if it exists.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing: check the file and show the first messages.")
+    ] = False,
+    in_sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="Send to a sandbox in this process, not to Pico; needs no account.")
+    ] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no progress.")] = False,
+    as_json: Json = False,
+    sender: Sender = None,
+    callback: Callback = None,
+) -> None:
+    """
+    Send one text message to each row of a CSV file.
+
+    pico blast people.csv --text "Your code is {{code}}" --report out.csv
+
+    The file is read once before anything is sent, and sent at the pace of your contract, never faster. A row that
+    makes no message (a bad number, an empty value) is told with its line, and the others go out. Duplicates are told,
+    and go out.
+
+    Ctrl-C reads no more and waits for what is on the wire. A second Ctrl-C does not wait, and leaves that in doubt.
+    """
+    rates = Rates(sms=rate)
+    display = display_for(Console(stderr=True), wanted=not no_progress)
+    target = None if report is None else ReportFile(report, replace=force)
+    stand_in = embedded(rates) if in_sandbox and not dry_run else None
+    with CsvFile(file, delimiter) as rows:
+        mailing = Mailing.plan(
+            rows.columns,
+            text=text,
+            template_id=template_id,
+            to_column=to_column,
+            key_column=key_column,
+            expires_in=expires_in,
+        )
+        if target is not None:
+            target.check(file)
+        session: AbstractAsyncContextManager[PicoSession] | None = None
+        if stand_in is not None:
+            session = session_with(stand_in, rates, sender=sender, callback=callback)
+        elif not dry_run:
+            # Before the survey: nobody wants to hear after a million rows that there is no key.
+            session = settings.sending(sender=sender, callback=callback).session(rates)
+        try:
+            with display:
+                found = survey(rows, mailing, display.reading)
+        except KeyboardInterrupt:
+            note("Nothing was sent.")
+            raise
+        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=bucket(rate).refill_per_s)
+        if session is None:
+            _tell(forecast, as_json=as_json)
+            raise typer.Exit(1 if found.invalid else 0)
+        for line in forecast.short():
+            note(line)
+        ending = Blast(
+            file=rows,
+            mailing=mailing,
+            total=found.rows,
+            display=display,
+            concurrency=concurrency,
+            stop_after=stop_after,
+            report=target,
+        ).run(session)
+    for trouble in ending.troubles:
+        tell_error(trouble)
+    summary = Summary(
+        survey=found, ending=ending, report=report, seen=None if stand_in is None else Seen.of(stand_in.ledger)
+    )
+    _tell(summary, as_json=as_json)
+    raise typer.Exit(summary.exit_code)
+
+
+def _tell(outcome: Forecast | Summary, *, as_json: bool) -> None:
+    if as_json:
+        say_json(outcome.as_json())
+        return
+    for line in outcome.lines():
+        say(line)

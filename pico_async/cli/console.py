@@ -1,0 +1,47 @@
+"""What `pico` says, and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def say(text: str = "") -> None:
+    """Print a result for people."""
+    typer.echo(text)
+
+
+def say_json(value: Mapping[str, Any]) -> None:
+    """Print a result for programs: one object on one line, in ASCII, which every pipe carries."""
+    typer.echo(json.dumps(value, default=str))
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a listing for people."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        # As `Text`, for a name with brackets in it is no markup.
+        table.add_row(*(Text("" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def note(text: str) -> None:
+    """Tell the person at the terminal something that is no result."""
+    typer.echo(text, err=True)
+
+
+def tell_error(text: str) -> None:
+    """Print what went wrong, as one line."""
+    typer.echo(f"error: {' '.join(printable(text).split())}", err=True)
+
+
+def printable(text: str) -> str:
+    """Take out what a terminal would obey: names in a listing, and words in an error, come from elsewhere."""
+    return "".join(character if character.isprintable() else " " for character in text)

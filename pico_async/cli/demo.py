@@ -1,0 +1,69 @@
+"""`pico demo`: the main job from end to end, without an account."""
+
+from __future__ import annotations
+
+import csv
+import secrets
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pico_async.cli.console import say
+from pico_async.cli.mailing import Mailing
+from pico_async.cli.progress import display_for
+from pico_async.cli.rows import CsvFile
+from pico_async.cli.sandbox import Seen, embedded, session_with
+from pico_async.cli.sending import Blast
+from pico_async.cli.summary import Summary
+from pico_async.cli.survey import survey
+from pico_async.coordination.rates import Rates
+
+_TEXT = "Your code is {{code}}"
+
+_NEXT = f"""\
+Next, with a file of your own:
+  pico blast FILE.csv --text "{_TEXT}" --dry-run   checks it
+  pico blast FILE.csv --text "{_TEXT}" --sandbox   sends it to a sandbox
+And for your own program:
+  pico sandbox
+With an account, set PICO_USERNAME, PICO_API_KEY and PICO_SENDER, and leave
+--sandbox out."""
+
+
+def demo(
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90,
+) -> None:
+    """
+    Blast one-time codes to a sandbox in this process, and say what it saw.
+
+    It needs no account, and nothing is sent to any handset.
+    """
+    rates = Rates()
+    sandbox = embedded(rates)
+    display = display_for(Console(stderr=True), wanted=True)
+    with TemporaryDirectory(prefix="pico-demo-") as folder:
+        path = Path(folder) / "people.csv"
+        _write(path, count)
+        say(f"{count:,} people, each with a code of their own. Pico's reference allows 30 a second.")
+        say(f'$ pico blast people.csv --text "{_TEXT}" --sandbox')
+        with CsvFile(path) as rows:
+            mailing = Mailing.plan(rows.columns, text=_TEXT, template_id=None)
+            found = survey(rows, mailing, display.reading)
+            blast = Blast(file=rows, mailing=mailing, total=found.rows, display=display)
+            ending = blast.run(session_with(sandbox, rates))
+    summary = Summary(survey=found, ending=ending, seen=Seen.of(sandbox.ledger))
+    for line in summary.lines():
+        say(line)
+    say()
+    say(_NEXT)
+    raise typer.Exit(summary.exit_code)
+
+
+def _write(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("phone", "code"))
+        rows.writerows((f"8613{person:09d}", f"{secrets.randbelow(10**6):06d}") for person in range(count))

@@ -1,0 +1,67 @@
+"""Messages that a file holds twice, found in flat memory."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from hashlib import blake2b
+from types import TracebackType
+from typing import Self
+
+from pico_async.errors import ConfigurationError
+from pico_async.messages import SmsMessage
+
+CACHE_KIB = 2048  # four times as much made a million rows no faster
+
+
+class Duplicates:
+    """
+    Remember messages by number and text, and recognise one that comes again.
+
+    A set of a million digests takes 90 MB, and a Bloom filter is small but accuses the innocent. SQLite's temporary
+    database keeps the digests on disk behind a cache of 2 MB, in the standard library, and deletes itself. The
+    digests are keyed with a secret of this object's: what lies on the disk tells nobody's number.
+    """
+
+    def __init__(self) -> None:
+        self._secret = os.urandom(32)
+        # An empty name is a private database on disk, and is written to only once the cache is full.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def first_line_of(self, message: SmsMessage, line: int) -> int | None:
+        """
+        Give the line of the first message with this number and text, or None where this is the first.
+
+        Raises:
+            ConfigurationError: The disk for temporary files is full.
+        """
+        digest = self._digest(message)
+        try:
+            added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, line)).rowcount
+            if added:
+                return None
+            found = self._database.execute("SELECT line FROM seen WHERE digest = ?", (digest,)).fetchone()
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"There is no room to look for duplicates ({error}): set TMPDIR to a folder with 100 MB free."
+            ) from None
+        first: int = found[0]
+        return first
+
+    def _digest(self, message: SmsMessage) -> bytes:
+        # The number is digits only, so that the line break keeps it apart from the text.
+        content = f"{message.to}\n{message.text if message.text is not None else message.template_id}"
+        return blake2b(content.encode(), digest_size=16, key=self._secret).digest()

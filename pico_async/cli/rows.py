@@ -1,0 +1,142 @@
+"""The rows of a CSV file, one at a time, each with the line where it begins."""
+
+from __future__ import annotations
+
+import csv
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from attrs import frozen
+
+from pico_async.errors import ConfigurationError
+
+
+@frozen
+class Row:
+    """
+    One row.
+
+    Attributes:
+        line: Line of the file where it begins, from 1. A row may span several.
+        values: What it holds, by column.
+        fault: Why its values cannot be told apart; None where they can.
+    """
+
+    line: int
+    values: Mapping[str, str]
+    fault: str | None = None
+
+
+class CsvFile:
+    """
+    A CSV file in UTF-8, with or without a byte order mark, whose first line names the columns.
+
+    It is opened once and read from the start by each call of `rows`, in flat memory: whoever replaces the file in
+    the meantime does not change what is read. Quoting is strict, for a quote that is guessed wrongly moves one
+    person's code into the text of another.
+    """
+
+    def __init__(self, path: Path, delimiter: str = ",") -> None:
+        if len(delimiter) != 1 or delimiter in '\r\n"':
+            raise ConfigurationError("The delimiter must be one character, as ',' or ';'; for a tab pass $'\\t'.")
+        self.path = path
+        self.columns: tuple[str, ...] = ()
+        self._delimiter = delimiter
+        self._file: TextIO
+
+    def __enter__(self) -> Self:
+        try:
+            # A byte order mark is dropped by "utf-8-sig", also after each seek(0).
+            self._file = self.path.open(encoding="utf-8-sig", newline="")
+        except OSError as error:
+            raise ConfigurationError(f"{self.path} cannot be read: {error.strerror}.") from None
+        try:
+            self._require_regular()
+            self.columns = self._header()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def rows(self) -> Iterator[Row]:
+        """
+        Read the file from its start, without its header and without empty lines.
+
+        A row with too few or too many fields comes with its fault.
+
+        Raises:
+            ConfigurationError: From here on the file cannot be read: it is not UTF-8, or a quote does not end.
+        """
+        records = self._records()
+        next(records, None)
+        for line, fields in records:
+            if len(fields) == len(self.columns):
+                yield Row(line, dict(zip(self.columns, fields, strict=True)))
+            else:
+                yield Row(line, {}, f"It has {len(fields)} fields, and the header has {len(self.columns)}.")
+
+    def _require_regular(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            raise ConfigurationError(f"{self.path} is no regular file, and it has to be read twice: save it first.")
+
+    def _header(self) -> tuple[str, ...]:
+        _, fields = next(self._records(), (1, []))
+        columns = tuple(field.strip() for field in fields)
+        if not any(columns):
+            raise ConfigurationError(f"{self.path} is empty: its first line must name the columns.")
+        twice = [name for name, count in Counter(columns).items() if name and count > 1]
+        if twice:
+            raise ConfigurationError(f"{self.path} has two columns of the name `{twice[0]}`: rename one.")
+        return columns
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        self._file.seek(0)
+        reader = csv.reader(self._file, delimiter=self._delimiter, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise ConfigurationError(
+                    f"{self.path}, line {line}: {error}. A field with a quote, a line break or the delimiter in it "
+                    'must stand in quotes, and a quote in it must be doubled, as "He said ""yes""".'
+                ) from None
+            except UnicodeDecodeError:
+                # Raised again outside: the handled error holds a piece of the file.
+                break
+            except OSError as error:
+                raise ConfigurationError(f"{self.path} cannot be read on from line {line}: {error.strerror}.") from None
+            if len(fields) > 1 or (fields and fields[0].strip()):
+                yield line, fields
+        raise ConfigurationError(self._encoding_fault())
+
+    def _encoding_fault(self) -> str:
+        # The decoder reads ahead in blocks and does not know lines, so they are counted here. Latin-1 takes any byte.
+        with self.path.open(encoding="latin-1", newline="") as file:
+            for number, line in enumerate(file, start=1):
+                raw = line.encode("latin-1")
+                try:
+                    raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                        return (
+                            f"{self.path}, line {number}: this is UTF-16, not UTF-8. Save the file as 'CSV UTF-8', "
+                            "or convert it: iconv -f UTF-16 -t UTF-8."
+                        )
+                    return (
+                        f"{self.path}, line {number}: byte {error.start + 1} of the line is not UTF-8. Save the file "
+                        "as 'CSV UTF-8', or convert it, as with iconv -f BIG5 -t UTF-8."
+                    )
+        return f"{self.path} is not UTF-8. Save the file as 'CSV UTF-8'."

@@ -1,0 +1,169 @@
+"""One blast, from the token to the last line of the report, with Ctrl-C in between."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Literal
+
+import anyio
+from attrs import define, field, frozen
+
+from pico_async.bulk.sender import BulkStream
+from pico_async.cli.books import Books
+from pico_async.cli.mailing import Mailing
+from pico_async.cli.progress import Display, Pacemeter, Step
+from pico_async.cli.report_file import ReportFile
+from pico_async.cli.rows import CsvFile
+from pico_async.errors import ConfigurationError, PicoError
+from pico_async.session import PicoSession
+
+
+@frozen(kw_only=True)
+class Ending:
+    """
+    How a blast ended.
+
+    Attributes:
+        books: What became of the rows.
+        elapsed_s: Seconds from the first message to the last result.
+        stopped: Why it ended before its input did; None where it did not.
+        interrupted: It was by SIGINT or SIGTERM.
+        troubles: What went wrong with the input or the report meanwhile.
+    """
+
+    books: Books
+    elapsed_s: float
+    stopped: str | None = None
+    interrupted: bool = False
+    troubles: tuple[str, ...] = ()
+
+
+@define(eq=False)
+class Interrupts:
+    """
+    What SIGINT and SIGTERM do to a blast.
+
+    The first stops it: no more is read, what waits is not sent, what is on the wire is settled. The second cuts that
+    short: what is on the wire is in doubt.
+    """
+
+    _stream: BulkStream
+    _display: Display
+    count: int = field(default=0, init=False)
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+
+    def listen(self) -> None:
+        """
+        Take the signals for the rest of the loop's life.
+
+        They are not given back when the sending ends: a third Ctrl-C must not cut off the rest of the report.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, self._told)
+            except NotImplementedError:  # on Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._told))
+
+    def _told(self) -> None:
+        self.count += 1
+        if self.count == 1:
+            self._display.say("Stopping: what is on the wire is waited for. Ctrl-C again leaves it in doubt.")
+            self._stream.stop("interrupted")
+        elif self.count == 2:
+            self.scope.cancel()
+
+
+@frozen(kw_only=True)
+class Blast:
+    """
+    Send the message of each row of a file, and book what became of it.
+
+    Attributes:
+        total: Rows that the file had when it was surveyed.
+    """
+
+    file: CsvFile
+    mailing: Mailing
+    total: int
+    display: Display
+    concurrency: int = 64
+    stop_after: int | None = None
+    report: ReportFile | None = None
+
+    def run(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
+        """
+        Send it, in an event loop of its own.
+
+        Raises:
+            ConfigurationError: It could not begin, and nothing was sent.
+        """
+        return asyncio.run(self._open(session))
+
+    async def _open(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
+        async with session as pico:
+            # A wrong key is told here, once, and not as the failure of every row. The report is not begun by then,
+            # so no old one is replaced for nothing.
+            try:
+                await pico.token.get()
+            except PicoError as error:
+                raise ConfigurationError(f"The blast did not begin, and nothing was sent. {error}") from None
+            except asyncio.CancelledError:
+                self.display.say("Nothing was sent.")
+                raise
+            with self.report or nullcontext() as report:
+                return await self._send(pico, Books(self.mailing, self.file.rows(), report))
+
+    async def _send(self, pico: PicoSession, books: Books) -> Ending:
+        stream = pico.stream_bulk(books.messages(), concurrency=self.concurrency, stop_after=self.stop_after)
+        interrupts = Interrupts(stream, self.display)
+        interrupts.listen()
+        troubles: list[str] = []
+        with self.display:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._show, books, interrupts)
+                with interrupts.scope:
+                    await _settle_all(stream, books, troubles)
+                tasks.cancel_scope.cancel()
+            for result in stream.leftover:
+                books.settle(result, ended=True)
+            try:
+                books.close()
+            except PicoError as error:
+                troubles.append(str(error))
+            if books.report_fault is not None:
+                troubles.append(books.report_fault)
+            ending = Ending(
+                books=books,
+                elapsed_s=stream.report.elapsed,
+                stopped="interrupted" if interrupts.count else stream.report.stopped,
+                interrupted=interrupts.count > 0,
+                troubles=tuple(troubles),
+            )
+            self.display.sending(
+                Step(total=self.total, outcomes=books.outcomes, word="Stopped" if ending.stopped else "Sent")
+            )
+        return ending
+
+    async def _show(self, books: Books, interrupts: Interrupts) -> None:
+        meter = Pacemeter()
+        while True:
+            per_s = meter.per_s(time.monotonic(), books.outcomes.total())
+            word: Literal["Sending", "Stopping"] = "Stopping" if interrupts.count else "Sending"
+            self.display.sending(Step(total=self.total, outcomes=books.outcomes, per_s=per_s, word=word))
+            await anyio.sleep(self.display.interval_s)
+
+
+async def _settle_all(stream: BulkStream, books: Books, troubles: list[str]) -> None:
+    try:
+        async with stream as results:
+            async for result in results:
+                books.settle(result, ended=stream.report.stopped is not None)
+                if books.report_fault is not None:
+                    # Whoever asked for a report does not want messages that it does not tell of.
+                    stream.stop("the report could not be written")
+    except PicoError as error:  # from the input, although it was sound when it was surveyed
+        troubles.append(str(error))

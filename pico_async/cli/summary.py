@@ -1,0 +1,100 @@
+"""What `pico blast` says in the end, to people and to programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from pico_async.cli.console import printable
+from pico_async.cli.progress import COLOURS
+from pico_async.cli.sandbox import Seen
+from pico_async.cli.sending import Ending
+from pico_async.cli.survey import Survey
+from pico_async.cli.words import counted, rest, spelled, spoken
+from pico_async.errors import Outcome
+
+
+@frozen(kw_only=True)
+class Summary:
+    """
+    What became of a blast.
+
+    Attributes:
+        seen: What the sandbox says of it; None where it went to Pico.
+    """
+
+    survey: Survey
+    ending: Ending
+    report: Path | None = None
+    seen: Seen | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all were accepted, 130 after an interrupt, else 1."""
+        if self.ending.interrupted:
+            return 130
+        return 1 if self._failed or self.ending.troubles else 0
+
+    def lines(self) -> Iterator[str]:
+        """Say it to a person."""
+        books = self.ending.books
+        yield (
+            f"{counted(books.outcomes.total(), 'row')} in {spoken(self.ending.elapsed_s)}, "
+            f"{self._rate:.1f} accepted a second:"
+        )
+        for outcome in COLOURS:
+            yield f"{books.outcomes[outcome]:>9,} {spelled(outcome)}{self._meaning(outcome)}"
+        if self.ending.stopped is not None:
+            yield f"It ended early: {self.ending.stopped}."
+        if books.failures:
+            yield "Not accepted:"
+            for entry in books.failures:
+                yield f"  line {entry.line}, {spelled(entry.outcome)}: {printable(entry.error or '')}"
+            yield from rest(books.failed, len(books.failures))
+        if self.report is not None:
+            yield f"The report is {self.report}."
+        elif self._failed:
+            yield "With --report OUT.csv the outcome of every row is in a file."
+        if self.seen is not None:
+            yield from self.seen.lines()
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it to a program."""
+        books = self.ending.books
+        numbers: dict[str, Any] = {
+            "total": books.outcomes.total(),
+            **{outcome.value: books.outcomes[outcome] for outcome in COLOURS},
+            "never_read": books.never_read,
+            "invalid": self.survey.invalid,
+            "duplicates": self.survey.repeated,
+            "duplicate_rows": [attrs.asdict(repeat) for repeat in self.survey.repeats],
+            "elapsed_s": round(self.ending.elapsed_s, 3),
+            "rate": round(self._rate, 2),
+            "stopped": self.ending.stopped,
+            "failures": [attrs.asdict(entry) for entry in books.failures],
+            "troubles": list(self.ending.troubles),
+            "report": None if self.report is None else str(self.report),
+        }
+        return numbers if self.seen is None else numbers | {"sandbox": attrs.asdict(self.seen)}
+
+    @property
+    def _failed(self) -> int:
+        outcomes = self.ending.books.outcomes
+        return outcomes.total() - outcomes[Outcome.ACCEPTED]
+
+    @property
+    def _rate(self) -> float:
+        elapsed_s = self.ending.elapsed_s
+        return self.ending.books.outcomes[Outcome.ACCEPTED] / elapsed_s if elapsed_s > 0 else 0.0
+
+    def _meaning(self, outcome: Outcome) -> str:
+        books = self.ending.books
+        if outcome is Outcome.IN_DOUBT and books.outcomes[outcome]:
+            return ": they may have gone out, so check the receipts before sending them again"
+        if outcome is Outcome.NOT_SENT and books.never_read:
+            return f", {books.never_read:,} of them never read"
+        return ""

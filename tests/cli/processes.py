@@ -1,0 +1,105 @@
+"""`pico` and the sandbox in processes of their own, and the files between them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import evolve, frozen
+
+PICO = Path(sys.executable).with_name("pico")
+KEY = "0123key-that-nobody-may-see"
+TEXT = "Your code is {{code}}"
+
+
+@frozen
+class Ran:
+    """How a `pico` ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it said on stdout, which must be JSON and nothing else."""
+        return json.loads(self.out)
+
+
+@frozen
+class SandboxProcess:
+    """
+    A sandbox in a process of its own.
+
+    Attributes:
+        since: How many requests had reached it when the test began.
+    """
+
+    base_url: str
+    since: int = 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that points `pico` at it."""
+        return {
+            "PICO_BASE_URL": self.base_url,
+            "PICO_USERNAME": "user333",
+            "PICO_API_KEY": KEY,
+            "PICO_SENDER": "8612345678888",
+        }
+
+    def ledger(self, since: int | None = None) -> Any:
+        """Ask for what reached it since the test began. Its totals are those of its whole life."""
+        since = self.since if since is None else since
+        with urllib.request.urlopen(f"{self.base_url}/_sandbox/ledger?since={since}", timeout=10) as reply:
+            return json.load(reply)
+
+    def arrivals(self) -> list[Any]:
+        """Ask for the requests that reached it."""
+        arrivals: list[Any] = self.ledger()["arrivals"]
+        return arrivals
+
+    def accepted(self) -> list[Any]:
+        """Ask for the messages that it carried out."""
+        messages: list[Any] = self.ledger()["accepted"]
+        return messages
+
+    def fresh(self) -> Self:
+        """Forget what reached it so far."""
+        return evolve(self, since=self.ledger(since=10**9)["total_arrivals"])
+
+
+@contextmanager
+def sandbox_process(*options: str) -> Iterator[SandboxProcess]:
+    """Run a sandbox for as long as the context lasts."""
+    command = [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--api-key", KEY, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if line.startswith("listening on "))
+            yield SandboxProcess(line.split()[-1])
+        finally:
+            process.terminate()
+
+
+def environment(env: dict[str, str] | None = None) -> dict[str, str]:
+    """Give this process's environment, without a developer's own account and with what the test sets."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PICO_")}
+    return {**own, "NO_COLOR": "1", "COLUMNS": "120", **(env or {})}
+
+
+def people(count: int) -> list[tuple[str, str]]:
+    """Make recipients, each with a code of its own."""
+    return [(f"8613{person:09d}", f"{person:06d}") for person in range(count)]
+
+
+def report_rows(path: Path) -> list[dict[str, str]]:
+    """Read a report."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

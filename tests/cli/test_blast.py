@@ -1,0 +1,399 @@
+"""`pico blast`, in a process of its own, over sockets, against a sandbox in another process."""
+
+import json
+import re
+import resource
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import KEY, PICO, TEXT, Ran, SandboxProcess, environment, people, report_rows
+
+Pico = Callable[..., Ran]
+WriteCsv = Callable[..., Path]
+
+QUICK = ("--rate", 2000, "--no-progress")
+HEADER = ("id", "phone", "code")
+
+
+def test_the_main_job(
+    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """300 recipients get exactly their own code, once, at the documented pace and with one token."""
+    sandbox = start_sandbox()
+    recipients = people(300)
+    report = tmp_path / "out.csv"
+
+    ran = pico("blast", write_csv(recipients), "--text", TEXT, "--report", report, env=sandbox.env)
+
+    ledger = sandbox.ledger()
+    got = [(message["to"], message["text"]) for message in ledger["accepted"]]
+    assert sorted(got) == [(to, f"Your code is {code}") for to, code in recipients]
+    assert ledger["refusals"] == 0
+    assert ledger["token_requests"] == 1
+    assert ran.code == 0
+    assert "300 accepted" in ran.out
+    assert re.search(r"300 rows, numbers from `phone`, about 10\.\d s at 29\.\d a second", ran.err)
+    assert " of 300 (" in ran.err  # without a terminal the progress comes in lines
+    by_line = {int(row["line"]): row for row in report_rows(report)}
+    assert sorted(by_line) == list(range(2, 302))
+    assert {row["outcome"] for row in by_line.values()} == {"accepted"}
+    assert {row["request_id"] for row in by_line.values()} == {m["request_id"] for m in ledger["accepted"]}
+
+
+def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
+    pico: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """A bad number, an empty value and a short row are three rows' own affair."""
+    path = write_csv([("u1", "8613000000001", "a"), ("u2", "0912", "b"), ("u3", "8613000000003", "")], header=HEADER)
+    with path.open("a") as file:
+        file.write('u4,8613000000004\nu5,8613000000005,"two\nlines"\nu6,8613000000006,f\n')
+    report = tmp_path / "out.csv"
+
+    ran = pico("blast", path, "--text", TEXT, "--key-column", "id", "--report", report, *QUICK, env=quick.env)
+
+    assert sorted((m["to"], m["text"]) for m in quick.accepted()) == [
+        ("8613000000001", "Your code is a"),
+        ("8613000000005", "Your code is two\nlines"),
+        ("8613000000006", "Your code is f"),
+    ]
+    assert ran.code == 1
+    for said in (
+        "line 3, not sent: `to` starts with 0",
+        "line 4, not sent: Column `code` is empty",
+        "line 5, not sent",
+    ):
+        assert said in ran.out
+    rows = sorted((int(row["line"]), row["key"], row["outcome"]) for row in report_rows(report))
+    assert rows == [
+        (2, "u1", "accepted"),
+        (3, "u2", "not_sent"),
+        (4, "u3", "not_sent"),
+        (5, "", "not_sent"),
+        (6, "u5", "accepted"),
+        (8, "u6", "accepted"),
+    ]
+
+
+def test_the_four_outcomes_are_kept_apart(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Accepted, refused by Pico, not sent, and in doubt: in the numbers and in the report."""
+    path = write_csv(
+        [
+            ("8613000000001", "a"),
+            ("99900000018", "b"),  # the sandbox refuses it
+            ("12", "c"),  # no number
+            ("99900000001", "d"),  # the sandbox takes it, and closes the connection
+        ]
+    )
+    report = tmp_path / "out.csv"
+
+    ran = pico_here("blast", path, "--text", TEXT, "--report", report, "--json", *QUICK, env=quick.env)
+
+    assert ran.code == 1
+    assert {name: ran.json[name] for name in ("total", "accepted", "rejected", "not_sent", "in_doubt", "invalid")} == {
+        "total": 4,
+        "accepted": 1,
+        "rejected": 1,
+        "not_sent": 1,
+        "in_doubt": 1,
+        "invalid": 1,
+    }
+    assert sorted((row["line"], row["outcome"], row["attempts"]) for row in report_rows(report)) == [
+        ("2", "accepted", "1"),
+        ("3", "rejected", "1"),
+        ("4", "not_sent", "0"),
+        ("5", "in_doubt", "1"),
+    ]
+
+
+def test_the_report_holds_neither_numbers_nor_texts(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """So it can be passed on, also where things went wrong; and nor does the terminal."""
+    path = write_csv([("8613000000001", "777111"), ("99900000018", "777222"), ("99900000001", "777333"), ("0912", "4")])
+    report = tmp_path / "out.csv"
+
+    ran = pico_here("blast", path, "--text", TEXT, "--report", report, *QUICK, env=quick.env)
+
+    assert ran.code == 1
+    for shown in (report.read_text(), ran.out, ran.err):
+        assert not any(
+            secret in shown for secret in ("8613000000001", "999000000", "7771", "7772", "7773", "Your code")
+        )
+
+
+def test_duplicates_are_told_and_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
+    """The same text to the same number again may be meant; another text is none."""
+    path = write_csv([("8613000000001", "a"), ("8613000000002", "a"), ("+8613000000001", "a"), ("8613000000001", "b")])
+
+    ran = pico_here("blast", path, "--text", TEXT, "--json", *QUICK, env=quick.env)
+
+    assert ran.code == 0
+    assert ran.json["duplicates"] == 1
+    assert ran.json["duplicate_rows"] == [{"line": 4, "first_line": 2}]
+    assert "line 4 repeats line 2" in ran.err
+    assert len(quick.accepted()) == 4
+
+
+def test_stop_after_ends_the_blast_and_the_rest_is_in_the_report(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Each row has exactly one line, also those that were never read."""
+    path = write_csv([("99900000018", str(row)) for row in range(500)])
+    report = tmp_path / "out.csv"
+
+    ran = pico_here(
+        "blast", path, "--text", TEXT, "--stop-after", 5, "--report", report, "--json", *QUICK, env=quick.env
+    )
+
+    rows = report_rows(report)
+    assert ran.code == 1
+    assert ran.json["stopped"] == "5 failures in a row"
+    assert ran.json["total"] == 500
+    assert ran.json["never_read"] > 400
+    assert sorted(int(row["line"]) for row in rows) == list(range(2, 502))
+    assert sum(row["outcome"] == "rejected" for row in rows) == ran.json["rejected"] < 100
+
+
+def test_late_codes_are_not_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
+    """Whatever the pace does not reach in time is dropped, and told as not sent."""
+    ran = pico_here(
+        "blast", write_csv(people(100)), "--text", TEXT, "--expires-in", 1, "--rate", 20, "--json", env=quick.env
+    )
+
+    assert ran.code == 1
+    assert ran.json["not_sent"] == 100 - len(quick.accepted()) > 50
+    assert "expires_in" in ran.json["failures"][0]["error"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_chinese_text_goes_out_as_it_is_written(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, encoding: str
+) -> None:
+    """With and without a byte order mark before the column that holds the numbers."""
+    path = write_csv([("8613000000001", "陳大文")], header=("phone", "姓名"), encoding=encoding)
+
+    ran = pico_here("blast", path, "--text", "{{姓名}}您好", *QUICK, env=quick.env)
+
+    assert ran.code == 0
+    assert [message["text"] for message in quick.accepted()] == ["陳大文您好"]
+
+
+def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
+    """In place of a text, from the sender and with the receipts' address that the options name."""
+    campaign = pico_here("campaigns", "create", "codes", env=quick.env).out.strip()
+    pico_here("templates", "create-sms", campaign, "welcome", "Welcome!", env=quick.env)
+    listed = pico_here("templates", "list", "--campaign-id", campaign, "--json", env=quick.env)
+    template_id = listed.json["templates"][0]["id"]
+    account = ("--sender", "PICO", "--callback", "https://example.com/receipts")
+
+    ran = pico_here(
+        "blast", write_csv(people(3)), "--template-id", template_id, "--to-column", "phone", *account, env=quick.env
+    )
+
+    assert ran.code == 0
+    sent = {(m["template_id"], m["text"], m["sender"], m["callback"]) for m in quick.accepted()}
+    assert sent == {(template_id, None, "PICO", "https://example.com/receipts")}
+
+
+def test_json_is_alone_on_stdout(pico: Pico, write_csv: WriteCsv) -> None:
+    """A program reads it; the rest is on stderr. With --sandbox the sandbox's own count is in it."""
+    ran = pico("blast", write_csv(people(3)), "--text", TEXT, "--sandbox", "--json", "--rate", 200)
+
+    assert ran.code == 0
+    assert ran.out.count("\n") == 1
+    assert ran.json["accepted"] == 3
+    assert ran.json["sandbox"] == {
+        "accepted": 3,
+        "densest_second": 3,
+        "refusals": 0,
+        "duplicates": 0,
+        "token_requests": 1,
+    }
+    assert "3 rows" in ran.err
+
+
+def test_a_wrong_key_is_told_once_and_nothing_begins(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Not as the failure of every row; and no earlier report is replaced for it."""
+    report = tmp_path / "out.csv"
+    report.write_text("of yesterday")
+
+    ran = pico_here(
+        "blast",
+        write_csv(people(5)),
+        *("--text", TEXT, "--report", report, "--force"),
+        env={**quick.env, "PICO_API_KEY": "another-key"},
+    )
+
+    assert ran.code == 2
+    assert ran.out == ""
+    assert "nothing was sent" in ran.err
+    assert report.read_text() == "of yesterday"
+    assert quick.accepted() == []
+
+
+def test_the_key_is_in_no_output(
+    pico: Pico, pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Whatever goes wrong."""
+    path = write_csv([("99900000001", "1"), ("99900000018", "2"), ("99900000014", "3")])
+    key_file = tmp_path / "key"
+    key_file.write_text(f"{KEY} \n")
+    by_file = {name: value for name, value in quick.env.items() if name != "PICO_API_KEY"}
+
+    for ran in (
+        pico("blast", path, "--text", TEXT, *QUICK, env=quick.env),
+        pico("blast", path, "--text", TEXT, *QUICK, "--api-key-file", key_file, env=by_file),
+        pico("blast", path, "--text", TEXT, *QUICK, "--api-key-file", "-", env=by_file, stdin=KEY + "\n"),
+        pico_here("blast", path, "--text", "{{unknown}}", env=quick.env),
+        pico_here("blast", path, "--text", TEXT, "--api-key", KEY, env=by_file),
+        pico_here("blast", path, "--text", TEXT, f"--api-key={KEY}", env=by_file),
+        pico_here("blast", "--help", env=quick.env),
+        pico_here("--help", env=quick.env),
+        pico_here("token", "--help", env=quick.env),
+        pico_here("token", env=quick.env),
+        pico_here("balance", env={**quick.env, "PICO_BASE_URL": "ftp://x"}),
+    ):
+        assert KEY not in ran.out + ran.err
+        assert "Traceback" not in ran.err
+    assert len(quick.accepted()) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--text", "Hi {{nmae}}"), "names {{nmae}}, and the file has the columns `phone`, `code`"),
+        (("--text", TEXT, "--to-column", "tel"), "--to-column names `tel`"),
+        ((), "exactly one of --text and --template-id"),
+        (("--text", TEXT, "--rate", "0"), "positive"),
+        (("--text", TEXT, "--concurrency", "0"), "--concurrency"),
+        (("--text", TEXT, "--stop-after", "x"), "--stop-after"),
+        (("--text", TEXT, "--delimiter", ";;"), "one character"),
+        (("--text", TEXT, "--base-url", "http://example.com"), "https"),
+    ],
+)
+def test_a_wrong_usage_ends_with_2_before_anything_is_sent(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, options: tuple[str, ...], said: str
+) -> None:
+    """In one line, with what to do."""
+    ran = pico_here("blast", write_csv(people(3)), *options, env=quick.env)
+
+    assert ran.code == 2
+    assert ran.out == ""
+    assert said in ran.err
+    assert quick.arrivals() == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("PICO_USERNAME", "pass --username or set PICO_USERNAME"),
+        ("PICO_SENDER", "pass --sender or set PICO_SENDER"),
+        ("PICO_API_KEY", "set PICO_API_KEY, or pass --api-key-file"),
+    ],
+)
+def test_a_missing_setting_is_named_with_its_option(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, missing: str, said: str
+) -> None:
+    """Before the file is read through."""
+    ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, env={**quick.env, missing: ""})
+
+    assert ran.code == 2
+    assert ran.err.startswith("error: ")
+    assert said in ran.err
+
+
+def test_a_wrong_encoding_far_down_is_found_before_anything_is_sent(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
+) -> None:
+    """Half a blast is worse than none."""
+    path = write_csv(people(2000))
+    with path.open("ab") as file:
+        file.write("8613999999999,陳\n".encode("big5"))
+
+    ran = pico_here("blast", path, "--text", TEXT, *QUICK, env=quick.env)
+
+    assert ran.code == 2
+    assert "line 2002: byte 15 of the line is not UTF-8" in ran.err
+    assert quick.arrivals() == []
+
+
+def test_a_report_is_never_overwritten_by_mistake(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Only --force replaces one, and nothing replaces the input, by whichever name it goes."""
+    path = write_csv(people(3))
+    before = path.read_bytes()
+    report, alias = tmp_path / "out.csv", tmp_path / "alias.csv"
+    report.write_text("of yesterday")
+    alias.symlink_to(path)
+
+    refused = pico_here("blast", path, "--text", TEXT, "--report", report, *QUICK, env=quick.env)
+    for name in (path, alias):
+        itself = pico_here("blast", path, "--text", TEXT, "--report", name, "--force", *QUICK, env=quick.env)
+        assert (itself.code, "is the file to be sent" in itself.err) == (2, True)
+
+    assert refused.code == 2
+    assert "exists: name another one, or pass --force" in refused.err
+    assert report.read_text() == "of yesterday"
+    assert path.read_bytes() == before
+    assert quick.accepted() == []
+
+    replaced = pico_here("blast", path, "--text", TEXT, "--report", report, "--force", *QUICK, env=quick.env)
+
+    assert replaced.code == 0
+    assert len(report_rows(report)) == 3
+
+
+def test_a_report_that_cannot_be_begun_sends_nothing(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """A folder that is not there, and a disk that is full from the start."""
+    for report in (tmp_path / "none" / "out.csv", "/dev/full"):
+        ran = pico_here(
+            "blast", write_csv(people(3)), "--text", TEXT, "--report", report, "--force", *QUICK, env=quick.env
+        )
+
+        assert ran.code == 2
+        assert f"error: The report {report} " in ran.err
+    assert quick.accepted() == []
+
+
+def test_a_report_that_cannot_be_written_on_stops_the_blast(
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Nothing goes out that the report does not tell of, but for what was under way."""
+    report = tmp_path / "out.csv"
+    command = [PICO, "blast", write_csv(people(2000)), "--text", TEXT, "--report", report, "--json", "--rate", "2000"]
+
+    done = subprocess.run(
+        command,
+        env=environment(quick.env),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+    )
+
+    said = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert f"error: The report {report} is not complete, for it could not be written on: File too large." in done.stderr
+    assert said["stopped"] == "the report could not be written"
+    assert said["total"] == 2000
+    assert said["accepted"] == len(quick.accepted()) < 500
+
+
+def test_a_file_of_nothing_but_a_header_is_a_blast_of_nothing(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
+) -> None:
+    """All of its messages were accepted."""
+    ran = pico_here("blast", write_csv([]), "--text", TEXT, "--json", env=quick.env)
+
+    assert ran.code == 0
+    assert ran.json["total"] == 0

@@ -1,0 +1,120 @@
+"""The command itself: its start, its help, and what it says where packages are missing."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pico_async import __version__
+from tests.cli.processes import TEXT, Ran, environment, people
+
+Pico = Callable[..., Ran]
+
+# `pico` as if the packages named in the first argument were not installed.
+_WITHOUT = """
+import sys
+MISSING = sys.argv.pop(1).split(",")
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from pico_async.cli import main
+main()
+"""
+
+
+def run_without(packages: str, *args: object) -> Ran:
+    """Run `pico` where *packages* are not installed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT, packages, *map(str, args)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> None:
+    """And no traceback."""
+    ran = run_without(missing, "demo")
+
+    assert ran == Ran(1, "", "error: `pico` needs typer and rich: pip install 'pico-async[cli]'\n")
+
+
+@pytest.mark.parametrize(("missing", "command"), [("starlette", "demo"), ("uvicorn", "sandbox"), ("h11", "blast")])
+def test_without_the_sandboxs_packages_one_sentence_says_what_to_install(
+    missing: str, command: str, write_csv: Callable[..., Path]
+) -> None:
+    """Before anything else happens."""
+    options = (write_csv(people(1)), "--text", TEXT, "--sandbox") if command == "blast" else ()
+
+    ran = run_without(missing, command, *options)
+
+    said = "error: The sandbox needs starlette and uvicorn: pip install 'pico-async[cli,sandbox]'\n"
+    assert ran == Ran(1, "", said)
+
+
+def test_all_else_works_without_the_sandboxs_packages(write_csv: Callable[..., Path]) -> None:
+    """They are for the sandbox alone."""
+    assert run_without("starlette,uvicorn,h11", "--help").code == 0
+    assert run_without("starlette,uvicorn,h11", "blast", write_csv(people(1)), "--text", TEXT, "--dry-run").code == 0
+
+
+def test_the_library_imports_no_command_line() -> None:
+    """Whoever imports the package in a web app pays for no terminal."""
+    # httpx itself imports rich where it finds it.
+    code = "import httpx, sys; before = set(sys.modules); import pico_async, pico_async.cli; "
+    code += "print({'typer', 'rich'} & (set(sys.modules) - before))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
+
+
+def test_the_version(pico: Pico) -> None:
+    """It is the package's."""
+    assert pico("--version").out == f"pico_async {__version__}\n"
+
+
+def test_python_can_run_it_as_a_module() -> None:
+    """Where the script is not on the path."""
+    command = [sys.executable, "-m", "pico_async.cli", "--version"]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"pico_async {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("demo",),
+        ("blast",),
+        ("sms", "send"),
+        ("mms", "send"),
+        ("voice", "send"),
+        ("balance",),
+        ("token",),
+        *(("campaigns", verb) for verb in ("list", "create", "update", "delete")),
+        *(("templates", verb) for verb in ("list", "create-sms", "create-mms", "delete")),
+        ("sandbox",),
+    ],
+)
+def test_every_command_has_a_help(pico_here: Pico, command: tuple[str, ...]) -> None:
+    """And none takes an API key as an option's value, but for the sandbox's own."""
+    ran = pico_here(*command, "--help")
+
+    assert ran.code == 0
+    assert ("--api-key " in ran.out) == (command == ("sandbox",))
+
+
+def test_the_help_of_blast_tells_the_exit_codes(pico_here: Pico) -> None:
+    """Scripts rely on them."""
+    said = " ".join(pico_here("blast", "--help").out.split())
+
+    assert "Exit codes: 0, all messages were accepted; 1, some were not; 2, it could not begin" in said
+    assert "130, interrupted" in said

@@ -1,0 +1,188 @@
+"""Ctrl-C in the middle of a blast: real signals to a real `pico`."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import KEY, PICO, TEXT, SandboxProcess, environment, people, report_rows
+
+WriteCsv = Callable[..., Path]
+
+
+# `pico` where the loop takes no signals, as on Windows.
+WITHOUT_LOOP_SIGNALS = """
+import asyncio
+def refuse(*_): raise NotImplementedError
+asyncio.SelectorEventLoop.add_signal_handler = refuse
+from pico_async.cli import main
+main()
+"""
+
+
+@contextmanager
+def running(*args: object, env: dict[str, str], loop_signals: bool = True) -> Iterator[subprocess.Popen[str]]:
+    command = [*([PICO] if loop_signals else [sys.executable, "-c", WITHOUT_LOOP_SIGNALS]), *map(str, args)]
+    with subprocess.Popen(
+        command,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_stopping(process: subprocess.Popen[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Stopping"):
+            return
+
+
+@pytest.mark.parametrize(
+    ("number", "loop_signals"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGINT, False)]
+)
+def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
+    start_sandbox: Callable[..., SandboxProcess],
+    write_csv: WriteCsv,
+    tmp_path: Path,
+    number: signal.Signals,
+    loop_signals: bool,
+) -> None:
+    """The report has each row once, and calls accepted exactly what the sandbox carried out."""
+    sandbox = start_sandbox("--rate-rule", "none", "--latency-ms", "150")
+    recipients = people(2000)
+    report = tmp_path / "out.csv"
+    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 200, "--report", report)
+
+    with running(*command, env=sandbox.env, loop_signals=loop_signals) as process:
+        wait_until(lambda: len(sandbox.accepted()) > 60)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+
+    rows = report_rows(report)
+    numbers = {line: to for line, (to, _) in enumerate(recipients, start=2)}
+    assert process.returncode == 130
+    assert sorted(int(row["line"]) for row in rows) == list(range(2, 2002))
+    told = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
+    carried_out = {(message["to"], message["request_id"]) for message in sandbox.accepted()}
+    assert told == carried_out
+    assert 60 < len(carried_out) < 1000
+    # Whatever was about to be written in that very moment may be in doubt.
+    assert sum(row["outcome"] == "in_doubt" for row in rows) == 0
+    assert f"{len(carried_out):,} accepted" in out
+    assert "It ended early: interrupted." in out
+    assert "Stopping" in err
+    assert KEY not in out + err
+
+
+def test_the_second_signal_leaves_what_hangs_in_doubt(
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """It ends at once; what was on the wire is told as in doubt, for the sandbox did carry it out."""
+    hanging = ("99900000003", "000000")  # accepted, and answered after 30 s
+    recipients = [*people(20), hanging, *people(400)]
+    report = tmp_path / "out.csv"
+    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 50, "--report", report, "--json")
+
+    with running(*command, env=quick.env) as process:
+        wait_until(lambda: any(message["to"] == hanging[0] for message in quick.accepted()))
+        process.send_signal(signal.SIGINT)
+        wait_for_stopping(process)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=10)
+        took_s = time.monotonic() - began
+
+    rows = {int(row["line"]): row["outcome"] for row in report_rows(report)}
+    assert process.returncode == 130
+    assert took_s < 3
+    assert sorted(rows) == list(range(2, 423))
+    assert rows[22] == "in_doubt"
+    told = sum(outcome in ("accepted", "in_doubt") for outcome in rows.values())
+    assert told >= len(quick.accepted()) >= 20
+
+
+def test_a_signal_before_the_first_message_sends_nothing(
+    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv
+) -> None:
+    """Here while it waits for its token."""
+    sandbox = start_sandbox("--latency-ms", "3000")
+
+    with running("blast", write_csv(people(5)), "--text", TEXT, env=sandbox.env) as process:
+        wait_until(lambda: sandbox.ledger()["token_requests"] == 1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert "Nothing was sent.\nerror: interrupted.\n" in err
+    assert sandbox.accepted() == []
+
+
+def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Whatever was read until then is settled and told, and the error names the line."""
+    path = write_csv(people(1000))
+    report = tmp_path / "out.csv"
+
+    with running("blast", path, "--text", TEXT, "--rate", 400, "--report", report, env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) > 10)
+        with path.open("ab") as file:
+            file.write(b"8613999999999,\xff\n")
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert "line 1002: byte 15 of the line is not UTF-8" in err
+    told = {row["request_id"] for row in report_rows(report) if row["outcome"] == "accepted"}
+    assert told == {message["request_id"] for message in quick.accepted()}
+    assert len(told) > 500
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="it looks there for whether the file is open")
+def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tmp_path: Path) -> None:
+    """A long file takes its time to be surveyed."""
+    path = tmp_path / "people.csv"
+    with path.open("w") as file:
+        file.write("phone,code\n")
+        file.writelines(f"{to},{code}\n" for to, code in people(300_000))
+
+    with running("blast", path, "--text", TEXT, env=quick.env) as process:
+        wait_until(lambda: any(fd.resolve() == path for fd in Path(f"/proc/{process.pid}/fd").iterdir()))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert err == "Nothing was sent.\nerror: interrupted.\n"
+    assert quick.arrivals() == []
+
+
+def test_an_interrupted_send_says_that_it_may_have_gone_out(quick: SandboxProcess) -> None:
+    """Nobody can tell from here, and the sandbox did carry it out."""
+    with running("sms", "send", "99900000003", "hello", env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) == 1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+
+    assert process.returncode == 130
+    assert err == "error: in doubt: interrupted. The message may have been sent.\n"

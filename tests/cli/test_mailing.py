@@ -1,0 +1,123 @@
+"""Rows to messages."""
+
+import time
+from typing import Any
+
+import pytest
+
+from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
+from pico_async.cli.mailing import Mailing
+from pico_async.cli.rows import Row
+
+COLUMNS = ("id", "phone", "code")
+
+
+def plan(columns: tuple[str, ...] = COLUMNS, **options: Any) -> Mailing:
+    return Mailing.plan(columns, **{"text": "Your code is {{code}}", "template_id": None, **options})
+
+
+def row(**values: str) -> Row:
+    return Row(7, {"id": "u1", "phone": "8612345678901", "code": "0042", **values})
+
+
+def test_a_row_makes_its_message() -> None:
+    """Number, text and key come from the row's own columns."""
+    made = plan(key_column="id").message(row(phone="+86 123-4567 8901"))
+
+    assert made == SmsMessage(to="8612345678901", text="Your code is 0042", key="u1")
+
+
+def test_a_template_takes_the_place_of_the_text() -> None:
+    """Its variables are not filled: how is not documented."""
+    made = plan(text=None, template_id="welcome-1").message(row())
+
+    assert made == SmsMessage(to="8612345678901", template_id="welcome-1")
+
+
+@pytest.mark.parametrize("column", ["to", "phone", "mobile", "number", "Phone", "MOBILE"])
+def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
+    """In any case of letters."""
+    assert plan(("code", column)).to_column == column
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (("code", "tel"), r"--to-column .*: the file has the columns `code`, `tel`\."),
+        (("code", "to", "phone"), "More than one column may hold the numbers: `to`, `phone`"),
+    ],
+)
+def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said: str) -> None:
+    """An order number is not to be texted. The error lists the columns, and the option says which."""
+    with pytest.raises(ConfigurationError, match=said):
+        plan(columns)
+
+    assert plan(columns, to_column=columns[1]).to_column == columns[1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"text": "Hi {{nmae}}"}, {"to_column": "nmae"}, {"key_column": "nmae"}], ids=["text", "to", "key"]
+)
+def test_an_unknown_column_is_told_with_those_that_there_are(options: dict[str, str]) -> None:
+    """Before anything is sent."""
+    with pytest.raises(ConfigurationError, match=r"nmae.*the file has the columns `id`, `phone`, `code`"):
+        plan(**options)
+
+
+def test_a_file_without_a_header_shows_nobodys_number() -> None:
+    """Its first row is taken for names, so the list of columns is masked."""
+    with pytest.raises(ConfigurationError, match="Does its first line name the columns") as caught:
+        plan(("8612345678901", "4711"))
+
+    assert "8612345678901" not in str(caught.value)
+    assert "`86…01`" in str(caught.value)
+
+
+def test_a_file_with_another_delimiter_gets_a_hint() -> None:
+    """It looks like one long column."""
+    with pytest.raises(ConfigurationError, match="pass --delimiter"):
+        plan(("phone;code",))
+
+
+@pytest.mark.parametrize("options", [{"text": None}, {"template_id": "t-1"}])
+def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
+    """Neither none nor two."""
+    with pytest.raises(ConfigurationError, match="exactly one of --text and --template-id"):
+        plan(**options)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (row(phone="0912345678"), "starts with 0"),
+        (row(phone=""), "`to` is empty"),
+        (row(code=" "), "Column `code` is empty"),
+        (row(id=""), "`key` is empty"),
+        (Row(7, {}, "It has 1 fields, and the header has 3."), "It has 1 fields"),
+    ],
+)
+def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> None:
+    """A generator that raised would be at its end, and the other rows with it."""
+    made = plan(key_column="id").message(bad)
+
+    assert isinstance(made, InvalidMessageError)
+    assert said in str(made)
+    assert made.__traceback__ is None
+
+
+def test_all_rows_age_from_the_start_of_the_command() -> None:
+    """A code in row one million was made when the one in row one was."""
+    mailing = plan(expires_in=0.05)
+    time.sleep(0.06)
+
+    late = mailing.message(row())
+
+    assert isinstance(late, SmsMessage)
+    assert late.expires_in == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_an_expiry_is_positive(seconds: float) -> None:
+    """Otherwise nothing at all would go out."""
+    with pytest.raises(ConfigurationError, match="--expires-in"):
+        plan(expires_in=seconds)

@@ -1,0 +1,67 @@
+"""How far a blast has come, drawn or told in lines."""
+
+from collections import Counter
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from pico_async import Outcome
+from pico_async.cli.progress import Bar, Lines, Pacemeter, Silence, Step, display_for
+
+OUTCOMES = Counter({Outcome.ACCEPTED: 1230, Outcome.REJECTED: 2, Outcome.IN_DOUBT: 2})
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=StringIO(), force_terminal=terminal, width=80, no_color=True, legacy_windows=False)
+
+
+def written(display: Silence) -> str:
+    file = display._console.file
+    assert isinstance(file, StringIO)
+    return file.getvalue()
+
+
+def test_the_bar_shows_pace_time_and_outcomes() -> None:
+    """In two lines that fit into 80 columns, also with a million rows."""
+    bar = Bar(console(terminal=True))
+
+    with bar:
+        bar.sending(Step(total=1_000_000, outcomes=OUTCOMES, per_s=29.6))
+
+    first, second = [line for line in written(bar).splitlines() if "1,2" in line][-2:]
+    assert "1,234/1,000,000  29.6/s, 9:22:22 left" in first
+    assert all(said in second for said in ("accepted 1,230", "rejected 2", "not sent 0", "in doubt 2"))
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one for every message."""
+    now = [100.0]
+    monkeypatch.setattr("pico_async.cli.progress.time.monotonic", lambda: now[0])
+    lines = Lines(console(terminal=False))
+
+    for second in range(1, 13):
+        now[0] = 100.0 + second
+        lines.sending(Step(total=2000, outcomes=OUTCOMES, per_s=10.0))
+
+    line = "1,234 of 2,000 (10.0/s, 0:01:17 left): 1,230 accepted, 2 rejected, 0 not sent, 2 in doubt\n"
+    assert written(lines) == line * 2
+
+
+def test_the_display_suits_the_terminal() -> None:
+    """Escape sequences in a log file help nobody."""
+    assert isinstance(display_for(console(terminal=True), wanted=True), Bar)
+    assert isinstance(display_for(console(terminal=False), wanted=True), Lines)
+    assert type(display_for(console(terminal=True), wanted=False)) is Silence
+
+
+def test_the_pace_is_that_of_the_last_seconds() -> None:
+    """After a pause of the whole window it is nothing, however fast it was before."""
+    meter = Pacemeter()
+
+    speeds = [meter.per_s(float(second), min(second, 30) * 20) for second in range(60)]
+
+    assert speeds[0] == 0.0
+    assert speeds[25] == pytest.approx(20)
+    assert speeds[35] == pytest.approx(10)
+    assert speeds[45] == 0.0

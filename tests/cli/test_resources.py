@@ -1,0 +1,199 @@
+"""One command for each of Pico's operations, against a sandbox in another process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import KEY, Ran, SandboxProcess
+
+Pico = Callable[..., Ran]
+
+
+@pytest.fixture
+def ask(pico_here: Pico, quick: SandboxProcess) -> Callable[..., Ran]:
+    """A function that runs `pico` with the sandbox's account."""
+    return lambda *args: pico_here(*args, env=quick.env)
+
+
+@pytest.fixture
+def ask_alone(pico_here: Pico, start_sandbox: Callable[..., SandboxProcess]) -> Callable[..., Ran]:
+    """The same with a sandbox that nobody else has used."""
+    sandbox = start_sandbox("--rate-rule", "none")
+    return lambda *args: pico_here(*args, env=sandbox.env)
+
+
+@pytest.mark.parametrize(
+    ("args", "carried_out"),
+    [
+        (("sms", "send", "+86 123-4567 8901", "Your code is 1234"), {"kind": "sms", "text": "Your code is 1234"}),
+        (
+            ("mms", "send", "8612345678901", "https://example.com/a.jpg", "--text", "look"),
+            {"kind": "mms", "media_url": "https://example.com/a.jpg", "text": "look"},
+        ),
+        (
+            ("voice", "send", "8612345678901", "您好", "--lang", "zh-CN"),
+            {"kind": "voice", "text": "您好", "lang": "zh-CN"},
+        ),
+    ],
+)
+def test_a_message_is_sent_and_told_with_its_number_masked(
+    ask: Pico, quick: SandboxProcess, args: tuple[str, ...], carried_out: dict[str, Any]
+) -> None:
+    """The request ID leads from the terminal to Pico's own records."""
+    ran = ask(*args)
+
+    (message,) = quick.accepted()
+    assert ran.code == 0
+    assert ran.out == f"accepted: the message to 86…01, request_id {message['request_id']}\n"
+    assert message["to"] == "8612345678901"
+    assert carried_out.items() <= message.items()
+
+
+def test_a_message_by_template(ask: Pico, quick: SandboxProcess) -> None:
+    """Its ID stands in place of the text, and the reply can be had as JSON."""
+    campaign = ask("campaigns", "create", "codes", "--json").json["campaign_id"]
+    ask("templates", "create-sms", campaign, "welcome", "Your code is {{code}}")
+    (template,) = ask("templates", "list", "--campaign-id", campaign, "--json").json["templates"]
+
+    ran = ask("sms", "send", "8612345678901", "--template-id", template["id"], "--json")
+
+    (message,) = quick.accepted()
+    assert ran.json == {"outcome": "accepted", "request_id": message["request_id"]}
+    assert message["template_id"] == template["id"]
+
+
+@pytest.mark.parametrize(("to", "outcome", "sent"), [("99900000018", "rejected", 0), ("99900000001", "in doubt", 1)])
+def test_a_failed_send_says_what_became_of_it(
+    ask: Pico, quick: SandboxProcess, to: str, outcome: str, sent: int
+) -> None:
+    """In one line on stderr, and with --json on stdout too."""
+    ran = ask("sms", "send", to, "hello", "--json")
+
+    assert ran.code == 1
+    assert ran.err.startswith(f"error: {outcome}: POST /sms: ")
+    assert ran.err.count("\n") == 1
+    assert ran.json["outcome"] == outcome.replace(" ", "_")
+    assert to not in ran.out + ran.err
+    assert len(quick.accepted()) == sent
+
+
+def test_a_send_without_a_connection_was_not_sent(pico_here: Pico, quick: SandboxProcess) -> None:
+    """It is safe to send it again."""
+    ran = pico_here("sms", "send", "8612345678901", "x", env={**quick.env, "PICO_BASE_URL": "http://127.0.0.1:9"})
+
+    assert ran.code == 1
+    assert ran.err.startswith("error: not sent: POST /sms: ")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("sms", "send", "0912", "x"),
+        ("sms", "send", "8612345678901"),
+        ("sms", "send", "8612345678901", "x", "--template-id", "t-1"),
+        ("mms", "send", "8612345678901", "nowhere"),
+        ("voice", "send", "8612345678901", "x", "--lang", "?"),
+        ("campaigns", "update", "c-1"),
+        ("campaigns", "delete", "../balance"),
+    ],
+)
+def test_a_wrong_argument_ends_with_2_and_nothing_is_sent(
+    ask: Pico, quick: SandboxProcess, args: tuple[str, ...]
+) -> None:
+    """In one line, which says what is wrong."""
+    ran = ask(*args)
+
+    assert ran.code == 2
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    assert quick.arrivals() == []
+
+
+def test_the_balance(ask_alone: Pico) -> None:
+    """As the exact decimal that Pico gave."""
+    plain, by_json = ask_alone("balance"), ask_alone("balance", "--json")
+
+    assert plain.out == "1000.00\n"
+    assert by_json.json["balance"] == "1000.00"
+
+
+def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
+    """Its length says that there is one."""
+    hidden, shown, by_json = ask("token"), ask("token", "--show"), ask("token", "--json")
+
+    token = shown.out.strip()
+    assert hidden.out == f"A token of {len(token)} characters was obtained.\n"
+    assert by_json.json["length"] == len(token)
+    assert "token" not in by_json.json
+
+
+def test_a_campaigns_life(ask_alone: Pico) -> None:
+    """Created, listed, changed, deleted."""
+    created = ask_alone("campaigns", "create", "codes [bold]", "--remark", "one-time")
+    campaign_id = created.out.strip()
+
+    table = ask_alone("campaigns", "list")
+    assert campaign_id in table.out
+    assert "codes [bold]" in table.out  # a name is no markup
+
+    assert ask_alone("campaigns", "update", campaign_id, "--name", "one-time codes").code == 0
+    (listed,) = ask_alone("campaigns", "list", "--json").json["campaigns"]
+    assert (listed["id"], listed["name"]) == (campaign_id, "one-time codes")
+
+    assert ask_alone("campaigns", "delete", campaign_id).out == "The campaign was deleted.\n"
+    assert ask_alone("campaigns", "list").out == "There are no campaigns.\n"
+
+
+def test_a_templates_life(ask_alone: Pico) -> None:
+    """Handed in, listed by campaign and status, deleted."""
+    campaign_id = ask_alone("campaigns", "create", "codes").out.strip()
+    assert ask_alone("templates", "create-sms", campaign_id, "otp", "Your code is {{code}}").code == 0
+    media = ("--media-url", "https://example.com/a.jpg")
+    assert ask_alone("templates", "create-mms", campaign_id, "promo", "Look!", *media).code == 0
+
+    listed = ask_alone("templates", "list", "--campaign-id", campaign_id, "--status", "approved", "--json").json[
+        "templates"
+    ]
+    assert {template["name"] for template in listed} == {"otp", "promo"}
+    assert "otp" in ask_alone("templates", "list").out
+
+    for template in listed:
+        assert ask_alone("templates", "delete", template["id"]).code == 0
+    assert ask_alone("templates", "list").out == "There are no templates.\n"
+
+
+def test_a_key_is_asked_for_where_somebody_sits(
+    pico_here: Pico, quick: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hidden, and only where it comes from nowhere else."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    asked: list[dict[str, Any]] = []
+
+    def prompt(text: str, **options: Any) -> str:
+        asked.append(options)
+        return KEY
+
+    monkeypatch.setattr("typer.prompt", prompt)
+
+    ran = pico_here("balance", env={**quick.env, "PICO_API_KEY": ""})
+
+    assert ran.code == 0
+    assert asked == [{"hide_input": True, "err": True}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b" \n", "is empty"), (b"\xff\xfe", "no text in UTF-8"), (None, "No such")]
+)
+def test_a_key_file_without_a_key_is_an_error_in_words(
+    pico_here: Pico, quick: SandboxProcess, tmp_path: Any, content: bytes | None, said: str
+) -> None:
+    """And not the environment's key, which may be another account's."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+
+    ran = pico_here("balance", "--api-key-file", path, env=quick.env)
+
+    assert ran.code == 2
+    assert said in ran.err

@@ -1,0 +1,91 @@
+"""`pico sandbox` and `pico demo`."""
+
+import signal
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from pico_async.sandbox import BANNER, RateRule
+from tests.cli.processes import PICO, TEXT, Ran, environment, people
+
+Pico = Callable[..., Ran]
+
+
+def test_the_demo_does_the_main_job_without_an_account(pico: Pico) -> None:
+    """And says what the sandbox saw: all of them, at 30 a second at most, once each, with one token."""
+    ran = pico("demo", "--count", 45)
+
+    assert ran.code == 0
+    seen = ran.out.split("What the sandbox saw:\n")[1].splitlines()
+    counts = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in seen[:5]}
+    assert counts.pop("in the densest second") <= 30
+    assert counts == {"accepted": 45, "refused as too fast": 0, "sent twice": 0, "token request": 1}
+    assert "Next" in ran.out
+
+
+def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Callable[..., object]) -> None:
+    """Whoever copies the four lines can blast; it ends in order with Ctrl-C."""
+    with subprocess.Popen(
+        [PICO, "sandbox", "--port", "0", "--rate-rule", "none"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while "listening on" not in said:
+            said += process.stdout.readline()
+        exported = dict(
+            line.removeprefix("export ").split("=", 1) for line in said.splitlines() if line.startswith("export ")
+        )
+
+        ran = pico("blast", write_csv(people(3)), "--text", TEXT, env=exported)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=10)
+
+    assert BANNER in said
+    assert ran.code == 0
+    assert process.returncode == 0
+
+
+def test_a_key_of_your_own_is_not_repeated(pico: Pico) -> None:
+    """It may be somebody's real one after all."""
+    with subprocess.Popen(
+        [PICO, "sandbox", "--port", "0", "--api-key", "my-own-key"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while "listening on" not in said:
+            said += process.stdout.readline()
+        process.terminate()
+
+    assert "my-own-key" not in said
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "0.0.0.0"), "--allow-remote"),
+        (("--rate-rule", "strict"), "sliding-log"),
+        (("--dialect", "english"), "documented, ruoyi"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[str, ...], said: str) -> None:
+    """The sandbox protects nothing, so it listens where others reach it only when told."""
+    ran = pico_here("sandbox", "--port", 0, *options)
+
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_the_help_names_every_rule(pico_here: Pico) -> None:
+    """They are the sandbox's own, and spelled out here because the help must not need its packages."""
+    ran = pico_here("sandbox", "--help")
+
+    assert all(rule.value in ran.out for rule in RateRule)
