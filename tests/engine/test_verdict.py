@@ -230,6 +230,7 @@ GATEWAY_REPLIES = [
     row("a page with 200", SEND, 200, HTML, STRANGE),
     row("a page with 200 to a GET", GET, 200, HTML, STRANGE),
     row("a page with 200 to a DELETE", DELETE, 200, HTML, STRANGE),
+    row("a number beyond all bounds", SEND, 200, b'{"request_id": "r-1", "a": 1e99999999999999999999}', STRANGE),
     row("garbage with 200", SEND, 200, b'\xff{"request_id": ', STRANGE),
     row("an endless reply with 200", SEND, 200, OK, STRANGE, truncated=True),
     row("an endless reply with 400", SEND, 400, ERROR, REFUSED, truncated=True),
@@ -395,7 +396,7 @@ def test_a_doubt_says_what_may_have_happened_and_what_to_do(
     """It depends on the request alone: a message may be out, a read has done nothing."""
     said = str(error_in(judge(request_, Reply(status, content))))
 
-    assert advice in said
+    assert f". {advice}" in said
     assert "not carried out" not in said
 
 
@@ -669,6 +670,8 @@ def test_a_one_time_code_is_not_repeated(text: str, code: str) -> None:
         pytest.param(TEXT, f"not allowed: {TEXT}", "not allowed: …", id="the whole text at the end"),
         pytest.param(TEXT, f"not allowed:{TEXT[5:15]}", "not allowed:…", id="ten characters at the end"),
         pytest.param(TEXT, f"{TEXT[:10]} is not allowed", "… is not allowed", id="ten characters at the beginning"),
+        pytest.param(TEXT, f"not allowed ({TEXT[5:18]})!", "not allowed (…)!", id="thirteen characters in brackets"),
+        pytest.param(TEXT, f"{TEXT[:12]}{TEXT[5:20]}", "……", id="two parts side by side"),
         pytest.param(TEXT, f"{TEXT[:12]}<br>{TEXT[5:20]}", "…<br>…", id="two parts"),
         pytest.param(TEXT, f"not allowed:{TEXT[5:14]}", f"not allowed:{TEXT[5:14]}", id="nine characters are words"),
         pytest.param("soap", "no soap, please", "no …, please", id="a short text"),
@@ -688,6 +691,22 @@ def test_a_code_inside_a_number_does_not_unmask_it() -> None:
 
     assert "86…01" in str(error)
     assert not re.search(r"[0-9]{4}", str(error))
+
+
+def test_a_code_inside_a_key_does_not_cut_it() -> None:
+    """Blanked out of the middle, it would leave two halves, each too short to look like a secret."""
+    key = "abcdefg4567hijklmn"
+
+    error = error_in(judge(sms("Your code is 4567"), Reply(400, body(errors=[f"no such key: {key}"])), secrets=[key]))
+
+    assert error.errors == ("no such key: …",)
+
+
+def test_the_senders_number_is_no_request_id() -> None:
+    """It is a whole number as much as the destination is."""
+    error = error_in(judge(sms("Hello"), Reply(400, body(request_id="sender 8612345678888", errors=["x"]))))
+
+    assert "8612345678888" not in told_by(error)
 
 
 WORDS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ短信验证码", min_size=1, max_size=12)

@@ -247,6 +247,8 @@ def test_json_is_read(content: bytes, value: object) -> None:
         pytest.param(b"[" * 100_000 + b"]" * 100_000, id="nested deep"),
         pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="objects nested deep"),
         pytest.param(b'{"balance": ' + b"7" * 10_000 + b"}", id="a number of 10,000 digits"),
+        pytest.param(b'{"balance": 1e99999999999999999999}', id="an exponent of 20 digits"),
+        pytest.param(b'{"balance": -0.1E-99999999999999999999}', id="a negative exponent of 20 digits"),
         pytest.param(b'{"balance": NaN}', id="NaN"),
         pytest.param(b'{"balance": Infinity}', id="Infinity"),
         pytest.param(b"[-Infinity]", id="-Infinity"),
