@@ -52,18 +52,20 @@ class CallTrace:
 
     Attributes:
         attempts: Requests that were begun.
+        on_the_wire: A request is written and its reply awaited: it can only be settled or left in doubt.
         in_doubt: If the call ended now, nobody could say whether it was carried out.
         ending: Set it to settle the attempt under way and begin no other.
     """
 
     def __init__(self) -> None:
         self.attempts = 0
+        self.on_the_wire = False
         self.in_doubt = False
         self.ending = False
 
     def note_write(self) -> None:
         """The first byte may be on its way."""
-        self.in_doubt = True
+        self.on_the_wire = self.in_doubt = True
 
 
 class Engine:
@@ -137,14 +139,20 @@ class Engine:
                 raise doubt or _ended(request)
             with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as waiting:
                 # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
-                token = await self._token_for(request)
+                try:
+                    token = await self._token_for(request)
+                except PicoError as error:
+                    # That there is no token does not undo what an earlier try may have done.
+                    final = doubt or error
+                    final.attempts = trace.attempts
+                    raise final from None
                 await self._coordinator.turn(request.endpoint.lane, priority)
             verdict: Verdict
-            error: PicoError
             if waiting.cancelled_caught or (deadline is not None and time.monotonic() >= deadline):
                 verdict = MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")
             else:
                 verdict = await self._exchange(request, token, read, trace)
+                trace.on_the_wire = False
                 trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
             if isinstance(verdict, Success):
                 value: Value = verdict.payload
@@ -154,28 +162,26 @@ class Engine:
                     await self._tokens.reject(token)
                     authenticated_again = True
                     continue
-                error = _refused_twice(request, verdict.error)
-            else:
-                error = verdict
+                verdict = _refused_twice(request, verdict.error)
             tries += 1
-            if doubt is not None and found_nothing(request, error):
-                return read({"request_id": error.request_id})
-            if isinstance(error, InDoubtError) and request.endpoint.method != "GET":
-                doubt = error
-            if isinstance(error, RateLimitError):
-                await self._coordinator.refused(request.endpoint.lane, error.retry_after)
+            if doubt is not None and found_nothing(request, verdict):
+                return read({"request_id": verdict.request_id})
+            if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":
+                doubt = verdict
+            if isinstance(verdict, RateLimitError):
+                await self._coordinator.refused(request.endpoint.lane, verdict.retry_after)
             delay_s = next_delay_s(
-                error,
+                verdict,
                 tries,
                 repeatable=request.endpoint.repeatable or self._retry_in_doubt,
                 retries=0 if trace.ending else self._retries,
             )
             if delay_s is None or (deadline is not None and time.monotonic() + delay_s >= deadline):
                 # A later try that was refused, or never left, does not undo what an earlier one may have done.
-                final = doubt or error
+                final = doubt or verdict
                 final.attempts = trace.attempts
                 raise final
-            await asyncio.sleep(random.uniform(error.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
+            await asyncio.sleep(random.uniform(verdict.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
 
     async def fetch_token(self) -> UserToken:
         """Fetch a fresh token; the cache takes it."""
@@ -193,7 +199,7 @@ class Engine:
         self._closing = True
         for trace, scope in list(self._calls.items()):
             trace.ending = True
-            if not trace.in_doubt:
+            if not trace.on_the_wire:
                 scope.cancel()
         try:
             await self._all_ended()
@@ -268,10 +274,10 @@ class Engine:
             return None
         try:
             return await self._tokens.get()
-        except ConfigurationError:
-            raise
         except PicoError as error:
             cause = error
+        if isinstance(cause, ConfigurationError):
+            raise cause
         told: dict[str, Any] = {
             "status_code": cause.status_code,
             "request_id": cause.request_id,

@@ -59,9 +59,10 @@ class BulkStream:
         self._in_flight: dict[CallTrace, anyio.CancelScope] = {}
         self._unsettled = 0
         self._feeding = anyio.CancelScope()
+        self._entered = False
         self._fed = False
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
-        self._source_error: Exception | None = None
+        self._source_error: BaseException | None = None
         self._tasks = anyio.create_task_group()
 
     @property
@@ -75,15 +76,20 @@ class BulkStream:
 
         The results of both still come.
         """
+        if self._feeding.cancel_called:
+            return
         if self._tally.stopped is None:
             self._tally.stopped = reason
         self._feeding.cancel()
         for trace, scope in list(self._in_flight.items()):
             trace.ending = True
-            if not trace.in_doubt:
+            if not trace.on_the_wire:
                 scope.cancel()
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigurationError("This stream was used already: make another one with `pico.stream_bulk(…)`.")
+        self._entered = True
         self._tally = Tally()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._feed)
@@ -106,6 +112,8 @@ class BulkStream:
         return self
 
     async def __anext__(self) -> SendResult:
+        if not self._entered:
+            raise ConfigurationError("Enter the stream first: `async with pico.stream_bulk(…) as results:`.")
         result = await self._results.get()
         if result is not None:
             self._places.release()
@@ -150,10 +158,19 @@ class BulkStream:
                     "catch InvalidMessageError in it and yield the error to go on"
                 )
             return error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this: something that the input waited for was.
+            return self._broken(error)
         except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
-            self._source_error = error
-            self._tally.stopped = f"the input raised {type(error).__name__}"
-            return _END
+            return self._broken(error)
+
+    def _broken(self, error: BaseException) -> object:
+        self._source_error = error
+        self._tally.stopped = f"the input raised {type(error).__name__}"
+        return _END
 
     async def _settle(self, index: int, item: object) -> None:
         try:
@@ -199,11 +216,16 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
         async with stream as results:
             async for result in results:
                 await _tell(on_result, result)
-    except asyncio.CancelledError:
-        # Whoever keeps books by `on_result` must hear of what was in flight, too.
+    except BaseException as ended:
+        # Whoever keeps books by `on_result` must hear of what was in flight, too, also where it was the one to raise.
         with anyio.CancelScope(shield=True):
             for result in stream.leftover:
-                await _tell(on_result, result)
+                try:
+                    await _tell(on_result, result)
+                except Exception as again:  # noqa: BLE001  the first error is raised, and this one told with it
+                    ended.add_note(
+                        f"on_result raised {type(again).__name__} for message {result.index}, too: {result.outcome}."
+                    )
         raise
     return stream.report
 

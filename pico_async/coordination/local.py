@@ -46,7 +46,7 @@ class LocalPace:
         async with self._queue.head(priority):
             while True:
                 await asyncio.sleep(self._pause_s())
-                self._recover()
+                await self._recover()
                 if self._limiter is not None:
                     await self._limiter.acquire()
                 # A refusal may have come while this waited, for the bucket or in the pause.
@@ -67,10 +67,13 @@ class LocalPace:
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
-    def _recover(self) -> None:
+    async def _recover(self) -> None:
         if self._share < 1.0 and asyncio.get_running_loop().time() >= self._recover_at:
             self._share = 1.0
             self._limiter = self._limiter_at(1.0)
+            if self._limiter is not None:
+                # A new bucket is full of tokens that the old one has spent already.
+                await self._limiter.acquire(self._limiter.max_rate)
 
     def _limiter_at(self, share: float) -> AsyncLimiter | None:
         if self._rate is None:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from pico_async._engine.call import CallTrace, Engine
 from pico_async._engine.wire import decode, send_request
 from pico_async.coordination import Priority
+from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, deadline
 from pico_async.models import Accepted
 
 
 async def deliver(engine: Engine, message: Message, *, priority: Priority, trace: CallTrace | None = None) -> Accepted:
-    """Hand one message to Pico."""
+    """
+    Hand one message to Pico.
+
+    Raises:
+        InvalidMessageError: It is no message, it has no sender, or *priority* is none; nothing was sent.
+    """
+    if not isinstance(priority, Priority):
+        # In a queue it would be compared with the others', and spoil the order for all.
+        raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
     return await engine.call(
         send_request(message, engine.account),
         _read_accepted,

@@ -187,6 +187,36 @@ async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: 
     assert stream.report.stopped == "the input raised KeyError"
 
 
+async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
+    """A helper task of the input's was cancelled, nobody else: it is told like any other error of the input."""
+
+    async def source() -> AsyncIterator[SmsMessage]:
+        for message in messages(3):
+            yield message
+        helper = asyncio.create_task(asyncio.sleep(1))
+        helper.cancel()
+        await helper
+
+    stream = blast(source(), Line())
+
+    with pytest.raises(asyncio.CancelledError):
+        await send_all(stream, None)
+
+    assert stream.report.stopped == "the input raised CancelledError"
+    assert stream.report.accepted == 3
+
+
+async def test_a_stream_that_was_not_entered_or_is_used_up_says_so() -> None:
+    """Instead of waiting for ever."""
+    stream = blast(messages(1), Line())
+
+    with pytest.raises(ConfigurationError, match="async with"):
+        await anext(stream)
+    await results_of(stream)
+    with pytest.raises(ConfigurationError, match="make another"):
+        await results_of(stream)
+
+
 async def test_one_message_s_error_does_not_end_the_others() -> None:
     """Also not one that nobody foresaw: what was written is then in doubt."""
     line = Line(n1=RejectedError("refused"), n2=NotSentError("unreached"), n3=RuntimeError("a bug"))
@@ -295,17 +325,19 @@ async def test_cancelling_a_blast_tells_what_was_in_flight() -> None:
 async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
     """It is awaited; what it raises comes out of send_bulk as it is."""
     heard = []
+    stream = blast(messages(100), Line())
 
     async def hear(result: SendResult) -> None:
         await asyncio.sleep(0.1)
         heard.append(result.index)
-        if len(heard) == 3:
+        if len(heard) in (3, 5):
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        await send_all(blast(messages(100), Line()), hear)
+    with pytest.raises(ZeroDivisionError) as raised:
+        await send_all(stream, hear)
 
-    assert len(heard) == 3
+    assert len(heard) == stream.report.total, "it hears of what was in flight, too"
+    assert "on_result raised ZeroDivisionError" in raised.value.__notes__[0]
 
 
 async def test_so_many_failures_in_a_row_end_the_blast() -> None:

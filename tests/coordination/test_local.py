@@ -174,6 +174,19 @@ async def test_refusals_slow_the_lane_for_a_while() -> None:
     assert densest(recovered) <= 30
 
 
+async def test_a_crowd_that_waits_through_the_recovery_gets_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new bucket does not give again what the slow one gave a moment before."""
+    monkeypatch.setattr(local, "SLOWED_FOR_S", 3.0)
+
+    for offset in range(20):
+        pace, moments = LocalPace(30), []
+        await asyncio.sleep(offset / 500)
+        pace.refused(None)
+        await asyncio.gather(*(leave(pace, moments) for _ in range(200)))
+
+        assert densest(moments) <= 30
+
+
 async def test_refusals_of_one_burst_count_as_one() -> None:
     """Ten requests that were in flight together slow the lane once, not to a tenth."""
     pace, moments = LocalPace(30), []

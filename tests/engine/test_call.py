@@ -16,6 +16,7 @@ from pico_async import (
     BadRequestError,
     ConfigurationError,
     InDoubtError,
+    InvalidMessageError,
     LocalCoordinator,
     MessageExpiredError,
     NoResponseError,
@@ -463,6 +464,49 @@ async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None
     with pytest.raises(NoResponseError):
         await sending
     assert asyncio.all_tasks() == tasks
+
+
+@pytest.mark.parametrize("token_answer", [httpx.Response(400, json={"errors": ["no"]}), httpx.ConnectError("no")])
+async def test_a_missing_token_does_not_undo_an_earlier_doubt(token_answer: Answer) -> None:
+    """In doubt, then a stale token, then no token: the message may still be out."""
+    pico = Pico(httpx.ReadTimeout("slow"), STALE, OK)
+
+    async with session(pico, retry_in_doubt=True) as it:
+        await it.token.get()
+        pico.token_answer = token_answer
+        with pytest.raises(NoResponseError) as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.attempts == len(pico.requests) == 2
+
+
+@pytest.mark.parametrize("failure", [httpx.Response(503, headers={"retry-after": "50"}), httpx.ReadTimeout("slow")])
+async def test_closing_does_not_wait_for_a_back_off(failure: Answer) -> None:
+    """What may have been carried out and waits to be tried again is ended at once, in doubt, and not tried again."""
+    pico = Pico(failure)
+    it = PicoSession(username="u", api_key="k", sender="s", transport=httpx.MockTransport(pico), rates=UNLIMITED)
+    updating = asyncio.create_task(it.campaigns.update("c", name="n"))
+    await asyncio.sleep(0.01)
+
+    began_at = asyncio.get_running_loop().time()
+    await it.aclose()
+
+    assert asyncio.get_running_loop().time() - began_at < 0.01
+    with pytest.raises(NoResponseError):
+        await updating
+    assert len(pico.requests) == 1
+
+
+@pytest.mark.parametrize("priority", [None, 0, "high", 3.5])
+async def test_what_is_no_priority_is_refused_and_spoils_no_queue(priority: Any) -> None:
+    """The others in line go on as if it had not come."""
+    pico = Pico(OK)
+
+    async with session(pico, rates=Rates(sms=10)) as it:
+        others = [asyncio.create_task(it.sms.send(TO, "hello")) for _ in range(3)]
+        with pytest.raises(InvalidMessageError, match="`priority`"):
+            await it.sms.send(TO, "hello", priority=priority)
+        assert await asyncio.gather(*others) == [Accepted("r-1")] * 3
 
 
 async def test_no_call_begins_again_after_the_closing() -> None:
