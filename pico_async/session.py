@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import math
 import os
 import re
 import weakref
@@ -38,6 +37,7 @@ WHITELIST_BASE_URL = "https://api.picotw.com"
 """The host for accounts with the IP whitelist feature."""
 
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*")
 
 
 class PicoSession:
@@ -83,17 +83,24 @@ class PicoSession:
         coordinator: Coordinator | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
+        self._api_key = _api_key(api_key or os.environ.get("PICO_API_KEY"))
+        del api_key  # an error report that prints locals would show it
         self._account = Account(
             username=_username(username or os.environ.get("PICO_USERNAME")),
             sender=_sender(sender or os.environ.get("PICO_SENDER")),
             callback=_callback(callback or os.environ.get("PICO_CALLBACK")),
         )
-        self._api_key = _api_key(api_key or os.environ.get("PICO_API_KEY"))
         self._base_url = _base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise ConfigurationError("`retries` must be a whole number from 0.")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise ConfigurationError("`timeout` must be a positive number of seconds.")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
+            raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
+        if not isinstance(retry_in_doubt, bool):
+            raise ConfigurationError("`retry_in_doubt` must be True or False.")
+        if rates is not None and not isinstance(rates, Rates):
+            raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
+        if coordinator is not None and not isinstance(coordinator, Coordinator):
+            raise ConfigurationError("`coordinator` must be a Coordinator, as LocalCoordinator(Rates(sms=100)).")
         if coordinator is not None and rates is not None:
             raise ConfigurationError("Give the rates to the coordinator: with `coordinator=`, `rates=` has no say.")
         self._rates = rates or Rates()
@@ -202,6 +209,8 @@ class PicoSession:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "token"):
+            return "<PicoSession, not made>"
         state = "closed" if self._closed else "open" if self._engine is not None else "not opened"
         return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}>"
 
@@ -279,6 +288,10 @@ def _base_url(base_url: str) -> str:
         raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
+    if not _ADDRESS.fullmatch(base_url) or "/.." in parts.path:
+        raise ConfigurationError(
+            f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
+        )
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigurationError(
             "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."

@@ -40,6 +40,11 @@ def answer(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"request_id": "r-1"})
 
 
+def open_sessions() -> int:
+    keys = local._shared.get(asyncio.get_running_loop(), {})
+    return sum(shared.sessions for shared in keys.values())
+
+
 def session(**settings: Any) -> PicoSession:
     return PicoSession(
         **{"username": "user333", "api_key": KEY, "sender": "s", "transport": httpx.MockTransport(answer)} | settings
@@ -106,6 +111,15 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"timeout": float("inf")}, "`timeout`"),
         ({"retries": -1}, "`retries`"),
         ({"retries": True}, "`retries`"),
+        ({"timeout": 10**400}, "`timeout`"),
+        ({"retry_in_doubt": "false"}, "`retry_in_doubt`"),
+        ({"rates": 30}, "`rates`"),
+        ({"coordinator": "x"}, "`coordinator`"),
+        ({"transport": httpx.AsyncClient()}, "`transport`"),
+        ({"base_url": " https://a"}, "`base_url`"),
+        ({"base_url": "https://a b.example"}, "`base_url`"),
+        ({"base_url": "https://a.example/%zz"}, "`base_url`"),
+        ({"base_url": "https://a.example/b/../c"}, "`base_url`"),
         ({"rates": Rates(), "coordinator": LocalCoordinator()}, "coordinator"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else None,
@@ -158,8 +172,9 @@ async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed
     async with session() as one, session() as other, session(username="another") as third:
         coordinators = {id(it._open()._coordinator) for it in (one, other, third)}
         assert len(coordinators) == 2
+        assert open_sessions() == 3
 
-    assert asyncio.get_running_loop() not in local._shared
+    assert open_sessions() == 0
 
 
 async def test_a_session_works_without_async_with() -> None:
@@ -172,7 +187,7 @@ async def test_a_session_works_without_async_with() -> None:
 
     with pytest.raises(ConfigurationError, match="closed"):
         await pico.sms.send("8612345678901", "hi")
-    assert asyncio.get_running_loop() not in local._shared
+    assert open_sessions() == 0
 
 
 async def test_a_session_that_was_never_opened_closes() -> None:

@@ -147,6 +147,11 @@ class Engine:
                     final.attempts = trace.attempts
                     raise final from None
                 await self._coordinator.turn(request.endpoint.lane, priority)
+                if token is not None:
+                    # A crowd waits for its turns with one token. Once that is refused, it is not offered again.
+                    token = await self._tokens.current()
+                    if token is None:
+                        continue
             verdict: Verdict
             if waiting.cancelled_caught or (deadline is not None and time.monotonic() >= deadline):
                 verdict = MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")
@@ -208,6 +213,7 @@ class Engine:
                 for scope in list(self._calls.values()):
                     scope.cancel()
                 await self._all_ended()
+                await self._tokens.aclose()
                 await self._transport.aclose()
 
     async def _all_ended(self) -> None:

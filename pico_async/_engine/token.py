@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Awaitable, Callable
 
 from attrs import frozen
 
 from pico_async.coordination import TokenStore
-from pico_async.errors import PicoError
+from pico_async.errors import NotSentError
 
 
 @frozen(eq=False, repr=False)
@@ -22,15 +23,20 @@ class TokenCache:
     """
     Hand out the shared token, and fetch one where there is none to trust.
 
-    Single-flight: whoever asks while a fetch is under way gets what that fetch brings, a token or its error. Where
-    the fetching task is cancelled, the next one in line fetches.
+    Single-flight: whoever asks while a fetch is under way gets what that fetch brings, a token or its error. The fetch
+    belongs to no caller: whoever is cancelled, or whose message expires, leaves it to the others, or else callers with
+    deadlines shorter than a fetch would never get a token.
     """
 
     def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[str]]) -> None:
         self._store = store
         self._fetch = fetch
-        self._fetches_failed = 0
-        self._error: PicoError | None = None
+        self._refreshing: asyncio.Task[Secret] | None = None
+
+    async def current(self) -> Secret | None:
+        """Give the token as it stands now, if there is one to trust."""
+        token = await self._store.current()
+        return None if token is None else Secret(token)
 
     async def get(self) -> Secret:
         """
@@ -39,23 +45,19 @@ class TokenCache:
         Raises:
             PicoError: It could not be fetched.
         """
-        failed_before = self._fetches_failed
-        if token := await self._store.current():
-            return Secret(token)
-        async with self._store.refreshing():
-            # Another may have fetched it while this one waited for the lock, or failed to.
-            if token := await self._store.current():
-                return Secret(token)
-            if self._fetches_failed > failed_before and self._error is not None:
-                raise copy.copy(self._error)
-            try:
-                token = await self._fetch()
-            except PicoError as error:
-                self._fetches_failed += 1
-                self._error = copy.copy(error)
-                raise
-            await self._store.keep(token)
-            return Secret(token)
+        if token := await self.current():
+            return token
+        if self._refreshing is None or self._refreshing.done():
+            # Owned by this cache: `aclose` waits for it.
+            self._refreshing = asyncio.create_task(self._refresh())
+        refreshing = self._refreshing
+        await asyncio.wait([refreshing])
+        if refreshing.cancelled():
+            raise NotSentError("The session was closed while it fetched a token.")
+        if (error := refreshing.exception()) is not None:
+            # A copy for each: raised many times, one error would collect the tracebacks of all.
+            raise copy.copy(error)
+        return refreshing.result()
 
     async def keep(self, token: str) -> None:
         """Take a token that was fetched elsewhere."""
@@ -64,3 +66,18 @@ class TokenCache:
     async def reject(self, token: Secret) -> None:
         """Forget a token that Pico did not take, unless a newer one is there already."""
         await self._store.discard(token.value)
+
+    async def aclose(self) -> None:
+        """End a fetch under way."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
+
+    async def _refresh(self) -> Secret:
+        async with self._store.refreshing():
+            # Another session of the key may have fetched it while this one waited for the lock.
+            if token := await self._store.current():
+                return Secret(token)
+            token = await self._fetch()
+            await self._store.keep(token)
+            return Secret(token)

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from pico_async._engine.endpoints import Method
 from pico_async._engine.wire import Failure, Reply, retry_after_s
+from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 
@@ -51,6 +52,11 @@ class Transport:
         # TLS handshake. So TCP and TLS get half of the time each, and the bound of the whole comes after both.
         self._connect_s = timeout_s / 2
         self._phases = httpx.Timeout(timeout_s, connect=self._connect_s).as_dict()
+        if transport is not None and not isinstance(transport, HttpTransport):
+            raise ConfigurationError(
+                f"`transport` must be an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
+                f"{type(transport).__name__}."
+            )
         self._transport = transport or httpx.AsyncHTTPTransport(
             # Requests queue for their pace and in a blast's semaphore, never in the pool, where a wait is not seen.
             limits=httpx.Limits(

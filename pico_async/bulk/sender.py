@@ -44,7 +44,7 @@ class BulkStream:
     """
 
     def __init__(self, messages: Input, send: Send, *, concurrency: int, stop_after: int | None) -> None:
-        if not isinstance(concurrency, int) or concurrency < 1:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
         if stop_after is not None and (not isinstance(stop_after, int) or stop_after < 1):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
@@ -212,6 +212,8 @@ class BulkStream:
 
 async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport:
     """Run the blast to its end."""
+    if on_result is not None and not callable(on_result):
+        raise ConfigurationError("`on_result` must be a function, async or not, or None.")
     try:
         async with stream as results:
             async for result in results:

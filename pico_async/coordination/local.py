@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from contextlib import AbstractAsyncContextManager
 
 from aiolimiter import AsyncLimiter
@@ -63,6 +64,11 @@ class LocalPace:
         self._resume_at = max(self._resume_at, now + pause_s)
         self._recover_at = self._resume_at + SLOWED_FOR_S
         self._limiter = self._limiter_at(self._share)
+
+    def remembers_s(self) -> float:
+        """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
+        refill_s = 0.0 if self._limiter is None else self._limiter.time_period
+        return max(self._pause_s() + refill_s, self._recover_at - asyncio.get_running_loop().time())
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
@@ -135,6 +141,10 @@ class LocalCoordinator:
         """Pause the lane, then go slower for a while."""
         self._paces[lane].refused(retry_after_s)
 
+    def remembers_s(self) -> float:
+        """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
+        return max(pace.remembers_s() for pace in self._paces.values())
+
     def __repr__(self) -> str:
         return f"<LocalCoordinator {self.rates!r}>"
 
@@ -143,43 +153,63 @@ class _Shared:
     def __init__(self, rates: Rates) -> None:
         self.coordinator = LocalCoordinator(rates)
         self.sessions = 0
+        self.forgetting: asyncio.TimerHandle | None = None
 
 
-# The one global of the package: two sessions of one key must share a pace without knowing of each other.
+# The one global of the package: two sessions of one key must share a pace without knowing of each other. Loops of
+# several threads share the table, never an entry.
 _shared: dict[asyncio.AbstractEventLoop, dict[str, _Shared]] = {}
+_table = threading.Lock()
 
 
 def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinator:
     """
     Give the coordinator that all sessions of this key share in the running loop.
 
-    Each `join` is ended by a `leave`; with the last one the coordinator is gone.
+    Each `join` is ended by a `leave`. What was sent counts for a while after it was sent, so the coordinator outlives
+    the last session by that while: a session for each message must not cross a rate, either.
 
     Raises:
         ConfigurationError: Another session of this key runs at other rates.
     """
-    for loop in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
-        del _shared[loop]
-    keys = _shared.setdefault(asyncio.get_running_loop(), {})
-    shared = keys.setdefault(_digest(host, username, api_key), _Shared(rates))
+    loop, digest = asyncio.get_running_loop(), _digest(host, username, api_key)
+    with _table:
+        for closed in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
+            del _shared[closed]
+        keys = _shared.setdefault(loop, {})
+        shared = keys.get(digest)
+        if shared is not None and not shared.sessions and shared.coordinator.rates != rates:
+            shared = None
+        if shared is None:
+            shared = keys[digest] = _Shared(rates)
     if shared.coordinator.rates != rates:
         raise ConfigurationError(
             f"Another open session of this API key runs at {shared.coordinator.rates}, and they share one pace: "
             "give both the same `rates`."
         )
+    if shared.forgetting is not None:
+        shared.forgetting.cancel()
+        shared.forgetting = None
     shared.sessions += 1
     return shared.coordinator
 
 
 def leave(host: str, username: str, api_key: str) -> None:
     """End what a `join` in the running loop began."""
-    loop = asyncio.get_running_loop()
-    digest = _digest(host, username, api_key)
-    _shared[loop][digest].sessions -= 1
-    if not _shared[loop][digest].sessions:
-        del _shared[loop][digest]
-    if not _shared[loop]:
-        del _shared[loop]
+    loop, digest = asyncio.get_running_loop(), _digest(host, username, api_key)
+    shared = _shared[loop][digest]
+    shared.sessions -= 1
+    if not shared.sessions:
+        shared.forgetting = loop.call_later(shared.coordinator.remembers_s(), _forget, loop, digest, shared)
+
+
+def _forget(loop: asyncio.AbstractEventLoop, digest: str, shared: _Shared) -> None:
+    with _table:
+        keys = _shared.get(loop, {})
+        if keys.get(digest) is shared:
+            del keys[digest]
+        if not keys:
+            _shared.pop(loop, None)
 
 
 def _digest(host: str, username: str, api_key: str) -> str:

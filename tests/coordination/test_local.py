@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -260,8 +261,55 @@ async def test_sessions_of_one_key_find_one_coordinator_until_the_last_leaves() 
     assert local.join(*mine, Rates()) is first
     for key in (mine, mine, *others):
         local.leave(*key)
+    await asyncio.sleep(1.1)
 
     assert asyncio.get_running_loop() not in local._shared
+
+
+async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
+    """What was sent counts for the next session of the key, also where none was open in between."""
+    mine, moments = ("https://a", "user", "key"), []
+
+    for _ in range(90):
+        coordinator = local.join(*mine, Rates())
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        moments.append(now())
+        local.leave(*mine)
+
+    assert densest(moments) <= 30
+
+
+async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer() -> None:
+    """Closed, opened again, at other rates even: the table keeps what is open."""
+    mine = ("https://a", "user", "key")
+    local.join(*mine, Rates())
+    local.leave(*mine)
+
+    other = local.join(*mine, Rates(sms=100))
+    await asyncio.sleep(5)
+
+    assert local.join(*mine, Rates(sms=100)) is other
+    local.leave(*mine)
+    local.leave(*mine)
+    await asyncio.sleep(5)
+    assert asyncio.get_running_loop() not in local._shared
+
+
+def test_loops_of_many_threads_share_the_table() -> None:
+    """Each finds its own coordinator, and nobody trips over the others."""
+
+    async def life() -> bool:
+        for _ in range(50):
+            local.join("https://a", "user", "key", Rates(token=None, balance=None, sms=None))
+            await asyncio.sleep(0)
+            local.leave("https://a", "user", "key")
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        lives = [threads.submit(lambda: [asyncio.run(life()) for _ in range(20)]) for _ in range(8)]
+
+    assert all(all(life.result()) for life in lives)
+    local._shared.clear()
 
 
 async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
@@ -273,7 +321,6 @@ async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
         local.join(*mine, Rates(sms=100))
 
     local.leave(*mine)
-    assert asyncio.get_running_loop() not in local._shared
 
 
 def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -> None:

@@ -300,6 +300,23 @@ async def test_fifty_calls_with_one_stale_token_cost_one_token_request(stale: An
     assert pico.tokens == 2
 
 
+async def test_a_crowd_does_not_offer_a_refused_token_again() -> None:
+    """Two hundred wait for their turns with one token; the first 401 is learned by all, and each goes through."""
+    pico = Pico(lambda request: judge(request))
+
+    async def judge(request: httpx.Request) -> httpx.Response:
+        answer = STALE if request.headers["authorization"] == "Bearer t1" else OK
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    async with session(pico, rates=Rates(sms=30)) as it:
+        await it.token.get()
+        accepted = await asyncio.gather(*(it.sms.send(TO, f"hello {n}") for n in range(200)))
+
+    assert accepted == [Accepted("r-1")] * 200
+    assert len(pico.requests) <= 203
+    assert pico.tokens == 2
+
+
 async def test_a_refused_key_is_told_as_such() -> None:
     """The token request's 400 is no fault of the message; nothing was sent."""
     pico = Pico(OK)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pico_async import BadRequestError, PicoError
+from pico_async import BadRequestError, NotSentError, PicoError
 from pico_async._engine.token import Secret, TokenCache
 from pico_async.coordination.local import LocalTokenStore
 
@@ -46,7 +46,7 @@ async def test_fifty_at_once_cost_one_fetch() -> None:
 
 
 async def test_cancelling_the_fetching_task_leaves_the_rest_working() -> None:
-    """The next in line fetches; nobody but the cancelled one hears of it."""
+    """The fetch belongs to no caller: it goes on for the others, and nobody but the cancelled one hears of it."""
     source = Source()
     cache = cache_of(source)
     tasks = [asyncio.create_task(cache.get()) for _ in range(50)]
@@ -56,8 +56,46 @@ async def test_cancelling_the_fetching_task_leaves_the_rest_working() -> None:
     got = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert isinstance(got[0], asyncio.CancelledError)
-    assert {token.value for token in got[1:] if isinstance(token, Secret)} == {"t2"}
-    assert source.fetches == 2
+    assert [token.value for token in got[1:] if isinstance(token, Secret)] == ["t1"] * 49
+    assert source.fetches == 1
+
+
+async def test_callers_with_less_patience_than_a_fetch_takes_get_a_token_in_the_end() -> None:
+    """Each gives up after 0.4 s and leaves the fetch to the next, who comes upon its token."""
+    source = Source()
+    cache = cache_of(source)
+
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cache.get(), 0.4)
+
+    assert (await asyncio.wait_for(cache.get(), 0.4)).value == "t1"
+    assert source.fetches == 1
+
+
+async def test_closing_ends_a_fetch_under_way() -> None:
+    """Who waits for it learns that, and no task stays behind."""
+    source, tasks = Source(), asyncio.all_tasks()
+    cache = cache_of(source)
+    waiting = asyncio.create_task(cache.get())
+    await asyncio.sleep(0.5)
+
+    await cache.aclose()
+
+    with pytest.raises(NotSentError):
+        await waiting
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_two_caches_of_one_store_fetch_once() -> None:
+    """Two sessions of one key: the second looks again once the first is done."""
+    source, store = Source(), LocalTokenStore()
+    caches = [TokenCache(store, source.fetch) for _ in range(2)]
+
+    tokens = await asyncio.gather(*(cache.get() for cache in caches))
+
+    assert {token.value for token in tokens} == {"t1"}
+    assert source.fetches == 1
 
 
 async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
