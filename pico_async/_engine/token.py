@@ -50,6 +50,7 @@ class TokenCache:
         if self._refreshing is None or self._refreshing.done():
             # Owned by this cache: `aclose` waits for it.
             self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(_take_note)
         refreshing = self._refreshing
         await asyncio.wait([refreshing])
         if refreshing.cancelled():
@@ -81,3 +82,9 @@ class TokenCache:
             token = await self._fetch()
             await self._store.keep(token)
             return Secret(token)
+
+
+def _take_note(refreshing: asyncio.Task[Secret]) -> None:
+    # Where all who waited have gone, asyncio would complain that nobody asked for the error.
+    if not refreshing.cancelled():
+        refreshing.exception()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import anyio
 import httpx
 from attrs import frozen
 
@@ -87,18 +88,18 @@ class Transport:
         if not self._tells_writes:
             on_write()
         try:
-            # httpx bounds each read and write; only this bounds a reply that drips in for ever.
-            async with asyncio.timeout(self._timeout_s):
+            # httpx bounds each read and write; only this bounds a reply that drips in for ever. It is a scope, as those
+            # around it are, for an asyncio.timeout breaks into the cleaning up after a scope's cancellation.
+            with anyio.move_on_after(self._timeout_s):
                 return await self._read(await self._transport.handle_async_request(self._request(outgoing, trace)))
-        except asyncio.CancelledError as cancelled:
-            # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
-            # same reason a failure is returned after its handler: no error of httpx's lives on in a context.
-            raise cancelled.with_traceback(None)  # noqa: B904
-        except TimeoutError:
             sent_nothing = self._tells_writes and not written
             failure = Failure(
                 f"no {'connection' if sent_nothing else 'reply'} within {self._timeout_s:g} s", sent_nothing
             )
+        except asyncio.CancelledError as cancelled:
+            # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
+            # same reason a failure is returned after its handler: no error of httpx's lives on in a context.
+            raise cancelled.with_traceback(None)  # noqa: B904
         except httpx.TransportError as error:
             failure = Failure(
                 _reason(error, self._timeout_s, self._connect_s), not written and isinstance(error, _BEFORE_WRITING)

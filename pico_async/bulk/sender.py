@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -159,10 +160,8 @@ class BulkStream:
                 )
             return error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 raise
-            # Nobody cancelled this: something that the input waited for was.
             return self._broken(error)
         except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
             return self._broken(error)
@@ -193,8 +192,10 @@ class BulkStream:
         except PicoError as failure:
             error = failure
         except asyncio.CancelledError:
-            self._tell(_failed(index, item, _ended(trace), trace.attempts))
-            raise
+            if _is_cancelled():
+                self._tell(_failed(index, item, _ended(trace), trace.attempts))
+                raise
+            error = _ended(trace, "a cancellation from elsewhere")
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
             error = _ended(trace, f"an unforeseen {type(failure).__name__}")
         else:
@@ -262,6 +263,15 @@ class _Reader:
             return next(self.source)
         except StopIteration:
             raise StopAsyncIteration from None
+
+
+def _is_cancelled() -> bool:
+    """
+    Say whether the blast is cancelled, or only something that this task waited for was.
+
+    A task of the group that ends as cancelled cancels all the others, so it may do that only where they are, too.
+    """
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def _is_spent(source: AsyncIterator[object]) -> bool:

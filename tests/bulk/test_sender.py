@@ -54,7 +54,7 @@ class Line:
             trace.attempts += 1
             trace.note_write()
             await asyncio.sleep(1)
-            if isinstance(fate, Exception):
+            if isinstance(fate, BaseException):
                 raise fate
             return Accepted(f"r-{message.key}")
         finally:
@@ -220,8 +220,9 @@ async def test_a_stream_that_was_not_entered_or_is_used_up_says_so() -> None:
 async def test_one_message_s_error_does_not_end_the_others() -> None:
     """Also not one that nobody foresaw: what was written is then in doubt."""
     line = Line(n1=RejectedError("refused"), n2=NotSentError("unreached"), n3=RuntimeError("a bug"))
+    line.fates["5"] = asyncio.CancelledError()
 
-    results = await results_of(blast(messages(5), line))
+    results = await results_of(blast(messages(7), line))
 
     outcomes = {result.index: result.outcome for result in results}
     assert outcomes == {
@@ -230,6 +231,8 @@ async def test_one_message_s_error_does_not_end_the_others() -> None:
         2: Outcome.NOT_SENT,
         3: Outcome.IN_DOUBT,
         4: Outcome.ACCEPTED,
+        5: Outcome.IN_DOUBT,
+        6: Outcome.ACCEPTED,
     }
 
 
@@ -440,6 +443,25 @@ def test_what_is_no_iterable_of_messages_is_refused(source: Any) -> None:
     """A string is one, but not of messages."""
     with pytest.raises(ConfigurationError, match="iterable"):
         blast(source, Line())
+
+
+async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> None:
+    """One message's task is cancelled from outside, as no scope would: it has its result, and so have the others."""
+    line, seen = Line(), []
+
+    async def send(message: Message, trace: CallTrace) -> Accepted:
+        if message.key == "3":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        return await line.send(message, trace)
+
+    async with BulkStream(messages(6), send, concurrency=2, stop_after=None) as results:
+        seen = [(result.index, result.outcome) async for result in results]
+
+    assert sorted(index for index, _ in seen) == list(range(6))
+    assert dict(seen)[3] is Outcome.IN_DOUBT
+    assert [outcome for _, outcome in seen].count(Outcome.ACCEPTED) == 5
 
 
 async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
