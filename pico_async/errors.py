@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     """Pico took it. Whether a handset got it is told by the delivery receipt."""
     REJECTED = "rejected"
-    """Pico answered and refused it: it was not sent, and will not be without a change."""
+    """Pico answered and refused it: it was not sent. But for a rate refusal, a change is needed first."""
     NOT_SENT = "not_sent"
     """It never left: send it again."""
     IN_DOUBT = "in_doubt"

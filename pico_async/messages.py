@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pico_async.numbers import destination, mask, mask_numbers
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_LONGEST_S = 366 * 24 * 3600
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -64,8 +64,8 @@ def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
+        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds, and no more than a year.")
 
 
 def is_encodable(text: str) -> bool:
@@ -79,11 +79,11 @@ def is_encodable(text: str) -> bool:
 
 def is_web_address(url: object) -> bool:
     """Say whether this is an http or https URL with a host."""
-    if not isinstance(url, str) or not url.isprintable() or not is_encodable(url):
+    if not isinstance(url, str) or not url.isprintable() or " " in url or not is_encodable(url):
         return False
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 
@@ -112,6 +112,7 @@ class SmsMessage:
         callback: Address for the delivery receipt; the session's `callback` where None.
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+            The clock is this machine's: a value that was pickled on another one has no meaning here.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -145,6 +146,7 @@ class MmsMessage:
         sender: Sender ID or number; the session's `sender` where None.
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+            The clock is this machine's: a value that was pickled on another one has no meaning here.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -172,6 +174,7 @@ class VoiceMessage:
         lang: Language code, as "en-US" or "zh-CN".
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
+            The clock is this machine's: a value that was pickled on another one has no meaning here.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -191,5 +194,5 @@ Message: TypeAlias = SmsMessage | MmsMessage | VoiceMessage
 
 
 def deadline(message: Message) -> float | None:
-    """Give the moment, on the monotonic clock, after which the message must not be sent."""
+    """Give the moment, on this machine's monotonic clock, after which the message must not be sent."""
     return None if message.expires_in is None else message.made_at + message.expires_in

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 def _extra() -> Any:
     # What Pico adds is not known, so it may be a number or a text: it is kept, and not shown.
-    return field(factory=dict, repr=lambda extra: f"<{len(extra)} fields>", kw_only=True)
+    return field(factory=dict, hash=False, repr=lambda extra: f"<{len(extra)} fields>", kw_only=True)
 
 
 @frozen

@@ -306,8 +306,9 @@ def _read_token(payload: object) -> UserToken:
 
 
 def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
+    what = "the API key" if request.endpoint.lane is Lane.TOKEN else "a fresh token either"
     return AuthenticationError(
-        f"{request}: Pico did not take a fresh token either. It was not carried out. Check that the username belongs "
+        f"{request}: Pico did not take {what}. It was not carried out. Check that the username belongs "
         "to the API key, and that this host's IP address is allowed.",
         status_code=refusal.status_code,
         request_id=refusal.request_id,

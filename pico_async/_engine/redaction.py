@@ -27,18 +27,18 @@ def redact(words: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = ()
     return words if len(words) <= WORDS_SHOWN else f"{words[:WORDS_SHOWN]}…"
 
 
-def echoes(name: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = (), number: str | None = None) -> bool:
+def echoes(name: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = (), numbers: Iterable[str] = ()) -> bool:
     """Say whether a name of Pico's making, a UUID perhaps, holds any of what `redact` would blank."""
-    return _blanked(name, secrets, texts) != name or (number is not None and number in name)
+    return _blanked(name, secrets, texts) != name or any(number in name for number in numbers)
 
 
 def _blanked(words: str, secrets: Iterable[str], texts: Iterable[str]) -> str:
-    for text in texts:
-        words = _blank(words, text)
-        for code in _codes(text):
-            words = words.replace(code, "…")
-    for secret in secrets:
+    # Codes last: one that also stands in a key would cut that in two, each too short to look like a secret.
+    texts = list(texts)
+    for secret in (*secrets, *texts):
         words = _blank(words, secret)
+    for code in (code for text in texts for code in _codes(text)):
+        words = words.replace(code, "…")
     return words
 
 

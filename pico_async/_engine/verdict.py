@@ -33,7 +33,8 @@ _TOO_FREQUENT = re.compile(
 )
 _REPEATED = re.compile(r"重复提交|重複提交")
 _NOTHING_THERE = re.compile(r"not found|does not exist|no such|不存在", re.IGNORECASE)
-_MASKED_FAILURE = re.compile(r"/error(?![\w/.-])")
+_WHO = re.compile(r"user|account|key|token|用户|用戶|帐|账|帳", re.IGNORECASE)
+_MASKED_FAILURE = re.compile(r"/error/?(?![A-Za-z0-9_./-])")
 # A reply may hold a megabyte of them.
 ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
@@ -59,12 +60,13 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     """
     Say what a reply means.
 
-    The cases, in this order:
+    The cases, in this order, but for a plain success, which is told first:
         status 401, or `code` 401    stale token; a masked failure, in doubt, where `msg` names a path ending in /error
+        HTTP 429                     rate exceeded
         no JSON, or over the cap     a gateway's answer: 4xx refused, 3xx misconfigured, else in doubt; an empty
                                      2xx to a PUT or DELETE is success
         `errors`                     the documented refusal; still in doubt with a 5xx
-        `code` 500, "too frequent"   rate exceeded, refused before any work; so is HTTP 429
+        `code` 500, "too frequent"   rate exceeded, refused before any work
         `code` 500, "repeated"       the same body came within 5 s: refused
         any other `code` but 200     server trouble, in doubt
         2xx                          success; in doubt where a send's `request_id` is missing
@@ -92,11 +94,12 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         "secrets": list(secrets),
         "texts": [str(body[name]) for name in ("text", "content") if name in body],
     }
+    numbers = [str(body[name]) for name in ("to", "from") if name in body]
     told = tuple(_told(fields, partial(redact, **ours)))
     named = request_id(fields)
     context: dict[str, Any] = {
         "status_code": reply.status,
-        "request_id": None if named is None or echoes(named, number=body.get("to"), **ours) else named,
+        "request_id": None if named is None or echoes(named, numbers=numbers, **ours) else named,
         "errors": told,
         "retry_after": reply.retry_after,
     }
@@ -155,11 +158,17 @@ def found_nothing(request: Request, error: PicoError) -> bool:
 
     How Pico says so is not documented in v0.4.
     """
-    return (
-        request.endpoint.method == "DELETE"
-        and isinstance(error, RejectedError)
-        and (error.status_code == 404 or any(_NOTHING_THERE.search(words) for words in error.errors))
-    )
+    if request.endpoint.method != "DELETE":
+        return False
+    said = any(_says_so(words) for words in error.errors)
+    # The framework says so with HTTP 200 and a code, as it says all that goes wrong.
+    if isinstance(error, ServerError):
+        return error.status_code == 200 and said
+    return isinstance(error, RejectedError) and (error.status_code == 404 or said)
+
+
+def _says_so(words: str) -> bool:
+    return bool(_NOTHING_THERE.search(words)) and not _WHO.search(words)
 
 
 _REFUSED = "It was not carried out."

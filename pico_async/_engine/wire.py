@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +34,7 @@ from pico_async.models import (
 Model = TypeVar("Model")
 
 _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
 
 
@@ -150,7 +151,7 @@ def parse(content: bytes) -> Any:
     """
     try:
         return json.loads(content, parse_float=Decimal, parse_constant=_no_json)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):
         pass
     # Raised outside the handler: the handled error holds the whole body, with what it may say.
     raise DecodeError("the body is not JSON")
@@ -234,15 +235,11 @@ def _string(value: object, _: type) -> str:
 
 
 def _decimal(value: object, _: type) -> Decimal:
-    # Documented as a string; a number is taken too. Decimal alone would also read "NaN" and "Infinity".
+    # Documented as a string; a number is taken too. Decimal alone would also read "NaN", "Infinity" and "1_000".
     if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
-        try:
-            number = Decimal(str(value).strip())
-        except InvalidOperation:
-            pass
-        else:
-            if number.is_finite():
-                return number
+        written = str(value).strip()
+        if _DECIMAL.fullmatch(written):
+            return Decimal(written)
     raise DecodeError("it is no decimal number")
 
 
@@ -266,20 +263,23 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
     def structure(payload: object, _: type) -> Any:
         if not isinstance(payload, Mapping):
             raise DecodeError("it is no JSON object")
-        extra = {name: value for name, value in payload.items() if name not in known}
+        # Where v0.4 documents no body, a name may come in the other spelling, too: `campaign_id` for `campaignId`.
+        spelled = {name: attribute.name if name not in payload else name for name, attribute in known.items()}
+        extra = {name: value for name, value in payload.items() if name not in spelled.values()}
         values: dict[str, Any] = {}
         for name, attribute in known.items():
             required = attribute.default is attrs.NOTHING
-            if payload.get(name) is None and not required:
+            value = payload.get(spelled[name])
+            if value is None and not required:
                 continue
-            if payload.get(name) == "" and required:
-                raise DecodeError(f"`{name}`: it is empty")
+            if required and value in (None, ""):
+                raise DecodeError(f"`{name}`: it is missing")
             try:
-                values[attribute.name] = _converter().structure(payload.get(name), attribute.type)
+                values[attribute.name] = _converter().structure(value, attribute.type)
             except DecodeError as error:
                 if required:
                     raise DecodeError(f"`{name}`: {error}") from None
-                extra[name] = payload[name]
+                extra[spelled[name]] = value
         return model(**values, extra=extra)
 
     return structure

@@ -552,6 +552,8 @@ def refusal(kind: type[PicoError] = RejectedError, status: int | None = 400, *er
         pytest.param(DELETE, refusal(RateLimitError, 429), False, id="too fast"),
         pytest.param(DELETE, refusal(AuthenticationError, 401), False, id="not authenticated"),
         pytest.param(DELETE, refusal(ServerError, 404, "not found"), False, id="in doubt"),
+        pytest.param(DELETE, refusal(ServerError, 200, "模板不存在"), True, id="in the framework's dialect"),
+        pytest.param(DELETE, refusal(BadRequestError, 400, "username does not exist"), False, id="another thing"),
         pytest.param(DELETE, refusal(NotSentError, None), False, id="not sent"),
         pytest.param(PUT, refusal(RejectedError, 404, "not found"), False, id="PUT"),
         pytest.param(GET, refusal(RejectedError, 404, "not found"), False, id="GET"),

@@ -252,6 +252,17 @@ async def test_created_at_is_a_moment_and_unknown_fields_are_kept() -> None:
     assert listing.request_id == REPLY["request_id"]
 
 
+@pytest.mark.parametrize("spelling", [{"campaignId": "c", "mediaUrl": "u"}, {"campaign_id": "c", "media_url": "u"}])
+async def test_a_template_is_read_in_either_spelling(spelling: dict[str, str]) -> None:
+    """The list's body is not documented: the create calls spell one way, the documented replies the other."""
+    reply = REPLY | {"templates": [{"id": "t"} | spelling]}
+
+    async with session(httpx.MockTransport(lambda _: httpx.Response(200, json=reply))) as pico:
+        (template,) = await pico.templates.list()
+
+    assert (template.campaign_id, template.media_url, template.extra) == ("c", "u", {})
+
+
 async def test_an_update_may_answer_nothing() -> None:
     """Its body is not documented in v0.4."""
 
