@@ -136,22 +136,13 @@ class Engine:
         tries = 0
         while True:
             if trace.ending:
-                raise doubt or _ended(request)
+                raise _final(doubt or _ended(request), trace)
             with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as waiting:
-                # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
                 try:
-                    token = await self._token_for(request)
+                    token = await self._turn(request, priority)
                 except PicoError as error:
                     # That there is no token does not undo what an earlier try may have done.
-                    final = doubt or error
-                    final.attempts = trace.attempts
-                    raise final from None
-                await self._coordinator.turn(request.endpoint.lane, priority)
-                if token is not None:
-                    # A crowd waits for its turns with one token. Once that is refused, it is not offered again.
-                    token = await self._tokens.current()
-                    if token is None:
-                        continue
+                    raise _final(doubt or error, trace) from None
             verdict: Verdict
             if waiting.cancelled_caught or (deadline is not None and time.monotonic() >= deadline):
                 verdict = MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")
@@ -182,11 +173,21 @@ class Engine:
                 retries=0 if trace.ending else self._retries,
             )
             if delay_s is None or (deadline is not None and time.monotonic() + delay_s >= deadline):
-                # A later try that was refused, or never left, does not undo what an earlier one may have done.
-                final = doubt or verdict
-                final.attempts = trace.attempts
-                raise final
+                # Nor does a later try that was refused, or never left.
+                raise _final(doubt or verdict, trace)
             await asyncio.sleep(random.uniform(verdict.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
+
+    async def _turn(self, request: Request, priority: Priority) -> Secret | None:
+        """Wait until the request may go out, and give the token to send it with."""
+        while True:
+            # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
+            token = await self._token_for(request)
+            await self._coordinator.turn(request.endpoint.lane, priority)
+            if token is None:
+                return None
+            # A crowd waits for its turns with one token. Once that is refused, it is not offered again.
+            if token := await self._tokens.current():
+                return token
 
     async def fetch_token(self) -> UserToken:
         """Fetch a fresh token; the cache takes it."""
@@ -314,6 +315,11 @@ def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
         request_id=refusal.request_id,
         errors=refusal.errors,
     )
+
+
+def _final(error: PicoError, trace: CallTrace) -> PicoError:
+    error.attempts = trace.attempts
+    return error
 
 
 def _ended(request: Request) -> NotSentError:

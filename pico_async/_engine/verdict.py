@@ -25,16 +25,15 @@ from pico_async.errors import (
     UnexpectedResponseError,
 )
 
+# Compiled with the first trouble, and not with the import.
 # What lies beyond v0.4's four statuses is not documented there. It is inferred from the framework whose words the
 # documented 401 body speaks (RuoYi), in simplified and traditional characters.
 # "Too many open files" is no rate, and what fails by it may have been carried out.
-_TOO_FREQUENT = re.compile(
-    r"频繁|頻繁|限流|too frequent|too many (requests|calls|attempts|messages|times|visits)|too many\W*$", re.IGNORECASE
-)
-_REPEATED = re.compile(r"重复提交|重複提交")
-_NOTHING_THERE = re.compile(r"not found|does not exist|no such|不存在", re.IGNORECASE)
-_WHO = re.compile(r"user|account|key|token|用户|用戶|帐|账|帳", re.IGNORECASE)
-_MASKED_FAILURE = re.compile(r"/error/?(?![A-Za-z0-9_./-])")
+_TOO_FREQUENT = r"(?i)频繁|頻繁|限流|too frequent|too many (requests|calls|attempts|messages|times|visits)|too many\W*$"
+_REPEATED = r"重复提交|重複提交"
+_NOTHING_THERE = r"(?i)not found|does not exist|no such|不存在"
+_WHO = r"(?i)user|account|key|token|用户|用戶|帐|账|帳"
+_MASKED_FAILURE = r"/error/?(?![A-Za-z0-9_./-])"
 # A reply may hold a megabyte of them.
 ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
@@ -106,7 +105,7 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     said = f": {'; '.join(told[:ERRORS_SHOWN])}" if told else ""
 
     if reply.status == 401 or code == "401":
-        if _MASKED_FAILURE.search(str(fields.get("msg", ""))):
+        if re.search(_MASKED_FAILURE, str(fields.get("msg", ""))):
             return ServerError(
                 f"{request}: Pico failed inside and masked it as a 401. {doubt_about(request)}", **context
             )
@@ -119,9 +118,9 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         return _gateway(request, reply, context)
     if fields.get("errors"):
         return _refused(request, reply.status, said, context)
-    if code == "500" and _TOO_FREQUENT.search(str(fields.get("msg", ""))):
+    if code == "500" and re.search(_TOO_FREQUENT, str(fields.get("msg", ""))):
         return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_SLOWER}", **context)
-    if code == "500" and _REPEATED.search(str(fields.get("msg", ""))):
+    if code == "500" and re.search(_REPEATED, str(fields.get("msg", ""))):
         return RejectedError(
             f"{request}: Pico refused it as a repeat of the same request within 5 s. The earlier one reached Pico; "
             "this one was not carried out.",
@@ -168,7 +167,7 @@ def found_nothing(request: Request, error: PicoError) -> bool:
 
 
 def _says_so(words: str) -> bool:
-    return bool(_NOTHING_THERE.search(words)) and not _WHO.search(words)
+    return bool(re.search(_NOTHING_THERE, words)) and not re.search(_WHO, words)
 
 
 _REFUSED = "It was not carried out."

@@ -47,7 +47,9 @@ class BulkStream:
     def __init__(self, messages: Input, send: Send, *, concurrency: int, stop_after: int | None) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
-        if stop_after is not None and (not isinstance(stop_after, int) or stop_after < 1):
+        if stop_after is not None and (
+            isinstance(stop_after, bool) or not isinstance(stop_after, int) or stop_after < 1
+        ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self.leftover: list[SendResult] = []
         """Results that nobody took, of what was in flight when the `async with` was left early."""
@@ -63,7 +65,7 @@ class BulkStream:
         self._entered = False
         self._fed = False
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
-        self._source_error: BaseException | None = None
+        self._source_error: Exception | None = None
         self._tasks = anyio.create_task_group()
 
     @property
@@ -90,6 +92,8 @@ class BulkStream:
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigurationError("This stream was used already: make another one with `pico.stream_bulk(…)`.")
+        if self._tally.stopped is not None:
+            raise ConfigurationError(f"This stream cannot begin, for {self._tally.stopped}. Nothing was read or sent.")
         self._entered = True
         self._tally = Tally()
         await self._tasks.__aenter__()
@@ -159,14 +163,19 @@ class BulkStream:
                     "catch InvalidMessageError in it and yield the error to go on"
                 )
             return error
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError:
             if _is_cancelled():
                 raise
-            return self._broken(error)
+            # As an Exception: nobody cancelled whoever reads the results.
+            return self._broken(
+                NotSentError(
+                    "The input ended because something that it waited for was cancelled. The rest was not sent."
+                )
+            )
         except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
             return self._broken(error)
 
-    def _broken(self, error: BaseException) -> object:
+    def _broken(self, error: Exception) -> object:
         self._source_error = error
         self._tally.stopped = f"the input raised {type(error).__name__}"
         return _END

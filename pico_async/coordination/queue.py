@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 
@@ -21,6 +21,7 @@ class FairQueue:
         self._taken = False
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrivals = count()
+        self._gone = 0
 
     @asynccontextmanager
     async def head(self, priority: int) -> AsyncIterator[None]:
@@ -43,7 +44,17 @@ class FairQueue:
             # The turn may have come in the very moment of the cancellation: it belongs to the next one.
             if turn.done() and not turn.cancelled():
                 self._pass_on()
+            else:
+                self._forget_one()
             raise
+
+    def _forget_one(self) -> None:
+        # In a long pause thousands may come and go while the head stays, and nobody would take them from the heap.
+        self._gone += 1
+        if self._gone > 64 and self._gone > len(self._waiting) // 2:
+            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+            heapify(self._waiting)
+            self._gone = 0
 
     def _pass_on(self) -> None:
         while self._waiting:

@@ -83,6 +83,22 @@ async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
     assert served == ["second", "third"]
 
 
+async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
+    """A thousand come and go in a long pause; the queue keeps none of them, and the order of the others."""
+    queue, served = FairQueue(), []
+
+    async with queue.head(0):
+        waiting = [asyncio.create_task(stand(queue, str(number), served)) for number in range(1000)]
+        await asyncio.sleep(0)
+        for task in waiting[3:]:
+            task.cancel()
+        await asyncio.gather(*waiting[3:], return_exceptions=True)
+        assert len(queue._waiting) < 200
+    await asyncio.gather(*waiting[:3])
+
+    assert served == ["0", "1", "2"]
+
+
 async def test_an_error_at_the_head_passes_the_turn_on() -> None:
     """Whatever ends the holder, the next one is served."""
     queue, served = FairQueue(), []
