@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -80,8 +81,9 @@ class Transport:
             nonlocal written
             if event.endswith("send_request_headers.started"):
                 # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the
-                # last moment in which it still proves that nothing was sent.
-                await asyncio.sleep(0)
+                # last moment in which it still proves that nothing was sent, so one that is on its way is awaited.
+                while anyio.current_effective_deadline() == -math.inf:
+                    await asyncio.sleep(0)  # noqa: ASYNC110  what is awaited is the next turn of the loop
                 written = True
                 on_write()
 
