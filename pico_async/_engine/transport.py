@@ -82,8 +82,8 @@ class Transport:
             if event.endswith("send_request_headers.started"):
                 # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the
                 # last moment in which it still proves that nothing was sent, so one that is on its way is awaited.
-                while anyio.current_effective_deadline() == -math.inf:
-                    await asyncio.sleep(0)  # noqa: ASYNC110  what is awaited is the next turn of the loop
+                while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
+                    await asyncio.sleep(0)
                 written = True
                 on_write()
 
