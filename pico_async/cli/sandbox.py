@@ -175,6 +175,7 @@ def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
 async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> None:
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
+        # Loops on Windows take no signal handlers; there, an interrupt is a KeyboardInterrupt.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, told.set)
     # Remote hosts were ruled on above.
