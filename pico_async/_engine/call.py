@@ -63,6 +63,13 @@ class CallTrace:
         self.in_doubt = False
         self.ending = False
 
+    async def prepare(self) -> None:
+        """Called before each wait for a turn. Whatever it raises ends the call, as not sent."""
+
+    def note_attempt(self) -> None:
+        """The turn has come, and a request is begun."""
+        self.attempts += 1
+
     def note_write(self) -> None:
         """The first byte may be on its way."""
         self.on_the_wire = self.in_doubt = True
@@ -139,7 +146,7 @@ class Engine:
                 raise _final(doubt or _ended(request), trace)
             with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as waiting:
                 try:
-                    token = await self._turn(request, priority)
+                    token = await self._turn(request, priority, trace)
                 except PicoError as error:
                     # That there is no token does not undo what an earlier try may have done.
                     raise _final(doubt or error, trace) from None
@@ -177,11 +184,13 @@ class Engine:
                 raise _final(doubt or verdict, trace)
             await asyncio.sleep(random.uniform(verdict.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
 
-    async def _turn(self, request: Request, priority: Priority) -> Secret | None:
+    async def _turn(self, request: Request, priority: Priority, trace: CallTrace) -> Secret | None:
         """Wait until the request may go out, and give the token to send it with."""
         while True:
             # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
             token = await self._token_for(request)
+            # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
+            await trace.prepare()
             await self._coordinator.turn(request.endpoint.lane, priority)
             if token is None:
                 return None
@@ -247,7 +256,7 @@ class Engine:
     async def _exchange(
         self, request: Request, token: Secret | None, read: Callable[[object], object], trace: CallTrace
     ) -> Verdict:
-        trace.attempts += 1
+        trace.note_attempt()
         reply = await self._transport.exchange(self._outgoing(request, token), trace.note_write)
         if isinstance(reply, Failure):
             return judge_failure(request, reply)
