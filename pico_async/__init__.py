@@ -5,8 +5,10 @@ Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, w
         accepted = await pico.sms.send(to="8612345678901", text="Your code is 1234")
 """
 
+from pico_async.bulk.journal import Journal, JournalRecord, JournalState
 from pico_async.bulk.report import BulkReport, SendResult
 from pico_async.bulk.sender import BulkStream
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.coordination import Coordinator, Priority, TokenStore
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.coordination.rates import Rates
@@ -18,6 +20,7 @@ from pico_async.errors import (
     ExpectationFailedError,
     InDoubtError,
     InvalidMessageError,
+    JournalError,
     MessageExpiredError,
     NoResponseError,
     NotSentError,
@@ -61,6 +64,10 @@ __all__ = [
     "ExpectationFailedError",
     "InDoubtError",
     "InvalidMessageError",
+    "Journal",
+    "JournalError",
+    "JournalRecord",
+    "JournalState",
     "Listing",
     "LocalCoordinator",
     "Message",
@@ -78,6 +85,7 @@ __all__ = [
     "SendResult",
     "ServerError",
     "SmsMessage",
+    "SqliteJournal",
     "Template",
     "TokenStore",
     "UnexpectedResponseError",

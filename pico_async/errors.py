@@ -3,6 +3,7 @@ What can go wrong, told by one question: may I send it again?
 
     PicoError
     ├── ConfigurationError (also ValueError)    InvalidMessageError (also ValueError)
+    │   └── JournalError                        the journal of a blast cannot be used, or be written on
     ├── NotSentError                            outcome NOT_SENT: never reached Pico; safe to send again
     │   └── MessageExpiredError                 expires_in ran out first
     ├── RejectedError                           outcome REJECTED: Pico answered and refused
@@ -79,6 +80,14 @@ class ConfigurationError(PicoError, ValueError):
     The session cannot work as it is set up: a bad argument, a closed session, a redirecting host.
 
     Nothing was carried out.
+    """
+
+
+class JournalError(ConfigurationError):
+    """
+    The journal of a blast cannot be used, or can no longer be written on.
+
+    Nothing is sent that is not in it, so the message that it is raised for was not sent.
     """
 
 

@@ -16,6 +16,7 @@ from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.token import Secret
 from pico_async._engine.transport import HttpTransport, Transport
 from pico_async._engine.wire import Account
+from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import BulkReport
 from pico_async.bulk.sender import BulkStream, Input, OnResult, send_all
 from pico_async.coordination import Coordinator, Priority, local
@@ -137,6 +138,7 @@ class PicoSession:
         messages: Input,
         *,
         concurrency: int = 64,
+        journal: str | os.PathLike[str] | Journal | None = None,
         on_result: OnResult | None = None,
         stop_after: int | None = None,
     ) -> BulkReport:
@@ -150,16 +152,28 @@ class PicoSession:
             messages: Any iterable or async iterable of messages, of one or a million; it is read as it is sent. A bad
                 item is a result with its error and ends nothing.
             concurrency: Messages in flight at once, waiting for the pace or for Pico.
+            journal: Remember in this file what became of each message, so that the same call again, after a crash
+                too, sends only what was not sent. What it has already is `SKIPPED`; what may have been sent is
+                `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
 
         Raises:
             ConfigurationError: An argument is wrong, or the session is closed.
+            JournalError: The journal is in use, damaged, another account's, or cannot be written. Nothing was sent.
             Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
         """
-        return await send_all(self.stream_bulk(messages, concurrency=concurrency, stop_after=stop_after), on_result)
+        stream = self.stream_bulk(messages, concurrency=concurrency, journal=journal, stop_after=stop_after)
+        return await send_all(stream, on_result)
 
-    def stream_bulk(self, messages: Input, *, concurrency: int = 64, stop_after: int | None = None) -> BulkStream:
+    def stream_bulk(
+        self,
+        messages: Input,
+        *,
+        concurrency: int = 64,
+        journal: str | os.PathLike[str] | Journal | None = None,
+        stop_after: int | None = None,
+    ) -> BulkStream:
         """
         Send many messages as fast as the pace allows, and iterate the results as they finish.
 
@@ -173,7 +187,14 @@ class PicoSession:
         async def send(message: Message, trace: CallTrace) -> Accepted:
             return await deliver(engine, message, priority=Priority.BULK, trace=trace)
 
-        stream = BulkStream(messages, send, concurrency=concurrency, stop_after=stop_after)
+        stream = BulkStream(
+            messages,
+            send,
+            concurrency=concurrency,
+            stop_after=stop_after,
+            journal=journal,
+            account=f"{self._account.username} at {_place(self._base_url)}",
+        )
         self._streams.add(stream)
         return stream
 
@@ -297,6 +318,12 @@ def _base_url(base_url: str) -> str:
             "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
         )
     return base_url.rstrip("/")
+
+
+def _place(base_url: str) -> str:
+    """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
+    host = urlsplit(base_url).hostname or ""
+    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if _is_loopback(host) else host
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from pico_async.errors import BulkError, Outcome, PicoError
 TREE = {
     "PicoError": ("Exception", "not_sent"),
     "ConfigurationError": ("PicoError", "not_sent"),
+    "JournalError": ("ConfigurationError", "not_sent"),
     "InvalidMessageError": ("PicoError", "not_sent"),
     "NotSentError": ("PicoError", "not_sent"),
     "MessageExpiredError": ("NotSentError", "not_sent"),
@@ -28,7 +29,7 @@ TREE = {
     "UnexpectedResponseError": ("InDoubtError", "in_doubt"),
     "BulkError": ("PicoError", "not_sent"),
 }
-ALSO_VALUE_ERRORS = {"ConfigurationError", "InvalidMessageError"}
+ALSO_VALUE_ERRORS = {"ConfigurationError", "JournalError", "InvalidMessageError"}
 
 KINDS = [getattr(errors, name) for name in TREE]
 KINDS_OF_ONE_REQUEST = [kind for kind in KINDS if kind is not BulkError]

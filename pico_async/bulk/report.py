@@ -115,7 +115,9 @@ class Tally:
     def add(self, result: SendResult) -> None:
         """Count one result."""
         self._outcomes[result.outcome] += 1
-        self.in_a_row = 0 if result.ok else self.in_a_row + 1
+        # What the journal knew says nothing about how Pico is today.
+        if result.attempts or result.outcome not in (Outcome.SKIPPED, Outcome.IN_DOUBT):
+            self.in_a_row = 0 if result.ok else self.in_a_row + 1
         if not result.ok and len(self._failures) < FIRST_FAILURES:
             self._failures.append(result)
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import math
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import anyio
 
 from pico_async._engine.call import CallTrace
+from pico_async.bulk.journal import AHEAD, Entry, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import (
     ConfigurationError,
     InvalidMessageError,
+    JournalError,
     NoResponseError,
     NotSentError,
     Outcome,
@@ -44,13 +50,26 @@ class BulkStream:
     raises anything else, what is in flight is settled and told first; then the loop gets the error.
     """
 
-    def __init__(self, messages: Input, send: Send, *, concurrency: int, stop_after: int | None) -> None:
+    def __init__(
+        self,
+        messages: Input,
+        send: Send,
+        *,
+        concurrency: int,
+        stop_after: int | None,
+        journal: str | os.PathLike[str] | Journal | None = None,
+        account: str = "",
+    ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
         if stop_after is not None and (
             isinstance(stop_after, bool) or not isinstance(stop_after, int) or stop_after < 1
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
+        self._journal = _journal(journal)
+        self._account = account
+        self._entry: Callable[[], Entry] = Entry
+        self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
         """Results that nobody took, of what was in flight when the `async with` was left early."""
         self._source = _reader(messages)
@@ -95,6 +114,9 @@ class BulkStream:
         if self._tally.stopped is not None:
             raise ConfigurationError(f"This stream cannot begin, for {self._tally.stopped}. Nothing was read or sent.")
         self._entered = True
+        if self._journal is not None:
+            run = await self._held.enter_async_context(self._journal.run(self._account))
+            self._entry = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
         self._tally = Tally()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._feed)
@@ -108,6 +130,8 @@ class BulkStream:
             # The tasks raise nothing, so the group need not see the body's own error, which it would wrap.
             await self._tasks.__aexit__(None, None, None)
         finally:
+            with anyio.CancelScope(shield=True):
+                await self._held.aclose()
             while not self._results.empty():
                 if (result := self._results.get_nowait()) is not None:
                     self.leftover.append(result)
@@ -190,28 +214,47 @@ class BulkStream:
     async def _send_one(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
             return self._tell(_failed(index, None, _invalid(item), 0))
-        trace = CallTrace()
+        entry = self._entry()
+        try:
+            result = await self._attempt(index, item, entry)
+        except asyncio.CancelledError:
+            await self._keep(entry, _failed(index, item, _ended(entry), entry.attempts))
+            raise
+        return await self._keep(entry, result)
+
+    async def _attempt(self, index: int, message: Message, entry: Entry) -> SendResult:
         if self._feeding.cancel_called:
-            return self._tell(_failed(index, item, _ended(trace), 0))
+            return _failed(index, message, _ended(entry), 0)
         try:
             with anyio.CancelScope() as scope:
-                self._in_flight[trace] = scope
-                accepted = await self._send(item, trace)
-                return self._tell(_accepted(index, item, accepted, trace.attempts))
+                self._in_flight[entry] = scope
+                known = await entry.claim(message, index)
+                if known is not None:
+                    return known
+                accepted = await self._send(message, entry)
+                return _accepted(index, message, accepted, entry.attempts)
         except PicoError as failure:
             error = failure
         except asyncio.CancelledError:
             if _is_cancelled():
-                self._tell(_failed(index, item, _ended(trace), trace.attempts))
                 raise
-            error = _ended(trace, "a cancellation from elsewhere")
+            error = _ended(entry, "a cancellation from elsewhere")
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
-            error = _ended(trace, f"an unforeseen {type(failure).__name__}")
+            error = _ended(entry, f"an unforeseen {type(failure).__name__}")
         else:
-            error = _ended(trace)
+            error = _ended(entry)
         finally:
-            del self._in_flight[trace]
-        return self._tell(_failed(index, item, error, trace.attempts))
+            del self._in_flight[entry]
+        return _failed(index, message, error, entry.attempts)
+
+    async def _keep(self, entry: Entry, result: SendResult) -> None:
+        try:
+            await entry.settle(result)
+        except JournalError as error:
+            self.stop(f"the journal failed, and has {result.outcome} as in doubt: {error}")
+        if isinstance(result.error, JournalError):
+            self.stop(f"the journal failed: {result.error}")
+        self._tell(result)
 
     def _tell(self, result: SendResult) -> None:
         self._tally.add(result)
@@ -272,6 +315,14 @@ class _Reader:
             return next(self.source)
         except StopIteration:
             raise StopAsyncIteration from None
+
+
+def _journal(journal: object) -> Journal | None:
+    if journal is None or isinstance(journal, Journal):
+        return journal
+    if isinstance(journal, str | os.PathLike):
+        return SqliteJournal(journal)
+    raise ConfigurationError(f"`journal` must be a path, a SqliteJournal or a Journal, not {type(journal).__name__}.")
 
 
 def _is_cancelled() -> bool:
