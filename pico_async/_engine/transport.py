@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -59,14 +61,9 @@ class Transport:
                 f"`transport` must be an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
                 f"{type(transport).__name__}."
             )
-        self._transport = transport or httpx.AsyncHTTPTransport(
-            # Requests queue for their pace and in a blast's semaphore, never in the pool, where a wait is not seen.
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_EXPIRY_S
-            )
-        )
+        self._connections = _Given(transport) if transport is not None else _Connections()
         # Of the transports, only httpx's own tells when it writes. With another, whatever was begun may be written.
-        self._tells_writes = isinstance(self._transport, httpx.AsyncHTTPTransport)
+        self._tells_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
 
     async def exchange(self, outgoing: Outgoing, on_write: Callable[[], None]) -> Reply | Failure:
         """
@@ -89,11 +86,12 @@ class Transport:
 
         if not self._tells_writes:
             on_write()
+        connection = await self._connections.take()
         try:
             # httpx bounds each read and write; only this bounds a reply that drips in for ever. It is a scope, as those
             # around it are, for an asyncio.timeout breaks into the cleaning up after a scope's cancellation.
             with anyio.move_on_after(self._timeout_s):
-                return await self._read(await self._transport.handle_async_request(self._request(outgoing, trace)))
+                return await self._read(await connection.handle_async_request(self._request(outgoing, trace)))
             sent_nothing = self._tells_writes and not written
             failure = Failure(
                 f"no {'connection' if sent_nothing else 'reply'} within {self._timeout_s:g} s", sent_nothing
@@ -108,6 +106,8 @@ class Transport:
             )
         except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything, and it may have written
             failure = Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
+        finally:
+            self._connections.give_back(connection)
         return failure
 
     def _request(self, outgoing: Outgoing, trace: Callable[..., Awaitable[None]]) -> httpx.Request:
@@ -138,6 +138,56 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._connections.aclose()
+
+
+class _Connections:
+    """
+    Connections to Pico, each in a transport of its own; the one that was used last is used next.
+
+    In one pool, httpcore asks every idle connection, twice and by system calls, whether it is still there, at each
+    request: with 64 of them that is more than half of what a request costs. Nor does a request queue here, where its
+    wait would not be seen: requests queue for their pace, and in a blast's semaphore.
+    """
+
+    def __init__(self) -> None:
+        self._idle: deque[tuple[float, HttpTransport]] = deque()
+        # Reading the system's certificates takes longer than a request, so all share what was read once.
+        self._tls = httpx.create_ssl_context()
+
+    async def take(self) -> HttpTransport:
+        """Give one that is free, or a new one. Those that idled too long are closed meanwhile."""
+        while self._idle and time.monotonic() - self._idle[0][0] > KEEPALIVE_EXPIRY_S:
+            await self._idle.popleft()[1].aclose()
+        if self._idle:
+            return self._idle.pop()[1]
+        return httpx.AsyncHTTPTransport(verify=self._tls, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY_S))
+
+    def give_back(self, connection: HttpTransport) -> None:
+        """Take one back. What failed on it has closed it; it opens itself again."""
+        self._idle.append((time.monotonic(), connection))
+
+    async def aclose(self) -> None:
+        """Close them all. None is in use by then."""
+        while self._idle:
+            await self._idle.pop()[1].aclose()
+
+
+class _Given:
+    """The user's own transport, which minds its connections itself."""
+
+    def __init__(self, transport: HttpTransport) -> None:
+        self._transport = transport
+
+    async def take(self) -> HttpTransport:
+        """Give it."""
+        return self._transport
+
+    def give_back(self, connection: HttpTransport) -> None:
+        """Nothing."""
+
+    async def aclose(self) -> None:
+        """Close it."""
         await self._transport.aclose()
 
 

@@ -7,15 +7,16 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self, TypeVar
 
 from pico_async.bulk.digests import SALT_BYTES, account_digest, content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal import JournalRecord, JournalState, Line
 from pico_async.bulk.ownership import Ownership, is_in_use
-from pico_async.errors import InvalidMessageError, JournalError, Outcome
+from pico_async.errors import InvalidMessageError, JournalError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
@@ -43,15 +44,20 @@ CREATE TABLE message (
 CREATE INDEX message_state ON message (state) WHERE state IN ('sending', 'in_doubt');
 """
 
-_SETTLED = {
-    Outcome.ACCEPTED: JournalState.ACCEPTED,
-    Outcome.REJECTED: JournalState.REJECTED,
-    Outcome.NOT_SENT: JournalState.NOT_SENT,
-    Outcome.IN_DOUBT: JournalState.IN_DOUBT,
-}
 MAX_REQUEST_ID = 200
+Row = TypeVar("Row", bound=tuple[object, ...])
 SHORTEST_ID = 6
 _ID = re.compile(r"[0-9a-fA-F]{32}")
+
+
+class _Known(NamedTuple):
+    name: bytes
+    row: int
+    state: JournalState
+    request_id: str | None
+    content: bytes | None
+    epoch: int
+    position: int
 
 
 class JournalFile:
@@ -77,7 +83,8 @@ class JournalFile:
         if not create and not self._place.exists():
             raise JournalError(f"There is no journal {path}.")
         self._ownership = Ownership(self._place) if owned else None
-        self._seen_again: Counter[bytes] = Counter()
+        self._occurrences: Counter[bytes] = Counter()
+        self._next_row = 1
         self._epoch = 0
         self._salt = b""
         try:
@@ -125,47 +132,55 @@ class JournalFile:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def claim(self, message: Message, position: int) -> Line:
-        """Find the message's line, or begin one."""
-        content = content_digest(self._salt, message)
-        name = self._free_occurrence(content) if message.key is None else key_digest(self._salt, message.key)
-        found = self._connection.execute(
-            "SELECT row, state, request_id, content, epoch FROM message WHERE name = ?", (name,)
-        ).fetchone()
-        if found is None:
-            inserted = self._connection.execute(
-                "INSERT INTO message (name, content, state, epoch, position, changed_at) VALUES (?, ?, ?, ?, ?, ?)",
-                (name, content, JournalState.PENDING, self._epoch, position, int(time.time())),
+    # Each statement gives up the interpreter's lock, and waits for it where the event loop is busy: on a loaded machine
+    # that costs more than the disk. So a commit takes a handful of statements, however many messages share it.
+
+    def claim(self, messages: Sequence[tuple[Message, int]]) -> list[Line | InvalidMessageError]:
+        """Find the line of each message, or begin one. The messages come with their places in the input."""
+        contents = [content_digest(self._salt, message) for message, _ in messages]
+        names = [
+            self._next_occurrence(content) if message.key is None else key_digest(self._salt, message.key)
+            for (message, _), content in zip(messages, contents, strict=True)
+        ]
+        known = self._known(names)
+        began: dict[bytes, _Known] = {}
+        lines: list[Line | InvalidMessageError] = []
+        for (message, position), content, name in zip(messages, contents, names, strict=True):
+            found = began.get(name) or known.get(name)
+            if message.key is None and found is not None and found.epoch == self._epoch:
+                # What came once before is not remembered but in the file.
+                self._occurrences[content] += 1
+                name = self._next_occurrence(content)
+                found = self._known([name]).get(name)
+            refusal = None if found is None or message.key is None else self._refusal(message.key, found, content)
+            if refusal is not None:
+                lines.append(refusal)
+                continue
+            row = self._next_row if found is None else found.row
+            self._next_row += found is None
+            state = JournalState.PENDING if found is None else found.state
+            request_id = None if found is None else found.request_id
+            began[name] = _Known(name, row, state, request_id, content, self._epoch, position)
+            lines.append(Line(row, state, request_id))
+        now = int(time.time())
+        self._upsert([(*line, now) for line in began.values()])
+        return lines
+
+    def change(self, changes: Mapping[int, tuple[JournalState, str | None]]) -> None:
+        """
+        Give rows their new states, and request IDs where there are such.
+
+        What was accepted stays accepted: a receipt may have been quicker than the reply.
+        """
+        now = int(time.time())
+        rows = [(row, state, _stored(request_id), now) for row, (state, request_id) in changes.items()]
+        for some in _batches(rows):
+            self._connection.execute(
+                "UPDATE message SET state = CASE message.state WHEN 'accepted' THEN 'accepted' ELSE new.column2 END,"  # noqa: S608  question marks
+                " request_id = coalesce(new.column3, message.request_id), changed_at = new.column4"
+                f" FROM (VALUES {_places(some)}) AS new WHERE message.row = new.column1",
+                list(chain.from_iterable(some)),
             )
-            return Line(inserted.lastrowid or 0, JournalState.PENDING)
-        row, state, request_id, known_content, epoch = found
-        if message.key is not None:
-            if epoch == self._epoch:
-                raise InvalidMessageError(
-                    f"`key` {mask_numbers(message.key)!r} came before in this blast. A key names one message: give "
-                    "each its own, or none."
-                )
-            if known_content not in (None, content):
-                raise InvalidMessageError(
-                    f"`key` {mask_numbers(message.key)!r} names a message of other content in the journal, which is "
-                    f"{state.replace('_', ' ')}. Give a new message a new key."
-                )
-        self._connection.execute(
-            "UPDATE message SET epoch = ?, position = ?, content = ? WHERE row = ?",
-            (self._epoch, position, content, row),
-        )
-        return Line(row, JournalState(state), request_id)
-
-    def intend(self, line: Line) -> None:
-        """Note that it may be on the wire from now on."""
-        if not self._change(line.row, JournalState.SENDING, "state IN ('pending', 'not_sent', 'rejected')"):
-            raise JournalError(f"The journal {self._path} was changed by somebody else meanwhile.")
-
-    def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
-        """Note what became of it, unless a receipt told that already."""
-        # A receipt that was quicker than the reply knew no request_id.
-        where = "state IN ('sending', 'accepted')" if outcome is Outcome.ACCEPTED else "state = 'sending'"
-        self._change(line.row, _SETTLED[outcome], where, request_id)
 
     def is_in_use(self) -> bool:
         """Say whether a blast holds it at this moment."""
@@ -209,37 +224,49 @@ class JournalFile:
             raise JournalError(f"In the journal {self._path} {many} {mask_numbers(name)!r}. Nothing was changed.")
         return found[0][0], JournalState(found[0][1])
 
-    def mark_sent(self, row: int, request_id: str | None = None) -> None:
-        """Note that a message in doubt was sent after all."""
-        self._change(row, JournalState.ACCEPTED, "state IN ('sending', 'in_doubt')", request_id)
-
     def release(self, row: int) -> None:
         """Let the next run send the message, whatever it says then."""
-        self._change(row, JournalState.PENDING, "state NOT IN ('sending', 'accepted')")
-        self._connection.execute("UPDATE message SET content = NULL WHERE row = ?", (row,))
+        self._connection.execute("UPDATE message SET state = 'pending', content = NULL WHERE row = ?", (row,))
 
-    def _change(self, row: int, state: JournalState, where: str, request_id: str | None = None) -> bool:
-        if request_id is not None:
-            # It is Pico's, and may be anything.
-            request_id = request_id.encode("utf-8", "replace").decode()[:MAX_REQUEST_ID]
-        update = "UPDATE message SET state = ?, request_id = coalesce(?, request_id), changed_at = ? WHERE row = ? AND "
-        changed = self._connection.execute(update + where, (state, request_id, int(time.time()), row))
-        return changed.rowcount == 1
+    def _next_occurrence(self, content: bytes) -> bytes:
+        """Name a message without a key. Of the contents, only those that came twice in this run are remembered."""
+        occurrence = self._occurrences.get(content, 0)
+        if occurrence:
+            self._occurrences[content] += 1
+        return occurrence_digest(self._salt, content, occurrence)
 
-    def _free_occurrence(self, content: bytes) -> bytes:
-        """Name the message by how often its content came before in this run. Only what came twice is remembered."""
-        occurrence = self._seen_again[content]
-        name = occurrence_digest(self._salt, content, occurrence)
-        if occurrence == 0:
-            seen = self._connection.execute(
-                "SELECT 1 FROM message WHERE name = ? AND epoch = ?", (name, self._epoch)
-            ).fetchone()
-            if seen is None:
-                return name
-            occurrence = 1
-            name = occurrence_digest(self._salt, content, occurrence)
-        self._seen_again[content] = occurrence + 1
-        return name
+    def _known(self, names: Sequence[bytes]) -> dict[bytes, _Known]:
+        found: dict[bytes, _Known] = {}
+        for some in _batches([(name,) for name in names]):
+            rows = self._connection.execute(
+                "SELECT name, row, state, request_id, content, epoch, position FROM message"  # noqa: S608  question marks
+                f" WHERE name IN ({', '.join('?' * len(some))})",
+                list(chain.from_iterable(some)),
+            ).fetchall()
+            found |= {name: _Known(name, row, JournalState(state), *rest) for name, row, state, *rest in rows}
+        return found
+
+    def _refusal(self, key: str, known: _Known, content: bytes) -> InvalidMessageError | None:
+        if known.epoch == self._epoch:
+            return InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} came before in this blast. A key names one message: give each its own, "
+                "or none."
+            )
+        if known.content not in (None, content):
+            return InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} names a message of other content in the journal, which is "
+                f"{known.state.replace('_', ' ')}. Give a new message a new key."
+            )
+        return None
+
+    def _upsert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        for some in _batches(rows):
+            self._connection.execute(
+                "INSERT INTO message (name, row, state, request_id, content, epoch, position, changed_at)"  # noqa: S608  question marks
+                f" VALUES {_places(some)} ON CONFLICT (name) DO UPDATE SET"
+                " epoch = excluded.epoch, position = excluded.position, content = excluded.content",
+                list(chain.from_iterable(some)),
+            )
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         with self._told("cannot be used"):
@@ -286,6 +313,7 @@ class JournalFile:
             execute(f"PRAGMA user_version = {VERSION}")
             execute("COMMIT")
         ((self._epoch, self._salt),) = execute("SELECT epoch, salt FROM journal")
+        ((self._next_row,),) = execute("SELECT coalesce(max(row), 0) + 1 FROM message")
 
     def _take(self, account: str | None) -> None:
         with self.transaction():
@@ -324,6 +352,22 @@ class JournalFile:
         else:
             return
         raise JournalError(f"The journal {self._path} {what}: {reason}.")
+
+
+def _stored(request_id: str | None) -> str | None:
+    # It is Pico's, and may be anything.
+    return None if request_id is None else request_id.encode("utf-8", "replace").decode()[:MAX_REQUEST_ID]
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    # SQLite takes 32,766 values in a statement.
+    for start in range(0, len(rows), 1000):
+        yield rows[start : start + 1000]
+
+
+def _places(rows: Sequence[tuple[object, ...]]) -> str:
+    """Give the question marks of some rows: "(?, ?), (?, ?)"."""
+    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
 
 
 _REASONS = {

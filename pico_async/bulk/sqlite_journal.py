@@ -6,6 +6,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import anyio
 from anyio import to_thread
 
 from pico_async.bulk.journal import JournalRecord, JournalState, Line
-from pico_async.errors import ConfigurationError, InvalidMessageError, JournalError, Outcome, PicoError
+from pico_async.errors import ConfigurationError, JournalError, Outcome, PicoError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
     from pico_async.bulk.journal_file import JournalFile
 
 Value = TypeVar("Value")
-_Answer: TypeAlias = tuple["asyncio.Future[Any]", Any, Exception | None]
+_Answer: TypeAlias = tuple["asyncio.Future[Any]", object]
+
+# How long a commit waits for others to share it: with a quick disk, what a commit costs is its turns at the
+# interpreter's lock. It is no wait for the pace, which stands behind it.
+GATHER_S = 0.004
 
 
 class SqliteJournal:
@@ -115,7 +120,7 @@ class SqliteJournal:
                     raise JournalError(
                         f"{mask_numbers(name)!r} was provably not sent ({state}): run the blast again to send it."
                     )
-                file.mark_sent(row)
+                file.change({row: (JournalState.ACCEPTED, None)})
 
         await self._decide(mark)
 
@@ -164,7 +169,7 @@ class SqliteJournal:
                 return False
             if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
                 raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
-            file.mark_sent(row, request_id)
+            file.change({row: (JournalState.ACCEPTED, request_id)})
             return True
 
         return await self._change(settle, owned=False)
@@ -209,16 +214,17 @@ class SqliteRun:
     async def claim(self, message: Message, position: int) -> Line:
         """Find the message's line, or begin one."""
         self._require_sound()
-        return await self._ask(lambda file: file.claim(message, position))
+        line: Line = await self._ask(_Order(self._loop.create_future(), message=(message, position)))
+        return line
 
     async def intend(self, line: Line) -> None:
         """Commit that the message may be on the wire from now on."""
         self._require_sound()
-        await self._ask(lambda file: file.intend(line))
+        await self._ask(_Order(self._loop.create_future(), change=(line.row, JournalState.SENDING, None)))
 
     async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
         """Commit what became of the message; tried also where the journal failed before."""
-        await self._ask(lambda file: file.settle(line, outcome, request_id))
+        await self._ask(_Order(self._loop.create_future(), change=(line.row, JournalState(outcome.value), request_id)))
 
     async def aclose(self) -> None:
         """Commit what was asked for, and close the file."""
@@ -230,10 +236,9 @@ class SqliteRun:
         if self._fault is not None:
             raise JournalError(self._fault)
 
-    async def _ask(self, change: Callable[[JournalFile], Value]) -> Value:
-        answer: asyncio.Future[Value] = self._loop.create_future()
-        self._inbox.put(_Order(change, answer))
-        return await answer
+    async def _ask(self, order: _Order) -> Any:
+        self._inbox.put(order)
+        return await order.answer
 
     # What follows runs in the thread.
 
@@ -241,17 +246,18 @@ class SqliteRun:
         try:
             file = _open(self._path, owned=True, account=self._account, create=True)
         except Exception as error:  # noqa: BLE001  it is for whoever opens the run
-            self._answer([(self.opened, None, error)])
+            self._answer([(self.opened, error)])
         else:
-            self._answer([(self.opened, None, None)])
+            self._answer([(self.opened, None)])
             with file:
                 self._serve(file)
-        self._answer([(self._closed, None, None)])
+        self._answer([(self._closed, None)])
 
     def _serve(self, file: JournalFile) -> None:
         open_ = True
         while open_:
             orders = [self._inbox.get()]
+            time.sleep(GATHER_S)
             with suppress(queue.Empty):
                 while True:
                     orders.append(self._inbox.get_nowait())
@@ -259,14 +265,21 @@ class SqliteRun:
             self._answer(self._commit(file, [order for order in orders if order is not None]))
 
     def _commit(self, file: JournalFile, orders: list[_Order]) -> list[_Answer]:
+        # The later change of a row is the one that counts, as where a call is cancelled whose intent is under way.
+        changes = {order.change[0]: order.change[1:] for order in orders if order.change is not None}
+        claims = [order for order in orders if order.message is not None]
         try:
             with file.transaction():
-                return [(order.answer, *_carried_out(order, file)) for order in orders]
+                file.change(changes)
+                lines = file.claim([order.message for order in claims if order.message is not None])
         except PicoError as error:
             self._fault = str(error)
         except Exception as error:  # noqa: BLE001  nobody else hears of it, and all these wait for an answer
             self._fault = f"The journal failed ({type(error).__name__})."
-        return [(order.answer, None, JournalError(self._fault)) for order in orders]
+        else:
+            answers: list[_Answer] = [(order.answer, None) for order in orders if order.message is None]
+            return answers + [(order.answer, line) for order, line in zip(claims, lines, strict=True)]
+        return [(order.answer, JournalError(self._fault)) for order in orders]
 
     def _answer(self, answers: list[_Answer]) -> None:
         with suppress(RuntimeError):  # the loop is closed, and nobody waits
@@ -274,25 +287,19 @@ class SqliteRun:
 
 
 class _Order(NamedTuple):
-    change: Callable[[JournalFile], Any]
     answer: asyncio.Future[Any]
-
-
-def _carried_out(order: _Order, file: JournalFile) -> tuple[Any, PicoError | None]:
-    try:
-        return order.change(file), None
-    except InvalidMessageError as refusal:
-        return None, refusal
+    message: tuple[Message, int] | None = None
+    change: tuple[int, JournalState, str | None] | None = None
 
 
 def _give(answers: list[_Answer]) -> None:
-    for future, value, error in answers:
+    for future, answer in answers:
         if future.done():  # whoever waited was cancelled
             continue
-        if error is None:
-            future.set_result(value)
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
         else:
-            future.set_exception(error)
+            future.set_result(answer)
 
 
 def _open(path: Path, *, owned: bool, account: str | None = None, create: bool = False) -> JournalFile:

@@ -1,0 +1,164 @@
+"""A journalled blast in a process of its own, which can be killed at its n-th failpoint, or from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import httpx
+from attrs import frozen
+
+from pico_async import PicoSession, Rates, SendResult, SmsMessage
+from pico_async._engine.call import CallTrace
+from pico_async.bulk import journal_file
+
+_context = multiprocessing.get_context("forkserver")
+# A child begins as a copy of a process that has imported everything: some milliseconds in place of half a second.
+_context.set_forkserver_preload([__name__])
+
+
+@frozen(kw_only=True)
+class CrashingBlast:
+    """
+    One blast, the same each time that it is run.
+
+    Attributes:
+        first: Number of its first recipient; those of two blasts must not overlap.
+        told: File in which each result is noted as soon as the caller hears of it: "<run> <recipient> <outcome>".
+    """
+
+    base_url: str
+    journal: Path
+    told: Path
+    first: int
+    count: int
+    concurrency: int
+    rate: float | None = None
+
+    @property
+    def recipients(self) -> list[str]:
+        """Whom it goes to."""
+        return [f"86{number:011}" for number in range(self.first, self.first + self.count)]
+
+    def start(self, run: int, *, crash_at: int | None = None) -> ForkServerProcess:
+        """
+        Run it in a process of its own.
+
+        Args:
+            crash_at: Kill it at this failpoint, counted from 1.
+        """
+        process = _context.Process(target=_run, args=(self, run, crash_at))
+        process.start()
+        return process
+
+    def run_to_its_end(self, run: int) -> None:
+        """Run it without a crash."""
+        process = self.start(run)
+        process.join(60)
+        assert process.exitcode == 0, "the resume did not end"
+
+    def told_in(self, *runs: int) -> dict[str, list[str]]:
+        """Give what the caller heard in these runs, by recipient."""
+        told: dict[str, list[str]] = {}
+        for line in self.told.read_text().splitlines() if self.told.exists() else []:
+            run, recipient, outcome = line.split()
+            if int(run) in runs:
+                told.setdefault(recipient, []).append(outcome)
+        return told
+
+
+class Failpoints:
+    """Kill this process at the n-th of them."""
+
+    def __init__(self, crash_at: int | None) -> None:
+        self._left = crash_at
+
+    def reach(self) -> None:
+        """Pass one, or die of it."""
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around_commits(self) -> type[sqlite3.Connection]:
+        """Make a connection with failpoints before and after each commit, and each change of the file's mode."""
+        reach = self.reach
+
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+                if not sql.startswith(("COMMIT", "PRAGMA journal_mode")):
+                    return super().execute(sql, *args)
+                reach()
+                cursor = super().execute(sql, *args)
+                reach()
+                return cursor
+
+        return Connection
+
+    def around_posts(self) -> httpx.AsyncHTTPTransport:
+        """Make a transport with failpoints before each request and after each reply."""
+        reach = self.reach
+
+        class Transport(httpx.AsyncHTTPTransport):
+            async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+                reach()
+                response = await super().handle_async_request(request)
+                reach()
+                return response
+
+        return Transport()
+
+    def before_the_write(self) -> Callable[[CallTrace], None]:
+        """Make a `CallTrace.note_write` with a failpoint: the last moment before the first byte."""
+        reach, note_write = self.reach, CallTrace.note_write
+
+        def reach_and_note(trace: CallTrace) -> None:
+            note_write(trace)
+            reach()
+
+        return reach_and_note
+
+
+def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
+    failpoints = Failpoints(crash_at)
+    connection = failpoints.around_commits()
+    connect = sqlite3.connect
+    journal_file.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=connection, **kwargs)
+    CallTrace.note_write = failpoints.before_the_write()
+    asyncio.run(_send(blast, run, failpoints))
+
+
+async def _send(blast: CrashingBlast, run: int, failpoints: Failpoints) -> None:
+    told = os.open(blast.told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def tell(result: SendResult) -> None:
+        failpoints.reach()
+        assert result.message is not None
+        os.write(told, f"{run} {result.message.to} {result.outcome}\n".encode())
+        failpoints.reach()
+
+    # Of two kinds: some are known by their key, and some by what they say.
+    messages = (
+        SmsMessage(to, "Your code is 123456", key=f"order-{to}" if index % 2 else None)
+        for index, to in enumerate(blast.recipients)
+    )
+    async with PicoSession(
+        username="user333",
+        api_key="sandbox-api-key",
+        sender="8612345678888",
+        base_url=blast.base_url,
+        rates=Rates(sms=blast.rate),
+        transport=failpoints.around_posts(),
+    ) as pico:
+        report = await pico.send_bulk(
+            messages, journal=blast.journal, concurrency=blast.concurrency, on_result=tell
+        )
+    assert report.total == blast.count

@@ -1,0 +1,132 @@
+"""A journalled blast is killed, with SIGKILL, and run again: nothing is lost, and nothing goes out twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox_process import SandboxProcess, sandbox_process
+from tests.stories.crashing_blast import CrashingBlast
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    # The token's rate is per key, and each life of a blast asks for a token of its own.
+    with sandbox_process("--rate-rule", "none", "--latency-ms", "5") as process:
+        yield process
+
+
+def received_by(sandbox: SandboxProcess, blast: CrashingBlast) -> Counter[str]:
+    ours = set(blast.recipients)
+    return Counter(message.to for message in sandbox.ledger().accepted if message.to in ours)
+
+
+def assert_nothing_is_lost_or_doubled(blast: CrashingBlast, received: Counter[str], runs: int) -> set[str]:
+    """Hold what the caller heard, in all runs and in the last one, against what arrived. Gives what is in doubt."""
+    heard = blast.told_in(*range(runs))
+    last = blast.told_in(runs - 1)
+    accepted = {to for to, outcomes in heard.items() if {"accepted", "skipped"} & set(outcomes)}
+    in_doubt = {to for to, outcomes in last.items() if outcomes == ["in_doubt"]}
+    assert [to for to, count in received.items() if count > 1] == []
+    assert sorted(last) == blast.recipients
+    assert all(len(outcomes) == 1 and outcomes[0] in ("accepted", "skipped", "in_doubt") for outcomes in last.values())
+    assert set(received) <= accepted | in_doubt
+    assert accepted <= set(received)
+    # What the caller heard of as accepted was on the disk by then.
+    before = blast.told_in(*range(runs - 1))
+    assert all(last[to] == ["skipped"] for to, outcomes in before.items() if "accepted" in outcomes)
+    return in_doubt
+
+
+@pytest.mark.parametrize(
+    ("count", "concurrency"), [(3, 2), pytest.param(12, 4, marks=[pytest.mark.full, pytest.mark.timeout(900)])]
+)
+def test_killed_at_every_point_there_is(
+    sandbox: SandboxProcess, tmp_path: Path, count: int, concurrency: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Before and after each commit, before the request, at its write, after its reply, and around telling the caller.
+
+    And what is left sending in one life is found in doubt by all lives after it.
+    """
+    doubts = crashes = 0
+    for point in range(1, 1000):
+        blast = CrashingBlast(
+            base_url=sandbox.base_url,
+            journal=tmp_path / f"{point}.db",
+            told=tmp_path / f"{point}.txt",
+            first=count * 1_000_000 + point * 1000,
+            count=count,
+            concurrency=concurrency,
+        )
+        life = blast.start(0, crash_at=point)
+        life.join(60)
+        if life.exitcode == 0:
+            break
+        assert life.exitcode == -signal.SIGKILL
+        crashes += 1
+        blast.run_to_its_end(1)
+        blast.run_to_its_end(2)
+
+        in_doubt = assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=3)
+        assert in_doubt == {to for to, outcomes in blast.told_in(1).items() if outcomes == ["in_doubt"]}
+        assert len(in_doubt) <= concurrency
+        doubts += len(in_doubt)
+
+    with capsys.disabled():
+        print(f"\n{crashes} points, {doubts} in doubt")
+    # The schema, the claim, the intent, the outcome: two points each, and seven around each message's request.
+    assert crashes >= 8 + 5 * count
+    assert doubts > 0
+
+
+@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+def test_killed_at_any_moment(
+    sandbox: SandboxProcess, tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 500 a second and 16 at once, again and again, until each blast has come through."""
+    moments = random.Random(kills)
+    concurrency = 16
+    killed = blasts = received = doubted = 0
+    while killed < kills:
+        blast = CrashingBlast(
+            base_url=sandbox.base_url,
+            journal=tmp_path / f"{blasts}.db",
+            told=tmp_path / f"{blasts}.txt",
+            first=9_000_000_000 + kills * 10_000_000 + blasts * 10_000,
+            count=1000,
+            concurrency=concurrency,
+            rate=500,
+        )
+        blasts += 1
+        for run in range(1000):
+            life = blast.start(run)
+            time.sleep(moments.uniform(0.01, 0.6))
+            life.kill()
+            life.join(10)
+            if life.exitcode == 0:
+                break
+            assert life.exitcode == -signal.SIGKILL
+            killed += 1
+            if killed == kills:
+                blast.run_to_its_end(run + 1)
+                run += 1
+                break
+
+        arrived = received_by(sandbox, blast)
+        in_doubt = assert_nothing_is_lost_or_doubled(blast, arrived, runs=run + 1)
+        assert len(in_doubt) <= run * concurrency
+        received += len(arrived)
+        doubted += len(in_doubt)
+
+    with capsys.disabled():
+        print(f"\n{killed} kills, {blasts} blasts, {received} received, 0 doubled, 0 lost, {doubted} in doubt")
+    assert killed == kills
+    assert received > 20 * kills
+    assert doubted <= killed * concurrency
