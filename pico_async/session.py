@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 
 from pico_async._engine.call import CallTrace, Engine
 from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.token import Secret
 from pico_async._engine.transport import HttpTransport, Transport
 from pico_async._engine.wire import Account
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import BulkReport
-from pico_async.bulk.sender import BulkStream, Input, OnResult, send_all
+from pico_async.bulk.sender import BulkStream, OnResult, send_all
+from pico_async.bulk.source import Input
 from pico_async.coordination import Coordinator, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError, InvalidMessageError
@@ -56,14 +58,23 @@ class PicoSession:
         callback: Address for the delivery receipt of a text message that names none (`PICO_CALLBACK`).
         base_url: `DEFAULT_BASE_URL`, or `WHITELIST_BASE_URL` for accounts with an IP whitelist (`PICO_BASE_URL`).
             Plain http is refused unless the host is loopback.
-        timeout: Seconds for one exchange, from the connection to the last byte of the reply.
-        retries: Further tries of what may be repeated: what provably did not happen, and what does no harm twice.
+        timeout: Seconds for one exchange, from the connection to the last byte of the reply; no more than a day. It
+            bounds one try, not the whole call: see below.
+        retries: Further tries of what may be repeated, from 0 to 10: what provably did not happen, and what does no
+            harm twice. While too many fail, the session's calls do without, and their errors say so.
         retry_in_doubt: Repeat also a send that may have gone out; only where a double is harmless.
         rates: Requests a second that your contract allows.
         coordinator: What shares the pace and the token, in place of the one that the loop's sessions share. Its maker
             closes it.
         transport: An httpx transport in place of the session's own, closed with the session. A reply's certainty
             depends on it: only `httpx.AsyncHTTPTransport` tells when it began to write.
+
+    How long a call may take: each of its 1 + `retries` tries up to `timeout`, and the waits between them 60 seconds
+    together; a retry that would have to wait longer is not begun, and the error has `retry_after` where Pico asked for
+    it. That is 90 seconds as the session comes. The same once more where a token has to be fetched first; and where
+    Pico refuses the token, one `timeout` and another fetch. The wait for the pace comes on top, before each try: it is
+    that of the queue before the call, and of a pause that Pico asked for, and has no bound of its own. A message's
+    `expires_in` bounds the whole, but for the exchange that it finds under way.
 
     Raises:
         ConfigurationError: An argument is missing or wrong; it is named, a secret is not repeated.
@@ -92,8 +103,8 @@ class PicoSession:
             callback=_callback(callback or os.environ.get("PICO_CALLBACK")),
         )
         self._base_url = _base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise ConfigurationError("`retries` must be a whole number from 0.")
+        if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
+            raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
             raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
         if not isinstance(retry_in_doubt, bool):

@@ -6,18 +6,18 @@ import asyncio
 import functools
 import inspect
 import itertools
-import math
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import anyio
 
 from pico_async._engine.call import CallTrace
 from pico_async.bulk.journal import AHEAD, Entry, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
+from pico_async.bulk.source import END, Input, Source, is_cancelled
 from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import (
     ConfigurationError,
@@ -32,10 +32,7 @@ from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.models import Accepted
 
 Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
-Input: TypeAlias = Iterable[Message | InvalidMessageError] | AsyncIterable[Message | InvalidMessageError]
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
-
-_END = object()
 
 
 class BulkStream:
@@ -72,7 +69,7 @@ class BulkStream:
         self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
         """Results that nobody took, of what was in flight when the `async with` was left early."""
-        self._source = _reader(messages)
+        self._source = Source(messages)
         self._send = send
         # A message's place is taken before it is read, and free again when its result is taken.
         self._places = asyncio.BoundedSemaphore(concurrency)
@@ -84,7 +81,6 @@ class BulkStream:
         self._entered = False
         self._fed = False
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
-        self._source_error: Exception | None = None
         self._tasks = anyio.create_task_group()
 
     @property
@@ -149,8 +145,8 @@ class BulkStream:
             return result
         self._results.put_nowait(None)  # for whoever asks again
         self._tally.end()
-        if self._source_error is not None:
-            raise self._source_error
+        if self._source.error is not None:
+            raise self._source.error
         raise StopAsyncIteration
 
     async def _feed(self) -> None:
@@ -158,51 +154,21 @@ class BulkStream:
             with self._feeding:
                 for index in itertools.count():
                     await self._places.acquire()
-                    item = await self._next()
-                    if item is _END:
+                    item = await self._source.next()
+                    if self._source.stopped is not None:
+                        self._tally.stopped = self._source.stopped
+                    if item is END:
                         break
                     self._unsettled += 1
                     self._tasks.start_soon(self._settle, index, item)
         finally:
             self._fed = True
             self._end_if_settled()
-            if inspect.isasyncgen(self._source):
-                with anyio.CancelScope(shield=True):
-                    await self._source.aclose()
+            await self._source.aclose()
 
     def _end_if_settled(self) -> None:
         if self._fed and not self._unsettled:
             self._results.put_nowait(None)
-
-    async def _next(self) -> object:
-        try:
-            return await anext(self._source)
-        except StopAsyncIteration:
-            return _END
-        except InvalidMessageError as error:
-            # map() goes on after it. A generator is at its end, and what it would have given is unknown.
-            if _is_spent(self._source):
-                self._tally.stopped = (
-                    "the input is a generator and made an invalid message, after which Python ends it; "
-                    "catch InvalidMessageError in it and yield the error to go on"
-                )
-            return error
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            # As an Exception: nobody cancelled whoever reads the results.
-            return self._broken(
-                NotSentError(
-                    "The input ended because something that it waited for was cancelled. The rest was not sent."
-                )
-            )
-        except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
-            return self._broken(error)
-
-    def _broken(self, error: Exception) -> object:
-        self._source_error = error
-        self._tally.stopped = f"the input raised {type(error).__name__}"
-        return _END
 
     async def _settle(self, index: int, item: object) -> None:
         try:
@@ -236,7 +202,7 @@ class BulkStream:
         except PicoError as failure:
             error = failure
         except asyncio.CancelledError:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             error = _ended(entry, "a cancellation from elsewhere")
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
@@ -293,51 +259,12 @@ async def _tell(on_result: OnResult | None, result: SendResult) -> None:
         await answer
 
 
-def _reader(messages: Any) -> AsyncIterator[object]:
-    if isinstance(messages, AsyncIterable):
-        return aiter(messages)
-    if isinstance(messages, Iterable) and not isinstance(messages, str | bytes):
-        return _Reader(iter(messages))
-    raise ConfigurationError(f"Pass an iterable or async iterable of messages, not {type(messages).__name__}.")
-
-
-class _Reader:
-    """Read an iterator as if it were an async one. A generator of our own would end with the first error."""
-
-    def __init__(self, source: Iterator[object]) -> None:
-        self.source = source
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> object:
-        try:
-            return next(self.source)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-
 def _journal(journal: object) -> Journal | None:
     if journal is None or isinstance(journal, Journal):
         return journal
     if isinstance(journal, str | os.PathLike):
         return SqliteJournal(journal)
     raise ConfigurationError(f"`journal` must be a path, a SqliteJournal or a Journal, not {type(journal).__name__}.")
-
-
-def _is_cancelled() -> bool:
-    """
-    Say whether the blast is cancelled, or only something that this task waited for was.
-
-    A task of the group that ends as cancelled cancels all the others, so it may do that only where they are, too.
-    """
-    return anyio.current_effective_deadline() == -math.inf
-
-
-def _is_spent(source: AsyncIterator[object]) -> bool:
-    if isinstance(source, _Reader):
-        return inspect.isgenerator(source.source) and source.source.gi_frame is None
-    return inspect.isasyncgen(source) and source.ag_frame is None
 
 
 def _accepted(index: int, message: Message, accepted: Accepted, attempts: int) -> SendResult:

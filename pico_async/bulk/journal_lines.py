@@ -1,0 +1,186 @@
+"""The messages of a journal's file: found, begun and changed, many in one statement."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+from pico_async.bulk.digests import content_digest, key_digest, occurrence_digest
+from pico_async.bulk.journal import JournalRecord, JournalState, Line
+from pico_async.bulk.journal_file import JournalFile
+from pico_async.errors import InvalidMessageError, JournalError
+from pico_async.messages import Message
+from pico_async.numbers import mask_numbers
+
+MAX_REQUEST_ID = 200
+SHORTEST_ID = 6
+_ID = re.compile(r"[0-9a-fA-F]{32}")
+
+Row = TypeVar("Row", bound=tuple[object, ...])
+
+
+class _Known(NamedTuple):
+    name: bytes
+    row: int
+    state: JournalState
+    request_id: str | None = None
+    content: bytes | None = None
+    epoch: int = 0
+    position: int = 0
+
+
+class JournalLines:
+    """
+    The lines of an open file. What changes them belongs into its `transaction`.
+
+    Each statement gives up the interpreter's lock, and waits to have it back where the event loop is busy: on a loaded
+    machine that costs more than the disk. So a commit takes a handful of statements, however many messages share it.
+    """
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+        with file.told("cannot be read"):
+            ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
+        # How often a content came in this run, of those that came twice. What came once is known from its row.
+        self._occurrences: dict[bytes, int] = {}
+
+    def claim(self, messages: Sequence[tuple[Message, int]]) -> list[Line | InvalidMessageError]:
+        """Find the line of each message, or begin one. The messages come with their places in the input."""
+        salt, epoch = self._file.salt, self._file.epoch
+        contents = [content_digest(salt, message) for message, _ in messages]
+        names = [
+            occurrence_digest(salt, content, 0) if message.key is None else key_digest(salt, message.key)
+            for (message, _), content in zip(messages, contents, strict=True)
+        ]
+        known = self._known(names)
+        claimed: dict[bytes, _Known] = {}
+        lines: list[Line | InvalidMessageError] = []
+        for (message, position), content, first_name in zip(messages, contents, names, strict=True):
+            name, found = first_name, claimed.get(first_name) or known.get(first_name)
+            if message.key is not None:
+                if found is not None and (refusal := self._refusal(message.key, found, content)) is not None:
+                    lines.append(refusal)
+                    continue
+            elif found is not None and found.epoch == epoch:
+                occurrence = self._occurrences.get(content, 1)
+                self._occurrences[content] = occurrence + 1
+                name = occurrence_digest(salt, content, occurrence)
+                found = self._known([name]).get(name)
+            if found is None:
+                found = _Known(name, self._next_row, JournalState.PENDING)
+                self._next_row += 1
+            claimed[name] = found._replace(content=content, epoch=epoch, position=position)
+            lines.append(Line(found.row, found.state, found.request_id))
+        self._keep(list(claimed.values()))
+        return lines
+
+    def change(self, changes: Mapping[int, tuple[JournalState, str | None]]) -> None:
+        """
+        Give rows their new states, and request IDs where there are such.
+
+        What was accepted stays accepted: a receipt may have been quicker than the reply.
+        """
+        now = int(time.time())
+        rows = [(row, state, _stored(request_id), now) for row, (state, request_id) in changes.items()]
+        for some in _batches(rows):
+            self._file.connection.execute(
+                "UPDATE message SET state = CASE message.state WHEN 'accepted' THEN 'accepted' ELSE new.column2 END,"  # noqa: S608  question marks
+                " request_id = coalesce(new.column3, message.request_id), changed_at = new.column4"
+                f" FROM (VALUES {_places(some)}) AS new WHERE message.row = new.column1",
+                list(chain.from_iterable(some)),
+            )
+
+    def counts(self) -> dict[JournalState, int]:
+        """Count the messages by state."""
+        with self._file.told("cannot be read"):
+            found = dict(self._file.connection.execute("SELECT state, count(*) FROM message GROUP BY state"))
+        return {state: found.get(state, 0) for state in JournalState}
+
+    def in_doubt(self, *, also_sending: bool) -> list[JournalRecord]:
+        """Give what is in doubt, in the order of the input."""
+        states = [JournalState.IN_DOUBT] + [JournalState.SENDING] * also_sending
+        with self._file.told("cannot be read"):
+            found = self._file.connection.execute(
+                "SELECT name, state, request_id, position, changed_at FROM message"  # noqa: S608  question marks
+                f" WHERE state IN ({', '.join('?' * len(states))}) ORDER BY position, row",
+                states,
+            ).fetchall()
+        return [
+            JournalRecord(name.hex(), JournalState(state), request_id, position, changed_at)
+            for name, state, request_id, position, changed_at in found
+        ]
+
+    def find(self, name: str) -> tuple[int, JournalState]:
+        """
+        Find a message by its key, or by its ID or the beginning of it.
+
+        Raises:
+            JournalError: There is none of that name, or more than one.
+        """
+        digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
+        select = "SELECT row, state FROM message WHERE "
+        found = self._file.connection.execute(select + "name IN (?, ?)", digests).fetchall()
+        if not found and len(name) >= SHORTEST_ID:
+            begins = "substr(lower(hex(name)), 1, length(?1)) = ?1 LIMIT 2"
+            found = self._file.connection.execute(select + begins, (name.lower(),)).fetchall()
+        if len(found) != 1:
+            many = "more than one message begins with" if found else "there is no message of the key or ID"
+            raise JournalError(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
+        return found[0][0], JournalState(found[0][1])
+
+    def release(self, row: int) -> None:
+        """Let the next run send the message, whatever it says then."""
+        self._file.connection.execute("UPDATE message SET state = 'pending', content = NULL WHERE row = ?", (row,))
+
+    def _known(self, names: Sequence[bytes]) -> dict[bytes, _Known]:
+        found: dict[bytes, _Known] = {}
+        for some in _batches([(name,) for name in names]):
+            rows = self._file.connection.execute(
+                "SELECT name, row, state, request_id, content, epoch, position FROM message"  # noqa: S608  question marks
+                f" WHERE name IN ({', '.join('?' * len(some))})",
+                list(chain.from_iterable(some)),
+            ).fetchall()
+            found |= {name: _Known(name, row, JournalState(state), *rest) for name, row, state, *rest in rows}
+        return found
+
+    def _refusal(self, key: str, known: _Known, content: bytes) -> InvalidMessageError | None:
+        if known.epoch == self._file.epoch:
+            return InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} came before in this blast. A key names one message: give each its own, "
+                "or none."
+            )
+        if known.content not in (None, content):
+            return InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} names a message of other content in the journal, which is "
+                f"{known.state.replace('_', ' ')}. Give a new message a new key."
+            )
+        return None
+
+    def _keep(self, claimed: Sequence[_Known]) -> None:
+        now = int(time.time())
+        for some in _batches([(*line, now) for line in claimed]):
+            self._file.connection.execute(
+                "INSERT INTO message (name, row, state, request_id, content, epoch, position, changed_at)"  # noqa: S608  question marks
+                f" VALUES {_places(some)} ON CONFLICT (name) DO UPDATE SET"
+                " epoch = excluded.epoch, position = excluded.position, content = excluded.content",
+                list(chain.from_iterable(some)),
+            )
+
+
+def _stored(request_id: str | None) -> str | None:
+    # It is Pico's, and may be anything.
+    return None if request_id is None else request_id.encode("utf-8", "replace").decode()[:MAX_REQUEST_ID]
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    # SQLite takes 32,766 values in a statement.
+    for start in range(0, len(rows), 1000):
+        yield rows[start : start + 1000]
+
+
+def _places(rows: Sequence[tuple[object, ...]]) -> str:
+    """Give the question marks of some rows: "(?, ?), (?, ?)"."""
+    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
