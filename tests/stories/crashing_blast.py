@@ -30,22 +30,16 @@ class CrashingBlast:
     One blast, the same each time that it is run.
 
     Attributes:
-        first: Number of its first recipient; those of two blasts must not overlap.
-        told: File in which each result is noted as soon as the caller hears of it: "<run> <recipient> <outcome>".
+        messages: The recipients of two blasts must not overlap, for they tell one sandbox's blasts apart.
+        told: File in which each result is noted as soon as the caller hears of it: "<run> <index> <outcome>".
     """
 
     base_url: str
     journal: Path
     told: Path
-    first: int
-    count: int
+    messages: tuple[SmsMessage, ...]
     concurrency: int
     rate: float | None = None
-
-    @property
-    def recipients(self) -> list[str]:
-        """Whom it goes to."""
-        return [f"86{number:011}" for number in range(self.first, self.first + self.count)]
 
     def start(self, run: int, *, crash_at: int | None = None) -> ForkServerProcess:
         """
@@ -64,14 +58,22 @@ class CrashingBlast:
         process.join(60)
         assert process.exitcode == 0, "the resume did not end"
 
-    def told_in(self, *runs: int) -> dict[str, list[str]]:
-        """Give what the caller heard in these runs, by recipient."""
-        told: dict[str, list[str]] = {}
+    def told_in(self, *runs: int) -> dict[int, list[str]]:
+        """Give what the caller heard in these runs, by the message's place in the input."""
+        told: dict[int, list[str]] = {}
         for line in self.told.read_text().splitlines() if self.told.exists() else []:
-            run, recipient, outcome = line.split()
+            run, index, outcome = line.split()
             if int(run) in runs:
-                told.setdefault(recipient, []).append(outcome)
+                told.setdefault(int(index), []).append(outcome)
         return told
+
+
+def recipients(first: int, count: int) -> tuple[SmsMessage, ...]:
+    """Make messages to so many recipients: some are known by their key, and some by what they say."""
+    return tuple(
+        SmsMessage(f"86{number:011}", "Your code is 123456", key=f"order-{number}" if number % 2 else None)
+        for number in range(first, first + count)
+    )
 
 
 class Failpoints:
@@ -141,15 +143,9 @@ async def _send(blast: CrashingBlast, run: int, failpoints: Failpoints) -> None:
 
     def tell(result: SendResult) -> None:
         failpoints.reach()
-        assert result.message is not None
-        os.write(told, f"{run} {result.message.to} {result.outcome}\n".encode())
+        os.write(told, f"{run} {result.index} {result.outcome}\n".encode())
         failpoints.reach()
 
-    # Of two kinds: some are known by their key, and some by what they say.
-    messages = (
-        SmsMessage(to, "Your code is 123456", key=f"order-{to}" if index % 2 else None)
-        for index, to in enumerate(blast.recipients)
-    )
     async with PicoSession(
         username="user333",
         api_key="sandbox-api-key",
@@ -159,6 +155,6 @@ async def _send(blast: CrashingBlast, run: int, failpoints: Failpoints) -> None:
         transport=failpoints.around_posts(),
     ) as pico:
         report = await pico.send_bulk(
-            messages, journal=blast.journal, concurrency=blast.concurrency, on_result=tell
+            blast.messages, journal=blast.journal, concurrency=blast.concurrency, on_result=tell
         )
-    assert report.total == blast.count
+    assert report.total == len(blast.messages)

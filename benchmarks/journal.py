@@ -1,0 +1,139 @@
+"""
+What a journal costs a blast: at the documented pace, and with the rate lifted.
+
+    python benchmarks/journal.py                                    # 2 minutes
+    python benchmarks/journal.py --folder /var/tmp                  # on another disk
+
+The sandbox runs in a process of its own and enforces no rate. At the documented pace, 900 messages are sent with a
+journal, and the rate is that of their arrivals: (n - 1) / (last - first). With the rate lifted, blasts without and with
+a journal follow each other, each round in a fresh process with a fresh file, so that the machine's moods fall on both;
+each rate is messages over the seconds from the blast's start to its report, and the ratio is that of the medians.
+What the disk takes for a sync is told with it, for a journal is as quick as that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from pico_async import PicoSession, Rates, SmsMessage
+from pico_async.sandbox import DEFAULT_API_KEY
+
+PACED = 900
+
+
+@contextmanager
+def sandbox() -> Iterator[str]:
+    """Run a sandbox in a process of its own, and give its address."""
+    command = [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--rate-rule", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield next(line for line in process.stdout if line.startswith("listening on ")).split()[-1]
+        finally:
+            process.terminate()
+
+
+async def blast(base_url: str, count: int, *, journal: str | None, sms_per_s: float | None) -> float:
+    """Send so many messages, and give how many a second."""
+    messages = (SmsMessage(f"86{number:011}", "Your code is 1234", key=f"order-{number}") for number in range(count))
+    async with PicoSession(
+        username="user333",
+        api_key=DEFAULT_API_KEY,
+        sender="8612345678888",
+        base_url=base_url,
+        rates=Rates(sms=sms_per_s),
+    ) as pico:
+        await pico.token.get()
+        report = await pico.send_bulk(messages, journal=journal)
+    assert report.accepted == count, report
+    return report.rate
+
+
+def in_a_fresh_process(base_url: str, count: int, folder: str, *, journalled: bool) -> float:
+    """Send as fast as it goes, and give how many a second."""
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        command = [sys.executable, __file__, "--one", base_url, "--messages", str(count)]
+        command += ["--journal", str(Path(fresh, "blast.db"))] if journalled else []
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def arrivals(base_url: str) -> list[float]:
+    """Ask the sandbox when each message arrived."""
+    ledger = httpx.get(f"{base_url}/_sandbox/ledger", timeout=60).raise_for_status().json()
+    return [message["at"] for message in ledger["accepted"]]
+
+
+def densest_second(times: list[float]) -> int:
+    """Count the most that arrived in any half-open second."""
+    window: deque[float] = deque()
+    most = 0
+    for at in sorted(times):
+        window.append(at)
+        while window[0] <= at - 1:
+            window.popleft()
+        most = max(most, len(window))
+    return most
+
+
+def sync_ms(folder: str) -> float:
+    """Measure the median of 200 syncs of one page."""
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        took = []
+        for _ in range(200):
+            os.pwrite(file.fileno(), b"\0" * 4096, 0)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return statistics.median(took) * 1e3
+
+
+def main() -> None:
+    """Measure both, and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=3000, help="of each blast with the rate lifted")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the journals lie")
+    parser.add_argument("--one", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--journal", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        print(asyncio.run(blast(chosen.one, chosen.messages, journal=chosen.journal, sms_per_s=None)))
+        return
+
+    print(f"a sync of one page: {sync_ms(chosen.folder):.2f} ms")
+    with sandbox() as base_url, tempfile.TemporaryDirectory(dir=chosen.folder) as fresh:
+        asyncio.run(blast(base_url, PACED, journal=str(Path(fresh, "blast.db")), sms_per_s=30))
+        times = arrivals(base_url)
+    rate = (len(times) - 1) / (max(times) - min(times))
+    print(f"at 30/s, with a journal: {rate:.2f}/s, densest second {densest_second(times)}")
+
+    rounds = []
+    for _ in range(chosen.rounds):
+        with sandbox() as base_url:
+            rounds.append(
+                tuple(
+                    in_a_fresh_process(base_url, chosen.messages, chosen.folder, journalled=journalled)
+                    for journalled in (False, True)
+                )
+            )
+    for title, column in zip(("without a journal", "with a journal"), zip(*rounds, strict=True), strict=True):
+        print(f"lifted, {title:<18} {statistics.median(column):7.0f}/s  ({min(column):.0f} to {max(column):.0f})")
+    plain, journalled = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"ratio {journalled / plain:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Any history of sending, crashing, resuming and deciding, held against what a careful owner would have on paper."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pico_async import JournalState, SmsMessage, SqliteJournal
+from tests.sandbox_process import SandboxProcess, sandbox_process
+from tests.stories.crashing_blast import CrashingBlast
+
+# What befalls the first try of a message.
+FATES = ("honest", "honest", "honest", "bad-request", "accept-then-drop", "drop-before-accept")
+
+
+class History(RuleBasedStateMachine):
+    """
+    One journal, and whatever may happen to it.
+
+    Two messages may be the same in all but their place in the input: they have no key, and both must go out.
+    """
+
+    sandbox: SandboxProcess
+    blasts = 0
+
+    @initialize()
+    def begin(self) -> None:
+        History.blasts += 1
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name, "blast.db")
+        self.messages: list[SmsMessage] = []
+        self.resent: Counter[str] = Counter()
+        self.marked: set[int] = set()
+        self.runs = 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+    @rule(fate=st.sampled_from(FATES), keyed=st.booleans(), copies=st.integers(1, 3))
+    def grow(self, fate: str, keyed: bool, copies: int) -> None:
+        """The owner's list grows at its end."""
+        to = f"8613{History.blasts:05}{len(self.messages):04}"
+        if fate != "honest":
+            rule = {"fault": fate, "to": to, "times": 1}
+            httpx.post(f"{self.sandbox.base_url}/_sandbox/faults", json=rule, timeout=30).raise_for_status()
+        self.messages += [SmsMessage(to, "hello", key=to) if keyed else SmsMessage(to, "hello")] * (
+            1 if keyed else copies
+        )
+
+    @rule()
+    def send(self) -> None:
+        """A run to the end: it tells of each message, once, what the journal has."""
+        run = self._blast()
+        before = self._received()
+
+        run.run_to_its_end(self.runs)
+
+        told = run.told_in(self.runs)
+        self.runs += 1
+        assert sorted(told) == list(range(len(self.messages)))
+        assert all(len(outcomes) == 1 for outcomes in told.values())
+        now = self._received()
+        for to, places in self._places().items():
+            outcomes = Counter(told[place][0] for place in places)
+            came = now[to] - before[to]
+            assert outcomes["accepted"] <= came <= outcomes["accepted"] + outcomes["in_doubt"]
+            assert outcomes["not_sent"] == 0
+        assert {place for place in self.marked if told[place] != ["skipped"]} == set()
+        counts = asyncio.run(SqliteJournal(self.path).counts())
+        assert counts[JournalState.IN_DOUBT] == sum(outcomes == ["in_doubt"] for outcomes in told.values())
+        assert sum(counts.values()) == len(self.messages)
+
+    @rule(point=st.integers(1, 40))
+    def crash(self, point: int) -> None:
+        """A run that is killed at some failpoint, or comes through."""
+        process = self._blast().start(self.runs, crash_at=point)
+        process.join(60)
+
+        self.runs += 1
+        assert process.exitcode in (0, -signal.SIGKILL)
+
+    @precondition(lambda self: self._in_doubt())
+    @rule(data=st.data())
+    def mark_sent(self, data: Any) -> None:
+        """The owner has heard that it went out: no run sends it again."""
+        record = data.draw(st.sampled_from(self._in_doubt()))
+
+        asyncio.run(SqliteJournal(self.path).mark_sent(record.id[:12]))
+
+        self.marked.add(record.position)
+        assert record.id not in {left.id for left in self._in_doubt()}
+
+    @precondition(lambda self: self._in_doubt())
+    @rule(data=st.data())
+    def resend(self, data: Any) -> None:
+        """The owner has heard that it did not go out, or takes the risk."""
+        record = data.draw(st.sampled_from(self._in_doubt()))
+        message = self.messages[record.position]
+
+        asyncio.run(SqliteJournal(self.path).resend(message.key or record.id))
+
+        self.resent[message.to] += 1
+        assert record.id not in {left.id for left in self._in_doubt()}
+
+    @invariant()
+    def nothing_goes_out_twice(self) -> None:
+        """Unless its owner said so."""
+        if not hasattr(self, "folder"):
+            return
+        received = self._received()
+        for to, places in self._places().items():
+            assert received[to] <= len(places) + self.resent[to]
+
+    def _blast(self) -> CrashingBlast:
+        return CrashingBlast(
+            base_url=self.sandbox.base_url,
+            journal=self.path,
+            told=Path(self.folder.name, "told.txt"),
+            messages=tuple(self.messages),
+            concurrency=3,
+        )
+
+    def _places(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for place, message in enumerate(self.messages):
+            places.setdefault(message.to, []).append(place)
+        return places
+
+    def _received(self) -> Counter[str]:
+        return Counter(message.to for message in self.sandbox.ledger().accepted)
+
+    def _in_doubt(self) -> list[Any]:
+        return asyncio.run(SqliteJournal(self.path).in_doubt()) if self.path.exists() else []
+
+
+@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+def test_any_history(examples: int) -> None:
+    """No history that Hypothesis finds sends a message twice, loses one, or tells of one what is not so."""
+    with sandbox_process("--rate-rule", "none") as History.sandbox:
+        run_state_machine_as_test(
+            History,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=12,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
