@@ -110,6 +110,8 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"timeout": 0}, "`timeout`"),
         ({"timeout": float("inf")}, "`timeout`"),
         ({"retries": -1}, "`retries`"),
+        ({"retries": 11}, "`retries` must be a whole number from 0 to 10"),
+        ({"retries": 2.0}, "`retries`"),
         ({"retries": True}, "`retries`"),
         ({"timeout": 10**400}, "`timeout`"),
         ({"retry_in_doubt": "false"}, "`retry_in_doubt`"),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import anyio
 
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
+from pico_async._engine.quota import RetryQuota
 from pico_async._engine.retry import next_delay_s
 from pico_async._engine.token import Secret, TokenCache
 from pico_async._engine.transport import Outgoing, Transport
@@ -101,6 +102,7 @@ class Engine:
         self._coordinator = coordinator
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
+        self._quota = RetryQuota()
         self._tokens = TokenCache(coordinator.token, self._fetch_token)
         self._calls: dict[CallTrace, anyio.CancelScope] = {}
         self._idle = asyncio.Event()
@@ -140,7 +142,7 @@ class Engine:
     ) -> Value:
         doubt: InDoubtError | None = None
         authenticated_again = False
-        tries = 0
+        tries, waited_s = 0, 0.0
         while True:
             if trace.ending:
                 raise _final(doubt or _ended(request), trace)
@@ -158,6 +160,7 @@ class Engine:
                 trace.on_the_wire = False
                 trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
             if isinstance(verdict, Success):
+                self._quota.give_back(retried=tries > 0)
                 value: Value = verdict.payload
                 return value
             if isinstance(verdict, StaleToken):
@@ -168,6 +171,7 @@ class Engine:
                 verdict = _refused_twice(request, verdict.error)
             tries += 1
             if doubt is not None and found_nothing(request, verdict):
+                self._quota.give_back(retried=True)
                 return read({"request_id": verdict.request_id})
             if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":
                 doubt = verdict
@@ -178,11 +182,16 @@ class Engine:
                 tries,
                 repeatable=request.endpoint.repeatable or self._retry_in_doubt,
                 retries=0 if trace.ending else self._retries,
+                waited_s=waited_s,
             )
             if delay_s is None or (deadline is not None and time.monotonic() + delay_s >= deadline):
                 # Nor does a later try that was refused, or never left.
                 raise _final(doubt or verdict, trace)
-            await asyncio.sleep(random.uniform(verdict.retry_after or 0.0, delay_s))  # noqa: S311  jitter is no secret
+            if not self._quota.take():
+                raise _final(_unrepeated(doubt or verdict), trace)
+            wait_s = random.uniform(verdict.retry_after or 0.0, delay_s)  # noqa: S311  jitter is no secret
+            await asyncio.sleep(wait_s)
+            waited_s += wait_s
 
     async def _turn(self, request: Request, priority: Priority, trace: CallTrace) -> Secret | None:
         """Wait until the request may go out, and give the token to send it with."""
@@ -328,6 +337,15 @@ def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
 
 def _final(error: PicoError, trace: CallTrace) -> PicoError:
     error.attempts = trace.attempts
+    return error
+
+
+def _unrepeated(error: PicoError) -> PicoError:
+    # In the message and not in a note: a blast's report and most logs show only the message.
+    error.args = (
+        f"{error} It was not tried again: too many tries of this session failed of late, so Pico is spared more of "
+        "them until some succeed.",
+    )
     return error
 
 

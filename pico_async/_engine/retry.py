@@ -13,16 +13,19 @@ from pico_async.errors import (
 
 BASE_DELAY_S = 0.5
 MAX_DELAY_S = 8.0
-# A longer Retry-After is not waited for: the caller gets the error, with `retry_after`, and decides.
-MAX_RETRY_AFTER_S = 60.0
+# All the waits of one call together. A longer one is not begun: the caller gets the error, with `retry_after`, and
+# decides.
+MAX_WAIT_S = 60.0
+# Unless Pico asks for more, the waits of ten retries fit: they come to 55.5 s.
+MAX_RETRIES = 10
 
 
-def next_delay_s(error: PicoError, attempt: int, *, repeatable: bool, retries: int) -> float | None:
+def next_delay_s(error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float) -> float | None:
     """
     Say how long to wait at most before another try, or None to give up.
 
     *attempt* is 1 for the first try. No jitter here: the caller draws a moment between `error.retry_after` and
-    what this gives.
+    what this gives. However it draws, the waits of one call never come to more than MAX_WAIT_S.
 
     The cases:
         expired                              give up
@@ -33,13 +36,18 @@ def next_delay_s(error: PicoError, attempt: int, *, repeatable: bool, retries: i
     Args:
         repeatable: Repeating does no harm, even if the first try was carried out.
         retries: Further tries that the session allows.
+        waited_s: What the call has waited before its earlier tries, all together.
     """
     if attempt > retries or isinstance(error, MessageExpiredError):
         return None
     harmless = isinstance(error, NotSentError | RateLimitError)
     if not harmless and not (repeatable and isinstance(error, NoResponseError | ServerError)):
         return None
-    asked = error.retry_after or 0.0
-    if asked > MAX_RETRY_AFTER_S:
+    asked_s = error.retry_after or 0.0
+    delay_s = min(MAX_DELAY_S, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
+    left_s = MAX_WAIT_S - waited_s
+    # What Pico asks for must fit whole, and so must our own delay, or else the last tries would come in a rush. Only
+    # the jitter on top of Pico's is cut: "Retry-After: 60" is common, and waited for.
+    if max(asked_s, delay_s) > left_s:
         return None
-    return asked + min(MAX_DELAY_S, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
+    return min(asked_s + delay_s, left_s)

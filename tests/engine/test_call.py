@@ -541,3 +541,64 @@ async def test_no_call_begins_again_after_the_closing() -> None:
     with pytest.raises(RateLimitError):
         await sending
     assert len(pico.requests) == 1
+
+
+async def test_a_storm_of_retries_is_held_back() -> None:
+    """
+    Of 500 calls to a Pico that takes no connection, 100 retries are made in all, not 1,000.
+
+    Whoever goes without is told so, and that nothing was sent.
+    """
+    pico = Pico(httpx.ConnectError("refused"))
+
+    async with session(pico) as it:
+        errors = await asyncio.gather(*(it.sms.send(TO, "hello") for _ in range(500)), return_exceptions=True)
+
+    assert {type(error) for error in errors} == {NotSentError}
+    assert len(pico.requests) == 500 + 100
+    assert any("too many tries of this session failed of late" in str(error) for error in errors)
+
+
+async def test_what_is_refused_once_does_not_run_the_quota_dry() -> None:
+    """The 64 messages of a blast, refused together for their rate, ten times over: all are sent in the end."""
+    refused: set[str] = set()
+
+    async def refuse_once(request: httpx.Request) -> httpx.Response:
+        body = request.content.decode()
+        if body in refused:
+            return httpx.Response(200, json={"request_id": "r"})
+        refused.add(body)
+        return httpx.Response(429)
+
+    pico = Pico(refuse_once)
+
+    async with session(pico) as it:
+        for blast in range(10):
+            sends = [it.sms.send(TO, f"hello {blast} {number}") for number in range(64)]
+            results = await asyncio.gather(*sends, return_exceptions=True)
+            assert {type(result) for result in results} == {Accepted}
+
+
+async def test_no_call_lasts_longer_than_it_is_documented_to() -> None:
+    """
+    Slow in each way that can be repeated, with all ten retries: eleven tries of a `timeout`, and a minute of waits.
+
+    And the bound is a near one: this call needs most of it.
+    """
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(9.9)
+        return httpx.Response(503, headers={"retry-after": "5"})
+
+    pico = Pico(slow)
+
+    async with session(pico, retries=10, timeout=10.0) as it:
+        await it.token.get()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ServerError):
+            await it.campaigns.list()
+        took_s = asyncio.get_running_loop().time() - began
+
+    assert took_s <= 11 * 10.0 + 60.0
+    assert took_s > 0.75 * (len(pico.requests) * 10.0 + 60.0)
+    assert len(pico.requests) >= 6

@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pico_async import errors
-from pico_async._engine.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRY_AFTER_S, next_delay_s
+from pico_async._engine import retry
+from pico_async._engine.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRIES, MAX_WAIT_S
 from pico_async.errors import InDoubtError, NotSentError, PicoError, RateLimitError, RejectedError, ServerError
 
 # Whether it is tried again: (where a repeat may double something, where it does no harm)
 TABLE = {
     "PicoError": (False, False),
     "ConfigurationError": (False, False),
+    "JournalError": (False, False),
     "InvalidMessageError": (False, False),
     "NotSentError": (True, True),
     "MessageExpiredError": (False, False),
@@ -35,6 +37,14 @@ ROWS = [
     for repeatable, again in zip((False, True), row, strict=True)
 ]
 RETRIES = 4
+AGAIN = [NotSentError, RateLimitError, ServerError]
+
+
+def next_delay_s(
+    error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float = 0.0
+) -> float | None:
+    """Most tests are about a call that has not waited yet."""
+    return retry.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
 
 
 def test_the_table_has_every_error() -> None:
@@ -93,7 +103,7 @@ def test_the_delay_never_shrinks_and_is_capped(attempt: int) -> None:
     assert 0 < delays[0] <= delays[1] <= MAX_DELAY_S
 
 
-@pytest.mark.parametrize("kind", [NotSentError, RateLimitError, ServerError])
+@pytest.mark.parametrize("kind", AGAIN)
 @pytest.mark.parametrize(
     ("retry_after", "delay_s"),
     [
@@ -101,8 +111,9 @@ def test_the_delay_never_shrinks_and_is_capped(attempt: int) -> None:
         (0.0, 0.5),
         (0.25, 0.75),
         (7.0, 7.5),
-        (MAX_RETRY_AFTER_S, 60.5),
-        (math.nextafter(MAX_RETRY_AFTER_S, math.inf), None),
+        (59.0, 59.5),
+        (MAX_WAIT_S, 60.0),
+        (math.nextafter(MAX_WAIT_S, math.inf), None),
         (3600.0, None),
         (math.inf, None),
     ],
@@ -122,12 +133,73 @@ def test_what_pico_asks_to_wait_comes_on_top_of_a_later_delay_too() -> None:
 
 
 @given(
-    kind=st.sampled_from([NotSentError, RateLimitError, ServerError]),
-    retry_after=st.floats(0, MAX_RETRY_AFTER_S),
+    kind=st.sampled_from(AGAIN),
+    retry_after=st.none() | st.floats(0, MAX_WAIT_S),
     attempt=st.integers(1, 50),
+    waited_s=st.floats(0, MAX_WAIT_S),
 )
-def test_a_repeat_never_comes_before_its_time(kind: type[PicoError], retry_after: float, attempt: int) -> None:
+def test_a_repeat_never_comes_before_its_time(
+    kind: type[PicoError], retry_after: float | None, attempt: int, waited_s: float
+) -> None:
     """The caller draws a moment between `retry_after` and this, so this is never below it."""
-    delay_s = next_delay_s(kind("fault", retry_after=retry_after), attempt, repeatable=True, retries=50)
+    error = kind("fault", retry_after=retry_after)
 
-    assert delay_s >= retry_after
+    delay_s = next_delay_s(error, attempt, repeatable=True, retries=50, waited_s=waited_s)
+
+    assert delay_s is None or (retry_after or 0.0) <= delay_s <= MAX_WAIT_S - waited_s
+
+
+@pytest.mark.parametrize(
+    ("attempt", "retry_after", "waited_s", "delay_s"),
+    [
+        (2, 7.0, 52.0, 8.0),
+        (2, 7.0, 53.0, 7.0),
+        (2, 7.0, 53.5, None),
+        (5, None, 52.0, 8.0),
+        (5, None, 52.5, None),
+        (5, 1.0, 52.0, 8.0),
+        (5, 1.0, 52.5, None),
+        (1, None, 60.0, None),
+        (1, 0.0, 60.0, None),
+    ],
+)
+def test_the_waits_of_one_call_have_one_bound(
+    attempt: int, retry_after: float | None, waited_s: float, delay_s: float | None
+) -> None:
+    """What Pico asks for and our own delay each fit into what is left of a minute, or the retry is not begun."""
+    error = RateLimitError("fault", retry_after=retry_after)
+
+    assert next_delay_s(error, attempt, repeatable=False, retries=9, waited_s=waited_s) == delay_s
+
+
+def test_the_most_retries_fit_into_the_bound() -> None:
+    """Whoever asks for ten gets ten, unless Pico asks to wait."""
+    waited_s = 0.0
+    for attempt in range(1, MAX_RETRIES + 1):
+        delay_s = next_delay_s(NotSentError("x"), attempt, repeatable=False, retries=MAX_RETRIES, waited_s=waited_s)
+        assert delay_s is not None
+        waited_s += delay_s
+
+    assert waited_s == 55.5
+    assert next_delay_s(NotSentError("x"), MAX_RETRIES + 1, repeatable=False, retries=99, waited_s=waited_s) is None
+
+
+@given(
+    kind=st.sampled_from(AGAIN),
+    asked=st.lists(st.none() | st.floats(0, 70), min_size=1, max_size=60),
+    draws=st.lists(st.floats(0, 1), min_size=60, max_size=60),
+)
+def test_the_waits_never_come_to_more_than_the_bound(
+    kind: type[PicoError], asked: list[float | None], draws: list[float]
+) -> None:
+    """However long Pico asks to wait each time, and whatever the jitter."""
+    waited_s = 0.0
+    for attempt, (retry_after, draw) in enumerate(zip(asked, draws, strict=False), 1):
+        error = kind("fault", retry_after=retry_after)
+        delay_s = next_delay_s(error, attempt, repeatable=True, retries=99, waited_s=waited_s)
+        if delay_s is None:
+            break
+        least_s = retry_after or 0.0
+        waited_s += least_s + (delay_s - least_s) * draw
+
+    assert waited_s <= MAX_WAIT_S + 1e-9

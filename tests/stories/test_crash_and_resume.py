@@ -110,10 +110,10 @@ def test_killed_at_any_moment(
             time.sleep(moments.uniform(0.01, 0.6))
             life.kill()
             life.join(10)
+            lives += 1
             if life.exitcode == 0:
                 break
             assert life.exitcode == -signal.SIGKILL
-            lives += 1
             killed += 1
         blast.run_to_its_end(lives)
 

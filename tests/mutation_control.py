@@ -1,0 +1,199 @@
+"""
+Break what keeps a message from being lost or doubled, one thing at a time, and see the tests notice.
+
+    python tests/mutation_control.py            # all, some minutes
+    python tests/mutation_control.py fsync      # those with "fsync" in the name
+
+The checkout is copied, changed in the copy, and tested there. First the tests must be green on the unchanged copy; then
+each mutation must turn its tests red: failed assertions, not an error that kept them from running. A mutation whose
+text is no longer in the code is an error, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from attrs import frozen
+
+ROOT = Path(__file__).parent.parent
+GREEN, RED = 0, 1  # pytest's own exit codes
+
+
+@frozen
+class Change:
+    """One replacement in one file; the old text must be there once."""
+
+    file: str
+    old: str
+    new: str
+
+
+@frozen
+class Mutation:
+    """
+    One way to break the promise.
+
+    Attributes:
+        tests: Those of which one at least must fail.
+    """
+
+    name: str
+    changes: tuple[Change, ...]
+    tests: tuple[str, ...]
+
+
+CRASHES = "tests/stories/test_crash_and_resume.py::test_killed_at_every_point_there_is"
+POWER = "tests/stories/test_power_loss.py"
+WIRE = "tests/stories/test_faults_on_the_wire.py"
+JOURNAL = "pico_async/bulk/journal.py"
+
+MUTATIONS = (
+    Mutation(
+        "the intent's commit comes after the POST",
+        (
+            Change(
+                JOURNAL,
+                "        with _told_as_journal_error():\n            await self._run.intend(self._line)\n",
+                "",
+            ),
+            Change(
+                JOURNAL,
+                "            await self._run.settle(self._line",
+                "            await self._run.intend(self._line)\n            await self._run.settle(self._line",
+            ),
+        ),
+        (CRASHES,),
+    ),
+    Mutation(
+        "the fsync is dropped",
+        (Change("pico_async/bulk/journal_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF"),),
+        (POWER,),
+    ),
+    Mutation(
+        "the fsync comes only with a checkpoint",
+        (Change("pico_async/bulk/journal_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),),
+        (POWER,),
+    ),
+    Mutation(
+        "a ReadTimeout is taken for not sent",
+        (
+            Change(
+                "pico_async/_engine/transport.py",
+                "not written and isinstance(error, _BEFORE_WRITING)",
+                "isinstance(error, (*_BEFORE_WRITING, httpx.ReadTimeout))",
+            ),
+        ),
+        (WIRE,),
+    ),
+    Mutation(
+        "whatever was written and timed out is taken for not sent",
+        (Change("pico_async/_engine/transport.py", "self._tells_writes and not written\n", "self._tells_writes\n"),),
+        (WIRE,),
+    ),
+    Mutation(
+        "a token is evicted without comparing",
+        (Change("pico_async/coordination/local.py", "if self._token == token:", "if self._token is not None:"),),
+        ("tests/engine/test_token.py", "tests/coordination/test_local.py", "tests/engine/test_call.py"),
+    ),
+    Mutation(
+        "what was sending is sent again",
+        (Change("pico_async/bulk/journal_file.py", "SET state = 'in_doubt' WHERE", "SET state = 'pending' WHERE"),),
+        (CRASHES,),
+    ),
+    Mutation(
+        "what is in doubt is sent again",
+        (Change(JOURNAL, "(JournalState.IN_DOUBT, JournalState.SENDING)", "(JournalState.SENDING,)"),),
+        (CRASHES,),
+    ),
+    Mutation(
+        "acceptance is told before it is committed",
+        (
+            Change(
+                "pico_async/bulk/sender.py",
+                "        try:\n            await entry.settle(result)\n",
+                "        self._tell(result)\n        try:\n            await entry.settle(result)\n",
+            ),
+            Change(
+                "pico_async/bulk/sender.py",
+                '            self.stop(f"the journal failed: {result.error}")\n        self._tell(result)\n',
+                '            self.stop(f"the journal failed: {result.error}")\n',
+            ),
+        ),
+        (CRASHES, POWER),
+    ),
+    Mutation(
+        "an outcome is never committed",
+        (Change(JOURNAL, "            await self._run.settle(self._line, ", "            (self._line, "),),
+        (CRASHES,),
+    ),
+    Mutation(
+        "the same content twice is one message",
+        (
+            Change(
+                "pico_async/bulk/journal_lines.py",
+                "name = occurrence_digest(salt, content, occurrence)",
+                "name = first_name",
+            ),
+        ),
+        ("tests/stories/test_journal_model.py",),
+    ),
+)
+
+
+def run(tests: tuple[str, ...], checkout: Path) -> subprocess.CompletedProcess[str]:
+    """Run some tests on a checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests],
+        cwd=checkout,
+        env=os.environ | {"PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def apply(mutation: Mutation, checkout: Path) -> None:
+    """Change the copy."""
+    for change in mutation.changes:
+        path = checkout / change.file
+        source = path.read_text()
+        if source.count(change.old) != 1:
+            raise SystemExit(f"{mutation.name}: {change.file} has {source.count(change.old)} times {change.old!r}")
+        path.write_text(source.replace(change.old, change.new))
+
+
+def main(names: list[str]) -> int:
+    """Try the mutations, and give the number of those that no test noticed."""
+    chosen = [mutation for mutation in MUTATIONS if not names or any(name in mutation.name for name in names)]
+    unnoticed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for mutation in (None, *chosen):
+            checkout = Path(folder, "checkout")
+            shutil.rmtree(checkout, ignore_errors=True)
+            left_out = shutil.ignore_patterns(".*", "__pycache__", "dist")
+            shutil.copytree(ROOT, checkout, ignore=left_out)
+            if mutation is None:
+                tests = tuple(dict.fromkeys(test for each in chosen for test in each.tests))
+                ran = run(tests, checkout)
+                print(f"{'green' if ran.returncode == GREEN else 'NOT GREEN':<10} without a mutation")
+                if ran.returncode != GREEN:
+                    print(ran.stdout[-3000:], ran.stderr[-3000:])
+                    return 1
+                continue
+            apply(mutation, checkout)
+            ran = run(mutation.tests, checkout)
+            failed = next((line for line in ran.stdout.splitlines() if line.startswith("FAILED")), "")
+            print(f"{'red' if ran.returncode == RED else 'NOT RED':<10} {mutation.name}: {failed[:160]}", flush=True)
+            if ran.returncode != RED:
+                unnoticed += 1
+                print(ran.stdout[-2000:], ran.stderr[-2000:])
+    return unnoticed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
