@@ -110,10 +110,10 @@ class BulkStream:
         if self._tally.stopped is not None:
             raise ConfigurationError(f"This stream cannot begin, for {self._tally.stopped}. Nothing was read or sent.")
         self._entered = True
+        self._tally = Tally()
         if self._journal is not None:
             run = await self._held.enter_async_context(self._journal.run(self._account))
             self._entry = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
-        self._tally = Tally()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._feed)
         return self

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pico_async import __version__
-from pico_async.cli import resources
+from pico_async.cli import journal, resources
 from pico_async.cli.blast import EXIT_CODES, blast
 from pico_async.cli.console import say, tell_error
 from pico_async.cli.demo import demo
@@ -103,6 +103,12 @@ _templates.command("list")(with_settings(resources.list_templates))
 _templates.command("create-sms")(with_settings(resources.create_sms_template))
 _templates.command("create-mms")(with_settings(resources.create_mms_template))
 _templates.command("delete")(with_settings(resources.delete_template))
+
+_journal = _group("journal", "What a blast's journal has, and what is in doubt there.")
+_journal.command("show")(journal.show)
+_journal.command("in-doubt")(journal.in_doubt)
+_journal.command("mark-sent")(journal.mark_sent)
+_journal.command("resend")(journal.resend)
 
 app.command("sandbox")(sandbox_command)
 

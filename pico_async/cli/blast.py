@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pico_async.cli.console import note, say, say_json, tell_error
 from pico_async.cli.forecast import Forecast
+from pico_async.cli.journal import journal_of
 from pico_async.cli.mailing import Mailing
 from pico_async.cli.progress import display_for
 from pico_async.cli.report_file import ReportFile
@@ -24,8 +25,9 @@ from pico_async.coordination.rates import Rates, bucket
 from pico_async.session import PicoSession
 
 EXIT_CODES = (
-    "Exit codes: 0, all messages were accepted; 1, some were not; 2, it could not begin (usage, configuration, no "
-    "token) and nothing was sent; 130, interrupted. A dry run ends with 0 where every row makes a message, else with 1."
+    "Exit codes: 0, all messages were accepted, now or before; 1, some were not; 2, it could not begin (usage, "
+    "configuration, journal, no token) and nothing was sent; 130, 143 and 129, ended by SIGINT (Ctrl-C), SIGTERM and "
+    "SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
 )
 
 
@@ -60,6 +62,20 @@ def blast(
     stop_after: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="End the blast after so many failures in a row.")
     ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Remember in this file what went out, so that the blast can go on after a crash. It holds digests and "
+            "outcomes, no number and no text.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the blast of the journal: send only what was not sent.")
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(metavar="S", min=0, help="How long a signal leaves to what is on the wire.")
+    ] = 15.0,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -89,11 +105,16 @@ def blast(
     makes no message (a bad number, an empty value) is told with its line, and the others go out. Duplicates are told,
     and go out.
 
-    Ctrl-C reads no more and waits for what is on the wire. A second Ctrl-C does not wait, and leaves that in doubt.
+    Ctrl-C (and SIGTERM) reads no more and waits for what is on the wire. A second Ctrl-C, or the end of --grace, does
+    not wait, and leaves that in doubt.
+
+    With --journal, the same command with --resume goes on after a crash or a Ctrl-C. What it finds in doubt it does
+    not send: `pico journal in-doubt FILE` shows it, and `mark-sent` or `resend` decides.
     """
     rates = Rates(sms=rate)
     display = display_for(Console(stderr=True), wanted=not no_progress)
     target = None if report is None else ReportFile(report, replace=force)
+    ledger = journal_of(journal, resume=resume, apart_from=(file, report))
     stand_in = embedded(rates) if in_sandbox and not dry_run else None
     with CsvFile(file, delimiter) as rows:
         mailing = Mailing.plan(
@@ -131,12 +152,18 @@ def blast(
             display=display,
             concurrency=concurrency,
             stop_after=stop_after,
+            grace_s=grace,
+            journal=ledger,
             report=target,
         ).run(session)
     for trouble in ending.troubles:
         tell_error(trouble)
     summary = Summary(
-        survey=found, ending=ending, report=report, seen=None if stand_in is None else Seen.of(stand_in.ledger)
+        survey=found,
+        ending=ending,
+        report=report,
+        journal=journal,
+        seen=None if stand_in is None else Seen.of(stand_in.ledger),
     )
     _tell(summary, as_json=as_json)
     raise typer.Exit(summary.exit_code)

@@ -55,6 +55,16 @@ class Books:
             self._read += 1
             yield self._mailing.message(row)
 
+    def begin(self) -> None:
+        """
+        Begin the report, where there is to be one.
+
+        Raises:
+            ReportError: It cannot be written.
+        """
+        if self._report is not None:
+            self._report.begin()
+
     def settle(self, result: SendResult, *, ended: bool) -> None:
         """
         Book a result.

@@ -22,6 +22,7 @@ from pico_async.errors import Outcome
 # The outcomes in the order in which they are told, and their colours.
 COLOURS: Mapping[Outcome, str] = {
     Outcome.ACCEPTED: "green",
+    Outcome.SKIPPED: "cyan",
     Outcome.REJECTED: "red",
     Outcome.NOT_SENT: "yellow",
     Outcome.IN_DOUBT: "magenta",
@@ -39,7 +40,7 @@ class Step:
     Attributes:
         total: Rows in all.
         outcomes: Rows that are settled, by outcome.
-        per_s: Rows settled a second, of late.
+        per_s: Rows settled a second, of late, but for those that the journal had.
         word: What it does.
     """
 
@@ -52,6 +53,11 @@ class Step:
     def done(self) -> int:
         """Rows that are settled."""
         return self.outcomes.total()
+
+    @property
+    def shown(self) -> list[Outcome]:
+        """The outcomes that are told: only a journal has any to skip."""
+        return [outcome for outcome in COLOURS if outcome is not Outcome.SKIPPED or self.outcomes[outcome]]
 
     @property
     def speed(self) -> str:
@@ -154,7 +160,7 @@ class Lines(Silence):
     def sending(self, step: Step) -> None:
         """Print how far the sending is, if it is time for a line."""
         if self._is_time():
-            counts = ", ".join(f"{step.outcomes[outcome]:,} {spelled(outcome)}" for outcome in COLOURS)
+            counts = ", ".join(f"{step.outcomes[outcome]:,} {spelled(outcome)}" for outcome in step.shown)
             self.say(f"{step.done:,} of {step.total:,} ({step.speed or step.word.lower()}): {counts}")
 
     def _is_time(self) -> bool:
@@ -203,7 +209,7 @@ def _drawn(step: Step, width: int) -> RenderableType:
         step.speed,
     )
     counts = Text(" " * 10)
-    for outcome, colour in COLOURS.items():
+    for outcome in step.shown:
         count = step.outcomes[outcome]
-        counts.append(f"{spelled(outcome)} {count:,}   ", style=colour if count else "dim")
+        counts.append(f"{spelled(outcome)} {count:,}   ", style=COLOURS[outcome] if count else "dim")
     return Group(line, counts)

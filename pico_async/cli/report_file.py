@@ -51,6 +51,7 @@ class ReportFile:
         self.path = path
         self._replace = replace
         self._broken = False
+        self._begun = False
         self._file: TextIO
 
     def check(self, source: Path) -> None:
@@ -71,22 +72,32 @@ class ReportFile:
 
     def __enter__(self) -> Self:
         try:
-            # "x" looks and makes in one step: whoever took the path since `check` is not overwritten either.
-            self._file = self.path.open("w" if self._replace else "x", encoding="utf-8", newline="")
+            # "x" looks and makes in one step: whoever took the path since `check` is not overwritten either. "a" leaves
+            # an old report as it is for as long as it may turn out that there is nothing to report.
+            self._file = self.path.open("a" if self._replace else "x", encoding="utf-8", newline="")
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         self._lines = csv.writer(self._file, lineterminator="\n")
-        try:
-            self._write(attribute.name for attribute in attrs.fields(Entry))
-        except BaseException:
-            self._close()
-            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        # What could not be written is still in the buffer, and would be tried, and fail, once more.
+        with suppress(OSError) if self._broken else nullcontext():
+            self._file.close()
+        if not self._begun and not self._replace:
+            self.path.unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """
+        Write the header, and from here on lose what an old report held.
+
+        Raises:
+            ReportError: The disk is full, or gone.
+        """
+        self._begun = True
+        self._write((attribute.name for attribute in attrs.fields(Entry)), truncate=True)
 
     def write(self, entry: Entry) -> None:
         """
@@ -98,8 +109,10 @@ class ReportFile:
         """
         self._write("" if value is None else value for value in attrs.astuple(entry))
 
-    def _write(self, fields: Iterable[object]) -> None:
+    def _write(self, fields: Iterable[object], *, truncate: bool = False) -> None:
         try:
+            if truncate:
+                self._file.truncate(0)
             self._lines.writerow(fields)
             self._file.flush()
         except OSError as error:
@@ -107,8 +120,3 @@ class ReportFile:
             raise ReportError(
                 f"The report {self.path} is not complete, for it could not be written on: {error.strerror}."
             ) from None
-
-    def _close(self) -> None:
-        # What could not be written is still in the buffer, and would be tried, and fail, once more.
-        with suppress(OSError) if self._broken else nullcontext():
-            self._file.close()

@@ -12,12 +12,13 @@ import anyio
 from attrs import define, field, frozen
 
 from pico_async.bulk.sender import BulkStream
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.books import Books
 from pico_async.cli.mailing import Mailing
 from pico_async.cli.progress import Display, Pacemeter, Step
 from pico_async.cli.report_file import ReportFile
 from pico_async.cli.rows import CsvFile
-from pico_async.errors import ConfigurationError, PicoError
+from pico_async.errors import ConfigurationError, Outcome, PicoError
 from pico_async.session import PicoSession
 
 
@@ -30,29 +31,30 @@ class Ending:
         books: What became of the rows.
         elapsed_s: Seconds from the first message to the last result.
         stopped: Why it ended before its input did; None where it did not.
-        interrupted: It was by SIGINT or SIGTERM.
+        signal: The signal that ended it; None where none did.
         troubles: What went wrong with the input or the report meanwhile.
     """
 
     books: Books
     elapsed_s: float
     stopped: str | None = None
-    interrupted: bool = False
+    signal: int | None = None
     troubles: tuple[str, ...] = ()
 
 
 @define(eq=False)
 class Interrupts:
     """
-    What SIGINT and SIGTERM do to a blast.
+    What SIGINT, SIGTERM and SIGHUP do to a blast.
 
-    The first stops it: no more is read, what waits is not sent, what is on the wire is settled. The second cuts that
-    short: what is on the wire is in doubt.
+    The first stops it: no more is read, what waits is not sent, what is on the wire is settled. The second, or the end
+    of the grace period, cuts that short: what is on the wire is in doubt.
     """
 
     _stream: BulkStream
     _display: Display
-    count: int = field(default=0, init=False)
+    _grace_s: float
+    first: int | None = field(default=None, init=False)
     scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     def listen(self) -> None:
@@ -62,19 +64,28 @@ class Interrupts:
         They are not given back when the sending ends: a third Ctrl-C must not cut off the rest of the report.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # Windows has none; and under nohup, it is ignored for a reason.
+        hangup = getattr(signal, "SIGHUP", None)
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            numbers.append(hangup)
+        for number in numbers:
             try:
-                loop.add_signal_handler(number, self._told)
+                loop.add_signal_handler(number, self._told, number)
             except NotImplementedError:  # on Windows
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._told))
+                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(self._told, number))
 
-    def _told(self) -> None:
-        self.count += 1
-        if self.count == 1:
-            self._display.say("Stopping: what is on the wire is waited for. Ctrl-C again leaves it in doubt.")
-            self._stream.stop("interrupted")
-        elif self.count == 2:
+    def _told(self, number: int) -> None:
+        if self.first is not None:
             self.scope.cancel()
+            return
+        self.first = number
+        self._display.say(
+            f"Stopping: what is on the wire is waited for, for {self._grace_s:g} s at most. "
+            "Ctrl-C again leaves it in doubt."
+        )
+        self._stream.stop("interrupted")
+        asyncio.get_running_loop().call_later(self._grace_s, self.scope.cancel)
 
 
 @frozen(kw_only=True)
@@ -84,6 +95,7 @@ class Blast:
 
     Attributes:
         total: Rows that the file had when it was surveyed.
+        grace_s: How long a signal leaves to what is on the wire.
     """
 
     file: CsvFile
@@ -92,6 +104,8 @@ class Blast:
     display: Display
     concurrency: int = 64
     stop_after: int | None = None
+    grace_s: float = 15.0
+    journal: SqliteJournal | None = None
     report: ReportFile | None = None
 
     def run(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
@@ -118,16 +132,22 @@ class Blast:
                 return await self._send(pico, Books(self.mailing, self.file.rows(), report))
 
     async def _send(self, pico: PicoSession, books: Books) -> Ending:
-        stream = pico.stream_bulk(books.messages(), concurrency=self.concurrency, stop_after=self.stop_after)
-        interrupts = Interrupts(stream, self.display)
+        stream = pico.stream_bulk(
+            books.messages(), concurrency=self.concurrency, stop_after=self.stop_after, journal=self.journal
+        )
+        interrupts = Interrupts(stream, self.display, self.grace_s)
         interrupts.listen()
         troubles: list[str] = []
         with self.display:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._show, books, interrupts)
-                with interrupts.scope:
-                    await _settle_all(stream, books, troubles)
-                tasks.cancel_scope.cancel()
+            with interrupts.scope:
+                # A journal that cannot be used raises here, and then a report that cannot be written: nothing is read
+                # until this waits for a result.
+                async with stream:
+                    books.begin()
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._show, books, interrupts)
+                        await _settle_all(stream, books, troubles)
+                        tasks.cancel_scope.cancel()
             for result in stream.leftover:
                 books.settle(result, ended=True)
             try:
@@ -139,8 +159,8 @@ class Blast:
             ending = Ending(
                 books=books,
                 elapsed_s=stream.report.elapsed,
-                stopped="interrupted" if interrupts.count else stream.report.stopped,
-                interrupted=interrupts.count > 0,
+                stopped=stream.report.stopped if interrupts.first is None else "interrupted",
+                signal=interrupts.first,
                 troubles=tuple(troubles),
             )
             self.display.sending(
@@ -151,19 +171,20 @@ class Blast:
     async def _show(self, books: Books, interrupts: Interrupts) -> None:
         meter = Pacemeter()
         while True:
-            per_s = meter.per_s(time.monotonic(), books.outcomes.total())
-            word: Literal["Sending", "Stopping"] = "Stopping" if interrupts.count else "Sending"
+            # What the journal had goes by at thousands a second, and tells nothing of how long the rest takes.
+            sent = books.outcomes.total() - books.outcomes[Outcome.SKIPPED]
+            per_s = meter.per_s(time.monotonic(), sent)
+            word: Literal["Sending", "Stopping"] = "Sending" if interrupts.first is None else "Stopping"
             self.display.sending(Step(total=self.total, outcomes=books.outcomes, per_s=per_s, word=word))
             await anyio.sleep(self.display.interval_s)
 
 
 async def _settle_all(stream: BulkStream, books: Books, troubles: list[str]) -> None:
     try:
-        async with stream as results:
-            async for result in results:
-                books.settle(result, ended=stream.report.stopped is not None)
-                if books.report_fault is not None:
-                    # Whoever asked for a report does not want messages that it does not tell of.
-                    stream.stop("the report could not be written")
+        async for result in stream:
+            books.settle(result, ended=stream.report.stopped is not None)
+            if books.report_fault is not None:
+                # Whoever asked for a report does not want messages that it does not tell of.
+                stream.stop("the report could not be written")
     except PicoError as error:  # from the input, although it was sound when it was surveyed
         troubles.append(str(error))

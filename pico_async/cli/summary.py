@@ -24,19 +24,21 @@ class Summary:
     What became of a blast.
 
     Attributes:
+        journal: The journal's file; None where none was kept.
         seen: What the sandbox says of it; None where it went to Pico.
     """
 
     survey: Survey
     ending: Ending
     report: Path | None = None
+    journal: Path | None = None
     seen: Seen | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 where all were accepted, 130 after an interrupt, else 1."""
-        if self.ending.interrupted:
-            return 130
+        """0 where all were accepted or skipped, 128 and its number after a signal, else 1."""
+        if self.ending.signal is not None:
+            return 128 + self.ending.signal
         return 1 if self._failed or self.ending.troubles else 0
 
     def lines(self) -> Iterator[str]:
@@ -47,7 +49,8 @@ class Summary:
             f"{self._rate:.1f} accepted a second:"
         )
         for outcome in COLOURS:
-            yield f"{books.outcomes[outcome]:>9,} {spelled(outcome)}{self._meaning(outcome)}"
+            if outcome is not Outcome.SKIPPED or self.journal is not None:
+                yield f"{books.outcomes[outcome]:>9,} {spelled(outcome)}{self._meaning(outcome)}"
         if self.ending.stopped is not None:
             yield f"It ended early: {self.ending.stopped}."
         if books.failures:
@@ -55,6 +58,7 @@ class Summary:
             for entry in books.failures:
                 yield f"  line {entry.line}, {spelled(entry.outcome)}: {printable(entry.error or '')}"
             yield from rest(books.failed, len(books.failures))
+        yield from self._way_on()
         if self.report is not None:
             yield f"The report is {self.report}."
         elif self._failed:
@@ -78,21 +82,33 @@ class Summary:
             "failures": [attrs.asdict(entry) for entry in books.failures],
             "troubles": list(self.ending.troubles),
             "report": None if self.report is None else str(self.report),
+            "journal": None if self.journal is None else str(self.journal),
         }
         return numbers if self.seen is None else numbers | {"sandbox": attrs.asdict(self.seen)}
 
     @property
     def _failed(self) -> int:
         outcomes = self.ending.books.outcomes
-        return outcomes.total() - outcomes[Outcome.ACCEPTED]
+        return outcomes.total() - outcomes[Outcome.ACCEPTED] - outcomes[Outcome.SKIPPED]
 
     @property
     def _rate(self) -> float:
         elapsed_s = self.ending.elapsed_s
         return self.ending.books.outcomes[Outcome.ACCEPTED] / elapsed_s if elapsed_s > 0 else 0.0
 
+    def _way_on(self) -> Iterator[str]:
+        outcomes = self.ending.books.outcomes
+        if self.journal is not None and (outcomes[Outcome.NOT_SENT] or outcomes[Outcome.REJECTED]):
+            yield "Run the same command with --resume to go on."
+        elif self.journal is None and self.ending.signal is not None:
+            yield "With --journal FILE, the same command could have gone on from here."
+
     def _meaning(self, outcome: Outcome) -> str:
         books = self.ending.books
+        if outcome is Outcome.SKIPPED and books.outcomes[outcome]:
+            return ": the journal had them as accepted"
+        if outcome is Outcome.IN_DOUBT and self.journal is not None and books.outcomes[outcome]:
+            return f": they may have gone out; see `pico journal in-doubt {self.journal}`"
         if outcome is Outcome.IN_DOUBT and books.outcomes[outcome]:
             return ": they may have gone out, so check the receipts before sending them again"
         if outcome is Outcome.NOT_SENT and books.never_read:

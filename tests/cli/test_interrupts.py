@@ -59,7 +59,8 @@ def wait_for_stopping(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "loop_signals"), [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGINT, False)]
+    ("number", "loop_signals"),
+    [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGINT, False)],
 )
 def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     start_sandbox: Callable[..., SandboxProcess],
@@ -81,7 +82,7 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
 
     rows = report_rows(report)
     numbers = {line: to for line, (to, _) in enumerate(recipients, start=2)}
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert sorted(int(row["line"]) for row in rows) == list(range(2, 2002))
     told = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
     carried_out = {(message["to"], message["request_id"]) for message in sandbox.accepted()}

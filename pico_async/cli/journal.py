@@ -1,0 +1,127 @@
+"""`pico journal`: what a blast's journal has, and the word of its owner on what is in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from pico_async.bulk.journal import JournalState
+from pico_async.bulk.sqlite_journal import SqliteJournal
+from pico_async.cli.console import note, say, say_json, say_table
+from pico_async.cli.session import Json
+from pico_async.cli.words import counted
+from pico_async.errors import ConfigurationError
+
+# So many characters of an ID tell the messages of any journal apart.
+ID_SHOWN = 12
+
+MEANINGS = {
+    JournalState.ACCEPTED: "Pico took them; they are not sent again",
+    JournalState.IN_DOUBT: "they may have gone out; they wait for `mark-sent` or `resend`",
+    JournalState.SENDING: "on the wire, or about to be; in doubt once their blast is no more",
+    JournalState.REJECTED: "Pico refused them; the next run tries them again",
+    JournalState.NOT_SENT: "the next run sends them",
+    JournalState.PENDING: "they were read; the next run sends them",
+}
+
+File: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="The journal.", show_default=False)]
+Names: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Of each message its key, or its ID or the beginning of it."),
+]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
+
+
+def journal_of(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> SqliteJournal | None:
+    """
+    Make sure that a blast goes on with a journal only where that is wanted.
+
+    Raises:
+        ConfigurationError: The journal is there and may not be, or the other way round, or it is another file of the
+            blast's.
+    """
+    if path is None:
+        if resume:
+            raise ConfigurationError("--resume goes on with a journal: name it with --journal FILE.")
+        return None
+    if any(other is not None and other.resolve() == path.resolve() for other in apart_from):
+        raise ConfigurationError(f"The journal {path} is another file of this blast: name one of its own.")
+    if resume and not path.exists():
+        raise ConfigurationError(
+            f"There is no journal {path} to go on with, and without it everything would be sent again. Nothing was "
+            "sent. Is the name right? A first run goes without --resume."
+        )
+    if not resume and path.exists():
+        raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
+    return SqliteJournal(path)
+
+
+def show(file: File, as_json: Json = False) -> None:
+    """Count the messages of a journal by what became of them."""
+    counts = asyncio.run(SqliteJournal(file).counts())
+    if as_json:
+        say_json({state.value: counts[state] for state in MEANINGS})
+        return
+    for state, meaning in MEANINGS.items():
+        if counts[state] or state in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
+            say(f"{counts[state]:>9,} {state.replace('_', ' ')}: {meaning}")
+
+
+def in_doubt(file: File, as_json: Json = False) -> None:
+    """List the messages that may have gone out, in the order of the input."""
+    records = asyncio.run(SqliteJournal(file).in_doubt())
+    if as_json:
+        say_json({"in_doubt": [{**record._asdict(), "state": record.state.value} for record in records]})
+        return
+    rows = [
+        (
+            record.id[:ID_SHOWN],
+            f"{record.position + 1:,}",
+            datetime.fromtimestamp(record.changed_at).astimezone().isoformat(),
+            record.request_id,
+        )
+        for record in records
+    ]
+    say_table(("ID", "message", "since", "request ID"), rows)
+
+
+def mark_sent(file: File, names: Names = None, everything: All = False) -> None:
+    """
+    Decide that messages in doubt went out: they are not sent again.
+
+    A delivery receipt, or the recipient, may have told so.
+    """
+    journal = SqliteJournal(file)
+    chosen = _chosen(journal, names, everything)
+    asyncio.run(journal.mark_sent(*chosen))
+    say(f"{counted(len(chosen), 'message')} marked as sent.")
+
+
+def resend(
+    file: File,
+    names: Names = None,
+    everything: All = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Decide that messages in doubt are sent again. One that did go out is then sent twice."""
+    journal = SqliteJournal(file)
+    chosen = _chosen(journal, names, everything)
+    if chosen and not yes:
+        note(f"{counted(len(chosen), 'message')} will be sent by the next run. One that did go out is then sent twice.")
+        if not sys.stdin.isatty():
+            raise ConfigurationError("Nothing was changed: pass --yes where nobody can be asked.")
+        typer.confirm("Send them again?", abort=True, err=True)
+    asyncio.run(journal.resend(*chosen))
+    say(f"{counted(len(chosen), 'message')} will be sent by the next run.")
+
+
+def _chosen(journal: SqliteJournal, names: list[str] | None, everything: bool) -> list[str]:
+    if everything == bool(names):
+        raise ConfigurationError("Name messages by their keys or IDs, or pass --all.")
+    return names or [record.id for record in asyncio.run(journal.in_doubt())]
