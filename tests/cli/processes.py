@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -103,3 +105,49 @@ def report_rows(path: Path) -> list[dict[str, str]]:
     """Read a report."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+# `pico` where the loop takes no signals, as on Windows.
+WITHOUT_LOOP_SIGNALS = """
+import asyncio
+def refuse(*_): raise NotImplementedError
+asyncio.SelectorEventLoop.add_signal_handler = refuse
+from pico_async.cli import main
+main()
+"""
+
+
+@contextmanager
+def running(*args: object, env: dict[str, str], loop_signals: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """Run a `pico` for as long as the context lasts, or its command is done."""
+    command = [*([PICO] if loop_signals else [sys.executable, "-c", WITHOUT_LOOP_SIGNALS]), *map(str, args)]
+    with subprocess.Popen(
+        command,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Wait for something that takes some seconds at most."""
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_stopping(process: subprocess.Popen[str]) -> None:
+    """Wait until a `pico` says that it has heard a signal."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Stopping"):
+            return

@@ -1,61 +1,15 @@
 """Ctrl-C in the middle of a blast: real signals to a real `pico`."""
 
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import KEY, PICO, TEXT, SandboxProcess, environment, people, report_rows
+from tests.cli.processes import KEY, TEXT, SandboxProcess, people, report_rows, running, wait_for_stopping, wait_until
 
 WriteCsv = Callable[..., Path]
-
-
-# `pico` where the loop takes no signals, as on Windows.
-WITHOUT_LOOP_SIGNALS = """
-import asyncio
-def refuse(*_): raise NotImplementedError
-asyncio.SelectorEventLoop.add_signal_handler = refuse
-from pico_async.cli import main
-main()
-"""
-
-
-@contextmanager
-def running(*args: object, env: dict[str, str], loop_signals: bool = True) -> Iterator[subprocess.Popen[str]]:
-    command = [*([PICO] if loop_signals else [sys.executable, "-c", WITHOUT_LOOP_SIGNALS]), *map(str, args)]
-    with subprocess.Popen(
-        command,
-        env=environment(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run in the background of a shell ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def wait_for_stopping(process: subprocess.Popen[str]) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("Stopping"):
-            return
 
 
 @pytest.mark.parametrize(
