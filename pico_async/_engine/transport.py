@@ -52,8 +52,8 @@ class Transport:
     def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport | None = None) -> None:
         self._base_url = base_url
         self._timeout_s = timeout_s
-        # httpcore closes the socket of a connection that timed out, and loses that of one that was cancelled in its
-        # TLS handshake. So TCP and TLS get half of the time each, and the bound of the whole comes after both.
+        # TCP and TLS get half of the time each: so they end by their own timeouts, which say what it was that hung,
+        # before the bound of the whole, which does not.
         self._connect_s = timeout_s / 2
         self._phases = httpx.Timeout(timeout_s, connect=self._connect_s).as_dict()
         if transport is not None and not isinstance(transport, HttpTransport):
@@ -73,10 +73,16 @@ class Transport:
             on_write: Called once the first byte may have been written, before it is.
         """
         written = False
+        in_handshake: Any = None
 
-        async def trace(event: str, _: dict[str, Any]) -> None:
-            nonlocal written
-            if event.endswith("send_request_headers.started"):
+        async def trace(event: str, told: dict[str, Any]) -> None:
+            nonlocal written, in_handshake
+            if event == "connection.connect_tcp.complete":
+                in_handshake = told["return_value"]
+            elif event == "connection.start_tls.complete":
+                in_handshake = None
+            elif event.endswith("send_request_headers.started"):
+                in_handshake = None
                 # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the
                 # last moment in which it still proves that nothing was sent, so one that is on its way is awaited.
                 while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
@@ -107,6 +113,10 @@ class Transport:
         except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything, and it may have written
             failure = Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         finally:
+            if in_handshake is not None:
+                # httpcore loses the socket of a handshake that is cancelled.
+                with anyio.CancelScope(shield=True):
+                    await in_handshake.aclose()
             self._connections.give_back(connection)
         return failure
 

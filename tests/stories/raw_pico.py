@@ -1,0 +1,131 @@
+"""A server on a real socket that reads requests whole, counts them, and then misbehaves as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from pico_async import LocalCoordinator, PicoSession, Rates
+
+Misbehave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+BODY = b'{"request_id": "r-1"}'
+ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+class RawPico:
+    """
+    Accepts every message, until it is told to misbehave.
+
+    Attributes:
+        misbehave: What it does with a request that it has read in whole; None: it answers.
+        before_reading: What it does with a connection instead of reading from it; None: it reads.
+        received: How many requests it has read in whole.
+    """
+
+    def __init__(self) -> None:
+        self.misbehave: Misbehave | None = None
+        self.before_reading: Misbehave | None = None
+        self.received = 0
+        self.begun = asyncio.Event()
+        self.address = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                if self.before_reading is not None:
+                    self.begun.set()
+                    await self.before_reading(reader, writer)
+                    break
+                await self._read(reader)
+                self.begun.set()
+                self.received += 1
+                if self.misbehave is not None:
+                    await self.misbehave(reader, writer)
+                    break
+                writer.write(ACCEPTED)
+                await writer.drain()
+        writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+        await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+
+    async def aclose(self) -> None:
+        """End what is left of its connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def raw_pico(context: ssl.SSLContext | None = None) -> AsyncIterator[RawPico]:
+    """Run one, on a port of loopback."""
+    pico = RawPico()
+    listening = await asyncio.start_server(pico.talk, "127.0.0.1", 0, ssl=context, limit=2**26)
+    scheme = "http" if context is None else "https"
+    pico.address = f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield pico
+    finally:
+        listening.close()
+        await pico.aclose()
+        await listening.wait_closed()
+
+
+@asynccontextmanager
+async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
+    """Open a session that has its token already, so that what goes wrong goes wrong with the message."""
+    coordinator = LocalCoordinator(Rates(sms=None))
+    await coordinator.token.keep("token-1")
+    async with PicoSession(
+        username="user333",
+        api_key="k",
+        sender="8612345678888",
+        base_url=base_url,
+        **{"timeout": 0.4, "retries": 1, "coordinator": coordinator} | settings,
+    ) as made:
+        yield made
+
+
+@asynccontextmanager
+async def full_backlog() -> AsyncIterator[str]:
+    """Listen, accept nobody, and fill the queue: whoever comes now gets no answer to their SYN."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        waiting = []
+        for _ in range(8):
+            knocking = socket.socket()
+            knocking.setblocking(False)
+            with suppress(BlockingIOError):
+                knocking.connect(listening.getsockname())
+            waiting.append(knocking)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            for knocking in waiting:
+                knocking.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by a reset, not by a farewell."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def wait_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Neither read on nor answer."""
+    await asyncio.sleep(3600)

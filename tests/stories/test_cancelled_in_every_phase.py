@@ -1,0 +1,200 @@
+"""A send is cancelled in each of its phases: what its caller hears, what had arrived, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
+from pico_async._engine.endpoints import Lane
+from tests.stories.raw_pico import RawPico, full_backlog, raw_pico, session, wait_for_ever
+
+TO = "8612345678901"
+LONG = "x" * 30_000_000
+
+Phase = Callable[[AsyncExitStack, RawPico], Awaitable[PicoSession]]
+
+
+async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """There is no token, and no answer to the request for one."""
+    server.misbehave = wait_for_ever
+    return await stack.enter_async_context(
+        PicoSession(
+            username="user333",
+            api_key="k",
+            sender="s",
+            base_url=server.address,
+            timeout=1.0,
+            coordinator=LocalCoordinator(Rates(sms=None)),
+        )
+    )
+
+
+async def pace(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """Its turn is a minute away."""
+    coordinator = LocalCoordinator(Rates(sms=30))
+    await coordinator.token.keep("t")
+    await coordinator.refused(Lane.SMS, 60.0)
+    return await stack.enter_async_context(session(server.address, timeout=60.0, coordinator=coordinator))
+
+
+async def pool(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """The only connection of the caller's own transport is busy."""
+    server.misbehave = wait_for_ever
+    transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+    pico = await stack.enter_async_context(session(server.address, timeout=60.0, transport=transport))
+    busy = asyncio.create_task(pico.sms.send(TO, "busy"))
+    await server.begun.wait()
+
+    async def end() -> None:
+        busy.cancel()
+        await asyncio.wait([busy])
+
+    stack.push_async_callback(end)
+    return pico
+
+
+async def connection(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """The SYN is not answered."""
+    address = await stack.enter_async_context(full_backlog())
+    return await stack.enter_async_context(session(address, timeout=60.0))
+
+
+async def handshake(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """TLS does not come to its end."""
+    server.before_reading = wait_for_ever
+    return await stack.enter_async_context(session(server.address.replace("http:", "https:"), timeout=60.0))
+
+
+async def write(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """The peer does not read."""
+    server.before_reading = wait_for_ever
+    return await stack.enter_async_context(session(server.address, timeout=60.0))
+
+
+async def answer(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+    """The peer does not answer."""
+    server.misbehave = wait_for_ever
+    return await stack.enter_async_context(session(server.address, timeout=60.0))
+
+
+NOT_SENT: list[Phase] = [token, pace, pool, connection, handshake]
+IN_DOUBT: list[Phase] = [write, answer]
+
+
+async def by_its_task(send: Awaitable[object]) -> None:
+    task = asyncio.ensure_future(send)
+    await asyncio.sleep(0.15)
+    task.cancel()
+    await task
+
+
+async def by_a_timeout(send: Awaitable[object]) -> None:
+    async with asyncio.timeout(0.15):
+        await send
+
+
+async def by_a_scope(send: Awaitable[object]) -> None:
+    with anyio.move_on_after(0.15):
+        await send
+        raise AssertionError("it was not cancelled")
+
+
+def sockets() -> set[str]:
+    """Give the sockets that this process has open."""
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return {name for name in found if name.startswith("socket:")}
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
+    """Make sure that no task and no socket is left."""
+    before, tasks = sockets(), asyncio.all_tasks()
+    yield
+    # Closing takes a turn of the loop or two on both sides.
+    for _ in range(100):
+        if sockets() <= before and asyncio.all_tasks() <= tasks:
+            break
+        await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() - tasks == set()
+    assert sockets() - before == set()
+
+
+def sent_of(phase: Phase) -> int:
+    """Say how many requests for the message have arrived in whole, besides those for the phase's own sake."""
+    return 1 if phase is answer else 0
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the open sockets are read from /proc")
+
+
+@pytest.mark.parametrize("cancel", [by_its_task, by_a_timeout, by_a_scope])
+@pytest.mark.parametrize("phase", NOT_SENT + IN_DOUBT)
+async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(
+    phase: Phase, cancel: Callable[[Awaitable[object]], Awaitable[None]]
+) -> None:
+    """Its cancellation carries the note, what had arrived agrees with it, and the next send goes out."""
+    notes: list[str] = []
+
+    async with nothing_left(), raw_pico() as server, AsyncExitStack() as stack:
+        pico = await phase(stack, server)
+        before = server.received
+
+        async def send() -> None:
+            try:
+                await pico.sms.send(TO, LONG if phase is write else "hello")
+            except asyncio.CancelledError as cancelled:
+                notes.extend(cancelled.__notes__)
+                raise
+
+        with suppress(asyncio.CancelledError, TimeoutError):
+            await cancel(send())
+
+        arrived = server.received - before
+        server.misbehave = server.before_reading = None
+        if phase in (write, answer, handshake):
+            async with session(server.address) as other:
+                assert (await other.sms.send(TO, "hello")).request_id == "r-1"
+        if phase in (write, answer):
+            assert (await pico.sms.send(TO, "hello")).request_id == "r-1"
+
+    said = "nothing was sent" if phase in NOT_SENT else "may have been sent"
+    assert any(said in note for note in notes), notes
+    assert arrived == (1 if phase is token else sent_of(phase))
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+@pytest.mark.parametrize("phase", NOT_SENT + IN_DOUBT)
+async def test_a_blast_that_is_left_tells_what_became_of_each(phase: Phase, journalled: bool, tmp_path: Path) -> None:
+    """Its leftover has the outcome of the phase, and so has its journal for the run after it."""
+    journal = tmp_path / "blast.db" if journalled else None
+    message = SmsMessage(TO, LONG if phase is write else "hello", key="order-1")
+    results = []
+
+    async with nothing_left(), raw_pico() as server, AsyncExitStack() as stack:
+        pico = await phase(stack, server)
+
+        async with pico.stream_bulk([message], journal=journal) as stream:
+            if phase in (token, handshake, write, answer):
+                await server.begun.wait()
+            await asyncio.sleep(0.2)
+        results = [result.outcome for result in stream.leftover]
+
+        server.misbehave = server.before_reading = None
+        if journalled:
+            async with session(server.address) as other:
+                report = await other.send_bulk([message], journal=journal)
+                expected = (1, 0) if phase in NOT_SENT else (0, 1)
+                assert (report.accepted, report.in_doubt) == expected
+
+    assert results == [Outcome.NOT_SENT if phase in NOT_SENT else Outcome.IN_DOUBT]

@@ -1,0 +1,277 @@
+"""The eighteen faults of the wire, made with real sockets: what the client says of each, and what had arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import trustme
+from attrs import frozen
+
+from pico_async import (
+    InDoubtError,
+    NoResponseError,
+    NotSentError,
+    PicoError,
+    PicoSession,
+    UnexpectedResponseError,
+)
+from tests.stories.raw_pico import ACCEPTED, RawPico, full_backlog, raw_pico, reset, session, wait_for_ever
+
+TO = "8612345678901"
+# More than what the kernel takes for a peer that does not read.
+LONG = "x" * 30_000_000
+
+
+async def failure_of(send: Awaitable[object]) -> PicoError:
+    with pytest.raises(PicoError) as caught:
+        await send
+    return caught.value
+
+
+def assert_not_sent(error: PicoError, *, tries: int = 2) -> None:
+    """It provably did not leave, so it was tried again."""
+    assert type(error) is NotSentError
+    assert error.attempts == tries
+
+
+def assert_in_doubt(error: PicoError, kind: type[InDoubtError] = NoResponseError) -> None:
+    """It may have left, so it was not."""
+    assert type(error) is kind
+    assert error.attempts == 1
+
+
+async def test_1_a_refused_connection() -> None:
+    """Nobody listens: not sent."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        async with session(f"http://127.0.0.1:{unused.getsockname()[1]}") as pico:
+            error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_not_sent(error)
+
+
+async def test_2_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS has no such name: not sent."""
+
+    async def unknown(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    # A real resolver may ask servers that this machine cannot reach, for as long as it likes.
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    async with session("https://no-such-host.invalid") as pico:
+        error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_not_sent(error)
+
+
+async def test_3_an_untrusted_certificate() -> None:
+    """Whoever answers is not Pico: not sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with raw_pico(context) as server, session(server.address, timeout=5.0) as pico:
+        error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_not_sent(error)
+    assert "certificate" in str(error)
+    assert server.received == 0
+
+
+async def test_4_a_tcp_handshake_that_hangs() -> None:
+    """The SYN is not answered: not sent."""
+    async with full_backlog() as address, session(address) as pico:
+        error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_not_sent(error)
+
+
+async def test_5_a_tls_handshake_that_hangs() -> None:
+    """The connection is there, and TLS never comes to its end: not sent."""
+    async with raw_pico() as server:
+        server.before_reading = wait_for_ever
+        async with session(server.address.replace("http:", "https:")) as pico:
+            error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_not_sent(error)
+    assert server.received == 0
+
+
+async def test_6_an_exhausted_pool() -> None:
+    """All connections of the caller's own transport are busy: not sent."""
+    transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+    async with raw_pico() as server:
+        server.misbehave = wait_for_ever
+        async with (
+            session(server.address, transport=transport, timeout=60.0) as busy,
+            # It outlives the session that is done first, as a transport of two sessions has to.
+            session(server.address, transport=_Shared(transport)) as pico,
+        ):
+            first = asyncio.create_task(busy.sms.send(TO, "busy"))
+            await server.begun.wait()
+
+            error = await failure_of(pico.sms.send(TO, "hello"))
+
+            first.cancel()
+            await asyncio.wait([first])
+
+    assert_not_sent(error)
+    assert server.received == 1
+
+
+class _Shared(httpx.AsyncHTTPTransport):
+    """A transport that is another session's to close."""
+
+    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
+        self._shared = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._shared.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def reset_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    reset(writer)
+
+
+async def reset_in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(100_000)
+    reset(writer)
+
+
+async def close_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def truncate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(ACCEPTED[:-5])
+    await writer.drain()
+
+
+async def speak_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x16\x03\x01 SSH-2.0-none of your business\r\n\r\n")
+    await writer.drain()
+
+
+async def say_too_much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    body = b'{"request_id": "r-1", "more": "%s"}' % (b"x" * 2 * 1024 * 1024)
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+    await writer.drain()
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+@frozen
+class Written:
+    """A fault that comes when a part of the request, at least, is written."""
+
+    misbehave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    received: int
+    text: str = "hello"
+    kind: type[InDoubtError] = NoResponseError
+
+
+WRITTEN = {
+    "7 a peer that stops reading": Written(wait_for_ever, 0, LONG),
+    "8 no answer": Written(wait_for_ever, 1),
+    "9 a reset in mid-write": Written(reset_in_the_middle, 0, LONG),
+    "10 a reset after the request": Written(reset_it, 1),
+    "11 closed after the request": Written(close_it, 1),
+    "13 a truncated reply": Written(truncate, 1),
+    "14 garbage in place of HTTP": Written(speak_garbage, 1),
+    "15 an oversized reply": Written(say_too_much, 1, kind=UnexpectedResponseError),
+    "16 a reply that drips": Written(drip, 1),
+}
+
+
+@pytest.mark.parametrize("fault", WRITTEN.values(), ids=WRITTEN)
+async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -> None:
+    """It was not repeated, and arrived once at most; the session goes on with a connection that is sound."""
+    async with raw_pico() as server, session(server.address, timeout=1.0) as pico:
+        await _sound(pico, server)
+        if fault.received:
+            server.misbehave = fault.misbehave
+        else:
+            # The server stands before the next request: this one is read, and answered, as the last.
+            server.before_reading = fault.misbehave
+            await _sound(pico, server)
+        before = server.received
+
+        error = await failure_of(pico.sms.send(TO, fault.text))
+
+        arrived = server.received - before
+        server.misbehave = server.before_reading = None
+        await _sound(pico, server)
+    assert_in_doubt(error, fault.kind)
+    assert arrived == fault.received
+
+
+async def test_12_a_connection_that_closes_as_it_is_used() -> None:
+    """
+    The server ends an idle connection in the moment in which the client writes on it: in doubt.
+
+    It looks like 11, where the message did arrive.
+    """
+    async with raw_pico() as server, session(server.address) as pico:
+        await _sound(pico, server)
+
+        async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)  # the client wrote, so it took the connection for a sound one
+            writer.close()
+
+        server.before_reading = end
+        await _sound(pico, server)
+
+        error = await failure_of(pico.sms.send(TO, "hello"))
+
+    assert_in_doubt(error)
+    assert server.received == 2
+
+
+async def test_17_cancelled_before_the_write() -> None:
+    """In the middle of a handshake: the cancellation says that nothing was sent."""
+    async with raw_pico() as server:
+        server.before_reading = wait_for_ever
+        async with session(server.address.replace("http:", "https:"), timeout=60.0) as pico:
+            sending = asyncio.create_task(pico.sms.send(TO, "hello"))
+            await server.begun.wait()
+
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await sending
+
+    assert "nothing was sent" in cancelled.value.__notes__[0]
+    assert server.received == 0
+
+
+async def test_18_cancelled_after_the_write() -> None:
+    """While the answer is waited for: the cancellation says that it may have been sent, and it was."""
+    async with raw_pico() as server:
+        server.misbehave = wait_for_ever
+        async with session(server.address, timeout=60.0) as pico:
+            sending = asyncio.create_task(pico.sms.send(TO, "hello"))
+            await server.begun.wait()
+
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await sending
+
+    assert "may have been sent" in cancelled.value.__notes__[0]
+    assert server.received == 1
+
+
+async def _sound(pico: PicoSession, server: RawPico) -> None:
+    accepted = await pico.sms.send(TO, "hello")
+
+    assert accepted.request_id == "r-1"
