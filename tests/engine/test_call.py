@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +25,7 @@ from pico_async import (
     NotSentError,
     Outcome,
     PicoSession,
+    Priority,
     RateLimitError,
     Rates,
     RejectedError,
@@ -602,3 +605,263 @@ async def test_no_call_lasts_longer_than_it_is_documented_to() -> None:
     assert took_s <= 11 * 10.0 + 60.0
     assert took_s > 0.75 * (len(pico.requests) * 10.0 + 60.0)
     assert len(pico.requests) >= 6
+
+
+def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
+    """Leave the session's quota no retry but so many."""
+    quota = it._open()._quota
+    while quota.take():
+        pass
+    for _ in range(but_for):
+        quota.give_back(retried=True)
+
+
+async def test_whoever_goes_without_a_retry_is_told_so_in_another_process_too() -> None:
+    """In the message itself, behind what Pico did; the error pickles whole."""
+    pico = Pico(httpx.Response(429, headers={"retry-after": "7"}), OK)
+
+    async with session(pico) as it:
+        run_dry(it)
+        with pytest.raises(RateLimitError, match=r"too fast .* not tried again: too many tries") as raised:
+            await it.sms.send(TO, "hello")
+
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert (str(error), vars(error)) == (str(raised.value), vars(raised.value))
+    assert error.attempts == len(pico.requests) == 1
+    assert error.retry_after == 7
+
+
+async def test_what_nobody_would_have_repeated_is_not_said_to_lack_a_retry() -> None:
+    """A refusal of Pico's own, and a last try, end as ever."""
+    async with session(Pico(httpx.Response(400, json={"errors": ["no"]}))) as it:
+        run_dry(it)
+        with pytest.raises(BadRequestError) as refused:
+            await it.sms.send(TO, "hello")
+    async with session(Pico(httpx.ConnectError("no")), retries=0) as it:
+        run_dry(it)
+        with pytest.raises(NotSentError) as unreached:
+            await it.sms.send(TO, "hello")
+
+    assert "not tried again" not in str(refused.value) + str(unreached.value)
+
+
+async def test_a_call_without_a_retry_keeps_its_doubt() -> None:
+    """In doubt, then refused, then no retry left: it is in doubt, and told why it ended."""
+    pico = Pico(httpx.ReadTimeout("slow"), TOO_FAST, OK)
+
+    async with session(pico, retry_in_doubt=True) as it:
+        run_dry(it, but_for=1)
+        with pytest.raises(NoResponseError, match="too many tries of this session") as raised:
+            await it.sms.send(TO, "hello")
+
+    assert raised.value.attempts == len(pico.requests) == 2
+
+
+async def test_a_fresh_token_costs_no_retry() -> None:
+    """Without a retry left, a stale token is renewed all the same."""
+    pico = Pico(STALE, OK)
+
+    async with session(pico) as it:
+        run_dry(it)
+        assert await it.sms.send(TO, "hello") == Accepted("r-1")
+
+    assert pico.tokens == 2
+
+
+async def test_the_token_request_is_held_back_too() -> None:
+    """One request, and the message that has no token says why there was no other."""
+    pico = Pico(OK)
+    pico.token_answer = httpx.ConnectError("refused")
+
+    async with session(pico) as it:
+        run_dry(it)
+        with pytest.raises(NotSentError, match=r"no token .* too many tries of this session"):
+            await it.sms.send(TO, "hello")
+
+    assert pico.tokens == 1
+
+
+async def test_calls_are_tried_again_once_pico_recovers() -> None:
+    """Five that succeed at once, the token's among them, earn one retry."""
+    pico = Pico(OK, OK, OK, httpx.ConnectError("no"), OK, httpx.ConnectError("no"), OK)
+
+    async with session(pico) as it:
+        run_dry(it)
+        for _ in range(3):
+            await it.sms.send(TO, "hello")
+        with pytest.raises(NotSentError):
+            await it.sms.send(TO, "hello")
+        await it.sms.send(TO, "hello")
+        assert await it.sms.send(TO, "hello") == Accepted("r-1")
+
+    assert len(pico.requests) == 7
+
+
+async def test_a_repeated_deletion_that_finds_nothing_gives_its_retry_back() -> None:
+    """It is a success, as any other."""
+    pico = Pico(*[httpx.ReadTimeout("slow"), httpx.Response(404, json={"errors": ["gone"]})] * 2)
+
+    async with session(pico) as it:
+        await it.token.get()
+        run_dry(it, but_for=1)
+        await it.templates.delete("t")
+        await it.templates.delete("t")
+
+    assert len(pico.requests) == 4
+
+
+TIMEOUT_S = 10.0
+WAITS_S = 60.0
+RETRIES = 10
+BOUND_S = (1 + RETRIES) * TIMEOUT_S + WAITS_S
+
+
+class Unpaced(LocalCoordinator):
+    """Nobody waits for a turn: that comes on top of the bound."""
+
+    async def turn(self, lane: object, priority: Priority) -> None:
+        pass
+
+
+class NeverWriting(httpx.AsyncHTTPTransport):
+    """A transport that tells of its writes, and has none to tell of."""
+
+    def __init__(self, pico: Pico) -> None:
+        super().__init__()
+        self._pico = pico
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._pico(request)
+
+
+def late(answer: httpx.Response | Exception) -> Answer:
+    """Give the answer at the last moment."""
+
+    async def give(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(TIMEOUT_S - 0.01)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    return give
+
+
+def asking(status_code: int, retry_after: int) -> Answer:
+    return late(httpx.Response(status_code, headers={"retry-after": str(retry_after)}))
+
+
+def patient(transport: httpx.AsyncBaseTransport) -> PicoSession:
+    return PicoSession(
+        username="u",
+        api_key="k",
+        sender="s",
+        transport=transport,
+        coordinator=Unpaced(),
+        timeout=TIMEOUT_S,
+        retries=RETRIES,
+    )
+
+
+async def lasts_s(call: Any) -> tuple[float, Any]:
+    """Say for how long the call lasts, and what comes of it."""
+    began_at = asyncio.get_running_loop().time()
+    (end,) = await asyncio.gather(call, return_exceptions=True)
+    return asyncio.get_running_loop().time() - began_at, end
+
+
+@pytest.mark.parametrize("draw", ["most", "least", 1, 2, 3])
+@pytest.mark.parametrize(
+    ("answers", "tries"),
+    [
+        ([hang], 11),
+        ([late(httpx.ConnectError("refused"))], 11),
+        ([asking(429, 0)], 11),
+        ([*[asking(429, 1)] * 4, hang], 11),
+        ([asking(429, 5)], 7),
+        ([asking(429, 29)], 3),
+        ([asking(429, 59)], 2),
+        ([asking(429, 60)], 2),
+        ([*[hang] * 4, asking(429, 45), hang], 6),
+    ],
+    ids=["no connection", "refused", "0", "1", "5", "29", "59", "60", "45 late"],
+)
+async def test_no_send_lasts_longer_than_documented(
+    answers: list[Answer], tries: int, draw: str | int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven times `timeout` and a minute, however slow each try fails; with the longest waits, nearly that."""
+    chance = random.Random(draw)
+    draws = {"most": lambda low, high: high, "least": lambda low, high: low}
+    monkeypatch.setattr(random, "uniform", draws.get(draw, chance.uniform))
+    pico = Pico(*answers)
+
+    async with patient(NeverWriting(pico)) as it:
+        await it.token.get()
+        took_s, end = await lasts_s(it.sms.send(TO, "hello"))
+
+    assert isinstance(end, NotSentError | RateLimitError)
+    assert end.attempts == len(pico.requests)
+    assert took_s <= len(pico.requests) * TIMEOUT_S + WAITS_S + 0.01 <= BOUND_S + 0.01
+    if draw == "most":
+        assert len(pico.requests) == tries
+        assert took_s >= 0.9 * (tries * TIMEOUT_S + WAITS_S)
+
+
+@pytest.mark.parametrize("failure", [hang, late(BAD_GATEWAY), *[asking(503, asked) for asked in (1, 5, 29, 59, 60)]])
+async def test_no_read_lasts_longer_than_documented(failure: Answer) -> None:
+    """What may be repeated in doubt has the same bound."""
+    pico = Pico(failure)
+
+    async with patient(httpx.MockTransport(pico)) as it:
+        await it.token.get()
+        took_s, end = await lasts_s(it.balance.get())
+
+    assert isinstance(end, InDoubtError)
+    assert 1 < len(pico.requests) <= 1 + RETRIES
+    assert took_s <= len(pico.requests) * TIMEOUT_S + WAITS_S + 0.01
+
+
+async def test_no_call_lasts_longer_than_documented_where_it_needs_two_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slowest call of all: a token at the last try, refused late, another as slowly, and no reply ever."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    pico = Pico(late(STALE), hang)
+
+    async def at_the_last_try(request: httpx.Request) -> httpx.Response:
+        if pico.tokens % (1 + RETRIES):
+            return await hang(request)
+        return await late(httpx.Response(200, json={"token": f"t{pico.tokens}"}))(request)  # type: ignore[operator]
+
+    pico.token_answer = at_the_last_try
+    async with patient(httpx.MockTransport(pico)) as it:
+        took_s, end = await lasts_s(it.balance.get())
+
+    assert isinstance(end, NoResponseError)
+    assert pico.tokens == 2 * (1 + RETRIES)
+    assert len(pico.requests) == 2 + RETRIES
+    bound_s = 3 * BOUND_S + TIMEOUT_S
+    assert 0.95 * bound_s <= took_s <= bound_s + 0.01
+
+
+async def test_expires_in_bounds_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the exchange that it finds under way: the last one begins at 83.5 s."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+
+    async with patient(NeverWriting(Pico(hang))) as it:
+        await it.token.get()
+        took_s, end = await lasts_s(it.sms.send(TO, "hello", expires_in=84))
+
+    assert isinstance(end, NotSentError)
+    assert 84 < took_s <= 84 + TIMEOUT_S
+
+
+@pytest.mark.parametrize("token_answer", [hang, None], ids=["the token", "the turn"])
+async def test_expires_in_ends_the_wait_for_the_token_and_for_the_turn(token_answer: Answer | None) -> None:
+    """At its moment: neither the fetch, which goes on for the others, nor the queue holds it longer."""
+    pico = Pico(OK)
+    pico.token_answer = token_answer
+
+    async with session(pico, rates=Rates(sms=0.1, token=None), timeout=TIMEOUT_S) as it:
+        ends = await asyncio.gather(*(lasts_s(it.sms.send(TO, "hello", expires_in=5)) for _ in range(3)))
+
+    took_s, end = ends[-1]
+    assert isinstance(end, MessageExpiredError)
+    assert took_s == pytest.approx(5, abs=0.01)

@@ -346,3 +346,31 @@ async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_on
     assert isinstance(hung, Failure)
     assert not hung.sent_nothing
     assert wrote == [1, 2]
+
+
+async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one() -> None:
+    """Two replies to one request, in one packet: the second request is answered by its own, on a new connection."""
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        for number in range(2):
+            await request_of(reader)
+            await reader.readexactly(2)
+            body = b'{"n": %d}' % (10 * connections + number)
+            reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+            writer.write(reply + (reply if connections == 1 else b""))
+            await writer.drain()
+
+    async with server(talk) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        outgoing = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
+        replies = [await transport.exchange(outgoing, lambda: None) for _ in range(3)]
+        await transport.aclose()
+
+    assert [reply.content for reply in replies if isinstance(reply, Reply)] == [
+        b'{"n": 10}',
+        b'{"n": 20}',
+        b'{"n": 21}',
+    ]
