@@ -26,7 +26,7 @@ IO_WORDS, IO_CLOSE, IO_WRITE, IO_TRUNCATE, IO_SYNC = 19, 1, 3, 4, 5
 
 Words = ctypes.POINTER(ctypes.c_void_p)
 OpenCall = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
 )
 DeleteCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
 CloseCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
@@ -142,10 +142,10 @@ def recording(folder: Path) -> Iterator[Recorder]:
         place = Path(path.decode()) if path else None
         return place.name if place is not None and place.parent == folder.resolve() else None
 
-    def open_file(_: int, path: bytes | None, file: int, flags: int, out: int) -> int:
-        # With the path as SQLite gave it: it may hold options behind its end.
+    def open_file(_: int, path: int | None, file: int, flags: int, out: int) -> int:
+        # The pointer itself: SQLite keeps it, for as long as the file is open.
         code: int = open_original(system, path, file, flags, out)
-        name = name_of(path)
+        name = name_of(ctypes.string_at(path) if path else None)
         if code == OK and name is not None:
             names[file] = name
             methods = ctypes.cast(file, ctypes.POINTER(Words))
