@@ -568,3 +568,48 @@ async def test_a_journal_that_breaks_ends_the_blast(fault: str) -> None:
     assert len(results) == report.total < 200
     assert pico.received.total() == report.accepted
     assert (pico.received.total() > 0) == (fault == "settle")
+
+
+async def test_what_the_journal_knew_is_no_failure_of_today(tmp_path: Path) -> None:
+    """Five in doubt from the last run, one after the other, do not stop the blast that has `stop_after=3`."""
+    pico, path = Pico(), tmp_path / "blast.db"
+    messages = [sms(number) for number in range(8)]
+    pico.does = {message.to: DROPS for message in messages[:5]}
+    await blast(pico, messages[:5], path)
+
+    async with session(pico) as it:
+        report = await it.send_bulk(messages, journal=path, concurrency=1, stop_after=3)
+
+    assert (report.in_doubt, report.accepted, report.stopped) == (5, 3, None)
+
+
+async def test_a_proof_that_contradicts_the_journal_is_refused(tmp_path: Path) -> None:
+    """What provably did not go out has no receipt: somebody took another message for it."""
+    pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
+    pico.does = {sms(1).to: UNREACHABLE}
+    await blast(pico, [sms(1, key="k")], journal)
+
+    with pytest.raises(JournalError, match="no proof"):
+        await journal.confirm("k")
+
+    assert (await journal.counts())[JournalState.NOT_SENT] == 1
+
+
+async def test_slow_replies_do_not_slow_the_blast(tmp_path: Path) -> None:
+    """Whoever waits for a reply no longer stands in the way of those that wait for their turn: all 40 are sent."""
+    arrived = asyncio.Event()
+    waiting: list[str] = []
+
+    class Slow(Pico):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            reply = await super().handle_async_request(request)
+            if request.url.path == "/sms":
+                waiting.append("one")
+                if len(waiting) == 40:
+                    arrived.set()
+                await arrived.wait()
+            return reply
+
+    results = await blast(Slow(), [sms(number) for number in range(40)], tmp_path / "blast.db", concurrency=64)
+
+    assert set(outcomes(results)) == {"accepted"}
