@@ -446,13 +446,15 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
 READ_ONLY = """
 import asyncio, os, sys
 from pico_async import JournalError, PicoSession, SmsMessage
-from pico_async.bulk import sqlite_run
-os.setgid(65534)
-os.setuid(65534)
+message = SmsMessage("8613000000001", "hello")
 async def main():
-    async with PicoSession(username="u", api_key="k", sender="s", base_url="http://127.0.0.1:1") as pico:
+    async with PicoSession(username="u", api_key="k", sender="s", base_url="http://127.0.0.1:1", retries=0) as pico:
+        # With everything imported: whom this becomes may not read there.
+        await pico.send_bulk([message], journal=sys.argv[2])
+        os.setgid(65534)
+        os.setuid(65534)
         try:
-            await pico.send_bulk([SmsMessage("8613000000001", "hello")], journal=sys.argv[1])
+            await pico.send_bulk([message], journal=sys.argv[1])
         except JournalError as error:
             print(error)
 asyncio.run(main())
@@ -467,7 +469,10 @@ def test_a_folder_that_may_not_be_written_in_is_told(tmp_path_factory: pytest.Te
         parent.chmod(0o755)
 
     ran = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, folder / "blast.db"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", READ_ONLY, folder / "blast.db", folder / "first.db"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert "cannot be used: blast.db-lock cannot be made beside it (Permission denied)" in ran.stdout
