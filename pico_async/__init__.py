@@ -42,7 +42,8 @@ from pico_async.models import (
     Template,
     UserToken,
 )
-from pico_async.session import DEFAULT_BASE_URL, WHITELIST_BASE_URL, PicoSession
+from pico_async.session import PicoSession
+from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
 __version__ = "0.1.0"
 

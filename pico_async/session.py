@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
-import re
 import weakref
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-from pico_async._engine.call import CallTrace, Engine
-from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.call import Engine
 from pico_async._engine.retry import MAX_RETRIES
-from pico_async._engine.token import Secret
+from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import HttpTransport, Transport
 from pico_async._engine.wire import Account
 from pico_async.bulk.journal import Journal
@@ -23,8 +19,8 @@ from pico_async.bulk.sender import BulkStream, OnResult, send_all
 from pico_async.bulk.source import Input
 from pico_async.coordination import Coordinator, Priority, local
 from pico_async.coordination.rates import Rates
-from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.messages import Message, is_web_address
+from pico_async.errors import ConfigurationError
+from pico_async.messages import Message
 from pico_async.models import Accepted
 from pico_async.resources.balance import BalanceResource
 from pico_async.resources.campaigns import CampaignsResource
@@ -34,13 +30,15 @@ from pico_async.resources.sms import SmsResource
 from pico_async.resources.templates import TemplatesResource
 from pico_async.resources.token import TokenResource
 from pico_async.resources.voice import VoiceResource
-
-DEFAULT_BASE_URL = "https://rest.picotw.com"
-WHITELIST_BASE_URL = "https://api.picotw.com"
-"""The host for accounts with the IP whitelist feature."""
-
-_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*")
+from pico_async.settings import (
+    DEFAULT_BASE_URL,
+    checked_api_key,
+    checked_base_url,
+    checked_callback,
+    checked_sender,
+    checked_username,
+    place,
+)
 
 
 class PicoSession:
@@ -95,14 +93,14 @@ class PicoSession:
         coordinator: Coordinator | None = None,
         transport: HttpTransport | None = None,
     ) -> None:
-        self._api_key = _api_key(api_key or os.environ.get("PICO_API_KEY"))
+        self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
         self._account = Account(
-            username=_username(username or os.environ.get("PICO_USERNAME")),
-            sender=_sender(sender or os.environ.get("PICO_SENDER")),
-            callback=_callback(callback or os.environ.get("PICO_CALLBACK")),
+            username=checked_username(username or os.environ.get("PICO_USERNAME")),
+            sender=checked_sender(sender or os.environ.get("PICO_SENDER")),
+            callback=checked_callback(callback or os.environ.get("PICO_CALLBACK")),
         )
-        self._base_url = _base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
+        self._base_url = checked_base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
         if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
             raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
@@ -204,7 +202,7 @@ class PicoSession:
             concurrency=concurrency,
             stop_after=stop_after,
             journal=journal,
-            account=f"{self._account.username} at {_place(self._base_url)}",
+            account=f"{self._account.username} at {place(self._base_url)}",
         )
         self._streams.add(stream)
         return stream
@@ -268,77 +266,3 @@ class PicoSession:
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")
         return self._engine
-
-
-def _username(username: str | None) -> str:
-    if not username:
-        raise ConfigurationError("There is no username: pass `username=` or set PICO_USERNAME.")
-    try:
-        GET_TOKEN.path_with(username=username)
-    except InvalidMessageError as error:
-        fault = str(error)
-    else:
-        return username
-    raise ConfigurationError(fault)
-
-
-def _api_key(api_key: str | None) -> Secret:
-    if not api_key:
-        raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
-    if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
-        # httpx's own complaint would quote it.
-        raise ConfigurationError(
-            "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
-            "Was it copied with something around it?"
-        )
-    return Secret(api_key)
-
-
-def _sender(sender: str | None) -> str | None:
-    if not sender:
-        return None
-    if not isinstance(sender, str) or not sender.isprintable():
-        raise ConfigurationError("`sender` must be a str without control characters.")
-    return sender
-
-
-def _callback(callback: str | None) -> str | None:
-    if not callback:
-        return None
-    if not is_web_address(callback):
-        raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
-    return callback
-
-
-def _base_url(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        parts, host = None, None
-    if parts is None or not host or parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
-    if not _ADDRESS.fullmatch(base_url) or "/.." in parts.path:
-        raise ConfigurationError(
-            f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
-        )
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ConfigurationError(
-            "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
-        )
-    return base_url.rstrip("/")
-
-
-def _place(base_url: str) -> str:
-    """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
-    host = urlsplit(base_url).hostname or ""
-    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if _is_loopback(host) else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

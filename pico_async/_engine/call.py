@@ -16,6 +16,7 @@ from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
 from pico_async._engine.retry import next_delay_s
 from pico_async._engine.token import Secret, TokenCache
+from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.verdict import (
     StaleToken,
@@ -45,35 +46,6 @@ from pico_async.models import UserToken
 Value = TypeVar("Value")
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
-
-
-class CallTrace:
-    """
-    How far one call has come, for whoever may have to end it.
-
-    Attributes:
-        attempts: Requests that were begun.
-        on_the_wire: A request is written and its reply awaited: it can only be settled or left in doubt.
-        in_doubt: If the call ended now, nobody could say whether it was carried out.
-        ending: Set it to settle the attempt under way and begin no other.
-    """
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.on_the_wire = False
-        self.in_doubt = False
-        self.ending = False
-
-    async def prepare(self) -> None:
-        """Called before each wait for a turn. Whatever it raises ends the call, as not sent."""
-
-    def note_attempt(self) -> None:
-        """The turn has come, and a request is begun."""
-        self.attempts += 1
-
-    def note_write(self) -> None:
-        """The first byte may be on its way."""
-        self.on_the_wire = self.in_doubt = True
 
 
 class Engine:

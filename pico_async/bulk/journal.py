@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import anyio
 
-from pico_async._engine.call import CallTrace
+from pico_async._engine.trace import CallTrace
 from pico_async.bulk.report import SendResult
 from pico_async.errors import InDoubtError, JournalError, Outcome, PicoError
 from pico_async.messages import Message

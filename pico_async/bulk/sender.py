@@ -14,7 +14,7 @@ from typing import Self, TypeAlias
 
 import anyio
 
-from pico_async._engine.call import CallTrace
+from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Entry, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
 from pico_async.bulk.source import END, Input, Source, is_cancelled

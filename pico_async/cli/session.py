@@ -16,7 +16,8 @@ from attrs import evolve, frozen
 
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
-from pico_async.session import DEFAULT_BASE_URL, PicoSession
+from pico_async.session import PicoSession
+from pico_async.settings import DEFAULT_BASE_URL
 
 Value = TypeVar("Value")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pico_async._engine.call import CallTrace, Engine
+from pico_async._engine.call import Engine
+from pico_async._engine.trace import CallTrace
 from pico_async._engine.wire import decode, send_request
 from pico_async.coordination import Priority
 from pico_async.errors import InvalidMessageError

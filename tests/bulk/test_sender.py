@@ -23,7 +23,7 @@ from pico_async import (
     SendResult,
     SmsMessage,
 )
-from pico_async._engine.call import CallTrace
+from pico_async._engine.trace import CallTrace
 from pico_async.bulk.sender import send_all
 from pico_async.messages import Message
 

@@ -16,7 +16,7 @@ import httpx
 from attrs import frozen
 
 from pico_async import PicoSession, Rates, SendResult, SmsMessage
-from pico_async._engine.call import CallTrace
+from pico_async._engine.trace import CallTrace
 from pico_async.bulk import journal_file
 
 _context = multiprocessing.get_context("forkserver")

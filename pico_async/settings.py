@@ -1,0 +1,98 @@
+"""One account's settings, each made sure of: an error names it, and repeats no secret."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.token import Secret
+from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.messages import is_web_address
+
+DEFAULT_BASE_URL = "https://rest.picotw.com"
+WHITELIST_BASE_URL = "https://api.picotw.com"
+"""The host for accounts with the IP whitelist feature."""
+
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*")
+
+
+def checked_username(username: str | None) -> str:
+    """Make sure that there is one, and that it can stand in a path."""
+    if not username:
+        raise ConfigurationError("There is no username: pass `username=` or set PICO_USERNAME.")
+    try:
+        GET_TOKEN.path_with(username=username)
+    except InvalidMessageError as error:
+        fault = str(error)
+    else:
+        return username
+    raise ConfigurationError(fault)
+
+
+def checked_api_key(api_key: str | None) -> Secret:
+    """Make sure that there is one, and that it can stand in a header."""
+    if not api_key:
+        raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
+    if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
+        # httpx's own complaint would quote it.
+        raise ConfigurationError(
+            "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
+            "Was it copied with something around it?"
+        )
+    return Secret(api_key)
+
+
+def checked_sender(sender: str | None) -> str | None:
+    """Make sure that it is one, where there is one."""
+    if not sender:
+        return None
+    if not isinstance(sender, str) or not sender.isprintable():
+        raise ConfigurationError("`sender` must be a str without control characters.")
+    return sender
+
+
+def checked_callback(callback: str | None) -> str | None:
+    """Make sure that it is a web address, where there is one."""
+    if not callback:
+        return None
+    if not is_web_address(callback):
+        raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
+    return callback
+
+
+def checked_base_url(base_url: str) -> str:
+    """Make sure that it is an address that is safe to send a key to."""
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        parts, host = None, None
+    if parts is None or not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
+    if not _ADDRESS.fullmatch(base_url) or "/.." in parts.path:
+        raise ConfigurationError(
+            f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigurationError(
+            "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
+        )
+    return base_url.rstrip("/")
+
+
+def place(base_url: str) -> str:
+    """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
+    host = urlsplit(base_url).hostname or ""
+    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if _is_loopback(host) else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
