@@ -12,9 +12,10 @@ from typer.core import TyperGroup
 from pico_async import __version__
 from pico_async.cli import journal, resources
 from pico_async.cli.blast import EXIT_CODES, blast
-from pico_async.cli.console import say, tell_error
+from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
+from pico_async.cli.sending import InterruptedEarlyError
 from pico_async.cli.session import with_settings
 from pico_async.cli.words import spelled
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
@@ -36,6 +37,10 @@ class Commands(TyperGroup):
         except PicoError as error:
             tell_error(f"{spelled(error.outcome)}: {error}")
             code = 1
+        except InterruptedEarlyError as error:
+            note("Nothing was sent.")
+            tell_error("interrupted.")
+            code = 128 + error.signal
         except KeyboardInterrupt:
             tell_error("interrupted.")
             code = 130

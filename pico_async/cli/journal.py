@@ -57,6 +57,11 @@ def journal_of(path: Path | None, *, resume: bool, apart_from: Iterable[Path | N
             f"There is no journal {path} to go on with, and without it everything would be sent again. Nothing was "
             "sent. Is the name right? A first run goes without --resume."
         )
+    if resume and path.is_file() and not path.stat().st_size:
+        raise ConfigurationError(
+            f"The journal {path} is empty, so there is nothing to go on with. Nothing was sent. Is the name right? "
+            "Remove it to begin without --resume."
+        )
     if not resume and path.exists():
         raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
     return SqliteJournal(path)
@@ -116,9 +121,18 @@ def resend(
         note(f"{counted(len(chosen), 'message')} will be sent by the next run. One that did go out is then sent twice.")
         if not sys.stdin.isatty():
             raise ConfigurationError("Nothing was changed: pass --yes where nobody can be asked.")
-        typer.confirm("Send them again?", abort=True, err=True)
+        if not _confirmed("Send them again?"):
+            raise ConfigurationError("Nothing was changed.")
     asyncio.run(journal.resend(*chosen))
     say(f"{counted(len(chosen), 'message')} will be sent by the next run.")
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C or Ctrl-D
+        note("")
+        return False
 
 
 def _chosen(journal: SqliteJournal, names: list[str] | None, everything: bool) -> list[str]:

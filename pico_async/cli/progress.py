@@ -69,12 +69,20 @@ class Step:
 
 @define
 class Pacemeter:
-    """Measure the pace of late."""
+    """
+    Measure the pace of late.
+
+    What the journal had goes by at thousands a second, and tells nothing of how long the rest takes: it is not counted,
+    and neither is the time in which there was nothing else.
+    """
 
     _seen: deque[tuple[float, int]] = field(factory=deque)
 
-    def per_s(self, now: float, done: int) -> float:
-        """Take note that *done* rows are settled at *now* (seconds), and give the rows a second."""
+    def per_s(self, now: float, outcomes: Counter[Outcome]) -> float:
+        """Take note of what is settled at *now* (seconds), and give the rows a second."""
+        done = outcomes.total() - outcomes[Outcome.SKIPPED]
+        if not done:
+            self._seen.clear()
         self._seen.append((now, done))
         while now - self._seen[0][0] > _WINDOW_S:
             self._seen.popleft()

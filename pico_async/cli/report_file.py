@@ -52,6 +52,7 @@ class ReportFile:
         self._replace = replace
         self._broken = False
         self._begun = False
+        self._made = False
         self._file: TextIO
 
     def check(self, source: Path) -> None:
@@ -74,6 +75,7 @@ class ReportFile:
         try:
             # "x" looks and makes in one step: whoever took the path since `check` is not overwritten either. "a" leaves
             # an old report as it is for as long as it may turn out that there is nothing to report.
+            self._made = not self.path.exists()
             self._file = self.path.open("a" if self._replace else "x", encoding="utf-8", newline="")
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
@@ -86,7 +88,7 @@ class ReportFile:
         # What could not be written is still in the buffer, and would be tried, and fail, once more.
         with suppress(OSError) if self._broken else nullcontext():
             self._file.close()
-        if not self._begun and not self._replace:
+        if self._made and not self._begun:
             self.path.unlink(missing_ok=True)
 
     def begin(self) -> None:

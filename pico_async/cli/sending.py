@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 from attrs import define, field, frozen
 
 from pico_async.bulk.sender import BulkStream
@@ -18,7 +19,7 @@ from pico_async.cli.mailing import Mailing
 from pico_async.cli.progress import Display, Pacemeter, Step
 from pico_async.cli.report_file import ReportFile
 from pico_async.cli.rows import CsvFile
-from pico_async.errors import ConfigurationError, Outcome, PicoError
+from pico_async.errors import ConfigurationError, PicoError
 from pico_async.session import PicoSession
 
 
@@ -42,20 +43,43 @@ class Ending:
     troubles: tuple[str, ...] = ()
 
 
+class InterruptedEarlyError(Exception):
+    """
+    A signal came before the first message, so nothing was sent.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 @define(eq=False)
 class Interrupts:
     """
     What SIGINT, SIGTERM and SIGHUP do to a blast.
 
-    The first stops it: no more is read, what waits is not sent, what is on the wire is settled. The second, or the end
-    of the grace period, cuts that short: what is on the wire is in doubt.
+    Before it begins, the first ends it. From then on the first stops it: no more is read, what waits is not sent, what
+    is on the wire is settled. The second, or the end of the grace period, cuts that short: what is on the wire is in
+    doubt.
     """
 
-    _stream: BulkStream
     _display: Display
     _grace_s: float
     first: int | None = field(default=None, init=False)
     scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _stream: BulkStream | None = field(default=None, init=False)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything may have been sent."""
+        return self._stream is not None
+
+    def begin(self, stream: BulkStream) -> None:
+        """Stop this blast from now on, where before there was nothing to settle."""
+        self._stream = stream
 
     def listen(self) -> None:
         """
@@ -80,10 +104,16 @@ class Interrupts:
             self.scope.cancel()
             return
         self.first = number
-        self._display.say(
-            f"Stopping: what is on the wire is waited for, for {self._grace_s:g} s at most. "
-            "Ctrl-C again leaves it in doubt."
-        )
+        if self._stream is None:
+            self.scope.cancel()
+            return
+        if self._grace_s > 0:
+            self._display.say(
+                f"Stopping: what is on the wire is waited for, for {self._grace_s:g} s at most. "
+                "Ctrl-C again leaves it in doubt."
+            )
+        else:
+            self._display.say("Stopping: what is on the wire is left in doubt.")
         self._stream.stop("interrupted")
         asyncio.get_running_loop().call_later(self._grace_s, self.scope.cancel)
 
@@ -114,66 +144,71 @@ class Blast:
 
         Raises:
             ConfigurationError: It could not begin, and nothing was sent.
+            InterruptedEarlyError: A signal came before it began, and nothing was sent.
         """
         return asyncio.run(self._open(session))
 
     async def _open(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
+        interrupts = Interrupts(self.display, self.grace_s)
+        interrupts.listen()
         async with session as pico:
-            # A wrong key is told here, once, and not as the failure of every row. The report is not begun by then,
-            # so no old one is replaced for nothing.
-            try:
-                await pico.token.get()
-            except PicoError as error:
-                raise ConfigurationError(f"The blast did not begin, and nothing was sent. {error}") from None
-            except asyncio.CancelledError:
-                self.display.say("Nothing was sent.")
-                raise
-            with self.report or nullcontext() as report:
-                return await self._send(pico, Books(self.mailing, self.file.rows(), report))
+            with ExitStack() as held:
+                return await self._send(pico, interrupts, held)
 
-    async def _send(self, pico: PicoSession, books: Books) -> Ending:
+    async def _send(self, pico: PicoSession, interrupts: Interrupts, held: ExitStack) -> Ending:
+        books = Books(self.mailing, self.file.rows(), self.report)
         stream = pico.stream_bulk(
             books.messages(), concurrency=self.concurrency, stop_after=self.stop_after, journal=self.journal
         )
-        interrupts = Interrupts(stream, self.display, self.grace_s)
-        interrupts.listen()
         troubles: list[str] = []
-        with self.display:
+        held.enter_context(self.display)
+        try:
             with interrupts.scope:
-                # A journal that cannot be used raises here, and then a report that cannot be written: nothing is read
-                # until this waits for a result.
+                # A wrong key is told here, once, and not as the failure of every row.
+                await pico.token.get()
+                if self.report is not None:
+                    held.enter_context(self.report)
+                # A journal that cannot be used raises here, and then a report that cannot be written. Only then is an
+                # old report replaced, and nothing is read until this waits for a result.
                 async with stream:
+                    # The signal may have come in the moment in which the journal was open.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
                     books.begin()
+                    interrupts.begin(stream)
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._show, books, interrupts)
                         await _settle_all(stream, books, troubles)
                         tasks.cancel_scope.cancel()
-            for result in stream.leftover:
-                books.settle(result, ended=True)
-            try:
-                books.close()
-            except PicoError as error:
-                troubles.append(str(error))
-            if books.report_fault is not None:
-                troubles.append(books.report_fault)
-            ending = Ending(
-                books=books,
-                elapsed_s=stream.report.elapsed,
-                stopped=stream.report.stopped if interrupts.first is None else "interrupted",
-                signal=interrupts.first,
-                troubles=tuple(troubles),
-            )
-            self.display.sending(
-                Step(total=self.total, outcomes=books.outcomes, word="Stopped" if ending.stopped else "Sent")
-            )
+        except PicoError as error:
+            if interrupts.has_begun:
+                raise
+            raise ConfigurationError(f"The blast did not begin, and nothing was sent. {error}") from None
+        if interrupts.first is not None and not interrupts.has_begun:
+            raise InterruptedEarlyError(interrupts.first)
+        for result in stream.leftover:
+            books.settle(result, ended=True)
+        try:
+            books.close()
+        except PicoError as error:
+            troubles.append(str(error))
+        if books.report_fault is not None:
+            troubles.append(books.report_fault)
+        ending = Ending(
+            books=books,
+            elapsed_s=stream.report.elapsed,
+            stopped=stream.report.stopped if interrupts.first is None else "interrupted",
+            signal=interrupts.first,
+            troubles=tuple(troubles),
+        )
+        self.display.sending(
+            Step(total=self.total, outcomes=books.outcomes, word="Stopped" if ending.stopped else "Sent")
+        )
         return ending
 
     async def _show(self, books: Books, interrupts: Interrupts) -> None:
         meter = Pacemeter()
         while True:
-            # What the journal had goes by at thousands a second, and tells nothing of how long the rest takes.
-            sent = books.outcomes.total() - books.outcomes[Outcome.SKIPPED]
-            per_s = meter.per_s(time.monotonic(), sent)
+            per_s = meter.per_s(time.monotonic(), books.outcomes)
             word: Literal["Sending", "Stopping"] = "Sending" if interrupts.first is None else "Stopping"
             self.display.sending(Step(total=self.total, outcomes=books.outcomes, per_s=per_s, word=word))
             await anyio.sleep(self.display.interval_s)

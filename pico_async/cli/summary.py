@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,11 @@ class Summary:
 
     def _way_on(self) -> Iterator[str]:
         outcomes = self.ending.books.outcomes
-        if self.journal is not None and (outcomes[Outcome.NOT_SENT] or outcomes[Outcome.REJECTED]):
+        unsent = outcomes[Outcome.NOT_SENT] or outcomes[Outcome.REJECTED]
+        if self.journal is not None and (unsent or self.ending.signal is not None):
             yield "Run the same command with --resume to go on."
+            if self.report is not None:
+                yield "That needs another --report, or --force to replace this one."
         elif self.journal is None and self.ending.signal is not None:
             yield "With --journal FILE, the same command could have gone on from here."
 
@@ -108,7 +112,8 @@ class Summary:
         if outcome is Outcome.SKIPPED and books.outcomes[outcome]:
             return ": the journal had them as accepted"
         if outcome is Outcome.IN_DOUBT and self.journal is not None and books.outcomes[outcome]:
-            return f": they may have gone out; see `pico journal in-doubt {self.journal}`"
+            shown = f"`pico journal in-doubt {shlex.quote(str(self.journal))}`"
+            return f": they may have gone out; see {shown}, then `mark-sent` or `resend` them"
         if outcome is Outcome.IN_DOUBT and books.outcomes[outcome]:
             return ": they may have gone out, so check the receipts before sending them again"
         if outcome is Outcome.NOT_SENT and books.never_read:
