@@ -3,6 +3,7 @@ What a journal costs a blast: at the documented pace, and with the rate lifted.
 
     python benchmarks/journal.py                                    # 2 minutes
     python benchmarks/journal.py --folder /var/tmp                  # on another disk
+    python benchmarks/journal.py --commit-ms 20                     # as if the disk were slower by that
 
 The sandbox runs in a process of its own and enforces no rate. At the documented pace, 900 messages are sent with a
 journal, and the rate is that of their arrivals: (n - 1) / (last - first). With the rate lifted, blasts without and with
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -62,10 +65,24 @@ async def blast(base_url: str, count: int, *, journal: str | None, sms_per_s: fl
     return report.rate
 
 
-def in_a_fresh_process(base_url: str, count: int, folder: str, *, journalled: bool) -> float:
+def slow_down(commit_ms: float) -> None:
+    """Make each commit of a journal take longer."""
+    connect = sqlite3.connect
+
+    class Slow(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                time.sleep(commit_ms / 1e3)
+            return super().execute(sql, *values)
+
+    sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Slow, **kwargs)
+
+
+def in_a_fresh_process(base_url: str, chosen: argparse.Namespace, *, journalled: bool) -> float:
     """Send as fast as it goes, and give how many a second."""
-    with tempfile.TemporaryDirectory(dir=folder) as fresh:
-        command = [sys.executable, __file__, "--one", base_url, "--messages", str(count)]
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as fresh:
+        command = [sys.executable, __file__, "--one", base_url, "--messages", str(chosen.messages)]
+        command += ["--commit-ms", str(chosen.commit_ms)]
         command += ["--journal", str(Path(fresh, "blast.db"))] if journalled else []
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -106,9 +123,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=3000, help="of each blast with the rate lifted")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the journals lie")
+    parser.add_argument("--commit-ms", type=float, default=0.0, help="added to each commit")
     parser.add_argument("--one", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--journal", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.commit_ms:
+        slow_down(chosen.commit_ms)
     if chosen.one:
         print(asyncio.run(blast(chosen.one, chosen.messages, journal=chosen.journal, sms_per_s=None)))
         return
@@ -124,10 +144,7 @@ def main() -> None:
     for _ in range(chosen.rounds):
         with sandbox() as base_url:
             rounds.append(
-                tuple(
-                    in_a_fresh_process(base_url, chosen.messages, chosen.folder, journalled=journalled)
-                    for journalled in (False, True)
-                )
+                tuple(in_a_fresh_process(base_url, chosen, journalled=journalled) for journalled in (False, True))
             )
     for title, column in zip(("without a journal", "with a journal"), zip(*rounds, strict=True), strict=True):
         print(f"lifted, {title:<18} {statistics.median(column):7.0f}/s  ({min(column):.0f} to {max(column):.0f})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,6 @@ from pico_async.cli.session import Callback, Json, Sender, Settings
 from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
 from pico_async.coordination.rates import Rates, bucket
-from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
 
 EXIT_CODES = (
@@ -76,7 +74,8 @@ def blast(
         bool, typer.Option("--resume", help="Go on with the blast of the journal: send only what was not sent.")
     ] = False,
     grace: Annotated[
-        float, typer.Option(metavar="S", min=0, help="How long a signal leaves to what is on the wire; 0 does not wait.")
+        float,
+        typer.Option(metavar="S", min=0, help="How long a signal leaves to what is on the wire; 0 does not wait."),
     ] = 15.0,
     report: Annotated[
         Path | None,
@@ -113,8 +112,6 @@ def blast(
     With --journal, the same command with --resume goes on after a crash or a Ctrl-C. What it finds in doubt it does
     not send: `pico journal in-doubt FILE` shows it, and `mark-sent` or `resend` decides.
     """
-    if math.isnan(grace):
-        raise ConfigurationError("--grace must be a number of seconds; 0 does not wait.")
     rates = Rates(sms=rate)
     display = display_for(Console(stderr=True), wanted=not no_progress)
     target = None if report is None else ReportFile(report, replace=force)

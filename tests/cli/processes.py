@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -101,6 +102,11 @@ def people(count: int) -> list[tuple[str, str]]:
     return [(f"8613{person:09d}", f"{person:06d}") for person in range(count)]
 
 
+def numbers_of(sandbox: SandboxProcess) -> Counter[str]:
+    """Count what the sandbox carried out by number."""
+    return Counter(message["to"] for message in sandbox.accepted())
+
+
 def report_rows(path: Path) -> list[dict[str, str]]:
     """Read a report."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -118,8 +124,22 @@ main()
 
 
 @contextmanager
-def running(*args: object, env: dict[str, str], loop_signals: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """Run a `pico` for as long as the context lasts, or its command is done."""
+def running(
+    *args: object, env: dict[str, str], loop_signals: bool = True, ignored: Sequence[signal.Signals] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """
+    Run a `pico` for as long as the context lasts, or its command is done.
+
+    Args:
+        ignored: Signals that it is to ignore from its start, as nohup does with SIGHUP.
+    """
+
+    def inherit() -> None:
+        # A test run in the background of a shell ignores SIGINT, and its children would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
     command = [*([PICO] if loop_signals else [sys.executable, "-c", WITHOUT_LOOP_SIGNALS]), *map(str, args)]
     with subprocess.Popen(
         command,
@@ -128,8 +148,7 @@ def running(*args: object, env: dict[str, str], loop_signals: bool = True) -> It
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in the background of a shell ignores SIGINT, and its children would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=inherit,
     ) as process:
         try:
             yield process

@@ -361,7 +361,7 @@ def test_a_report_that_cannot_be_begun_sends_nothing(
         )
 
         assert ran.code == 2
-        assert f"error: The report {report} " in ran.err
+        assert f"The report {report} " in ran.err
     assert quick.accepted() == []
 
 

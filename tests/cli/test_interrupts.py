@@ -1,13 +1,26 @@
 """Ctrl-C in the middle of a blast: real signals to a real `pico`."""
 
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import KEY, TEXT, SandboxProcess, people, report_rows, running, wait_for_stopping, wait_until
+from pico_async.bulk.ownership import is_in_use
+from tests.cli.processes import (
+    KEY,
+    TEXT,
+    Ran,
+    SandboxProcess,
+    people,
+    report_rows,
+    running,
+    wait_for_stopping,
+    wait_until,
+)
 
 WriteCsv = Callable[..., Path]
 
@@ -46,6 +59,8 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     assert sum(row["outcome"] == "in_doubt" for row in rows) == 0
     assert f"{len(carried_out):,} accepted" in out
     assert "It ended early: interrupted." in out
+    assert "With --journal FILE, the same command could have gone on from here." in out
+    assert "--resume" not in out
     assert "Stopping" in err
     assert KEY not in out + err
 
@@ -77,20 +92,74 @@ def test_the_second_signal_leaves_what_hangs_in_doubt(
     assert told >= len(quick.accepted()) >= 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_first_message_sends_nothing(
-    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv
+    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Here while it waits for its token."""
+    """Here while it waits for its token. It makes no journal, and replaces no report."""
     sandbox = start_sandbox("--latency-ms", "3000")
+    journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
+    report.write_text("an old report")
+    command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal, "--report", report, "--force")
 
-    with running("blast", write_csv(people(5)), "--text", TEXT, env=sandbox.env) as process:
+    with running(*command, env=sandbox.env) as process:
         wait_until(lambda: sandbox.ledger()["token_requests"] == 1)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
 
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Nothing was sent.\nerror: interrupted.\n" in err
+    assert out == ""
     assert sandbox.accepted() == []
+    assert list(tmp_path.glob("blast.db*")) == []
+    assert report.read_text() == "an old report"
+
+
+@pytest.mark.parametrize("grace", [15, 0])
+def test_a_signal_while_the_journal_is_opened_sends_nothing(
+    pico: Callable[..., Ran], quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, grace: int
+) -> None:
+    """A long journal, or a busy disk, takes its time. The report is not replaced, and the journal serves the next."""
+    journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
+    command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal)
+    pico(*command, env=quick.env)
+    quick = quick.fresh()
+    report.write_text("an old report")
+    resume = (*command, "--resume", "--report", report, "--force", "--grace", grace)
+
+    with (
+        closing(sqlite3.connect(journal, isolation_level=None)) as busy,
+        running(*resume, env=quick.env) as process,
+    ):
+        busy.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: is_in_use(journal))
+        process.send_signal(signal.SIGTERM)
+        # As long as it cannot have the journal, it cannot have begun.
+        time.sleep(0.3)
+        busy.execute("ROLLBACK")
+        out, err = process.communicate(timeout=10)
+    kept = report.read_text()
+    again = pico(*resume, "--json", env=quick.env)
+
+    assert process.returncode == 143
+    assert "Nothing was sent.\nerror: interrupted.\n" in err
+    assert out == ""
+    assert kept == "an old report"
+    assert (again.code, again.json["skipped"]) == (0, 5)
+    assert quick.accepted() == []
+
+
+def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv: WriteCsv) -> None:
+    """Whoever starts it with nohup wants it to outlive the terminal."""
+    command = ("blast", write_csv(people(60)), "--text", TEXT, "--rate", 60)
+
+    with running(*command, env=quick.env, ignored=[signal.SIGHUP]) as process:
+        wait_until(lambda: len(quick.accepted()) > 5)
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert "60 accepted" in out
 
 
 def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(

@@ -59,9 +59,37 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
     """After a pause of the whole window it is nothing, however fast it was before."""
     meter = Pacemeter()
 
-    speeds = [meter.per_s(float(second), min(second, 30) * 20) for second in range(60)]
+    speeds = [meter.per_s(float(second), Counter({Outcome.ACCEPTED: min(second, 30) * 20})) for second in range(60)]
 
     assert speeds[0] == 0.0
     assert speeds[25] == pytest.approx(20)
     assert speeds[35] == pytest.approx(10)
     assert speeds[45] == 0.0
+
+
+def test_what_the_journal_had_says_nothing_of_the_pace() -> None:
+    """Five seconds of skipping, at ten thousand a second, neither speed up nor slow down what is told of the rest."""
+    meter = Pacemeter()
+
+    skipping = [meter.per_s(float(second), Counter({Outcome.SKIPPED: second * 10_000})) for second in range(6)]
+    sending = [
+        meter.per_s(5.0 + second, Counter({Outcome.SKIPPED: 50_000 + second, Outcome.ACCEPTED: second * 20}))
+        for second in range(1, 4)
+    ]
+
+    assert skipping == [0.0] * 6
+    assert sending == pytest.approx([20.0] * 3)
+
+
+def test_skipped_is_told_where_there_is_any() -> None:
+    """In the bar and in the lines; without a journal nobody is to wonder what it means."""
+    bar, plain = Bar(console(terminal=True)), Bar(console(terminal=True))
+
+    with bar:
+        bar.sending(Step(total=2000, outcomes=OUTCOMES | Counter({Outcome.SKIPPED: 500}), per_s=10.0))
+    with plain:
+        plain.sending(Step(total=2000, outcomes=OUTCOMES, per_s=10.0))
+
+    assert "1,734/2,000  10.0/s, 0:00:27 left" in written(bar)
+    assert "skipped 500" in written(bar)
+    assert "skipped" not in written(plain)

@@ -1,0 +1,141 @@
+"""`pico journal`: what a journal has, and the decisions about what is in doubt there."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import PICO, TEXT, Ran, SandboxProcess, environment, numbers_of, people
+
+WriteCsv = Callable[..., Path]
+Pico = Callable[..., Ran]
+QUICK = ("--rate", 2000, "--no-progress")
+DROPS = "99900000001"  # accepted, and the connection is closed without an answer
+
+
+@pytest.fixture
+def doubtful(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path) -> Path:
+    """A journal with order-0 and order-1 in doubt, and order-2 accepted."""
+    journal = tmp_path / "doubtful.db"
+    rows = [("order-0", DROPS), ("order-1", DROPS), ("order-2", "8613000000001")]
+    path = write_csv(rows, header=("id", "phone"), name="doubtful.csv")
+    pico_here("blast", path, "--text", "x", "--key-column", "id", "--journal", journal, *QUICK, env=quick.env)
+    return journal
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("mark-sent", "FILE"), "or pass --all"),
+        (("mark-sent", "FILE", "order-1", "--all"), "or pass --all"),
+        (("mark-sent", "FILE", "8613000000001"), "86…01"),
+        (("resend", "FILE", "order-9", "--yes"), "no message of the key or ID"),
+        (("resend", "FILE", "order-1"), "pass --yes where nobody can be asked"),
+        (("resend", "FILE", "--yes"), "or pass --all"),
+        (("resend", "FILE", "order-1", "--all", "--yes"), "or pass --all"),
+        (("resend", "FILE", "order-1", "--yes"), "was accepted"),
+        (("show", "none.db"), "There is no journal"),
+        (("in-doubt", "none.db"), "There is no journal"),
+    ],
+)
+def test_a_wrong_decision_changes_nothing(
+    pico: Pico, pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, command: Any, said: str
+) -> None:
+    """It ends with 2, and the journal has what it had."""
+    journal = tmp_path / "blast.db"
+    path = write_csv([("order-1", "8613000000001")], header=("id", "phone"))
+    pico_here("blast", path, "--text", "x", "--key-column", "id", "--journal", journal, *QUICK, env=quick.env)
+    before = pico_here("journal", "show", journal, "--json").json
+
+    ran = pico("journal", *(journal if word == "FILE" else word for word in command))
+
+    assert ran.code == 2
+    assert said in ran.err
+    assert "8613000000001" not in ran.err
+    assert pico_here("journal", "show", journal, "--json").json == before == before | {"accepted": 1, "in_doubt": 0}
+
+
+def test_the_journal_shows_its_counts_and_doubts(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """For people, by number and place; and a report line for each row that tells the same."""
+    drops, refused = "99900000001", "99900000018"
+    journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
+    path = write_csv([*people(2), (drops, "1"), (refused, "2")])
+    ran = pico_here("blast", path, "--text", TEXT, "--journal", journal, "--report", report, *QUICK, env=quick.env)
+
+    shown = pico_here("journal", "show", journal)
+    listed = pico_here("journal", "in-doubt", journal)
+    everything = pico_here("journal", "mark-sent", journal, "--all")
+    resumed = pico_here("blast", path, "--text", TEXT, "--journal", journal, "--resume", *QUICK, env=quick.env)
+
+    assert ran.code == 1
+    assert f"see `pico journal in-doubt {journal}`, then `mark-sent` or `resend`" in ran.out
+    assert [line.split(":")[0].strip() for line in shown.out.splitlines()] == ["2 accepted", "1 in doubt", "1 rejected"]
+    assert len(listed.out.splitlines()) == 2
+    assert listed.out.splitlines()[1].split()[1] == "3"
+    assert "1 message marked as sent." in everything.out
+    assert "3 skipped" in resumed.out
+    assert "1 rejected" in resumed.out
+    assert numbers_of(quick) == {**dict.fromkeys((to for to, _ in people(2)), 1), drops: 1}
+
+
+def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtful: Path) -> None:
+    """Half a decision would leave its maker to guess which half."""
+    for command in (("mark-sent",), ("resend", "--yes")):
+        ran = pico_here("journal", *command, doubtful, "order-0", "order-9")
+
+        assert ran.code == 2
+        assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == 2
+
+
+def test_a_message_in_doubt_is_shown_with_its_row_and_moment(pico_here: Pico, doubtful: Path) -> None:
+    """The table's ID begins the whole one of the JSON, and is enough to decide by."""
+    table = pico_here("journal", "in-doubt", doubtful).out.splitlines()
+    listed = pico_here("journal", "in-doubt", doubtful, "--json").json["in_doubt"]
+    (short, place, since, *_), (_, second, *_) = (line.split() for line in table[1:])
+
+    marked = pico_here("journal", "mark-sent", doubtful, short)
+    left = pico_here("journal", "in-doubt", doubtful, "--json").json["in_doubt"]
+
+    assert (place, second) == ("1", "2")
+    assert len(short) == 12
+    assert listed[0]["id"].startswith(short)
+    assert len(listed[0]["id"]) == 32
+    assert datetime.fromisoformat(since).timestamp() == listed[0]["changed_at"]
+    assert datetime.fromisoformat(since).tzinfo is not None
+    assert marked.code == 0
+    assert [record["id"] for record in left] == [listed[1]["id"]]
+
+
+@pytest.mark.parametrize(("answer", "code", "in_doubt"), [("y", 0, 0), ("n", 2, 2), ("\x04", 2, 2)])
+def test_a_resend_is_asked_for_on_a_terminal(
+    pico_here: Pico, doubtful: Path, answer: str, code: int, in_doubt: int
+) -> None:
+    """It says that one that did go out is sent twice, and without a yes nothing is changed."""
+    terminal, theirs = pty.openpty()
+
+    with subprocess.Popen(
+        [PICO, "journal", "resend", doubtful, "--all"],
+        env=environment(None),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(terminal, f"{answer}\n".encode())
+        out, err = process.communicate(timeout=20)
+    os.close(terminal)
+    os.close(theirs)
+
+    assert process.returncode == code
+    assert "One that did go out is then sent twice." in out + err
+    assert ("Nothing was changed." in err) == bool(code)
+    assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == in_doubt

@@ -1,0 +1,129 @@
+"""Journals that a blast may not have: in use, another's, damaged, or not meant; nothing is sent for them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from tests.cli.processes import TEXT, Ran, SandboxProcess, numbers_of, people, running, wait_until
+
+WriteCsv = Callable[..., Path]
+Pico = Callable[..., Ran]
+QUICK = ("--rate", 2000, "--no-progress")
+
+
+def test_a_journal_serves_one_blast_at_a_time(
+    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """The second one is told whose it is, sends nothing and begins no report; the first goes on."""
+    sandbox = start_sandbox("--rate-rule", "none")
+    journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
+    report.write_text("an old report")
+    command = ("blast", write_csv(people(120)), "--text", TEXT, "--rate", 60, "--journal", journal)
+    with running(*command, env=sandbox.env) as process:
+        wait_until(lambda: len(sandbox.accepted()) > 5)
+
+        second = pico(*command, "--resume", "--report", report, "--force", env=sandbox.env)
+        new_report = pico(*command, "--resume", "--report", tmp_path / "new.csv", env=sandbox.env)
+        marked = pico("journal", "mark-sent", journal, "--all")
+        shown = pico("journal", "show", journal, "--json")
+
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert second.code == new_report.code == 2
+    assert f"in use by another blast, of process {process.pid}" in second.err
+    assert report.read_text() == "an old report"
+    assert not (tmp_path / "new.csv").exists()
+    assert shown.json["accepted"] > 0
+    assert (marked.code, "in use" in marked.err) in {(2, True), (0, False)}
+    assert set(numbers_of(sandbox).values()) == {1}
+    assert len(numbers_of(sandbox)) == 120
+
+
+def test_a_resume_is_wanted_or_refused(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Whoever mistypes a name must neither send everything again nor skip it."""
+    path, journal = write_csv(people(3)), tmp_path / "blast.db"
+    blast = ("blast", path, "--text", TEXT, *QUICK)
+    missing = pico_here(*blast, "--journal", journal, "--resume", env=quick.env)
+    unnamed = pico_here(*blast, "--resume", env=quick.env)
+    same = pico_here(*blast, "--journal", path, "--resume", env=quick.env)
+    report = pico_here(*blast, "--journal", journal, "--report", journal, env=quick.env)
+    dry = pico_here(*blast, "--journal", journal, "--dry-run")
+    dry_missing = pico_here(*blast, "--journal", journal, "--resume", "--dry-run")
+    made = list(tmp_path.glob("blast.db*"))
+    first = pico_here(*blast, "--journal", journal, env=quick.env)
+
+    again = pico_here(*blast, "--journal", journal, env=quick.env)
+    resumed = pico_here(*blast, "--journal", journal, "--resume", env=quick.env)
+
+    assert [ran.code for ran in (missing, unnamed, same, report, dry_missing, again)] == [2] * 6
+    assert made == []
+    assert "There is no journal" in missing.err
+    assert "name it with --journal" in unnamed.err
+    assert "another file of this blast" in same.err
+    assert "another file of this blast" in report.err
+    assert "pass --resume to go on" in again.err
+    assert [ran.code for ran in (dry, first, resumed)] == [0, 0, 0]
+    assert "3 skipped: the journal had them as accepted" in resumed.out
+    assert len(quick.accepted()) == 3
+
+
+def test_a_journal_that_cannot_be_used_sends_nothing(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Each is told why; the journals are left as they are, and no report is begun or replaced for it."""
+    names = ("damaged.db", "other.db", "newer.db", "empty.db", "theirs.db")
+    damaged, other, newer, empty, theirs = journals = [tmp_path / name for name in names]
+    damaged.write_text("no database at all, but long enough to be taken for one" * 20)
+    empty.touch()
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE somebody (s)")
+    for mine in (newer, theirs):
+        pico_here("blast", write_csv(people(1)), "--text", "x", "--journal", mine, *QUICK, env=quick.env)
+    with closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    before = {path: path.read_bytes() for path in journals}
+    old, new = tmp_path / "old.csv", tmp_path / "new.csv"
+    old.write_text("an old report")
+    quick = quick.fresh()
+    path = write_csv(people(3))
+
+    def blast(journal: Path, report: Path, *resume: str) -> Ran:
+        user = ("--username", "user333" if journal is not theirs else "user334")
+        options = ("--journal", journal, *resume, "--report", report, "--force", *QUICK)
+        return pico_here("blast", path, "--text", TEXT, *options, *user, env=quick.env)
+
+    ran = {journal: [blast(journal, report, "--resume") for report in (old, new)] for journal in journals[:4]}
+    ran[tmp_path] = [blast(tmp_path, new, "--resume")]
+    ran[tmp_path / "none" / "blast.db"] = [blast(tmp_path / "none" / "blast.db", new)]
+
+    said = ["damaged", "another program", "version 2", "is empty", "is a folder", "No such file or directory"]
+    for word, each in zip(said, ran.values(), strict=True):
+        assert all((one.code, one.out) == (2, "") for one in each)
+        assert all(word in one.err and "othing was sent" in one.err for one in each)
+    assert old.read_text() == "an old report"
+    assert not new.exists()
+    assert {path: path.read_bytes() for path in journals} == before
+    assert quick.accepted() == []
+
+
+def test_a_journal_serves_one_account(
+    pico_here: Pico, shared_sandbox: SandboxProcess, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv
+) -> None:
+    """What one account sent, another one has not."""
+    path = write_csv(people(3))
+    journal = path.with_name("blast.db")
+    theirs = start_sandbox("--rate-rule", "none", "--username", "user334")
+    command = ("blast", path, "--text", TEXT, "--journal", journal, *QUICK)
+    pico_here(*command, env=shared_sandbox.fresh().env)
+
+    ran = pico_here(*command, "--resume", env={**theirs.env, "PICO_USERNAME": "user334"})
+
+    assert ran.code == 2
+    assert "nothing was sent. The journal" in ran.err
+    assert "another account's" in ran.err
+    assert theirs.accepted() == []
