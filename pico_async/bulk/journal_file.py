@@ -147,7 +147,7 @@ class JournalFile:
             )
         if not application:
             if not create:
-                raise JournalError(f"{self.path} is no journal: it is empty.")
+                raise JournalError(f"{self.path} is no journal: it is empty, as one whose first blast never began.")
             execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";\n"):
                 execute(statement)
