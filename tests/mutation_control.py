@@ -50,6 +50,7 @@ class Mutation:
 CRASHES = "tests/stories/test_crash_and_resume.py::test_killed_at_every_point_there_is"
 POWER = "tests/stories/test_power_loss.py"
 WIRE = "tests/stories/test_faults_on_the_wire.py"
+ENGINE = "tests/engine/test_call.py"
 JOURNAL = "pico_async/bulk/journal.py"
 
 MUTATIONS = (
@@ -88,7 +89,7 @@ MUTATIONS = (
                 "isinstance(error, (*_BEFORE_WRITING, httpx.ReadTimeout))",
             ),
         ),
-        (WIRE,),
+        (WIRE, ENGINE),
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
@@ -98,7 +99,7 @@ MUTATIONS = (
     Mutation(
         "a token is evicted without comparing",
         (Change("pico_async/coordination/local.py", "if self._token == token:", "if self._token is not None:"),),
-        ("tests/engine/test_token.py", "tests/coordination/test_local.py", "tests/engine/test_call.py"),
+        ("tests/engine/test_token.py", "tests/coordination/test_local.py", ENGINE),
     ),
     Mutation(
         "what was sending is sent again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -21,8 +22,9 @@ def test_a_journal_serves_one_blast_at_a_time(
     sandbox = start_sandbox("--rate-rule", "none")
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     report.write_text("an old report")
-    command = ("blast", write_csv(people(120)), "--text", TEXT, "--rate", 60, "--journal", journal)
-    with running(*command, env=sandbox.env) as process:
+    # More than it can send while the others try: the signal ends it.
+    command = ("blast", write_csv(people(3000)), "--text", TEXT, "--journal", journal)
+    with running(*command, "--rate", 60, env=sandbox.env) as process:
         wait_until(lambda: len(sandbox.accepted()) > 5)
 
         second = pico(*command, "--resume", "--report", report, "--force", env=sandbox.env)
@@ -30,16 +32,23 @@ def test_a_journal_serves_one_blast_at_a_time(
         marked = pico("journal", "mark-sent", journal, "--all")
         shown = pico("journal", "show", journal, "--json")
 
-        process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert second.code == new_report.code == 2
-    assert f"in use by another blast, of process {process.pid}" in second.err
+        sent = len(sandbox.accepted())
+        wait_until(lambda: len(sandbox.accepted()) > sent + 5)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    resumed = pico(*command, "--resume", "--rate", 2000, "--json", env=sandbox.env)
+    assert second.code == new_report.code == marked.code == 2
+    for refused in (second, new_report, marked):
+        assert f"in use by another blast, of process {process.pid}" in refused.err
+    assert "nothing was sent" in second.err
     assert report.read_text() == "an old report"
     assert not (tmp_path / "new.csv").exists()
     assert shown.json["accepted"] > 0
-    assert (marked.code, "in use" in marked.err) in {(2, True), (0, False)}
+    assert process.returncode == 143
+    assert "0 in doubt" in out
+    assert (resumed.code, resumed.json["skipped"] + resumed.json["accepted"]) == (0, 3000)
     assert set(numbers_of(sandbox).values()) == {1}
-    assert len(numbers_of(sandbox)) == 120
+    assert len(numbers_of(sandbox)) == 3000
 
 
 def test_a_resume_is_wanted_or_refused(
