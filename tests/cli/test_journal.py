@@ -115,9 +115,10 @@ def test_the_grace_period_ends_and_the_owner_decides(
     with running(*command, "--resume", "--grace", 0, env=sandbox.env) as process:
         wait_until(lambda: numbers_of(sandbox)[HANGS] == 3)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        _, err = process.communicate(timeout=20)
     last = pico(*command, "--resume", env=sandbox.env).json
     assert process.returncode == 130
+    assert "Stopping: what is on the wire is left in doubt." in err
     assert (first["in_doubt"], first["stopped"]) == (2, "interrupted")
     assert first["accepted"] + first["not_sent"] == 300
     assert second.code == 1
