@@ -501,8 +501,9 @@ async def test_a_missing_token_does_not_undo_an_earlier_doubt(token_answer: Answ
 
 
 @pytest.mark.parametrize("failure", [httpx.Response(503, headers={"retry-after": "50"}), httpx.ReadTimeout("slow")])
-async def test_closing_does_not_wait_for_a_back_off(failure: Answer) -> None:
+async def test_closing_does_not_wait_for_a_back_off(failure: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may have been carried out and waits to be tried again is ended at once, in doubt, and not tried again."""
+    monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
     pico = Pico(failure)
     it = PicoSession(username="u", api_key="k", sender="s", transport=httpx.MockTransport(pico), rates=UNLIMITED)
     updating = asyncio.create_task(it.campaigns.update("c", name="n"))
