@@ -374,3 +374,37 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one() -> None:
         b'{"n": 20}',
         b'{"n": 21}',
     ]
+
+
+async def test_connections_that_idle_too_long_are_closed_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six that a burst has left, each exchange that follows closes two, and goes on with a new one."""
+    monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 0.5)
+    opened = closed = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened, closed
+        opened += 1
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await request_of(reader)
+                await asyncio.sleep(0.02)
+                writer.write(OK)
+                await writer.drain()
+        closed += 1
+
+    async with server(talk) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        outgoing = Outgoing("GET", "/balance", {}, {"x-api-key": "k"}, b"")
+        await asyncio.gather(*(transport.exchange(outgoing, lambda: None) for _ in range(6)))
+        await asyncio.sleep(0.6)
+
+        seen = []
+        for _ in range(2):
+            await transport.exchange(outgoing, lambda: None)
+            await asyncio.sleep(0.02)
+            seen.append((opened, closed))
+        await transport.aclose()
+
+    # The newest is closed, too, when it is taken and found too old.
+    assert seen[0] == (7, 3)
+    assert seen[1] == (7, 5)
