@@ -59,7 +59,7 @@ class PostgresServer:
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self.conninfo = make_conninfo(host=str(folder), user=USER, dbname="postgres")
-        options = "-A trust -E UTF8 --no-locale --no-sync".split()
+        options = ["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         self._spawn("initdb", "-D", str(folder / "data"), "-U", USER, *options)
         self._require(self._process is not None and self._process.wait(PATIENCE_S) == 0)
 

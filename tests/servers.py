@@ -1,4 +1,4 @@
-"""Real servers from pip alone: where one cannot run, its tests skip and say why, and the gate takes that for a failure."""
+"""Real servers from pip alone: where one cannot run, its tests skip and say why; for the gate that is a failure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""The guard for any queue: one message, delivered any number of times, is sent at most once."""
+
+from __future__ import annotations
+
+from pico_async._engine.trace import CallTrace
+from pico_async.bulk.journal import Journal
+from pico_async.bulk.report import SendResult
+from pico_async.bulk.sender import BulkStream, send_all
+from pico_async.coordination import Priority
+from pico_async.errors import ConfigurationError, InvalidMessageError, JournalError
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.models import Accepted
+from pico_async.resources.delivery import deliver
+from pico_async.session import PicoSession
+
+
+async def send_once(
+    pico: PicoSession, message: Message, *, ledger: Journal, priority: Priority = Priority.INTERACTIVE
+) -> SendResult:
+    """
+    Send a message that its queue may deliver more than once, and send it at most once.
+
+    The ledger has the message's `key` as "sending" before it may leave. Whoever is delivered it again is told
+    `SKIPPED` where Pico has it, and `IN_DOUBT` where an earlier delivery was interrupted, or is under way. What was
+    not sent, or was refused, is sent again. It does not raise for the message's fate: ask `result.ok`, or raise
+    `result.error`. A queue should deliver `NOT_SENT` again, and `IN_DOUBT` never by itself.
+
+    With taskiq, whose workers have one loop (make session and ledger when the worker starts, and keep them in its
+    state):
+
+        @broker.task(retry_on_error=True)
+        async def send_sms(to: str, text: str, key: str, context: Annotated[Context, TaskiqDepends()]) -> str:
+            state = context.state
+            result = await send_once(state.pico, SmsMessage(to=to, text=text, key=key), ledger=state.ledger)
+            if result.outcome is Outcome.NOT_SENT:
+                raise result.error
+            return result.outcome
+
+    With Celery, whose tasks have no loop: one loop for each worker process, for a session belongs to its loop. Take
+    `acks_late=True`, or what a killed worker held is lost; with it, what it held comes again, and is told in doubt.
+
+        runner = asyncio.Runner()   # made in `worker_process_init`, with session and ledger entered in it
+
+        @app.task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=20)
+        def send_sms(self, to, text, key):
+            result = runner.run(send_once(pico, SmsMessage(to=to, text=text, key=key), ledger=ledger))
+            if result.outcome is Outcome.NOT_SENT:
+                raise self.retry(countdown=30)
+            return result.outcome
+
+    Both write a task's arguments, and with them number and text, to their logs and result stores; pass a reference to
+    your own table where they must not be there.
+
+    Args:
+        message: With a `key`: the same in each delivery, and another for each message.
+        ledger: What all workers share, as `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
+        priority: Who goes first where several wait for the pace.
+
+    Raises:
+        InvalidMessageError: The message has no key, or is none.
+        ConfigurationError: The session is closed, or *ledger* is no `Journal`.
+    """
+    if not isinstance(message, SmsMessage | MmsMessage | VoiceMessage):
+        raise InvalidMessageError(
+            f"Pass an SmsMessage, MmsMessage or VoiceMessage to send_once, not {type(message).__name__}."
+        )
+    required_key(message)
+    if not isinstance(ledger, Journal):
+        raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
+    results: list[SendResult] = []
+    try:
+        await send_all(_stream(pico, message, ledger, priority), results.append)
+    except JournalError as error:
+        # On entering: nothing was read. After that, what the ledger fails at is the message's result.
+        return SendResult(index=0, message=message, outcome=error.outcome, error=error)
+    return results[0]
+
+
+def required_key(message: Message) -> str:
+    """
+    Give the message's key.
+
+    Raises:
+        InvalidMessageError: It has none.
+    """
+    if message.key is None:
+        raise InvalidMessageError(
+            "`key` is missing: a queue may deliver a message twice, and only by its key is it known again. Give it "
+            "one of yours, as the order's number; it must be the same in each delivery."
+        )
+    return message.key
+
+
+def _stream(pico: PicoSession, message: Message, ledger: Journal, priority: Priority) -> BulkStream:
+    """Make the blast of one message, at the priority of its own that `stream_bulk` does not take."""
+    stream = pico.stream_bulk([message], concurrency=1, journal=ledger)
+    if priority is Priority.BULK:
+        return stream
+    engine = pico._open()
+
+    async def send(message: Message, trace: CallTrace) -> Accepted:
+        return await deliver(engine, message, priority=priority, trace=trace)
+
+    stream._send = send
+    return stream

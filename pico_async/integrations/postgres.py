@@ -1,0 +1,315 @@
+"""The ledger that queue workers share, in PostgreSQL: one row a key, written before the message may leave."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import anyio
+from attrs import frozen
+
+from pico_async.bulk.digests import account_digest, key_digest
+from pico_async.bulk.journal import JournalState
+from pico_async.errors import ConfigurationError, JournalError
+from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink
+from pico_async.integrations.postgres_run import PostgresRun, storable
+from pico_async.numbers import mask_numbers
+
+import psycopg  # isort: skip  after the link, which says how to install it
+from psycopg_pool import AsyncConnectionPool  # isort: skip
+
+# "Pico" in ASCII, and which of its locks: workers that start at once make the tables one after the other.
+SETUP_LOCK = 0x5069636F_01
+_ID = re.compile(r"[0-9a-fA-F]{6,32}")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS pico_ledger_account (
+    salt bytea PRIMARY KEY       -- digest of an account, and the salt of its digests
+);
+CREATE TABLE IF NOT EXISTS pico_ledger (
+    id bytea PRIMARY KEY,        -- digest of account and key
+    name text NOT NULL,          -- the key, its numbers masked, for people
+    content bytea,               -- digest of what the recipient gets; NULL: whatever comes next under this key
+    state text NOT NULL,
+    request_id text,
+    claim bytea NOT NULL,        -- which delivery took it last
+    changed_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS pico_ledger_unfinished ON pico_ledger (changed_at) WHERE state IN ('sending', 'in_doubt');
+"""
+
+_FIND: Final = "SELECT id, state, extract(epoch FROM clock_timestamp() - changed_at)::float8 FROM pico_ledger WHERE "
+
+
+@frozen(kw_only=True)
+class LedgerRecord:
+    """
+    One message, as a look at the ledger finds it.
+
+    Attributes:
+        id: The ledger's own name for it, in hex; there is neither key nor number.
+        name: Its key, with whatever may be a number masked.
+        changed_at: Unix time of the last change of its state.
+    """
+
+    id: str
+    name: str
+    state: JournalState
+    request_id: str | None
+    changed_at: int
+
+
+class PostgresLedger:
+    """
+    What became of each message, for any number of workers and processes, in one PostgreSQL database.
+
+    It is a `Journal`: `send_once` takes it as its ledger, and `send_bulk` as its journal. Each message has one row,
+    under its `key`, which is required. It is committed as "sending" before the message may leave, and only one
+    delivery can do that. A delivery that finds it "sending" does not send: the other one was interrupted, or is under
+    way, and the message is in doubt, until that other one settles it, or you do. It holds digests and outcomes, and
+    keys with their numbers masked: no text.
+
+        async with PostgresLedger("postgresql://…") as ledger:
+            await ledger.setup()
+            for record in await ledger.in_doubt(): ...
+            await ledger.mark_sent("order-17")      # by its key, or by record.id
+
+    What it does not promise: a failover to a replica that had not yet got the last commits forgets them, and what was
+    on the wire may then be sent twice. Use synchronous replication, or decide by hand.
+
+    Args:
+        database: Where it is, as psycopg takes it, and then `async with` opens and closes a pool of its own; or an
+            open pool of yours, which stays open.
+        timeout_s: Seconds to wait for the server before a message may go out; then it is not sent.
+        settle_s: Seconds to wait for it once the message's fate is known, as in a restart; then it is in doubt.
+        stale_s: Seconds after which a row that is still "sending" is taken for an interrupted one, also where no
+            other delivery came. Longer than a call may take.
+
+    Raises:
+        ConfigurationError: An argument is wrong; a conninfo, which may hold a password, is not repeated.
+    """
+
+    def __init__(
+        self, database: str | Pool, *, timeout_s: float = 10.0, settle_s: float = 60.0, stale_s: float = 900.0
+    ) -> None:
+        for name, seconds in {"timeout_s": timeout_s, "settle_s": settle_s, "stale_s": stale_s}.items():
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+                raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
+        self._owned = isinstance(database, str)
+        self._link = PostgresLink(_pool(database))
+        self._timeout_s = timeout_s
+        self._settle_s = settle_s
+        self._stale_s = stale_s
+        self._accounts: set[bytes] = set()
+
+    async def setup(self) -> None:
+        """
+        Make the tables where they are missing; any number of workers may do so at once.
+
+        Raises:
+            JournalError: The server is not there, or this user may not.
+        """
+        async with self._link.transaction(self._settle_s) as cursor:
+            await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
+            await cursor.execute(_SCHEMA)
+
+    async def __aenter__(self) -> Self:
+        if self._owned:
+            await self._link.pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._owned:
+            with anyio.CancelScope(shield=True):
+                await self._link.pool.close()
+
+    @asynccontextmanager
+    async def run(self, account: str) -> AsyncIterator[PostgresRun]:
+        """
+        Begin a run of messages; `send_once` and `send_bulk` do that by themselves. Many may run at once.
+
+        Raises:
+            JournalError: On entering: the server is not there, or the tables are missing.
+        """
+        salt = account_digest(b"", account)
+        if salt not in self._accounts:
+            await self._link.fetch(
+                "INSERT INTO pico_ledger_account (salt) VALUES (%s) ON CONFLICT DO NOTHING",
+                (salt,),
+                patience_s=self._timeout_s,
+            )
+            self._accounts.add(salt)
+        yield PostgresRun(self._link, salt, timeout_s=self._timeout_s, settle_s=self._settle_s)
+
+    async def counts(self) -> Mapping[JournalState, int]:
+        """
+        Count the messages by state. Those that nobody has tried yet are not here.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        rows = await self._link.fetch(
+            "SELECT state, count(*) FROM pico_ledger GROUP BY state", patience_s=self._timeout_s
+        )
+        found = dict(cast("list[tuple[str, int]]", rows))
+        return {state: found.get(state, 0) for state in JournalState}
+
+    async def in_doubt(self) -> list[LedgerRecord]:
+        """
+        Give the messages that may have been sent, the oldest first.
+
+        What is on the wire is not yet among them; what has been "sending" for longer than `stale_s` is.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        rows = await self._link.fetch(
+            "SELECT encode(id, 'hex'), name, state, request_id, extract(epoch FROM changed_at)::bigint"
+            " FROM pico_ledger WHERE state = 'in_doubt' OR (state = 'sending'"
+            " AND changed_at <= clock_timestamp() - make_interval(secs => %s)) ORDER BY changed_at, id",
+            (self._stale_s,),
+            patience_s=self._timeout_s,
+        )
+        return [
+            LedgerRecord(id=name, name=shown, state=JournalState(state), request_id=request_id, changed_at=changed_at)
+            for name, shown, state, request_id, changed_at in rows
+        ]
+
+    async def mark_sent(self, *names: str) -> None:
+        """
+        Decide that messages in doubt were sent: no later delivery sends them.
+
+        Args:
+            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+
+        Raises:
+            JournalError: One of them is not there, or provably not sent; then none is changed.
+        """
+        async with self._link.transaction(self._timeout_s) as cursor:
+            for name in names:
+                row, state, _ = await self._find(cursor, name)
+                if state not in (JournalState.IN_DOUBT, JournalState.SENDING, JournalState.ACCEPTED):
+                    raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}): deliver it again.")
+                await _change(cursor, row, JournalState.ACCEPTED)
+
+    async def resend(self, *names: str) -> list[str]:
+        """
+        Decide that messages in doubt, or refused, are sent by their next delivery. One that went out is sent twice.
+
+        Their next delivery may have another content. It must come from the queue: this deposits nothing there.
+
+        Args:
+            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+
+        Returns:
+            The ledger's IDs for them, in hex.
+
+        Raises:
+            JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+        """
+        async with self._link.transaction(self._timeout_s) as cursor:
+            rows = []
+            for name in names:
+                row, state, age_s = await self._find(cursor, name)
+                if state is JournalState.ACCEPTED:
+                    raise JournalError(
+                        f"{mask_numbers(name)!r} was accepted. To send another one, give it another key."
+                    )
+                if state is JournalState.SENDING and age_s < self._stale_s:
+                    raise JournalError(
+                        f"{mask_numbers(name)!r} may be on the wire: it has been sending for {age_s:.0f} s. Wait until "
+                        f"it is in doubt, after {self._stale_s:.0f} s at the latest."
+                    )
+                await cursor.execute(
+                    "UPDATE pico_ledger SET state = 'pending', content = NULL, changed_at = clock_timestamp()"
+                    " WHERE id = %s",
+                    (row,),
+                )
+                rows.append(row.hex())
+        return rows
+
+    async def confirm(self, name: str, request_id: str | None = None) -> bool:
+        """
+        Take note of a proof that a message went out, such as its delivery receipt.
+
+        Args:
+            name: Its `key`, or its ID.
+            request_id: Pico's name for it, where the proof gives one.
+
+        Returns:
+            Whether it was in doubt, or on the wire, until now.
+
+        Raises:
+            JournalError: There is no such message, or it was provably not sent.
+        """
+        async with self._link.transaction(self._timeout_s) as cursor:
+            row, state, _ = await self._find(cursor, name)
+            if state is JournalState.ACCEPTED:
+                return False
+            if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
+                raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
+            await _change(cursor, row, JournalState.ACCEPTED, storable(request_id))
+            return True
+
+    async def forget(self, *, older_than_s: float) -> int:
+        """
+        Delete the rows of messages whose fate has been known for so long, and give their number.
+
+        A message that is delivered again after that is sent again: keep them longer than your queue keeps a job.
+
+        Raises:
+            JournalError: It cannot be written.
+        """
+        rows = await self._link.fetch(
+            "WITH gone AS (DELETE FROM pico_ledger WHERE state IN ('accepted', 'rejected', 'not_sent')"
+            " AND changed_at < clock_timestamp() - make_interval(secs => %s) RETURNING 1) SELECT count(*) FROM gone",
+            (older_than_s,),
+            patience_s=self._timeout_s,
+        )
+        return int(rows[0][0])
+
+    async def _find(self, cursor: Cursor, name: str) -> tuple[bytes, JournalState, float]:
+        """Find a row by its key, or by its ID or the beginning of it, and hold it until the transaction's end."""
+        await cursor.execute("SELECT salt FROM pico_ledger_account")
+        names = [key_digest(salt, name) for (salt,) in await cursor.fetchall()]
+        await cursor.execute(_FIND + "id = ANY(%s) LIMIT 2 FOR UPDATE", (names,))
+        found = await cursor.fetchall()
+        if not found and _ID.fullmatch(name):
+            first, last = (bytes.fromhex(name.ljust(32, digit)) for digit in "0f")
+            await cursor.execute(_FIND + "id BETWEEN %s AND %s LIMIT 2 FOR UPDATE", (first, last))
+            found = await cursor.fetchall()
+        if len(found) != 1:
+            many = "more than one message is meant by" if found else "there is no message of the key or ID"
+            raise JournalError(f"In the ledger {many} {mask_numbers(name)!r}. Nothing was changed.")
+        row, state, age_s = found[0]
+        return bytes(row), JournalState(state), age_s
+
+
+async def _change(cursor: Cursor, row: bytes, state: JournalState, request_id: str | None = None) -> None:
+    await cursor.execute(
+        "UPDATE pico_ledger SET state = %s, request_id = coalesce(%s, request_id), changed_at = clock_timestamp()"
+        " WHERE id = %s",
+        (state.value, request_id, row),
+    )
+
+
+def _pool(database: Any) -> Pool:
+    if isinstance(database, AsyncConnectionPool):
+        return database
+    if not isinstance(database, str):
+        raise ConfigurationError(
+            f"`database` must be a conninfo or an AsyncConnectionPool of psycopg's, not {type(database).__name__}."
+        )
+    try:
+        psycopg.conninfo.conninfo_to_dict(database)
+    except psycopg.Error:
+        raise ConfigurationError(
+            "`database` is no conninfo: pass one as 'postgresql://user@host/database' or 'host=… dbname=…'."
+        ) from None
+    return AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True})

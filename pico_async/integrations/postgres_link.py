@@ -1,0 +1,124 @@
+"""The way to PostgreSQL: a pool's connections, bounded in time, patient through a restart, and quiet about values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, TypeAlias
+
+import anyio
+
+from pico_async.errors import JournalError
+
+try:
+    import psycopg
+    from psycopg.rows import TupleRow, tuple_row
+    from psycopg_pool import AsyncConnectionPool
+except ImportError as error:
+    raise ImportError(
+        "This part of pico_async needs psycopg and its pool: pip install 'pico-async[procrastinate]'"
+    ) from error
+
+Pool: TypeAlias = "AsyncConnectionPool[Any]"
+Cursor: TypeAlias = "psycopg.AsyncCursor[TupleRow]"
+
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 0.5
+
+# Added to what changes a row that a message's fate hangs on: a database may be set up to answer before a commit is on
+# the disk, and a crash would then forget that a message was on the wire. What is stricter than "on" stays.
+DURABLY: LiteralString = (
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
+    " ELSE current_setting('synchronous_commit') END, true)"
+)
+
+
+class PostgresLink:
+    """
+    Run statements over a pool.
+
+    Args:
+        pool: Open. Its connections may be in autocommit or not.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    async def fetch(
+        self, statement: LiteralString, values: Sequence[object] | dict[str, object] = (), *, patience_s: float
+    ) -> list[TupleRow]:
+        """
+        Run one statement, commit it and give its rows.
+
+        It must do no harm twice: where the connection is lost it is tried again, and the first may have been committed.
+
+        Args:
+            patience_s: Seconds for all tries, so that a restart of the server is waited for.
+
+        Raises:
+            JournalError: The server was not there, or refused. Whether it was committed is unknown.
+        """
+        give_up_at = time.monotonic() + patience_s
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                async with self.cursor(give_up_at - time.monotonic()) as cursor:
+                    await cursor.execute(statement, values)
+                    rows = await cursor.fetchall() if cursor.description else []
+            except (psycopg.Error, TimeoutError) as error:
+                if not is_passing(error) or time.monotonic() + pause_s >= give_up_at:
+                    raise told(error) from None
+            else:
+                return rows
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    @asynccontextmanager
+    async def transaction(self, timeout_s: float) -> AsyncIterator[Cursor]:
+        """
+        Run some statements, and commit them all or none.
+
+        Raises:
+            JournalError: They were not committed, or nobody knows.
+        """
+        try:
+            async with self.cursor(timeout_s) as cursor, cursor.connection.transaction():
+                yield cursor
+        except (psycopg.Error, TimeoutError) as error:
+            raise told(error) from None
+
+    @asynccontextmanager
+    async def cursor(self, timeout_s: float) -> AsyncIterator[Cursor]:
+        """Lend a connection's cursor, with rows as tuples, for so many seconds."""
+        timeout_s = max(timeout_s, 0.001)
+        with anyio.fail_after(timeout_s):
+            async with (
+                self.pool.connection(timeout=timeout_s) as connection,
+                connection.cursor(row_factory=tuple_row) as cursor,
+            ):
+                yield cursor
+
+
+def is_passing(error: BaseException) -> bool:
+    """Say whether the server was only away, as in a restart."""
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
+
+
+def told(error: psycopg.Error | TimeoutError) -> JournalError:
+    """
+    Tell of PostgreSQL's error by its name alone.
+
+    Its text may show values of the statement, which are numbers and texts, or where and as whom one connects.
+    """
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        reason = "its tables are missing, or another version's: call `setup()` once"
+    elif isinstance(error, psycopg.errors.InsufficientPrivilege):
+        reason = "this user may not use its tables"
+    elif isinstance(error, TimeoutError):
+        reason = "no answer came in time"
+    elif is_passing(error):
+        reason = f"the server is away, restarting or full ({type(error).__name__})"
+    else:
+        reason = f"{type(error).__name__}{f', SQLSTATE {error.sqlstate}' if error.sqlstate else ''}"
+    return JournalError(f"The ledger in PostgreSQL cannot be used: {reason}.")

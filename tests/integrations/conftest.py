@@ -1,0 +1,49 @@
+"""One PostgreSQL for all these tests, and an empty database for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from pico_async import PicoSession
+from pico_async.integrations.postgres import PostgresLedger
+from pico_async.sandbox import Sandbox
+from tests.postgres_server import Postgres, any_postgres, fresh_database
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with any_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    with fresh_database(postgres) as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+async def ledger(database: str) -> AsyncIterator[PostgresLedger]:
+    async with PostgresLedger(database) as ledger:
+        await ledger.setup()
+        yield ledger
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox(rate_rule=None)
+
+
+@pytest.fixture
+async def pico(sandbox: Sandbox) -> AsyncIterator[PicoSession]:
+    async with session_with(sandbox) as session:
+        yield session
+
+
+def session_with(sandbox: Sandbox) -> PicoSession:
+    """Make a session with the sandbox inside this process."""
+    return PicoSession(
+        username=sandbox.username, api_key=sandbox.api_key, sender="8612345678888", transport=sandbox.transport()
+    )

@@ -1,0 +1,354 @@
+"""The ledger that workers share: who may send, what is in doubt, what people decide, and what no error tells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from pico_async import (
+    ConfigurationError,
+    InDoubtError,
+    InvalidMessageError,
+    Journal,
+    JournalError,
+    JournalState,
+    Outcome,
+    PicoSession,
+    SmsMessage,
+)
+from pico_async.bulk.journal import Line
+from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres_run import PostgresRun
+from pico_async.sandbox import Sandbox
+from tests.postgres_server import PostgresServer, fresh_database, postgres_server
+
+ACCOUNT = "user333 at somewhere"
+
+
+def sms(number: int = 1, key: str | None = "order-1", text: str = "Your code is 4711", **more: Any) -> SmsMessage:
+    return SmsMessage(f"8613{number:09}", text, key=key, **more)
+
+
+def rows(database: str, statement: str = "SELECT * FROM pico_ledger") -> list[tuple[Any, ...]]:
+    with psycopg.connect(database) as connection:
+        return connection.execute(statement).fetchall()
+
+
+async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[PostgresRun, Line]:
+    """Begin a delivery: it found the row and intends to send."""
+    async with ledger.run(ACCOUNT) as run:
+        line = await run.claim(message, 0)
+        await run.intend(line)
+        return run, line
+
+
+async def found(ledger: PostgresLedger, message: SmsMessage) -> Line:
+    """Deliver it again, and give what the ledger says of it."""
+    async with ledger.run(ACCOUNT) as run:
+        return await run.claim(message, 0)
+
+
+async def test_it_is_a_journal(ledger: PostgresLedger) -> None:
+    """So it goes where a journal goes."""
+    assert isinstance(ledger, Journal)
+
+
+async def test_many_set_it_up_at_once_and_again(database: str) -> None:
+    """Workers start together, and every day anew."""
+    async with AsyncExitStack() as stack:
+        ledgers = [await stack.enter_async_context(PostgresLedger(database)) for _ in range(6)]
+
+        await asyncio.gather(*(ledger.setup() for ledger in ledgers))
+        await ledgers[0].setup()
+
+        assert sum((await ledgers[0].counts()).values()) == 0
+
+
+async def test_only_one_of_many_deliveries_may_send(ledger: PostgresLedger) -> None:
+    """All have seen that nobody has it; the statement that takes the row lets one through."""
+    async with AsyncExitStack() as stack:
+        runs = [await stack.enter_async_context(ledger.run(ACCOUNT)) for _ in range(12)]
+        lines = [await run.claim(sms(), 0) for run in runs]
+        assert {line.state for line in lines} == {JournalState.PENDING}
+
+        intended = await asyncio.gather(
+            *(run.intend(line) for run, line in zip(runs, lines, strict=True)), return_exceptions=True
+        )
+
+        assert intended.count(None) == 1
+        assert sum(isinstance(error, InDoubtError) for error in intended) == 11
+
+
+async def test_a_delivery_that_finds_it_sending_is_in_doubt(ledger: PostgresLedger, database: str) -> None:
+    """Its worker was killed, or is slow: nobody can tell."""
+    await delivered(ledger, sms())
+
+    line = await found(ledger, sms())
+
+    assert line.state is JournalState.SENDING
+    assert rows(database, "SELECT state FROM pico_ledger") == [("in_doubt",)]
+    assert [record.state for record in await ledger.in_doubt()] == [JournalState.IN_DOUBT]
+    assert (await found(ledger, sms())).state is JournalState.IN_DOUBT
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.REJECTED])
+async def test_the_one_that_was_only_slow_still_settles_it(ledger: PostgresLedger, outcome: Outcome) -> None:
+    """It knows what became of the message, and the row is still its own."""
+    run, line = await delivered(ledger, sms())
+    await found(ledger, sms())
+
+    await run.settle(line, outcome, "r-1")
+
+    again = await found(ledger, sms())
+    assert (again.state, again.request_id) == (outcome.value, "r-1")
+
+
+async def test_it_settles_no_row_that_another_delivery_has_taken(ledger: PostgresLedger) -> None:
+    """Its owner decided to send it again, and that is under way: the old one's "not sent" would let in a third."""
+    first, first_line = await delivered(ledger, sms())
+    await found(ledger, sms())
+    await ledger.resend("order-1")
+    await delivered(ledger, sms())
+
+    await first.settle(first_line, Outcome.NOT_SENT, None)
+
+    assert (await found(ledger, sms())).state is JournalState.SENDING
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REJECTED])
+async def test_what_did_not_go_out_is_sent_by_the_next_delivery(ledger: PostgresLedger, outcome: Outcome) -> None:
+    """A refusal for the rate is no doubt, either."""
+    run, line = await delivered(ledger, sms())
+    await run.settle(line, outcome, None)
+
+    again, again_line = await delivered(ledger, sms())
+    await again.settle(again_line, Outcome.ACCEPTED, "r-2")
+
+    assert (await found(ledger, sms())).state is JournalState.ACCEPTED
+
+
+async def test_what_was_accepted_stays_so(ledger: PostgresLedger) -> None:
+    """A receipt was quicker than the reply, which then did not come."""
+    run, line = await delivered(ledger, sms())
+    assert await ledger.confirm("order-1", "r-1")
+
+    await run.settle(line, Outcome.IN_DOUBT, None)
+
+    again = await found(ledger, sms())
+    assert (again.state, again.request_id) == (JournalState.ACCEPTED, "r-1")
+    assert not await ledger.confirm("order-1")
+
+
+async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
+    """And one message of a run. When it is dropped is no content."""
+    run, line = await delivered(ledger, sms(expires_in=60))
+    await run.settle(line, Outcome.ACCEPTED, "r-1")
+    assert (await found(ledger, sms(expires_in=30))).state is JournalState.ACCEPTED
+
+    with pytest.raises(InvalidMessageError, match=r"'order-1' names a message of other content .* accepted"):
+        await found(ledger, sms(text="Another"))
+    with pytest.raises(InvalidMessageError, match="came before in this run"):
+        await run.claim(sms(expires_in=60), 1)
+    with pytest.raises(InvalidMessageError, match="`key` is missing: a queue may deliver a message twice"):
+        await found(ledger, sms(key=None))
+
+
+async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -> None:
+    """They share a database; a name that both have must be told by its ID."""
+    await delivered(ledger, sms())
+    async with ledger.run("another at elsewhere") as run:
+        line = await run.claim(sms(text="Another"), 0)
+        assert line.state is JournalState.PENDING
+        await run.intend(line)
+
+    with pytest.raises(JournalError, match="more than one message"):
+        await ledger.mark_sent("order-1")
+
+
+async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: str) -> None:
+    """Its queue lost it, or has no redelivery."""
+    async with PostgresLedger(database) as ledger, PostgresLedger(database, stale_s=1e-6) as impatient:
+        await ledger.setup()
+        await delivered(ledger, sms())
+
+        assert await ledger.in_doubt() == []
+        (record,) = await impatient.in_doubt()
+        assert (record.state, record.name) == (JournalState.SENDING, "order-1")
+
+        with pytest.raises(JournalError, match="may be on the wire"):
+            await ledger.resend(record.id)
+        assert await impatient.resend(record.id) == [record.id]
+        assert (await found(ledger, sms(text="Another"))).state is JournalState.PENDING
+
+
+async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLedger) -> None:
+    """All of the names, or none."""
+    for number in range(4):
+        await delivered(ledger, sms(number, f"order-{number}"))
+        await found(ledger, sms(number, f"order-{number}"))
+    ids = {record.name: record.id for record in await ledger.in_doubt()}
+
+    await ledger.mark_sent("order-0", ids["order-1"], ids["order-2"][:7])
+    with pytest.raises(JournalError, match="no message of the key or ID '86…23'"):
+        await ledger.mark_sent("order-3", "8613900000123")
+
+    assert [record.name for record in await ledger.in_doubt()] == ["order-3"]
+    with pytest.raises(JournalError, match="'order-0' was accepted"):
+        await ledger.resend("order-3", "order-0")
+    assert [record.name for record in await ledger.in_doubt()] == ["order-3"]
+    assert (await ledger.counts())[JournalState.ACCEPTED] == 3
+
+
+@pytest.mark.parametrize("decide", ["mark_sent", "confirm"])
+async def test_what_was_provably_not_sent_cannot_be_called_sent(ledger: PostgresLedger, decide: str) -> None:
+    """It would be lost."""
+    run, line = await delivered(ledger, sms())
+    await run.settle(line, Outcome.NOT_SENT, None)
+
+    with pytest.raises(JournalError, match="provably not sent"):
+        await getattr(ledger, decide)("order-1")
+
+
+async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
+    """Never what is in doubt."""
+    for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
+        run, line = await delivered(ledger, sms(number, f"order-{number}"))
+        await run.settle(line, outcome, None)
+
+    assert await ledger.forget(older_than_s=3600) == 0
+    assert await ledger.forget(older_than_s=0) == 2
+    assert [record.name for record in await ledger.in_doubt()] == ["order-2"]
+
+
+async def test_it_holds_neither_number_nor_text(ledger: PostgresLedger, database: str) -> None:
+    """Not even where the key is a number; and what PostgreSQL's text cannot hold does it no harm."""
+    run, line = await delivered(ledger, sms(key="for 8613000000001\0"))
+    await run.settle(line, Outcome.ACCEPTED, "r\0-\udcff")
+
+    (row,) = rows(database)
+
+    assert "for 86…01" in row[1]
+    assert "4711" not in str(row)
+    assert "8613000000001" not in str(row)
+    assert row[4].startswith("r")
+
+
+async def test_a_blast_takes_it_for_its_journal(ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox) -> None:
+    """Two blasts of the same messages at once send each once."""
+    messages = [sms(number, f"order-{number}") for number in range(40)]
+
+    await asyncio.gather(*(pico.send_bulk(messages, journal=ledger, concurrency=4) for _ in range(2)))
+
+    assert sandbox.ledger.duplicates() == {}
+    report = await pico.send_bulk(messages, journal=ledger)
+    assert (report.total, report.skipped) == (40, len(sandbox.ledger.accepted))
+    assert report.skipped + report.in_doubt == 40
+
+
+async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLedger, database: str) -> None:
+    """It is the application's, with its own ideas of rows and transactions."""
+    options = {"row_factory": psycopg.rows.dict_row}
+    async with AsyncConnectionPool(database, open=False, min_size=1, kwargs=options) as pool:
+        async with PostgresLedger(pool) as theirs:
+            await delivered(theirs, sms())
+            assert (await found(theirs, sms())).state is JournalState.SENDING
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    assert len(await ledger.in_doubt()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"database": 5}, "`database` must be a conninfo"),
+        ({"database": "postgresql://u:hunter2@h:port/x y"}, "`database` is no conninfo"),
+        ({"database": "dbname=x", "stale_s": 0}, "`stale_s` must be a positive number"),
+        ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a positive number"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], complaint: str) -> None:
+    """A conninfo holds a password."""
+    with pytest.raises(ConfigurationError, match=complaint) as raised:
+        PostgresLedger(**arguments)
+
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
+    """And nothing is sent without them."""
+    async with PostgresLedger(database) as ledger:
+        with pytest.raises(JournalError, match=r"its tables are missing.*call `setup\(\)`"):
+            await ledger.counts()
+
+
+async def test_an_error_holds_no_value(ledger: PostgresLedger, database: str) -> None:
+    """PostgreSQL's own shows the row that it refused."""
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE pico_ledger ADD CHECK (name <> 'order-1')")
+
+    with pytest.raises(JournalError, match="CheckViolation, SQLSTATE 23514") as raised:
+        await delivered(ledger, sms())
+
+    assert raised.value.__suppress_context__
+    assert "order-1" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+async def test_an_intent_outlives_a_crash_whatever_the_database_is_set_up_for(own_server: PostgresServer) -> None:
+    """With synchronous_commit off, PostgreSQL answers before the log is written; without this the row is gone."""
+    with fresh_database(own_server) as database:
+        async with PostgresLedger(database) as ledger:
+            await ledger.setup()
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off")
+        async with PostgresLedger(database) as ledger:
+            run, line = await delivered(ledger, sms(1, "order-1"))
+            await run.settle(line, Outcome.ACCEPTED, None)
+            await delivered(ledger, sms(2, "order-2"))
+
+            own_server.restart(signal.SIGQUIT)
+
+            assert (await found(ledger, sms(1, "order-1"))).state is JournalState.ACCEPTED
+            assert (await found(ledger, sms(2, "order-2"))).state is JournalState.SENDING
+
+
+async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_server: PostgresServer) -> None:
+    """What is known of a message is worth a wait; and a statement whose answer was lost does no harm twice."""
+    with fresh_database(own_server) as database:
+        async with PostgresLedger(database, timeout_s=0.3, settle_s=30) as ledger:
+            await ledger.setup()
+            run, line = await delivered(ledger, sms())
+            own_server.stop()
+            with pytest.raises(JournalError, match=r"the server is away|no answer came in time"):
+                await found(ledger, sms())
+            async with asyncio.TaskGroup() as tasks:
+                settling = tasks.create_task(run.settle(line, Outcome.ACCEPTED, "r-1"))
+                await asyncio.to_thread(own_server.start)
+                await settling
+
+        async with PostgresLedger(database) as ledger:
+            assert (await found(ledger, sms())).state is JournalState.ACCEPTED
+
+
+async def test_an_intent_whose_answer_was_lost_is_still_this_deliverys(ledger: PostgresLedger) -> None:
+    """It is asked for again, and the row is found taken, by itself."""
+    run, line = await delivered(ledger, sms())
+
+    await run.intend(line)
+
+    await run.settle(line, Outcome.ACCEPTED, json.dumps({}))
+    assert (await found(ledger, sms())).state is JournalState.ACCEPTED
