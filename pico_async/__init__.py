@@ -5,11 +5,13 @@ Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, w
         accepted = await pico.sms.send(to="8612345678901", text="Your code is 1234")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from pico_async.bulk.journal import Journal, JournalRecord, JournalState
 from pico_async.bulk.report import BulkReport, SendResult
 from pico_async.bulk.sender import BulkStream
 from pico_async.bulk.sqlite_journal import SqliteJournal
-from pico_async.coordination import Coordinator, Priority, TokenStore
+from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, TokenStore
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.coordination.rates import Rates
 from pico_async.errors import (
@@ -45,6 +47,9 @@ from pico_async.models import (
 from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
+if TYPE_CHECKING:
+    from pico_async.coordination.redis import RedisCoordinator
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -63,6 +68,8 @@ __all__ = [
     "Coordinator",
     "CreatedCampaign",
     "ExpectationFailedError",
+    "FleetCoordinator",
+    "Identity",
     "InDoubtError",
     "InvalidMessageError",
     "Journal",
@@ -82,6 +89,7 @@ __all__ = [
     "Priority",
     "RateLimitError",
     "Rates",
+    "RedisCoordinator",
     "RejectedError",
     "SendResult",
     "ServerError",
@@ -94,3 +102,12 @@ __all__ = [
     "VoiceMessage",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What needs an extra is imported by its first use.
+    if name == "RedisCoordinator":
+        from pico_async.coordination.redis import RedisCoordinator
+
+        return RedisCoordinator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import BulkReport
 from pico_async.bulk.sender import BulkStream, OnResult, send_all
 from pico_async.bulk.source import Input
-from pico_async.coordination import Coordinator, Priority, local
+from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.messages import Message
@@ -62,8 +62,9 @@ class PicoSession:
             harm twice. While too many fail, the session's calls do without, and their errors say so.
         retry_in_doubt: Repeat also a send that may have gone out; only where a double is harmless.
         rates: Requests a second that your contract allows.
-        coordinator: What shares the pace and the token, in place of the one that the loop's sessions share. Its maker
-            closes it.
+        coordinator: What shares the pace and the token, in place of the one that the loop's sessions share: a
+            `RedisCoordinator` shares them with other processes and hosts. One that you use beside the session, too, is
+            yours to close.
         transport: An httpx transport in place of the session's own, closed with the session. A reply's certainty
             depends on it: only `httpx.AsyncHTTPTransport` tells when it began to write.
 
@@ -110,7 +111,7 @@ class PicoSession:
         if rates is not None and not isinstance(rates, Rates):
             raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
         if coordinator is not None and not isinstance(coordinator, Coordinator):
-            raise ConfigurationError("`coordinator` must be a Coordinator, as LocalCoordinator(Rates(sms=100)).")
+            raise ConfigurationError("`coordinator` must be a Coordinator, as RedisCoordinator.from_url('redis://…').")
         if coordinator is not None and rates is not None:
             raise ConfigurationError("Give the rates to the coordinator: with `coordinator=`, `rates=` has no say.")
         self._rates = rates or Rates()
@@ -226,8 +227,7 @@ class PicoSession:
         try:
             await engine.aclose()
         finally:
-            if self._coordinator is None:
-                local.leave(self._base_url, self._account.username, self._api_key.value)
+            await self._leave()
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -258,11 +258,27 @@ class PicoSession:
                 account=self._account,
                 api_key=self._api_key,
                 transport=self._transport,
-                coordinator=self._coordinator
-                or local.join(self._base_url, self._account.username, self._api_key.value, self._rates),
+                coordinator=self._join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
             )
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")
         return self._engine
+
+    def _join(self) -> Coordinator:
+        username, api_key = self._account.username, self._api_key.value
+        if self._coordinator is None:
+            return local.join(self._base_url, username, api_key, self._rates)
+        if isinstance(self._coordinator, FleetCoordinator):
+            # Pico's hosts count by one key; of stand-ins, each counts by itself.
+            where = place(self._base_url)
+            where = where if where == "Pico" else self._base_url
+            self._coordinator.join(Identity.of(where, self._base_url, username, api_key))
+        return self._coordinator
+
+    async def _leave(self) -> None:
+        if self._coordinator is None:
+            local.leave(self._base_url, self._account.username, self._api_key.value)
+        elif isinstance(self._coordinator, FleetCoordinator):
+            await self._coordinator.leave()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractAsyncContextManager
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
+
+from attrs import frozen
 
 from pico_async._engine.endpoints import Lane
 
@@ -62,3 +65,44 @@ class Coordinator(Protocol):
     async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
         """Take note that Pico refused a request because of the rate: everyone pauses, then goes slower for a while."""
         ...
+
+
+@frozen
+class Identity:
+    """
+    Whose pace and whose token it is, in digests: neither the key nor the account can be read from them.
+
+    Attributes:
+        pace: Of the API key, at Pico or at a stand-in for it: what the documented rates are counted by.
+        token: Of the host and the account, too: what a token is good for.
+    """
+
+    pace: str
+    token: str
+
+    @classmethod
+    def of(cls, place: str, host: str, username: str, api_key: str) -> Self:
+        """Digest them. A *place* may have several hosts."""
+        return cls(_digest(place, api_key), _digest(host, username, api_key))
+
+
+@runtime_checkable
+class FleetCoordinator(Coordinator, Protocol):
+    """A coordinator of several processes: it must be told whose pace it keeps, and when nobody asks any more."""
+
+    def join(self, identity: Identity) -> None:
+        """
+        Serve a session of this identity in the running loop.
+
+        Raises:
+            ConfigurationError: It serves another identity, or another loop.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """End what a `join` began. With the last, connections are closed and unused turns given back."""
+        ...
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

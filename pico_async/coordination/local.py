@@ -13,19 +13,12 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
 from pico_async.coordination.rates import Rates, bucket
+from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from pico_async.errors import ConfigurationError
 
 # The reference says 30 minutes; the framework behind it extends a session only in its last 20, so that is what an
 # idle token is sure of. Two minutes are left for the requests that wait with it.
 TOKEN_IDLE_S = 18 * 60
-
-# What a rate refusal costs at the least, and where Pico does not say how long to wait: the window of the limit. A new
-# bucket is full, so nothing shorter would do.
-PAUSE_S = 1.0
-MAX_PAUSE_S = 60.0
-SLOWED_TO = 0.8
-SLOWEST = 0.2
-SLOWED_FOR_S = 30.0
 
 
 class LocalPace:

@@ -1,12 +1,79 @@
-"""A queue whose head holds the turn: by priority, then first come, first served."""
+"""Who waits, in order: by priority, then first come, first served."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import Generic, TypeVar
+
+Given = TypeVar("Given")
+
+
+class WaitingLine(Generic[Given]):
+    """People in a line, each of whom is given something once. The lower a priority's number, the earlier."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, asyncio.Future[Given]]] = []
+        self._arrivals = count()
+        self._counts: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def count(self, priority: int) -> int:
+        """Count who waits with this priority."""
+        return self._counts[priority]
+
+    async def stand(self, priority: int, pass_on: Callable[[Given], None]) -> Given:
+        """
+        Wait in line.
+
+        Args:
+            pass_on: Takes what was given in the very moment of a cancellation: it belongs to the next one.
+        """
+        turn: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (priority, next(self._arrivals), turn))
+        self._counts[priority] += 1
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._counts[priority] -= 1
+                self._forget()
+            elif turn.exception() is None:
+                pass_on(turn.result())
+            raise
+
+    def give(self, what: Given) -> bool:
+        """Give it to the first in line; False where nobody waits."""
+        turn = self._first()
+        if turn is not None:
+            turn.set_result(what)
+        return turn is not None
+
+    def refuse(self, error: Exception) -> None:
+        """End the wait of the first in line with an error."""
+        turn = self._first()
+        if turn is not None:
+            turn.set_exception(error)
+
+    def _first(self) -> asyncio.Future[Given] | None:
+        while self._waiting:
+            priority, _, turn = heappop(self._waiting)
+            if not turn.done():
+                self._counts[priority] -= 1
+                return turn
+        return None
+
+    def _forget(self) -> None:
+        # In a long pause thousands may come and go while nobody is given anything, and stay in the heap.
+        if len(self._waiting) > 64 and len(self._waiting) > 2 * len(self):
+            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+            heapify(self._waiting)
 
 
 class FairQueue:
@@ -19,47 +86,18 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._arrivals = count()
-        self._gone = 0
+        self._line: WaitingLine[None] = WaitingLine()
 
     @asynccontextmanager
     async def head(self, priority: int) -> AsyncIterator[None]:
-        """Wait in line, then hold the head of it. The lower the priority's number, the earlier."""
-        await self._stand(priority)
+        """Wait in line, then hold the head of it."""
+        if self._taken:
+            await self._line.stand(priority, self._pass_on)
+        self._taken = True
         try:
             yield
         finally:
             self._pass_on()
 
-    async def _stand(self, priority: int) -> None:
-        if not self._taken:
-            self._taken = True
-            return
-        turn = asyncio.get_running_loop().create_future()
-        heappush(self._waiting, (priority, next(self._arrivals), turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            # The turn may have come in the very moment of the cancellation: it belongs to the next one.
-            if turn.done() and not turn.cancelled():
-                self._pass_on()
-            else:
-                self._forget_one()
-            raise
-
-    def _forget_one(self) -> None:
-        # In a long pause thousands may come and go while the head stays, and nobody would take them from the heap.
-        self._gone += 1
-        if self._gone > 64 and self._gone > len(self._waiting) // 2:
-            self._waiting = [entry for entry in self._waiting if not entry[2].done()]
-            heapify(self._waiting)
-            self._gone = 0
-
-    def _pass_on(self) -> None:
-        while self._waiting:
-            _, _, turn = heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._taken = False
+    def _pass_on(self, _: None = None) -> None:
+        self._taken = self._line.give(None)

@@ -93,7 +93,7 @@ async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
         for task in waiting[3:]:
             task.cancel()
         await asyncio.gather(*waiting[3:], return_exceptions=True)
-        assert len(queue._waiting) < 200
+        assert len(queue._line._waiting) < 200
     await asyncio.gather(*waiting[:3])
 
     assert served == ["0", "1", "2"]

@@ -1,0 +1,316 @@
+"""The pace of one lane, shared by many processes: slots are reserved ahead, and handed out as they fall due."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import NamedTuple
+
+from attrs import frozen
+
+from pico_async.coordination import Priority
+from pico_async.coordination.queue import WaitingLine
+from pico_async.coordination.rates import LATE_S, spacing_s
+from pico_async.coordination.redis_link import AVOIDED_FOR_S, Link, RedisUnavailableError
+from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
+from pico_async.coordination.server_clock import ServerClock
+from pico_async.errors import NotSentError
+
+# How far ahead a fleet reserves, all its processes together: with 0.2 s each makes some ten calls a second, at any
+# rate, and a single send never waits for much longer than this.
+LOOKAHEAD_S = 0.2
+# The next slots are asked for while so much is left, so that the answer is there in time, from another continent even.
+REFILL_S = 0.1
+# How a process feels its way from what it takes to its fair share, which Redis bounds.
+GROWTH = 1.25
+# For so long a schedule is sure to be there: Redis keeps it for a minute.
+KNOWN_FOR_S = 50.0
+# A process that goes on by itself looks for Redis so often.
+SHARE_AHEAD_S = 2.0
+
+LONG_AGO = float("-inf")
+NEVER = float("inf")
+
+
+@frozen(kw_only=True)
+class Member:
+    """One process of a fleet: its name in Redis, and what people see of it."""
+
+    id: str
+    about: str
+
+
+class FleetPace:
+    """
+    The pace of one lane in one process of many.
+
+    A slot is never used early, nor more than LATE_S late: then it is forfeited.
+
+    Args:
+        key: Where the lane's schedule lies in Redis.
+        share: The part of the rate that this process takes by itself while Redis is away; None: it sends nothing.
+    """
+
+    def __init__(self, rate: float, link: Link, key: str, *, member: Member, share: float | None = None) -> None:
+        self._spacing_s = math.ceil(spacing_s(rate) * 1e6) / 1e6
+        self._share_spacing_s = None if share is None else spacing_s(rate * share)
+        self._link = link
+        self._keys = (key, f"{key}:members", f"{key}:about")
+        self._member = member
+        self._line: WaitingLine[float] = WaitingLine()
+        self._slots: deque[float] = deque()
+        self._newest: Grant | None = None
+        self._clock = ServerClock()
+        # Of the schedule as Redis has it, on the local clock.
+        self._schedule = ""
+        self._heard_at = self._promised_until = self._resume_at = LONG_AGO
+        self._ask_at = dict.fromkeys(Priority, LONG_AGO)
+        self._invited: set[Priority] = set()
+        # While Redis is away.
+        self._fault: str | None = None
+        self._fail_at = self._shared_until = LONG_AGO
+        # How fast turns were taken of late.
+        self._turns, self._wasted, self._counted_at = 0, False, LONG_AGO
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
+
+    async def turn(self, priority: Priority) -> None:
+        """
+        Wait until one more request may go out.
+
+        Raises:
+            NotSentError: Redis is away, and there is no share to go on with.
+        """
+        # The line exists before anybody stands in it: whoever is first in it gets what is due.
+        asyncio.get_running_loop().call_soon(self._advance)
+        try:
+            await self._line.stand(priority, self._put_back)
+        except asyncio.CancelledError:
+            if self._slots and not len(self._line):
+                self._give_back()
+            raise
+
+    async def refused(self, retry_after_s: float | None) -> None:
+        """Pause, then go slower for a while, and the whole fleet with it."""
+        pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
+        self._pause_until(_now() + pause_s)
+        try:
+            pause_us = await self._link.run(
+                "refuse", self._keys[:1], _us(pause_s), _us(SLOWED_FOR_S), SLOWED_TO, SLOWEST
+            )
+        except RedisUnavailableError:
+            return  # The pause holds here; the others hear of theirs from Pico.
+        self._pause_until(_now() + pause_us / 1e6)
+
+    async def aclose(self) -> None:
+        """End what is under way, and give back what was reserved in vain."""
+        if self._timer is not None:
+            self._timer.cancel()
+        # They take no longer than one call to Redis may.
+        if tasks := [task for task in (self._asking, self._returning) if task is not None]:
+            try:
+                await asyncio.wait(tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+        if self._slots and not len(self._line):
+            await self._return(*self._take_newest())
+
+    def _advance(self) -> None:
+        """Hand out what is due, ask for more where that is due, and come back when the next of it is."""
+        now = _now()
+        while self._slots and self._slots[0] < now - LATE_S:
+            self._slots.popleft()
+            self._wasted = True
+        while self._slots and self._slots[0] <= now and self._line.give(self._slots[0]):
+            self._slots.popleft()
+            self._turns += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not len(self._line):
+            return
+        next_at = min(self._slots[0] if self._slots else NEVER, self._ask_if_due(now), self._fail_if_due(now))
+        if next_at < NEVER:
+            self._timer = asyncio.get_running_loop().call_at(next_at, self._advance)
+
+    def _ask_if_due(self, now: float) -> float:
+        """Ask for more slots in the background where it is time to; give the time where it is not."""
+        if self._asking is not None:
+            return NEVER
+        priority = Priority.INTERACTIVE
+        wanted = self._line.count(priority) - len(self._slots)
+        if wanted < 1:
+            # Also for those who are likely to come before the next time; for more of them than last time, as long as
+            # all slots find a taker.
+            per_s = self._turns / max(now - self._counted_at, REFILL_S) * (1.0 if self._wasted else GROWTH)
+            likely = math.ceil(per_s * LOOKAHEAD_S)
+            priority = Priority.BULK
+            wanted = max(len(self._line), likely) - len(self._slots)
+        due_at = self._ask_at[priority]
+        # Not for a few: while half of what is wanted is there, that is enough.
+        if wanted < max(1, len(self._slots)):
+            return NEVER
+        if self._slots:
+            due_at = max(due_at, self._slots[-1] - REFILL_S)
+        if due_at > now:
+            return due_at
+        # Owned by this pace: `aclose` ends it. It belongs to no caller, for its slots are everybody's.
+        self._asking = asyncio.create_task(self._ask(wanted, priority))
+        self._asking.add_done_callback(self._asked)
+        return NEVER
+
+    async def _ask(self, wanted: int, priority: Priority) -> None:
+        asked_at = _now()
+        invited = priority in self._invited
+        self._invited.discard(priority)
+        self._turns, self._wasted, self._counted_at = 0, False, asked_at
+        promised_s = self._promised_until - asked_at - self._clock.round_trip_s
+        try:
+            answer = await self._link.run(
+                "reserve",
+                self._keys,
+                self._member.id,
+                f"{self._member.about} {len(self._line)}",
+                wanted,
+                len(self._slots),
+                _us(self._spacing_s),
+                _us(LOOKAHEAD_S),
+                int(priority is Priority.INTERACTIVE),
+                int(invited),
+                _us(max(0.0, promised_s)),
+                self._schedule if asked_at - self._heard_at < KNOWN_FOR_S else "",
+            )
+        except RedisUnavailableError as error:
+            self._go_without(str(error), wanted)
+        else:
+            self._take(Answer(*answer), priority, asked_at)
+
+    def _asked(self, asking: asyncio.Task[None]) -> None:
+        self._asking = None
+        if asking.cancelled():
+            return
+        if (error := asking.exception()) is not None:  # an answer that is none: another program's keys, perhaps
+            self._go_without(f"an unforeseen {type(error).__name__}", 1)
+        self._advance()
+
+    def _take(self, answer: Answer, priority: Priority, asked_at: float) -> None:
+        now = _now()
+        origin = self._clock.heard(asked_at, now, answer.now_us / 1e6)
+        self._fault = None
+        self._heard_at, self._schedule = now, answer.schedule
+        self._promised_until = origin + answer.end_in_us / 1e6
+        if answer.pause_us:
+            self._pause_until(origin + answer.pause_us / 1e6)
+        if not answer.slots:
+            self._ask_at[priority] = origin + answer.again_us / 1e6
+            self._invited.add(priority)
+            return
+        spacing_s = answer.spacing_us / 1e6
+        first = origin + answer.first_us / 1e6
+        slots = (first + number * spacing_s for number in range(answer.slots))
+        self._slots.extend(slot for slot in slots if slot >= self._resume_at)
+        self._newest = Grant(self._schedule, int(answer.end_us), answer.spacing_us, answer.slots)
+
+    def _go_without(self, fault: str, wanted: int) -> None:
+        now = _now()
+        self._fault = fault
+        self._ask_at = dict.fromkeys(Priority, now + AVOIDED_FOR_S)
+        self._fail_at = now
+        if self._share_spacing_s is None:
+            return
+        # After a second, the server has forgotten what the fleet sent at its full pace; and a process that is started
+        # again and again must not get a slot each time.
+        first = max(self._promised_until, now) + max(1.0, self._share_spacing_s)
+        if self._shared_until >= now - self._share_spacing_s:
+            first = self._shared_until
+        slots = min(wanted, math.ceil(SHARE_AHEAD_S / self._share_spacing_s))
+        self._slots.extend(first + number * self._share_spacing_s for number in range(slots))
+        self._shared_until = first + slots * self._share_spacing_s
+        # When Redis is back, a second must have gone by after the last of these.
+        self._promised_until = self._shared_until + 1.0
+        self._newest = None
+
+    def _fail_if_due(self, now: float) -> float:
+        """Where Redis is away, and there is no share to go on with: end the wait of those who wait."""
+        if self._fault is None or self._share_spacing_s is not None or self._slots or self._asking is not None:
+            return NEVER
+        while self._line.count(Priority.INTERACTIVE):
+            self._line.refuse(_unavailable(self._fault))
+        if not len(self._line):
+            return NEVER
+        if now >= self._fail_at:
+            # One by one, as slowly as they would be sent: a blast must not run through a million in a short outage.
+            self._line.refuse(_unavailable(self._fault))
+            self._fail_at = now + self._spacing_s
+        return self._fail_at
+
+    def _pause_until(self, moment: float) -> None:
+        self._resume_at = max(self._resume_at, moment)
+        self._slots = deque(slot for slot in self._slots if slot >= self._resume_at)
+        self._advance()
+
+    def _put_back(self, slot: float) -> None:
+        self._slots.appendleft(slot)
+        self._advance()
+
+    def _give_back(self) -> None:
+        if self._returning is None or self._returning.done():
+            self._returning = asyncio.create_task(self._return(*self._take_newest()))
+
+    def _take_newest(self) -> tuple[Grant | None, int]:
+        newest, self._newest = self._newest, None
+        # Those of an earlier grant may lie before another process's.
+        slots = sum(1 for slot in self._slots if slot > _now())
+        self._slots.clear()
+        return newest, min(slots, newest.slots if newest else 0)
+
+    async def _return(self, newest: Grant | None, slots: int) -> None:
+        if newest is None or not slots:
+            return
+        start_us = newest.end_us - slots * newest.spacing_us
+        try:
+            await self._link.run("give_back", self._keys[:1], newest.schedule, newest.end_us, start_us, slots)
+        except RedisUnavailableError:
+            return  # They are forfeited.
+        self._promised_until -= slots * newest.spacing_us / 1e6
+
+
+class Answer(NamedTuple):
+    """What `reserve.lua` gives: microseconds, most of them from the server's now."""
+
+    slots: int
+    first_us: int
+    spacing_us: int
+    again_us: int
+    pause_us: int
+    end_in_us: int
+    schedule: str
+    now_us: int
+    end_us: str
+
+
+class Grant(NamedTuple):
+    """The newest slots as Redis has them, so that they can be given back: its schedule, their end, spacing, number."""
+
+    schedule: str
+    end_us: int
+    spacing_us: int
+    slots: int
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
+
+
+def _unavailable(fault: str) -> NotSentError:
+    return NotSentError(
+        f"The pace is shared over Redis, and Redis is not available: {fault}. Nothing was sent, so it is safe to send "
+        "it again. Check Redis, or give the coordinator a `share` to go on with while it is away."
+    )

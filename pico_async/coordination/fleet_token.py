@@ -1,0 +1,135 @@
+"""One token for a whole fleet: in Redis, with its last use, and fetched by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from pico_async.coordination.local import TOKEN_IDLE_S, LocalTokenStore
+from pico_async.coordination.redis_link import Link, RedisUnavailableError
+from pico_async.errors import NotSentError
+
+# How long a process hands out its copy without a look at Redis.
+CHECKED_FOR_S = 1.0
+# A holder that dies delays the others by so much; one that lives says so in time.
+LOCK_S = 5.0
+RENEW_S = 1.5
+POLL_S = 0.1
+
+
+class FleetTokenStore:
+    """
+    The token of one account, shared over Redis.
+
+    Args:
+        key: Where it lies in Redis.
+        member: This process's name in the fleet.
+        alone: While Redis is away, go on with this process's own copy, and fetch for it.
+    """
+
+    def __init__(self, link: Link, key: str, *, member: str, alone: bool) -> None:
+        self._link = link
+        self._key = key
+        self._member = member
+        self._alone = alone
+        self._copy = LocalTokenStore()
+        self._generation = self._replaces = ""
+        self._checked_at = float("-inf")
+        self._look = asyncio.Lock()
+
+    async def current(self) -> str | None:
+        """
+        Give the token and note its use, or None where there is none to trust.
+
+        Raises:
+            NotSentError: Redis is away, and this process does not go on alone.
+        """
+        if self._is_fresh() and (token := await self._copy.current()):
+            return token
+        async with self._look:  # one look for all who ask at once
+            if not self._is_fresh():
+                try:
+                    await self._ask("token_use", _us(TOKEN_IDLE_S))
+                except RedisUnavailableError as error:
+                    if not self._alone:
+                        raise _unavailable(error) from None
+                    self._checked_at = asyncio.get_running_loop().time()
+            return await self._copy.current()
+
+    async def keep(self, token: str) -> None:
+        """Put a fresh token in the place of whatever is there; while refreshing, of what was there at its beginning."""
+        await self._copy.keep(token)
+        # Nothing is lost where Redis is away: the next look tells.
+        with suppress(RedisUnavailableError):
+            await self._ask("token_put", "keep", token, self._replaces, _us(TOKEN_IDLE_S))
+
+    async def discard(self, token: str) -> None:
+        """Drop the token, unless another has taken its place."""
+        await self._copy.discard(token)
+        with suppress(RedisUnavailableError):
+            await self._ask("token_put", "discard", token, "", _us(TOKEN_IDLE_S))
+
+    @asynccontextmanager
+    async def refreshing(self) -> AsyncIterator[None]:
+        """Hold the right to fetch, or find that another process has fetched."""
+        async with self._copy.refreshing():
+            try:
+                held = await self._take_lock()
+            except RedisUnavailableError as error:
+                if not self._alone:
+                    raise _unavailable(error) from None
+                held = False
+            # What was known before the wait says nothing now.
+            self._checked_at = float("-inf")
+            if not held:
+                yield
+                return
+            self._replaces = self._generation
+            renewing = asyncio.create_task(self._renew())
+            try:
+                yield
+            finally:
+                self._replaces = ""
+                renewing.cancel()
+                await asyncio.wait([renewing])
+                with suppress(RedisUnavailableError):  # it expires
+                    await self._lock("release")
+
+    async def _take_lock(self) -> bool:
+        """Wait for the lock; False where a token has come meanwhile."""
+        while not await self._lock("take"):
+            await asyncio.sleep(POLL_S)
+            value, _ = await self._link.run("token_use", [self._key], _us(TOKEN_IDLE_S))
+            if value:
+                return False
+        return True
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with suppress(RedisUnavailableError):
+                await self._lock("renew")
+
+    async def _lock(self, what: str) -> bool:
+        return bool(await self._link.run("token_lock", [f"{self._key}:lock"], what, self._member, int(LOCK_S * 1000)))
+
+    async def _ask(self, script: str, *arguments: object) -> None:
+        """Have Redis look after the token, and take over what is there then."""
+        value, self._generation = await self._link.run(script, [self._key], *arguments)
+        if value:
+            await self._copy.keep(value)
+        elif (old := await self._copy.current()) is not None:
+            await self._copy.discard(old)
+        self._checked_at = asyncio.get_running_loop().time()
+
+    def _is_fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self._checked_at < CHECKED_FOR_S
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
+
+
+def _unavailable(error: RedisUnavailableError) -> NotSentError:
+    return NotSentError(f"The token is shared over Redis, and Redis is not available: {error}. Nothing was sent.")

@@ -1,0 +1,12 @@
+-- Give back the newest slots, where nobody has reserved behind them; else they are forfeited.
+--
+-- KEYS  1 the lane's schedule (hash)
+-- ARGV  1 the schedule's name  2 its end when the slots were reserved  3 its end without them  4 how many they are
+-- Gives: how many were taken back.
+local state = redis.call('HMGET', KEYS[1], 'name', 'tat')
+if state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'tat', ARGV[3])
+redis.call('HINCRBY', KEYS[1], 'granted', -tonumber(ARGV[4]))
+return tonumber(ARGV[4])

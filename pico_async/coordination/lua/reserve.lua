@@ -1,0 +1,105 @@
+-- Reserve slots of one lane on the server's clock, in one round trip.
+--
+-- GCRA as a schedule: `tat` is the moment at which the next slot is free (the "theoretical arrival time"). Whoever
+-- reserves n slots moves it on by n spacings. So slots never lie closer together than one spacing, whoever holds them.
+--
+-- Times are whole microseconds. They are written with %.0f: Lua's own tostring() gives 1.7e+15.
+--
+-- KEYS  1 the lane's schedule (hash)   2 who asked, by when (zset)   3 what they said of themselves (hash)
+-- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
+--       7 interactive, or not ("1", "0")  8 it was told to come now ("1", "0")
+--       9 how far from now the schedule reached when the member last heard  10 the schedule that it knows ("" for none)
+-- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
+--        now, end of the schedule from now, the schedule's name, now, end of the schedule
+local member, about = ARGV[1], ARGV[2]
+local wanted, held = tonumber(ARGV[3]), tonumber(ARGV[4])
+local spacing, lookahead = tonumber(ARGV[5]), tonumber(ARGV[6])
+local interactive, invited = ARGV[7] == '1', ARGV[8] == '1'
+local promised, known = tonumber(ARGV[9]), ARGV[10]
+
+-- What a member knows is late by as long as its messages took.
+local TOLERANCE = 100000
+-- Members that were silent for so long have nothing to send.
+local SILENT = 2000000
+-- How long a schedule is kept after its end.
+local KEPT_MS = 60000
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+
+local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share')
+local name = state[1]
+local tat, last = tonumber(state[2]) or now, tonumber(state[3]) or now
+local bulk, single = tonumber(state[4]) or now, tonumber(state[5]) or now
+local resume, recover = tonumber(state[6]) or 0, tonumber(state[7]) or 0
+local share = tonumber(state[8]) or 1
+
+-- The furthest that anybody's slots lie ahead: the horizon of single sends, what an invited member may find beyond
+-- it, and a quota.
+local furthest = 4 * lookahead + spacing
+
+if now < last then
+  -- The clock stepped back. All moments move with it, or else everybody waits for as long as the step was.
+  local step = last - now
+  tat, bulk, single, resume, recover = tat - step, bulk - step, single - step, resume - step, recover - step
+end
+if not name then
+  name = text(now)
+  if known ~= '' or promised > 0 then
+    -- There was a schedule, and Redis lost it: others may hold slots of it.
+    tat = now + math.max(promised, furthest)
+  end
+elseif promised > 0 and tat < now + promised - TOLERANCE then
+  -- It is an older one, of a replica perhaps, or the clock stepped forward.
+  tat = now + math.max(promised, furthest)
+end
+
+if now < recover then
+  spacing = spacing / share
+end
+local start = math.max(tat, now, resume)
+
+redis.call('ZADD', KEYS[2], text(now), member)
+redis.call('HSET', KEYS[3], member, about)
+local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - SILENT))
+for _, one in ipairs(gone) do
+  redis.call('ZREM', KEYS[2], one)
+  redis.call('HDEL', KEYS[3], one)
+end
+local members = redis.call('ZCARD', KEYS[2])
+
+-- Nobody holds more than its share of the lookahead (the last slot of the ones before does not count, or else shares
+-- of two would be fetched one by one).
+local quota = math.max(1, math.min(wanted, math.ceil(lookahead / spacing / members) - math.max(0, held - 1)))
+-- Single sends may reach further ahead than blasts: where blasts fill their part, there is room for a single one.
+local horizon = interactive and 2 * lookahead or lookahead
+local ask = interactive and single or bulk
+local slots, first, again = 0, 0, 0
+if start - now < horizon and (invited or ask <= now) or invited and start - now < horizon + lookahead then
+  slots = quota
+  first = start - now
+  tat = start + slots * spacing
+else
+  -- Full. Each is told a moment of its own to come back, in the order of asking, and then gets its slots: where all
+  -- came back at once, as many calls would fail as there are members, again and again. A little closer together than
+  -- slots are, so that those who do not come leave no gap.
+  local at = math.max(ask, start - horizon, now)
+  again = at - now
+  ask = at + 0.9 * quota * spacing
+  if interactive then single = ask else bulk = ask end
+end
+
+redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', text(now), 'bulk', text(bulk),
+  'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share))
+redis.call('HINCRBY', KEYS[1], 'granted', slots)
+local kept = text(KEPT_MS + math.ceil((math.max(tat, resume, recover, bulk, single, now) - now) / 1000))
+for _, key in ipairs(KEYS) do
+  redis.call('PEXPIRE', key, kept)
+end
+
+return {slots, math.ceil(first), math.ceil(spacing), math.ceil(again), math.max(0, math.ceil(resume - now)),
+  math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat))}

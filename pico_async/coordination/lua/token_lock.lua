@@ -1,0 +1,19 @@
+-- The right to fetch a token: one holder at a time, and it expires where its holder dies.
+--
+-- KEYS  1 the lock
+-- ARGV  1 "take", "renew" or "release"  2 the holder  3 milliseconds
+-- Gives: 1 where the holder has it (or had it, for "release"), else 0.
+local holder = redis.call('GET', KEYS[1])
+if ARGV[1] == 'take' and not holder then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+if holder ~= ARGV[2] then
+  return 0
+end
+if ARGV[1] == 'release' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 1

@@ -1,0 +1,256 @@
+"""One pace and one token for a whole fleet: every process and host that shares a Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pico_async._engine.endpoints import Lane
+from pico_async.coordination import Identity, Priority
+from pico_async.coordination.fleet_pace import FleetPace, Member
+from pico_async.coordination.fleet_token import FleetTokenStore
+from pico_async.coordination.local import LocalPace
+from pico_async.coordination.rates import Rates
+from pico_async.coordination.redis_link import RedisLink
+from pico_async.errors import ConfigurationError
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+except ImportError:
+    raise ConfigurationError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from None
+
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+class RedisCoordinator:
+    """
+    The pace and the token of one API key, for all processes and hosts that share a Redis (6 or newer) or Valkey.
+
+        async with PicoSession(coordinator=RedisCoordinator.from_url("redis://localhost")) as pico:
+            ...
+
+    It opens with its first session and closes with its last. Sessions of one process may share it; it belongs to one
+    API key and one event loop. In Redis lie, under digests of the key and the account: the schedule of each lane that
+    has a rate, the token, and who takes part (host name and process ID). Whoever may read that Redis can read the
+    token, which is good for nothing without the API key.
+
+    All processes must be given the same *rates*. Lanes without one wait for nobody, and a refusal there pauses only the
+    process that met it.
+
+    Args:
+        client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.
+        rates: Requests a second that your contract allows.
+        prefix: What all keys in Redis begin with: ACL users need `~pico:*` and the commands of scripts.
+        on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
+            default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
+            "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send
+            without a limit. In both cases it goes on by itself when Redis is back.
+        share: The part of each rate that this process may use by itself, as 1/8 where there are eight; the shares of
+            all must not come to more than 1. Giving it means on_unavailable="share".
+        timeout: Seconds for one call to Redis.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        rates: Rates | None = None,
+        prefix: str = "pico",
+        on_unavailable: Literal["fail", "share"] | None = None,
+        share: float | None = None,
+        timeout: float = 1.0,
+    ) -> None:
+        if rates is not None and not isinstance(rates, Rates):
+            raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
+        if not isinstance(prefix, str) or not prefix.isprintable() or set(prefix) & set("{} "):
+            raise ConfigurationError("`prefix` must be printable and hold no braces and no blanks, as 'pico'.")
+        if not isinstance(client, Redis):
+            raise ConfigurationError("`client` must be a redis.asyncio.Redis; or use RedisCoordinator.from_url(…).")
+        self.rates = rates or Rates()
+        self._share = _checked_share(on_unavailable, share)
+        self._client = client
+        self._prefix = prefix
+        self._link = RedisLink(client, _checked_timeout(timeout))
+        self._owned = False
+        self._member = Member(id=secrets.token_hex(6), about=f"{socket.gethostname()}:{os.getpid()}")
+        self._identity: Identity | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sessions = 0
+        self._paces: dict[Lane, FleetPace | LocalPace] = {}
+        self._token: FleetTokenStore | None = None
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        rates: Rates | None = None,
+        prefix: str = "pico",
+        on_unavailable: Literal["fail", "share"] | None = None,
+        share: float | None = None,
+        timeout: float = 1.0,
+        **options: Any,
+    ) -> Self:
+        """
+        Make one from an address.
+
+        Args:
+            url: As redis://[user:password@]host:6379/0, rediss://… (TLS) or unix:///path/to.sock.
+            options: Passed on to `redis.asyncio.Redis.from_url`, as `ssl_ca_certs`.
+
+        Raises:
+            ConfigurationError: It is no such address, or another argument is wrong.
+        """
+        timeout = _checked_timeout(timeout)
+        client = _client(url, timeout, options)
+        made = cls(client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout)
+        made._owned = True
+        return made
+
+    @property
+    def token(self) -> FleetTokenStore:
+        """The token that the fleet shares."""
+        if self._token is None:
+            raise _not_joined()
+        return self._token
+
+    async def turn(self, lane: Lane, priority: Priority) -> None:
+        """
+        Wait until one more request of the lane may go out.
+
+        Raises:
+            NotSentError: Redis is away, and on_unavailable is "fail".
+        """
+        await self._pace(lane).turn(priority)
+
+    async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
+        """Pause the lane in the whole fleet, then go slower for a while."""
+        pace = self._pace(lane)
+        if isinstance(pace, FleetPace):
+            await pace.refused(retry_after_s)
+        else:
+            pace.refused(retry_after_s)
+
+    def join(self, identity: Identity) -> None:
+        """
+        Serve a session of this identity; a session does that by itself.
+
+        Raises:
+            ConfigurationError: It serves another API key, or another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._sessions and self._loop is not loop:
+            raise ConfigurationError("This RedisCoordinator belongs to another event loop: make one in each loop.")
+        if self._identity not in (None, identity):
+            raise ConfigurationError(
+                "This RedisCoordinator serves another API key, account or host: make one for each."
+            )
+        if self._loop is not loop or self._token is None:
+            self._build(identity)
+        self._identity, self._loop = identity, loop
+        self._sessions += 1
+
+    async def leave(self) -> None:
+        """End what a `join` began. The last one gives back unused turns and closes what `from_url` made."""
+        self._sessions -= 1
+        if not self._sessions:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close it, whoever uses it still. A later session opens it again."""
+        try:
+            for pace in self._paces.values():
+                if isinstance(pace, FleetPace):
+                    await pace.aclose()
+        finally:
+            if self._owned:
+                await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        away = "fails" if self._share is None else f"goes on with {self._share:g} of it"
+        return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away>"
+
+    def _pace(self, lane: Lane) -> FleetPace | LocalPace:
+        if not self._paces:
+            raise _not_joined()
+        return self._paces[lane]
+
+    def _build(self, identity: Identity) -> None:
+        # One hash tag for all keys of an API key: a cluster keeps them on one node.
+        root = f"{self._prefix}:{{{identity.pace}}}"
+        self._token = FleetTokenStore(
+            self._link, f"{root}:token:{identity.token}", member=self._member.id, alone=self._share is not None
+        )
+        for lane in Lane:
+            rate = self.rates.of(lane)
+            self._paces[lane] = (
+                LocalPace(None)
+                if rate is None
+                else FleetPace(rate, self._link, f"{root}:pace:{lane}", member=self._member, share=self._share)
+            )
+
+
+def _client(url: str, timeout: float, options: dict[str, Any]) -> Redis:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in _SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname)
+        if sound:
+            bounds: dict[str, Any] = {
+                "socket_timeout": timeout,
+                "socket_connect_timeout": timeout,
+                # A connection that a restart closed is noticed by its next use, which then has another try.
+                "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            }
+            return Redis.from_url(url, **(bounds | options))
+    except (ValueError, TypeError, AttributeError) as error:
+        what = type(error).__name__
+    else:
+        what = "its scheme or host"
+    # The address may hold a password, so it is not repeated.
+    raise ConfigurationError(
+        f"This is no address of a Redis ({what}): pass one as 'redis://localhost:6379/0', 'rediss://…' or "
+        "'unix:///path/to.sock'."
+    )
+
+
+def _checked_share(on_unavailable: object, share: object) -> float | None:
+    if on_unavailable not in (None, "fail", "share"):
+        raise ConfigurationError("`on_unavailable` must be 'fail' or 'share'.")
+    if share is None:
+        if on_unavailable == "share":
+            raise ConfigurationError("on_unavailable='share' needs the share: share=1/8 where there are eight.")
+        return None
+    if on_unavailable == "fail":
+        raise ConfigurationError("With on_unavailable='fail' there is no share: leave one of them out.")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ConfigurationError("`share` must be a part of the rate, above 0 and no more than 1, as 1/8.")
+    return float(share)
+
+
+def _checked_timeout(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
+        raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than 60.")
+    return float(timeout)
+
+
+def _not_joined() -> ConfigurationError:
+    return ConfigurationError("This RedisCoordinator serves no session yet: pass it as PicoSession(coordinator=…).")
