@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from pico_async.coordination.local import TOKEN_IDLE_S, LocalTokenStore
@@ -23,12 +23,12 @@ class FleetTokenStore:
     The token of one account, shared over Redis.
 
     Args:
-        key: Where it lies in Redis.
+        key: Says where it lies in Redis; asked when it is used.
         member: This process's name in the fleet.
         alone: While Redis is away, go on with this process's own copy, and fetch for it.
     """
 
-    def __init__(self, link: Link, key: str, *, member: str, alone: bool) -> None:
+    def __init__(self, link: Link, key: Callable[[], str], *, member: str, alone: bool) -> None:
         self._link = link
         self._key = key
         self._member = member
@@ -100,7 +100,7 @@ class FleetTokenStore:
         """Wait for the lock; False where a token has come meanwhile."""
         while not await self._lock("take"):
             await asyncio.sleep(POLL_S)
-            value, _ = await self._link.run("token_use", [self._key], _us(TOKEN_IDLE_S))
+            value, _ = await self._link.run("token_use", [self._key()], _us(TOKEN_IDLE_S))
             if value:
                 return False
         return True
@@ -112,11 +112,11 @@ class FleetTokenStore:
                 await self._lock("renew")
 
     async def _lock(self, what: str) -> bool:
-        return bool(await self._link.run("token_lock", [f"{self._key}:lock"], what, self._member, int(LOCK_S * 1000)))
+        return bool(await self._link.run("token_lock", [f"{self._key()}:lock"], what, self._member, int(LOCK_S * 1000)))
 
     async def _ask(self, script: str, *arguments: object) -> None:
         """Have Redis look after the token, and take over what is there then."""
-        value, self._generation = await self._link.run(script, [self._key], *arguments)
+        value, self._generation = await self._link.run(script, [self._key()], *arguments)
         if value:
             await self._copy.keep(value)
         elif (old := await self._copy.current()) is not None:

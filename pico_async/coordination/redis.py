@@ -88,7 +88,7 @@ class RedisCoordinator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sessions = 0
         self._paces: dict[Lane, FleetPace | LocalPace] = {}
-        self._token: FleetTokenStore | None = None
+        self._token = self._token_store()
 
     @classmethod
     def from_url(
@@ -121,8 +121,6 @@ class RedisCoordinator:
     @property
     def token(self) -> FleetTokenStore:
         """The token that the fleet shares."""
-        if self._token is None:
-            raise _not_joined()
         return self._token
 
     async def turn(self, lane: Lane, priority: Priority) -> None:
@@ -156,9 +154,11 @@ class RedisCoordinator:
             raise ConfigurationError(
                 "This RedisCoordinator serves another API key, account or host: make one for each."
             )
-        if self._loop is not loop or self._token is None:
-            self._build(identity)
-        self._identity, self._loop = identity, loop
+        self._identity = identity
+        if self._loop is not loop:
+            self._loop = loop
+            self._token = self._token_store()
+            self._paces = {lane: self._pace_of(lane) for lane in Lane}
         self._sessions += 1
 
     async def leave(self) -> None:
@@ -194,19 +194,24 @@ class RedisCoordinator:
             raise _not_joined()
         return self._paces[lane]
 
-    def _build(self, identity: Identity) -> None:
+    def _pace_of(self, lane: Lane) -> FleetPace | LocalPace:
+        rate = self.rates.of(lane)
+        if rate is None:
+            return LocalPace(None)
+        return FleetPace(rate, self._link, f"{self._root()}:pace:{lane}", member=self._member, share=self._share)
+
+    def _token_store(self) -> FleetTokenStore:
+        return FleetTokenStore(self._link, self._token_key, member=self._member.id, alone=self._share is not None)
+
+    def _token_key(self) -> str:
+        root = self._root()
+        return f"{root}:token:{self._identity.token if self._identity else ''}"
+
+    def _root(self) -> str:
+        if self._identity is None:
+            raise _not_joined()
         # One hash tag for all keys of an API key: a cluster keeps them on one node.
-        root = f"{self._prefix}:{{{identity.pace}}}"
-        self._token = FleetTokenStore(
-            self._link, f"{root}:token:{identity.token}", member=self._member.id, alone=self._share is not None
-        )
-        for lane in Lane:
-            rate = self.rates.of(lane)
-            self._paces[lane] = (
-                LocalPace(None)
-                if rate is None
-                else FleetPace(rate, self._link, f"{root}:pace:{lane}", member=self._member, share=self._share)
-            )
+        return f"{self._prefix}:{{{self._identity.pace}}}"
 
 
 def _client(url: str, timeout: float, options: dict[str, Any]) -> Redis:

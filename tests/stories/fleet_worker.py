@@ -1,0 +1,139 @@
+"""One process of a fleet: it blasts its messages, and sends again what was provably not sent, until all are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from attrs import asdict, field, frozen
+
+from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
+from tests.sandbox_process import SandboxProcess
+
+
+@frozen(kw_only=True)
+class FleetWorker:
+    """
+    What one process does.
+
+    Attributes:
+        name: Stands in the text of its messages, so that the server's ledger tells whose they are.
+        share: What it goes on with while Redis is away; None: its sends fail.
+        again: Send again what was not sent, until nothing is left.
+    """
+
+    name: str
+    redis_url: str
+    base_url: str
+    count: int
+    rate: float = 30.0
+    share: float | None = None
+    again: bool = True
+    concurrency: int = 64
+    timeout_s: float = 10.0
+
+    def start(self) -> RunningWorker:
+        """Run it in a process of its own."""
+        return RunningWorker(
+            self,
+            subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "tests.stories.fleet_worker", json.dumps(asdict(self))],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parent.parent.parent,
+            ),
+        )
+
+    async def run(self) -> dict[str, Any]:
+        """Send, and say what became of each message; by its number."""
+        coordinator = RedisCoordinator.from_url(
+            self.redis_url, rates=Rates(sms=self.rate), share=self.share, timeout=0.5
+        )
+        told: dict[int, list[str]] = {number: [] for number in range(self.count)}
+        faults: set[str] = set()
+        began_at = time.monotonic()
+        async with PicoSession(
+            username="user333",
+            api_key="sandbox-api-key",
+            sender="8612345678888",
+            base_url=self.base_url,
+            coordinator=coordinator,
+            timeout=self.timeout_s,
+        ) as pico:
+            left = list(range(self.count))
+            while left:
+                messages = (
+                    SmsMessage(f"86123{number:07}", f"{self.name} {number}", key=str(number)) for number in left
+                )
+                async with pico.stream_bulk(messages, concurrency=self.concurrency) as results:
+                    async for result in results:
+                        told[int(result.key or "")].append(result.outcome.value)
+                        faults.add(type(result.error).__name__)
+                left = [number for number in left if self.again and told[number][-1] == Outcome.NOT_SENT]
+        return {"told": told, "faults": sorted(faults), "elapsed_s": time.monotonic() - began_at}
+
+
+@frozen
+class RunningWorker:
+    """One that runs."""
+
+    worker: FleetWorker
+    process: subprocess.Popen[str]
+
+    def finish(self) -> Told:
+        """Wait for its end."""
+        out, _ = self.process.communicate(timeout=100)
+        assert self.process.returncode == 0
+        found = json.loads(out)
+        return Told(
+            name=self.worker.name,
+            outcomes={f"{self.worker.name} {number}": told for number, told in found["told"].items()},
+            faults=set(found["faults"]),
+            elapsed_s=found["elapsed_s"],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@frozen(kw_only=True)
+class Told:
+    """
+    What one process was told.
+
+    Attributes:
+        outcomes: Of each message, by its text, the outcomes of all tries.
+    """
+
+    name: str
+    outcomes: dict[str, list[str]]
+    faults: set[str] = field(factory=set)
+    elapsed_s: float = 0.0
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Look again and again, for a minute at most."""
+    for _ in range(1200):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"it never came to this: {what}")
+
+
+def wait_for_accepted(sandbox: SandboxProcess, count: int) -> None:
+    """Let the fleet get so far."""
+    wait_until(lambda: len(sandbox.ledger().accepted) >= count, f"{count} accepted")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(FleetWorker(**json.loads(sys.argv[1])).run())))
