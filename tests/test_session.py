@@ -231,6 +231,25 @@ async def test_closing_stops_a_blast() -> None:
     assert all(result.ok or isinstance(result.error, NotSentError) for result in seen)
 
 
+async def test_closing_does_not_wait_for_a_token_that_nobody_will_use() -> None:
+    """Whoever waits for it hears that nothing was sent, however slow Pico is."""
+    asked = asyncio.Event()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    pico = session(transport=httpx.MockTransport(never), timeout=86_400)
+    sending = asyncio.get_running_loop().create_task(pico.sms.send("8612345678901", "hi"))
+    await asked.wait()
+
+    await pico.aclose()
+
+    with pytest.raises(NotSentError):
+        await sending
+
+
 async def close_soon(pico: PicoSession) -> None:
     await asyncio.sleep(0.1)
     await pico.aclose()

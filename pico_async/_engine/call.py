@@ -179,6 +179,10 @@ class Engine:
             if token := await self._tokens.current():
                 return token
 
+    async def ensure_token(self) -> None:
+        """Have a token to send with; fetch one where there is none to trust."""
+        await self._tokens.get()
+
     async def fetch_token(self) -> UserToken:
         """Fetch a fresh token; the cache takes it."""
         token = await self.call(self._token_request(), _read_token)
@@ -198,6 +202,8 @@ class Engine:
             if not trace.on_the_wire:
                 scope.cancel()
         try:
+            # The calls that would have used what it brings are ended.
+            await self._tokens.aclose()
             await self._all_ended()
         finally:
             with anyio.CancelScope(shield=True):

@@ -164,8 +164,8 @@ class Blast:
         held.enter_context(self.display)
         try:
             with interrupts.scope:
-                # A wrong key is told here, once, and not as the failure of every row.
-                await pico.token.get()
+                # A wrong key is told here, once, and not as the failure of every row. Of a fleet, the first asks.
+                await pico.token.ensure()
                 if self.report is not None:
                     held.enter_context(self.report)
                 # A journal that cannot be used raises here, and then a report that cannot be written. Only then is an

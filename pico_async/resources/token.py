@@ -14,6 +14,19 @@ class TokenResource:
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
 
+    async def ensure(self) -> None:
+        """
+        Make sure that there is a token to send with: the one that is shared, or a fresh one where there is none.
+
+        It says nothing of whether Pico still takes the shared one; a call that finds out fetches another.
+
+        Raises:
+            NotSentError: Pico was not reached, or the Redis over which the token is shared.
+            BadRequestError: Pico does not know the username or the API key.
+            UnexpectedResponseError: The reply holds no token.
+        """
+        await self._engine().ensure_token()
+
     async def get(self) -> UserToken:
         """
         Fetch a fresh token; the session uses it from now on. A new token does not end the older ones.

@@ -237,6 +237,18 @@ async def test_balance_and_token_are_values() -> None:
     assert token.token not in repr(token)
 
 
+async def test_a_token_is_ensured_once() -> None:
+    """The second time it is there."""
+    sandbox = Sandbox()
+
+    async with session(sandbox.transport()) as pico:
+        await pico.token.ensure()
+        await pico.token.ensure()
+        await pico.balance.get()
+
+    assert sandbox.ledger.token_requests == 1
+
+
 async def test_created_at_is_a_moment_and_unknown_fields_are_kept() -> None:
     """As the reference's example has it, with a field more."""
     campaign = {"id": "campaign-123", "name": "My Campaign", "created_at": "2024-01-15T10:30:00Z", "new": 1}
