@@ -182,6 +182,7 @@ class FleetPace:
                 int(invited),
                 _us(max(0.0, promised_s)),
                 self._schedule if asked_at - self._heard_at < KNOWN_FOR_S else "",
+                self._newest.end_us if self._newest is not None else 0,
             )
         except RedisUnavailableError as error:
             self._go_without(str(error), wanted)

@@ -113,7 +113,7 @@ class RedisCoordinator:
             ConfigurationError: It is no such address, or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
-        client = _client(url, timeout, options)
+        client = client_for(url, timeout, options)
         made = cls(client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout)
         made._owned = True
         return made
@@ -214,7 +214,13 @@ class RedisCoordinator:
         return f"{self._prefix}:{{{self._identity.pace}}}"
 
 
-def _client(url: str, timeout: float, options: dict[str, Any]) -> Redis:
+def client_for(url: str, timeout: float, options: dict[str, Any]) -> Redis:
+    """
+    Make a client of an address, which no error repeats.
+
+    Raises:
+        ConfigurationError: It is no such address.
+    """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in _SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname)

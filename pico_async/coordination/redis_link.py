@@ -66,18 +66,18 @@ class RedisLink:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return _text(await self._scripts[script](keys=keys, args=arguments))
-        # redis-py's own words may hold the address, and a server's the arguments of the script.
         except TimeoutError:
             self._fault = f"it did not answer within {self._timeout_s:g} s"
         except RedisError as error:
-            self._fault = _word(error)
+            self._fault = kind_of(error)
         except OSError as error:
             self._fault = type(error).__name__
         self._avoided_until = asyncio.get_running_loop().time() + AVOIDED_FOR_S
         raise RedisUnavailableError(self._fault) from None
 
 
-def _word(error: RedisError) -> str:
+def kind_of(error: RedisError) -> str:
+    """Say what kind of error it is: redis-py's own words may hold the address, a server's what it was asked."""
     # The first word of a server's refusal is its kind: READONLY, NOPERM, LOADING, OOM.
     first = str(error).partition(" ")[0]
     kind = type(error).__name__

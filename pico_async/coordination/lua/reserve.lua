@@ -9,6 +9,7 @@
 -- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
 --       7 interactive, or not ("1", "0")  8 it was told to come now ("1", "0")
 --       9 how far from now the schedule reached when the member last heard  10 the schedule that it knows ("" for none)
+--       11 the end of the slots that it holds, on the server's clock
 -- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
 --        now, end of the schedule from now, the schedule's name, now, end of the schedule
 local member, about = ARGV[1], ARGV[2]
@@ -64,7 +65,6 @@ end
 local start = math.max(tat, now, resume)
 
 redis.call('ZADD', KEYS[2], text(now), member)
-redis.call('HSET', KEYS[3], member, about)
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - SILENT))
 for _, one in ipairs(gone) do
   redis.call('ZREM', KEYS[2], one)
@@ -93,8 +93,12 @@ else
   if interactive then single = ask else bulk = ask end
 end
 
+-- For people alone: `pico fleet status` shows who holds how many slots, and until when.
+local holds_until = slots > 0 and math.ceil(tat) or tonumber(ARGV[11])
+redis.call('HSET', KEYS[3], member, about .. ' ' .. text(held + slots) .. ' ' .. text(holds_until))
 redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', text(now), 'bulk', text(bulk),
-  'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share))
+  'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share),
+  'spacing', ARGV[5])
 redis.call('HINCRBY', KEYS[1], 'granted', slots)
 local kept = text(KEPT_MS + math.ceil((math.max(tat, resume, recover, bulk, single, now) - now) / 1000))
 for _, key in ipairs(KEYS) do
