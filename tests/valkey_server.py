@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import tempfile
@@ -78,6 +79,36 @@ def valkey_server(**environment: str) -> Iterator[ValkeyServer]:
             yield server
         finally:
             server.kill()
+
+
+class SteppedClock:
+    """The clock of one server, which a test may set back or forward. It reads this file at each look."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.step(0)
+
+    def step(self, seconds: int) -> None:
+        """Let the clock stand so far from the true time."""
+        self._file.write_text(f"{seconds:+d}")
+
+
+@contextmanager
+def valkey_server_with_clock() -> Iterator[tuple[ValkeyServer, SteppedClock]]:
+    """Run a Valkey whose clock is the test's."""
+    found = importlib.util.find_spec("libfaketime")
+    library = Path(found.origin or "").parent / "vendor/libfaketime/src/libfaketime.so.1" if found else None
+    if library is None or not library.exists():
+        unavailable("libfaketime is not installed here, so no server's clock can be stepped")
+    with tempfile.TemporaryDirectory(prefix="vk") as folder:
+        clock = SteppedClock(Path(folder) / "clock")
+        with valkey_server(
+            LD_PRELOAD=str(library),
+            FAKETIME_TIMESTAMP_FILE=str(Path(folder) / "clock"),
+            FAKETIME_NO_CACHE="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+        ) as server:
+            yield server, clock
 
 
 @contextmanager

@@ -27,7 +27,9 @@ GROWTH = 1.25
 # For so long a schedule is sure to be there: Redis keeps it for a minute.
 KNOWN_FOR_S = 50.0
 # A process that goes on by itself looks for Redis so often.
-SHARE_AHEAD_S = 2.0
+SHARE_AHEAD_S = 1.0
+# The limit's window: what one regime sent must be forgotten before another begins.
+WINDOW_S = 1.0
 
 LONG_AGO = float("-inf")
 NEVER = float("inf")
@@ -55,6 +57,8 @@ class FleetPace:
     def __init__(self, rate: float, link: Link, key: str, *, member: Member, share: float | None = None) -> None:
         self._spacing_s = math.ceil(spacing_s(rate) * 1e6) / 1e6
         self._share_spacing_s = None if share is None else spacing_s(rate * share)
+        # The furthest that anybody's slots lie ahead, as in reserve.lua.
+        self._furthest_s = 4 * LOOKAHEAD_S + self._spacing_s
         self._link = link
         self._keys = (key, f"{key}:members", f"{key}:about")
         self._member = member
@@ -69,7 +73,8 @@ class FleetPace:
         self._invited: set[Priority] = set()
         # While Redis is away.
         self._fault: str | None = None
-        self._fail_at = self._shared_until = LONG_AGO
+        self._fail_at = LONG_AGO
+        self._alone_until: float | None = None
         # How fast turns were taken of late.
         self._turns, self._wasted, self._counted_at = 0, False, LONG_AGO
         self._timer: asyncio.TimerHandle | None = None
@@ -168,6 +173,8 @@ class FleetPace:
         self._invited.discard(priority)
         self._turns, self._wasted, self._counted_at = 0, False, asked_at
         promised_s = self._promised_until - asked_at - self._clock.round_trip_s
+        if self._alone_until is not None:
+            promised_s = max(promised_s, self._reunion_s())
         try:
             answer = await self._link.run(
                 "reserve",
@@ -203,6 +210,10 @@ class FleetPace:
         self._fault = None
         self._heard_at, self._schedule = now, answer.schedule
         self._promised_until = origin + answer.end_in_us / 1e6
+        if self._alone_until is not None:
+            # Until then, as before.
+            self._take_share(self._promised_until - WINDOW_S)
+            self._alone_until = None
         if answer.pause_us:
             self._pause_until(origin + answer.pause_us / 1e6)
         if not answer.slots:
@@ -222,17 +233,31 @@ class FleetPace:
         self._fail_at = now
         if self._share_spacing_s is None:
             return
-        # After a second, the server has forgotten what the fleet sent at its full pace; and a process that is started
-        # again and again must not get a slot each time.
-        first = max(self._promised_until, now) + max(1.0, self._share_spacing_s)
-        if self._shared_until >= now - self._share_spacing_s:
-            first = self._shared_until
-        slots = min(wanted, math.ceil(SHARE_AHEAD_S / self._share_spacing_s))
-        self._slots.extend(first + number * self._share_spacing_s for number in range(slots))
-        self._shared_until = first + slots * self._share_spacing_s
-        # When Redis is back, a second must have gone by after the last of these.
-        self._promised_until = self._shared_until + 1.0
-        self._newest = None
+        if self._alone_until is None:
+            # What the fleet has reserved is used up by then, and forgotten. Nor does a process that is started again
+            # and again get a slot each time.
+            self._alone_until = max(self._promised_until, now + self._furthest_s) + WINDOW_S
+            self._newest = None
+        self._take_share(max(now, self._alone_until) + min(SHARE_AHEAD_S, wanted * self._share_spacing_s))
+
+    def _take_share(self, until: float) -> None:
+        """Take the slots of this process's own share, one at the least where they begin before *until*."""
+        assert self._share_spacing_s is not None
+        assert self._alone_until is not None
+        slot = max(self._alone_until, _now())
+        while slot < until:
+            self._slots.append(slot)
+            slot += self._share_spacing_s
+        self._alone_until = slot
+
+    def _reunion_s(self) -> float:
+        """
+        Say when the fleet's pace may begin again, seconds from now.
+
+        The others may hear of Redis later: by one call that does not end, and what they take for themselves then.
+        """
+        others_s = self._link.timeout_s + REFILL_S + SHARE_AHEAD_S + (self._share_spacing_s or 0.0)
+        return max(others_s, (self._alone_until or 0.0) - _now()) + WINDOW_S
 
     def _fail_if_due(self, now: float) -> float:
         """Where Redis is away, and there is no share to go on with: end the wait of those who wait."""

@@ -10,8 +10,11 @@ from pico_async.coordination.local import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.coordination.redis_link import Link, RedisUnavailableError
 from pico_async.errors import NotSentError
 
-# How long a process hands out its copy without a look at Redis.
+# How old a process's copy may be before it looks again; and how old before nobody gets it until it has looked. In
+# between it looks in the background: a look may take its time, and those who have their turn already would leave in a
+# bunch.
 CHECKED_FOR_S = 1.0
+TRUSTED_FOR_S = 60.0
 # A holder that dies delays the others by so much; one that lives says so in time.
 LOCK_S = 5.0
 RENEW_S = 1.5
@@ -35,8 +38,11 @@ class FleetTokenStore:
         self._alone = alone
         self._copy = LocalTokenStore()
         self._generation = self._replaces = ""
+        self._fault: str | None = None
         self._checked_at = float("-inf")
-        self._look = asyncio.Lock()
+        # Asked one after the other: an answer must not undo a later one.
+        self._order = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     async def current(self) -> str | None:
         """
@@ -45,30 +51,35 @@ class FleetTokenStore:
         Raises:
             NotSentError: Redis is away, and this process does not go on alone.
         """
-        if self._is_fresh() and (token := await self._copy.current()):
+        age_s = asyncio.get_running_loop().time() - self._checked_at
+        if age_s >= CHECKED_FOR_S and (self._looking is None or self._looking.done()):
+            # Owned by this store: `aclose` ends it. One look serves all who ask meanwhile.
+            self._looking = asyncio.create_task(self._look())
+        token = await self._copy.current()
+        if self._looking is None or age_s < CHECKED_FOR_S or (token is not None and age_s < TRUSTED_FOR_S):
             return token
-        async with self._look:  # one look for all who ask at once
-            if not self._is_fresh():
-                try:
-                    await self._ask("token_use", _us(TOKEN_IDLE_S))
-                except RedisUnavailableError as error:
-                    if not self._alone:
-                        raise _unavailable(error) from None
-                    self._checked_at = asyncio.get_running_loop().time()
-            return await self._copy.current()
+        looking = self._looking
+        await asyncio.wait([looking])
+        if self._fault is not None and not self._alone:
+            raise _unavailable(self._fault)
+        return await self._copy.current()
 
     async def keep(self, token: str) -> None:
         """Put a fresh token in the place of whatever is there; while refreshing, of what was there at its beginning."""
         await self._copy.keep(token)
         # Nothing is lost where Redis is away: the next look tells.
-        with suppress(RedisUnavailableError):
-            await self._ask("token_put", "keep", token, self._replaces, _us(TOKEN_IDLE_S))
+        await self._ask("token_put", "keep", token, self._replaces, _us(TOKEN_IDLE_S))
 
     async def discard(self, token: str) -> None:
         """Drop the token, unless another has taken its place."""
         await self._copy.discard(token)
-        with suppress(RedisUnavailableError):
-            await self._ask("token_put", "discard", token, "", _us(TOKEN_IDLE_S))
+        await self._ask("token_put", "discard", token, "", _us(TOKEN_IDLE_S))
+
+    async def aclose(self) -> None:
+        """End a look under way."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
 
     @asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
@@ -78,7 +89,7 @@ class FleetTokenStore:
                 held = await self._take_lock()
             except RedisUnavailableError as error:
                 if not self._alone:
-                    raise _unavailable(error) from None
+                    raise _unavailable(str(error)) from None
                 held = False
             # What was known before the wait says nothing now.
             self._checked_at = float("-inf")
@@ -114,22 +125,28 @@ class FleetTokenStore:
     async def _lock(self, what: str) -> bool:
         return bool(await self._link.run("token_lock", [f"{self._key()}:lock"], what, self._member, int(LOCK_S * 1000)))
 
+    async def _look(self) -> None:
+        await self._ask("token_use", _us(TOKEN_IDLE_S))
+
     async def _ask(self, script: str, *arguments: object) -> None:
         """Have Redis look after the token, and take over what is there then."""
-        value, self._generation = await self._link.run(script, [self._key()], *arguments)
-        if value:
-            await self._copy.keep(value)
-        elif (old := await self._copy.current()) is not None:
-            await self._copy.discard(old)
-        self._checked_at = asyncio.get_running_loop().time()
-
-    def _is_fresh(self) -> bool:
-        return asyncio.get_running_loop().time() - self._checked_at < CHECKED_FOR_S
+        async with self._order:
+            try:
+                value, self._generation = await self._link.run(script, [self._key()], *arguments)
+            except RedisUnavailableError as error:
+                self._fault = str(error)
+                return
+            self._fault = None
+            if value:
+                await self._copy.keep(value)
+            elif (old := await self._copy.current()) is not None:
+                await self._copy.discard(old)
+            self._checked_at = asyncio.get_running_loop().time()
 
 
 def _us(seconds: float) -> str:
     return f"{seconds * 1e6:.0f}"
 
 
-def _unavailable(error: RedisUnavailableError) -> NotSentError:
-    return NotSentError(f"The token is shared over Redis, and Redis is not available: {error}. Nothing was sent.")
+def _unavailable(fault: str) -> NotSentError:
+    return NotSentError(f"The token is shared over Redis, and Redis is not available: {fault}. Nothing was sent.")

@@ -170,6 +170,7 @@ class RedisCoordinator:
     async def aclose(self) -> None:
         """Close it, whoever uses it still. A later session opens it again."""
         try:
+            await self._token.aclose()
             for pace in self._paces.values():
                 if isinstance(pace, FleetPace):
                     await pace.aclose()

@@ -19,7 +19,14 @@ class RedisUnavailableError(Exception):
 
 
 class Link(Protocol):
-    """What the pace and the token ask of Redis."""
+    """
+    What the pace and the token ask of Redis.
+
+    Attributes:
+        timeout_s: Bounds one call.
+    """
+
+    timeout_s: float
 
     async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
         """
@@ -46,7 +53,7 @@ class RedisLink:
 
     def __init__(self, client: Redis, timeout_s: float) -> None:
         self._client = client
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._scripts: dict[str, Any] = {}
         self._fault = ""
         self._avoided_until = float("-inf")
@@ -64,10 +71,10 @@ class RedisLink:
             source = files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
             self._scripts[script] = self._client.register_script(source)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 return _text(await self._scripts[script](keys=keys, args=arguments))
         except TimeoutError:
-            self._fault = f"it did not answer within {self._timeout_s:g} s"
+            self._fault = f"it did not answer within {self.timeout_s:g} s"
         except RedisError as error:
             self._fault = kind_of(error)
         except OSError as error:

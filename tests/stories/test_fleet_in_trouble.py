@@ -1,0 +1,181 @@
+"""Redis dies, forgets, freezes, steps its clock or refuses: the limit holds, nothing is doubled, the fleet recovers."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from pico_async.sandbox import Ledger
+from tests.sandbox_process import SandboxProcess, sandbox_process
+from tests.stories.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted, wait_until
+from tests.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
+
+PROCESSES = 3
+
+
+def killed(server: ValkeyServer) -> None:
+    """For two seconds nobody is there; then one comes that knows nothing."""
+    server.kill()
+    time.sleep(2)
+    server.start()
+
+
+def restarted(server: ValkeyServer) -> None:
+    """It is back at once, and knows nothing."""
+    server.kill()
+    server.start()
+
+
+def flushed(server: ValkeyServer) -> None:
+    """It forgets all, scripts too."""
+    with server.client() as client:
+        client.flushall()
+        client.script_flush()
+
+
+def frozen(server: ValkeyServer) -> None:
+    """For five seconds it answers nobody."""
+    with server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", 5000, "ALL")
+
+
+def read_only(server: ValkeyServer) -> None:
+    """For two seconds it is a replica of nobody, as in a failover."""
+    with server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        time.sleep(2)
+        client.replicaof("NO", "ONE")
+
+
+TROUBLES = [killed, restarted, flushed, frozen, read_only]
+
+
+@pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: int) -> None:
+    """What failed says that it was not sent, and is sent later. The server refuses nothing and gets nothing twice."""
+    with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
+        told, ledger = in_trouble(server, sandbox, lambda: trouble(server), count)
+
+    settle_accounts(told, ledger, count)
+
+
+@pytest.mark.parametrize("trouble", [killed, frozen])
+def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) -> None:
+    """With share=1/3 nothing fails, and the shares together cross nothing, nor does the way there and back."""
+    with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
+        told, ledger = in_trouble(server, sandbox, lambda: trouble(server), 40, share=1 / PROCESSES)
+
+    settle_accounts(told, ledger, 40)
+    assert {outcome for one in told for tries in one.outcomes.values() for outcome in tries} == {"accepted"}
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
+    """Nobody waits for an hour, and nobody sends an hour's worth."""
+    with valkey_server_with_clock() as (server, clock), sandbox_process("--rate-rule=sliding-log") as sandbox:
+        told, ledger = in_trouble(server, sandbox, lambda: clock.step(seconds), 25)
+
+    settle_accounts(told, ledger, 25)
+
+
+def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
+    """The others wait until the lock expires, some seconds, and then one of them fetches."""
+    with ExitStack() as held:
+        server = held.enter_context(valkey_server())
+        sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
+        tell(sandbox, "faults", {"fault": "hang-before-accept", "operation": "token.get", "times": 1})
+        doomed = held.enter_context(worker("doomed", server, sandbox, 1).start())
+        wait_until(lambda: sandbox.ledger().token_requests == 1, "the doomed one fetches a token")
+        doomed.process.kill()
+        doomed.process.wait()
+        with server.client() as client:
+            (lock,) = client.keys("*:lock")
+            assert 0 < client.pttl(lock) <= 5000
+        living = [held.enter_context(worker(name, server, sandbox, 5).start()) for name in "ab"]
+        told = [one.finish() for one in living]
+        ledger = sandbox.ledger()
+
+    settle_accounts(told, ledger, 5, token_requests=2)
+
+
+def test_a_token_that_expires_for_all_is_fetched_once() -> None:
+    """Whoever meets the 401 first has it replaced; the others take the new one."""
+    with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
+        told, ledger = in_trouble(server, sandbox, lambda: tell(sandbox, "expire-tokens"), 40)
+
+    settle_accounts(told, ledger, 40, token_requests=2)
+
+
+def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
+    """Pico says no to one of them, and for the second that it asks for nobody sends."""
+    with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
+        refusal = {"fault": "rate-limited", "times": 1, "retry_after_s": 2.0}
+        told, ledger = in_trouble(server, sandbox, lambda: tell(sandbox, "faults", refusal), 25)
+
+    assert {tries[-1] for one in told for tries in one.outcomes.values()} == {"accepted"}
+    (refused_at,) = [arrival.at for arrival in ledger.arrivals if arrival.fault == "rate-limited"]
+    moments = [message.at for message in ledger.accepted]
+    gap_s, began_at = max((later - earlier, earlier) for earlier, later in itertools.pairwise(moments))
+    # The others hear of it with their next slots, and until then use those that they hold.
+    assert gap_s > 1.0
+    assert refused_at - 0.1 <= began_at <= refused_at + 1.0
+    after = [moment for moment in moments if moment > began_at + 0.1]
+    assert (len(after) - 1) / (after[-1] - after[0]) < 0.9 * 29.27
+
+
+def tell(sandbox: SandboxProcess, what: str, body: object = None) -> None:
+    """Trouble the sandbox."""
+    httpx.post(f"{sandbox.base_url}/_sandbox/{what}", json=body).raise_for_status()
+
+
+def in_trouble(
+    server: ValkeyServer, sandbox: SandboxProcess, trouble: Callable[[], None], count: int, share: float | None = None
+) -> tuple[list[Told], Ledger]:
+    """Start a fleet, trouble it when it is under way, and wait for its end."""
+    with ExitStack() as held:
+        workers: list[RunningWorker] = [
+            held.enter_context(worker(name, server, sandbox, count, share=share).start()) for name in "abc"[:PROCESSES]
+        ]
+        wait_for_accepted(sandbox, count)
+        trouble()
+        told = [one.finish() for one in workers]
+    return told, sandbox.ledger()
+
+
+def worker(
+    name: str,
+    server: ValkeyServer,
+    sandbox: SandboxProcess,
+    count: int,
+    timeout_s: float = 10.0,
+    share: float | None = None,
+) -> FleetWorker:
+    return FleetWorker(
+        name=name,
+        redis_url=server.url,
+        base_url=sandbox.base_url,
+        count=count,
+        share=share,
+        timeout_s=timeout_s,
+    )
+
+
+def settle_accounts(told: list[Told], ledger: Ledger, count: int, *, token_requests: int | None = None) -> None:
+    """Compare what the processes were told with what the server saw."""
+    assert ledger.densest() <= 30
+    assert ledger.refusals == 0
+    assert not ledger.duplicates()
+    accepted = {message.text for message in ledger.accepted}
+    for one in told:
+        assert len(one.outcomes) == count
+        assert {tries[-1] for tries in one.outcomes.values()} == {"accepted"}
+        assert {outcome for tries in one.outcomes.values() for outcome in tries[:-1]} <= {"not_sent"}
+        assert set(one.outcomes) <= accepted
+    # Where Redis forgot it, or was away, there is a second one; never one for each process and message.
+    assert ledger.token_requests == token_requests if token_requests else ledger.token_requests <= 1 + PROCESSES
