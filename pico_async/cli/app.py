@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pico_async import __version__
-from pico_async.cli import journal, resources
+from pico_async.cli import fleet, journal, resources
 from pico_async.cli.blast import EXIT_CODES, blast
 from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
@@ -114,6 +114,9 @@ _journal.command("show")(journal.show)
 _journal.command("in-doubt")(journal.in_doubt)
 _journal.command("mark-sent")(journal.mark_sent)
 _journal.command("resend")(journal.resend)
+
+_fleet = _group("fleet", "Processes that share one pace and one token over a Redis.")
+_fleet.command("status")(fleet.status)
 
 app.command("sandbox")(sandbox_command)
 

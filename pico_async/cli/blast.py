@@ -21,7 +21,8 @@ from pico_async.cli.sending import Blast
 from pico_async.cli.session import Callback, Json, Sender, Settings
 from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
-from pico_async.coordination.rates import Rates, bucket
+from pico_async.coordination.rates import Rates, bucket, spacing_s
+from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
 
 EXIT_CODES = (
@@ -113,6 +114,11 @@ def blast(
     not send: `pico journal in-doubt FILE` shows it, and `mark-sent` or `resend` decides.
     """
     rates = Rates(sms=rate)
+    if in_sandbox and settings.fleet is not None and settings.fleet.asked_for:
+        raise ConfigurationError(
+            "--sandbox sends to a sandbox in this process, which no other process can reach, so there is no pace to "
+            "share: leave --redis out, or run `pico sandbox` and point --base-url at it."
+        )
     display = display_for(Console(stderr=True), wanted=not no_progress)
     target = None if report is None else ReportFile(report, replace=force)
     ledger = journal_of(journal, resume=resume, apart_from=(file, report))
@@ -140,7 +146,9 @@ def blast(
         except KeyboardInterrupt:
             note("Nothing was sent.")
             raise
-        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=bucket(rate).refill_per_s)
+        shared = settings.fleet is not None and not in_sandbox
+        per_s = 1 / spacing_s(rate) if shared else bucket(rate).refill_per_s
+        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared)
         if session is None:
             _tell(forecast, as_json=as_json)
             raise typer.Exit(1 if found.invalid else 0)

@@ -23,12 +23,14 @@ class Forecast:
 
     Attributes:
         per_s: Messages that leave in a second: a little less than the contract allows, so as never to exceed it.
+        shared: Whether other processes take their part of it.
     """
 
     file: Path
     mailing: Mailing
     survey: Survey
     per_s: float
+    shared: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -40,9 +42,13 @@ class Forecast:
         said = [counted(self.survey.rows, "row"), f"numbers from `{self.mailing.to_column}`"]
         if self.survey.invalid:
             said.append(f"{self.survey.invalid:,} without a message")
-        said.append(f"about {spoken(self.duration_s)} at {self.per_s:.1f} a second")
+        said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
         yield f"{self.file}: {', '.join(said)}."
         yield from self._repeats()
+
+    @property
+    def _speed(self) -> str:
+        return f"{self.per_s:.1f} a second" + (", which the fleet shares" if self.shared else "")
 
     def _repeats(self) -> Iterator[str]:
         if self.survey.repeated:
@@ -55,7 +61,7 @@ class Forecast:
         """Say all of it."""
         survey = self.survey
         yield f"Nothing was sent. {self.file}: {counted(survey.rows, 'row')}, numbers from `{self.mailing.to_column}`."
-        yield f"{survey.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self.per_s:.1f} a second"
+        yield f"{survey.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
         yield f"{survey.invalid:>9,} without a message"
         yield f"{survey.repeated:>9,} {plural(survey.repeated, 'duplicate')}"
         if survey.faults:

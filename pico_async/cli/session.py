@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from attrs import evolve, frozen
 
+from pico_async.cli.fleet_address import URL_HELP, FleetAddress
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -49,6 +50,7 @@ class Settings:
     base_url: str | None = None
     sender: str | None = None
     callback: str | None = None
+    fleet: FleetAddress | None = None
 
     def sending(self, *, sender: str | None, callback: str | None = None) -> Settings:
         """
@@ -63,20 +65,22 @@ class Settings:
 
     def session(self, rates: Rates | None = None) -> PicoSession:
         """
-        Make the session.
+        Make the session; in a fleet it keeps to the fleet's pace.
 
         Raises:
             ConfigurationError: A setting is missing or wrong.
         """
         if not self.username:
             raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
+        coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
         return PicoSession(
             username=self.username,
             api_key=_api_key(self.api_key_file),
             base_url=self.base_url,
             sender=self.sender,
             callback=self.callback,
-            rates=rates,
+            rates=rates if coordinator is None else None,
+            coordinator=coordinator,
         )
 
     def call(self, operation: Callable[[PicoSession], Awaitable[Value]]) -> Value:
@@ -132,8 +136,27 @@ def _settings(
             rich_help_panel=_PANEL,
         ),
     ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help=f"Share the pace and the token with all who name the same Redis, {URL_HELP}",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    redis_prefix: Annotated[
+        str,
+        typer.Option(
+            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What the keys there begin with.", rich_help_panel=_PANEL
+        ),
+    ] = "pico",
 ) -> Settings:
-    return Settings(username=username, api_key_file=api_key_file, base_url=base_url)
+    return Settings(
+        username=username,
+        api_key_file=api_key_file,
+        base_url=base_url,
+        fleet=FleetAddress.of(redis, redis_prefix),
+    )
 
 
 def _api_key(file: str | None) -> str:

@@ -1,0 +1,143 @@
+"""`pico fleet`: who shares a pace over a Redis, and how they fare."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import typer
+
+from pico_async.cli.console import printable, say, say_json, say_table, tell_error
+from pico_async.cli.fleet_address import URL_HELP, FleetAddress
+from pico_async.cli.session import Json
+from pico_async.cli.words import spoken
+from pico_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pico_async.coordination.fleet_status import FleetStatus, LaneStatus, MemberStatus, TokenStatus
+
+# So many characters of a digest tell the fleets of any Redis apart.
+NAME_SHOWN = 8
+
+# By the name of redis-py's error.
+_HINTS = {
+    "NoPermission": "The user needs the rights +@read +time and ~pico:* there.",
+    "Authentication": "Are its user and password right?",
+}
+
+
+def status(
+    redis: Annotated[str | None, typer.Option(metavar="URL", help=f"The fleet's Redis, {URL_HELP}")] = None,
+    prefix: Annotated[
+        str, typer.Option(envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What its keys begin with.")
+    ] = "pico",
+    as_json: Json = False,
+) -> None:
+    """
+    Show the live pace, who waits, who holds reservations, and the token's age.
+
+    It takes a second, needs no API key, and changes nothing in Redis: a user of `+@read +time ~pico:*` is enough.
+    Fleets and tokens go by the beginning of a digest. The token itself is not read.
+    """
+    address = FleetAddress.of(redis, prefix)
+    if address is None:
+        raise ConfigurationError("There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.")
+    fleets = _read(address)
+    if as_json:
+        say_json({"fleets": [_as_json(fleet) for fleet in fleets]})
+        return
+    if not fleets:
+        say(f"There is no fleet: no key in that Redis begins with {printable(prefix)}:{{, so nobody sends over it.")
+        say("`pico blast --redis URL` and RedisCoordinator.from_url(URL) do. If the prefix is another, pass --prefix.")
+    for number, fleet in enumerate(fleets):
+        if number:
+            say()
+        _tell(fleet)
+
+
+def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
+    client = address.client()
+    # Here and not above: all else works without the extra.
+    from pico_async.coordination.fleet_status import read_fleets
+    from pico_async.coordination.redis_link import RedisUnavailableError
+
+    async def read() -> tuple[FleetStatus, ...]:
+        async with client:
+            return await read_fleets(client, address.prefix)
+
+    try:
+        return asyncio.run(read())
+    except RedisUnavailableError as error:
+        fault = str(error)
+    hint = next((hint for word, hint in _HINTS.items() if word in fault), "Does it run, and is the address right?")
+    tell_error(f"Redis is not available: {fault}. {hint}")
+    raise typer.Exit(1)
+
+
+def _tell(fleet: FleetStatus) -> None:
+    say(f"Fleet {fleet.name[:NAME_SHOWN]}")
+    for token in fleet.tokens:
+        say(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_words(token))}.")
+    if not fleet.lanes:
+        say("Nobody has sent anything for a minute.")
+        return
+    say()
+    say_table(
+        ("lane", "a second", "allowed", "waiting", "reserved ahead", "state"), (_lane_row(lane) for lane in fleet.lanes)
+    )
+    say()
+    say_table(
+        ("lane", "process", "waiting", "reserved", "last asked"),
+        ((lane.lane, *_member_row(member)) for lane in fleet.lanes for member in lane.members),
+    )
+
+
+def _words(token: TokenStatus) -> Iterator[str]:
+    if token.age_s is None or token.unused_s is None:
+        yield "none is there"
+    else:
+        yield f"fetched {spoken(token.age_s)} ago"
+        yield f"last used {spoken(token.unused_s)} ago"
+    if token.fetched_by is not None:
+        yield f"{printable(token.fetched_by)} is fetching one"
+
+
+def _lane_row(lane: LaneStatus) -> tuple[object, ...]:
+    return (
+        lane.lane,
+        f"{lane.per_s:.1f}",
+        "" if lane.allowed_per_s is None else f"{lane.allowed_per_s:.1f}",
+        f"{lane.waiting:,}",
+        spoken(lane.ahead_s) if lane.ahead_s else "",
+        ", ".join(_state(lane)),
+    )
+
+
+def _state(lane: LaneStatus) -> Iterator[str]:
+    if lane.paused_s:
+        yield f"Pico refused: paused for {spoken(lane.paused_s)}"
+    if lane.slowed_s:
+        yield f"slowed to {lane.slowed_to:.0%} for {spoken(lane.slowed_s)}"
+    if not lane.paused_s:
+        yield "sending" if lane.ahead_s else "idle"
+
+
+def _member_row(member: MemberStatus) -> tuple[object, ...]:
+    return (
+        member.name,
+        "" if member.silent else f"{member.waiting:,}",
+        f"{member.reserved:,}, for {spoken(member.reserved_for_s)}" if member.reserved else "",
+        f"{spoken(member.asked_ago_s)} ago",
+    )
+
+
+def _as_json(fleet: FleetStatus) -> dict[str, Any]:
+    def rounded(_: object, __: object, value: object) -> object:
+        return round(value, 3) if isinstance(value, float) else value
+
+    told = attrs.asdict(fleet, value_serializer=rounded)
+    for lane, it in zip(told["lanes"], fleet.lanes, strict=True):
+        lane["waiting"] = it.waiting
+    return told
