@@ -15,15 +15,13 @@ from attrs import frozen
 from pico_async.bulk.digests import account_digest, key_digest
 from pico_async.bulk.journal import JournalState
 from pico_async.errors import ConfigurationError, JournalError
-from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink
+from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink, make_tables
 from pico_async.integrations.postgres_run import PostgresRun, storable
 from pico_async.numbers import mask_numbers
 
 import psycopg  # isort: skip  after the link, which says how to install it
 from psycopg_pool import AsyncConnectionPool  # isort: skip
 
-# "Pico" in ASCII, and which of its locks: workers that start at once make the tables one after the other.
-SETUP_LOCK = 0x5069636F_01
 _ID = re.compile(r"[0-9a-fA-F]{6,32}")
 
 _SCHEMA: Final = """
@@ -114,8 +112,7 @@ class PostgresLedger:
             JournalError: The server is not there, or this user may not.
         """
         async with self._link.transaction(self._settle_s) as cursor:
-            await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
-            await cursor.execute(_SCHEMA)
+            await make_tables(cursor, ["pico_ledger_account", "pico_ledger"], _SCHEMA)
 
     async def __aenter__(self) -> Self:
         if self._owned:
@@ -273,6 +270,16 @@ class PostgresLedger:
             patience_s=self._timeout_s,
         )
         return int(rows[0][0])
+
+    async def ids_of(self, *keys: str) -> dict[str, str]:
+        """
+        Give the IDs that messages of these keys have here, and the key of each; one for each account.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        rows = await self._link.fetch("SELECT salt FROM pico_ledger_account", patience_s=self._timeout_s)
+        return {key_digest(salt, key).hex(): key for (salt,) in rows for key in keys}
 
     async def _find(self, cursor: Cursor, name: str) -> tuple[bytes, JournalState, float]:
         """Find a row by its key, or by its ID or the beginning of it, and hold it until the transaction's end."""

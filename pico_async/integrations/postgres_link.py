@@ -14,7 +14,7 @@ from pico_async.errors import JournalError
 try:
     import psycopg
     from psycopg.rows import TupleRow, tuple_row
-    from psycopg_pool import AsyncConnectionPool
+    from psycopg_pool import AsyncConnectionPool, PoolClosed
 except ImportError as error:
     raise ImportError(
         "This part of pico_async needs psycopg and its pool: pip install 'pico-async[procrastinate]'"
@@ -23,6 +23,8 @@ except ImportError as error:
 Pool: TypeAlias = "AsyncConnectionPool[Any]"
 Cursor: TypeAlias = "psycopg.AsyncCursor[TupleRow]"
 
+# "Pico" in ASCII, and which of its locks: workers that start at once make the tables one after the other.
+SETUP_LOCK = 0x5069636F_01
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
@@ -32,6 +34,10 @@ DURABLY: LiteralString = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
+
+
+class ServerAwayError(JournalError):
+    """PostgreSQL is not there now. It may be in a moment."""
 
 
 class PostgresLink:
@@ -100,9 +106,24 @@ class PostgresLink:
                 yield cursor
 
 
+async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralString) -> None:
+    """
+    Make tables where one of them is missing. Inside a transaction, any number of callers may do so at once.
+
+    Where all are there, it needs no right to make any.
+    """
+    await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
+    await cursor.execute(
+        "SELECT count(*) FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL", (list(tables),)
+    )
+    if await cursor.fetchone() != (0,):
+        await cursor.execute(schema)
+
+
 def is_passing(error: BaseException) -> bool:
     """Say whether the server was only away, as in a restart."""
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
+    passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
+    return passing and not isinstance(error, PoolClosed)
 
 
 def told(error: psycopg.Error | TimeoutError) -> JournalError:
@@ -111,14 +132,16 @@ def told(error: psycopg.Error | TimeoutError) -> JournalError:
 
     Its text may show values of the statement, which are numbers and texts, or where and as whom one connects.
     """
-    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        reason = "its tables are missing, or another version's: call `setup()` once"
+    if is_passing(error):
+        why = "no answer came in time" if isinstance(error, TimeoutError) else "it is away, restarting or full"
+        return ServerAwayError(f"PostgreSQL cannot be used now: {why} ({type(error).__name__}).")
+    if isinstance(error, PoolClosed):
+        reason = "the pool is closed, or not open yet"
+    elif isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        reason = "they are missing, or another version's: call `setup` once"
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        reason = "this user may not use its tables"
-    elif isinstance(error, TimeoutError):
-        reason = "no answer came in time"
-    elif is_passing(error):
-        reason = f"the server is away, restarting or full ({type(error).__name__})"
+        reason = "this user may not"
     else:
-        reason = f"{type(error).__name__}{f', SQLSTATE {error.sqlstate}' if error.sqlstate else ''}"
-    return JournalError(f"The ledger in PostgreSQL cannot be used: {reason}.")
+        sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
+        reason = type(error).__name__ + (f", SQLSTATE {sqlstate}" if sqlstate else "")
+    return JournalError(f"The tables of pico_async in PostgreSQL cannot be used: {reason}.")

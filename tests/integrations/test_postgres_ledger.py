@@ -286,7 +286,7 @@ def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], c
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
     """And nothing is sent without them."""
     async with PostgresLedger(database) as ledger:
-        with pytest.raises(JournalError, match=r"its tables are missing.*call `setup\(\)`"):
+        with pytest.raises(JournalError, match=r"they are missing.*call `setup`"):
             await ledger.counts()
 
 
@@ -335,7 +335,7 @@ async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_serv
             await ledger.setup()
             run, line = await delivered(ledger, sms())
             own_server.stop()
-            with pytest.raises(JournalError, match=r"the server is away|no answer came in time"):
+            with pytest.raises(JournalError, match="PostgreSQL cannot be used now"):
                 await found(ledger, sms())
             async with asyncio.TaskGroup() as tasks:
                 settling = tasks.create_task(run.settle(line, Outcome.ACCEPTED, "r-1"))

@@ -1,0 +1,45 @@
+"""
+Messages through procrastinate, a task queue that lives in PostgreSQL.
+
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo="postgresql://…"))
+
+    async with app.open_async():
+        await setup(app)                                            # once: the tables
+        await enqueue_bulk(app, messages)                           # anywhere: a web app, a script
+        await enqueue_bulk(app, messages, connection=connection)    # with your own change, or not at all
+
+    async with app.open_async(), PicoSession() as pico:             # as many workers as you like
+        await run_worker(app, pico)
+
+A message is sent at most once, whatever happens to its worker: see `send_once`. Its number and text lie in a table of
+their own, `pico_outbox`, for procrastinate writes a job's arguments to its logs; the job has only a reference. What may
+have gone out is listed by `PostgresLedger.in_doubt`, and sent again only by `resend`. Needs the extra: `pip install
+'pico-async[procrastinate]'`.
+"""
+
+try:
+    import procrastinate as _procrastinate  # noqa: F401
+    import psycopg as _psycopg  # noqa: F401
+    import psycopg_pool as _psycopg_pool  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pico_async.integrations.procrastinate needs procrastinate and psycopg: pip install 'pico-async[procrastinate]'"
+    ) from error
+
+from pico_async.integrations.postgres import LedgerRecord, PostgresLedger
+from pico_async.integrations.procrastinate.enqueue import EnqueueReport, enqueue_bulk, resend
+from pico_async.integrations.procrastinate.outbox import setup
+from pico_async.integrations.procrastinate.tasks import QUEUE, tasks
+from pico_async.integrations.procrastinate.worker import run_worker
+
+__all__ = [
+    "QUEUE",
+    "EnqueueReport",
+    "LedgerRecord",
+    "PostgresLedger",
+    "enqueue_bulk",
+    "resend",
+    "run_worker",
+    "setup",
+    "tasks",
+]

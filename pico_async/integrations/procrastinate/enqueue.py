@@ -1,0 +1,263 @@
+"""Into the queue: messages and their jobs, in batches, each batch in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from attrs import field, frozen
+from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from procrastinate.types import JSONDict
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from pico_async.bulk.report import FIRST_FAILURES, SendResult
+from pico_async.bulk.source import END, Input, Source
+from pico_async.coordination import Priority
+from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
+from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres_link import PostgresLink, told
+from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, Parcel, pool_of, put, unpacked
+from pico_async.integrations.procrastinate.tasks import LEVELS, QUEUE, TASK
+from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
+
+
+@frozen(kw_only=True, eq=False)
+class EnqueueReport:
+    """
+    What came into the queue.
+
+    Attributes:
+        total: Items that were read.
+        deferred: Messages that have a job now.
+        failed: Items that have none: bad ones, and messages that had expired.
+        failures: The first 20 of those, each with its place in the input and its error.
+        stopped: Why the input ended before its time; None where it did not.
+    """
+
+    total: int = 0
+    deferred: int = 0
+    failed: int = 0
+    failures: tuple[SendResult, ...] = field(default=(), repr=lambda failures: f"<the first {len(failures)}>")
+    stopped: str | None = None
+
+
+async def enqueue_bulk(
+    app: App,
+    messages: Input,
+    *,
+    connection: psycopg.AsyncConnection[Any] | None = None,
+    priority: Priority = Priority.BULK,
+    queue: str = QUEUE,
+    batch_size: int = 500,
+) -> EnqueueReport:
+    """
+    Put any number of messages into the queue, for `run_worker` to send.
+
+    A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
+    enqueued twice it is sent twice. `expires_in` goes on counting in the queue. Number and text are in the database
+    until Pico has the message or it has expired, and in no log.
+
+    Args:
+        app: Open, with procrastinate's `PsycopgConnector`; `setup(app)` has made its tables.
+        messages: Any iterable or async iterable, of one message or a million; it is read in batches. A bad item is
+            told in the report and ends nothing.
+        connection: Yours, of psycopg's `AsyncConnection`, to the same database: the messages are in the queue when you
+            commit, and only then. It is not committed here. (SQLAlchemy over psycopg has it as
+            `(await connection.get_raw_connection()).driver_connection`.) Without it, or where it is in autocommit
+            outside of a transaction, each batch is committed by itself.
+        priority: INTERACTIVE goes before BULK in the queue, and before Pico.
+        batch_size: Messages in one transaction, from 1.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+        JournalError: A batch could not be written. A note on the error says how many were deferred before.
+        Exception: What *messages* raised, once all that was read before is deferred; with that note.
+    """
+    intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
+    source = Source(messages)
+    try:
+        while (item := await source.next()) is not END:
+            await intake.take(item)
+        _pass_a_cancellation_on()
+        await intake.flush()
+        if source.error is not None:
+            raise source.error  # noqa: TRY301  the note is for this one, too
+    except Exception as error:
+        error.add_note(intake.told())
+        raise
+    finally:
+        await source.aclose()
+    return intake.report(source.stopped)
+
+
+async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queue: str = QUEUE) -> int:
+    """
+    Send messages in doubt, or refused, again: decide it in the ledger, and put them back into the queue.
+
+    One that had gone out is sent twice. What has expired meanwhile is dropped by the worker.
+
+    Args:
+        names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 6 characters of it.
+
+    Returns:
+        How many were put back. Fewer than were named, where the outbox has no failed message of that name: another
+        queue's, or one whose job has not failed yet.
+
+    Raises:
+        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+    """
+    link = PostgresLink(pool_of(app))
+    ledger = PostgresLedger(link.pool)
+    wanted = set(await ledger.resend(*names))
+    rows = await link.fetch("SELECT id, message FROM pico_outbox WHERE failed_at IS NOT NULL", patience_s=TIMEOUT_S)
+    keys: dict[UUID, str] = {}
+    for name, packed in rows:
+        with suppress(InvalidMessageError):
+            keys[name] = unpacked(packed).key or ""
+    ids = await ledger.ids_of(*keys.values())
+    meant = {key for name, key in ids.items() if name in wanted}
+    back = [name for name, key in keys.items() if key in meant]
+    async with _told(), link.pool.connection() as connection:
+        await connection.execute("UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s)", (back,))
+        await _defer(app, back, connection, priority=priority, queue=queue)
+    return len(back)
+
+
+class _Intake:
+    """What came of the input so far, and the batch that is next."""
+
+    def __init__(
+        self,
+        app: App,
+        connection: psycopg.AsyncConnection[Any] | None,
+        *,
+        priority: Priority,
+        queue: str,
+        batch_size: int,
+    ) -> None:
+        if not isinstance(priority, Priority):
+            raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigurationError("`batch_size` must be a whole number from 1.")
+        if connection is not None and not isinstance(connection, psycopg.AsyncConnection):
+            raise ConfigurationError(
+                f"`connection` must be an AsyncConnection of psycopg's, not {type(connection).__name__}."
+            )
+        self._pool = pool_of(app)
+        self._app = app
+        self._connection = connection
+        self._priority = priority
+        self._queue = queue
+        self._batch_size = batch_size
+        self._batch: list[Parcel] = []
+        self._total = 0
+        self._deferred = 0
+        self._failed = 0
+        self._failures: list[SendResult] = []
+
+    async def take(self, item: object) -> None:
+        """Take one item of the input, and write the batch where it is full."""
+        try:
+            self._batch.append(_parcel(item))
+        except (InvalidMessageError, MessageExpiredError) as error:
+            self._failed += 1
+            if len(self._failures) < FIRST_FAILURES:
+                message = item if isinstance(item, SmsMessage | MmsMessage | VoiceMessage) else None
+                self._failures.append(
+                    SendResult(index=self._total, message=message, outcome=error.outcome, error=error)
+                )
+        self._total += 1
+        if len(self._batch) >= self._batch_size:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write the batch: messages and jobs, or neither."""
+        if not self._batch:
+            return
+        async with _told(), self._transaction() as connection:
+            async with connection.cursor(row_factory=tuple_row) as cursor:
+                await put(cursor, self._batch)
+            names = [parcel.id for parcel in self._batch]
+            await _defer(self._app, names, connection, priority=self._priority, queue=self._queue)
+        self._deferred += len(self._batch)
+        self._batch = []
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        if self._connection is None:
+            async with self._pool.connection() as connection, connection.transaction():
+                yield connection
+        elif self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
+            async with self._connection.transaction():
+                yield self._connection
+        else:
+            # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
+            yield self._connection
+
+    def told(self) -> str:
+        """Say how far it came, for the note on an error."""
+        if self._connection is not None:
+            return f"enqueue_bulk: {self._deferred} messages were written; they are in the queue if you commit."
+        lost = f", and whether the batch of {len(self._batch)} is in, is not known" if self._batch else ""
+        return f"enqueue_bulk: {self._deferred} messages were deferred{lost}. Those with keys can be enqueued again."
+
+    def report(self, stopped: str | None) -> EnqueueReport:
+        """Give the numbers."""
+        return EnqueueReport(
+            total=self._total,
+            deferred=self._deferred,
+            failed=self._failed,
+            failures=tuple(self._failures),
+            stopped=stopped,
+        )
+
+
+async def _defer(
+    app: App, names: list[UUID], connection: psycopg.AsyncConnection[Any], *, priority: Priority, queue: str
+) -> None:
+    if not names:
+        return
+    # By its name: a web app need not have the task, nor a session.
+    deferrer = app.configure_task(TASK, queue=queue, priority=LEVELS[priority], connection=connection)
+    arguments: list[JSONDict] = [{"outbox_id": str(name)} for name in names]
+    await deferrer.batch_defer_async(*arguments)
+
+
+def _parcel(item: object) -> Parcel:
+    if isinstance(item, InvalidMessageError):
+        raise item
+    if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
+        raise InvalidMessageError(
+            f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+        )
+    parcel = Parcel.of(item)
+    if parcel.rest_s is not None and parcel.rest_s <= 0:
+        raise MessageExpiredError("`expires_in` ran out before the message was enqueued. It was dropped, not sent.")
+    return parcel
+
+
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Tell psycopg's errors, and procrastinate's of them, without the values that they hold."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise told(error) from None
+    except ConnectorException as error:
+        if not isinstance(error.__cause__, psycopg.Error):
+            raise
+        raise told(error.__cause__) from None
+
+
+def _pass_a_cancellation_on() -> None:
+    # In a blast the input is read in a task of a group; here it is read in the caller's, and the input takes for its
+    # own what cancels that.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

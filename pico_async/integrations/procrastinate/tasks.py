@@ -1,0 +1,133 @@
+"""The one task: deliver a message of the outbox, and say by the job's end what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from procrastinate import BaseRetryStrategy, Blueprint, JobContext, RetryDecision
+from procrastinate.jobs import Job
+
+from pico_async.bulk.journal import Journal
+from pico_async.coordination import Priority
+from pico_async.errors import (
+    ConfigurationError,
+    InvalidMessageError,
+    MessageExpiredError,
+    Outcome,
+    PicoError,
+    RateLimitError,
+)
+from pico_async.integrations.once import send_once
+from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres_link import PostgresLink
+from pico_async.integrations.procrastinate.outbox import Outbox, pool_of
+from pico_async.session import PicoSession
+
+QUEUE: Final = "pico"
+NAMESPACE: Final = "pico"
+TASK: Final = "pico:send"
+
+# procrastinate's, where the higher one goes first. Whoever changes a job's by hand stays on its side of nought.
+LEVELS: Final = {Priority.INTERACTIVE: 10, Priority.BULK: 0}
+
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 300.0
+MAX_TRIES = 50
+
+
+class Retry(BaseRetryStrategy):
+    """
+    Deliver again what provably did not go out, after 1 to 300 seconds, doubled from try to try.
+
+    Args:
+        max_tries: So often at most: with 50, an outage of three hours is waited for.
+    """
+
+    def __init__(self, max_tries: int) -> None:
+        self._max_tries = max_tries
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Say when to deliver again, or None where it would be in vain, or might double."""
+        if isinstance(exception, asyncio.CancelledError):
+            # Its worker ends. The ledger has what became of the message, and the next delivery asks it.
+            return RetryDecision(retry_at=datetime.now(UTC))
+        if not may_retry(exception) or job.attempts + 1 >= self._max_tries:
+            return None
+        wait_s = min(FIRST_WAIT_S * 2.0 ** min(job.attempts, 20), LONGEST_WAIT_S)
+        wait_s = max(random.uniform(wait_s / 2, wait_s), getattr(exception, "retry_after", None) or 0.0)  # noqa: S311
+        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait_s))
+
+
+def may_retry(error: BaseException) -> bool:
+    """Say whether another delivery may send the message: it did not go out, and can."""
+    if isinstance(error, RateLimitError):
+        return True
+    if isinstance(error, MessageExpiredError | InvalidMessageError) or not isinstance(error, PicoError):
+        return False
+    return error.outcome is Outcome.NOT_SENT
+
+
+def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = MAX_TRIES) -> Blueprint:
+    """
+    Make the task that sends, for a worker that you run by yourself; `run_worker` does all this.
+
+        app.add_tasks_from(tasks(pico), namespace="pico")
+
+    How its jobs end: "succeeded" where Pico has the message, from this delivery or from an earlier one. What was not
+    sent, and what Pico refused for the rate, is delivered again, later and later. "failed" is what expired, what was
+    refused and what is in doubt; the log tells which, without text and number.
+
+    Args:
+        pico: One session for all jobs of the worker. It is yours to close, after the worker.
+        ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
+        max_tries: So often a message is delivered at most.
+    """
+    if not isinstance(pico, PicoSession):
+        raise ConfigurationError(f"`pico` must be a PicoSession, not {type(pico).__name__}.")
+    if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
+        raise ConfigurationError("`max_tries` must be a whole number from 1.")
+    if ledger is not None and not isinstance(ledger, Journal):
+        raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
+    blueprint = Blueprint()
+
+    @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=Retry(max_tries))
+    async def send(context: JobContext, outbox_id: str) -> str:
+        pool = pool_of(context.app)
+        return await _deliver(
+            pico,
+            Outbox(PostgresLink(pool)),
+            UUID(outbox_id),
+            ledger=ledger or PostgresLedger(pool),
+            priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
+        )
+
+    return blueprint
+
+
+async def _deliver(pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Journal, priority: Priority) -> str:
+    """
+    Deliver one message, and give a word for procrastinate's log.
+
+    Raises:
+        PicoError: It is not known to be with Pico.
+    """
+    try:
+        message = await outbox.take(name)
+    except InvalidMessageError:
+        await outbox.keep(name)
+        raise
+    if message is None:
+        return "settled by an earlier delivery"
+    result = await send_once(pico, message, ledger=ledger, priority=priority)
+    if result.error is None:
+        await outbox.drop(name)
+        return result.outcome.value
+    if isinstance(result.error, MessageExpiredError):
+        await outbox.drop(name)
+    elif not may_retry(result.error):
+        await outbox.keep(name)
+    raise result.error

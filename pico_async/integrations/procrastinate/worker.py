@@ -1,0 +1,202 @@
+"""A worker that sends what is in the queue, puts back what dead workers held, and outlives a restart of PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+import psycopg
+from procrastinate import App
+from procrastinate.exceptions import ConnectorException
+from procrastinate.worker import Worker
+
+from pico_async.bulk.journal import Journal
+from pico_async.errors import ConfigurationError, JournalError
+from pico_async.integrations.postgres_link import PostgresLink, ServerAwayError, is_passing
+from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
+from pico_async.integrations.procrastinate.tasks import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks
+from pico_async.session import PicoSession
+
+logger = logging.getLogger(__name__)
+
+RESCUE_LOCK: Final = 0x5069636F_02
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 15.0
+
+
+async def run_worker(
+    app: App,
+    pico: PicoSession,
+    *,
+    ledger: Journal | None = None,
+    queues: Iterable[str] | None = (QUEUE,),
+    concurrency: int = 8,
+    grace_s: float = 30.0,
+    stalled_s: float = 30.0,
+    max_tries: int = MAX_TRIES,
+    wait: bool = True,
+    install_signal_handlers: bool = True,
+    **options: Any,
+) -> None:
+    """
+    Send what is in the queue, until cancelled or told by SIGTERM or SIGINT.
+
+    Each message is sent at most once. It stops in order: it takes no more, settles what is on the wire, and after
+    *grace_s* ends the rest, which is delivered again, or in doubt. What workers held that died is put back after
+    *stalled_s*; the ledger then tells what of it may have gone out. Where PostgreSQL is away, it waits for it, and what
+    it holds meanwhile is settled when PostgreSQL is back.
+
+    Args:
+        app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait.
+        pico: One session for all the jobs. The worker does not close it.
+        ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
+        queues: Whose jobs it takes; None for all.
+        concurrency: Messages in hand at once: also how many a kill may leave in doubt. At 30 a second, 8 are enough
+            for a Pico that answers within 250 ms.
+        grace_s: Seconds for what is in hand when it stops.
+        stalled_s: Seconds without a sign of life after which a worker is taken for dead. It gives three in that time.
+        max_tries: So often a message is delivered at most.
+        wait: Where False, end when there is no job to do.
+        install_signal_handlers: Stop at SIGTERM and SIGINT; not where your web server has its own.
+        options: Others of procrastinate's own worker, as `name`, `delete_jobs` or `fetch_job_polling_interval`.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+        JournalError: The tables cannot be made, for another reason than that the server is away.
+        procrastinate.exceptions.AppNotOpen: `async with app.open_async()` first.
+    """
+    link = PostgresLink(pool_of(app))
+    own = tasks(pico, ledger=ledger, max_tries=max_tries)
+    for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
+    if TASK in app.tasks:
+        raise ConfigurationError(
+            f"The app has the task {TASK!r} already: of another `run_worker`, which has its own session. Run one in a "
+            "process, or make an app for each."
+        )
+    app.add_tasks_from(own, namespace=NAMESPACE)
+    settings = {
+        **app.worker_defaults,
+        # No tuple: procrastinate makes an array of a list alone.
+        "queues": None if queues is None else list(queues),
+        "concurrency": concurrency,
+        "wait": wait,
+        "shutdown_graceful_timeout": grace_s,
+        "update_heartbeat_interval": stalled_s / 3,
+        "stalled_worker_timeout": stalled_s,
+        **options,
+        "install_signal_handlers": False,
+    }
+    try:
+        async with anyio.create_task_group() as group:
+            if install_signal_handlers and _may_have_signals():
+                group.start_soon(_stop_at_signal, group.cancel_scope)
+            await _keep_on(app, link, settings, stalled_s, wait=wait)
+            group.cancel_scope.cancel()
+    finally:
+        del app.tasks[TASK]
+
+
+async def _keep_on(app: App, link: PostgresLink, settings: dict[str, Any], stalled_s: float, *, wait: bool) -> None:
+    """Run one worker after the other, for procrastinate's own ends where its database goes away."""
+    pause_s = FIRST_PAUSE_S
+    ready = False
+    while True:
+        began_at = anyio.current_time()
+        try:
+            if not ready:
+                await setup(app)
+                ready = True
+            await _live(app, link, settings, stalled_s)
+            if not wait:
+                return
+            reason = "it ended"
+        except (ConnectorException, JournalError) as error:
+            if not _is_passing(error):
+                raise
+            reason = type(error.__cause__ or error).__name__
+        if anyio.current_time() - began_at > LONGEST_PAUSE_S:
+            pause_s = FIRST_PAUSE_S
+        logger.warning("The worker lost PostgreSQL (%s). It goes on in %.1f s.", reason, pause_s)
+        await anyio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311  jitter is no secret
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+async def _live(app: App, link: PostgresLink, settings: dict[str, Any], stalled_s: float) -> None:
+    """Run one worker to its end."""
+    worker = Worker(app, **settings)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_when_cancelled, worker)
+        group.start_soon(_rescue, app, link, stalled_s)
+        # It is told to stop, and then ends in order. A cancellation would go on striking while it does.
+        with anyio.CancelScope(shield=True):
+            try:
+                await worker.run()  # type: ignore[no-untyped-call]
+            except Exception as error:  # noqa: BLE001  raised below: the group would wrap it
+                failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    await anyio.lowlevel.checkpoint()
+
+
+async def _stop_when_cancelled(worker: Worker) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        worker.stop()  # type: ignore[no-untyped-call]
+
+
+async def _stop_at_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            logger.info("%s: the worker stops.", number.name)
+            scope.cancel()
+
+
+async def _rescue(app: App, link: PostgresLink, stalled_s: float) -> None:
+    """Put back the jobs that dead workers held, now and again and again."""
+    while True:
+        # Where PostgreSQL is away, the worker hears of it, too.
+        with suppress(ConnectorException, JournalError):
+            await _put_back(app, link, stalled_s)
+        await anyio.sleep(stalled_s / 3)
+
+
+async def _put_back(app: App, link: PostgresLink, stalled_s: float) -> None:
+    back = 0
+    async with link.transaction(TIMEOUT_S) as cursor:
+        # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
+        await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
+        if await cursor.fetchone() != (True,):
+            return
+        for job in await app.job_manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=stalled_s):
+            # Refused where its worker was only slow, and has just ended it.
+            with suppress(ConnectorException):
+                await app.job_manager.retry_job(job)
+                back += 1
+    if back:
+        logger.warning("%d jobs of workers that gave no sign of life for %.0f s were put back.", back, stalled_s)
+
+
+def _is_passing(error: ConnectorException | JournalError) -> bool:
+    if isinstance(error, JournalError):
+        return isinstance(error, ServerAwayError)
+    # What is wrong with a statement, or with who asks, is wrong the next time, too. The integrity is that of a worker
+    # whose own row was taken away: it gave no sign of life for too long.
+    cause = error.__cause__
+    return (cause is not None and is_passing(cause)) or isinstance(cause, psycopg.IntegrityError)
+
+
+def _may_have_signals() -> bool:
+    return os.name != "nt" and threading.current_thread() is threading.main_thread()
