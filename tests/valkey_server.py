@@ -43,6 +43,8 @@ class ValkeyServer:
                 with self.client() as client:
                     client.ping()
                 return
+            except redis.AuthenticationError:
+                return  # it answers, if only those who know its password
             except redis.ConnectionError:
                 assert self._process.poll() is None, "Valkey ended at its start"
                 time.sleep(0.02)

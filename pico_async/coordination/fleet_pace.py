@@ -230,7 +230,7 @@ class FleetPace:
         now = _now()
         self._fault = fault
         self._ask_at = dict.fromkeys(Priority, now + AVOIDED_FOR_S)
-        self._fail_at = now
+        self._fail_at = max(self._fail_at, now)
         if self._share_spacing_s is None:
             return
         if self._alone_until is None:

@@ -48,7 +48,9 @@ class RedisCoordinator:
     Args:
         client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.
         rates: Requests a second that your contract allows.
-        prefix: What all keys in Redis begin with: ACL users need `~pico:*` and the commands of scripts.
+        prefix: What all keys in Redis begin with. An ACL user needs `~pico:*` and +@connection +evalsha +eval
+            +script|load +time +hmget +hset +hdel +hincrby +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire
+            +pttl.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
             default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
             "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send

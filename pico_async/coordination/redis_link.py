@@ -85,6 +85,9 @@ class RedisLink:
 
 def kind_of(error: RedisError) -> str:
     """Say what kind of error it is: redis-py's own words may hold the address, a server's what it was asked."""
+    # redis-py wraps what goes wrong while it connects: a wrong password would be no more than a ConnectionError.
+    if isinstance(error.__cause__, RedisError):
+        error = error.__cause__
     # The first word of a server's refusal is its kind: READONLY, NOPERM, LOADING, OOM.
     first = str(error).partition(" ")[0]
     kind = type(error).__name__

@@ -1,0 +1,529 @@
+"""One pace and one token for all who share a Redis: a real one, on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import trustme
+from redis.asyncio import Redis
+
+from pico_async import (
+    ConfigurationError,
+    Coordinator,
+    FleetCoordinator,
+    Identity,
+    LocalCoordinator,
+    NotSentError,
+    PicoSession,
+    Priority,
+    Rates,
+    RedisCoordinator,
+)
+from pico_async._engine.endpoints import Lane
+from pico_async.sandbox import Sandbox
+from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
+
+ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with empty_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def url(redis_url: str) -> str:
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    return redis_url
+
+
+@asynccontextmanager
+async def joined(url: str, identity: Identity = ME, **settings: Any) -> AsyncIterator[RedisCoordinator]:
+    coordinator = RedisCoordinator.from_url(url, **settings)
+    coordinator.join(identity)
+    try:
+        yield coordinator
+    finally:
+        await coordinator.leave()
+
+
+def session(coordinator: Coordinator, sandbox: Sandbox, **settings: Any) -> PicoSession:
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        coordinator=coordinator,
+        **settings,
+    )
+
+
+def content(url: str) -> dict[str, str]:
+    """Give all that is in Redis, as text."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        read = {"hash": client.hgetall, "zset": lambda key: client.zrange(key, 0, -1), "string": client.get}
+        return {key: str(read[client.type(key)](key)) for key in client.keys("*")}
+
+
+def schedule(url: str, lane: Lane = Lane.SMS) -> int:
+    """Give the end of a lane's schedule, as Redis has it."""
+    with redis.Redis.from_url(url) as client:
+        return int(client.hget(f"pico:{{{ME.pace}}}:pace:{lane}", "tat") or 0)
+
+
+async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
+    """The token and the pace are in Redis, so a second process would find them."""
+    sandbox = Sandbox()
+    coordinator = RedisCoordinator.from_url(url)
+
+    async with session(coordinator, sandbox) as pico:
+        accepted = await pico.sms.send("8612345678901", "Your code is 1234")
+        async with session(RedisCoordinator.from_url(url), sandbox) as other:
+            await other.sms.send("8612345678902", "Your code is 5678")
+
+    assert accepted.request_id
+    assert len(sandbox.ledger.accepted) == 2
+    assert sandbox.ledger.token_requests == 1
+    assert {key.rpartition(":")[2] for key in content(url)} >= {"sms", "token", "members"}
+
+
+async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
+    """Keys and values name the API key by a digest; the token is a value, and nothing else is told."""
+    sandbox = Sandbox(api_key="S3CRET-API-KEY-1O1IQxPv53888888")
+
+    async with session(RedisCoordinator.from_url(url), sandbox) as pico:
+        await pico.sms.send("8612345678901", "Your code is 123456", key="order-17")
+
+    held = content(url)
+    for secret in ("S3CRET", "1O1IQxPv", "user333", "8612345678901", "123456", "order-17", "8612345678888"):
+        assert not [key for key, value in held.items() if secret in key or secret in value]
+    tokens = [key for key, value in held.items() if "value" in value]
+    assert len(tokens) == 1
+    assert ":token:" in tokens[0]
+
+
+async def test_everything_in_redis_expires(url: str) -> None:
+    """A fleet that is gone leaves nothing behind."""
+    async with session(RedisCoordinator.from_url(url), Sandbox()) as pico:
+        await pico.sms.send("8612345678901", "Your code is 1234")
+
+    with redis.Redis.from_url(url) as client:
+        assert client.keys("*")
+        assert [key for key in client.keys("*") if not 0 < client.pttl(key) <= 20 * 60 * 1000] == []
+
+
+async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> None:
+    """Two sessions share one coordinator; it is open until the second has gone, and opens again for a third."""
+    sandbox = Sandbox()
+    coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
+    before = asyncio.all_tasks()
+
+    def connections() -> int:
+        with redis.Redis.from_url(url) as client:
+            return sum(1 for one in client.client_list() if one["name"] == "of-this-test")
+
+    async with session(coordinator, sandbox) as first:
+        async with session(coordinator, sandbox) as second:
+            await second.sms.send("8612345678901", "Your code is 1234")
+        await first.sms.send("8612345678901", "Your code is 5678")
+        assert connections() > 0
+    assert connections() == 0
+    assert asyncio.all_tasks() == before
+    async with session(coordinator, sandbox) as third:
+        await third.sms.send("8612345678901", "Your code is 9012")
+
+    assert connections() == 0
+    assert len(sandbox.ledger.accepted) == 3
+
+
+async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
+    """Whoever made it closes it; and it may decode by itself."""
+    client = Redis.from_url(url, decode_responses=True)
+
+    async with session(RedisCoordinator(client), Sandbox()) as pico:
+        await pico.sms.send("8612345678901", "Your code is 1234")
+
+    assert await client.ping()
+    await client.aclose()
+
+
+@pytest.fixture
+def far_ahead(monkeypatch: pytest.MonkeyPatch) -> Rates:
+    """Slots are reserved minutes ahead, so that a test may take its time."""
+    monkeypatch.setattr("pico_async.coordination.fleet_pace.LOOKAHEAD_S", 1000.0)
+    return Rates(sms=0.01)
+
+
+async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: Rates) -> None:
+    """The next one finds the schedule as it was."""
+    async with joined(url, rates=far_ahead) as coordinator:
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        before = schedule(url)
+
+        waiting = asyncio.create_task(coordinator.turn(Lane.SMS, Priority.INTERACTIVE))
+        await reserved(url, before)
+        await cancelled(waiting)
+        while schedule(url) != before:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, far_ahead: Rates) -> None:
+    """Given back, it would be given out twice."""
+    async with joined(url, rates=far_ahead) as coordinator, joined(url, rates=far_ahead) as other:
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        before = schedule(url)
+        waiting = asyncio.create_task(coordinator.turn(Lane.SMS, Priority.INTERACTIVE))
+        between = await reserved(url, before)
+        behind = asyncio.create_task(other.turn(Lane.SMS, Priority.INTERACTIVE))
+        end = await reserved(url, between)
+
+        await cancelled(waiting)
+        await coordinator.leave()
+        coordinator.join(ME)
+
+        assert before < between < end == schedule(url)
+        await cancelled(behind)
+
+
+async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -> None:
+    """The next process need not wait for messages that do not come."""
+    async with joined(url, rates=far_ahead) as coordinator:
+        await coordinator.turn(Lane.SMS, Priority.BULK)
+        before = schedule(url)
+        waiting = [asyncio.create_task(coordinator.turn(Lane.SMS, Priority.BULK)) for _ in range(3)]
+        await reserved(url, before)
+        await cancelled(*waiting)
+
+    assert schedule(url) == before
+
+
+async def cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel them, and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def reserved(url: str, before: int) -> int:
+    """Wait until the schedule has moved on, and give its end."""
+    while (end := schedule(url)) == before:
+        await asyncio.sleep(0.01)
+    return end
+
+
+async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> None:
+    """A late 401 for an old token leaves the new one, and so does a fetch whose lock had expired."""
+    async with joined(url) as one, joined(url) as other:
+        await one.token.keep("old")
+        assert await other.token.current() == "old"
+        await other.token.keep("new")
+
+        await one.token.discard("old")
+        assert await one.token.current() == "new"
+
+        async with one.token.refreshing():
+            await other.token.keep("newer")
+            await one.token.keep("too late")
+        assert await one.token.current() == "newer"
+        assert await other.token.current() == "newer"
+
+
+async def test_one_fetches_and_the_others_take_what_it_brings(url: str) -> None:
+    """While one holds the right to fetch, the others wait, and then find the token."""
+    fetched = 0
+
+    async def get(coordinator: RedisCoordinator) -> str | None:
+        nonlocal fetched
+        async with coordinator.token.refreshing():
+            if token := await coordinator.token.current():
+                return token
+            fetched += 1
+            await asyncio.sleep(0.3)
+            await coordinator.token.keep("t")
+            return "t"
+
+    async with joined(url) as one, joined(url) as two, joined(url) as three:
+        tokens = await asyncio.gather(get(one), get(two), get(three), get(one))
+
+    assert tokens == ["t"] * 4
+    assert fetched == 1
+
+
+async def test_a_lock_is_held_for_as_long_as_its_holder_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow fetch outlasts the lock's expiry, for its holder renews it."""
+    monkeypatch.setattr("pico_async.coordination.fleet_token.LOCK_S", 0.2)
+    monkeypatch.setattr("pico_async.coordination.fleet_token.RENEW_S", 0.05)
+    async with joined(url) as one, joined(url) as other:
+        async with one.token.refreshing():
+            waiting = asyncio.create_task(other.token.refreshing().__aenter__())
+            await asyncio.sleep(1)
+            assert not waiting.done()
+        await waiting
+
+
+async def test_a_cancelled_wait_for_the_lock_leaves_nothing_behind(url: str) -> None:
+    """The next one gets the lock."""
+    async with joined(url) as one, joined(url) as other:
+        async with one.token.refreshing():
+            waiting = asyncio.create_task(other.token.refreshing().__aenter__())
+            await asyncio.sleep(0.1)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(2), other.token.refreshing():
+            pass
+
+    assert not [key for key in content(url) if key.endswith(":lock")]
+
+
+async def test_redis_away_is_told_fast_and_gone_when_it_is_back() -> None:
+    """The error says that nothing was sent and what to do; it names no password, and pickles."""
+    sandbox = Sandbox()
+    with valkey_server() as server:
+        coordinator = RedisCoordinator.from_url(f"{server.url}?password=S3CRET-PASSWORD")
+        server.kill()
+        async with session(coordinator, sandbox) as pico:
+            with pytest.raises(NotSentError, match="Redis is not available") as raised:
+                await pico.sms.send("8612345678901", "Your code is 1234")
+            server.start("--requirepass", "S3CRET-PASSWORD")
+            while True:
+                try:
+                    await pico.sms.send("8612345678901", "Your code is 1234")
+                    break
+                except NotSentError:
+                    await asyncio.sleep(0.05)
+        server.kill()
+        server.start()
+
+    assert len(sandbox.ledger.accepted) == 1
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    assert "S3CRET" not in f"{raised.value}{raised.value!r}{coordinator!r}"
+    assert raised.value.__cause__ is None
+
+
+async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -> None:
+    """They fail as slowly as they would be sent: so a short outage costs few."""
+    with valkey_server() as server:
+        server.kill()
+        async with joined(server.url, rates=Rates(sms=0.1)) as coordinator:
+            crowd = [asyncio.create_task(coordinator.turn(Lane.SMS, Priority.BULK)) for _ in range(10)]
+            single = asyncio.create_task(coordinator.turn(Lane.SMS, Priority.INTERACTIVE))
+            with pytest.raises(NotSentError):
+                await single
+            done, waiting = await asyncio.wait(crowd, timeout=1)
+            for task in crowd:
+                task.cancel()
+            await asyncio.gather(*crowd, return_exceptions=True)
+        server.start()
+
+    assert len(done) <= 1
+    assert len(waiting) >= 9
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("ACL", "SETUSER", "default", "-@all", "+ping", "+hello", "+client"),
+        ("CONFIG", "SET", "maxmemory", "1"),
+        ("REPLICAOF", "127.0.0.1", "1"),
+    ],
+    ids=["no permission", "no memory", "read-only"],
+)
+async def test_a_redis_that_refuses_is_not_available(fault: tuple[str, ...]) -> None:
+    """The error names the kind of the refusal, and a session goes on to say that nothing was sent."""
+    with valkey_server() as server:
+        with server.client() as client:
+            client.execute_command(*fault)
+        async with joined(server.url) as coordinator:
+            with pytest.raises(NotSentError, match=r"NOPERM|NoPermission|OutOfMemory|OOM|ReadOnly|READONLY"):
+                await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+
+
+async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
+    """Another program's value at our key: nobody waits for ever."""
+    with redis.Redis.from_url(url) as client:
+        client.set(f"pico:{{{ME.pace}}}:pace:sms", "something else")
+
+    async with joined(url) as coordinator:
+        with pytest.raises(NotSentError, match=r"ResponseError|WRONGTYPE"):
+            await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+
+
+async def test_a_user_with_few_rights_is_enough() -> None:
+    """These commands on these keys, as the docstring says."""
+    rights = RedisCoordinator.__doc__ or ""
+    commands = [word.strip("`.,;") for word in rights.split() if word.strip("`").startswith("+")]
+    with valkey_server() as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "pico", "on", ">S3CRET", "~pico:*", *commands)
+            client.execute_command("ACL", "SETUSER", "default", "off")
+        path = server.url.removeprefix("unix://")
+        sandbox = Sandbox()
+        async with session(RedisCoordinator.from_url(f"unix://pico@{path}?password=S3CRET"), sandbox) as pico:
+            await pico.sms.send("8612345678901", "Your code is 1234")
+            sandbox.expire_tokens()
+            await pico.sms.send("8612345678901", "Your code is 5678")
+            await pico._coordinator.refused(Lane.SMS, None)  # type: ignore[union-attr]
+
+    assert len(sandbox.ledger.accepted) == 2
+
+
+async def test_a_connection_may_be_encrypted(tmp_path: Path) -> None:
+    """`rediss://` with a certificate that the options name."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("localhost").configure_cert(context)
+    with valkey_server() as server:
+        async with tls_before(server, context) as port:
+            url = f"rediss://localhost:{port}"
+            async with joined(url, ssl_ca_certs=str(tmp_path / "ca.pem")) as coordinator:
+                await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+            async with joined(url) as distrustful:
+                with pytest.raises(NotSentError):
+                    await distrustful.turn(Lane.SMS, Priority.INTERACTIVE)
+
+
+@asynccontextmanager
+async def tls_before(server: ValkeyServer, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Take TLS off what comes for the server, whose build has none."""
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_unix_connection(server.url.removeprefix("unix://"))
+        for ends in ((reader, inner_writer), (inner_reader, writer)):
+            pumps.add(asyncio.create_task(pump(*ends)))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def test_a_coordinator_serves_one_key(url: str) -> None:
+    """Another account's pace would be kept by the wrong schedule."""
+    async with joined(url) as coordinator:
+        with pytest.raises(ConfigurationError, match="make one for each"):
+            coordinator.join(Identity.of("Pico", "https://rest.picotw.com", "user333", "another key"))
+
+
+def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
+    """In the next loop it begins anew; while one holds it, another is told."""
+    coordinator = RedisCoordinator.from_url(url)
+
+    async def take_a_turn() -> None:
+        coordinator.join(ME)
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        await coordinator.leave()
+
+    async def while_another_holds_it() -> None:
+        coordinator.join(ME)
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await asyncio.to_thread(lambda: asyncio.run(take_a_turn()))
+        await coordinator.leave()
+
+    asyncio.run(take_a_turn())
+    asyncio.run(take_a_turn())
+    asyncio.run(while_another_holds_it())
+
+
+async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
+    """The error says what to do."""
+    coordinator = RedisCoordinator.from_url(url)
+
+    with pytest.raises(ConfigurationError, match=r"pass it as PicoSession\(coordinator=…\)"):
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+
+
+async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
+    """Both hosts count by one key; of stand-ins each counts by itself."""
+    official = Identity.of("Pico", "https://rest.picotw.com", "u", "k")
+    whitelist = Identity.of("Pico", "https://api.picotw.com", "u", "k")
+    stand_in = Identity.of("http://127.0.0.1:1", "http://127.0.0.1:1", "u", "k")
+
+    assert official.pace == whitelist.pace
+    assert len({official.token, whitelist.token, stand_in.token}) == 3
+    assert stand_in.pace != official.pace
+
+
+async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
+    """MMS has no documented rate: not even Redis is asked."""
+    async with joined(url) as coordinator:
+        for _ in range(100):
+            await coordinator.turn(Lane.MMS, Priority.BULK)
+        await coordinator.refused(Lane.MMS, None)
+
+    assert content(url) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"share": 0}, "share=…|`share`"),
+        ({"share": 2}, "`share`"),
+        ({"share": True}, "`share`"),
+        ({"on_unavailable": "share"}, "needs the share"),
+        ({"on_unavailable": "fail", "share": 0.5}, "there is no share"),
+        ({"on_unavailable": "unlimited"}, "'fail' or 'share'"),
+        ({"timeout": 0}, "`timeout`"),
+        ({"rates": 30}, "`rates`"),
+        ({"prefix": "a{b}"}, "`prefix`"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ConfigurationError, match=said):
+        RedisCoordinator.from_url("redis://localhost", **settings)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost", "http://localhost", "redis://", "unix://", "redis://:S3CRET@host:port", None, 7]
+)
+def test_a_wrong_address_is_not_repeated(url: Any) -> None:
+    """It may hold a password."""
+    with pytest.raises(ConfigurationError, match="no address of a Redis") as raised:
+        RedisCoordinator.from_url(url)
+
+    assert "S3CRET" not in str(raised.value)
+
+
+def test_a_closed_port_is_no_configuration_error() -> None:
+    """It is told when something is to be sent."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+        async def try_it() -> None:
+            async with joined(f"redis://127.0.0.1:{port}") as coordinator:
+                with pytest.raises(NotSentError, match="not available"):
+                    await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+                with pytest.raises(NotSentError, match="not available"):
+                    await coordinator.token.current()
+
+        asyncio.run(try_it())
+
+
+def test_it_is_a_coordinator_and_the_local_one_is_none_of_a_fleet() -> None:
+    """A session tells by the protocol whom it must tell whose pace it is."""
+    assert isinstance(RedisCoordinator.from_url("redis://localhost"), FleetCoordinator)
+    assert not isinstance(LocalCoordinator(), FleetCoordinator)
