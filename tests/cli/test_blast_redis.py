@@ -1,0 +1,139 @@
+"""`pico blast --redis`: several blasts at once keep to one limit and use one token."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import KEY, TEXT, Ran, SandboxProcess, numbers_of, people, running
+from tests.sandbox_process import SandboxProcess as Watched
+from tests.valkey_server import empty_redis
+
+WriteCsv = Callable[..., Path]
+Pico = Callable[..., Ran]
+PASSWORD = "hidden-word"
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """An empty Redis for the module."""
+    with empty_redis() as url:
+        yield url
+
+
+def test_two_blasts_at_once_hold_one_limit_with_one_token(
+    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
+) -> None:
+    """The strictest server refuses nothing. One blast has the address as an option, the other from the environment."""
+    sandbox = start_sandbox("--rate-rule=sliding-log")
+    recipients = people(70)
+    halves = [write_csv(recipients[:35], name="a.csv"), write_csv(recipients[35:], name="b.csv")]
+
+    with ExitStack() as held:
+        blasts = [
+            held.enter_context(
+                running("blast", halves[0], "--text", TEXT, "--json", "--redis", redis_url, env=sandbox.env)
+            ),
+            held.enter_context(
+                running("blast", halves[1], "--text", TEXT, "--json", env=sandbox.env | {"PICO_REDIS_URL": redis_url})
+            ),
+        ]
+        said = [blast.communicate(timeout=60) for blast in blasts]
+
+    ledger = Watched(sandbox.base_url).ledger()
+    assert [blast.returncode for blast in blasts] == [0, 0]
+    assert all("29.3 a second, which the fleet shares" in err for _, err in said)
+    assert numbers_of(sandbox) == dict.fromkeys((to for to, _ in recipients), 1)
+    assert ledger.densest() <= 30
+    assert ledger.refusals == 0
+    assert ledger.token_requests == 1
+
+
+def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
+    """It costs the fleet no second one."""
+    before = quick.ledger()["token_requests"]
+
+    first = pico_here("sms", "send", "8613000000001", "hi", "--redis", redis_url, env=quick.env)
+    second = pico_here("balance", "--redis", redis_url, env=quick.env)
+
+    assert (first.code, second.code) == (0, 0)
+    assert quick.ledger()["token_requests"] - before == 1
+
+
+def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
+    """Each with a token of its own; and status finds the one that it is asked for."""
+    before = quick.ledger()["token_requests"]
+    env = quick.env | {"PICO_REDIS_URL": redis_url}
+
+    sent = pico_here("balance", "--redis-prefix", "one", env=env)
+    also = pico_here("balance", env=env | {"PICO_REDIS_PREFIX": "two"})
+    found = [pico_here("fleet", "status", "--json", "--prefix", name, env=env).json["fleets"] for name in ("one", "tw")]
+
+    assert (sent.code, also.code) == (0, 0)
+    assert quick.ledger()["token_requests"] - before == 2
+    assert [len(fleets) for fleets in found] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            f"redis://me:{PASSWORD}@127.0.0.1:1",
+            "The blast did not begin, and nothing was sent. The token is shared over",
+        ),
+        (f"http://me:{PASSWORD}@127.0.0.1", "This is no address of a Redis"),
+        (f"redis://me:{PASSWORD}@127.0.0.1:port", "This is no address of a Redis"),
+        (f"redis://me:{PASSWORD}@127.0.0.1/?socket_timeout=long", "This is no address of a Redis"),
+        ("", "This is no address of a Redis"),
+    ],
+)
+def test_a_blast_without_its_redis_does_not_begin(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, url: str, said: str
+) -> None:
+    """One line says why, the password is not in it, and an empty option is no licence to go without."""
+    ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--no-progress", "--redis", url, env=quick.env)
+
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith(f"error: {said}")
+    assert "Traceback" not in ran.err
+    assert PASSWORD not in ran.out + ran.err
+    assert KEY not in ran.out + ran.err
+    assert quick.arrivals() == []
+
+
+def test_without_redis_py_one_sentence_says_what_to_install(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is sent at a pace of one's own."""
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+
+    ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--redis", "redis://localhost", env=quick.env)
+
+    assert ran == Ran(2, "", "error: --redis needs redis-py: pip install 'pico-async[cli,redis]'\n")
+    assert quick.arrivals() == []
+
+
+def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """To ask for one is a mistake; an address in the environment is the account's, and counts as little as its name."""
+    command = ("blast", write_csv(people(1)), "--text", TEXT, "--sandbox", "--no-progress")
+
+    refused = pico_here(*command, "--redis", "redis://127.0.0.1:1")
+    sent = pico_here(*command, env={"PICO_REDIS_URL": "redis://127.0.0.1:1"})
+
+    assert refused.code == 2
+    assert "no pace to share: leave --redis out" in refused.err
+    assert sent.code == 0
+
+
+def test_no_help_shows_the_address(pico_here: Pico) -> None:
+    """Where it stands in the environment."""
+    for command in (("blast",), ("balance",), ("fleet", "status")):
+        ran = pico_here(*command, "--help", env={"PICO_REDIS_URL": f"redis://me:{PASSWORD}@localhost"})
+
+        assert ran.code == 0
+        assert "PICO_REDIS_URL" in ran.out
+        assert PASSWORD not in ran.out

@@ -1,0 +1,140 @@
+"""`pico fleet status`: what it shows of a fleet, to whom, and what it never shows."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from tests.cli.processes import KEY, TEXT, Ran, people, running, sandbox_process, wait_until
+from tests.cli.test_blast_redis import PASSWORD
+from tests.valkey_server import valkey_server
+
+Pico = Callable[..., Ran]
+
+
+@frozen(kw_only=True)
+class Fleet:
+    """
+    A fleet of one blast that goes on.
+
+    Attributes:
+        url: Its Redis, as somebody who may do all.
+        looker: The same as somebody who may only read.
+        stranger: The same as somebody who may not even do that.
+        secrets: What nobody may see.
+        process: Host name and process ID of the blast.
+    """
+
+    url: str
+    looker: str
+    stranger: str
+    secrets: tuple[str, ...]
+    process: str
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """One for all tests that look."""
+    with ExitStack() as held:
+        server = held.enter_context(valkey_server())
+        sandbox = held.enter_context(sandbox_process("--rate-rule=none"))
+        redis = held.enter_context(server.client())
+        for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
+            redis.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
+        path: Path = tmp_path_factory.mktemp("fleet") / "people.csv"
+        path.write_text("\n".join(["phone,code", *(f"{to},{code}" for to, code in people(3000))]))
+        blast = held.enter_context(
+            running("blast", path, "--text", TEXT, "--no-progress", "--redis", server.url, env=sandbox.env)
+        )
+        wait_until(lambda: len(sandbox.accepted()) > 10)
+        token = next(redis.hget(key, "value") for key in redis.scan_iter("pico:{*}:token:*") if b":lock" not in key)
+        yield Fleet(
+            url=server.url,
+            looker=server.url.replace("unix://", f"unix://looker:{PASSWORD}@"),
+            stranger=server.url.replace("unix://", f"unix://stranger:{PASSWORD}@"),
+            secrets=(PASSWORD, KEY, token.decode()),
+            process=f"{socket.gethostname()}:{blast.pid}",
+        )
+
+
+def test_a_reader_sees_who_sends_and_how_fast(pico_here: Pico, fleet: Fleet) -> None:
+    """Without a right to write, and so without a change; no key is needed, and none shown, nor the token."""
+    ran = pico_here("fleet", "status", "--redis", fleet.looker)
+
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert re.fullmatch(r"Fleet [0-9a-f]{8}", lines[0])
+    assert re.fullmatch(r"Token [0-9a-f]{8}: fetched \d+\.\d s ago, last used \d+\.\d s ago\.", lines[1])
+    assert any(re.fullmatch(r"sms +[\d.]+ +29\.3 +\d+ .* sending *", line) for line in lines)
+    assert any(re.match(rf"sms +{re.escape(fleet.process)} +\d+ .*\d s ago", line) for line in lines)
+    assert not any(secret in ran.out for secret in fleet.secrets)
+
+
+def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
+    """The pace is that of the lane as it is allowed, and the member holds what is reserved."""
+    ran = pico_here("fleet", "status", "--json", env={"PICO_REDIS_URL": fleet.url})
+
+    (told,) = ran.json["fleets"]
+    (sms,) = (lane for lane in told["lanes"] if lane["lane"] == "sms")
+    (member,) = sms["members"]
+    (token,) = told["tokens"]
+    assert 0 < sms["per_s"] <= 31
+    assert sms["allowed_per_s"] == pytest.approx(30 / 1.025, abs=0.01)
+    assert sms["granted"] > 10
+    assert (sms["paused_s"], sms["slowed_s"], sms["slowed_to"]) == (0, 0, 1)
+    assert member["name"] == fleet.process
+    assert sms["waiting"] == member["waiting"] > 0
+    assert (member["reserved"] > 0) == (member["reserved_for_s"] > 0)
+    assert token["there"] is True
+    assert token["age_s"] > 0
+    assert token["fetched_by"] is None
+    assert not any(secret in ran.out for secret in fleet.secrets)
+
+
+def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -> None:
+    """In one line, without the password."""
+    may_not = pico_here("fleet", "status", "--redis", fleet.stranger)
+    unknown = pico_here("fleet", "status", "--redis", fleet.stranger.replace("stranger", "nobody"))
+
+    assert may_not.code == unknown.code == 1
+    assert re.fullmatch(
+        r"error: Redis is not available: NoPermission.*\+@read \+time and ~pico:\* there\.\n", may_not.err
+    )
+    assert re.fullmatch(r"error: Redis is not available: Auth.* Are its user and password right\?\n", unknown.err)
+    assert may_not.out == unknown.out == ""
+
+
+def test_a_redis_that_is_away_is_one_line(pico_here: Pico) -> None:
+    """And an exit code that a check can go by."""
+    ran = pico_here("fleet", "status", "--redis", f"redis://me:{PASSWORD}@127.0.0.1:1")
+
+    said = "error: Redis is not available: ConnectionError. Does it run, and is the address right?\n"
+    assert ran == Ran(1, "", said)
+
+
+def test_an_empty_redis_says_what_it_looked_for(pico_here: Pico, fleet: Fleet) -> None:
+    """It is no error; programs get an empty list."""
+    ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "[p]ico")
+    told = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
+
+    assert ran.code == told.code == 0
+    assert "no key in that Redis begins with [p]ico:{" in ran.out
+    assert "pass --prefix" in ran.out
+    assert told.json == {"fleets": []}
+
+
+def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
+    """A wrong one is as clear."""
+    none = pico_here("fleet", "status")
+    wrong = pico_here("fleet", "status", "--redis", f"http://me:{PASSWORD}@localhost")
+
+    assert none == Ran(2, "", "error: There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.\n")
+    assert wrong.code == 2
+    assert "This is no address of a Redis" in wrong.err
+    assert PASSWORD not in wrong.err
