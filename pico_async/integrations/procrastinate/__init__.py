@@ -29,7 +29,7 @@ except ImportError as error:
 from pico_async.integrations.postgres import LedgerRecord, PostgresLedger
 from pico_async.integrations.procrastinate.enqueue import EnqueueReport, enqueue_bulk, resend
 from pico_async.integrations.procrastinate.outbox import setup
-from pico_async.integrations.procrastinate.tasks import QUEUE, tasks
+from pico_async.integrations.procrastinate.task import QUEUE, tasks
 from pico_async.integrations.procrastinate.worker import run_worker
 
 __all__ = [

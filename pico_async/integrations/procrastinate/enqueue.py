@@ -23,7 +23,7 @@ from pico_async.errors import ConfigurationError, InvalidMessageError, MessageEx
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink, told
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, Parcel, pool_of, put, unpacked
-from pico_async.integrations.procrastinate.tasks import LEVELS, QUEUE, TASK
+from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 
 

@@ -7,13 +7,14 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 import psycopg
+from anyio.abc import TaskGroup
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
@@ -22,7 +23,7 @@ from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres_link import PostgresLink, ServerAwayError, is_passing
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
-from pico_async.integrations.procrastinate.tasks import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks
+from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks
 from pico_async.session import PicoSession
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ async def run_worker(
         grace_s: Seconds for what is in hand when it stops.
         stalled_s: Seconds without a sign of life after which a worker is taken for dead. It gives three in that time.
         max_tries: So often a message is delivered at most.
-        wait: Where False, end when there is no job to do.
+        wait: Where False, end when no job is due.
         install_signal_handlers: Stop at SIGTERM and SIGINT; not where your web server has its own.
         options: Others of procrastinate's own worker, as `name`, `delete_jobs` or `fetch_job_polling_interval`.
 
@@ -97,11 +98,10 @@ async def run_worker(
         "install_signal_handlers": False,
     }
     try:
-        async with anyio.create_task_group() as group:
+        async with _with_others() as group:
             if install_signal_handlers and _may_have_signals():
                 group.start_soon(_stop_at_signal, group.cancel_scope)
             await _keep_on(app, link, settings, stalled_s, wait=wait)
-            group.cancel_scope.cancel()
     finally:
         del app.tasks[TASK]
 
@@ -134,20 +134,29 @@ async def _keep_on(app: App, link: PostgresLink, settings: dict[str, Any], stall
 async def _live(app: App, link: PostgresLink, settings: dict[str, Any], stalled_s: float) -> None:
     """Run one worker to its end."""
     worker = Worker(app, **settings)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as group:
+    # Before it looks for jobs, so that one which does not wait for any has these, too.
+    await _put_back(app, link, stalled_s)
+    async with _with_others() as group:
         group.start_soon(_stop_when_cancelled, worker)
         group.start_soon(_rescue, app, link, stalled_s)
         # It is told to stop, and then ends in order. A cancellation would go on striking while it does.
         with anyio.CancelScope(shield=True):
-            try:
-                await worker.run()  # type: ignore[no-untyped-call]
-            except Exception as error:  # noqa: BLE001  raised below: the group would wrap it
-                failure = error
+            await worker.run()  # type: ignore[no-untyped-call]
+    await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def _with_others() -> AsyncIterator[TaskGroup]:
+    """Run tasks beside the body, for as long as it takes. The body's error comes out as it is, not in a group."""
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        try:
+            yield group
+        except Exception as error:  # noqa: BLE001  raised below
+            failure = error
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    await anyio.lowlevel.checkpoint()
 
 
 async def _stop_when_cancelled(worker: Worker) -> None:
@@ -167,10 +176,10 @@ async def _stop_at_signal(scope: anyio.CancelScope) -> None:
 async def _rescue(app: App, link: PostgresLink, stalled_s: float) -> None:
     """Put back the jobs that dead workers held, now and again and again."""
     while True:
+        await anyio.sleep(stalled_s / 3)
         # Where PostgreSQL is away, the worker hears of it, too.
         with suppress(ConnectorException, JournalError):
             await _put_back(app, link, stalled_s)
-        await anyio.sleep(stalled_s / 3)
 
 
 async def _put_back(app: App, link: PostgresLink, stalled_s: float) -> None:

@@ -1,0 +1,536 @@
+"""Messages through procrastinate: into the queue, out of it at most once, and what its jobs and logs say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import attrs
+import procrastinate
+import psycopg
+import pytest
+from procrastinate.jobs import Job
+from procrastinate.testing import InMemoryConnector
+
+from pico_async import (
+    ConfigurationError,
+    InDoubtError,
+    InvalidMessageError,
+    JournalError,
+    JournalState,
+    MessageExpiredError,
+    MmsMessage,
+    NotSentError,
+    Outcome,
+    PicoSession,
+    Priority,
+    RateLimitError,
+    RejectedError,
+    SmsMessage,
+    VoiceMessage,
+)
+from pico_async._engine.endpoints import Lane
+from pico_async.coordination.local import LocalCoordinator
+from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres_link import PostgresLink
+from pico_async.integrations.procrastinate import enqueue_bulk, resend, run_worker, setup, tasks
+from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
+from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
+from pico_async.integrations.procrastinate.worker import _put_back
+from pico_async.messages import Message
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+from tests.integrations.conftest import session_with
+
+TEXT = "Your code is 4711"
+
+
+@pytest.fixture
+async def app(database: str) -> AsyncIterator[procrastinate.App]:
+    connector = procrastinate.PsycopgConnector(conninfo=database, min_size=1, max_size=8)
+    async with procrastinate.App(connector=connector).open_async() as app:
+        await setup(app)
+        yield app
+
+
+def sms(number: int = 1, key: str | None = None, **more: Any) -> SmsMessage:
+    return SmsMessage(f"8613{number:09}", TEXT, key=key or f"order-{number}", **more)
+
+
+async def work(app: procrastinate.App, pico: PicoSession, **options: Any) -> None:
+    """Do all the jobs that there are."""
+    await run_worker(app, pico, wait=False, install_signal_handlers=False, **options)
+
+
+def rows(database: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database) as connection:
+        return connection.execute(statement).fetchall()  # type: ignore[arg-type]
+
+
+def jobs(database: str) -> Counter[str]:
+    return Counter(status for (status,) in rows(database, "SELECT status::text FROM procrastinate_jobs"))
+
+
+async def test_what_is_enqueued_is_sent_once_and_leaves_the_outbox(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """All three kinds of message, with all that they say."""
+    messages: list[Message] = [
+        sms(1, sender="Pico", callback="https://example.com/dlr", expires_in=600),
+        MmsMessage("8613000000002", "https://example.com/cat.png", text="a \0 cat", key="order-2"),
+        VoiceMessage("8613000000003", "four seven", lang="zh-CN"),
+    ]
+
+    report = await enqueue_bulk(app, messages, batch_size=2)
+    await work(app, pico)
+
+    assert (report.total, report.deferred, report.failed, report.stopped) == (3, 3, 0, None)
+    sent = {message.to: message for message in sandbox.ledger.accepted}
+    assert len(sandbox.ledger.accepted) == len(sent) == 3
+    assert (sent["8613000000001"].text, sent["8613000000001"].sender) == (TEXT, "Pico")
+    assert sent["8613000000001"].callback == "https://example.com/dlr"
+    assert (sent["8613000000002"].media_url, sent["8613000000002"].text) == ("https://example.com/cat.png", "a \0 cat")
+    assert (sent["8613000000003"].kind, sent["8613000000003"].lang) == ("voice", "zh-CN")
+    assert jobs(database) == {"succeeded": 3}
+    assert rows(database, "SELECT * FROM pico_outbox") == []
+
+
+async def test_a_key_that_is_enqueued_twice_is_sent_once(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """A web request was tried again. Without a key they are two messages."""
+    await enqueue_bulk(app, [sms(1), sms(2, key=None), attrs.evolve(sms(3), key=None)])
+    await enqueue_bulk(app, [sms(1), attrs.evolve(sms(3), key=None)])
+    await work(app, pico)
+
+    assert Counter(message.to[-1] for message in sandbox.ledger.accepted) == {"1": 1, "2": 1, "3": 2}
+    assert jobs(database) == {"succeeded": 5}
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("commits", [False, True])
+async def test_it_takes_part_in_the_callers_transaction(
+    app: procrastinate.App, database: str, autocommit: bool, commits: bool
+) -> None:
+    """The order and its message, or neither; also where nothing was done in it before."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=autocommit) as connection:
+        if autocommit:
+            await connection.execute("BEGIN")
+        await enqueue_bulk(app, map(sms, range(5)), connection=connection, batch_size=2)
+        assert rows(database, "SELECT * FROM pico_outbox") == []
+        await connection.execute("COMMIT" if commits else "ROLLBACK")
+
+    assert len(rows(database, "SELECT * FROM pico_outbox")) == (5 if commits else 0)
+    assert jobs(database) == ({"todo": 5} if commits else {})
+
+
+async def test_a_connection_that_commits_by_itself_commits_batches(app: procrastinate.App, database: str) -> None:
+    """Each with both its messages and its jobs."""
+
+    def messages() -> Iterator[SmsMessage]:
+        yield from map(sms, range(4))
+        assert len(rows(database, "SELECT * FROM pico_outbox")) == 4
+        assert jobs(database) == {"todo": 4}
+        yield sms(4)
+
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await enqueue_bulk(app, messages(), connection=connection, batch_size=2)
+
+    assert jobs(database) == {"todo": 5}
+
+
+async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, database: str) -> None:
+    """And the error says what is in the queue, and holds no value."""
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE procrastinate_jobs ADD CHECK (id <> 4)")
+
+    with pytest.raises(JournalError, match="CheckViolation") as raised:
+        await enqueue_bulk(app, map(sms, range(6)), batch_size=2)
+
+    assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
+    assert jobs(database) == {"todo": 2}
+    assert raised.value.__notes__ == [
+        "enqueue_bulk: 2 messages were deferred, and whether the batch of 2 is in, is not known. Those with keys can "
+        "be enqueued again."
+    ]
+    assert raised.value.__cause__ is None
+
+
+async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
+    """As a blast does."""
+
+    async def messages() -> AsyncIterator[Any]:
+        yield sms(1)
+        yield InvalidMessageError("`to` is empty.")
+        yield "hello"
+        yield sms(2, expires_in=1e-9)
+        yield sms(3)
+
+    report = await enqueue_bulk(app, messages())
+
+    assert (report.total, report.deferred, report.failed) == (5, 2, 3)
+    assert [failure.index for failure in report.failures] == [1, 2, 3]
+    assert isinstance(report.failures[2].error, MessageExpiredError)
+    assert jobs(database) == {"todo": 2}
+
+
+async def test_an_input_that_breaks_loses_nothing_that_was_read(app: procrastinate.App, database: str) -> None:
+    """A generator that makes a bad message ends there, and the report says so; what raises anything else, raises."""
+    report = await enqueue_bulk(app, (SmsMessage(to, TEXT) for to in ["8613000000001", "none", "8613000000003"]))
+    assert (report.deferred, report.failed) == (1, 1)
+    assert report.stopped is not None
+
+    def broken() -> Iterator[SmsMessage]:
+        yield sms(1)
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="the file is gone") as raised:
+        await enqueue_bulk(app, broken())
+    assert raised.value.__notes__[0].startswith("enqueue_bulk: 1 messages were deferred.")
+    assert jobs(database) == {"todo": 2}
+
+
+async def test_a_cancelled_enqueue_is_cancelled(app: procrastinate.App) -> None:
+    """While it waits for the input."""
+    waits = asyncio.Event()
+
+    async def endless() -> AsyncIterator[SmsMessage]:
+        waits.set()
+        await asyncio.Event().wait()
+        yield sms()
+
+    enqueueing = asyncio.ensure_future(enqueue_bulk(app, endless()))
+    await waits.wait()
+    enqueueing.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await enqueueing
+
+
+async def test_codes_go_before_newsletters(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the queue, and before Pico."""
+    seen: list[Priority] = []
+    turn = LocalCoordinator.turn
+
+    async def noted(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
+        if lane is Lane.SMS:
+            seen.append(priority)
+        await turn(self, lane, priority)
+
+    monkeypatch.setattr(LocalCoordinator, "turn", noted)
+    await enqueue_bulk(app, [sms(1), sms(2)])
+    await enqueue_bulk(app, [sms(3)], priority=Priority.INTERACTIVE)
+
+    await work(app, pico, concurrency=1)
+
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["3", "1", "2"]
+    assert seen == [Priority.INTERACTIVE, Priority.BULK, Priority.BULK]
+
+
+async def test_what_expires_in_the_queue_is_dropped(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the database's clock; what has time left goes out with what is left."""
+    await enqueue_bulk(app, [sms(1, expires_in=60), sms(2, expires_in=60)])
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "UPDATE pico_outbox SET expires_at = expires_at - interval '61 s' WHERE message LIKE '%order-1%'"
+        )
+
+    await work(app, pico)
+
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["2"]
+    assert jobs(database) == {"failed": 1, "succeeded": 1}
+    assert rows(database, "SELECT * FROM pico_outbox") == []
+    assert "`expires_in` ran out" in caplog.text
+
+
+async def test_what_is_in_doubt_waits_for_its_owner(
+    app: procrastinate.App, sandbox: Sandbox, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its job has failed; `resend` puts it back, by key or by ID, and then it is sent twice."""
+    sandbox.inject(FaultRule(Fault.ACCEPT_THEN_DROP, times=2))
+    await enqueue_bulk(app, [sms(1), sms(2), sms(3)])
+    async with session_with(sandbox) as pico:
+        await work(app, pico, concurrency=1)
+        assert jobs(database) == {"failed": 2, "succeeded": 1}
+        assert "may have been sent" in caplog.text
+        ledger = PostgresLedger(app.connector.pool)  # type: ignore[attr-defined]
+        first, second = await ledger.in_doubt()
+
+        assert await resend(app, first.id) == 1
+        await ledger.mark_sent(second.name)
+        await work(app, pico)
+
+    assert Counter(message.to[-1] for message in sandbox.ledger.accepted) == {"1": 2, "2": 1, "3": 1}
+    assert await ledger.in_doubt() == []
+    with pytest.raises(JournalError, match="'order-1' was accepted"):
+        await resend(app, "order-1")
+
+
+async def test_what_was_refused_is_not_tried_again_by_itself(
+    app: procrastinate.App, sandbox: Sandbox, database: str
+) -> None:
+    """It is kept, for what was wrong may be mended."""
+    sandbox.inject(FaultRule(Fault.BAD_REQUEST, times=1))
+    await enqueue_bulk(app, [sms(1)])
+    async with session_with(sandbox) as pico:
+        await work(app, pico)
+        assert jobs(database) == {"failed": 1}
+        assert sandbox.ledger.accepted == []
+
+        assert await resend(app, "order-1") == 1
+        await work(app, pico)
+
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_what_was_not_sent_is_delivered_again(
+    app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pico could not be reached; the job waits, and then goes through."""
+    monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 0.0)
+    sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, times=4))
+    await enqueue_bulk(app, [sms(1)])
+    async with session_with(sandbox) as pico:
+        await work(app, pico)
+        assert jobs(database) == {"todo": 1}
+        await work(app, pico)
+
+    assert jobs(database) == {"succeeded": 1}
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: Sandbox, database: str) -> None:
+    """After `max_tries` its job has failed, as not sent, and its message is kept."""
+    sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION))
+    await enqueue_bulk(app, [sms(1)])
+    async with session_with(sandbox) as pico:
+        await work(app, pico, max_tries=1)
+
+    assert jobs(database) == {"failed": 1}
+    assert len(rows(database, "SELECT * FROM pico_outbox")) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (NotSentError("x"), True),
+        (JournalError("x"), True),
+        (ConfigurationError("the session is closed"), True),
+        (RateLimitError("x", retry_after=900), True),
+        (asyncio.CancelledError(), True),
+        (MessageExpiredError("x"), False),
+        (InvalidMessageError("x"), False),
+        (RejectedError("x"), False),
+        (InDoubtError("x"), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+def test_only_what_did_not_go_out_is_delivered_again(error: BaseException, again: bool) -> None:
+    """And never later than the longest wait, unless Pico asked for more."""
+    job = Job(id=1, queue="pico", lock=None, queueing_lock=None, task_name=TASK, attempts=30)
+
+    decision = Retry(50).get_retry_decision(exception=error, job=job)
+
+    assert (decision is not None) is again
+    if decision is not None and decision.retry_at is not None:
+        wait_s = (decision.retry_at - procrastinate.utils.utcnow()).total_seconds()
+        assert wait_s <= max(LONGEST_WAIT_S, getattr(error, "retry_after", None) or 0.0)
+        assert not isinstance(error, RateLimitError) or wait_s > 890
+
+
+async def test_no_log_holds_a_text_or_a_whole_number(
+    app: procrastinate.App, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of ours, of procrastinate's or of psycopg's, at any level, whatever becomes of the messages."""
+    caplog.set_level(logging.DEBUG)
+    faults = [Fault.ACCEPT_THEN_DROP, Fault.BAD_REQUEST, Fault.SERVER_TROUBLE_AFTER, Fault.DUPLICATE_SUPPRESSED]
+    messages = [SmsMessage(fault.magic_number, TEXT, key=fault.magic_number) for fault in faults]
+    await enqueue_bulk(app, [*messages, sms(1, key="8613000000001"), sms(2, expires_in=1e-3)])
+    async with session_with(sandbox) as pico:
+        await work(app, pico)
+
+    told = [
+        json.dumps([record.getMessage(), record.exc_text, *map(repr, vars(record).values())])
+        for record in caplog.records
+        if record.name.startswith(("pico_async", "procrastinate", "psycopg"))
+    ]
+    assert len(told) > 20
+    assert not [line for line in told if TEXT in line or "4711" in line]
+    assert not [line for line in told if "99900000" in line or "8613000000" in line]
+
+
+async def test_what_a_dead_worker_held_is_put_back(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """What it had not begun is sent; what it was sending is in doubt; what it had sent is not sent again."""
+    await enqueue_bulk(app, [sms(1), sms(2), sms(3)])
+    dead = await app.job_manager.register_worker()
+    held = [await app.job_manager.fetch_job(None, dead) for _ in range(3)]
+    assert None not in held
+    ledger = PostgresLedger(app.connector.pool)  # type: ignore[attr-defined]
+    async with ledger.run(pico.stream_bulk([])._account) as run:
+        await run.intend(await run.claim(sms(1), 0))
+        line = await run.claim(sms(2), 1)
+        await run.intend(line)
+        await run.settle(line, Outcome.ACCEPTED, "r-2")
+    link = PostgresLink(app.connector.pool)  # type: ignore[attr-defined]
+    await _put_back(app, link, 3600)
+    assert jobs(database) == {"doing": 3}
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
+
+    await work(app, pico, stalled_s=60)
+
+    assert jobs(database) == {"failed": 1, "succeeded": 2}
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["3"]
+    assert [record.name for record in await ledger.in_doubt()] == ["order-1"]
+
+
+async def test_a_cancelled_worker_settles_what_is_on_the_wire(
+    app: procrastinate.App, sandbox: Sandbox, database: str
+) -> None:
+    """And takes no more."""
+    sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=0.3))
+    await enqueue_bulk(app, map(sms, range(3)))
+    async with session_with(sandbox) as pico, anyio.create_task_group() as group:
+        group.start_soon(lambda: run_worker(app, pico, concurrency=1, install_signal_handlers=False))
+        while not sandbox.ledger.accepted:
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+
+    assert len(sandbox.ledger.accepted) == 1
+    assert jobs(database) == {"succeeded": 1, "todo": 2}
+    assert TASK not in app.tasks
+
+
+async def test_after_its_grace_it_ends_all_the_same(app: procrastinate.App, sandbox: Sandbox, database: str) -> None:
+    """What was on the wire is in doubt, and its job goes back: the next delivery says so."""
+    sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=30))
+    await enqueue_bulk(app, [sms(1)])
+    async with session_with(sandbox) as pico:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: run_worker(app, pico, grace_s=0.1, install_signal_handlers=False))
+            while not sandbox.ledger.accepted:
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        assert jobs(database) == {"todo": 1}
+        await work(app, pico)
+
+    assert jobs(database) == {"failed": 1}
+    assert len(sandbox.ledger.accepted) == 1
+    ledger = PostgresLedger(app.connector.pool)  # type: ignore[attr-defined]
+    assert (await ledger.counts())[JournalState.IN_DOUBT] == 1
+
+
+async def test_a_signal_stops_it_in_order(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """SIGTERM, as a deploy sends it."""
+    await enqueue_bulk(app, map(sms, range(2)))
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_worker, app, pico)
+        while jobs(database)["succeeded"] < 2:
+            await anyio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert jobs(database) == {"succeeded": 2}
+
+
+async def test_the_worker_makes_the_tables(database: str, pico: PicoSession) -> None:
+    """Procrastinate's own, too; and a wrong set-up is told, not waited for."""
+    connector = procrastinate.PsycopgConnector(conninfo=database, min_size=1, max_size=8)
+    async with procrastinate.App(connector=connector).open_async() as app:
+        with pytest.raises(JournalError, match="they are missing"):
+            await enqueue_bulk(app, [sms()])
+        await work(app, pico)
+        with psycopg.connect(database) as connection:
+            connection.execute("DROP FUNCTION procrastinate_register_worker_v1")
+        with pytest.raises(procrastinate.exceptions.ConnectorException):
+            await work(app, pico)
+
+
+async def test_an_unreadable_message_is_kept_and_told(
+    app: procrastinate.App, pico: PicoSession, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a version to come, perhaps."""
+    await enqueue_bulk(app, [sms(1)])
+    with psycopg.connect(database) as connection:
+        connection.execute("""UPDATE pico_outbox SET message = '{"kind": "Pigeon", "text": "4711"}'""")
+
+    await work(app, pico)
+
+    assert jobs(database) == {"failed": 1}
+    assert len(rows(database, "SELECT * FROM pico_outbox WHERE failed_at IS NOT NULL")) == 1
+    assert "cannot read" in caplog.text
+    assert "4711" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        SmsMessage("8613000000001", template_id="t-1", sender="Pico", callback="https://example.com", key="k"),
+        SmsMessage("8613000000001", "驗證碼 \0 \u2028 4711", key="k"),
+        MmsMessage("8613000000001", "https://example.com/cat.png", sender="Pico", key="k"),
+        VoiceMessage("8613000000001", "four seven", "zh-TW", key="k"),
+    ],
+)
+def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
+    """All that the recipient gets, and its name; how long it has is kept apart."""
+    parcel = Parcel.of(attrs.evolve(message, expires_in=60))
+
+    assert unpacked(parcel.message) == message
+    assert parcel.rest_s == pytest.approx(60, abs=5)
+    assert Parcel.of(message).rest_s is None
+
+
+@pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
+def test_what_is_no_message_is_an_invalid_message(packed: str) -> None:
+    """Never another error."""
+    with pytest.raises(InvalidMessageError):
+        unpacked(packed)
+
+
+async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSession) -> None:
+    """Before anything is enqueued or sent."""
+    for wrong, complaint in [
+        ({"batch_size": 0}, "`batch_size` must be"),
+        ({"priority": 5}, "`priority` must be"),
+        ({"connection": "dsn"}, "`connection` must be"),
+    ]:
+        with pytest.raises(ConfigurationError, match=complaint):
+            await enqueue_bulk(app, [sms()], **wrong)  # type: ignore[arg-type]
+    for wrong, complaint in [({"grace_s": 0}, "`grace_s`"), ({"max_tries": 0}, "`max_tries`"), ({"ledger": 1}, "`led")]:
+        with pytest.raises(ConfigurationError, match=complaint):
+            await work(app, pico, **wrong)
+    with pytest.raises(ConfigurationError, match=r"`app` must be a procrastinate\.App"):
+        await enqueue_bulk("app", [sms()])  # type: ignore[arg-type]
+    other = procrastinate.App(connector=InMemoryConnector())
+    with pytest.raises(ConfigurationError, match="PsycopgConnector, not InMemoryConnector"):
+        await enqueue_bulk(other, [sms()])
+    app.add_tasks_from(tasks(pico), namespace="pico")
+    with pytest.raises(ConfigurationError, match="has the task 'pico:send' already"):
+        await work(app, pico)
+
+
+@pytest.mark.parametrize("missing", ["procrastinate", "psycopg", "psycopg_pool"])
+def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(missing: str) -> None:
+    """And `import pico_async` needs none."""
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\nimport pico_async\nimport pico_async.integrations.procrastinate"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 1
+    assert "pip install 'pico-async[procrastinate]'" in ran.stderr.splitlines()[-1]
