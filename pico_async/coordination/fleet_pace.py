@@ -155,11 +155,12 @@ class FleetPace:
             priority = Priority.BULK
             wanted = max(len(self._line), likely) - len(self._slots)
         due_at = self._ask_at[priority]
-        # Not for a few: while half of what is wanted is there, that is enough.
-        if wanted < max(1, len(self._slots)):
-            return NEVER
-        if self._slots:
-            due_at = max(due_at, self._slots[-1] - REFILL_S)
+        if priority is Priority.BULK:
+            # Not for a few: while half of what is wanted is there, that is enough.
+            if wanted < max(1, len(self._slots)):
+                return NEVER
+            if self._slots:
+                due_at = max(due_at, self._slots[-1] - REFILL_S)
         if due_at > now:
             return due_at
         # Owned by this pace: `aclose` ends it. It belongs to no caller, for its slots are everybody's.
