@@ -173,7 +173,7 @@ class FleetPace:
         invited = priority in self._invited
         self._invited.discard(priority)
         self._turns, self._wasted, self._counted_at = 0, False, asked_at
-        promised_s = self._promised_until - asked_at - self._clock.round_trip_s
+        promised_s = self._promised_until - asked_at - self._clock.answer_s
         if self._alone_until is not None:
             promised_s = max(promised_s, self._reunion_s())
         try:
@@ -191,6 +191,7 @@ class FleetPace:
                 _us(max(0.0, promised_s)),
                 self._schedule if asked_at - self._heard_at < KNOWN_FOR_S else "",
                 self._newest.end_us if self._newest is not None else 0,
+                _us(self._clock.answer_s),
             )
         except RedisUnavailableError as error:
             self._go_without(str(error), wanted)

@@ -8,27 +8,31 @@ DRIFT = 1e-4
 
 class ServerClock:
     """
-    Tell when, on the local clock, the server's clock stood at a moment: late by the fastest answer, and never early.
+    Tell when, on the local clock, the server's clock stood at a moment.
 
-    An answer that was slow to come says only that the clock stood there some time ago. So the fastest one counts, and
-    no delay of a busy loop or network bunches what is timed by it.
+    Each exchange bounds it: the clock was read after the question left and before the answer came. All exchanges
+    together leave the room that the fastest way there and the fastest way back leave, and the middle of it is told. So
+    two hosts agree, however far from the server each of them is, but for half the difference of one host's two ways;
+    and no delay of a busy loop or network bunches what is timed by it.
 
     Attributes:
-        round_trip_s: How long the last answer took.
+        answer_s: How long the last answer took after what is told to be its moment.
     """
 
     def __init__(self) -> None:
-        self._offset_s: float | None = None
+        self._least_s = float("-inf")
+        self._most_s = float("inf")
         self._heard_at = 0.0
-        self.round_trip_s = 0.0
+        self.answer_s = 0.0
 
     def heard(self, asked_at: float, answered_at: float, server_s: float) -> float:
         """Take note of an answer, and give the local moment at which the server's clock stood at *server_s*."""
-        earliest, latest = asked_at - server_s, answered_at - server_s
-        offset_s = latest
-        if self._offset_s is not None:
-            known = self._offset_s + DRIFT * (answered_at - self._heard_at)
-            # Below `earliest`, the clock stepped back since.
-            offset_s = min(known, latest) if known >= earliest else latest
-        self._offset_s, self._heard_at, self.round_trip_s = offset_s, answered_at, answered_at - asked_at
-        return server_s + offset_s
+        least, most = asked_at - server_s, answered_at - server_s
+        drifted = DRIFT * (answered_at - self._heard_at)
+        self._least_s, self._most_s = max(self._least_s - drifted, least), min(self._most_s + drifted, most)
+        if self._least_s > self._most_s:  # the server's clock stepped since
+            self._least_s, self._most_s = least, most
+        self._heard_at = answered_at
+        moment = server_s + (self._least_s + self._most_s) / 2
+        self.answer_s = answered_at - moment
+        return moment

@@ -9,7 +9,7 @@
 -- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
 --       7 interactive, or not ("1", "0")  8 it was told to come now ("1", "0")
 --       9 how far from now the schedule reached when the member last heard  10 the schedule that it knows ("" for none)
---       11 the end of the slots that it holds, on the server's clock
+--       11 the end of the slots that it holds, on the server's clock  12 how long this answer will take, as it seems
 -- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
 --        now, end of the schedule from now, the schedule's name, now, end of the schedule
 local member, about = ARGV[1], ARGV[2]
@@ -17,6 +17,7 @@ local wanted, held = tonumber(ARGV[3]), tonumber(ARGV[4])
 local spacing, lookahead = tonumber(ARGV[5]), tonumber(ARGV[6])
 local interactive, invited = ARGV[7] == '1', ARGV[8] == '1'
 local promised, known = tonumber(ARGV[9]), ARGV[10]
+local answer = tonumber(ARGV[12])
 
 -- What a member knows is late by as long as its messages took.
 local TOLERANCE = 100000
@@ -62,7 +63,9 @@ end
 if now < recover then
   spacing = spacing / share
 end
-local start = math.max(tat, now, resume)
+local free = math.max(tat, now, resume)
+-- A slot that is past when the answer arrives is good for nothing.
+local start = math.max(free, now + answer)
 
 redis.call('ZADD', KEYS[2], text(now), member)
 local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - SILENT))
@@ -79,7 +82,7 @@ local quota = math.max(1, math.min(wanted, math.ceil(lookahead / spacing / membe
 local horizon = interactive and 2 * lookahead or lookahead
 local ask = interactive and single or bulk
 local slots, first, again = 0, 0, 0
-if start - now < horizon and (invited or ask <= now) or invited and start - now < horizon + lookahead then
+if free - now < horizon and (invited or ask <= now) or invited and free - now < horizon + lookahead then
   slots = quota
   first = start - now
   tat = start + slots * spacing
@@ -87,7 +90,7 @@ else
   -- Full. Each is told a moment of its own to come back, in the order of asking, and then gets its slots: where all
   -- came back at once, as many calls would fail as there are members, again and again. A little closer together than
   -- slots are, so that those who do not come leave no gap.
-  local at = math.max(ask, start - horizon, now)
+  local at = math.max(ask, free - horizon, now)
   again = at - now
   ask = at + 0.9 * quota * spacing
   if interactive then single = ask else bulk = ask end
