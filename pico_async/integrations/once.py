@@ -7,11 +7,19 @@ from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import SendResult
 from pico_async.bulk.sender import BulkStream, send_all
 from pico_async.coordination import Priority
-from pico_async.errors import ConfigurationError, InvalidMessageError, JournalError
+from pico_async.errors import ConfigurationError, InDoubtError, InvalidMessageError, JournalError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.models import Accepted
 from pico_async.resources.delivery import deliver
 from pico_async.session import PicoSession
+
+# How often another delivery may be quicker between the look at the ledger and the intent. It then has the message, and
+# the ledger tells what became of it.
+TRIES = 3
+
+
+class TakenError(InDoubtError):
+    """Another delivery took the message since the ledger was asked: ask it again."""
 
 
 async def send_once(
@@ -68,12 +76,15 @@ async def send_once(
     if not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     results: list[SendResult] = []
-    try:
-        await send_all(_stream(pico, message, ledger, priority), results.append)
-    except JournalError as error:
-        # On entering: nothing was read. After that, what the ledger fails at is the message's result.
-        return SendResult(index=0, message=message, outcome=error.outcome, error=error)
-    return results[0]
+    for _ in range(TRIES):
+        try:
+            await send_all(_stream(pico, message, ledger, priority), results.append)
+        except JournalError as error:
+            # On entering: nothing was read. After that, what the ledger fails at is the message's result.
+            return SendResult(index=0, message=message, outcome=error.outcome, error=error)
+        if not isinstance(results[-1].error, TakenError):
+            break
+    return results[-1]
 
 
 def required_key(message: Message) -> str:

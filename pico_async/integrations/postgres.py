@@ -67,9 +67,9 @@ class PostgresLedger:
 
     It is a `Journal`: `send_once` takes it as its ledger, and `send_bulk` as its journal. Each message has one row,
     under its `key`, which is required. It is committed as "sending" before the message may leave, and only one
-    delivery can do that. A delivery that finds it "sending" does not send: the other one was interrupted, or is under
-    way, and the message is in doubt, until that other one settles it, or you do. It holds digests and outcomes, and
-    keys with their numbers masked: no text.
+    delivery can do that. A delivery that finds it "sending" does not send: the other one is under way, or was
+    interrupted. After some seconds the message is in doubt, until that other one settles it after all, or you do. It
+    holds digests and outcomes, and keys with their numbers masked: no text.
 
         async with PostgresLedger("postgresql://…") as ledger:
             await ledger.setup()
@@ -84,6 +84,8 @@ class PostgresLedger:
             open pool of yours, which stays open.
         timeout_s: Seconds to wait for the server before a message may go out; then it is not sent.
         settle_s: Seconds to wait for it once the message's fate is known, as in a restart; then it is in doubt.
+        under_way_s: Seconds for which another delivery of a message that is "sending" waits for its fate, before it
+            calls it in doubt. It may be 0.
         stale_s: Seconds after which a row that is still "sending" is taken for an interrupted one, also where no
             other delivery came. Longer than a call may take.
 
@@ -92,15 +94,23 @@ class PostgresLedger:
     """
 
     def __init__(
-        self, database: str | Pool, *, timeout_s: float = 10.0, settle_s: float = 60.0, stale_s: float = 900.0
+        self,
+        database: str | Pool,
+        *,
+        timeout_s: float = 10.0,
+        settle_s: float = 60.0,
+        under_way_s: float = 10.0,
+        stale_s: float = 900.0,
     ) -> None:
-        for name, seconds in {"timeout_s": timeout_s, "settle_s": settle_s, "stale_s": stale_s}.items():
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-                raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
+        given = {"timeout_s": timeout_s, "settle_s": settle_s, "under_way_s": under_way_s, "stale_s": stale_s}
+        for name, seconds in given.items():
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+                raise ConfigurationError(f"`{name}` must be a number of seconds, from 0.")
         self._owned = isinstance(database, str)
         self._link = PostgresLink(_pool(database))
         self._timeout_s = timeout_s
         self._settle_s = settle_s
+        self._under_way_s = under_way_s
         self._stale_s = stale_s
         self._accounts: set[bytes] = set()
 
@@ -142,7 +152,13 @@ class PostgresLedger:
                 patience_s=self._timeout_s,
             )
             self._accounts.add(salt)
-        yield PostgresRun(self._link, salt, timeout_s=self._timeout_s, settle_s=self._settle_s)
+        yield PostgresRun(
+            self._link,
+            salt,
+            timeout_s=self._timeout_s,
+            settle_s=self._settle_s,
+            under_way_s=self._under_way_s,
+        )
 
     async def counts(self) -> Mapping[JournalState, int]:
         """

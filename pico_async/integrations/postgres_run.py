@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from typing import Final, LiteralString, NamedTuple
 
+import anyio
 from psycopg.rows import TupleRow
 
 from pico_async.bulk.digests import content_digest, key_digest
 from pico_async.bulk.journal import JournalState, Line
-from pico_async.errors import InDoubtError, InvalidMessageError, Outcome
-from pico_async.integrations.once import required_key
+from pico_async.errors import InvalidMessageError, Outcome
+from pico_async.integrations.once import TakenError, required_key
 from pico_async.integrations.postgres_link import DURABLY, PostgresLink
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
@@ -18,7 +19,13 @@ from pico_async.numbers import mask_numbers
 MAX_NAME = 200
 CLAIM_BYTES = 16
 
-_KNOWN: Final = "SELECT state, request_id, content FROM pico_ledger WHERE id = %s"
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+_KNOWN: Final = (
+    "SELECT state, request_id, content, extract(epoch FROM clock_timestamp() - changed_at)::float8"
+    " FROM pico_ledger WHERE id = %s"
+)
 
 _DOUBT: Final = (
     "UPDATE pico_ledger SET state = 'in_doubt', changed_at = clock_timestamp() WHERE id = %s AND state = 'sending'"
@@ -59,13 +66,17 @@ class PostgresRun:
         salt: Of the digests: the account's.
         timeout_s: Seconds to wait for the server before a message may go out.
         settle_s: Seconds to wait for it once the message's fate is known.
+        under_way_s: Seconds to give another delivery before its message is in doubt.
     """
 
-    def __init__(self, link: PostgresLink, salt: bytes, *, timeout_s: float, settle_s: float) -> None:
+    def __init__(
+        self, link: PostgresLink, salt: bytes, *, timeout_s: float, settle_s: float, under_way_s: float
+    ) -> None:
         self._link = link
         self._salt = salt
         self._timeout_s = timeout_s
         self._settle_s = settle_s
+        self._under_way_s = under_way_s
         self._seen: set[bytes] = set()
         self._held: dict[int, _Held] = {}
 
@@ -73,8 +84,8 @@ class PostgresRun:
         """
         Find the message's row.
 
-        One that is "sending" is another delivery's: a dead one's, or one under way. Here it becomes in doubt, and
-        where the other one lives it settles the row all the same.
+        One that is "sending" is another delivery's: a dead one's, or one under way. It has some seconds to be settled;
+        then it is in doubt, and where the other one lives after all, it settles the row all the same.
         """
         del position
         key = required_key(message)
@@ -85,7 +96,7 @@ class PostgresRun:
             )
         held = _Held(name, shown(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
         row = int.from_bytes(name, "big")
-        rows = await self._fetch(_KNOWN, name)
+        rows = await self._settled(name)
         if rows and rows[0][2] not in (None, held.content):
             raise InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} names a message of other content in the ledger, which is "
@@ -107,12 +118,12 @@ class PostgresRun:
         Take the row, and commit that its message may be on the wire from now on.
 
         Raises:
-            InDoubtError: Another delivery took it since it was claimed. This one must not send the message.
+            TakenError: Another delivery took it since it was claimed. This one must not send the message.
         """
         held = self._held[line.row]
         values: dict[str, object] = held._asdict()
         if not await self._link.fetch(_INTEND, values, patience_s=self._timeout_s):
-            raise InDoubtError(
+            raise TakenError(
                 f"Another delivery of the message {held.name!r} is under way, or sent it just now. This one did not "
                 "send it. The ledger tells what became of it.",
                 attempts=0,
@@ -128,6 +139,17 @@ class PostgresRun:
             "request_id": storable(request_id),
         }
         await self._link.fetch(_SETTLE, values, patience_s=self._settle_s)
+
+    async def _settled(self, name: bytes) -> list[TupleRow]:
+        """Give the row, once it is not under way."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            rows = await self._fetch(_KNOWN, name)
+            left_s = self._under_way_s - rows[0][3] if rows and rows[0][0] == JournalState.SENDING else 0.0
+            if left_s <= 0:
+                return rows
+            await anyio.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _fetch(self, statement: LiteralString, name: bytes) -> list[TupleRow]:
         return await self._link.fetch(statement, (name,), patience_s=self._timeout_s)

@@ -26,7 +26,8 @@ def database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 async def ledger(database: str) -> AsyncIterator[PostgresLedger]:
-    async with PostgresLedger(database) as ledger:
+    # What these tests leave "sending" is dead, so nobody need wait for it.
+    async with PostgresLedger(database, under_way_s=0) as ledger:
         await ledger.setup()
         yield ledger
 

@@ -64,7 +64,7 @@ async def test_it_is_a_journal(ledger: PostgresLedger) -> None:
 async def test_many_set_it_up_at_once_and_again(database: str) -> None:
     """Workers start together, and every day anew."""
     async with AsyncExitStack() as stack:
-        ledgers = [await stack.enter_async_context(PostgresLedger(database)) for _ in range(6)]
+        ledgers = [await stack.enter_async_context(PostgresLedger(database, under_way_s=0)) for _ in range(6)]
 
         await asyncio.gather(*(ledger.setup() for ledger in ledgers))
         await ledgers[0].setup()
@@ -97,6 +97,21 @@ async def test_a_delivery_that_finds_it_sending_is_in_doubt(ledger: PostgresLedg
     assert rows(database, "SELECT state FROM pico_ledger") == [("in_doubt",)]
     assert [record.state for record in await ledger.in_doubt()] == [JournalState.IN_DOUBT]
     assert (await found(ledger, sms())).state is JournalState.IN_DOUBT
+
+
+@pytest.mark.parametrize("settles", [True, False])
+async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool) -> None:
+    """Two deliveries at once are no doubt, where the first comes to its end; else it is one after some seconds."""
+    async with PostgresLedger(database, under_way_s=30 if settles else 0.2) as ledger:
+        await ledger.setup()
+        run, line = await delivered(ledger, sms())
+        async with asyncio.TaskGroup() as tasks:
+            second = tasks.create_task(found(ledger, sms()))
+            if settles:
+                await run.settle(line, Outcome.ACCEPTED, "r-1")
+
+        assert second.result().state is (JournalState.ACCEPTED if settles else JournalState.SENDING)
+        assert len(await ledger.in_doubt()) == (0 if settles else 1)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.REJECTED])
@@ -175,7 +190,10 @@ async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -
 
 async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: str) -> None:
     """Its queue lost it, or has no redelivery."""
-    async with PostgresLedger(database) as ledger, PostgresLedger(database, stale_s=1e-6) as impatient:
+    async with (
+        PostgresLedger(database, under_way_s=0) as ledger,
+        PostgresLedger(database, under_way_s=0, stale_s=0) as impatient,
+    ):
         await ledger.setup()
         await delivered(ledger, sms())
 
@@ -257,7 +275,7 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     """It is the application's, with its own ideas of rows and transactions."""
     options = {"row_factory": psycopg.rows.dict_row}
     async with AsyncConnectionPool(database, open=False, min_size=1, kwargs=options) as pool:
-        async with PostgresLedger(pool) as theirs:
+        async with PostgresLedger(pool, under_way_s=0) as theirs:
             await delivered(theirs, sms())
             assert (await found(theirs, sms())).state is JournalState.SENDING
         async with pool.connection() as connection:
@@ -271,8 +289,8 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     [
         ({"database": 5}, "`database` must be a conninfo"),
         ({"database": "postgresql://u:hunter2@h:port/x y"}, "`database` is no conninfo"),
-        ({"database": "dbname=x", "stale_s": 0}, "`stale_s` must be a positive number"),
-        ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a positive number"),
+        ({"database": "dbname=x", "stale_s": -1}, "`stale_s` must be a number"),
+        ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a number"),
     ],
 )
 def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], complaint: str) -> None:
@@ -285,7 +303,7 @@ def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], c
 
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
     """And nothing is sent without them."""
-    async with PostgresLedger(database) as ledger:
+    async with PostgresLedger(database, under_way_s=0) as ledger:
         with pytest.raises(JournalError, match=r"they are missing.*call `setup`"):
             await ledger.counts()
 
@@ -314,11 +332,11 @@ async def test_what_was_committed_outlives_a_crash_whatever_the_database_is_set_
 ) -> None:
     """With synchronous_commit off, PostgreSQL answers before the log is written; without this the row is as before."""
     with fresh_database(own_server) as database:
-        async with PostgresLedger(database) as ledger:
+        async with PostgresLedger(database, under_way_s=0) as ledger:
             await ledger.setup()
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off")
-        async with PostgresLedger(database) as ledger:
+        async with PostgresLedger(database, under_way_s=0) as ledger:
             run, line = await delivered(ledger, sms())
             own_server.restart(signal.SIGQUIT)
             assert rows(database, "SELECT state FROM pico_ledger") == [("sending",)]
@@ -331,7 +349,7 @@ async def test_what_was_committed_outlives_a_crash_whatever_the_database_is_set_
 async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_server: PostgresServer) -> None:
     """What is known of a message is worth a wait; and a statement whose answer was lost does no harm twice."""
     with fresh_database(own_server) as database:
-        async with PostgresLedger(database, timeout_s=0.3, settle_s=30) as ledger:
+        async with PostgresLedger(database, timeout_s=0.3, settle_s=30, under_way_s=0) as ledger:
             await ledger.setup()
             run, line = await delivered(ledger, sms())
             own_server.stop()
@@ -342,7 +360,7 @@ async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_serv
                 await asyncio.to_thread(own_server.start)
                 await settling
 
-        async with PostgresLedger(database) as ledger:
+        async with PostgresLedger(database, under_way_s=0) as ledger:
             assert (await found(ledger, sms())).state is JournalState.ACCEPTED
 
 
