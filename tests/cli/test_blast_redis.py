@@ -28,25 +28,26 @@ def redis_url() -> Iterator[str]:
 def test_two_blasts_at_once_hold_one_limit_with_one_token(
     start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
 ) -> None:
-    """The strictest server refuses nothing. One blast has the address as an option, the other from the environment."""
+    """
+    The strictest server refuses nothing. One blast has the address as an option, the other from the environment.
+
+    At 25 a second the server's 30 leave room for a busy machine, and two who do not share still exceed them.
+    """
     sandbox = start_sandbox("--rate-rule=sliding-log")
-    recipients = people(70)
-    halves = [write_csv(recipients[:35], name="a.csv"), write_csv(recipients[35:], name="b.csv")]
+    recipients = people(48)
+    halves = [write_csv(recipients[:24], name="a.csv"), write_csv(recipients[24:], name="b.csv")]
+    options = ("--text", TEXT, "--json", "--rate", 25)
 
     with ExitStack() as held:
         blasts = [
-            held.enter_context(
-                running("blast", halves[0], "--text", TEXT, "--json", "--redis", redis_url, env=sandbox.env)
-            ),
-            held.enter_context(
-                running("blast", halves[1], "--text", TEXT, "--json", env=sandbox.env | {"PICO_REDIS_URL": redis_url})
-            ),
+            held.enter_context(running("blast", halves[0], *options, "--redis", redis_url, env=sandbox.env)),
+            held.enter_context(running("blast", halves[1], *options, env=sandbox.env | {"PICO_REDIS_URL": redis_url})),
         ]
         said = [blast.communicate(timeout=60) for blast in blasts]
 
     ledger = Watched(sandbox.base_url).ledger()
     assert [blast.returncode for blast in blasts] == [0, 0]
-    assert all("29.3 a second, which the fleet shares" in err for _, err in said)
+    assert all("24.4 a second, which the fleet shares" in err for _, err in said)
     assert numbers_of(sandbox) == dict.fromkeys((to for to, _ in recipients), 1)
     assert ledger.densest() <= 30
     assert ledger.refusals == 0
@@ -129,10 +130,10 @@ def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv)
     assert sent.code == 0
 
 
-def test_no_help_shows_the_address(pico_here: Pico) -> None:
+def test_no_help_shows_the_address(pico: Pico) -> None:
     """Where it stands in the environment."""
-    for command in (("blast",), ("balance",), ("fleet", "status")):
-        ran = pico_here(*command, "--help", env={"PICO_REDIS_URL": f"redis://me:{PASSWORD}@localhost"})
+    for command in (("blast",), ("fleet", "status")):
+        ran = pico(*command, "--help", env={"PICO_REDIS_URL": f"redis://me:{PASSWORD}@localhost"})
 
         assert ran.code == 0
         assert "PICO_REDIS_URL" in ran.out

@@ -9,8 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import redis
 from attrs import frozen
+from redis.asyncio import Redis
 
+from pico_async.coordination.fleet_status import read_fleets
 from tests.cli.processes import KEY, TEXT, Ran, people, running, sandbox_process, wait_until
 from tests.cli.test_blast_redis import PASSWORD
 from tests.valkey_server import valkey_server
@@ -44,16 +47,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=none"))
-        redis = held.enter_context(server.client())
+        client = held.enter_context(server.client())
         for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
-            redis.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
+            client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
         path: Path = tmp_path_factory.mktemp("fleet") / "people.csv"
         path.write_text("\n".join(["phone,code", *(f"{to},{code}" for to, code in people(3000))]))
         blast = held.enter_context(
             running("blast", path, "--text", TEXT, "--no-progress", "--redis", server.url, env=sandbox.env)
         )
         wait_until(lambda: len(sandbox.accepted()) > 10)
-        token = next(redis.hget(key, "value") for key in redis.scan_iter("pico:{*}:token:*") if b":lock" not in key)
+        token = next(client.hget(key, "value") for key in client.scan_iter("pico:{*}:token:*") if b":lock" not in key)
         yield Fleet(
             url=server.url,
             looker=server.url.replace("unix://", f"unix://looker:{PASSWORD}@"),
@@ -95,6 +98,42 @@ def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
     assert token["age_s"] > 0
     assert token["fetched_by"] is None
     assert not any(secret in ran.out for secret in fleet.secrets)
+
+
+async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> None:
+    """The next slots, reserved by the blast; there is a moment now and then in which it holds none."""
+    async with Redis.from_url(fleet.url) as client:
+        for _ in range(500):
+            (found,) = await read_fleets(client, over_s=0.02)
+            (sms,) = (lane for lane in found.lanes if lane.lane == "sms")
+            (member,) = sms.members
+            if member.reserved:
+                break
+
+    assert member.name == fleet.process
+    assert 1 <= member.reserved <= 12
+    assert 0 < member.reserved_for_s <= sms.ahead_s < 1
+
+
+def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
+    """Here with what Redis has after a refusal, while a first token is fetched; and the pause goes before the rest."""
+    root = f"refused:{{{'0f' * 16}}}"
+    with redis.Redis.from_url(fleet.url) as client:
+        seconds, _ = client.time()
+        now = seconds * 1_000_000
+        refused = {"resume": now + 50_000_000, "recover": now + 80_000_000, "share": 0.8}
+        schedule = {"name": now, "granted": 30, "tat": now, "spacing": 50_000} | refused
+        client.hset(f"{root}:pace:sms", mapping=schedule)
+        client.zadd(f"{root}:pace:sms:members", {"m1": now - 9_000_000})
+        client.hset(f"{root}:pace:sms:about", mapping={"m1": f"web-1:42 7 0 {now}"})
+        client.set(f"{root}:token:{'1e' * 16}:lock", "m1")
+
+    ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "refused")
+
+    lines = ran.out.splitlines()
+    assert lines[:2] == ["Fleet 0f0f0f0f", "Token 1e1e1e1e: none is there, web-1:42 is fetching one."]
+    assert re.fullmatch(r"sms +0\.0 +16\.0 +7 +Pico refused: paused for 4\d\.\d s, slowed to 80% for 1 min *", lines[4])
+    assert re.fullmatch(r"sms +web-1:42 +7 +\d+\.\d s ago *", lines[7])
 
 
 def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -> None:
