@@ -1,0 +1,97 @@
+"""A queue worker in a process of its own: `python -m tests.stories.queue_worker`, which reads its settings as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import procrastinate
+from attrs import define, field
+
+from pico_async import PicoSession, Rates
+from pico_async.integrations import postgres_run
+from pico_async.integrations.procrastinate import PostgresLedger, run_worker
+
+ROOT = Path(__file__).parent.parent.parent
+CONCURRENCY = 3
+
+
+def make_app(conninfo: str, name: str) -> procrastinate.App:
+    """Make an app whose connections carry a name, by which PostgreSQL lists them."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=conninfo, kwargs={"application_name": name}, min_size=2, max_size=8
+    )
+    return procrastinate.App(connector=connector)
+
+
+@define(kw_only=True)
+class QueueWorker:
+    """
+    A worker and its process.
+
+    Attributes:
+        name: Of its connections, as PostgreSQL lists them, and the beginning of its claims in the ledger.
+        stalled_s: After so long without a sign of life it is taken for dead.
+    """
+
+    name: str
+    conninfo: str
+    base_url: str
+    stalled_s: float
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it."""
+        settings = json.dumps(attrs.asdict(self, filter=lambda attribute, _: attribute.init))
+        self.process = subprocess.Popen([sys.executable, "-m", __name__, settings], cwd=ROOT)
+
+    def kill(self) -> None:
+        """End it as a kernel ends what it does not like."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> int:
+        """End it as a deploy does, and give its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    @property
+    def mark(self) -> bytes:
+        """What its claims begin with."""
+        return self.name.encode().ljust(12, b"-")
+
+    async def work(self) -> None:
+        """Work until told to stop; in the process."""
+        # The ledger knows deliveries by their claims alone; the test wants to know whose they are.
+        postgres_run.secrets = SimpleNamespace(token_bytes=lambda size: self.mark + os.urandom(size - len(self.mark)))
+        app = make_app(self.conninfo, self.name)
+        async with (
+            app.open_async(),
+            PicoSession(
+                username="user333",
+                api_key="sandbox-api-key",
+                sender="8612345678888",
+                base_url=self.base_url,
+                rates=Rates(sms=None),
+            ) as pico,
+        ):
+            await run_worker(
+                app,
+                pico,
+                ledger=PostgresLedger(app.connector.pool, under_way_s=self.stalled_s),
+                concurrency=CONCURRENCY,
+                stalled_s=self.stalled_s,
+                fetch_job_polling_interval=0.2,
+            )
+
+
+if __name__ == "__main__":
+    asyncio.run(QueueWorker(**json.loads(sys.argv[1])).work())

@@ -1,0 +1,138 @@
+"""Queue workers are killed, with SIGKILL, again and again: nothing is sent twice, nothing is lost, doubts are exact."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Self
+
+import psycopg
+import pytest
+from attrs import define, field
+
+from pico_async import SmsMessage
+from pico_async.integrations.procrastinate import enqueue_bulk, setup
+from tests.postgres_server import any_postgres, fresh_database
+from tests.sandbox_process import sandbox_process
+from tests.stories.queue_worker import CONCURRENCY, QueueWorker, make_app
+
+# Short, for the test waits for it after its last kill.
+STALLED_S = 2.0
+PATIENCE_S = 100.0
+
+
+@define
+class Fleet:
+    """Some workers over one database, and what those that were killed had on the wire."""
+
+    database: str
+    base_url: str
+    interrupted: set[str] = field(factory=set)
+    kills: int = 0
+    workers: list[QueueWorker] = field(factory=list)
+    _started: int = 0
+
+    def start(self) -> None:
+        """Start one more."""
+        self._started += 1
+        worker = QueueWorker(
+            name=f"w{self._started}", conninfo=self.database, base_url=self.base_url, stalled_s=STALLED_S
+        )
+        worker.start()
+        self.workers.append(worker)
+
+    def kill(self, chance: random.Random) -> None:
+        """Kill one of them at some moment at which it has work, note what that left, and start another."""
+        worker = chance.choice(self.workers)
+        await_that(lambda: self.held_by(worker))
+        time.sleep(chance.uniform(0, 0.6))  # the moment is what is tried
+        worker.kill()
+        self.workers.remove(worker)
+        # What it asked PostgreSQL for at the last may still be carried out.
+        named = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{worker.name}'"
+        await_that(lambda: not self.ask(named))
+        self.interrupted |= self.held_by(worker)
+        self.kills += 1
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def held_by(self, worker: QueueWorker) -> set[str]:
+        """Give the keys of what it intends to send and has not settled."""
+        claims = f"claim BETWEEN '\\x{worker.mark.hex()}'::bytea AND '\\x{worker.mark.hex()}ffffffff'::bytea"
+        return {name for (name,) in self.ask(f"SELECT name FROM pico_ledger WHERE {claims} AND state <> 'accepted'")}
+
+    def names(self, state: str) -> set[str]:
+        """Give the keys that the ledger has in a state."""
+        return {name for (name,) in self.ask(f"SELECT name FROM pico_ledger WHERE state = '{state}'")}
+
+    def jobs(self) -> Counter[str]:
+        """Count the jobs by their status."""
+        return Counter(status for (status,) in self.ask("SELECT status::text FROM procrastinate_jobs"))
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database) as connection:
+            return connection.execute(statement).fetchall()  # type: ignore[arg-type]
+
+
+def await_that(holds: Callable[[], object]) -> None:
+    """Ask again and again, for PostgreSQL calls nobody back."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+
+
+async def fill(database: str, messages: list[SmsMessage]) -> None:
+    """Put messages into the queue of a new database."""
+    app = make_app(database, "test")
+    async with app.open_async():
+        await setup(app)
+        await enqueue_bulk(app, messages)
+
+
+@pytest.mark.parametrize(
+    ("count", "kills"), [(60, 4), pytest.param(300, 20, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
+)
+async def test_what_was_interrupted_is_in_doubt_and_nothing_else(
+    count: int, kills: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sandbox's ledger is the judge of what arrived; a dead worker's unsettled rows, of what is in doubt."""
+    chance = random.Random(count)
+    numbers = {f"8613{number:09}": f"order-{number}" for number in range(count)}
+    with (
+        any_postgres() as postgres,
+        fresh_database(postgres) as database,
+        sandbox_process("--rate-rule", "none", "--latency-ms", "700") as sandbox,
+    ):
+        await fill(database, [SmsMessage(to, "Your code is 4711", key=key) for to, key in numbers.items()])
+        with Fleet(database, sandbox.base_url) as fleet:
+            fleet.start()
+            fleet.start()
+            for _ in range(kills):
+                fleet.kill(chance)
+            await_that(lambda: not fleet.jobs()["todo"] and not fleet.jobs()["doing"])
+            assert [worker.end() for worker in fleet.workers] == [0, 0]
+
+        arrived = Counter(numbers[message.to] for message in sandbox.ledger().accepted)
+        accepted, in_doubt = fleet.names("accepted"), fleet.names("in_doubt")
+        assert [key for key, times in arrived.items() if times > 1] == []
+        assert accepted | in_doubt == set(numbers.values())
+        assert accepted <= set(arrived)
+        assert in_doubt == fleet.interrupted
+        assert 0 < len(in_doubt) <= kills * CONCURRENCY
+        assert fleet.jobs().total() == count
+        assert fleet.jobs()["failed"] >= len(in_doubt)
+
+    with capsys.disabled():
+        print(
+            f"\n{count} jobs, {fleet.kills} kills: {len(arrived)} arrived, 0 twice; {len(accepted)} accepted, "
+            f"{len(in_doubt)} in doubt, all of them interrupted, {len(in_doubt & set(arrived))} of them arrived"
+        )
