@@ -222,6 +222,8 @@ class FleetPace:
             self._ask_at[priority] = origin + answer.again_us / 1e6
             self._invited.add(priority)
             return
+        if not self._clock.sure:
+            return  # They would be used at the wrong moments; the next ones are asked for at once.
         spacing_s = answer.spacing_us / 1e6
         first = origin + answer.first_us / 1e6
         slots = (first + number * spacing_s for number in range(answer.slots))
