@@ -86,6 +86,16 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
         ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
         max_tries: So often a message is delivered at most.
     """
+    return tasks_noting(set(), pico, ledger=ledger, max_tries=max_tries)
+
+
+def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
+    """
+    Make the task, and have it note the IDs of the jobs that it has in hand.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
     if not isinstance(pico, PicoSession):
         raise ConfigurationError(f"`pico` must be a PicoSession, not {type(pico).__name__}.")
     if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
@@ -97,13 +107,18 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
     @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=Retry(max_tries))
     async def send(context: JobContext, outbox_id: str) -> str:
         pool = pool_of(context.app)
-        return await _deliver(
-            pico,
-            Outbox(PostgresLink(pool)),
-            UUID(outbox_id),
-            ledger=ledger or PostgresLedger(pool),
-            priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
-        )
+        job = context.job.id or 0
+        in_hand.add(job)
+        try:
+            return await _deliver(
+                pico,
+                Outbox(PostgresLink(pool)),
+                UUID(outbox_id),
+                ledger=ledger or PostgresLedger(pool),
+                priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
+            )
+        finally:
+            in_hand.discard(job)
 
     return blueprint
 

@@ -17,13 +17,14 @@ import psycopg
 from anyio.abc import TaskGroup
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
 from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres_link import PostgresLink, ServerAwayError, is_passing
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
-from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks
+from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
 from pico_async.session import PicoSession
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ async def run_worker(
         procrastinate.exceptions.AppNotOpen: `async with app.open_async()` first.
     """
     link = PostgresLink(pool_of(app))
-    own = tasks(pico, ledger=ledger, max_tries=max_tries)
+    in_hand: set[int] = set()
+    own = tasks_noting(in_hand, pico, ledger=ledger, max_tries=max_tries)
     for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
@@ -101,12 +103,12 @@ async def run_worker(
         async with _with_others() as group:
             if install_signal_handlers and _may_have_signals():
                 group.start_soon(_stop_at_signal, group.cancel_scope)
-            await _keep_on(app, link, settings, stalled_s, wait=wait)
+            await _keep_on(_Rescue(app, link, in_hand, stalled_s), settings, wait=wait)
     finally:
         del app.tasks[TASK]
 
 
-async def _keep_on(app: App, link: PostgresLink, settings: dict[str, Any], stalled_s: float, *, wait: bool) -> None:
+async def _keep_on(rescue: _Rescue, settings: dict[str, Any], *, wait: bool) -> None:
     """Run one worker after the other, for procrastinate's own ends where its database goes away."""
     pause_s = FIRST_PAUSE_S
     ready = False
@@ -114,9 +116,9 @@ async def _keep_on(app: App, link: PostgresLink, settings: dict[str, Any], stall
         began_at = anyio.current_time()
         try:
             if not ready:
-                await setup(app)
+                await setup(rescue.app)
                 ready = True
-            await _live(app, link, settings, stalled_s)
+            await _live(rescue, settings)
             if not wait:
                 return
             reason = "it ended"
@@ -131,14 +133,14 @@ async def _keep_on(app: App, link: PostgresLink, settings: dict[str, Any], stall
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _live(app: App, link: PostgresLink, settings: dict[str, Any], stalled_s: float) -> None:
+async def _live(rescue: _Rescue, settings: dict[str, Any]) -> None:
     """Run one worker to its end."""
-    worker = Worker(app, **settings)
+    worker = Worker(rescue.app, **settings)
     # Before it looks for jobs, so that one which does not wait for any has these, too.
-    await _put_back(app, link, stalled_s)
+    await rescue.of_the_dead()
     async with _with_others() as group:
         group.start_soon(_stop_when_cancelled, worker)
-        group.start_soon(_rescue, app, link, stalled_s)
+        group.start_soon(rescue.now_and_again, worker)
         # It is told to stop, and then ends in order. A cancellation would go on striking while it does.
         with anyio.CancelScope(shield=True):
             await worker.run()  # type: ignore[no-untyped-call]
@@ -173,29 +175,62 @@ async def _stop_at_signal(scope: anyio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _rescue(app: App, link: PostgresLink, stalled_s: float) -> None:
-    """Put back the jobs that dead workers held, now and again and again."""
-    while True:
-        await anyio.sleep(stalled_s / 3)
-        # Where PostgreSQL is away, the worker hears of it, too.
-        with suppress(ConnectorException, JournalError):
-            await _put_back(app, link, stalled_s)
+class _Rescue:
+    """
+    Put jobs back that nobody has in hand although they are taken.
 
+    Args:
+        in_hand: IDs of the jobs that this process is at.
+    """
 
-async def _put_back(app: App, link: PostgresLink, stalled_s: float) -> None:
-    back = 0
-    async with link.transaction(TIMEOUT_S) as cursor:
-        # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
-        await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
-        if await cursor.fetchone() != (True,):
+    def __init__(self, app: App, link: PostgresLink, in_hand: set[int], stalled_s: float) -> None:
+        self.app = app
+        self._link = link
+        self._in_hand = in_hand
+        self._stalled_s = stalled_s
+        self._suspects: set[int] = set()
+
+    async def now_and_again(self, worker: Worker) -> None:
+        """Look, for as long as the worker runs."""
+        while True:
+            await anyio.sleep(self._stalled_s / 3)
+            # Where PostgreSQL is away, the worker hears of it, too.
+            with suppress(ConnectorException, JournalError):
+                await self.of_the_dead()
+                await self.of_the_living(worker)
+
+    async def of_the_dead(self) -> None:
+        """Put back what workers held that give no sign of life."""
+        async with self._link.transaction(TIMEOUT_S) as cursor:
+            # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
+            await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
+            if await cursor.fetchone() == (True,):
+                await self._put_back(
+                    await self.app.job_manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=self._stalled_s)
+                )
+
+    async def of_the_living(self, worker: Worker) -> None:
+        """
+        Put back what the worker itself is done with, where it could not tell PostgreSQL.
+
+        It lives on then, and nobody else would. Only what is so twice in a row, for it may be about to begin or to end.
+        """
+        if worker.worker_id is None:
             return
-        for job in await app.job_manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=stalled_s):
-            # Refused where its worker was only slow, and has just ended it.
+        held = await self.app.job_manager.list_jobs_async(task=TASK, status="doing", worker_id=worker.worker_id)
+        idle = {job.id: job for job in held if job.id is not None and job.id not in self._in_hand}
+        await self._put_back(job for name, job in idle.items() if name in self._suspects)
+        self._suspects = set(idle)
+
+    async def _put_back(self, jobs: Iterable[Job]) -> None:
+        back = 0
+        for job in jobs:
+            # Refused where it came to its end just now, after all.
             with suppress(ConnectorException):
-                await app.job_manager.retry_job(job)
+                await self.app.job_manager.retry_job(job)
                 back += 1
-    if back:
-        logger.warning("%d jobs of workers that gave no sign of life for %.0f s were put back.", back, stalled_s)
+        if back:
+            logger.warning("%d jobs that were taken, and were in nobody's hand, were put back.", back)
 
 
 def _is_passing(error: ConnectorException | JournalError) -> bool:

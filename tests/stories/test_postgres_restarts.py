@@ -1,0 +1,160 @@
+"""PostgreSQL is restarted while a worker sends: nothing is doubled, and it recovers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+
+import anyio
+import procrastinate
+import psycopg
+import pytest
+
+from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
+from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, run_worker, setup
+from pico_async.sandbox import Sandbox
+from tests.postgres_server import PostgresServer, fresh_database, postgres_server
+from tests.stories.queue_worker import make_app
+
+COUNT = 200
+
+
+def sandbox_with_latency() -> Sandbox:
+    return Sandbox(rate_rule=None, latency_s=0.02)
+
+
+def session_with(sandbox: Sandbox) -> PicoSession:
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        rates=Rates(sms=None),
+    )
+
+
+def messages() -> list[SmsMessage]:
+    return [SmsMessage(f"8613{number:09}", "Your code is 4711", key=f"order-{number}") for number in range(COUNT)]
+
+
+def received(sandbox: Sandbox) -> Counter[str]:
+    return Counter(f"order-{int(message.to[4:])}" for message in sandbox.ledger.accepted)
+
+
+def names(database: str, state: str) -> set[str]:
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT name FROM pico_ledger WHERE state = %s", (state,)).fetchall()
+    return {name for (name,) in rows}
+
+
+def unfinished(database: str) -> int:
+    with psycopg.connect(database) as connection:
+        statement = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+        return int(connection.execute(statement).fetchall()[0][0])
+
+
+async def trouble(server: PostgresServer, sandbox: Sandbox, how: signal.Signals) -> None:
+    """Restart it three times, each after some more messages have arrived; in between it is away for a moment."""
+    for quarter in (1, 2, 3):
+        while len(sandbox.ledger.accepted) < quarter * COUNT // 4:
+            await anyio.sleep(0.005)
+        await asyncio.to_thread(server.restart, how)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["in-order", "as-in-a-crash"])
+async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it had on the wire is settled once PostgreSQL is back; every job comes to its end without a hand."""
+    sandbox = sandbox_with_latency()
+    with postgres_server() as server, fresh_database(server) as database:
+        app = make_app(database, "worker")
+        async with app.open_async(), session_with(sandbox) as pico:
+            await setup(app)
+            await enqueue_bulk(app, messages())
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(run, app, pico)
+                await trouble(server, sandbox, how)
+                while unfinished(database):
+                    await anyio.sleep(0.05)
+                group.cancel_scope.cancel()
+
+        arrived, accepted, in_doubt = received(sandbox), names(database, "accepted"), names(database, "in_doubt")
+        assert [key for key, times in arrived.items() if times > 1] == []
+        assert accepted | in_doubt == {message.key for message in messages()}
+        assert accepted <= set(arrived)
+        with capsys.disabled():
+            print(f"\n{how.name}: {len(arrived)} arrived, 0 twice, {len(accepted)} accepted, {len(in_doubt)} in doubt")
+
+
+async def run(app: procrastinate.App, pico: PicoSession) -> None:
+    await run_worker(
+        app,
+        pico,
+        concurrency=4,
+        stalled_s=2.0,
+        fetch_job_polling_interval=0.1,
+        install_signal_handlers=False,
+        ledger=PostgresLedger(app.connector.pool, under_way_s=2.0),  # type: ignore[attr-defined]
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["in-order", "as-in-a-crash"])
+async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None:
+    """It waits for PostgreSQL; where it would not wait, what failed says that it was not sent, or is in doubt."""
+    sandbox = sandbox_with_latency()
+    outcomes: Counter[Outcome] = Counter()
+    with postgres_server() as server, fresh_database(server) as database:
+        async with PostgresLedger(database) as ledger, session_with(sandbox) as pico:
+            await ledger.setup()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(trouble(server, sandbox, how))
+                await pico.send_bulk(
+                    messages(),
+                    journal=ledger,
+                    concurrency=4,
+                    on_result=lambda result: outcomes.update([result.outcome]),
+                )
+
+            assert max(received(sandbox).values()) == 1
+            assert outcomes == {Outcome.ACCEPTED: COUNT}
+            assert (await ledger.counts())[JournalState.ACCEPTED] == COUNT
+
+
+async def test_without_postgresql_nothing_is_sent_and_what_failed_says_so() -> None:
+    """It went away and did not come back: what was on the wire then is in doubt in the ledger."""
+    sandbox = sandbox_with_latency()
+    outcomes: dict[str, Outcome] = {}
+    with postgres_server() as server, fresh_database(server) as database:
+        async with (
+            PostgresLedger(database, timeout_s=0.2, settle_s=0.2, under_way_s=0) as ledger,
+            session_with(sandbox) as pico,
+        ):
+            await ledger.setup()
+
+            async def stop_it() -> None:
+                while len(sandbox.ledger.accepted) < COUNT // 4:
+                    await anyio.sleep(0.005)
+                await asyncio.to_thread(server.stop)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(stop_it())
+                report = await pico.send_bulk(
+                    messages(),
+                    journal=ledger,
+                    concurrency=4,
+                    on_result=lambda result: outcomes.update({result.key or "": result.outcome}),
+                )
+            server.start()
+
+        async with PostgresLedger(database, under_way_s=0) as ledger, session_with(sandbox) as pico:
+            arrived = received(sandbox)
+            assert max(arrived.values()) == 1
+            assert report.stopped is not None
+            assert "journal failed" in report.stopped
+            assert set(arrived) <= {key for key, outcome in outcomes.items() if outcome is not Outcome.NOT_SENT}
+            again = await pico.send_bulk(messages(), journal=ledger, concurrency=4)
+
+        assert max(received(sandbox).values()) == 1
+        assert again.accepted + again.skipped + again.in_doubt == COUNT
+        assert again.in_doubt <= 4
