@@ -101,6 +101,7 @@ def test_python_can_run_it_as_a_module() -> None:
         ("token",),
         *(("campaigns", verb) for verb in ("list", "create", "update", "delete")),
         *(("templates", verb) for verb in ("list", "create-sms", "create-mms", "delete")),
+        ("fleet", "status"),
         ("sandbox",),
     ],
 )
