@@ -89,10 +89,11 @@ if free - now < horizon and (invited or ask <= now) or invited and free - now < 
 else
   -- Full. Each is told a moment of its own to come back, in the order of asking, and then gets its slots: where all
   -- came back at once, as many calls would fail as there are members, again and again. A little closer together than
-  -- slots are, so that those who do not come leave no gap.
+  -- slots are, so that those who do not come leave no gap; a little further apart where more came than there is room
+  -- for, or else the ones that find none stand behind everybody again, and some hosts more often than others.
   local at = math.max(ask, free - horizon, now)
   again = at - now
-  ask = at + 0.9 * quota * spacing
+  ask = at + (free - now < horizon and 0.97 or 1.03) * quota * spacing
   if interactive then single = ask else bulk = ask end
 end
 
