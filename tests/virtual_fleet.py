@@ -39,6 +39,8 @@ PICO_REPLY_S = 0.050
 # Crystals are wrong by no more than this.
 DRIFT = 50e-6
 REDIS_TIMEOUT_S = 1.0
+# Before a host's first call: TCP, TLS, who it is, and that Redis does not have the script.
+CONNECT_ROUND_TRIPS = 4
 
 _ASKS_THE_CLOCK = "redis.call('TIME')"
 _IS_TOLD_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
@@ -110,6 +112,7 @@ class Scenario:
         share: What each does by itself while Redis is away; None: nothing.
         befalls: What happens, and when.
         pico_delays_s: The least and the most of what lies between a host and Pico.
+        begin_every_s: The hosts begin one after the other, so far apart.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Scenario:
     share: float | None = None
     befalls: Sequence[tuple[float, Callable[[Fleet], None]]] = ()
     pico_delays_s: tuple[float, float] = (0.0, 0.0)
+    begin_every_s: float = 0.0
     seconds: float = 110.0
     seed: int = 1
 
@@ -147,6 +151,7 @@ class Host:
     pico_s: float
     pace: FleetPace = field(init=False)
     calls: int = 0
+    connected: bool = False
     alive: bool = True
 
 
@@ -158,6 +163,7 @@ class Outcome:
     sent: list[Sent] = Factory(list)
     failed: list[float] = Factory(list)
     calls: list[int] = Factory(list)
+    vanished: set[int] = Factory(set)
 
     @property
     def turns(self) -> list[float]:
@@ -186,10 +192,10 @@ class Outcome:
 
     @property
     def unfairness(self) -> float | None:
-        """How much more the luckiest of the blasting hosts sent than the unluckiest."""
+        """How much more the luckiest of the hosts that blast to the end sent than the unluckiest."""
         first = self.scenario.hosts - self.scenario.blasting
         counts = Counter(one.host for one in self.sent if one.priority is Priority.BULK)
-        shares = [counts[number] for number in range(first, self.scenario.hosts)]
+        shares = [counts[number] for number in range(first, self.scenario.hosts) if number not in self.vanished]
         if len(shares) < 2:
             return None
         return max(shares) / min(shares) if min(shares) else math.inf
@@ -278,10 +284,15 @@ class Fleet:
         """Let hosts lose their power: they send no more, ask no more and give nothing back."""
         for number in numbers:
             self.hosts[number].alive = False
+            self.outcome.vanished.add(number)
 
     async def ask_redis(self, host: Host, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Carry a call to Redis and its answer back."""
         host.calls += 1
+        if not host.connected:
+            host.connected = True
+            for _ in range(CONNECT_ROUND_TRIPS):
+                await asyncio.sleep(self._delay(host.there_s) + self._delay(host.back_s))
         await asyncio.sleep(self._delay(host.there_s))
         if self.away == "silent" or not host.alive:
             await asyncio.Event().wait()
@@ -296,13 +307,15 @@ class Fleet:
         return self.server.eval(source, len(keys), *keys, *arguments, now_us // 1_000_000, now_us % 1_000_000)
 
     async def _blast(self, host: Host) -> None:
-        while True:
+        await asyncio.sleep(host.number * self.scenario.begin_every_s)
+        while host.alive:
             try:
                 await self._send(host, Priority.BULK)
             except NotSentError:
-                self.outcome.failed.append(self.clock.now - self.began_at)
+                self._note_failure(host)
 
     async def _chat(self, host: Host, per_s: float) -> None:
+        await asyncio.sleep(host.number * self.scenario.begin_every_s)
         async with asyncio.TaskGroup() as sends:
             while True:
                 await asyncio.sleep(self.random.expovariate(per_s))
@@ -312,6 +325,10 @@ class Fleet:
         try:
             await self._send(host, Priority.INTERACTIVE)
         except NotSentError:
+            self._note_failure(host)
+
+    def _note_failure(self, host: Host) -> None:
+        if host.alive:
             self.outcome.failed.append(self.clock.now - self.began_at)
 
     async def _send(self, host: Host, priority: Priority) -> None:
