@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import procrastinate
@@ -28,6 +29,18 @@ def make_app(conninfo: str, name: str) -> procrastinate.App:
         conninfo=conninfo, kwargs={"application_name": name}, min_size=2, max_size=8
     )
     return procrastinate.App(connector=connector)
+
+
+def bear_lost_ends() -> None:
+    """Let the running loop bear that procrastinate drops a task that could not tell PostgreSQL of its job's end."""
+    loop = asyncio.get_running_loop()
+    others = loop.get_exception_handler() or asyncio.BaseEventLoop.default_exception_handler
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), procrastinate.exceptions.ConnectorException):
+            others(loop, context)
+
+    loop.set_exception_handler(handle)
 
 
 @define(kw_only=True)

@@ -15,7 +15,7 @@ from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
 from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, run_worker, setup
 from pico_async.sandbox import Sandbox
 from tests.postgres_server import PostgresServer, fresh_database, postgres_server
-from tests.stories.queue_worker import make_app
+from tests.stories.queue_worker import bear_lost_ends, make_app
 
 COUNT = 200
 
@@ -65,6 +65,7 @@ async def trouble(server: PostgresServer, sandbox: Sandbox, how: signal.Signals)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["in-order", "as-in-a-crash"])
 async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     """What it had on the wire is settled once PostgreSQL is back; every job comes to its end without a hand."""
+    bear_lost_ends()
     sandbox = sandbox_with_latency()
     with postgres_server() as server, fresh_database(server) as database:
         app = make_app(database, "worker")
