@@ -97,8 +97,8 @@ class Network:
 
 
 NEAR = Network(name="1 ms", delays_s=(0.001, 0.001))
-MIXED = Network(name="1–50 ms", delays_s=(0.001, 0.050))
-LOPSIDED = Network(name="1–50 ms, lopsided", delays_s=(0.001, 0.050), symmetric=False)
+MIXED = Network(name="1 to 50 ms", delays_s=(0.001, 0.050))
+LOPSIDED = Network(name="1 to 50 ms, lopsided", delays_s=(0.001, 0.050), symmetric=False)
 
 
 @frozen(kw_only=True)
@@ -200,9 +200,14 @@ class Outcome:
             return None
         return max(shares) / min(shares) if min(shares) else math.inf
 
+    @property
+    def single(self) -> list[Sent]:
+        """The single sends."""
+        return [one for one in self.sent if one.priority is Priority.INTERACTIVE]
+
     def waits_s(self) -> list[float]:
-        """How long single sends waited for their turns, in order."""
-        return sorted(one.waited_s for one in self.sent if one.priority is Priority.INTERACTIVE)
+        """How long single sends waited for their turns, the shortest first."""
+        return sorted(one.waited_s for one in self.single)
 
 
 def trailing_counts(moments: Sequence[float]) -> list[int]:
