@@ -16,6 +16,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, copy_context
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -98,6 +99,7 @@ class Network:
 
 NEAR = Network(name="1 ms", delays_s=(0.001, 0.001))
 MIXED = Network(name="1 to 50 ms", delays_s=(0.001, 0.050))
+FAR = Network(name="50 ms", delays_s=(0.050, 0.050))
 LOPSIDED = Network(name="1 to 50 ms, lopsided", delays_s=(0.001, 0.050), symmetric=False)
 
 
@@ -187,8 +189,9 @@ class Outcome:
 
     @property
     def longest_gap_s(self) -> float:
-        """The longest time in which nothing left."""
-        return max(later - earlier for earlier, later in zip(self.turns, self.turns[1:], strict=False))
+        """The longest time in which nothing left, from the first turn to the scenario's end."""
+        turns = [*self.turns, self.scenario.seconds]
+        return max(later - earlier for earlier, later in pairwise(turns))
 
     @property
     def unfairness(self) -> float | None:

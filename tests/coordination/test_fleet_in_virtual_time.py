@@ -10,7 +10,7 @@ import redis
 
 from pico_async.coordination.rates import spacing_s
 from tests.valkey_server import valkey_server
-from tests.virtual_fleet import MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
+from tests.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
 
 OWN_RATE = 1 / spacing_s(RATE)
 # When something befalls them.
@@ -54,6 +54,15 @@ def test_a_single_send_does_not_wait_for_the_others_blasts(server: redis.Redis, 
     assert len(waits_s) > 10
     assert max(waits_s) <= 0.5
     assert densest(outcome.turns) <= RATE
+
+
+def test_a_single_send_from_far_away_waits_for_one_round_trip(server: redis.Redis) -> None:
+    """Where nobody else sends: its slot is not past when the answer arrives, or else it would ask again, and again."""
+    outcome = simulate(fleet(name="alone", hosts=1, network=FAR, chatting=1, chat_per_s=1.0, seconds=60.0), server)
+
+    _, *later = outcome.single
+    assert sum(one.waited_s for one in later) / len(later) <= 0.130
+    assert outcome.calls_per_s_and_host < 1.5
 
 
 def test_a_host_that_joins_from_far_away_takes_no_slot_early(server: redis.Redis) -> None:
