@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple
 
 from attrs import frozen
@@ -47,7 +48,8 @@ class FleetPace:
     """
     The pace of one lane in one process of many.
 
-    A slot is never used early, nor more than LATE_S late: then it is forfeited.
+    A slot is used no earlier than Redis's clock says, as far as that can be told here, and no more than LATE_S later:
+    then it is forfeited.
 
     Args:
         key: Where the lane's schedule lies in Redis.
@@ -120,8 +122,14 @@ class FleetPace:
             finally:
                 for task in tasks:
                     task.cancel()
-        if self._slots and not len(self._line):
+        if len(self._line):
+            return  # Somebody came meanwhile.
+        if self._slots:
             await self._return(*self._take_newest())
+        if self._heard_at > LONG_AGO:
+            # The others' shares grow at once, not when its silence is noticed.
+            with suppress(RedisUnavailableError):
+                await self._link.run("leave", self._keys[1:], self._member.id)
 
     def _advance(self) -> None:
         """Hand out what is due, ask for more where that is due, and come back when the next of it is."""
@@ -212,9 +220,9 @@ class FleetPace:
         self._fault = None
         self._heard_at, self._schedule = now, answer.schedule
         self._promised_until = origin + answer.end_in_us / 1e6
-        if self._alone_until is not None:
-            # Until then, as before.
-            self._take_share(self._promised_until - WINDOW_S)
+        if self._alone_until is not None and self._share_spacing_s is not None:
+            # Until the fleet's pace may begin again, as before.
+            self._take_share(self._alone_until, self._share_spacing_s, self._promised_until - WINDOW_S)
             self._alone_until = None
         if answer.pause_us:
             self._pause_until(origin + answer.pause_us / 1e6)
@@ -242,17 +250,16 @@ class FleetPace:
             # and again get a slot each time.
             self._alone_until = max(self._promised_until, now + self._furthest_s) + WINDOW_S
             self._newest = None
-        self._take_share(max(now, self._alone_until) + min(SHARE_AHEAD_S, wanted * self._share_spacing_s))
+        until = max(now, self._alone_until) + min(SHARE_AHEAD_S, wanted * self._share_spacing_s)
+        self._alone_until = self._take_share(self._alone_until, self._share_spacing_s, until)
 
-    def _take_share(self, until: float) -> None:
-        """Take the slots of this process's own share, one at the least where they begin before *until*."""
-        assert self._share_spacing_s is not None
-        assert self._alone_until is not None
-        slot = max(self._alone_until, _now())
+    def _take_share(self, first: float, spacing_s: float, until: float) -> float:
+        """Take the slots of this process's own share that begin before *until*, and give the next one's moment."""
+        slot = max(first, _now())
         while slot < until:
             self._slots.append(slot)
-            slot += self._share_spacing_s
-        self._alone_until = slot
+            slot += spacing_s
+        return slot
 
     def _reunion_s(self) -> float:
         """

@@ -95,7 +95,7 @@ async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
     assert accepted.request_id
     assert len(sandbox.ledger.accepted) == 2
     assert sandbox.ledger.token_requests == 1
-    assert {key.rpartition(":")[2] for key in content(url)} >= {"sms", "token", "members"}
+    assert {key.rpartition(":")[2] for key in content(url)} >= {"sms", "token"}
 
 
 async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
@@ -206,6 +206,22 @@ async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -
         await cancelled(*waiting)
 
     assert schedule(url) == before
+
+
+async def test_who_leaves_is_no_member_any_more(url: str) -> None:
+    """The shares of the others grow at once."""
+    async with joined(url) as other:
+        async with joined(url) as coordinator:
+            await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+            await other.turn(Lane.SMS, Priority.INTERACTIVE)
+            assert members(url) == 2
+        assert members(url) == 1
+    assert members(url) == 0
+
+
+def members(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.zcard(f"pico:{{{ME.pace}}}:pace:sms:members"))
 
 
 async def cancelled(*tasks: asyncio.Task[None]) -> None:
