@@ -20,6 +20,7 @@ import psycopg
 import pytest
 from procrastinate.jobs import Job
 from procrastinate.testing import InMemoryConnector
+from procrastinate.worker import Worker
 
 from pico_async import (
     ConfigurationError,
@@ -41,9 +42,11 @@ from pico_async import (
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import enqueue_bulk, resend, run_worker, setup, tasks
 from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
+from pico_async.integrations.procrastinate.worker import _Rescue
 from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
@@ -431,6 +434,28 @@ async def test_an_end_that_could_not_be_told_is_told_later(
 
     assert sorted(message.to[-1] for message in sandbox.ledger.accepted) == ["1", "2"]
     assert calls[persists] > 1
+
+
+async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.App, database: str) -> None:
+    """A job that was taken just now is not in hand yet; and one that is in hand is let alone for ever."""
+    await enqueue_bulk(app, [sms(1), sms(2)])
+    worker = Worker(app)
+    worker.worker_id = await app.job_manager.register_worker()
+    first, second = [await app.job_manager.fetch_job(None, worker.worker_id) for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    link = PostgresLink(app.connector.pool)  # type: ignore[attr-defined]
+    rescue = _Rescue(app, link, {first.id or 0}, stalled_s=60)
+
+    await rescue.of_the_living(worker)
+    assert jobs(database) == {"doing": 2}
+    await rescue.of_the_living(worker)
+    await rescue.of_the_living(worker)
+
+    assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
+        first.id: "doing",
+        second.id: "todo",
+    }
 
 
 async def test_a_cancelled_worker_settles_what_is_on_the_wire(

@@ -23,10 +23,15 @@ ROOT = Path(__file__).parent.parent.parent
 CONCURRENCY = 3
 
 
-def make_app(conninfo: str, name: str) -> procrastinate.App:
-    """Make an app whose connections carry a name, by which PostgreSQL lists them."""
+def make_app(conninfo: str, name: str, *, timeout_s: float = 30.0) -> procrastinate.App:
+    """
+    Make an app whose connections carry a name, by which PostgreSQL lists them.
+
+    Args:
+        timeout_s: How long procrastinate waits for a connection.
+    """
     connector = procrastinate.PsycopgConnector(
-        conninfo=conninfo, kwargs={"application_name": name}, min_size=2, max_size=8
+        conninfo=conninfo, kwargs={"application_name": name}, min_size=2, max_size=8, timeout=timeout_s
     )
     return procrastinate.App(connector=connector)
 

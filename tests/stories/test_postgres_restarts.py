@@ -18,6 +18,7 @@ from tests.postgres_server import PostgresServer, fresh_database, postgres_serve
 from tests.stories.queue_worker import bear_lost_ends, make_app
 
 COUNT = 200
+CONCURRENCY = 4
 
 
 def sandbox_with_latency() -> Sandbox:
@@ -88,15 +89,47 @@ async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.Ca
             print(f"\n{how.name}: {len(arrived)} arrived, 0 twice, {len(accepted)} accepted, {len(in_doubt)} in doubt")
 
 
-async def run(app: procrastinate.App, pico: PicoSession) -> None:
+async def test_a_worker_comes_back_after_a_long_absence(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Procrastinate's own has ended by then. What was on the wire, and could not be settled, is in doubt."""
+    bear_lost_ends()
+    monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.TIMEOUT_S", 0.5)
+    sandbox = sandbox_with_latency()
+    with postgres_server() as server, fresh_database(server) as database:
+        app = make_app(database, "worker", timeout_s=0.5)
+        async with app.open_async(), session_with(sandbox) as pico:
+            await setup(app)
+            await enqueue_bulk(app, messages())
+            hasty = PostgresLedger(app.connector.pool, timeout_s=0.5, settle_s=0.5, under_way_s=0)  # type: ignore[attr-defined]
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(run, app, pico, hasty)
+                while len(sandbox.ledger.accepted) < COUNT // 2:
+                    await anyio.sleep(0.005)
+                await asyncio.to_thread(server.stop)
+                while "The worker lost PostgreSQL" not in caplog.text:
+                    await anyio.sleep(0.05)
+                await asyncio.to_thread(server.start)
+                while unfinished(database):
+                    await anyio.sleep(0.05)
+                group.cancel_scope.cancel()
+
+        accepted, in_doubt = names(database, "accepted"), names(database, "in_doubt")
+        assert max(received(sandbox).values()) == 1
+        assert accepted | in_doubt == {message.key for message in messages()}
+        assert len(in_doubt) <= CONCURRENCY
+
+
+async def run(app: procrastinate.App, pico: PicoSession, ledger: PostgresLedger | None = None) -> None:
     await run_worker(
         app,
         pico,
-        concurrency=4,
+        concurrency=CONCURRENCY,
         stalled_s=2.0,
         fetch_job_polling_interval=0.1,
         install_signal_handlers=False,
-        ledger=PostgresLedger(app.connector.pool, under_way_s=2.0),  # type: ignore[attr-defined]
+        ledger=ledger or PostgresLedger(app.connector.pool, under_way_s=2.0),  # type: ignore[attr-defined]
     )
 
 
