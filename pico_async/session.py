@@ -151,6 +151,7 @@ class PicoSession:
         journal: str | os.PathLike[str] | Journal | None = None,
         on_result: OnResult | None = None,
         stop_after: int | None = None,
+        priority: Priority = Priority.BULK,
     ) -> BulkReport:
         """
         Send many messages as fast as the pace allows, and give the numbers.
@@ -167,13 +168,16 @@ class PicoSession:
                 `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
+            priority: Who goes first where several wait for the pace; single sends overtake a blast.
 
         Raises:
             ConfigurationError: An argument is wrong, or the session is closed.
             JournalError: The journal is in use, damaged, another account's, or cannot be written. Nothing was sent.
             Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
         """
-        stream = self.stream_bulk(messages, concurrency=concurrency, journal=journal, stop_after=stop_after)
+        stream = self.stream_bulk(
+            messages, concurrency=concurrency, journal=journal, stop_after=stop_after, priority=priority
+        )
         return await send_all(stream, on_result)
 
     def stream_bulk(
@@ -183,6 +187,7 @@ class PicoSession:
         concurrency: int = 64,
         journal: str | os.PathLike[str] | Journal | None = None,
         stop_after: int | None = None,
+        priority: Priority = Priority.BULK,
     ) -> BulkStream:
         """
         Send many messages as fast as the pace allows, and iterate the results as they finish.
@@ -192,10 +197,12 @@ class PicoSession:
 
         Leaving the `async with` early stops the blast. The arguments are those of `send_bulk`.
         """
+        if not isinstance(priority, Priority):
+            raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
         engine = self._open()
 
         async def send(message: Message, trace: CallTrace) -> Accepted:
-            return await deliver(engine, message, priority=Priority.BULK, trace=trace)
+            return await deliver(engine, message, priority=priority, trace=trace)
 
         stream = BulkStream(
             messages,

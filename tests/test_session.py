@@ -18,10 +18,12 @@ from pico_async import (
     MmsMessage,
     NotSentError,
     PicoSession,
+    Priority,
     Rates,
     SmsMessage,
     VoiceMessage,
 )
+from pico_async._engine.endpoints import Lane
 from pico_async.coordination import local
 
 VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_BASE_URL")
@@ -214,6 +216,26 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="running event loop"):
         pico.stream_bulk([])
     local._shared.clear()
+
+
+async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
+    """As a blast by itself, or as a single send where somebody waits for each of its messages."""
+
+    class Noting(LocalCoordinator):
+        priorities: set[Priority] = set()  # noqa: RUF012  the test's only one
+
+        async def turn(self, lane: Lane, priority: Priority) -> None:
+            if lane is Lane.SMS:
+                self.priorities.add(priority)
+
+    coordinator = Noting()
+    async with session(coordinator=coordinator) as pico:
+        await pico.send_bulk([SmsMessage("8612345678901", "hi")])
+        assert coordinator.priorities == {Priority.BULK}
+        await pico.send_bulk([SmsMessage("8612345678901", "hi")], priority=Priority.INTERACTIVE)
+        assert coordinator.priorities == {Priority.BULK, Priority.INTERACTIVE}
+        with pytest.raises(ConfigurationError, match="`priority`"):
+            await pico.send_bulk([], priority=0)  # type: ignore[arg-type]
 
 
 async def test_closing_stops_a_blast() -> None:
