@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import SendResult
-from pico_async.bulk.sender import BulkStream, send_all
 from pico_async.coordination import Priority
 from pico_async.errors import ConfigurationError, InDoubtError, InvalidMessageError, JournalError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import Accepted
-from pico_async.resources.delivery import deliver
 from pico_async.session import PicoSession
 
 # How often another delivery may be quicker between the look at the ledger and the intent. It then has the message, and
@@ -78,7 +74,7 @@ async def send_once(
     results: list[SendResult] = []
     for _ in range(TRIES):
         try:
-            await send_all(_stream(pico, message, ledger, priority), results.append)
+            await pico.send_bulk([message], concurrency=1, journal=ledger, priority=priority, on_result=results.append)
         except JournalError as error:
             # On entering: nothing was read. After that, what the ledger fails at is the message's result.
             return SendResult(index=0, message=message, outcome=error.outcome, error=error)
@@ -100,17 +96,3 @@ def required_key(message: Message) -> str:
             "one of yours, as the order's number; it must be the same in each delivery."
         )
     return message.key
-
-
-def _stream(pico: PicoSession, message: Message, ledger: Journal, priority: Priority) -> BulkStream:
-    """Make the blast of one message, at the priority of its own that `stream_bulk` does not take."""
-    stream = pico.stream_bulk([message], concurrency=1, journal=ledger)
-    if priority is Priority.BULK:
-        return stream
-    engine = pico._open()
-
-    async def send(message: Message, trace: CallTrace) -> Accepted:
-        return await deliver(engine, message, priority=priority, trace=trace)
-
-    stream._send = send
-    return stream
