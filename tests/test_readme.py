@@ -5,31 +5,59 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
+import psycopg
 import pytest
 
+from tests.postgres_server import any_postgres, fresh_database
 from tests.sandbox_process import sandbox_process
+from tests.stories.fleet_worker import wait_for_accepted, wait_until
+from tests.valkey_server import empty_redis
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-PYTHON = [code for language, code in BLOCKS if language == "python"]
+# A block that is a file says so in its first line, and is run with the others that it belongs to.
+FILES = {code[2:].partition(":")[0]: code for language, code in BLOCKS if re.match(r"# \w+\.py:", code)}
+PYTHON = [code for language, code in BLOCKS if language == "python" and code not in FILES.values()]
 SHELL = [code for language, code in BLOCKS if language == "sh"]
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
 
 
-def run(command: list[str], directory: Path, base_url: str) -> str:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PICO_USERNAME": "user333",
-        "PICO_API_KEY": "sandbox-api-key",
-        "PICO_SENDER": "8612345678888",
-        "PICO_BASE_URL": base_url,
-    }
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with empty_redis() as url:
+        yield url
+
+
+def environment(base_url: str, redis_url: str, **more: str) -> dict[str, str]:
+    return (
+        os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PICO_USERNAME": "user333",
+            "PICO_API_KEY": "sandbox-api-key",
+            "PICO_SENDER": "8612345678888",
+            "PICO_BASE_URL": base_url,
+            "PICO_REDIS_URL": redis_url,
+        }
+        | more
+    )
+
+
+def run(command: list[str], directory: Path, base_url: str, redis_url: str) -> str:
     (directory / "recipients.csv").write_text(RECIPIENTS)
-    ran = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, cwd=directory, env=environment(base_url, redis_url), capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -41,22 +69,68 @@ def test_there_are_blocks_of_two_languages_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
+def test_a_python_block_runs(code: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """As a script, against a sandbox on a socket, and it has something to show."""
+    redis_url = request.getfixturevalue("redis_url") if "PICO_REDIS_URL" in code else ""
     with sandbox_process() as sandbox:
-        shown = run([sys.executable, "-W", "error", "-c", code], tmp_path, sandbox.base_url)
+        shown = run([sys.executable, "-W", "error", "-c", code], tmp_path, sandbox.base_url, redis_url)
 
     assert shown or "except" in code
 
 
-def test_the_commands_run(tmp_path: Path) -> None:
+def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
     """The `pico` lines, one after the other; the blast reaches each recipient with its own code."""
     with sandbox_process() as sandbox:
         for code in SHELL[2:]:
-            run(["bash", "-euo", "pipefail", "-c", code], tmp_path, sandbox.base_url)
+            run(["bash", "-euo", "pipefail", "-c", code], tmp_path, sandbox.base_url, redis_url)
         ledger = sandbox.ledger()
 
-    assert [message.text for message in ledger.sent_to("8612345678902")] == ["Your code is 5678"]
+    assert [message.text for message in ledger.sent_to("8612345678902")] == ["Your code is 5678", "Your parcel is here"]
+
+
+def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
+    """Two web workers and a worker of the queue: what they sent has arrived once, over one token; both end in order."""
+    for name, code in FILES.items():
+        (tmp_path / name).write_text(code)
+    with ExitStack() as held:
+        sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
+        database = held.enter_context(fresh_database(held.enter_context(any_postgres())))
+        with psycopg.connect(database) as connection:
+            connection.execute("CREATE TABLE orders (number int)")
+        variables = environment(sandbox.base_url, redis_url, DATABASE_URL=database)
+
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=variables)
+            held.callback(process.communicate)
+            held.callback(process.kill)
+            return process
+
+        # Not in tmp_path: the path of a unix socket is short.
+        address = str(Path(held.enter_context(tempfile.TemporaryDirectory(prefix="shop"))) / "socket")
+        shop = start("uvicorn", "shop:api", "--workers", "2", "--uds", address, "--log-level", "warning")
+        worker = start("worker")
+        wait_until(lambda: listens(address), "the shop is open")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=address), base_url="http://shop", timeout=30) as client:
+            for number in range(5):
+                assert client.post("/codes", params={"phone": f"861234567890{number}"}).json()["request_id"]
+                assert client.post(f"/orders/{number}", params={"phone": f"861234567891{number}"}).json()
+        wait_for_accepted(sandbox, 10)
+        for process in (worker, shop):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        ledger = sandbox.ledger()
+        with psycopg.connect(database) as connection:
+            left = connection.execute("SELECT count(*) FROM pico_outbox").fetchone()
+
+    assert len(ledger.accepted) == 10
+    assert not ledger.duplicates()
+    assert ledger.token_requests == 1
+    assert left == (0,)
+
+
+def listens(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as knocking:
+        return knocking.connect_ex(address) == 0
 
 
 def test_the_first_block_makes_an_environment_and_runs_the_demo(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     ("arguments", "complaint"),
     [
         ({"database": 5}, "`database` must be a conninfo"),
-        ({"database": "postgresql://u:hunter2@h:port/x y"}, "`database` is no conninfo"),
+        ({"database": "host=h password=hunter2 nonsense"}, "`database` is no conninfo"),
         ({"database": "dbname=x", "stale_s": -1}, "`stale_s` must be a number"),
         ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a number"),
     ],
