@@ -48,7 +48,7 @@ from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
 if TYPE_CHECKING:
-    from pico_async.coordination.redis import RedisCoordinator
+    from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
 
 __version__ = "0.1.0"
 
@@ -89,7 +89,6 @@ __all__ = [
     "Priority",
     "RateLimitError",
     "Rates",
-    "RedisCoordinator",
     "RejectedError",
     "SendResult",
     "ServerError",
@@ -105,7 +104,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # What needs an extra is imported by its first use.
+    # What needs an extra is imported by its first use, and not by `import *`.
     if name == "RedisCoordinator":
         from pico_async.coordination.redis import RedisCoordinator
 

@@ -78,11 +78,14 @@ def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> Non
         ("from pico_async.cli import main; main()", "rich", "cli"),
         ("import pico_async.sandbox", "starlette", "sandbox"),
         ("import pico_async.sandbox", "uvicorn", "sandbox"),
+        ("from pico_async import RedisCoordinator", "redis", "redis"),
+        ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
+        ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),
     ],
 )
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:
     """And `import pico_async` needs none."""
-    ran = run(f"import sys; sys.modules[{missing!r}] = None\nimport pico_async\n{statement}")
+    ran = run(f"import sys; sys.modules[{missing!r}] = None\nfrom pico_async import *\n{statement}")
 
     assert ran.returncode == 1
     assert f"pip install 'pico-async[{extra}]'" in ran.stderr.splitlines()[-1]

@@ -24,8 +24,8 @@ try:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
-except ImportError:
-    raise ConfigurationError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from None
+except ImportError as error:
+    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
 
 _SCHEMES = ("redis", "rediss", "unix")
 
