@@ -118,6 +118,7 @@ HEAD = (
     "single send waits, ms: median",
     "p99",
     "longest",
+    "p99 in one perfect queue",
     "max / min",
     "failed",
 )
@@ -146,6 +147,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         f"{outcome.longest_gap_s:.2f}",
         f"{outcome.calls_per_s_and_host:.1f}",
         *(f"{quantile(waits_s, share) * 1000:.0f}" if waits_s else "" for share in (0.5, 0.99, 1.0)),
+        "" if full else f"{quantile(outcome.perfect_waits_s(), 0.99) * 1000:.0f}",
         "" if outcome.unfairness is None else f"{outcome.unfairness:.2f}",
         str(len(outcome.failed)),
     )

@@ -25,6 +25,7 @@ from attrs import Factory, define, field, frozen
 
 from pico_async.coordination import Priority
 from pico_async.coordination.fleet_pace import FleetPace, Member
+from pico_async.coordination.rates import spacing_s
 from pico_async.coordination.redis_link import RedisLink
 from pico_async.errors import NotSentError
 from tests.conftest import VirtualClock, VirtualSelector
@@ -211,6 +212,15 @@ class Outcome:
     def waits_s(self) -> list[float]:
         """How long single sends waited for their turns, the shortest first."""
         return sorted(one.waited_s for one in self.single)
+
+    def perfect_waits_s(self) -> list[float]:
+        """How long those who came would have waited in one perfect queue, the shortest first: no less is possible."""
+        waits_s, free_at = [], 0.0
+        for asked_at in sorted(one.at - one.waited_s for one in self.sent):
+            turn_at = max(asked_at, free_at)
+            waits_s.append(turn_at - asked_at)
+            free_at = turn_at + spacing_s(RATE)
+        return sorted(waits_s)
 
 
 def trailing_counts(moments: Sequence[float]) -> list[int]:
