@@ -10,6 +10,14 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+except ImportError as error:
+    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
+
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Identity, Priority
 from pico_async.coordination.fleet_pace import FleetPace, Member
@@ -18,14 +26,6 @@ from pico_async.coordination.local import LocalPace
 from pico_async.coordination.rates import Rates
 from pico_async.coordination.redis_link import RedisLink
 from pico_async.errors import ConfigurationError
-
-try:
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError as RedisConnectionError
-except ImportError as error:
-    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
 
 _SCHEMES = ("redis", "rediss", "unix")
 
