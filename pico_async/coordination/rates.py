@@ -20,8 +20,8 @@ CATCH_UP_S = 1 / 300
 # Slots of a fleet are moments that were fixed beforehand. One is still good so long after its moment, for a timer may
 # be late where several processes share a machine.
 LATE_S = 0.012
-# How far one process's idea of Redis's clock may lie from another's.
-APART_S = 0.005
+# How far apart two processes are in their ideas of Redis's clock, and in what it takes them from a turn to the request.
+APART_S = 0.010
 
 
 def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -82,9 +82,9 @@ def spacing_s(rate: float) -> float:
     """
     Say how far apart the slots of a fleet lie, so that the server sees no more than *rate* requests in any one second.
 
-    The bound is that of `bucket`, for a bucket of one: slots T apart, which one process sees up to A earlier than
+    The bound is that of `bucket`, for a bucket of one: slots T apart, which one process takes up to A earlier than
     another, each used up to L late and then delayed by the network by up to J, put no more than (1 + A + L + J) / T of
-    them into one second. For n = 30, A = 5 ms, L = 12 ms and J = 13 ms this gives 29.13 a second.
+    them into one second. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
     """
     window_s, n = (1.0, math.floor(rate)) if rate >= 1 else (1 / rate, 1)
     return (window_s + APART_S + LATE_S + GUARD_S) / n

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pico_async.coordination.rates import spacing_s
 from tests.cli.processes import KEY, TEXT, Ran, SandboxProcess, numbers_of, people, running
 from tests.sandbox_process import SandboxProcess as Watched
 from tests.valkey_server import empty_redis
@@ -47,7 +48,7 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
 
     ledger = Watched(sandbox.base_url).ledger()
     assert [blast.returncode for blast in blasts] == [0, 0]
-    assert all("24.4 a second, which the fleet shares" in err for _, err in said)
+    assert all(f"{1 / spacing_s(25):.1f} a second, which the fleet shares" in err for _, err in said)
     assert numbers_of(sandbox) == dict.fromkeys((to for to, _ in recipients), 1)
     assert ledger.densest() <= 30
     assert ledger.refusals == 0

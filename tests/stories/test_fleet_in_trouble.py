@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from pico_async.coordination.rates import spacing_s
 from pico_async.sandbox import Ledger
 from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted, wait_until
@@ -126,7 +127,7 @@ def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
     assert gap_s > 1.0
     assert refused_at - 0.1 <= began_at <= refused_at + 1.0
     after = [moment for moment in moments if moment > began_at + 0.1]
-    assert (len(after) - 1) / (after[-1] - after[0]) < 0.9 * 29.27
+    assert (len(after) - 1) / (after[-1] - after[0]) < 0.9 / spacing_s(30)
 
 
 def tell(sandbox: SandboxProcess, what: str, body: object = None) -> None:
