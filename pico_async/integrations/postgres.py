@@ -22,7 +22,8 @@ from pico_async.numbers import mask_numbers
 import psycopg  # isort: skip  after the link, which says how to install it
 from psycopg_pool import AsyncConnectionPool  # isort: skip
 
-_ID = re.compile(r"[0-9a-fA-F]{6,32}")
+# So many characters that no key of the caller's, as an order's number, is the beginning of another message's ID.
+_ID = re.compile(r"[0-9a-fA-F]{12,32}")
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pico_ledger_account (
@@ -199,7 +200,7 @@ class PostgresLedger:
         Decide that messages in doubt were sent: no later delivery sends them.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 12 characters of it.
 
         Raises:
             JournalError: One of them is not there, or provably not sent; then none is changed.
@@ -218,7 +219,7 @@ class PostgresLedger:
         Their next delivery may have another content. It must come from the queue: this deposits nothing there.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 12 characters of it.
 
         Returns:
             The ledger's IDs for them, in hex.

@@ -214,7 +214,7 @@ async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLe
         await found(ledger, sms(number, f"order-{number}"))
     ids = {record.name: record.id for record in await ledger.in_doubt()}
 
-    await ledger.mark_sent("order-0", ids["order-1"], ids["order-2"][:7])
+    await ledger.mark_sent("order-0", ids["order-1"], ids["order-2"][:13])
     with pytest.raises(JournalError, match="no message of the key or ID '86…23'"):
         await ledger.mark_sent("order-3", "8613900000123")
 
@@ -223,6 +223,19 @@ async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLe
         await ledger.resend("order-3", "order-0")
     assert [record.name for record in await ledger.in_doubt()] == ["order-3"]
     assert (await ledger.counts())[JournalState.ACCEPTED] == 3
+
+
+@pytest.mark.parametrize("decide", ["mark_sent", "confirm", "resend"])
+async def test_a_key_that_is_not_there_means_no_other_message(ledger: PostgresLedger, decide: str) -> None:
+    """Among a million messages, one in seventeen order numbers of six digits begins another one's ID."""
+    await delivered(ledger, sms())
+    await found(ledger, sms())
+    (record,) = await ledger.in_doubt()
+
+    with pytest.raises(JournalError, match="no message of the key or ID"):
+        await getattr(ledger, decide)(record.id[:11])
+
+    assert await ledger.in_doubt() == [record]
 
 
 @pytest.mark.parametrize("decide", ["mark_sent", "confirm"])
