@@ -23,6 +23,7 @@ from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
 
 from pico_async import (
+    AuthenticationError,
     ConfigurationError,
     InDoubtError,
     InvalidMessageError,
@@ -319,14 +320,41 @@ async def test_what_was_not_sent_is_delivered_again(
 
 
 async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: Sandbox, database: str) -> None:
-    """After `max_tries` its job has failed, as not sent, and its message is kept."""
+    """After `max_tries` its job has failed, as not sent, and its message is kept, until its owner puts it back."""
     sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION))
     await enqueue_bulk(app, [sms(1)])
     async with session_with(sandbox) as pico:
         await work(app, pico, max_tries=1)
+        assert jobs(database) == {"failed": 1}
+        sandbox.clear_faults()
 
-    assert jobs(database) == {"failed": 1}
-    assert len(rows(database, "SELECT * FROM pico_outbox")) == 1
+        assert await resend(app, "order-1") == 1
+        await work(app, pico)
+
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["1"]
+    assert rows(database, "SELECT * FROM pico_outbox") == []
+
+
+async def test_wrong_credentials_fail_no_message(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """They are the worker's fault. The ledger has not heard of the messages, and they can be put back all the same."""
+    await enqueue_bulk(app, [sms(1), sms(2)])
+    async with PicoSession(
+        username="user333", api_key="wrong", sender="8612345678888", transport=sandbox.transport()
+    ) as wrong:
+        await work(app, wrong)
+        assert jobs(database) == {"todo": 2}
+        with psycopg.connect(database) as connection:
+            connection.execute("UPDATE procrastinate_jobs SET scheduled_at = NULL")
+        await work(app, wrong, max_tries=2)
+    assert jobs(database) == {"failed": 2}
+
+    assert await resend(app, "order-1", "order-2") == 2
+    await work(app, pico)
+
+    assert len(sandbox.ledger.accepted) == 2
+    assert rows(database, "SELECT * FROM pico_outbox") == []
 
 
 @pytest.mark.parametrize(
@@ -336,6 +364,7 @@ async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: San
         (JournalError("x"), True),
         (ConfigurationError("the session is closed"), True),
         (RateLimitError("x", retry_after=900), True),
+        (AuthenticationError("x"), True),
         (asyncio.CancelledError(), True),
         (MessageExpiredError("x"), False),
         (InvalidMessageError("x"), False),

@@ -98,12 +98,12 @@ async def enqueue_bulk(
 
 async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queue: str = QUEUE) -> int:
     """
-    Send messages in doubt, or refused, again: decide it in the ledger, and put them back into the queue.
+    Send messages in doubt, refused or given up again: decide it in the ledger, and put them back into the queue.
 
     One that had gone out is sent twice. What has expired meanwhile is dropped by the worker.
 
     Args:
-        names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 6 characters of it.
+        names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 12 characters of it.
 
     Returns:
         How many were put back. Fewer than were named, where the outbox has no failed message of that name: another
@@ -114,14 +114,21 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     """
     link = PostgresLink(pool_of(app))
     ledger = PostgresLedger(link.pool)
-    wanted = set(await ledger.resend(*names))
     rows = await link.fetch("SELECT id, message FROM pico_outbox WHERE failed_at IS NOT NULL", patience_s=TIMEOUT_S)
     keys: dict[UUID, str] = {}
     for name, packed in rows:
         with suppress(InvalidMessageError):
             keys[name] = unpacked(packed).key or ""
     ids = await ledger.ids_of(*keys.values())
-    meant = {key for name, key in ids.items() if name in wanted}
+    known = await link.fetch(
+        "SELECT encode(id, 'hex') FROM pico_ledger WHERE id = ANY(%s)",
+        ([bytes.fromhex(name) for name in ids],),
+        patience_s=TIMEOUT_S,
+    )
+    # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
+    unknown = set(names) & (set(keys.values()) - {ids[name] for (name,) in known})
+    wanted = set(await ledger.resend(*(name for name in names if name not in unknown)))
+    meant = unknown | {key for name, key in ids.items() if name in wanted}
     back = [name for name, key in keys.items() if key in meant]
     async with _told(), link.pool.connection() as connection:
         await connection.execute("UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s)", (back,))

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS pico_outbox (
     id uuid PRIMARY KEY,
     message text NOT NULL,       -- JSON. Not jsonb, which cannot hold all that a text may hold
     expires_at timestamptz,      -- by this server's clock, for the workers' may differ
-    failed_at timestamptz        -- it is in doubt, or was refused, and waits for its owner's word
+    failed_at timestamptz        -- it is in doubt, was refused or never came through: it waits for its owner's word
 );
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -14,6 +15,7 @@ from procrastinate.jobs import Job
 from pico_async.bulk.journal import Journal
 from pico_async.coordination import Priority
 from pico_async.errors import (
+    AuthenticationError,
     ConfigurationError,
     InvalidMessageError,
     MessageExpiredError,
@@ -55,16 +57,22 @@ class Retry(BaseRetryStrategy):
         if isinstance(exception, asyncio.CancelledError):
             # Its worker ends. The ledger has what became of the message, and the next delivery asks it.
             return RetryDecision(retry_at=datetime.now(UTC))
-        if not may_retry(exception) or job.attempts + 1 >= self._max_tries:
+        if not may_retry(exception) or is_last(job, self._max_tries):
             return None
         wait_s = min(FIRST_WAIT_S * 2.0 ** min(job.attempts, 20), LONGEST_WAIT_S)
         wait_s = max(random.uniform(wait_s / 2, wait_s), getattr(exception, "retry_after", None) or 0.0)  # noqa: S311
         return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait_s))
 
 
+def is_last(job: Job, max_tries: int) -> bool:
+    """Say whether this is the last time that the message is delivered by itself."""
+    return job.attempts + 1 >= max_tries
+
+
 def may_retry(error: BaseException) -> bool:
     """Say whether another delivery may send the message: it did not go out, and can."""
-    if isinstance(error, RateLimitError):
+    # The worker's credentials are no fault of the message: one wrong deploy must not fail all that is in the queue.
+    if isinstance(error, AuthenticationError | RateLimitError):
         return True
     if isinstance(error, MessageExpiredError | InvalidMessageError) or not isinstance(error, PicoError):
         return False
@@ -78,8 +86,9 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
         app.add_tasks_from(tasks(pico), namespace="pico")
 
     How its jobs end: "succeeded" where Pico has the message, from this delivery or from an earlier one. What was not
-    sent, and what Pico refused for the rate, is delivered again, later and later. "failed" is what expired, what was
-    refused and what is in doubt; the log tells which, without text and number.
+    sent, and what Pico refused for the rate or for the worker's credentials, is delivered again, later and later.
+    "failed" is what expired, what was refused, what is in doubt, and what *max_tries* did not bring to Pico; the log
+    tells which, without text and number.
 
     Args:
         pico: One session for all jobs of the worker. It is yours to close, after the worker.
@@ -103,6 +112,8 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
     if ledger is not None and not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     blueprint = Blueprint()
+    # One for all deliveries over a pool, for it remembers that the account is noted.
+    own = functools.cache(PostgresLedger)
 
     @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=Retry(max_tries))
     async def send(context: JobContext, outbox_id: str) -> str:
@@ -114,7 +125,8 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
                 pico,
                 Outbox(PostgresLink(pool)),
                 UUID(outbox_id),
-                ledger=ledger or PostgresLedger(pool),
+                ledger=own(pool) if ledger is None else ledger,
+                is_last=is_last(context.job, max_tries),
                 priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
             )
         finally:
@@ -123,9 +135,14 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
     return blueprint
 
 
-async def _deliver(pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Journal, priority: Priority) -> str:
+async def _deliver(
+    pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Journal, is_last: bool, priority: Priority
+) -> str:
     """
     Deliver one message, and give a word for procrastinate's log.
+
+    Args:
+        is_last: Nobody delivers it again by itself, whatever becomes of it.
 
     Raises:
         PicoError: It is not known to be with Pico.
@@ -143,6 +160,6 @@ async def _deliver(pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Jou
         return result.outcome.value
     if isinstance(result.error, MessageExpiredError):
         await outbox.drop(name)
-    elif not may_retry(result.error):
+    elif is_last or not may_retry(result.error):
         await outbox.keep(name)
     raise result.error
