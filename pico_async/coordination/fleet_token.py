@@ -55,10 +55,11 @@ class FleetTokenStore:
         if age_s >= CHECKED_FOR_S and (self._looking is None or self._looking.done()):
             # Owned by this store: `aclose` ends it. One look serves all who ask meanwhile.
             self._looking = asyncio.create_task(self._look())
-        token = await self._copy.current()
-        if self._looking is None or age_s < CHECKED_FOR_S or (token is not None and age_s < TRUSTED_FOR_S):
-            return token
         looking = self._looking
+        # A process that goes on alone keeps to its copy: while Redis is silent, each look lasts as long as a call may.
+        good = age_s < TRUSTED_FOR_S or self._alone
+        if looking is None or age_s < CHECKED_FOR_S or (good and await self._copy.current() is not None):
+            return await self._copy.current()
         await asyncio.wait([looking])
         if self._fault is not None and not self._alone:
             raise _unavailable(self._fault)
