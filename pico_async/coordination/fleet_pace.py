@@ -308,11 +308,9 @@ class FleetPace:
         if newest is None or not slots:
             return
         start_us = newest.end_us - slots * newest.spacing_us
-        try:
+        # Where it fails, or another has reserved behind them, they are forfeited.
+        with suppress(RedisUnavailableError):
             await self._link.run("give_back", self._keys[:1], newest.schedule, newest.end_us, start_us, slots)
-        except RedisUnavailableError:
-            return  # They are forfeited.
-        self._promised_until -= slots * newest.spacing_us / 1e6
 
 
 class Answer(NamedTuple):

@@ -29,6 +29,8 @@ from pico_async import (
     RedisCoordinator,
 )
 from pico_async._engine.endpoints import Lane
+from pico_async.coordination.fleet_pace import Answer
+from pico_async.coordination.redis_link import RedisLink
 from pico_async.sandbox import Sandbox
 from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
 
@@ -176,6 +178,26 @@ async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: 
         await cancelled(waiting)
         while schedule(url) != before:
             await asyncio.sleep(0.01)
+
+
+async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: str) -> None:
+    """A schedule that ends earlier than a member had heard was not lost; it need not wait until all is forgotten."""
+    async with Redis.from_url(url) as client:
+        link = RedisLink(client, 1.0)
+        lane = f"pico:{{{ME.pace}}}:pace:sms"
+
+        async def reserve(member: str, *, invited: bool = False, promised_us: int = 0, schedule: str = "") -> Answer:
+            settings = ("about 0", 6, 0, 34_333, 200_000, 0, int(invited), promised_us, schedule, 0, 0)
+            return Answer(*await link.run("reserve", [lane, f"{lane}:members", f"{lane}:about"], member, *settings))
+
+        held = await reserve("one")
+        told = await reserve("other")
+        begin = int(held.end_us) - held.slots * held.spacing_us
+        await link.run("give_back", [lane], held.schedule, held.end_us, begin, held.slots)
+        found = await reserve("other", invited=True, promised_us=told.end_in_us, schedule=told.schedule)
+
+    assert (held.slots, told.slots) == (6, 0)
+    assert found.slots > 0
 
 
 async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, far_ahead: Rates) -> None:

@@ -33,12 +33,15 @@ end
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 
-local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share')
+local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share',
+  'told')
 local name = state[1]
 local tat, last = tonumber(state[2]) or now, tonumber(state[3]) or now
 local bulk, single = tonumber(state[4]) or now, tonumber(state[5]) or now
 local resume, recover = tonumber(state[6]) or 0, tonumber(state[7]) or 0
 local share = tonumber(state[8]) or 1
+-- The furthest end that anybody was told: slots that were given back lie behind `tat`.
+local told = tonumber(state[9]) or tat
 
 -- The furthest that anybody's slots lie ahead: the horizon of single sends, what an invited member may find beyond
 -- it, and a quota.
@@ -47,7 +50,8 @@ local furthest = 4 * lookahead + spacing
 if now < last then
   -- The clock stepped back. All moments move with it, or else everybody waits for as long as the step was.
   local step = last - now
-  tat, bulk, single, resume, recover = tat - step, bulk - step, single - step, resume - step, recover - step
+  tat, told, bulk, single = tat - step, told - step, bulk - step, single - step
+  resume, recover = resume - step, recover - step
 end
 if not name then
   name = text(now)
@@ -55,7 +59,7 @@ if not name then
     -- There was a schedule, and Redis lost it: others may hold slots of it.
     tat = now + math.max(promised, furthest)
   end
-elseif promised > 0 and tat < now + promised - TOLERANCE then
+elseif promised > 0 and told < now + promised - TOLERANCE then
   -- It is an older one, of a replica perhaps, or the clock stepped forward.
   tat = now + math.max(promised, furthest)
 end
@@ -102,9 +106,9 @@ local holds_until = slots > 0 and math.ceil(tat) or tonumber(ARGV[11])
 redis.call('HSET', KEYS[3], member, about .. ' ' .. text(held + slots) .. ' ' .. text(holds_until))
 redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', text(now), 'bulk', text(bulk),
   'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share),
-  'spacing', ARGV[5])
+  'spacing', ARGV[5], 'told', text(math.ceil(math.max(told, tat))))
 redis.call('HINCRBY', KEYS[1], 'granted', slots)
-local kept = text(KEPT_MS + math.ceil((math.max(tat, resume, recover, bulk, single, now) - now) / 1000))
+local kept = text(KEPT_MS + math.ceil((math.max(tat, told, resume, recover, bulk, single, now) - now) / 1000))
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, kept)
 end
