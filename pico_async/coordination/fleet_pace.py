@@ -112,24 +112,38 @@ class FleetPace:
         self._pause_until(_now() + pause_us / 1e6)
 
     async def aclose(self) -> None:
-        """End what is under way, and give back what was reserved in vain."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """End what is under way, and give back what was reserved in vain. Who waits still goes on waiting."""
         # They take no longer than one call to Redis may.
-        if tasks := [task for task in (self._asking, self._returning) if task is not None]:
-            try:
-                await asyncio.wait(tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
+        while not len(self._line) and (tasks := self._under_way()):
+            await asyncio.wait(tasks)
         if len(self._line):
             return  # Somebody came meanwhile.
+        self._stop_timer()
         if self._slots:
             await self._return(*self._take_newest())
         if self._heard_at > LONG_AGO:
             # The others' shares grow at once, not when its silence is noticed.
             with suppress(RedisUnavailableError):
                 await self._link.run("leave", self._keys[1:], self._member.id)
+
+    async def abort(self) -> None:
+        """End what is under way without a word to Redis, unless somebody waits for it."""
+        if len(self._line):
+            return
+        self._stop_timer()
+        tasks = self._under_way()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _under_way(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._asking, self._returning) if task is not None and not task.done()]
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _advance(self) -> None:
         """Hand out what is due, ask for more where that is due, and come back when the next of it is."""
@@ -140,9 +154,7 @@ class FleetPace:
         while self._slots and self._slots[0] <= now and self._line.give(self._slots[0]):
             self._slots.popleft()
             self._turns += 1
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         if not len(self._line):
             return
         next_at = min(self._slots[0] if self._slots else NEVER, self._ask_if_due(now), self._fail_if_due(now))

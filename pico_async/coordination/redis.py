@@ -6,15 +6,19 @@ import asyncio
 import os
 import secrets
 import socket
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
+
+import anyio
 
 try:
     from redis.asyncio import Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import RedisError
 except ImportError as error:
     raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
 
@@ -166,19 +170,40 @@ class RedisCoordinator:
     async def leave(self) -> None:
         """End what a `join` began. The last one gives back unused turns and closes what `from_url` made."""
         self._sessions -= 1
-        if not self._sessions:
-            await self.aclose()
+        if self._sessions:
+            return
+        try:
+            await self._settle()
+        finally:
+            if not self._sessions:  # Another may have come meanwhile.
+                await self._disconnect()
 
     async def aclose(self) -> None:
         """Close it, whoever uses it still. A later session opens it again."""
         try:
-            await self._token.aclose()
-            for pace in self._paces.values():
-                if isinstance(pace, FleetPace):
-                    await pace.aclose()
+            await self._settle()
         finally:
-            if self._owned:
-                await self._client.aclose()
+            await self._disconnect()
+
+    async def _settle(self) -> None:
+        paces = [pace for pace in self._paces.values() if isinstance(pace, FleetPace)]
+        try:
+            await self._token.aclose()
+            for pace in paces:
+                await pace.aclose()
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await self._token.aclose()
+                for pace in paces:
+                    await pace.abort()
+            raise
+
+    async def _disconnect(self) -> None:
+        if not self._owned:
+            return
+        # It asks nobody, and a connection that does not close in time is gone all the same.
+        with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
+            await self._client.aclose()
 
     async def __aenter__(self) -> Self:
         return self

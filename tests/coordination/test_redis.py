@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import redis
 import trustme
@@ -131,22 +132,72 @@ async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> No
     coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
     before = asyncio.all_tasks()
 
-    def connections() -> int:
-        with redis.Redis.from_url(url) as client:
-            return sum(1 for one in client.client_list() if one["name"] == "of-this-test")
-
     async with session(coordinator, sandbox) as first:
         async with session(coordinator, sandbox) as second:
             await second.sms.send("8612345678901", "Your code is 1234")
         await first.sms.send("8612345678901", "Your code is 5678")
-        assert connections() > 0
-    assert connections() == 0
+        assert connections(url, "of-this-test") > 0
+    assert connections(url, "of-this-test") == 0
     assert asyncio.all_tasks() == before
     async with session(coordinator, sandbox) as third:
         await third.sms.send("8612345678901", "Your code is 9012")
 
-    assert connections() == 0
+    assert connections(url, "of-this-test") == 0
     assert len(sandbox.ledger.accepted) == 3
+
+
+async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url: str) -> None:
+    """A cancelled scope cancels each wait in it, also those of the closing."""
+    coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
+    before = asyncio.all_tasks()
+
+    with anyio.CancelScope() as scope:
+        async with session(coordinator, Sandbox()) as pico:
+            await pico.sms.send("8612345678901", "Your code is 1234")
+            scope.cancel()
+
+    assert asyncio.all_tasks() == before
+    await no_connection(url, "of-this-test")
+
+
+async def no_connection(url: str, name: str) -> None:
+    """Wait until the server, too, knows that they are closed."""
+    async with asyncio.timeout(5):
+        while connections(url, name):
+            await asyncio.sleep(0.01)
+
+
+def connections(url: str, name: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return sum(1 for one in client.client_list() if one["name"] == name)
+
+
+async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> None:
+    """Sessions come and go: the next one's connection is not closed under it."""
+    coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
+    coordinator.join(ME)
+    await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+
+    leaving = asyncio.create_task(coordinator.leave())
+    await asyncio.sleep(0)
+    coordinator.join(ME)
+    await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+    await leaving
+
+    assert connections(url, "of-this-test") > 0
+    await coordinator.leave()
+    await no_connection(url, "of-this-test")
+
+
+async def test_closing_forgets_nobody_who_waits(url: str) -> None:
+    """Their turns come all the same."""
+    async with joined(url, rates=Rates(sms=20)) as coordinator:
+        waiting = [asyncio.create_task(coordinator.turn(Lane.SMS, Priority.BULK)) for _ in range(4)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await coordinator.aclose()
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
 
 
 async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
