@@ -225,6 +225,8 @@ class FleetPace:
         if (error := asking.exception()) is not None:  # an answer that is none: another program's keys, perhaps
             self._go_without(f"an unforeseen {type(error).__name__}", 1)
         self._advance()
+        if self._slots and not len(self._line):
+            self._give_back()  # All who had asked have gone.
 
     def _take(self, answer: Answer, priority: Priority, asked_at: float) -> None:
         now = _now()

@@ -231,6 +231,22 @@ async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: 
             await asyncio.sleep(0.01)
 
 
+async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: str, far_ahead: Rates) -> None:
+    """Nobody is left who would use it."""
+    async with joined(url, rates=far_ahead) as coordinator:
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        before, tasks = schedule(url), asyncio.all_tasks()
+
+        waiting = asyncio.create_task(coordinator.turn(Lane.SMS, Priority.INTERACTIVE))
+        while not asyncio.all_tasks() - tasks - {waiting}:
+            await asyncio.sleep(0)
+        await cancelled(waiting)
+        while asyncio.all_tasks() != tasks:
+            await asyncio.sleep(0.01)
+
+        assert schedule(url) == before
+
+
 async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: str) -> None:
     """A schedule that ends earlier than a member had heard was not lost; it need not wait until all is forgotten."""
     async with Redis.from_url(url) as client:
