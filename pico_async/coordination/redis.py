@@ -89,7 +89,7 @@ class RedisCoordinator:
         self._prefix = prefix
         self._link = RedisLink(client, _checked_timeout(timeout))
         self._owned = False
-        self._member = Member(id=secrets.token_hex(6), about=f"{socket.gethostname()}:{os.getpid()}")
+        self._member = _this_process()
         self._identity: Identity | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sessions = 0
@@ -163,6 +163,8 @@ class RedisCoordinator:
         self._identity = identity
         if self._loop is not loop:
             self._loop = loop
+            # Not the one that made it, if this was forked from that.
+            self._member = _this_process()
             self._token = self._token_store()
             self._paces = {lane: self._pace_of(lane) for lane in Lane}
         self._sessions += 1
@@ -269,6 +271,10 @@ def client_for(url: str, timeout: float, options: dict[str, Any]) -> Redis:
         f"This is no address of a Redis ({what}): pass one as 'redis://localhost:6379/0', 'rediss://…' or "
         "'unix:///path/to.sock'."
     )
+
+
+def _this_process() -> Member:
+    return Member(id=secrets.token_hex(6), about=f"{socket.gethostname()}:{os.getpid()}")
 
 
 def _checked_share(on_unavailable: object, share: object) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 import socket
 import ssl
@@ -198,6 +199,20 @@ async def test_closing_forgets_nobody_who_waits(url: str) -> None:
 
         async with asyncio.timeout(5):
             await asyncio.gather(*waiting)
+
+
+async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> None:
+    """A server that loads the app once and forks its workers makes one coordinator for all of them."""
+    made = RedisCoordinator.from_url(url)
+    workers = [copy.copy(made), copy.copy(made)]
+
+    for worker in workers:
+        worker.join(ME)
+        await worker.turn(Lane.SMS, Priority.INTERACTIVE)
+
+    assert members(url) == 2
+    for worker in workers:
+        await worker.leave()
 
 
 async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
