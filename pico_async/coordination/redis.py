@@ -261,7 +261,10 @@ def client_for(url: str, timeout: float, options: dict[str, Any]) -> Redis:
                 # A connection that a restart closed is noticed by its next use, which then has another try.
                 "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             }
-            return Redis.from_url(url, **(bounds | options))
+            client = Redis.from_url(url, **(bounds | options))
+            # Or else an option that redis-py does not know is an error of the first call.
+            client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            return client
     except (ValueError, TypeError, AttributeError) as error:
         what = type(error).__name__
     else:
@@ -269,7 +272,7 @@ def client_for(url: str, timeout: float, options: dict[str, Any]) -> Redis:
     # The address may hold a password, so it is not repeated.
     raise ConfigurationError(
         f"This is no address of a Redis ({what}): pass one as 'redis://localhost:6379/0', 'rediss://…' or "
-        "'unix:///path/to.sock'."
+        "'unix:///path/to.sock', with options that redis-py knows."
     )
 
 

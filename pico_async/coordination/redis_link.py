@@ -77,7 +77,9 @@ class RedisLink:
             self._fault = f"it did not answer within {self.timeout_s:g} s"
         except RedisError as error:
             self._fault = kind_of(error)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  it must end as "not sent", whatever it is
+            # redis-py lets others through: a TypeError for an option that it does not know, a RuntimeError for a
+            # connection of another loop.
             self._fault = type(error).__name__
         self._avoided_until = asyncio.get_running_loop().time() + AVOIDED_FOR_S
         raise RedisUnavailableError(self._fault) from None

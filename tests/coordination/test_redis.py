@@ -479,6 +479,20 @@ async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
             await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
 
 
+async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> None:
+    """A connection of another loop is a RuntimeError, for one."""
+    client = Redis.from_url(url)
+
+    async def evalsha(*_: object) -> None:
+        raise RuntimeError("got Future attached to a different loop")
+
+    client.evalsha = evalsha
+    async with session(RedisCoordinator(client), Sandbox()) as pico:
+        with pytest.raises(NotSentError, match="not available: RuntimeError"):
+            await pico.sms.send("8612345678901", "Your code is 1234")
+    await client.aclose()
+
+
 async def test_a_user_with_few_rights_is_enough() -> None:
     """These commands on these keys, as the docstring says."""
     rights = RedisCoordinator.__doc__ or ""
@@ -608,6 +622,7 @@ async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
         ({"timeout": 0}, "`timeout`"),
         ({"rates": 30}, "`rates`"),
         ({"prefix": "a{b}"}, "`prefix`"),
+        ({"ssl_ca_cert": "misspelt"}, "options that redis-py knows"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
