@@ -145,7 +145,8 @@ class PostgresRun:
         pause_s = FIRST_PAUSE_S
         while True:
             rows = await self._fetch(_KNOWN, name)
-            left_s = self._under_way_s - rows[0][3] if rows and rows[0][0] == JournalState.SENDING else 0.0
+            # abs: a clock of the server's that was set back must not make this wait for as long.
+            left_s = self._under_way_s - abs(rows[0][3]) if rows and rows[0][0] == JournalState.SENDING else 0.0
             if left_s <= 0:
                 return rows
             await anyio.sleep(min(pause_s, left_s))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
@@ -112,6 +113,18 @@ async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool)
 
         assert second.result().state is (JournalState.ACCEPTED if settles else JournalState.SENDING)
         assert len(await ledger.in_doubt()) == (0 if settles else 1)
+
+
+async def test_a_clock_that_was_set_back_keeps_nobody_waiting(database: str) -> None:
+    """PostgreSQL moved to a host whose clock is an hour behind: the row is of the time to come."""
+    async with PostgresLedger(database, under_way_s=30) as ledger:
+        await ledger.setup()
+        await delivered(ledger, sms())
+        with psycopg.connect(database) as connection:
+            connection.execute("UPDATE pico_ledger SET changed_at = changed_at + interval '1 hour'")
+
+        with anyio.fail_after(20):
+            assert (await found(ledger, sms())).state is JournalState.SENDING
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.REJECTED])
