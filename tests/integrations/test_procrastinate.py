@@ -44,7 +44,7 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
-from pico_async.integrations.procrastinate import enqueue_bulk, resend, run_worker, setup, tasks
+from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, tasks
 from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
 from pico_async.integrations.procrastinate.worker import _Rescue
@@ -281,6 +281,9 @@ async def test_what_is_in_doubt_waits_for_its_owner(
         await work(app, pico)
 
     assert Counter(message.to[-1] for message in sandbox.ledger.accepted) == {"1": 2, "2": 1, "3": 1}
+    assert await discard(app, older_than_s=60) == 0
+    assert len(rows(database, "SELECT * FROM pico_outbox")) == 1
+    assert await discard(app, older_than_s=0) == 1
     assert await ledger.in_doubt() == []
     with pytest.raises(JournalError, match="'order-1' was accepted"):
         await resend(app, "order-1")
@@ -487,6 +490,24 @@ async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.A
     }
 
 
+async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: procrastinate.App, database: str) -> None:
+    """PostgreSQL was away for so long that nobody could give a sign of life."""
+    await enqueue_bulk(app, [sms(1), sms(2)])
+    worker = await app.job_manager.register_worker()
+    first, second = [await app.job_manager.fetch_job(None, worker) for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
+
+    await _Rescue(app, PostgresLink(app.connector.pool), {first.id or 0}, stalled_s=60).of_the_dead()  # type: ignore[attr-defined]
+
+    assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
+        first.id: "doing",
+        second.id: "todo",
+    }
+
+
 async def test_a_cancelled_worker_settles_what_is_on_the_wire(
     app: procrastinate.App, sandbox: Sandbox, database: str
 ) -> None:
@@ -608,6 +629,10 @@ async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSessi
     other = procrastinate.App(connector=InMemoryConnector())
     with pytest.raises(ConfigurationError, match="PsycopgConnector, not InMemoryConnector"):
         await enqueue_bulk(other, [sms()])
+    narrow = procrastinate.PsycopgConnector(conninfo=app.connector.pool.conninfo, min_size=1, max_size=1)  # type: ignore[attr-defined]
+    async with procrastinate.App(connector=narrow).open_async() as one:
+        with pytest.raises(ConfigurationError, match="needs two at least"):
+            await work(one, pico)
     app.add_tasks_from(tasks(pico), namespace="pico")
     with pytest.raises(ConfigurationError, match="has the task 'pico:send' already"):
         await work(app, pico)

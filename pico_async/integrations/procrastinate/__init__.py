@@ -28,7 +28,7 @@ except ImportError as error:
 
 from pico_async.integrations.postgres import LedgerRecord, PostgresLedger
 from pico_async.integrations.procrastinate.enqueue import EnqueueReport, enqueue_bulk, resend
-from pico_async.integrations.procrastinate.outbox import setup
+from pico_async.integrations.procrastinate.outbox import discard, setup
 from pico_async.integrations.procrastinate.task import QUEUE, tasks
 from pico_async.integrations.procrastinate.worker import run_worker
 
@@ -37,6 +37,7 @@ __all__ = [
     "EnqueueReport",
     "LedgerRecord",
     "PostgresLedger",
+    "discard",
     "enqueue_bulk",
     "resend",
     "run_worker",

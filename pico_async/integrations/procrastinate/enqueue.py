@@ -61,7 +61,7 @@ async def enqueue_bulk(
 
     A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
     enqueued twice it is sent twice. `expires_in` goes on counting in the queue. Number and text are in the database
-    until Pico has the message or it has expired, and in no log.
+    until Pico has the message or it has expired, and in no log; those of a message that failed, until `discard`.
 
     Args:
         app: Open, with procrastinate's `PsycopgConnector`; `setup(app)` has made its tables.

@@ -98,6 +98,25 @@ class Outbox:
         )
 
 
+async def discard(app: App, *, older_than_s: float) -> int:
+    """
+    Delete messages that failed so long ago, with their numbers and texts, and give their number.
+
+    They are those that were in doubt, refused or given up; `resend` cannot put them back then, and whoever calls
+    `mark_sent` or `confirm` has no more need of them. What the ledger knows of them stays.
+
+    Raises:
+        JournalError: It cannot be written.
+    """
+    rows = await PostgresLink(pool_of(app)).fetch(
+        "WITH gone AS (DELETE FROM pico_outbox WHERE failed_at < clock_timestamp() - make_interval(secs => %s)"
+        " RETURNING 1) SELECT count(*) FROM gone",
+        (older_than_s,),
+        patience_s=TIMEOUT_S,
+    )
+    return int(rows[0][0])
+
+
 async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
     """Write parcels down, in the transaction that the cursor is in."""
     await cursor.execute(

@@ -57,7 +57,8 @@ async def run_worker(
     it holds meanwhile is settled when PostgreSQL is back.
 
     Args:
-        app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait.
+        app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait. It must
+            have two.
         pico: One session for all the jobs. The worker does not close it.
         ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
         queues: Whose jobs it takes; None for all.
@@ -81,6 +82,10 @@ async def run_worker(
     for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
+    if link.pool.max_size == 1:
+        raise ConfigurationError(
+            "The app's pool has one connection, and a worker needs two at least: raise `max_size`."
+        )
     if TASK in app.tasks:
         raise ConfigurationError(
             f"The app has the task {TASK!r} already: of another `run_worker`, which has its own session. Run one in a "
@@ -205,9 +210,11 @@ class _Rescue:
             # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
             await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
             if await cursor.fetchone() == (True,):
-                await self._put_back(
-                    await self.app.job_manager.get_stalled_jobs(task_name=TASK, seconds_since_heartbeat=self._stalled_s)
+                stalled = await self.app.job_manager.get_stalled_jobs(
+                    task_name=TASK, seconds_since_heartbeat=self._stalled_s
                 )
+                # Where PostgreSQL was away for long, this worker seems dead itself.
+                await self._put_back(job for job in stalled if job.id not in self._in_hand)
 
     async def of_the_living(self, worker: Worker) -> None:
         """
