@@ -61,9 +61,9 @@ class RedisCoordinator:
             without a limit. In both cases it goes on by itself when Redis is back.
         share: The part of each rate that this process may use by itself, as 1/8 where there are eight; the shares of
             all must not come to more than 1. Giving it means on_unavailable="share".
-            Two things it cannot know. Where Redis is away for some processes only, the others keep to the whole rate, and
-            these shares come on top of it. And where the share of a rate is less than one a second, as of the token's,
-            several processes may meet in one second.
+            Two things it cannot know. Where Redis is away for some processes only, the others keep to the whole rate,
+            and these shares come on top of it. And where the share of a rate is less than one a second, as of the
+            token's, several processes may meet in one second.
         timeout: Seconds for one call to Redis.
 
     Raises:
