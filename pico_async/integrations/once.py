@@ -5,7 +5,17 @@ from __future__ import annotations
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import SendResult
 from pico_async.coordination import Priority
-from pico_async.errors import ConfigurationError, InDoubtError, InvalidMessageError, JournalError
+from pico_async.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InDoubtError,
+    InvalidMessageError,
+    JournalError,
+    MessageExpiredError,
+    Outcome,
+    PicoError,
+    RateLimitError,
+)
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.session import PicoSession
 
@@ -27,16 +37,16 @@ async def send_once(
     The ledger has the message's `key` as "sending" before it may leave. Whoever is delivered it again is told
     `SKIPPED` where Pico has it, and `IN_DOUBT` where an earlier delivery was interrupted, or is under way. What was
     not sent, or was refused, is sent again. It does not raise for the message's fate: ask `result.ok`, or raise
-    `result.error`. A queue should deliver `NOT_SENT` again, and `IN_DOUBT` never by itself.
+    `result.error`. A queue should deliver again what `may_retry` says, and what is `IN_DOUBT` never by itself.
 
     With taskiq, whose workers have one loop (make session and ledger when the worker starts, and keep them in its
-    state):
+    state). Its broker needs a `SmartRetryMiddleware`, or nothing is tried again:
 
         @broker.task(retry_on_error=True)
         async def send_sms(to: str, text: str, key: str, context: Annotated[Context, TaskiqDepends()]) -> str:
             state = context.state
             result = await send_once(state.pico, SmsMessage(to=to, text=text, key=key), ledger=state.ledger)
-            if result.outcome is Outcome.NOT_SENT:
+            if may_retry(result.error):
                 raise result.error
             return result.outcome
 
@@ -48,7 +58,7 @@ async def send_once(
         @app.task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=20)
         def send_sms(self, to, text, key):
             result = runner.run(send_once(pico, SmsMessage(to=to, text=text, key=key), ledger=ledger))
-            if result.outcome is Outcome.NOT_SENT:
+            if may_retry(result.error):
                 raise self.retry(countdown=30)
             return result.outcome
 
@@ -81,6 +91,16 @@ async def send_once(
         if not isinstance(results[-1].error, TakenError):
             break
     return results[-1]
+
+
+def may_retry(error: BaseException | None) -> bool:
+    """Say whether another delivery may send the message, by its `result.error`: it did not go out, and can."""
+    # The worker's credentials are no fault of the message: one wrong deploy must not fail all that is in the queue.
+    if isinstance(error, AuthenticationError | RateLimitError):
+        return True
+    if isinstance(error, MessageExpiredError | InvalidMessageError) or not isinstance(error, PicoError):
+        return False
+    return error.outcome is Outcome.NOT_SENT
 
 
 def required_key(message: Message) -> str:

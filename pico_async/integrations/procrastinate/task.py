@@ -14,16 +14,8 @@ from procrastinate.jobs import Job
 
 from pico_async.bulk.journal import Journal
 from pico_async.coordination import Priority
-from pico_async.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    InvalidMessageError,
-    MessageExpiredError,
-    Outcome,
-    PicoError,
-    RateLimitError,
-)
-from pico_async.integrations.once import send_once
+from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
+from pico_async.integrations.once import may_retry, send_once
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate.outbox import Outbox, pool_of
@@ -67,16 +59,6 @@ class Retry(BaseRetryStrategy):
 def is_last(job: Job, max_tries: int) -> bool:
     """Say whether this is the last time that the message is delivered by itself."""
     return job.attempts + 1 >= max_tries
-
-
-def may_retry(error: BaseException) -> bool:
-    """Say whether another delivery may send the message: it did not go out, and can."""
-    # The worker's credentials are no fault of the message: one wrong deploy must not fail all that is in the queue.
-    if isinstance(error, AuthenticationError | RateLimitError):
-        return True
-    if isinstance(error, MessageExpiredError | InvalidMessageError) or not isinstance(error, PicoError):
-        return False
-    return error.outcome is Outcome.NOT_SENT
 
 
 def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = MAX_TRIES) -> Blueprint:
