@@ -189,6 +189,50 @@ async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
         await found(ledger, sms(key=None))
 
 
+async def test_a_key_that_got_another_content_meanwhile_is_not_taken(ledger: PostgresLedger) -> None:
+    """Both found nothing under it; the first could not be sent, and will be."""
+    async with ledger.run(ACCOUNT) as slow:
+        line = await slow.claim(sms(text="Another"), 0)
+        run, first = await delivered(ledger, sms())
+        await run.settle(first, Outcome.NOT_SENT, None)
+
+        with pytest.raises(InDoubtError):
+            await slow.intend(line)
+
+    assert (await found(ledger, sms())).state is JournalState.NOT_SENT
+
+
+async def test_what_came_in_doubt_meanwhile_is_not_taken(ledger: PostgresLedger) -> None:
+    """It found nothing, and was slow; another delivery sent, and its worker died."""
+    async with ledger.run(ACCOUNT) as slow:
+        line = await slow.claim(sms(), 0)
+        await delivered(ledger, sms())
+        await found(ledger, sms())
+
+        with pytest.raises(InDoubtError):
+            await slow.intend(line)
+
+    assert len(await ledger.in_doubt()) == 1
+
+
+async def test_what_is_settled_just_now_does_not_come_in_doubt(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look that found it "sending" for too long and the word that it is in doubt."""
+    run, line = await delivered(ledger, sms())
+    look = PostgresRun._settled
+
+    async def settled_after_it(self: PostgresRun, name: bytes) -> list[Any]:
+        rows = await look(self, name)
+        await run.settle(line, Outcome.ACCEPTED, "r-1")
+        return rows
+
+    monkeypatch.setattr(PostgresRun, "_settled", settled_after_it)
+    await found(ledger, sms())
+
+    assert (await ledger.counts())[JournalState.ACCEPTED] == 1
+
+
 async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -> None:
     """They share a database; a name that both have must be told by its ID."""
     await delivered(ledger, sms())
