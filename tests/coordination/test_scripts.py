@@ -1,0 +1,202 @@
+"""What Redis does with a fleet's schedule, pauses, token and lock: each script on a real server, its clock the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import redis
+
+from pico_async.coordination.fleet_pace import Answer
+from tests.valkey_server import valkey_server
+from tests.virtual_fleet import with_told_clock
+
+SECOND = 1_000_000
+SPACING = 34_000
+LOOKAHEAD = 200_000
+LANE = ("lane", "lane:members", "lane:about")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[redis.Redis]:
+    with valkey_server() as running, running.client() as client:
+        yield client
+
+
+class Server:
+    """
+    A server whose clock stands still.
+
+    Attributes:
+        now: Its microseconds.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.now = 1_700_000_000 * SECOND
+
+    def run(self, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
+        """Run a script at this moment."""
+        source = files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
+        return self.client.eval(with_told_clock(source), len(keys), *keys, *arguments, *divmod(self.now, SECOND))
+
+    def reserve(
+        self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, known: str = ""
+    ) -> Answer:
+        """Reserve slots for a blast."""
+        about, held, interactive, promised, end, answer = "host:1 0", 0, 0, 0, 0, 0
+        rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, known, end, answer)
+        return Answer(*self.run("reserve", LANE, member, *rest))
+
+    def refuse(self, pause: int = SECOND) -> int:
+        """Note a refusal, after which it goes slower for 30 s, to 0.8 and no less than 0.2 of the pace."""
+        left: int = self.run("refuse", LANE[:1], pause, 30 * SECOND, 0.8, 0.2)
+        return left
+
+    def slowed_to(self) -> float:
+        """Give what is left of the pace."""
+        return SPACING / self.reserve().spacing_us
+
+
+@pytest.fixture
+def it(server: redis.Redis) -> Server:
+    server.flushdb()
+    return Server(server)
+
+
+def test_in_a_pause_there_is_no_slot(it: Server) -> None:
+    """Not before its end, which all who ask are told; then there is one."""
+    it.reserve()
+    assert it.refuse(SECOND) == SECOND
+
+    early = it.reserve()
+    it.now += SECOND - LOOKAHEAD // 2
+    near = it.reserve(invited=True)
+
+    assert (early.slots, early.pause_us) == (0, SECOND)
+    assert (near.slots, near.first_us, near.pause_us) == (1, LOOKAHEAD // 2, LOOKAHEAD // 2)
+
+
+def test_refusals_in_one_pause_are_one_refusal(it: Server) -> None:
+    """Requests that were on the wire together; one after the pause is another, down to a fifth of the pace."""
+    it.reserve()
+    for _ in range(5):
+        it.refuse()
+    it.now += SECOND
+    assert it.slowed_to() == pytest.approx(0.8, rel=1e-3)
+
+    for times in range(2, 12):
+        it.refuse()
+        it.now += SECOND
+        assert it.slowed_to() == pytest.approx(max(0.2, 0.8**times), rel=1e-3)
+
+
+def test_after_a_while_the_pace_is_the_whole_one_again(it: Server) -> None:
+    """And a refusal that comes later takes a fifth of the whole."""
+    it.reserve()
+    for _ in range(3):
+        it.refuse()
+        it.now += SECOND
+    it.now += 30 * SECOND
+    assert it.slowed_to() == 1.0
+
+    it.refuse()
+    it.now += SECOND
+
+    assert it.slowed_to() == pytest.approx(0.8, rel=1e-3)
+
+
+def test_a_pause_is_as_long_as_it_was_where_the_clock_steps_back_in_it(it: Server) -> None:
+    """Else all would wait for as long as the step was; and the slower pace would last as long."""
+    it.reserve()
+    it.refuse(2 * SECOND)
+
+    it.now -= 3600 * SECOND
+    stepped = it.reserve()
+    it.now += 2 * SECOND
+    slowed = it.slowed_to()
+    it.now += 30 * SECOND
+
+    assert stepped.pause_us == 2 * SECOND
+    assert slowed == pytest.approx(0.8, rel=1e-3)
+    assert it.slowed_to() == 1.0
+
+
+def test_a_refusal_after_a_step_back_pauses_for_as_long_as_it_says(it: Server) -> None:
+    """It is written by the clock that was, for whoever reserves next moves all by the step."""
+    it.reserve()
+    it.now -= 3600 * SECOND
+
+    assert it.refuse(2 * SECOND) == 2 * SECOND
+    assert it.reserve().pause_us == 2 * SECOND
+
+
+def test_a_refusal_alone_expires(it: Server) -> None:
+    """Where nobody reserves any more: after the slower pace, and a minute."""
+    it.refuse()
+
+    assert 60_000 < it.client.pttl(LANE[0]) <= 91_000
+
+
+def test_a_schedule_outlasts_its_end(it: Server) -> None:
+    """Also a slow one, where it reaches far: else its slots would be given twice."""
+    it.reserve(spacing=1000 * SECOND)
+
+    assert all(it.client.pttl(key) > 1_000_000 for key in LANE)
+
+
+def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
+    """Two share six slots; after two seconds one has them all."""
+    it.reserve("other")
+    it.now += SECOND
+    assert it.reserve(wanted=6).slots == 3
+
+    it.now += 2 * SECOND
+
+    assert it.reserve(wanted=6).slots == 6
+    assert it.client.zrange(LANE[1], 0, -1) == [b"one"]
+    assert it.client.hkeys(LANE[2]) == [b"one"]
+
+
+def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
+    """Redis forgot the one that they are of, and the next one ends where that had ended."""
+    mine = it.reserve(wanted=3)
+    it.client.hset(LANE[0], "name", "another")
+
+    assert it.run("give_back", LANE[:1], mine.schedule, mine.end_us, int(mine.end_us) - 3 * SPACING, 3) == 0
+    assert it.client.hget(LANE[0], "tat") == mine.end_us
+
+
+def test_slots_that_were_given_back_are_not_counted_as_granted(it: Server) -> None:
+    """`pico fleet status` tells the pace by them."""
+    mine = it.reserve(wanted=3)
+    it.run("give_back", LANE[:1], mine.schedule, mine.end_us, int(mine.end_us) - 2 * SPACING, 2)
+
+    assert it.client.hget(LANE[0], "granted") == b"1"
+
+
+def test_an_idle_token_is_not_trusted_and_a_used_one_is(it: Server) -> None:
+    """Whatever Redis's own clock says of its expiry: a use counts, an hour's step forward does, too."""
+    trusted = 1080 * SECOND
+    it.run("token_put", ("token",), "keep", "t", "", trusted)
+
+    it.now += trusted - 1
+    assert it.run("token_use", ("token",), trusted)[0] == b"t"
+    it.now += trusted - 1
+    assert it.run("token_use", ("token",), trusted)[0] == b"t"
+    it.now += trusted
+
+    assert it.run("token_use", ("token",), trusted)[0] == b""
+
+
+def test_a_lock_is_its_holder_s_and_expires(it: Server) -> None:
+    """Nobody else takes, renews or releases it."""
+    assert it.run("token_lock", ("lock",), "take", "one", 5000) == 1
+
+    assert [it.run("token_lock", ("lock",), what, "other", 9000) for what in ("take", "renew", "release")] == [0, 0, 0]
+    assert 0 < it.client.pttl("lock") <= 5000
+    assert it.run("token_lock", ("lock",), "take", "one", 5000) == 1, "asked twice, for an answer was lost"
+    assert it.run("token_lock", ("lock",), "release", "one", 5000) == 1
+    assert it.client.exists("lock") == 0
