@@ -1,4 +1,4 @@
-"""What Redis does with a fleet's schedule, pauses, token and lock: each script on a real server, its clock the test's."""
+"""A fleet's schedule, pauses, token and lock in Redis: each script on a real server, its clock the test's."""
 
 from __future__ import annotations
 
