@@ -305,15 +305,34 @@ async def test_what_was_provably_not_sent_cannot_be_called_sent(ledger: Postgres
         await getattr(ledger, decide)("order-1")
 
 
+async def test_a_decision_waits_for_another_one(ledger: PostgresLedger, database: str) -> None:
+    """Somebody marks it as sent just now: it is not sent again."""
+    await delivered(ledger, sms())
+    await found(ledger, sms())
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database) as other:
+        other.execute("UPDATE pico_ledger SET state = 'accepted'")
+        resending = asyncio.ensure_future(ledger.resend("order-1"))
+        while not await asyncio.to_thread(rows, database, waits):
+            await asyncio.sleep(0)
+        other.commit()
+
+    with pytest.raises(JournalError, match="was accepted"):
+        await resending
+
+
 async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
-    """Never what is in doubt."""
+    """Never what is in doubt, or under way."""
     for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
         run, line = await delivered(ledger, sms(number, f"order-{number}"))
         await run.settle(line, outcome, None)
 
+    await delivered(ledger, sms(3, "order-3"))
+
     assert await ledger.forget(older_than_s=3600) == 0
     assert await ledger.forget(older_than_s=0) == 2
     assert [record.name for record in await ledger.in_doubt()] == ["order-2"]
+    assert (await ledger.counts())[JournalState.SENDING] == 1
 
 
 async def test_it_holds_neither_number_nor_text(ledger: PostgresLedger, database: str) -> None:
@@ -369,6 +388,15 @@ def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], c
         PostgresLedger(**arguments)
 
     assert "hunter2" not in str(raised.value)
+
+
+async def test_it_closes_its_own_pool(database: str) -> None:
+    """And says so to whoever asks later."""
+    async with PostgresLedger(database) as ledger:
+        await ledger.setup()
+
+    with pytest.raises(JournalError, match="the pool is closed"):
+        await ledger.counts()
 
 
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:

@@ -36,6 +36,7 @@ from pico_async import (
     PicoSession,
     Priority,
     RateLimitError,
+    Rates,
     RejectedError,
     SmsMessage,
     VoiceMessage,
@@ -172,6 +173,16 @@ async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, 
     assert raised.value.__cause__ is None
 
 
+async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: procrastinate.App, database: str) -> None:
+    """A message without a job would never be sent."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute("ALTER TABLE procrastinate_jobs ADD CHECK (id <> 4)")
+        with pytest.raises(JournalError):
+            await enqueue_bulk(app, map(sms, range(6)), connection=connection, batch_size=2)
+
+    assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
+
+
 async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
     """As a blast does."""
 
@@ -301,6 +312,7 @@ async def test_what_was_refused_is_not_tried_again_by_itself(
         assert sandbox.ledger.accepted == []
 
         assert await resend(app, "order-1") == 1
+        assert await discard(app, older_than_s=0) == 0
         await work(app, pico)
 
     assert len(sandbox.ledger.accepted) == 1
@@ -344,7 +356,11 @@ async def test_wrong_credentials_fail_no_message(
     """They are the worker's fault. The ledger has not heard of the messages, and they can be put back all the same."""
     await enqueue_bulk(app, [sms(1), sms(2)])
     async with PicoSession(
-        username="user333", api_key="wrong", sender="8612345678888", transport=sandbox.transport()
+        username="user333",
+        api_key="wrong",
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        rates=Rates(token=None),
     ) as wrong:
         await work(app, wrong)
         assert jobs(database) == {"todo": 2}
