@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -39,6 +40,7 @@ from pico_async import (
     Rates,
     RejectedError,
     SmsMessage,
+    SqliteJournal,
     VoiceMessage,
 )
 from pico_async._engine.endpoints import Lane
@@ -48,7 +50,7 @@ from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, tasks
 from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
-from pico_async.integrations.procrastinate.worker import _Rescue
+from pico_async.integrations.procrastinate.worker import RESCUE_LOCK, _Rescue
 from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
@@ -311,9 +313,10 @@ async def test_what_was_refused_is_not_tried_again_by_itself(
         assert jobs(database) == {"failed": 1}
         assert sandbox.ledger.accepted == []
 
-        assert await resend(app, "order-1") == 1
+        assert await resend(app, "order-1", priority=Priority.INTERACTIVE, queue="mine") == 1
         assert await discard(app, older_than_s=0) == 0
-        await work(app, pico)
+        assert rows(database, "SELECT priority FROM procrastinate_jobs WHERE queue_name = 'mine'") == [(10,)]
+        await work(app, pico, queues=["mine"])
 
     assert len(sandbox.ledger.accepted) == 1
 
@@ -522,6 +525,62 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
         first.id: "doing",
         second.id: "todo",
     }
+
+
+async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) -> None:
+    """Else what one has put back, and a third has begun, is put back by the second."""
+    await enqueue_bulk(app, [sms(1)])
+    await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
+    rescue = _Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
+        other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
+        await rescue.of_the_dead()
+        assert jobs(database) == {"doing": 1}
+
+    await rescue.of_the_dead()
+    assert jobs(database) == {"todo": 1}
+
+
+async def test_a_worker_looks_after_the_dead_and_outlives_the_loss_of_its_own_row(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """It was itself taken for dead, and its row deleted. What it has in hand for long, it lets alone."""
+    sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, to=sms(1).to, times=1, delay_s=0.5))
+    await enqueue_bulk(app, [sms(1)])
+    async with anyio.create_task_group() as group:
+        group.start_soon(
+            lambda: run_worker(app, pico, stalled_s=0.3, fetch_job_polling_interval=0.1, install_signal_handlers=False)
+        )
+        while not jobs(database)["succeeded"]:
+            await anyio.sleep(0.02)
+        assert rows(database, "SELECT attempts FROM procrastinate_jobs") == [(1,)]
+
+        await enqueue_bulk(app, [sms(2)], queue="of another")
+        await app.job_manager.fetch_job(["of another"], await app.job_manager.register_worker())
+        while jobs(database)["doing"]:
+            await anyio.sleep(0.02)
+
+        with psycopg.connect(database) as connection:
+            connection.execute("DELETE FROM procrastinate_workers")
+        await enqueue_bulk(app, [sms(3)])
+        while jobs(database)["succeeded"] < 2:
+            await anyio.sleep(0.02)
+        group.cancel_scope.cancel()
+
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["1", "3"]
+    assert jobs(database) == {"succeeded": 2, "todo": 1}
+
+
+async def test_another_ledger_is_asked_where_it_is_given(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    """One worker alone can keep it in a file."""
+    await enqueue_bulk(app, [sms(1)])
+    await work(app, pico, concurrency=1, ledger=SqliteJournal(tmp_path / "queue.db"))
+
+    assert len(sandbox.ledger.accepted) == 1
+    assert rows(database, "SELECT * FROM pico_ledger") == []
 
 
 async def test_a_cancelled_worker_settles_what_is_on_the_wire(

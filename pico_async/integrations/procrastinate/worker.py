@@ -64,7 +64,8 @@ async def run_worker(
         queues: Whose jobs it takes; None for all.
         concurrency: Messages in hand at once: also how many a kill may leave in doubt. At 30 a second, 8 are enough
             for a Pico that answers within 250 ms.
-        grace_s: Seconds for what is in hand when it stops.
+        grace_s: Seconds for what is in hand when it stops. Where PostgreSQL is away then, it waits for that longer, by
+            the ledger's `settle_s`: a minute.
         stalled_s: Seconds without a sign of life after which a worker is taken for dead. It gives three in that time.
         max_tries: So often a message is delivered at most.
         wait: Where False, end when no job is due.
