@@ -1,0 +1,131 @@
+"""What one process does with its slots, and what it tells Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from pico_async.coordination import Priority
+from pico_async.coordination.fleet_pace import Answer, FleetPace, Member
+from pico_async.coordination.redis_link import RedisUnavailableError
+
+SPACING_US = 20_000
+
+
+@define
+class Server:
+    """
+    Grants what is wanted, and hears of no refusal.
+
+    Attributes:
+        first_us: When the first slot is, from now.
+        answers: How often it answers.
+        asked: With what, for slots.
+        given_back: How many slots, each time.
+    """
+
+    first_us: int = 0
+    answers: float = float("inf")
+    timeout_s: float = 1.0
+    fault: str | None = None
+    asked: list[tuple[object, ...]] = field(factory=list)
+    given_back: list[object] = field(factory=list)
+
+    async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
+        if script == "give_back":
+            self.given_back.append(arguments[3])
+        if script != "reserve":
+            raise RedisUnavailableError("it does not answer")
+        self.asked.append(arguments)
+        if len(self.asked) > self.answers:
+            await asyncio.Event().wait()
+        now_us, slots = round(asyncio.get_running_loop().time() * 1e6), int(str(arguments[2]))
+        end_in_us = self.first_us + slots * SPACING_US
+        return Answer(slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us))
+
+
+def pace_on(server: Server) -> FleetPace:
+    return FleetPace(30, server, "lane", member=Member(id="me", about="host:1"))
+
+
+async def cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel them, and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_is_refused_uses_none_of_the_slots_that_it_holds() -> None:
+    """Not even where Redis does not hear of the refusal: for as long as Pico asks, nothing is sent."""
+    pace = pace_on(Server())
+    waiting = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(5)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+    await pace.refused(60.0)
+    before = sum(task.done() for task in waiting)
+    await asyncio.sleep(0.2)
+
+    assert before < len(waiting)
+    assert sum(task.done() for task in waiting) == before
+    await cancelled(*waiting)
+    await pace.aclose()
+
+
+async def test_redis_is_told_which_schedule_is_known() -> None:
+    """Where it lost that, others may hold slots of it, even if this process has none left."""
+    server = Server()
+    pace = pace_on(server)
+
+    await pace.turn(Priority.INTERACTIVE)
+    await asyncio.sleep(SPACING_US / 1e6)
+    await pace.turn(Priority.INTERACTIVE)
+
+    assert [asked[9] for asked in server.asked][:2] == ["", "S"]
+    await pace.aclose()
+
+
+async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one moment: it is given, and its taker is cancelled. Redis gives no other one here."""
+    monkeypatch.setattr("pico_async.coordination.fleet_pace.LATE_S", 5.0)
+    pace = pace_on(Server(answers=1))
+    give = pace._line.give
+
+    def give_and_cancel(slot: float) -> bool:
+        given = give(slot)
+        if given:
+            first.cancel()
+        return given
+
+    monkeypatch.setattr(pace._line, "give", give_and_cancel)
+    first = asyncio.create_task(pace.turn(Priority.INTERACTIVE))
+    while not pace._asking:
+        await asyncio.sleep(0)
+    second = asyncio.create_task(pace.turn(Priority.INTERACTIVE))
+
+    async with asyncio.timeout(5):
+        await second
+
+    assert first.cancelled()
+    await pace.abort()
+
+
+async def test_only_slots_of_the_newest_grant_are_given_back() -> None:
+    """Those of an earlier one may lie before another process's: they are forfeited."""
+    server = Server(first_us=60_000_000)
+    pace = pace_on(server)
+    waiting = [asyncio.create_task(pace.turn(Priority.INTERACTIVE))]
+    while not pace._slots:
+        await asyncio.sleep(0)
+    waiting += [asyncio.create_task(pace.turn(Priority.INTERACTIVE)) for _ in range(2)]
+    while len(pace._slots) < 3:
+        await asyncio.sleep(0)
+
+    await cancelled(*waiting)
+    await pace.aclose()
+
+    assert [asked[2] for asked in server.asked] == [1, 2]
+    assert server.given_back == [2]
