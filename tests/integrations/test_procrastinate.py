@@ -537,6 +537,7 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
         other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
         await rescue.of_the_dead()
         assert jobs(database) == {"doing": 1}
+        other.execute("SELECT pg_advisory_unlock(%s)", (RESCUE_LOCK,))
 
     await rescue.of_the_dead()
     assert jobs(database) == {"todo": 1}
