@@ -43,6 +43,7 @@ class FleetTokenStore:
         # Asked one after the other: an answer must not undo a later one.
         self._order = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
+        self._putting: set[asyncio.Task[None]] = set()
 
     async def current(self) -> str | None:
         """
@@ -69,18 +70,24 @@ class FleetTokenStore:
         """Put a fresh token in the place of whatever is there; while refreshing, of what was there at its beginning."""
         await self._copy.keep(token)
         # Nothing is lost where Redis is away: the next look tells.
-        await self._ask("token_put", "keep", token, self._replaces, _us(TOKEN_IDLE_S))
+        putting = self._put("keep", token, self._replaces)
+        del token
+        await asyncio.wait([putting])
 
     async def discard(self, token: str) -> None:
         """Drop the token, unless another has taken its place."""
         await self._copy.discard(token)
-        await self._ask("token_put", "discard", token, "", _us(TOKEN_IDLE_S))
+        putting = self._put("discard", token, "")
+        del token
+        await asyncio.wait([putting])
 
     async def aclose(self) -> None:
-        """End a look under way."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        """End what is under way."""
+        tasks = [*self._putting] if self._looking is None else [self._looking, *self._putting]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     @asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
@@ -125,6 +132,14 @@ class FleetTokenStore:
 
     async def _lock(self, what: str) -> bool:
         return bool(await self._link.run("token_lock", [f"{self._key()}:lock"], what, self._member, int(LOCK_S * 1000)))
+
+    def _put(self, what: str, token: str, replaces: str) -> asyncio.Task[None]:
+        # In a task of its own, and no frame of the caller's keeps it: where the caller is cancelled meanwhile, an error
+        # report that prints locals would show the token. Owned by this store: `aclose` ends it.
+        putting = asyncio.create_task(self._ask("token_put", what, token, replaces, _us(TOKEN_IDLE_S)))
+        self._putting.add(putting)
+        putting.add_done_callback(self._putting.discard)
+        return putting
 
     async def _look(self) -> None:
         await self._ask("token_use", _us(TOKEN_IDLE_S))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class Server:
     looks: int = 0
 
     async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
-        if script != "token_use":
+        if script == "token_lock":
             return 1
         self.looks += 1
         if self.looks > self.answers:
@@ -47,7 +48,9 @@ async def test_one_look_serves_all_who_ask_within_a_second() -> None:
     store = store_on(server)
 
     tokens = await asyncio.gather(*(store.current() for _ in range(100)))
-    tokens += [await store.current() for _ in range(100)]
+    for _ in range(100):
+        tokens.append(await store.current())
+        await asyncio.sleep(0)
 
     assert set(tokens) == {"t"}
     assert server.looks == 1
@@ -95,3 +98,22 @@ async def test_who_goes_on_alone_has_nobody_wait_for_a_silent_redis(monkeypatch:
 
     assert server.looks == 2, "and looks in the background"
     await store.aclose()
+
+
+@pytest.mark.parametrize("what", ["keep", "discard"])
+async def test_who_is_cancelled_meanwhile_shows_no_token(what: str) -> None:
+    """A timeout of the caller's own is reported with tracebacks, and some reporters print locals."""
+    store = store_on(Server("S3CRET", answers=0))
+
+    with pytest.raises(TimeoutError) as raised:
+        async with asyncio.timeout(0.05):
+            await getattr(store, what)("S3CRET")
+
+    cancelled = raised.value.__cause__
+    assert cancelled is not None
+    frames = [frame for frame, _ in traceback.walk_tb(cancelled.__traceback__) if "test_" not in frame.f_code.co_name]
+    assert any(frame.f_code.co_name == what for frame in frames)
+    assert not [frame for frame in frames if "S3CRET" in repr(frame.f_locals)]
+    before = asyncio.all_tasks()
+    await store.aclose()
+    assert len(asyncio.all_tasks()) < len(before)
