@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 
 from pico_async.coordination.redis_link import RedisUnavailableError, kind_of
 
-# A process that waits for slots asks for some more often than this, but for a pause.
+# A process that waits for slots asks for some more often than this, but for a pause, and where all come by turns: then
+# as often as each of them gets a slot.
 SILENT_S = 2.0
 
 _SCHEDULE = ("granted", "tat", "resume", "recover", "share", "spacing")
@@ -174,9 +175,11 @@ class Snapshot:
         resume, recover = it.get("resume", 0.0), it.get("recover", 0.0)
         share = it.get("share", 1.0) if self.at < recover else 1.0
         spacing = it.get("spacing")
+        # As in reserve.lua.
+        silent_us = SILENT_S * 1e6 + len(self.members[place]) * (spacing or 0.0) / share
         fell_due = self._due(place) - before._due(place) if place in before.schedules else 0.0
         members = [
-            _member(about, asked, now=self.at, resume=resume, end=it.get("tat", 0.0))
+            _member(about, asked, now=self.at, resume=resume, end=it.get("tat", 0.0), silent_us=silent_us)
             for asked, about in self.members[place].values()
         ]
         return LaneStatus(
@@ -219,7 +222,7 @@ class Snapshot:
         return member
 
 
-def _member(about: str, asked: float, *, now: float, resume: float, end: float) -> MemberStatus:
+def _member(about: str, asked: float, *, now: float, resume: float, end: float, silent_us: float) -> MemberStatus:
     # As reserve.lua writes it: host:pid, how many wait, how many slots are held, when the last of them is over.
     name, *numbers = about.split(" ")
     waiting, reserved, until = map(int, numbers)
@@ -227,7 +230,7 @@ def _member(about: str, asked: float, *, now: float, resume: float, end: float) 
         name=name,
         asked_ago_s=_ago_s(asked, now),
         # In a pause nobody asks.
-        silent=now >= resume and now - asked > SILENT_S * 1e6,
+        silent=now >= resume and now - asked > silent_us,
     )
     # Slots before the end of a pause are dropped, and those behind the schedule's end were given back.
     until = min(until, int(end))

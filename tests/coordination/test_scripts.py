@@ -160,6 +160,20 @@ def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
     assert it.client.hkeys(LANE[2]) == [b"one"]
 
 
+def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
+    """One slot a second for four: each asks every four seconds, as it is told."""
+    for member in ("one", "two", "three", "four"):
+        it.reserve(member, spacing=SECOND)
+    it.now += 4 * SECOND
+    it.reserve("one", spacing=SECOND)
+    assert it.client.zcard(LANE[1]) == 4
+
+    it.now += 7 * SECOND
+    it.reserve("one", spacing=SECOND)
+
+    assert it.client.zcard(LANE[1]) == 1
+
+
 def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
     """Redis forgot the one that they are of, and the next one ends where that had ended."""
     mine = it.reserve(wanted=3)

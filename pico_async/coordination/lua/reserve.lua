@@ -21,7 +21,8 @@ local answer = tonumber(ARGV[12])
 
 -- What a member knows is late by as long as its messages took.
 local TOLERANCE = 100000
--- Members that were silent for so long have nothing to send.
+-- Members that were silent for so long, and for as long as it takes until each of them has had a slot, have nothing to
+-- send.
 local SILENT = 2000000
 -- How long a schedule is kept after its end.
 local KEPT_MS = 60000
@@ -72,7 +73,8 @@ local free = math.max(tat, now, resume)
 local start = math.max(free, now + answer)
 
 redis.call('ZADD', KEYS[2], text(now), member)
-local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - SILENT))
+local silent = SILENT + redis.call('ZCARD', KEYS[2]) * spacing
+local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - silent))
 for _, one in ipairs(gone) do
   redis.call('ZREM', KEYS[2], one)
   redis.call('HDEL', KEYS[3], one)
