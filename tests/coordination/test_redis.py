@@ -32,7 +32,7 @@ from pico_async import (
 )
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination.fleet_pace import Answer
-from pico_async.coordination.redis_link import RedisLink
+from pico_async.coordination.redis_link import RedisLink, RedisUnavailableError
 from pico_async.sandbox import Sandbox
 from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
 
@@ -479,6 +479,27 @@ async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
             await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
 
 
+async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
+    """A crowd of senders must not wait for one time-out each."""
+    client = Redis.from_url(url)
+    calls = 0
+
+    async def evalsha(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise redis.ConnectionError("it is gone")
+
+    client.evalsha = evalsha
+    link = RedisLink(client, 1.0)
+    for _ in range(3):
+        with pytest.raises(RedisUnavailableError):
+            await link.run("leave", ["members", "about"], "me")
+    await client.aclose()
+
+    assert calls == 1
+    assert link.fault == "ConnectionError"
+
+
 async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> None:
     """A connection of another loop is a RuntimeError, for one."""
     client = Redis.from_url(url)
@@ -598,6 +619,9 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
     assert official.pace == whitelist.pace
     assert len({official.token, whitelist.token, stand_in.token}) == 3
     assert stand_in.pace != official.pace
+    async with joined(url, official) as one, joined(url, whitelist) as other:
+        await one.token.keep("official")
+        assert await other.token.current() is None
 
 
 async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
