@@ -31,23 +31,31 @@ _DOUBT: Final = (
     "UPDATE pico_ledger SET state = 'in_doubt', changed_at = clock_timestamp() WHERE id = %s AND state = 'sending'"
 )
 
-# The last clause is this same statement's, where its answer was lost.
+# The last clause is this same statement's, where its answer was lost. Where it comes late, and its message is settled,
+# the claim is the row's already: it does not take it again.
 _INTEND: LiteralString = (
     "INSERT INTO pico_ledger AS known (id, name, content, state, claim, changed_at)"  # noqa: S608  a constant
     " SELECT %(id)s, %(name)s, %(content)s, 'sending', %(claim)s, clock_timestamp() FROM " + DURABLY + " AS durably"
     " ON CONFLICT (id) DO UPDATE SET state = 'sending', content = excluded.content, claim = excluded.claim,"
     " changed_at = excluded.changed_at"
-    " WHERE (known.state IN ('pending', 'not_sent', 'rejected')"
+    " WHERE (known.state IN ('pending', 'not_sent', 'rejected') AND known.claim <> excluded.claim"
     " AND (known.content IS NULL OR known.content = excluded.content))"
     " OR (known.state = 'sending' AND known.claim = excluded.claim)"
     " RETURNING known.state"
 )
 
-# What was accepted stays accepted: a receipt may have been quicker than the reply.
+# What was accepted stays accepted: a receipt may have been quicker than the reply. What was not sent, for want of an
+# answer to the intent, may come here before that intent, and keeps it out by its claim.
 _SETTLE: LiteralString = (
-    "UPDATE pico_ledger SET state = CASE state WHEN 'accepted' THEN 'accepted' ELSE %(state)s END,"  # noqa: S608  a constant
-    " request_id = coalesce(%(request_id)s, request_id), changed_at = clock_timestamp()"
-    " FROM " + DURABLY + " AS durably WHERE id = %(id)s AND claim = %(claim)s"
+    "INSERT INTO pico_ledger AS known (id, name, content, state, request_id, claim, changed_at)"  # noqa: S608  a constant
+    " SELECT %(id)s, %(name)s, %(content)s, %(state)s, %(request_id)s, %(claim)s, clock_timestamp()"
+    " FROM " + DURABLY + " AS durably"
+    " ON CONFLICT (id) DO UPDATE SET state = CASE"
+    " WHEN known.claim <> excluded.claim OR known.state = 'accepted' THEN known.state ELSE excluded.state END,"
+    " request_id = coalesce(excluded.request_id, known.request_id), claim = excluded.claim,"
+    " changed_at = excluded.changed_at"
+    " WHERE known.claim = excluded.claim"
+    " OR (excluded.state = 'not_sent' AND known.state NOT IN ('sending', 'in_doubt', 'accepted'))"
 )
 
 
@@ -133,8 +141,7 @@ class PostgresRun:
         """Commit what became of it, where the row is still this delivery's."""
         held = self._held.pop(line.row)
         values: dict[str, object] = {
-            "id": held.id,
-            "claim": held.claim,
+            **held._asdict(),
             "state": JournalState(outcome.value).value,
             "request_id": storable(request_id),
         }

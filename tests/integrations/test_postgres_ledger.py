@@ -144,11 +144,13 @@ async def test_it_settles_no_row_that_another_delivery_has_taken(ledger: Postgre
     first, first_line = await delivered(ledger, sms())
     await found(ledger, sms())
     await ledger.resend("order-1")
-    await delivered(ledger, sms())
+    second, line = await delivered(ledger, sms())
 
     await first.settle(first_line, Outcome.NOT_SENT, None)
 
     assert (await found(ledger, sms())).state is JournalState.SENDING
+    await second.settle(line, Outcome.ACCEPTED, None)
+    assert (await found(ledger, sms())).state is JournalState.ACCEPTED
 
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REJECTED])
@@ -200,6 +202,29 @@ async def test_a_key_that_got_another_content_meanwhile_is_not_taken(ledger: Pos
             await slow.intend(line)
 
     assert (await found(ledger, sms())).state is JournalState.NOT_SENT
+
+
+@pytest.mark.parametrize("before", [None, Outcome.REJECTED])
+async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
+    ledger: PostgresLedger, before: Outcome | None
+) -> None:
+    """PostgreSQL froze: nobody waited for its answer, the message was not sent, and then it goes on with the intent."""
+    if before is not None:
+        run, line = await delivered(ledger, sms())
+        await run.settle(line, before, None)
+    async with ledger.run(ACCOUNT) as run:
+        line = await run.claim(sms(), 0)
+        held = run._held[line.row]
+        await run.settle(line, Outcome.NOT_SENT, None)
+
+        run._held[line.row] = held
+        with pytest.raises(InDoubtError):
+            await run.intend(line)
+
+    assert (await found(ledger, sms())).state == (before or Outcome.NOT_SENT)
+    again, line = await delivered(ledger, sms())
+    await again.settle(line, Outcome.ACCEPTED, None)
+    assert (await found(ledger, sms())).state is JournalState.ACCEPTED
 
 
 async def test_what_came_in_doubt_meanwhile_is_not_taken(ledger: PostgresLedger) -> None:
