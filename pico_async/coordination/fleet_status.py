@@ -218,13 +218,13 @@ class Snapshot:
         """Find the name of a member: whoever may fetch a token has asked for a slot of the token's lane, as a rule."""
         for place, members in self.members.items():
             if place.fleet == fleet and member in members:
-                return members[member][1].split(" ")[0]
+                return members[member][1].rsplit(" ", 3)[0]
         return member
 
 
 def _member(about: str, asked: float, *, now: float, resume: float, end: float, silent_us: float) -> MemberStatus:
     # As reserve.lua writes it: host:pid, how many wait, how many slots are held, when the last of them is over.
-    name, *numbers = about.split(" ")
+    name, *numbers = about.rsplit(" ", 3)  # a host's name may hold blanks
     waiting, reserved, until = map(int, numbers)
     status = MemberStatus(
         name=name,

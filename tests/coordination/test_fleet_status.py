@@ -101,6 +101,17 @@ def test_a_member_is_what_it_last_said_less_what_is_over(
     assert lane.waiting == seen[1]
 
 
+def test_a_host_s_name_may_hold_blanks() -> None:
+    """Some desktops are named as people name things."""
+    members = {"m": (NOW, f"Ann's new laptop:42 3 0 {NOW:.0f}")}
+    here = snapshot(SCHEDULE, members=members, lock="m")
+
+    (member,) = here.lane(SMS, snapshot(EARLIER, at=NOW - SECOND)).members
+
+    assert (member.name, member.waiting) == ("Ann's new laptop:42", 3)
+    assert here.token(TOKEN).fetched_by == "Ann's new laptop:42"
+
+
 def test_a_token_is_told_by_its_age_and_its_use() -> None:
     """And by who fetches another right now: by host and process where that is known, else by the member's ID."""
     token = (NOW - 240 * SECOND, NOW - 3 * SECOND, True)
