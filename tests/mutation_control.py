@@ -52,6 +52,10 @@ POWER = "tests/stories/test_power_loss.py"
 WIRE = "tests/stories/test_faults_on_the_wire.py"
 ENGINE = "tests/engine/test_call.py"
 JOURNAL = "pico_async/bulk/journal.py"
+LUA = "pico_async/coordination/lua"
+VIRTUAL = "tests/coordination/test_fleet_in_virtual_time.py"
+REDIS = "tests/coordination/test_redis.py"
+LEDGER = "tests/integrations/test_postgres_ledger.py"
 
 MUTATIONS = (
     Mutation(
@@ -142,6 +146,58 @@ MUTATIONS = (
             ),
         ),
         ("tests/stories/test_journal_model.py",),
+    ),
+    Mutation(
+        "fleet: a schedule does not move on",
+        (Change(f"{LUA}/reserve.lua", "  tat = start + slots * spacing\n", "  tat = start\n"),),
+        (VIRTUAL,),
+    ),
+    Mutation(
+        "fleet: what Redis forgot is taken for unused",
+        (Change(f"{LUA}/reserve.lua", "tat = now + math.max(promised, furthest, alone)", "tat = now"),),
+        (VIRTUAL,),
+    ),
+    Mutation(
+        "fleet: a step back of the clock is waited for",
+        (Change(f"{LUA}/reserve.lua", "if now < last then", "if false then"),),
+        (VIRTUAL,),
+    ),
+    Mutation(
+        "fleet: a slot is given back behind which another was reserved",
+        (Change(f"{LUA}/give_back.lua", " or state[2] ~= ARGV[2]", ""),),
+        (REDIS,),
+    ),
+    Mutation(
+        "fleet: a token is evicted without comparing",
+        (Change(f"{LUA}/token_put.lua", "if value == ARGV[2] then", "if true then"),),
+        (REDIS,),
+    ),
+    Mutation(
+        "queue: what another delivery is sending is sent, too",
+        (
+            Change(
+                "pico_async/integrations/postgres_run.py",
+                "known.state IN ('pending', 'not_sent', 'rejected')",
+                "known.state IN ('pending', 'not_sent', 'rejected', 'sending')",
+            ),
+        ),
+        (LEDGER, "tests/integrations/test_send_once.py"),
+    ),
+    Mutation(
+        "queue: a delivery settles a row that is another's",
+        (
+            Change(
+                "pico_async/integrations/postgres_run.py",
+                "WHEN known.claim <> excluded.claim OR known.state = 'accepted'",
+                "WHEN known.state = 'accepted'",
+            ),
+            Change(
+                "pico_async/integrations/postgres_run.py",
+                '" WHERE known.claim = excluded.claim"',
+                '" WHERE true"',
+            ),
+        ),
+        (LEDGER,),
     ),
 )
 

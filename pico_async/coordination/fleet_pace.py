@@ -16,6 +16,7 @@ from pico_async.coordination.rates import LATE_S, spacing_s
 from pico_async.coordination.redis_link import AVOIDED_FOR_S, Link, RedisUnavailableError
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from pico_async.coordination.server_clock import ServerClock
+from pico_async.coordination.share import Share
 from pico_async.errors import NotSentError
 
 # How far ahead a fleet reserves, all its processes together: with 0.2 s each makes some ten calls a second, at any
@@ -25,12 +26,6 @@ LOOKAHEAD_S = 0.2
 REFILL_S = 0.1
 # How a process feels its way from what it takes to its fair share, which Redis bounds.
 GROWTH = 1.25
-# For so long a schedule is sure to be there: Redis keeps it for a minute.
-KNOWN_FOR_S = 50.0
-# A process that goes on by itself looks for Redis so often.
-SHARE_AHEAD_S = 1.0
-# The limit's window: what one regime sent must be forgotten before another begins.
-WINDOW_S = 1.0
 
 LONG_AGO = float("-inf")
 NEVER = float("inf")
@@ -58,9 +53,14 @@ class FleetPace:
 
     def __init__(self, rate: float, link: Link, key: str, *, member: Member, share: float | None = None) -> None:
         self._spacing_s = math.ceil(spacing_s(rate) * 1e6) / 1e6
-        self._share_spacing_s = None if share is None else spacing_s(rate * share)
-        # The furthest that anybody's slots lie ahead, as in reserve.lua.
-        self._furthest_s = 4 * LOOKAHEAD_S + self._spacing_s
+        self._share = None
+        if share is not None:
+            self._share = Share(
+                rate * share,
+                # The furthest that anybody's slots lie ahead, as in reserve.lua.
+                furthest_s=4 * LOOKAHEAD_S + self._spacing_s,
+                hears_after_s=link.timeout_s + REFILL_S,
+            )
         self._link = link
         self._keys = (key, f"{key}:members", f"{key}:about")
         self._member = member
@@ -69,14 +69,13 @@ class FleetPace:
         self._newest: Grant | None = None
         self._clock = ServerClock()
         # Of the schedule as Redis has it, on the local clock.
-        self._schedule = ""
-        self._heard_at = self._promised_until = self._resume_at = LONG_AGO
+        self._promised_until = self._resume_at = LONG_AGO
+        self._is_member = False
         self._ask_at = dict.fromkeys(Priority, LONG_AGO)
         self._invited: set[Priority] = set()
         # While Redis is away.
         self._fault: str | None = None
         self._fail_at = LONG_AGO
-        self._alone_until: float | None = None
         # How fast turns were taken of late.
         self._turns, self._wasted, self._counted_at = 0, False, LONG_AGO
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +120,8 @@ class FleetPace:
         self._stop_timer()
         if self._slots:
             await self._return(*self._take_newest())
-        if self._heard_at > LONG_AGO:
+        if self._is_member:
+            self._is_member = False
             # The others' shares grow at once, not when its silence is noticed.
             with suppress(RedisUnavailableError):
                 await self._link.run("leave", self._keys[1:], self._member.id)
@@ -194,8 +194,8 @@ class FleetPace:
         self._invited.discard(priority)
         self._turns, self._wasted, self._counted_at = 0, False, asked_at
         promised_s = self._promised_until - asked_at - self._clock.answer_s
-        if self._alone_until is not None:
-            promised_s = max(promised_s, self._reunion_s())
+        if self._share is not None:
+            promised_s = max(promised_s, self._share.fleet_begins_in_s(asked_at))
         try:
             answer = await self._link.run(
                 "reserve",
@@ -209,7 +209,7 @@ class FleetPace:
                 int(priority is Priority.INTERACTIVE),
                 int(invited),
                 _us(max(0.0, promised_s)),
-                self._schedule if asked_at - self._heard_at < KNOWN_FOR_S else "",
+                _us(0.0 if self._share is None else self._share.others_until_s),
                 self._newest.end_us if self._newest is not None else 0,
                 _us(self._clock.answer_s),
             )
@@ -232,12 +232,10 @@ class FleetPace:
         now = _now()
         origin = self._clock.heard(asked_at, now, answer.now_us / 1e6)
         self._fault = None
-        self._heard_at, self._schedule = now, answer.schedule
+        self._is_member = True
         self._promised_until = origin + answer.end_in_us / 1e6
-        if self._alone_until is not None and self._share_spacing_s is not None:
-            # Until the fleet's pace may begin again, as before.
-            self._take_share(self._alone_until, self._share_spacing_s, self._promised_until - WINDOW_S)
-            self._alone_until = None
+        if self._share is not None:
+            self._slots.extend(self._share.rejoin(now, fleet_begins_at=self._promised_until))
         if answer.pause_us:
             self._pause_until(origin + answer.pause_us / 1e6)
         if not answer.slots:
@@ -250,43 +248,20 @@ class FleetPace:
         first = origin + answer.first_us / 1e6
         slots = (first + number * spacing_s for number in range(answer.slots))
         self._slots.extend(slot for slot in slots if slot >= self._resume_at)
-        self._newest = Grant(self._schedule, int(answer.end_us), answer.spacing_us, answer.slots)
+        self._newest = Grant(answer.schedule, int(answer.end_us), answer.spacing_us, answer.slots)
 
     def _go_without(self, fault: str, wanted: int) -> None:
         now = _now()
         self._fault = fault
         self._ask_at = dict.fromkeys(Priority, now + AVOIDED_FOR_S)
         self._fail_at = max(self._fail_at, now)
-        if self._share_spacing_s is None:
-            return
-        if self._alone_until is None:
-            # What the fleet has reserved is used up by then, and forgotten. Nor does a process that is started again
-            # and again get a slot each time.
-            self._alone_until = max(self._promised_until, now + self._furthest_s) + WINDOW_S
+        if self._share is not None:
+            self._slots.extend(self._share.take(wanted, now, reserved_until=self._promised_until))
             self._newest = None
-        until = max(now, self._alone_until) + min(SHARE_AHEAD_S, wanted * self._share_spacing_s)
-        self._alone_until = self._take_share(self._alone_until, self._share_spacing_s, until)
-
-    def _take_share(self, first: float, spacing_s: float, until: float) -> float:
-        """Take the slots of this process's own share that begin before *until*, and give the next one's moment."""
-        slot = max(first, _now())
-        while slot < until:
-            self._slots.append(slot)
-            slot += spacing_s
-        return slot
-
-    def _reunion_s(self) -> float:
-        """
-        Say when the fleet's pace may begin again, seconds from now.
-
-        The others may hear of Redis later: by one call that does not end, and what they take for themselves then.
-        """
-        others_s = self._link.timeout_s + REFILL_S + SHARE_AHEAD_S + (self._share_spacing_s or 0.0)
-        return max(others_s, (self._alone_until or 0.0) - _now()) + WINDOW_S
 
     def _fail_if_due(self, now: float) -> float:
         """Where Redis is away, and there is no share to go on with: end the wait of those who wait."""
-        if self._fault is None or self._share_spacing_s is not None or self._slots or self._asking is not None:
+        if self._fault is None or self._share is not None or self._slots or self._asking is not None:
             return NEVER
         while self._line.count(Priority.INTERACTIVE):
             self._line.refuse(_unavailable(self._fault))

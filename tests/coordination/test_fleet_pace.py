@@ -75,16 +75,15 @@ async def test_who_is_refused_uses_none_of_the_slots_that_it_holds() -> None:
     await pace.aclose()
 
 
-async def test_redis_is_told_which_schedule_is_known() -> None:
-    """Where it lost that, others may hold slots of it, even if this process has none left."""
+@pytest.mark.parametrize(("share", "least_us"), [(None, 0), (0.25, 3_000_000)])
+async def test_redis_is_told_for_how_long_others_may_be_alone(share: float | None, least_us: int) -> None:
+    """Where it has no schedule any more, a newcomer waits for them, too."""
     server = Server()
-    pace = pace_on(server)
+    pace = FleetPace(30, server, "lane", member=Member(id="me", about="host:1"), share=share)
 
     await pace.turn(Priority.INTERACTIVE)
-    await asyncio.sleep(SPACING_US / 1e6)
-    await pace.turn(Priority.INTERACTIVE)
 
-    assert [asked[9] for asked in server.asked][:2] == ["", "S"]
+    assert least_us <= int(str(server.asked[0][9])) <= 2 * least_us
     await pace.aclose()
 
 

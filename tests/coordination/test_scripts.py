@@ -43,11 +43,11 @@ class Server:
         return self.client.eval(with_told_clock(source), len(keys), *keys, *arguments, *divmod(self.now, SECOND))
 
     def reserve(
-        self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, known: str = ""
+        self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
     ) -> Answer:
         """Reserve slots for a blast."""
         about, held, interactive, promised, end, answer = "host:1 0", 0, 0, 0, 0, 0
-        rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, known, end, answer)
+        rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, alone, end, answer)
         return Answer(*self.run("reserve", LANE, member, *rest))
 
     def refuse(self, pause: int = SECOND) -> int:
@@ -63,7 +63,22 @@ class Server:
 @pytest.fixture
 def it(server: redis.Redis) -> Server:
     server.flushdb()
+    server.hset(LANE[0], mapping={"name": "S", "tat": 1_700_000_000 * SECOND, "last": 1_700_000_000 * SECOND})
     return Server(server)
+
+
+@pytest.mark.parametrize("alone", [0, 3 * SECOND])
+def test_where_there_is_no_schedule_all_wait(it: Server, alone: int) -> None:
+    """Redis may have lost it: until whatever others hold of it is used up, or what they take for themselves."""
+    it.client.flushdb()
+
+    newcomer = it.reserve(alone=alone)
+    it.now += newcomer.again_us
+    invited = it.reserve(invited=True)
+
+    assert newcomer.slots == 0
+    assert invited.slots == 1
+    assert newcomer.again_us + invited.first_us == max(4 * LOOKAHEAD + SPACING, alone)
 
 
 def test_in_a_pause_there_is_no_slot(it: Server) -> None:
@@ -145,6 +160,13 @@ def test_a_schedule_outlasts_its_end(it: Server) -> None:
     it.reserve(spacing=1000 * SECOND)
 
     assert all(it.client.pttl(key) > 1_000_000 for key in LANE)
+
+
+def test_a_schedule_is_kept_for_a_day(it: Server) -> None:
+    """For where there is none, the next one must wait."""
+    it.reserve()
+
+    assert it.client.pttl(LANE[0]) > 86_000_000
 
 
 def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:

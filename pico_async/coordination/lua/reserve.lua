@@ -8,7 +8,8 @@
 -- KEYS  1 the lane's schedule (hash)   2 who asked, by when (zset)   3 what they said of themselves (hash)
 -- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
 --       7 interactive, or not ("1", "0")  8 it was told to come now ("1", "0")
---       9 how far from now the schedule reached when the member last heard  10 the schedule that it knows ("" for none)
+--       9 how far from now the schedule reached when the member last heard
+--       10 for how long others may send by themselves where Redis was away, unknown to this member
 --       11 the end of the slots that it holds, on the server's clock  12 how long this answer will take, as it seems
 -- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
 --        now, end of the schedule from now, the schedule's name, now, end of the schedule
@@ -16,7 +17,7 @@ local member, about = ARGV[1], ARGV[2]
 local wanted, held = tonumber(ARGV[3]), tonumber(ARGV[4])
 local spacing, lookahead = tonumber(ARGV[5]), tonumber(ARGV[6])
 local interactive, invited = ARGV[7] == '1', ARGV[8] == '1'
-local promised, known = tonumber(ARGV[9]), ARGV[10]
+local promised, alone = tonumber(ARGV[9]), tonumber(ARGV[10])
 local answer = tonumber(ARGV[12])
 
 -- What a member knows is late by as long as its messages took.
@@ -24,8 +25,9 @@ local TOLERANCE = 100000
 -- Members that were silent for so long, and for as long as it takes until each of them has had a slot, have nothing to
 -- send.
 local SILENT = 2000000
--- How long a schedule is kept after its end.
+-- How long the members are kept, and the schedule after its end. That is long, for where there is none, all must wait.
 local KEPT_MS = 60000
+local SCHEDULE_KEPT_MS = 86400000
 
 local function text(number)
   return string.format('%.0f', number)
@@ -55,11 +57,9 @@ if now < last then
   resume, recover = resume - step, recover - step
 end
 if not name then
+  -- The first send of a day, or else Redis lost the schedule: others may hold slots of it, or go on by themselves.
   name = text(now)
-  if known ~= '' or promised > 0 then
-    -- There was a schedule, and Redis lost it: others may hold slots of it.
-    tat = now + math.max(promised, furthest)
-  end
+  tat = now + math.max(promised, furthest, alone)
 elseif promised > 0 and told < now + promised - TOLERANCE then
   -- It is an older one, of a replica perhaps, or the clock stepped forward.
   tat = now + math.max(promised, furthest)
@@ -110,10 +110,10 @@ redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', t
   'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share),
   'spacing', ARGV[5], 'told', text(math.ceil(math.max(told, tat))))
 redis.call('HINCRBY', KEYS[1], 'granted', slots)
-local kept = text(KEPT_MS + math.ceil((math.max(tat, told, resume, recover, bulk, single, now) - now) / 1000))
-for _, key in ipairs(KEYS) do
-  redis.call('PEXPIRE', key, kept)
-end
+local left = math.ceil((math.max(tat, told, resume, recover, bulk, single, now) - now) / 1000)
+redis.call('PEXPIRE', KEYS[1], text(SCHEDULE_KEPT_MS + left))
+redis.call('PEXPIRE', KEYS[2], text(KEPT_MS + left))
+redis.call('PEXPIRE', KEYS[3], text(KEPT_MS + left))
 
 return {slots, math.ceil(first), math.ceil(spacing), math.ceil(again), math.max(0, math.ceil(resume - now)),
   math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat))}
