@@ -58,6 +58,11 @@ class PostgresServer:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            # The environment may lie where only root may look. The libraries lie beside the package, and stay there.
+            package, copies = programs.parent.parent, folder / "copies"
+            for part in (programs.parent, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(part, copies / part.relative_to(package.parent), symlinks=True)
+            self._programs = copies / programs.relative_to(package.parent)
         self.conninfo = make_conninfo(host=str(folder), user=USER, dbname="postgres")
         options = ["-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         self._spawn("initdb", "-D", str(folder / "data"), "-U", USER, *options)
