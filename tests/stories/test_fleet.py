@@ -13,7 +13,7 @@ from tests.valkey_server import empty_redis
 PROCESSES = 4
 
 
-@pytest.mark.parametrize("network", ["--jitter-ms=0", "--jitter-ms=10"])
+@pytest.mark.parametrize("network", [pytest.param("--jitter-ms=0", marks=pytest.mark.full), "--jitter-ms=10"])
 @pytest.mark.parametrize("count", [30, pytest.param(150, marks=pytest.mark.full)])
 def test_four_processes_hold_one_limit(network: str, count: int) -> None:
     """A sliding-log server refuses nothing, hands out one token, and hears from each as often as from the others."""

@@ -53,7 +53,7 @@ def read_only(server: ValkeyServer) -> None:
         client.replicaof("NO", "ONE")
 
 
-TROUBLES = [killed, restarted, flushed, frozen, read_only]
+TROUBLES = [killed, pytest.param(restarted, marks=pytest.mark.full), flushed, frozen, read_only]
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.full)])
@@ -66,7 +66,7 @@ def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: i
     settle_accounts(told, ledger, count)
 
 
-@pytest.mark.parametrize("trouble", [killed, frozen])
+@pytest.mark.parametrize("trouble", [killed, pytest.param(frozen, marks=pytest.mark.full)])
 def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) -> None:
     """With share=1/3 nothing fails, and the shares together cross nothing, nor does the way there and back."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,15 @@ import pytest
 
 from pico_async import PicoSession, SmsMessage
 from tests.sandbox_process import SandboxProcess, sandbox_process
+
+
+@pytest.fixture(autouse=True)
+def _without_the_heap_of_other_tests() -> Iterator[None]:
+    """A collection that walks all that thousands of tests have left stops the loop for longer than the guard."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def messages(count: int, named: str = "hello") -> Iterator[SmsMessage]:
