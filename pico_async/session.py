@@ -279,9 +279,8 @@ class PicoSession:
             return local.join(self._base_url, username, api_key, self._rates)
         if isinstance(self._coordinator, FleetCoordinator):
             # Pico's hosts count by one key; of stand-ins, each counts by itself.
-            where = place(self._base_url)
-            where = where if where == "Pico" else self._base_url
-            self._coordinator.join(Identity.of(where, self._base_url, username, api_key))
+            counts = self._base_url if place(self._base_url) != "Pico" else "Pico"
+            self._coordinator.join(Identity.of(counts, self._base_url, username, api_key))
         return self._coordinator
 
     async def _leave(self) -> None:

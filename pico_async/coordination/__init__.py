@@ -83,7 +83,7 @@ class Identity:
     @classmethod
     def of(cls, place: str, host: str, username: str, api_key: str) -> Self:
         """Digest them. A *place* may have several hosts."""
-        return cls(_digest(place, api_key), _digest(host, username, api_key))
+        return cls(digest(place, api_key), digest(host, username, api_key))
 
 
 @runtime_checkable
@@ -104,5 +104,6 @@ class FleetCoordinator(Coordinator, Protocol):
         ...
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """Name what must not be shown, such as a key, by what it cannot be read from."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -13,11 +13,10 @@ from attrs import frozen
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import WaitingLine
 from pico_async.coordination.rates import LATE_S, spacing_s
-from pico_async.coordination.redis_link import AVOIDED_FOR_S, Link, RedisUnavailableError
+from pico_async.coordination.redis_link import AVOIDED_FOR_S, Link, RedisUnavailableError, microseconds, not_sent
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from pico_async.coordination.server_clock import ServerClock
 from pico_async.coordination.share import Share
-from pico_async.errors import NotSentError
 
 # How far ahead a fleet reserves, all its processes together: with 0.2 s each makes some ten calls a second, at any
 # rate, and a single send never waits for much longer than this.
@@ -104,7 +103,7 @@ class FleetPace:
         self._pause_until(_now() + pause_s)
         try:
             pause_us = await self._link.run(
-                "refuse", self._keys[:1], _us(pause_s), _us(SLOWED_FOR_S), SLOWED_TO, SLOWEST
+                "refuse", self._keys[:1], microseconds(pause_s), microseconds(SLOWED_FOR_S), SLOWED_TO, SLOWEST
             )
         except RedisUnavailableError:
             return  # The pause holds here; the others hear of theirs from Pico.
@@ -204,14 +203,14 @@ class FleetPace:
                 f"{self._member.about} {len(self._line)}",
                 wanted,
                 len(self._slots),
-                _us(self._spacing_s),
-                _us(LOOKAHEAD_S),
+                microseconds(self._spacing_s),
+                microseconds(LOOKAHEAD_S),
                 int(priority is Priority.INTERACTIVE),
                 int(invited),
-                _us(max(0.0, promised_s)),
-                _us(0.0 if self._share is None else self._share.others_until_s),
+                microseconds(max(0.0, promised_s)),
+                microseconds(0.0 if self._share is None else self._share.others_until_s),
                 self._newest.end_us if self._newest is not None else 0,
-                _us(self._clock.answer_s),
+                microseconds(self._clock.answer_s),
             )
         except RedisUnavailableError as error:
             self._go_without(str(error), wanted)
@@ -264,12 +263,12 @@ class FleetPace:
         if self._fault is None or self._share is not None or self._slots or self._asking is not None:
             return NEVER
         while self._line.count(Priority.INTERACTIVE):
-            self._line.refuse(_unavailable(self._fault))
+            self._line.refuse(not_sent("The pace", self._fault))
         if not len(self._line):
             return NEVER
         if now >= self._fail_at:
             # One by one, as slowly as they would be sent: a blast must not run through a million in a short outage.
-            self._line.refuse(_unavailable(self._fault))
+            self._line.refuse(not_sent("The pace", self._fault))
             self._fail_at = now + self._spacing_s
         return self._fail_at
 
@@ -327,14 +326,3 @@ class Grant(NamedTuple):
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _us(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f}"
-
-
-def _unavailable(fault: str) -> NotSentError:
-    return NotSentError(
-        f"The pace is shared over Redis, and Redis is not available: {fault}. Nothing was sent, so it is safe to send "
-        "it again. Check Redis, or give the coordinator a `share` to go on with while it is away."
-    )

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from pico_async.coordination.local import TOKEN_IDLE_S, LocalTokenStore
-from pico_async.coordination.redis_link import Link, RedisUnavailableError
-from pico_async.errors import NotSentError
+from pico_async.coordination.redis_link import Link, RedisUnavailableError, microseconds, not_sent
 
 # How old a process's copy may be before it looks again; and how old before nobody gets it until it has looked. In
 # between it looks in the background: a look may take its time, and those who have their turn already would leave in a
@@ -63,7 +62,7 @@ class FleetTokenStore:
             return await self._copy.current()
         await asyncio.wait([looking])
         if self._fault is not None and not self._alone:
-            raise _unavailable(self._fault)
+            raise not_sent("The token", self._fault)
         return await self._copy.current()
 
     async def keep(self, token: str) -> None:
@@ -97,7 +96,7 @@ class FleetTokenStore:
                 held = await self._take_lock()
             except RedisUnavailableError as error:
                 if not self._alone:
-                    raise _unavailable(str(error)) from None
+                    raise not_sent("The token", str(error)) from None
                 held = False
             # What was known before the wait says nothing now.
             self._checked_at = float("-inf")
@@ -119,7 +118,7 @@ class FleetTokenStore:
         """Wait for the lock; False where a token has come meanwhile."""
         while not await self._lock("take"):
             await asyncio.sleep(POLL_S)
-            value, _ = await self._link.run("token_use", [self._key()], _us(TOKEN_IDLE_S))
+            value, _ = await self._link.run("token_use", [self._key()], microseconds(TOKEN_IDLE_S), "")
             if value:
                 return False
         return True
@@ -136,13 +135,13 @@ class FleetTokenStore:
     def _put(self, what: str, token: str, replaces: str) -> asyncio.Task[None]:
         # In a task of its own, and no frame of the caller's keeps it: where the caller is cancelled meanwhile, an error
         # report that prints locals would show the token. Owned by this store: `aclose` ends it.
-        putting = asyncio.create_task(self._ask("token_put", what, token, replaces, _us(TOKEN_IDLE_S)))
+        putting = asyncio.create_task(self._ask("token_put", what, token, replaces, microseconds(TOKEN_IDLE_S)))
         self._putting.add(putting)
         putting.add_done_callback(self._putting.discard)
         return putting
 
     async def _look(self) -> None:
-        await self._ask("token_use", _us(TOKEN_IDLE_S))
+        await self._ask("token_use", microseconds(TOKEN_IDLE_S), await self._copy.current() or "")
 
     async def _ask(self, script: str, *arguments: object) -> None:
         """Have Redis look after the token, and take over what is there then."""
@@ -158,11 +157,3 @@ class FleetTokenStore:
             elif (old := await self._copy.current()) is not None:
                 await self._copy.discard(old)
             self._checked_at = asyncio.get_running_loop().time()
-
-
-def _us(seconds: float) -> str:
-    return f"{seconds * 1e6:.0f}"
-
-
-def _unavailable(fault: str) -> NotSentError:
-    return NotSentError(f"The token is shared over Redis, and Redis is not available: {fault}. Nothing was sent.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from contextlib import AbstractAsyncContextManager
 
 from aiolimiter import AsyncLimiter
 
 from pico_async._engine.endpoints import Lane
-from pico_async.coordination import Priority
+from pico_async.coordination import Priority, digest
 from pico_async.coordination.queue import FairQueue
 from pico_async.coordination.rates import Rates, bucket
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
@@ -165,16 +164,17 @@ def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinat
     Raises:
         ConfigurationError: Another session of this key runs at other rates.
     """
-    loop, digest = asyncio.get_running_loop(), _digest(host, username, api_key)
+    # The table outlives a session's own care for its key, so it holds none.
+    loop, name = asyncio.get_running_loop(), digest(host, username, api_key)
     with _table:
         for closed in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
             del _shared[closed]
         keys = _shared.setdefault(loop, {})
-        shared = keys.get(digest)
+        shared = keys.get(name)
         if shared is not None and not shared.sessions and shared.coordinator.rates != rates:
             shared = None
         if shared is None:
-            shared = keys[digest] = _Shared(rates)
+            shared = keys[name] = _Shared(rates)
     if shared.coordinator.rates != rates:
         raise ConfigurationError(
             f"Another open session of this API key runs at {shared.coordinator.rates}, and they share one pace: "
@@ -189,22 +189,17 @@ def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinat
 
 def leave(host: str, username: str, api_key: str) -> None:
     """End what a `join` in the running loop began."""
-    loop, digest = asyncio.get_running_loop(), _digest(host, username, api_key)
-    shared = _shared[loop][digest]
+    loop, name = asyncio.get_running_loop(), digest(host, username, api_key)
+    shared = _shared[loop][name]
     shared.sessions -= 1
     if not shared.sessions:
-        shared.forgetting = loop.call_later(shared.coordinator.remembers_s(), _forget, loop, digest, shared)
+        shared.forgetting = loop.call_later(shared.coordinator.remembers_s(), _forget, loop, name, shared)
 
 
-def _forget(loop: asyncio.AbstractEventLoop, digest: str, shared: _Shared) -> None:
+def _forget(loop: asyncio.AbstractEventLoop, name: str, shared: _Shared) -> None:
     with _table:
         keys = _shared.get(loop, {})
-        if keys.get(digest) is shared:
-            del keys[digest]
+        if keys.get(name) is shared:
+            del keys[name]
         if not keys:
             _shared.pop(loop, None)
-
-
-def _digest(host: str, username: str, api_key: str) -> str:
-    # The table outlives a session's own care for its key, so it holds none.
-    return hashlib.sha256("\0".join((host, username, api_key)).encode()).hexdigest()

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from pico_async.errors import NotSentError
+
 # How long nobody asks a Redis that has just failed: a crowd of senders must not wait for one time-out each.
 AVOIDED_FOR_S = 0.5
 
@@ -35,11 +37,6 @@ class Link(Protocol):
         Raises:
             RedisUnavailableError: There is none.
         """
-        ...
-
-    @property
-    def fault(self) -> str | None:
-        """Why Redis is not asked just now; None where it is."""
         ...
 
 
@@ -83,6 +80,19 @@ class RedisLink:
             self._fault = type(error).__name__
         self._avoided_until = asyncio.get_running_loop().time() + AVOIDED_FOR_S
         raise RedisUnavailableError(self._fault) from None
+
+
+def microseconds(seconds: float) -> str:
+    """Give them as the scripts take them."""
+    return f"{seconds * 1e6:.0f}"
+
+
+def not_sent(what: str, fault: str) -> NotSentError:
+    """Make the error of who needs *what*, while Redis is away."""
+    return NotSentError(
+        f"{what} is shared over Redis, and Redis is not available: {fault}. Nothing was sent, so it is safe to send it "
+        "again. Check Redis, or give the coordinator a `share` to go on with while it is away."
+    )
 
 
 def kind_of(error: RedisError) -> str:

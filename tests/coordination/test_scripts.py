@@ -196,6 +196,17 @@ def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
     assert it.client.zcard(LANE[1]) == 1
 
 
+def test_a_token_that_redis_forgot_is_put_back_and_one_that_was_discarded_is_not(it: Server) -> None:
+    """Else each process would fetch another after a restart; and a token that Pico refused would come back."""
+    trusted = 1000 * SECOND
+
+    assert it.run("token_use", ("token",), trusted, "copy")[0] == b"copy"
+    assert it.run("token_use", ("token",), trusted, "another")[0] == b"copy"
+    it.run("token_put", ("token",), "discard", "copy", "", trusted)
+
+    assert it.run("token_use", ("token",), trusted, "copy")[0] == b""
+
+
 def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
     """Redis forgot the one that they are of, and the next one ends where that had ended."""
     mine = it.reserve(wanted=3)
@@ -219,12 +230,12 @@ def test_an_idle_token_is_not_trusted_and_a_used_one_is(it: Server) -> None:
     it.run("token_put", ("token",), "keep", "t", "", trusted)
 
     it.now += trusted - 1
-    assert it.run("token_use", ("token",), trusted)[0] == b"t"
+    assert it.run("token_use", ("token",), trusted, "")[0] == b"t"
     it.now += trusted - 1
-    assert it.run("token_use", ("token",), trusted)[0] == b"t"
+    assert it.run("token_use", ("token",), trusted, "")[0] == b"t"
     it.now += trusted
 
-    assert it.run("token_use", ("token",), trusted)[0] == b""
+    assert it.run("token_use", ("token",), trusted, "")[0] == b""
 
 
 def test_a_lock_is_its_holder_s_and_expires(it: Server) -> None:
