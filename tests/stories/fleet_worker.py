@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 from attrs import asdict, field, frozen
 
 from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
+from tests.far_away import slow_to_connect
 from tests.sandbox_process import SandboxProcess
 
 
@@ -27,6 +30,8 @@ class FleetWorker:
         name: Stands in the text of its messages, so that the server's ledger tells whose they are.
         share: What it goes on with while Redis is away; None: its sends fail.
         again: Send again what was not sent, until nothing is left.
+        ca_file: The authority to trust in place of the system's, as a server's operator would set it.
+        connect_s: What a TCP connection takes to open; see `slow_to_connect`.
     """
 
     name: str
@@ -38,6 +43,8 @@ class FleetWorker:
     again: bool = True
     concurrency: int = 64
     timeout_s: float = 10.0
+    ca_file: str | None = None
+    connect_s: float = 0.0
 
     def start(self) -> RunningWorker:
         """Run it in a process of its own."""
@@ -48,6 +55,7 @@ class FleetWorker:
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=Path(__file__).parent.parent.parent,
+                env=os.environ if self.ca_file is None else {**os.environ, "SSL_CERT_FILE": self.ca_file},
             ),
         )
 
@@ -139,4 +147,6 @@ def wait_for_accepted(sandbox: SandboxProcess, count: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(FleetWorker(**json.loads(sys.argv[1])).run())))
+    worker = FleetWorker(**json.loads(sys.argv[1]))
+    with slow_to_connect(worker.connect_s) if worker.connect_s else nullcontext():
+        sys.stdout.write(json.dumps(asyncio.run(worker.run())))

@@ -1,0 +1,337 @@
+"""
+A relay on loopback that makes a server seem far away: what travels takes its time, and so does a handshake.
+
+It runs in a process of its own, `python -m tests.far_away --target http://127.0.0.1:8025 --rtt-ms 200 --tls DIR`, or
+as the context manager `far_away`. With `tls`, the delays lie between the client and the end of TLS:
+
+    client  →  delaying relay  →  end of TLS  →  server
+
+It imitates
+- the way: each piece of bytes comes out half a round trip after it went in, in either direction; jitter on top;
+- order: the pieces of one connection and direction never overtake each other, so one that is late delays all behind it;
+- the opening of a connection: nothing of it reaches the server until one and a half round trips after it was opened,
+  as after SYN and SYN-ACK. No process can delay the kernel's own accept, so by itself this does not show in the time
+  that the client's connect() takes: a client that looks at that wraps itself in `slow_to_connect`, too;
+- the handshake of TLS 1.3, by really having it behind the delays: one more round trip;
+- a stall: for a while nothing passes on any connection, then all that was held passes at once.
+
+It does not imitate bandwidth, slow start, loss and its retransmission on a single connection, half-closed connections
+or resets: either end's going, however it went, arrives as a close, behind what was sent before it. The end of TLS and
+the server are on loopback, so a server's ledger has the moments at which a far-away server would have seen requests,
+about a millisecond late by the relay's timers, and never early.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from asyncio.selector_events import BaseSelectorEventLoop
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import trustme
+from attrs import frozen
+
+HOST = "127.0.0.1"
+
+# A timer may fire early by the resolution of the loop's clock, which is nanoseconds.
+RESOLUTION_S = 1e-6
+
+
+# --- when a piece comes out
+
+
+class Network:
+    """
+    Say when what is sent now comes out at the other end.
+
+    Args:
+        jitter_s: Each piece from the client takes up to so much longer, drawn evenly.
+        jitter_both: Those from the server, too.
+        stall_at_s: When the stall begins, in seconds after the first byte that was sent at all; None: never.
+        stall_s: How long it lasts.
+    """
+
+    def __init__(
+        self,
+        *,
+        rtt_s: float = 0.0,
+        jitter_s: float = 0.0,
+        jitter_both: bool = False,
+        stall_at_s: float | None = None,
+        stall_s: float = 0.0,
+        seed: int = 1,
+    ) -> None:
+        self._rtt_s = rtt_s
+        self._jitter_s = {True: jitter_s, False: jitter_s if jitter_both else 0.0}
+        self._stall_at_s = stall_at_s
+        self._stall_s = stall_s
+        self._random = Random(seed)
+        self._first_byte_at: float | None = None
+
+    def opened_at(self, now: float) -> float:
+        """Say when a connection that is begun now is there for the client, who may write from then on."""
+        return now + self._rtt_s
+
+    def out_at(self, now: float, *, to_server: bool) -> float:
+        """Say when a piece that is sent now comes out, where nothing before it is later."""
+        if self._first_byte_at is None:
+            self._first_byte_at = now
+        out_at = now + self._rtt_s / 2 + self._random.uniform(0.0, self._jitter_s[to_server])
+        if self._stall_at_s is not None:
+            begins_at = self._first_byte_at + self._stall_at_s
+            if begins_at <= out_at < begins_at + self._stall_s:
+                return begins_at + self._stall_s
+        return out_at
+
+
+class Line:
+    """One direction of one connection: what is put in comes out later, and in order."""
+
+    def __init__(self, out_at: Callable[[float], float]) -> None:
+        self._out_at = out_at
+        self._last_at = float("-inf")
+        self._held: deque[tuple[float, bytes | None]] = deque()
+        self._out: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, piece: bytes | None) -> None:
+        """Send a piece; None is the end."""
+        self._last_at = max(self._last_at, self._out_at(asyncio.get_running_loop().time()))
+        self._held.append((self._last_at, piece))
+        self._pass()
+
+    def open(self, out: asyncio.Transport) -> None:
+        """Say where it comes out. Until then it waits."""
+        self._out = out
+        self._pass()
+
+    def _pass(self) -> None:
+        if self._timer is not None or self._out is None:
+            return
+        loop = asyncio.get_running_loop()
+        while self._held and self._held[0][0] <= loop.time() + RESOLUTION_S:
+            _, piece = self._held.popleft()
+            if piece is None:
+                self._out.close()
+            elif not self._out.is_closing():  # asyncio warns of bytes for somebody who has gone
+                self._out.write(piece)
+        if self._held:
+            self._timer = loop.call_at(self._held[0][0], self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._pass()
+
+
+class End(asyncio.Protocol):
+    """One end of a connection: it puts what it receives on one line, and gives out what the other brings."""
+
+    def __init__(self, away: Line, here: Line, open_ends: set[asyncio.Transport]) -> None:
+        self._away = away
+        self._here = here
+        self._open_ends = open_ends
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._open_ends.add(self._transport)
+        self._here.open(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece."""
+        self._away.put(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the other end, behind what was sent before."""
+        self._open_ends.discard(self._transport)
+        self._away.put(None)
+
+
+# --- the relay
+
+
+@asynccontextmanager
+async def relaying(target_port: int, network: Network, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """
+    Relay to *target_port* of loopback through *network*, and yield the port to connect to.
+
+    Leaving it ends all connections at once; no task is left behind.
+
+    Args:
+        tls: End TLS here; what goes on to the target is plain.
+    """
+    loop = asyncio.get_running_loop()
+    open_ends: set[asyncio.Transport] = set()
+
+    async with asyncio.TaskGroup() as connecting:
+
+        def accept() -> End:
+            opened_at = network.opened_at(loop.time())
+            there = Line(lambda now: network.out_at(max(now, opened_at), to_server=True))
+            back = Line(lambda now: network.out_at(now, to_server=False))
+            connecting.create_task(connect(there, back))
+            return End(there, back, open_ends)
+
+        async def connect(there: Line, back: Line) -> None:
+            try:
+                await loop.create_connection(lambda: End(back, there, open_ends), HOST, target_port)
+            except OSError:
+                back.put(None)
+
+        server = await loop.create_server(accept, HOST, 0, ssl=tls, backlog=2048)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for transport in list(open_ends):
+                transport.abort()
+            # A transport tells its protocol of the end in the loop's next turn.
+            await asyncio.sleep(0)
+            await server.wait_closed()
+
+
+def end_of_tls(directory: Path) -> ssl.SSLContext:
+    """Make a certificate for loopback and the server's side of TLS 1.3; write the authority's to `ca.pem`."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    authority.issue_cert(HOST).configure_cert(context)
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    return context
+
+
+async def run(target_port: int, network: Network, tls_directory: Path | None) -> None:
+    """Relay until SIGTERM or SIGINT; say first where."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with AsyncExitStack() as stack:
+        scheme = "http"
+        if tls_directory is not None:
+            scheme = "https"
+            here = relaying(target_port, Network(), end_of_tls(tls_directory))
+            target_port = await stack.enter_async_context(here)
+        port = await stack.enter_async_context(relaying(target_port, network))
+        print(f"listening on {scheme}://{HOST}:{port}", flush=True)
+        await ended.wait()
+
+
+# --- for tests and benchmarks
+
+
+@frozen
+class FarAway:
+    """
+    Where the relay listens.
+
+    Attributes:
+        ca_file: Whom a client must trust, for example by the environment variable SSL_CERT_FILE; None without TLS.
+    """
+
+    base_url: str
+    ca_file: str | None
+
+
+@contextmanager
+def far_away(
+    target: str,
+    *,
+    rtt_s: float = 0.0,
+    jitter_s: float = 0.0,
+    jitter_both: bool = False,
+    stall_at_s: float | None = None,
+    stall_s: float = 0.0,
+    tls: bool = False,
+    seed: int = 1,
+) -> Iterator[FarAway]:
+    """
+    Run a relay before the server at the URL *target*, in a process of its own, and end it.
+
+    The arguments are `Network`'s.
+    """
+    command = [
+        *(sys.executable, "-W", "error", "-m", "tests.far_away", "--target", target),
+        *("--rtt-ms", str(rtt_s * 1000), "--jitter-ms", str(jitter_s * 1000), "--seed", str(seed)),
+    ]
+    if jitter_both:
+        command += ["--jitter-both"]
+    if stall_at_s is not None:
+        command += ["--stall-at-s", str(stall_at_s), "--stall-ms", str(stall_s * 1000)]
+    with ExitStack() as stack:
+        ca_file = None
+        if tls:
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            command += ["--tls", directory]
+            ca_file = str(Path(directory) / "ca.pem")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("listening on "), "the relay did not start; its own message stands above"
+            yield FarAway(line.removeprefix("listening on ").strip(), ca_file)
+        finally:
+            process.terminate()
+            process.communicate(timeout=10)
+        assert process.returncode == 0, "the relay failed; its own message stands above"
+
+
+@contextmanager
+def slow_to_connect(rtt_s: float) -> Iterator[None]:
+    """
+    Let each TCP connection that this process's event loops open take a round trip, as to a server far away.
+
+    The relay counts the round trip from the same moment: it passes once, not twice.
+    """
+    connect = BaseSelectorEventLoop.sock_connect
+
+    async def connect_slowly(loop: BaseSelectorEventLoop, sock: socket.socket, address: Any) -> None:
+        await connect(loop, sock, address)
+        await asyncio.sleep(rtt_s)
+
+    with mock.patch.object(BaseSelectorEventLoop, "sock_connect", connect_slowly):
+        yield
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the command line's parser."""
+    parser = argparse.ArgumentParser(prog="python -m tests.far_away", description="Relay until SIGTERM or SIGINT.")
+    parser.add_argument("--target", required=True, metavar="URL", help="a plain HTTP server on loopback")
+    parser.add_argument("--rtt-ms", type=float, default=0.0)
+    parser.add_argument("--jitter-ms", type=float, default=0.0, help="of each piece from the client, from 0 to this")
+    parser.add_argument("--jitter-both", action="store_true", help="of each piece from the server, too")
+    parser.add_argument("--stall-at-s", type=float, help="after the first byte")
+    parser.add_argument("--stall-ms", type=float, default=0.0)
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="end TLS; the authority's certificate is DIR/ca.pem")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser
+
+
+def main() -> None:
+    """Run the relay that the command line describes."""
+    options = build_parser().parse_args()
+    network = Network(
+        rtt_s=options.rtt_ms / 1000,
+        jitter_s=options.jitter_ms / 1000,
+        jitter_both=options.jitter_both,
+        stall_at_s=options.stall_at_s,
+        stall_s=options.stall_ms / 1000,
+        seed=options.seed,
+    )
+    asyncio.run(run(urlsplit(options.target).port or 80, network, options.tls))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A server far away sees no more than 30 in any second, also while the first connections are still shaking hands."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.far_away import far_away
+from tests.sandbox_process import sandbox_process
+from tests.stories.fleet_worker import FleetWorker
+
+full = pytest.mark.full
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a turn is taken before its connection is opened, so the first messages arrive with those that follow them",
+)
+@pytest.mark.parametrize(
+    ("rtt_s", "tls", "concurrency", "count"),
+    [
+        pytest.param(0.2, True, 64, 120, id="200 ms, 120 messages"),
+        pytest.param(0.2, True, 64, 900, id="200 ms, 900 messages", marks=full),
+        pytest.param(0.05, True, 64, 900, id="50 ms, 900 messages", marks=full),
+        # 60 are on their way or their way back, and twice as many where the connection has to be opened first.
+        pytest.param(2.0, False, 192, 900, id="2 s without TLS, 900 messages", marks=full),
+    ],
+)
+def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
+    rtt_s: float, tls: bool, concurrency: int, count: int
+) -> None:
+    """
+    A sliding-log server refuses nothing, no second holds more than 30 arrivals, and each message arrives once.
+
+    A request on a new connection reaches the server two round trips later than one on a connection that is open, or
+    one without TLS. Both kinds mix from the moment in which the first replies are back.
+    """
+    with (
+        sandbox_process("--rate-rule=sliding-log") as sandbox,
+        far_away(sandbox.base_url, rtt_s=rtt_s, tls=tls) as far,
+    ):
+        blast = FleetWorker(
+            name="blast",
+            redis_url=None,
+            base_url=far.base_url,
+            count=count,
+            concurrency=concurrency,
+            ca_file=far.ca_file,
+            # With TLS the client sees the handshake of TLS, and in it the wait for TCP. Without, it would see nothing.
+            connect_s=0.0 if tls else rtt_s,
+        )
+        with blast.start() as running:
+            told = running.finish()
+
+        ledger = sandbox.ledger()
+    # Together, so that a failure tells both.
+    assert (max(ledger.densest(), 30), ledger.refusals) == (30, 0)
+    assert list(told.outcomes.values()) == [["accepted"]] * count
+    assert not ledger.duplicates()
+    assert ledger.token_requests == 1
