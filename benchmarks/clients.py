@@ -1,0 +1,291 @@
+"""
+The clients that are compared, each in one shape, and what one message costs each.
+
+    python -m benchmarks.clients http://127.0.0.1:8080 aiohttp --concurrency 64 --seconds 1
+
+A process measures one client at one concurrency and ends: so no client pays for what another has imported or left
+behind. Each client's packages are imported only where it is chosen. What all have in common: one message in the body
+of each request, one shared session, as many workers as the concurrency says, each of which awaits one send after the
+other, and a patience that no exchange comes near, for a repeated message would be counted twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+from benchmarks.lean_pico import allow_many_connections
+
+API_KEY = "key-0123456789"
+USERNAME = "user333"
+SENDER = "8612345678888"
+TO = "8612345678901"
+TEXT = "Your code is 1234"
+
+# What a raw client must say to send the message that pico_async sends: headers and body are the same.
+HEADERS = {"X-API-Key": API_KEY, "Authorization": "Bearer lean-0123456789"}
+BODY = {"username": USERNAME, "from": SENDER, "to": TO, "text": TEXT}
+
+PATIENCE_S = 60.0
+
+# The last batch of the warm-up tells how many messages to measure, so it must take long enough to tell it; the first
+# one, with its connections and late imports, tells it only where a second one would take too long.
+SHORTEST_BATCH_S = 0.25
+LONGEST_BATCH_S = 1.5
+
+# Sends so many messages at the concurrency that it was made for.
+Run: TypeAlias = Callable[[int], Awaitable[None]]
+Client: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Run]]
+
+
+def by_workers(send: Callable[[], Awaitable[object]], concurrency: int) -> Run:
+    """Make the run in which so many workers await one send after the other."""
+
+    async def run(messages: int) -> None:
+        left = iter(range(messages))
+
+        async def work() -> None:
+            for _ in left:
+                await send()
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(concurrency):
+                workers.create_task(work())
+
+    return run
+
+
+# --- raw clients: no token, no pace, no judgement; status and `request_id` are looked at, and nothing else
+
+
+@asynccontextmanager
+async def raw_httpx(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
+    """httpx as it comes: 100 connections, of which 20 are kept alive."""
+    import httpx
+
+    async with httpx.AsyncClient(headers=HEADERS, timeout=PATIENCE_S, **options) as client:
+
+        async def send() -> None:
+            answer = await client.post(f"{base_url}/sms", json=BODY)
+            assert answer.status_code == 200
+            assert answer.json()["request_id"]
+
+        yield by_workers(send, concurrency)
+
+
+def raw_httpx_raised(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
+    """httpx with a connection for each worker, all kept alive."""
+    import httpx
+
+    return raw_httpx(
+        base_url,
+        concurrency,
+        limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+    )
+
+
+@asynccontextmanager
+async def raw_aiohttp(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """aiohttp with a connection for each worker."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with aiohttp.ClientSession(headers=HEADERS, connector=connector, timeout=timeout) as client:
+
+        async def send() -> None:
+            async with client.post(f"{base_url}/sms", json=BODY) as answer:
+                assert answer.status == 200
+                assert (await answer.json())["request_id"]
+
+        yield by_workers(send, concurrency)
+
+
+# --- peers, as their documentation has them set up
+
+
+@asynccontextmanager
+async def twilio(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """Twilio's async client: one aiohttp session with the connector that it ships with, 100 connections kept alive."""
+    from twilio.http.async_http_client import AsyncTwilioHttpClient
+    from twilio.rest import Client as TwilioClient
+
+    async with AsyncTwilioHttpClient(timeout=PATIENCE_S) as http_client:
+        client = TwilioClient("AC0123456789", "token", http_client=http_client)
+        client.api.base_url = base_url
+
+        async def send() -> None:
+            message = await client.messages.create_async(to=TO, from_=SENDER, body=TEXT)
+            assert message.sid
+
+        yield by_workers(send, concurrency)
+
+
+@asynccontextmanager
+async def telnyx(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """Telnyx's async client, as it comes: httpx with its own limits, a minute of patience, two retries."""
+    from telnyx import AsyncTelnyx
+
+    async with AsyncTelnyx(api_key=API_KEY, base_url=base_url) as client:
+
+        async def send() -> None:
+            answer = await client.messages.send(to=TO, from_=SENDER, text=TEXT)
+            assert answer.data is not None
+            assert answer.data.id
+
+        yield by_workers(send, concurrency)
+
+
+# --- pico_async: token, pace, journal's hooks, verdict and retries as always; only the rate is lifted
+
+
+def pico_session(base_url: str, **options: Any) -> Any:
+    """Make a session that may send as fast as it can."""
+    from pico_async import PicoSession, Rates
+
+    return PicoSession(
+        username=USERNAME,
+        api_key=API_KEY,
+        sender=SENDER,
+        base_url=base_url,
+        timeout=PATIENCE_S,
+        rates=Rates(sms=None),
+        **options,
+    )
+
+
+@asynccontextmanager
+async def pico(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
+    """Single sends."""
+    async with pico_session(base_url, **options) as session:
+
+        async def send() -> None:
+            accepted = await session.sms.send(to=TO, text=TEXT)
+            assert accepted.request_id
+
+        yield by_workers(send, concurrency)
+
+
+@asynccontextmanager
+async def pico_bulk(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
+    """A blast, without a journal."""
+    from pico_async import SmsMessage
+
+    async with pico_session(base_url, **options) as session:
+
+        async def run(messages: int) -> None:
+            report = await session.send_bulk(
+                (SmsMessage(to=TO, text=TEXT) for _ in range(messages)), concurrency=concurrency
+            )
+            assert report.accepted == messages, report
+
+        yield run
+
+
+def pico_fast(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
+    """Single sends over aiohttp."""
+    from pico_async import AiohttpTransport
+
+    return pico(base_url, concurrency, transport=AiohttpTransport())
+
+
+def pico_fast_bulk(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
+    """A blast over aiohttp."""
+    from pico_async import AiohttpTransport
+
+    return pico_bulk(base_url, concurrency, transport=AiohttpTransport())
+
+
+CLIENTS: dict[str, Client] = {
+    "httpx": raw_httpx,
+    "httpx, limits raised": raw_httpx_raised,
+    "aiohttp": raw_aiohttp,
+    "twilio": twilio,
+    "telnyx": telnyx,
+    "pico": pico,
+    "pico, bulk": pico_bulk,
+    "pico fast": pico_fast,
+    "pico fast, bulk": pico_fast_bulk,
+}
+
+
+# --- measuring
+
+
+class Cost(NamedTuple):
+    """
+    What some messages took.
+
+    Attributes:
+        messages: How many were measured.
+        warm_up: How many were sent before, unmeasured.
+        cpu_s: Processor time of this process, for all of them.
+        wall_s: Time by the clock, for all of them.
+    """
+
+    messages: int
+    warm_up: int
+    cpu_s: float
+    wall_s: float
+
+
+async def timed(run: Run, messages: int) -> tuple[float, float]:
+    """Carry out a run, and give its seconds of processor time and by the clock."""
+    gc.collect()
+    began_cpu, began = time.process_time(), time.perf_counter()
+    await run(messages)
+    return time.process_time() - began_cpu, time.perf_counter() - began
+
+
+async def measure(client: Client, base_url: str, concurrency: int, seconds: float) -> Cost:
+    """
+    Warm a client up, then measure as many messages as it sends in about so many seconds.
+
+    But no fewer than eight for each worker, or two where that makes 2,000, however slow the client is.
+    """
+    # Where all begin together, httpx with raised limits takes up to twice as long for the first hundreds of messages.
+    least = max(2 * concurrency, min(8 * concurrency, 2000))
+    async with client(base_url, concurrency) as run:
+        batch = warm_up = max(concurrency, 100)
+        _, took_s = await timed(run, batch)
+        while (warm_up == batch and took_s < LONGEST_BATCH_S) or took_s < SHORTEST_BATCH_S:
+            batch *= 2 if took_s < SHORTEST_BATCH_S else 1
+            _, took_s = await timed(run, batch)
+            warm_up += batch
+        messages = max(least, round(seconds * batch / took_s))
+        return Cost(messages, warm_up, *await timed(run, messages))
+
+
+def run_in(loop: str, coroutine: Any) -> Any:
+    """Run a coroutine in an event loop of that name."""
+    factory = None
+    if loop == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(coroutine)
+
+
+def command(clients: Mapping[str, Client], description: str | None) -> None:
+    """Measure one of the clients, as the command line says, and print what it cost as JSON."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base_url")
+    parser.add_argument("client", choices=clients)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    chosen = parser.parse_args()
+    allow_many_connections()
+    cost = run_in(chosen.loop, measure(clients[chosen.client], chosen.base_url, chosen.concurrency, chosen.seconds))
+    print(json.dumps(cost._asdict()))
+
+
+if __name__ == "__main__":
+    command(CLIENTS, __doc__)

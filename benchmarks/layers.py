@@ -1,0 +1,187 @@
+"""
+The layers of one message over the fast transport, each alone: what lies between `pico fast` and raw aiohttp.
+
+    python -m benchmarks.layers http://127.0.0.1:8080 carrier --concurrency 64
+
+As in `clients.py`, a process measures one layer. Two of them make up the whole, `carrier` and `session`; `frame`,
+`building` and `judging` are parts of `session`. All but `carrier` send nothing: the session's carrier answers at once.
+They reach into the engine, and follow it when it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from benchmarks.clients import (
+    API_KEY,
+    BODY,
+    HEADERS,
+    PATIENCE_S,
+    SENDER,
+    TEXT,
+    TO,
+    USERNAME,
+    Client,
+    Run,
+    by_workers,
+    command,
+    pico,
+)
+
+ACCEPTED = b'{"request_id": "lean-0123456789", "token": "lean-0123456789"}'
+
+
+def outgoing() -> Any:
+    """Make the request that all send."""
+    from pico_async._engine.transport import Outgoing
+    from pico_async._engine.wire import encode
+
+    headers = {**HEADERS, "Content-Type": "application/json; charset=utf-8"}
+    return Outgoing("POST", "/sms", {}, headers, encode(BODY))
+
+
+def at_once() -> Any:
+    """Make a carrier that answers at once and sends nothing."""
+    from pico_async._engine.transport import Carrier
+    from pico_async._engine.wire import Reply
+
+    class AtOnce(Carrier):
+        def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+            pass
+
+        async def carry(self, outgoing: Any, departure: Any) -> Reply:
+            await departure.leave(held_up=False)
+            return Reply(200, ACCEPTED)
+
+        def failure(self, error: Exception, *, written: bool) -> Any:
+            raise error
+
+        async def aclose(self) -> None:
+            pass
+
+    return AtOnce()
+
+
+def attempt() -> Any:
+    """Make what the transport asks of a caller: one that always has its turn."""
+    from pico_async.coordination import Priority
+
+    class Always:
+        priority = Priority.INTERACTIVE
+
+        async def turn_again(self) -> None:
+            pass
+
+        def note_write(self) -> None:
+            pass
+
+    return Always()
+
+
+@asynccontextmanager
+async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """HTTP alone: one request, its reply's bytes, and the moment of leaving."""
+    from pico_async import AiohttpTransport
+
+    class Leaves:
+        async def leave(self, *, held_up: bool) -> None:
+            pass
+
+    fast, request, departure = AiohttpTransport(), outgoing(), Leaves()
+    fast.bind(base_url, PATIENCE_S, PATIENCE_S)
+    try:
+
+        async def send() -> None:
+            reply = await fast.carry(request, departure)
+            assert reply.status == 200
+
+        yield by_workers(send, concurrency)
+    finally:
+        await fast.aclose()
+
+
+@asynccontextmanager
+async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """What the transport puts around a carrier: a place, a bound in time, the moment of leaving."""
+    from pico_async._engine.transport import Transport
+
+    transport, request, caller = Transport(base_url, PATIENCE_S, at_once()), outgoing(), attempt()
+
+    async def send() -> None:
+        reply = await transport.exchange(request, caller)
+        assert reply.status == 200
+
+    yield by_workers(send, concurrency)
+
+
+@asynccontextmanager
+async def session(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """All of a single send but the carrier."""
+    async with pico(base_url, concurrency, transport=at_once()) as run:
+        yield run
+
+
+def repeated(once: Callable[[], object]) -> Run:
+    """Make the run that calls a function so many times; nothing of it waits."""
+
+    async def run(messages: int) -> None:
+        for _ in range(messages):
+            once()
+
+    return run
+
+
+@asynccontextmanager
+async def building(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """From the arguments to the bytes of the body."""
+    from pico_async import SmsMessage
+    from pico_async._engine.wire import Account, encode, send_request
+
+    account = Account(USERNAME, SENDER)
+    yield repeated(lambda: encode(send_request(SmsMessage(to=TO, text=TEXT), account).body or {}))
+
+
+@asynccontextmanager
+async def judging(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """From the bytes of the reply to the value."""
+    from pico_async import SmsMessage
+    from pico_async._engine.verdict import judge
+    from pico_async._engine.wire import Account, Reply, decode, send_request
+    from pico_async.models import Accepted
+
+    request = send_request(SmsMessage(to=TO, text=TEXT), Account(USERNAME, SENDER))
+    reply = Reply(200, ACCEPTED)
+
+    def judge_and_decode() -> Accepted:
+        verdict: Any = judge(request, reply, secrets=[API_KEY])
+        return decode(verdict.payload, Accepted)
+
+    yield repeated(judge_and_decode)
+
+
+class Layer(NamedTuple):
+    """
+    One layer.
+
+    Attributes:
+        what: What it does, for the table.
+        sends: Whether its messages reach the server.
+    """
+
+    client: Client
+    what: str
+    sends: bool = False
+
+
+LAYERS = {
+    "carrier": Layer(carrier, "HTTP by our aiohttp carrier: one request, the bytes of its reply", sends=True),
+    "session": Layer(session, "a single send without its carrier; contains the following three"),
+    "frame": Layer(frame, "a place, a bound in time, the moment of leaving"),
+    "building": Layer(building, "checking and making the message, encoding it"),
+    "judging": Layer(judging, "parsing and judging the reply, making the value"),
+}
+
+if __name__ == "__main__":
+    command({name: layer.client for name, layer in LAYERS.items()}, __doc__)
