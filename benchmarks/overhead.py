@@ -291,8 +291,9 @@ def troubles(record: Record) -> list[str]:
 
 def circumstances(record: Record) -> str:
     """Say when and where it was measured, and how."""
-    rounds = 1 + max(run.round for run in record.runs)
-    return f"Median (lowest to highest) of {rounds} round{'s' * (rounds > 1)}. {record.date}. {record.machine}."
+    number = 1 + max(run.round for run in record.runs)
+    rounds = "one round" if number == 1 else f"{number} rounds"
+    return f"Median (lowest to highest) of {rounds}. {record.date}. {record.machine}."
 
 
 def tell(record: Record, layout: Callable[[Table], str]) -> None:
