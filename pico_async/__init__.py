@@ -48,6 +48,7 @@ from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
 if TYPE_CHECKING:
+    from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
 
 __version__ = "0.1.0"
@@ -109,4 +110,8 @@ def __getattr__(name: str) -> Any:
         from pico_async.coordination.redis import RedisCoordinator
 
         return RedisCoordinator
+    if name == "AiohttpTransport":
+        from pico_async._engine.aiohttp_carrier import AiohttpTransport
+
+        return AiohttpTransport
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

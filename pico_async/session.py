@@ -6,12 +6,13 @@ import asyncio
 import os
 import weakref
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pico_async._engine.call import Engine
+from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
-from pico_async._engine.transport import HttpTransport, Transport
+from pico_async._engine.transport import Carrier, Transport
 from pico_async._engine.wire import Account
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import BulkReport
@@ -39,6 +40,9 @@ from pico_async.settings import (
     checked_username,
     place,
 )
+
+if TYPE_CHECKING:
+    from pico_async._engine.aiohttp_carrier import AiohttpTransport
 
 
 class PicoSession:
@@ -92,7 +96,7 @@ class PicoSession:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: HttpTransport | None = None,
+        transport: HttpTransport | AiohttpTransport | None = None,
     ) -> None:
         self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
@@ -118,7 +122,7 @@ class PicoSession:
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._coordinator = coordinator
-        self._transport = Transport(self._base_url, timeout, transport)
+        self._transport = Transport(self._base_url, timeout, _carrier(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()
@@ -288,3 +292,14 @@ class PicoSession:
             local.leave(self._base_url, self._account.username, self._api_key.value)
         elif isinstance(self._coordinator, FleetCoordinator):
             await self._coordinator.leave()
+
+
+def _carrier(transport: object) -> Carrier:
+    if transport is None or isinstance(transport, HttpTransport):
+        return HttpxCarrier(transport)
+    if isinstance(transport, Carrier):
+        return transport
+    raise ConfigurationError(
+        "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
+        f"{type(transport).__name__}."
+    )

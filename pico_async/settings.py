@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.hosts import is_loopback
 from pico_async._engine.token import Secret
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
@@ -78,7 +78,7 @@ def checked_base_url(base_url: str) -> str:
         raise ConfigurationError(
             f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
         )
@@ -88,11 +88,4 @@ def checked_base_url(base_url: str) -> str:
 def place(base_url: str) -> str:
     """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
     host = urlsplit(base_url).hostname or ""
-    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if _is_loopback(host) else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if is_loopback(host) else host

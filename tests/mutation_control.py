@@ -85,19 +85,19 @@ MUTATIONS = (
         (POWER,),
     ),
     Mutation(
-        "a ReadTimeout is taken for not sent",
+        "a connection that was closed instead of a reply is taken for not sent",
         (
             Change(
-                "pico_async/_engine/transport.py",
-                "not written and isinstance(error, _BEFORE_WRITING)",
-                "isinstance(error, (*_BEFORE_WRITING, httpx.ReadTimeout))",
+                "pico_async/_engine/httpx_carrier.py",
+                "proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)",
+                "proved = not written or isinstance(error, httpx.RemoteProtocolError)",
             ),
         ),
         (WIRE, ENGINE),
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/transport.py", "self._tells_writes and not written\n", "self._tells_writes\n"),),
+        (Change("pico_async/_engine/transport.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(

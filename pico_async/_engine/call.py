@@ -6,12 +6,12 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import anyio
 
+from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
 from pico_async._engine.retry import next_delay_s
@@ -29,12 +29,11 @@ from pico_async._engine.verdict import (
     unexpected,
 )
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
-from pico_async.coordination import Coordinator, Priority
+from pico_async.coordination import Coordinator, LearningCoordinator, Priority
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
     InDoubtError,
-    MessageExpiredError,
     NoResponseError,
     NotSentError,
     PicoError,
@@ -74,7 +73,11 @@ class Engine:
         self._coordinator = coordinator
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
+        self._learner = coordinator if isinstance(coordinator, LearningCoordinator) else None
         self._quota = RetryQuota()
+        # One for all requests with one token.
+        self._headers_for: tuple[str | None, bool] | None = None
+        self._headers: Mapping[str, str] = {}
         self._tokens = TokenCache(coordinator.token, self._fetch_token)
         self._calls: dict[CallTrace, anyio.CancelScope] = {}
         self._idle = asyncio.Event()
@@ -100,9 +103,24 @@ class Engine:
         Raises:
             PicoError: One of the tree in `errors`, with the outcome.
         """
+        if self._closing:
+            raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
         trace = trace or CallTrace()
-        async with self._closable(request, trace):
-            return await self._call(request, read, priority, deadline, trace)
+        with anyio.CancelScope() as scope:
+            self._calls[trace] = scope
+            try:
+                return await self._call(request, read, priority, deadline, trace)
+            except asyncio.CancelledError as cancelled:
+                # Python shows it where a timeout of the caller's ends the call, too.
+                cancelled.add_note(f"{request}: {doubt_about(request) if trace.in_doubt else 'nothing was sent.'}")
+                raise
+            finally:
+                del self._calls[trace]
+                self._idle.set()
+        # Only the closing of the session cancels this scope.
+        if trace.in_doubt:
+            raise NoResponseError(f"{request}: the session was closed before the reply came. {doubt_about(request)}")
+        raise _ended(request)
 
     async def _call(
         self,
@@ -118,19 +136,15 @@ class Engine:
         while True:
             if trace.ending:
                 raise _final(doubt or _ended(request), trace)
-            with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as waiting:
-                try:
-                    token = await self._turn(request, priority, trace)
-                except PicoError as error:
-                    # That there is no token does not undo what an earlier try may have done.
-                    raise _final(doubt or error, trace) from None
-            verdict: Verdict
-            if waiting.cancelled_caught or (deadline is not None and time.monotonic() >= deadline):
-                verdict = MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")
-            else:
-                verdict = await self._exchange(request, token, read, trace)
-                trace.on_the_wire = False
-                trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
+            try:
+                token = await self._turn(request, priority, deadline, trace)
+            except PicoError as error:
+                # That there is no token does not undo what an earlier try may have done.
+                raise _final(doubt or error, trace) from None
+            attempt = Attempt(request, trace, self._coordinator, priority=priority, deadline=deadline)
+            verdict = await self._exchange(request, token, read, trace, attempt)
+            trace.on_the_wire = False
+            trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
             if isinstance(verdict, Success):
                 self._quota.give_back(retried=tries > 0)
                 value: Value = verdict.payload
@@ -165,8 +179,24 @@ class Engine:
             await asyncio.sleep(wait_s)
             waited_s += wait_s
 
-    async def _turn(self, request: Request, priority: Priority, trace: CallTrace) -> Secret | None:
-        """Wait until the request may go out, and give the token to send it with."""
+    async def _turn(
+        self, request: Request, priority: Priority, deadline: float | None, trace: CallTrace
+    ) -> Secret | None:
+        """
+        Wait until the request may go out, and give the token to send it with.
+
+        Raises:
+            MessageExpiredError: That took too long.
+        """
+        if deadline is None:
+            return await self._token_and_turn(request, priority, trace)
+        with anyio.move_on_after(deadline - time.monotonic()):
+            token = await self._token_and_turn(request, priority, trace)
+            if time.monotonic() < deadline:
+                return token
+        raise expired(request)
+
+    async def _token_and_turn(self, request: Request, priority: Priority, trace: CallTrace) -> Secret | None:
         while True:
             # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
             token = await self._token_for(request)
@@ -218,35 +248,23 @@ class Engine:
             self._idle.clear()
             await self._idle.wait()
 
-    @asynccontextmanager
-    async def _closable(self, request: Request, trace: CallTrace) -> AsyncIterator[None]:
-        if self._closing:
-            raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
-        with anyio.CancelScope() as scope:
-            self._calls[trace] = scope
-            try:
-                yield
-            except asyncio.CancelledError as cancelled:
-                # Python shows it where a timeout of the caller's ends the call, too.
-                cancelled.add_note(f"{request}: {doubt_about(request) if trace.in_doubt else 'nothing was sent.'}")
-                raise
-            finally:
-                del self._calls[trace]
-                self._idle.set()
-        if scope.cancelled_caught:
-            if trace.in_doubt:
-                raise NoResponseError(
-                    f"{request}: the session was closed before the reply came. {doubt_about(request)}"
-                )
-            raise _ended(request)
-
     async def _exchange(
-        self, request: Request, token: Secret | None, read: Callable[[object], object], trace: CallTrace
+        self,
+        request: Request,
+        token: Secret | None,
+        read: Callable[[object], object],
+        trace: CallTrace,
+        attempt: Attempt,
     ) -> Verdict:
         trace.note_attempt()
-        reply = await self._transport.exchange(self._outgoing(request, token), trace.note_write)
+        try:
+            reply = await self._transport.exchange(self._outgoing(request, token), attempt)
+        except PicoError as error:
+            return error
         if isinstance(reply, Failure):
             return judge_failure(request, reply)
+        if self._learner is not None:
+            self._learner.heard(request.endpoint.lane, time.monotonic() - attempt.turn_at)
         secrets = [self._api_key.value] + ([token.value] if token else [])
         verdict = judge(request, reply, secrets=secrets)
         if not isinstance(verdict, Success):
@@ -257,14 +275,20 @@ class Engine:
             return unexpected(request, f"the reply is not what v0.4 promises: {fault}", status_code=reply.status)
 
     def _outgoing(self, request: Request, token: Secret | None) -> Outgoing:
-        headers = {"X-API-Key": self._api_key.value, "Accept": "application/json", "Accept-Encoding": "identity"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token.value}"
-        content = b""
-        if request.body is not None:
-            headers["Content-Type"] = "application/json; charset=utf-8"
-            content = encode(request.body)
+        content = b"" if request.body is None else encode(request.body)
+        headers = self._headers_with(token, json=request.body is not None)
         return Outgoing(request.endpoint.method, request.path, request.query, headers, content)
+
+    def _headers_with(self, token: Secret | None, *, json: bool) -> Mapping[str, str]:
+        known_for = (None if token is None else token.value, json)
+        if self._headers_for != known_for:
+            headers = {"X-API-Key": self._api_key.value, "Accept": "application/json", "Accept-Encoding": "identity"}
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token.value}"
+            if json:
+                headers["Content-Type"] = "application/json; charset=utf-8"
+            self._headers_for, self._headers = known_for, headers
+        return self._headers
 
     def _token_request(self) -> Request:
         return Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))

@@ -1,25 +1,21 @@
-"""One exchange over HTTP: the only module that knows httpx."""
+"""One exchange: a place, a bound in time, the moment of writing, and what a failure proves."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol
 
 import anyio
-import httpx
 from attrs import frozen
 
 from pico_async._engine.endpoints import Method
-from pico_async._engine.wire import Failure, Reply, retry_after_s
-from pico_async.errors import ConfigurationError
-
-HttpTransport: TypeAlias = httpx.AsyncBaseTransport
+from pico_async._engine.wire import Failure, Reply
+from pico_async.coordination import Priority
+from pico_async.coordination.queue import FairQueue
+from pico_async.errors import PicoError
 
 MAX_REPLY_BYTES = 1024 * 1024
 
@@ -27,13 +23,19 @@ MAX_REPLY_BYTES = 1024 * 1024
 # first.
 KEEPALIVE_EXPIRY_S = 4.0
 
-# Failures that happen before a connection is there to write on.
-_BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# As many connections as a process that may open 1,024 files can spare. 30 a second need them all only where a reply
+# takes 8 s.
+MAX_CONNECTIONS = 256
 
 
 @frozen(eq=False, repr=False)
 class Outgoing:
-    """One request on its way out. It has no repr, so none shows its headers or its content."""
+    """
+    One request on its way out. It has no repr, so none shows its headers or its content.
+
+    Attributes:
+        headers: One mapping for all requests with one token, so that a carrier may keep what it makes of it.
+    """
 
     method: Method
     path: str
@@ -42,204 +44,147 @@ class Outgoing:
     content: bytes
 
 
+class Attempt(Protocol):
+    """What the transport asks of whoever wants the exchange."""
+
+    priority: Priority
+
+    async def turn_again(self) -> None:
+        """
+        Wait for another turn, where the one before is over because the connection was slow to open.
+
+        Raises:
+            PicoError: It must not leave any more. Nothing was sent.
+        """
+
+    def note_write(self) -> None:
+        """The first byte may be on its way."""
+
+
+class Departure:
+    """
+    The moment in which one request leaves: the last one that proves that nothing was sent.
+
+    Attributes:
+        written: The first byte may be on its way.
+    """
+
+    __slots__ = ("_attempt", "_held_up", "_scope", "written")
+
+    def __init__(self, attempt: Attempt, scope: anyio.CancelScope, *, held_up: bool) -> None:
+        self._attempt = attempt
+        self._held_up = held_up
+        self._scope = scope
+        self.written = False
+
+    async def leave(self, *, held_up: bool) -> None:
+        """
+        Called with the connection open, right before the first byte is written.
+
+        Args:
+            held_up: It had to wait since its turn, for the connection to open perhaps. A request that comes so late
+                would meet those which left meanwhile on open connections, and Pico would see more than the pace gave.
+        """
+        if held_up or self._held_up or self.written:
+            # That wait is the pace's, not a part of the exchange.
+            left_s = self._scope.deadline - anyio.current_time()
+            self._scope.deadline = math.inf
+            await self._attempt.turn_again()
+            self._scope.deadline = anyio.current_time() + left_s
+        # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the last
+        # moment in which it still proves that nothing was sent, so one that is on its way is awaited.
+        while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
+            await asyncio.sleep(0)
+        self.written = True
+        self._attempt.note_write()
+
+
+class Carrier(ABC):
+    """
+    What carries requests over HTTP: one HTTP library, bound to one session.
+
+    Attributes:
+        tells_writes: It calls `Departure.leave` in the last moment before it writes. Of one that does not, whatever was
+            begun may be written.
+    """
+
+    tells_writes = True
+
+    @abstractmethod
+    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+        """
+        Serve one session.
+
+        Raises:
+            ConfigurationError: It serves another one.
+        """
+
+    @abstractmethod
+    async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
+        """Send one request and read its reply, up to 1 MiB of it. It raises as its library does."""
+
+    @abstractmethod
+    def failure(self, error: Exception, *, written: bool) -> Failure:
+        """Say what it means that `carry` raised this."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
 class Transport:
     """
     Exchange one request for one reply, or for the reason why there is none.
 
-    It calls an httpx transport directly, for a client would follow redirects, keep cookies, read proxies and
-    credentials from the environment and log addresses.
+    Requests wait in front of it, by priority, for one of its places; never inside an HTTP library, whose pools become
+    slow with what waits in them.
     """
 
-    def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport | None = None) -> None:
-        self._base_url = base_url
+    def __init__(self, base_url: str, timeout_s: float, carrier: Carrier) -> None:
         self._timeout_s = timeout_s
+        self._carrier = carrier
+        self._places = FairQueue(MAX_CONNECTIONS)
         # TCP and TLS get half of the time each: so they end by their own timeouts, which say what it was that hung,
         # before the bound of the whole, which does not.
-        self._connect_s = timeout_s / 2
-        self._phases = httpx.Timeout(timeout_s, connect=self._connect_s).as_dict()
-        if transport is not None and not isinstance(transport, HttpTransport):
-            raise ConfigurationError(
-                f"`transport` must be an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
-                f"{type(transport).__name__}."
-            )
-        self._connections = _Given(transport) if transport is not None else _Connections()
-        # Of the transports, only httpx's own tells when it writes. With another, whatever was begun may be written.
-        self._tells_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+        carrier.bind(base_url, timeout_s / 2, timeout_s)
 
-    async def exchange(self, outgoing: Outgoing, on_write: Callable[[], None]) -> Reply | Failure:
+    async def exchange(self, outgoing: Outgoing, attempt: Attempt) -> Reply | Failure:
         """
         Send one request and read its reply, up to 1 MiB of it.
 
-        Args:
-            on_write: Called once the first byte may have been written, before it is.
+        Raises:
+            PicoError: What the attempt raised in place of taking another turn. Nothing was sent.
         """
-        written = False
-        in_handshake: Any = None
-
-        async def trace(event: str, told: dict[str, Any]) -> None:
-            nonlocal written, in_handshake
-            if event == "connection.connect_tcp.complete":
-                in_handshake = told["return_value"]
-            elif event == "connection.start_tls.complete":
-                in_handshake = None
-            elif event.endswith("send_request_headers.started"):
-                in_handshake = None
-                # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the
-                # last moment in which it still proves that nothing was sent, so one that is on its way is awaited.
-                while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
-                    await asyncio.sleep(0)
-                written = True
-                on_write()
-
-        if not self._tells_writes:
-            on_write()
-        connection = await self._connections.take()
+        held_up = await self._places.take(attempt.priority)
+        # Each read and write could be bounded by itself, but only this bounds a reply that drips in for ever. It is a
+        # scope, as those around it are, for an asyncio.timeout breaks into the cleaning up after a scope's
+        # cancellation.
+        scope = anyio.move_on_after(self._timeout_s)
+        departure = Departure(attempt, scope, held_up=held_up)
         try:
-            # httpx bounds each read and write; only this bounds a reply that drips in for ever. It is a scope, as those
-            # around it are, for an asyncio.timeout breaks into the cleaning up after a scope's cancellation.
-            with anyio.move_on_after(self._timeout_s):
-                return await self._read(await connection.handle_async_request(self._request(outgoing, trace)))
-            sent_nothing = self._tells_writes and not written
+            with scope:
+                if not self._carrier.tells_writes:
+                    await departure.leave(held_up=False)
+                return await self._carrier.carry(outgoing, departure)
             failure = Failure(
-                f"no {'connection' if sent_nothing else 'reply'} within {self._timeout_s:g} s", sent_nothing
+                f"no {'reply' if departure.written else 'connection'} within {self._timeout_s:g} s",
+                sent_nothing=not departure.written,
             )
+            refused = None
         except asyncio.CancelledError as cancelled:
             # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
-            # same reason a failure is returned after its handler: no error of httpx's lives on in a context.
+            # same reason the others are told after their handlers: no error of a library lives on in a context.
             raise cancelled.with_traceback(None)  # noqa: B904
-        except httpx.TransportError as error:
-            failure = Failure(
-                _reason(error, self._timeout_s, self._connect_s), not written and isinstance(error, _BEFORE_WRITING)
-            )
-        except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything, and it may have written
-            failure = Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
+        except PicoError as error:
+            refused = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything
+            failure, refused = self._carrier.failure(error, written=departure.written), None
         finally:
-            if in_handshake is not None:
-                # httpcore loses the socket of a handshake that is cancelled.
-                with anyio.CancelScope(shield=True):
-                    await in_handshake.aclose()
-            self._connections.give_back(connection)
+            self._places.give_back()
+        if refused is not None:
+            raise refused
         return failure
-
-    def _request(self, outgoing: Outgoing, trace: Callable[..., Awaitable[None]]) -> httpx.Request:
-        return httpx.Request(
-            outgoing.method,
-            f"{self._base_url}{outgoing.path}",
-            params=outgoing.query or None,
-            headers=outgoing.headers,
-            content=outgoing.content,
-            extensions={"timeout": self._phases, "trace": trace},
-        )
-
-    async def _read(self, response: httpx.Response) -> Reply:
-        content = bytearray()
-        try:
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_REPLY_BYTES:
-                    break
-        finally:
-            await response.aclose()
-        if _has_more(response):
-            await response.extensions["network_stream"].aclose()
-        return Reply(
-            response.status_code,
-            bytes(content[:MAX_REPLY_BYTES]),
-            retry_after=retry_after_s(response.headers.get("retry-after"), datetime.now(UTC)),
-            truncated=len(content) > MAX_REPLY_BYTES,
-        )
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._connections.aclose()
-
-
-class _Connections:
-    """
-    Connections to Pico, each in a transport of its own; the one that was used last is used next.
-
-    In one pool, httpcore asks every idle connection, twice and by system calls, whether it is still there, at each
-    request: with 64 of them that is more than half of what a request costs. Nor does a request queue here, where its
-    wait would not be seen: requests queue for their pace, and in a blast's semaphore.
-    """
-
-    def __init__(self) -> None:
-        self._idle: deque[tuple[float, HttpTransport]] = deque()
-        # Reading the system's certificates takes longer than a request, so all share what was read once.
-        self._tls = httpx.create_ssl_context()
-
-    async def take(self) -> HttpTransport:
-        """Give one that is free, or a new one. Those that idled too long are closed meanwhile, two at a time."""
-        # No more of them, for a request that has its turn must not wait for the farewells of a whole blast.
-        for _ in range(2):
-            if self._idle and time.monotonic() - self._idle[0][0] > KEEPALIVE_EXPIRY_S:
-                with suppress(Exception):
-                    await self._idle.popleft()[1].aclose()
-        if self._idle:
-            return self._idle.pop()[1]
-        return httpx.AsyncHTTPTransport(verify=self._tls, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY_S))
-
-    def give_back(self, connection: HttpTransport) -> None:
-        """Take one back. What failed on it has closed it; it opens itself again."""
-        self._idle.append((time.monotonic(), connection))
-
-    async def aclose(self) -> None:
-        """Close them all. None is in use by then."""
-        while self._idle:
-            await self._idle.pop()[1].aclose()
-
-
-class _Given:
-    """The user's own transport, which minds its connections itself."""
-
-    def __init__(self, transport: HttpTransport) -> None:
-        self._transport = transport
-
-    async def take(self) -> HttpTransport:
-        """Give it."""
-        return self._transport
-
-    def give_back(self, connection: HttpTransport) -> None:
-        """Nothing."""
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self._transport.aclose()
-
-
-def _has_more(response: httpx.Response) -> bool:
-    """
-    Say whether bytes came together with the reply that are not a part of it.
-
-    h11 keeps them, and httpcore takes them for the answer to the next request: one message's acceptance would be told
-    of another. httpx shows them nowhere, so this goes where they are; a test holds it there. With a transport of
-    another make it finds nothing.
-    """
-    part: Any = response.stream
-    for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
-        part = getattr(part, name, None)
-    return part is not None and bool(part.trailing_data[0])
-
-
-def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> str:
-    match error:
-        case httpx.ConnectTimeout():
-            return f"no connection within {connect_s:g} s"
-        case httpx.PoolTimeout():
-            return f"no free connection within {timeout_s:g} s"
-        case httpx.ConnectError():
-            return f"no connection ({_own_words(error)})"
-        case httpx.ReadTimeout():
-            return f"no reply within {timeout_s:g} s"
-        case httpx.WriteTimeout():
-            return f"the host did not take the request within {timeout_s:g} s"
-        case httpx.RemoteProtocolError():
-            return "the host closed the connection, or sent what is not HTTP, instead of a reply"
-        case httpx.NetworkError():
-            return "the connection broke"
-    return f"the exchange failed ({type(error).__name__})"
-
-
-def _own_words(error: httpx.TransportError) -> str:
-    # Connection errors come from the operating system and TLS: they know hosts and certificates, no request.
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        await self._carrier.aclose()

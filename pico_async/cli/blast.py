@@ -21,6 +21,7 @@ from pico_async.cli.sending import Blast
 from pico_async.cli.session import Callback, Json, Sender, Settings
 from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
+from pico_async.coordination.guard import START_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -147,7 +148,7 @@ def blast(
             note("Nothing was sent.")
             raise
         shared = settings.fleet is not None and not in_sandbox
-        per_s = 1 / spacing_s(rate) if shared else bucket(rate).refill_per_s
+        per_s = 1 / spacing_s(rate) if shared else bucket(rate, START_S).refill_per_s
         forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared)
         if session is None:
             _tell(forecast, as_json=as_json)

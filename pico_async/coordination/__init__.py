@@ -15,6 +15,8 @@ from pico_async._engine.endpoints import Lane
 class Priority(IntEnum):
     """Who goes first where several wait for one pace; equals go first come, first served."""
 
+    AGAIN = -1
+    """It had a turn, and its connection was too slow to open to use it. The session's own word, not yours."""
     INTERACTIVE = 0
     """Somebody waits for it: a code, a chatbot's answer. The default of a single send."""
     BULK = 1
@@ -64,6 +66,19 @@ class Coordinator(Protocol):
 
     async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
         """Take note that Pico refused a request because of the rate: everyone pauses, then goes slower for a while."""
+        ...
+
+
+@runtime_checkable
+class LearningCoordinator(Coordinator, Protocol):
+    """A coordinator that is told how the network is, and tells how fast it goes by what it knows."""
+
+    def heard(self, lane: Lane, took_s: float) -> None:
+        """Learn from how long after its turn a request had its reply."""
+        ...
+
+    def per_s(self, lane: Lane) -> float | None:
+        """Say how many requests a second the lane gives now; None where nothing limits it."""
         ...
 
 

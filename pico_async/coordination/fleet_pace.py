@@ -50,8 +50,17 @@ class FleetPace:
         share: The part of the rate that this process takes by itself while Redis is away; None: it sends nothing.
     """
 
-    def __init__(self, rate: float, link: Link, key: str, *, member: Member, share: float | None = None) -> None:
-        self._spacing_s = math.ceil(spacing_s(rate) * 1e6) / 1e6
+    def __init__(
+        self,
+        rate: float,
+        link: Link,
+        key: str,
+        *,
+        member: Member,
+        share: float | None = None,
+        guard_s: float | None = None,
+    ) -> None:
+        self._spacing_s = math.ceil(spacing_s(rate, guard_s) * 1e6) / 1e6
         self._share = None
         if share is not None:
             self._share = Share(
@@ -80,6 +89,11 @@ class FleetPace:
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second that the whole fleet gives."""
+        return 1 / self._spacing_s
 
     async def turn(self, priority: Priority) -> None:
         """
@@ -165,7 +179,7 @@ class FleetPace:
         if self._asking is not None:
             return NEVER
         priority = Priority.INTERACTIVE
-        wanted = self._line.count(priority) - len(self._slots)
+        wanted = self._single() - len(self._slots)
         if wanted < 1:
             # Also for those who are likely to come before the next time; for more of them than last time, as long as
             # all slots find a taker.
@@ -262,7 +276,7 @@ class FleetPace:
         """Where Redis is away, and there is no share to go on with: end the wait of those who wait."""
         if self._fault is None or self._share is not None or self._slots or self._asking is not None:
             return NEVER
-        while self._line.count(Priority.INTERACTIVE):
+        while self._single():
             self._line.refuse(not_sent("The pace", self._fault))
         if not len(self._line):
             return NEVER
@@ -271,6 +285,9 @@ class FleetPace:
             self._line.refuse(not_sent("The pace", self._fault))
             self._fail_at = now + self._spacing_s
         return self._fail_at
+
+    def _single(self) -> int:
+        return self._line.count(Priority.AGAIN) + self._line.count(Priority.INTERACTIVE)
 
     def _pause_until(self, moment: float) -> None:
         self._resume_at = max(self._resume_at, moment)

@@ -10,6 +10,7 @@ from aiolimiter import AsyncLimiter
 
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Priority, digest
+from pico_async.coordination.guard import Guard
 from pico_async.coordination.queue import FairQueue
 from pico_async.coordination.rates import Rates, bucket
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
@@ -18,44 +19,67 @@ from pico_async.errors import ConfigurationError
 # The reference says 30 minutes; the framework behind it extends a session only in its last 20, so that is what an
 # idle token is sure of. Two minutes are left for the requests that wait with it.
 TOKEN_IDLE_S = 18 * 60
+# How often, and for how much of a change, the bucket is made anew: what is late by then is not caught up.
+FIT_EVERY_S = 0.5
+FIT_FROM_S = 0.0005
 
 
 class LocalPace:
     """The pace of one lane."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, rate: float | None, guard_s: float | None = None) -> None:
         self._rate = rate
+        self._guard = Guard(guard_s)
+        self._guard_s = self._guard.at(float("-inf"))
         self._queue = FairQueue()
         self._share = 1.0
-        self._limiter = self._limiter_at(1.0)
-        self._resume_at = float("-inf")
-        self._recover_at = float("-inf")
+        self._limiter = self._new_limiter()
+        self._fitted_at = self._resume_at = self._recover_at = float("-inf")
+
+    @property
+    def per_s(self) -> float | None:
+        """Requests a second as it gives them now; None where nothing limits it."""
+        return None if self._rate is None else bucket(self._rate, self._guard_s).refill_per_s * self._share
 
     async def turn(self, priority: Priority) -> None:
         """Wait until one more request may go out."""
         if self._limiter is None and not self._pause_s():
             return
         # aiolimiter lets a newcomer overtake whoever is about to wake, so only the head of the queue asks it.
-        async with self._queue.head(priority):
+        await self._queue.take(priority)
+        try:
             while True:
-                await asyncio.sleep(self._pause_s())
-                await self._recover()
+                if pause_s := self._pause_s():
+                    await asyncio.sleep(pause_s)
                 if self._limiter is not None:
                     await self._limiter.acquire()
+                    await self._fit()
                 # A refusal may have come while this waited, for the bucket or in the pause.
                 if not self._pause_s():
                     return
+        finally:
+            self._queue.give_back()
+
+    def heard(self, took_s: float) -> None:
+        """Learn from how long after its turn a request had its reply."""
+        if self._rate is not None:
+            self._guard.heard(took_s, asyncio.get_running_loop().time())
 
     def refused(self, retry_after_s: float | None) -> None:
         """Pause, then go slower for a while."""
         now = asyncio.get_running_loop().time()
         # Requests that were in flight together are refused together: that is one refusal.
         if now >= self._resume_at:
-            self._share = max(SLOWEST, self._share * SLOWED_TO)
+            # A network that bunches needs a wider guard. Where that did not help, something else takes of the rate.
+            again = now < self._recover_at
+            if not self._guard.refused(now) or again:
+                self._share = max(SLOWEST, self._share * SLOWED_TO)
         pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._resume_at = max(self._resume_at, now + pause_s)
         self._recover_at = self._resume_at + SLOWED_FOR_S
-        self._limiter = self._limiter_at(self._share)
+        # Not before the pause is over does anybody leave, and by then a new bucket is full, as the old one is.
+        self._guard_s = self._guard.at(now)
+        self._limiter = self._new_limiter()
 
     def remembers_s(self) -> float:
         """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
@@ -65,19 +89,27 @@ class LocalPace:
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
-    async def _recover(self) -> None:
-        if self._share < 1.0 and asyncio.get_running_loop().time() >= self._recover_at:
-            self._share = 1.0
-            self._limiter = self._limiter_at(1.0)
-            if self._limiter is not None:
-                # A new bucket is full of tokens that the old one has spent already.
-                await self._limiter.acquire(self._limiter.max_rate)
+    async def _fit(self) -> None:
+        """Follow the guard, and go back to the full rate in time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._fitted_at < FIT_EVERY_S:
+            return
+        self._fitted_at = now
+        share = 1.0 if now >= self._recover_at else self._share
+        guard_s = self._guard.at(now)
+        if share == self._share and abs(guard_s - self._guard_s) < FIT_FROM_S:
+            return
+        self._share, self._guard_s = share, guard_s
+        self._limiter = self._new_limiter()
+        if self._limiter is not None:
+            # A new bucket is full of tokens. The old one has just given its last.
+            await self._limiter.acquire(self._limiter.max_rate)
 
-    def _limiter_at(self, share: float) -> AsyncLimiter | None:
+    def _new_limiter(self) -> AsyncLimiter | None:
         if self._rate is None:
             return None
-        size = bucket(self._rate)
-        return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * share))
+        size = bucket(self._rate, self._guard_s)
+        return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * self._share))
 
 
 class LocalTokenStore:
@@ -123,7 +155,7 @@ class LocalCoordinator:
     def __init__(self, rates: Rates | None = None) -> None:
         self.rates = rates or Rates()
         self.token = LocalTokenStore()
-        self._paces = {lane: LocalPace(self.rates.of(lane)) for lane in Lane}
+        self._paces = {lane: LocalPace(self.rates.of(lane), self.rates.guard_s) for lane in Lane}
 
     async def turn(self, lane: Lane, priority: Priority) -> None:
         """Wait until one more request of the lane may go out."""
@@ -132,6 +164,14 @@ class LocalCoordinator:
     async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
         """Pause the lane, then go slower for a while."""
         self._paces[lane].refused(retry_after_s)
+
+    def heard(self, lane: Lane, took_s: float) -> None:
+        """Learn from how long after its turn a request had its reply."""
+        self._paces[lane].heard(took_s)
+
+    def per_s(self, lane: Lane) -> float | None:
+        """Say how many requests a second the lane gives now; None where nothing limits it."""
+        return self._paces[lane].per_s
 
     def remembers_s(self) -> float:
         """Say for how many seconds from now what was sent, or refused, holds back what comes next."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
@@ -78,26 +77,25 @@ class WaitingLine(Generic[Given]):
 
 class FairQueue:
     """
-    A lock that is handed on in order.
+    Places that are handed on in order; one place makes it a lock.
 
-    No newcomer overtakes its equals: the turn passes straight to the next one in line, and is free only when nobody
+    No newcomer overtakes its equals: a place passes straight to the next one in line, and is free only when nobody
     waits.
     """
 
-    def __init__(self) -> None:
-        self._taken = False
+    def __init__(self, places: int = 1) -> None:
+        self._free = places
         self._line: WaitingLine[None] = WaitingLine()
 
-    @asynccontextmanager
-    async def head(self, priority: int) -> AsyncIterator[None]:
-        """Wait in line, then hold the head of it."""
-        if self._taken:
-            await self._line.stand(priority, self._pass_on)
-        self._taken = True
-        try:
-            yield
-        finally:
-            self._pass_on()
+    async def take(self, priority: int) -> bool:
+        """Take a place, which `give_back` ends; say whether it had to be waited for."""
+        if self._free:
+            self._free -= 1
+            return False
+        await self._line.stand(priority, self.give_back)
+        return True
 
-    def _pass_on(self, _: None = None) -> None:
-        self._taken = self._line.give(None)
+    def give_back(self, _: None = None) -> None:
+        """Pass a place on to the next one in line."""
+        if not self._line.give(None):
+            self._free += 1

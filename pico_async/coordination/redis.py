@@ -149,6 +149,13 @@ class RedisCoordinator:
         else:
             pace.refused(retry_after_s)
 
+    def heard(self, lane: Lane, took_s: float) -> None:
+        """Nothing: all processes keep to one spacing, whatever each of them hears."""
+
+    def per_s(self, lane: Lane) -> float | None:
+        """Say how many requests a second the lane gives the whole fleet; None where nothing limits it."""
+        return self._pace(lane).per_s
+
     def join(self, identity: Identity) -> None:
         """
         Serve a session of this identity; a session does that by itself.
@@ -231,7 +238,14 @@ class RedisCoordinator:
         rate = self.rates.of(lane)
         if rate is None:
             return LocalPace(None)
-        return FleetPace(rate, self._link, f"{self._root()}:pace:{lane}", member=self._member, share=self._share)
+        return FleetPace(
+            rate,
+            self._link,
+            f"{self._root()}:pace:{lane}",
+            member=self._member,
+            share=self._share,
+            guard_s=self.rates.guard_s,
+        )
 
     def _token_store(self) -> FleetTokenStore:
         return FleetTokenStore(self._link, self._token_key, member=self._member.id, alone=self._share is not None)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from pico_async.coordination.queue import FairQueue
 
 
+@asynccontextmanager
+async def place(queue: FairQueue, priority: int = 0) -> AsyncIterator[bool]:
+    waited = await queue.take(priority)
+    try:
+        yield waited
+    finally:
+        queue.give_back()
+
+
 async def stand(queue: FairQueue, name: str, served: list[str], priority: int = 0) -> None:
-    async with queue.head(priority):
+    async with place(queue, priority):
         served.append(name)
         await asyncio.sleep(0)
 
@@ -29,7 +40,7 @@ async def test_a_newcomer_does_not_overtake_whoever_is_about_to_wake() -> None:
     queue, served = FairQueue(), []
 
     async def newcomer() -> None:
-        async with queue.head(0):
+        async with place(queue):
             waiting = asyncio.create_task(stand(queue, "waited", served))
             await asyncio.sleep(0)
         await stand(queue, "newcomer", served)
@@ -45,7 +56,7 @@ async def test_priority_goes_before_arrival() -> None:
     queue, served = FairQueue(), []
 
     async with asyncio.TaskGroup() as tasks:
-        async with queue.head(0):
+        async with place(queue):
             for name, priority in (("bulk 1", 1), ("bulk 2", 1), ("single", 0)):
                 tasks.create_task(stand(queue, name, served, priority))
             await asyncio.sleep(0)
@@ -57,7 +68,7 @@ async def test_a_cancelled_waiter_gives_its_place_back() -> None:
     """Those behind it are served as if it had never stood there."""
     queue, served = FairQueue(), []
 
-    async with queue.head(0):
+    async with place(queue):
         waiting = [asyncio.create_task(stand(queue, name, served)) for name in "abc"]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -71,7 +82,7 @@ async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
     """A waiter cancelled in the very tick in which its turn came does not take the turn to its grave."""
     queue, served = FairQueue(), []
 
-    async with queue.head(0):
+    async with place(queue):
         first = asyncio.create_task(stand(queue, "first", served))
         second = asyncio.create_task(stand(queue, "second", served))
         await asyncio.sleep(0)
@@ -87,7 +98,7 @@ async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
     """A thousand come and go in a long pause; the queue keeps none of them, and the order of the others."""
     queue, served = FairQueue(), []
 
-    async with queue.head(0):
+    async with place(queue):
         waiting = [asyncio.create_task(stand(queue, str(number), served)) for number in range(1000)]
         await asyncio.sleep(0)
         for task in waiting[3:]:
@@ -99,16 +110,30 @@ async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
     assert served == ["0", "1", "2"]
 
 
-async def test_an_error_at_the_head_passes_the_turn_on() -> None:
-    """Whatever ends the holder, the next one is served."""
-    queue, served = FairQueue(), []
+async def test_no_more_hold_a_place_than_there_are() -> None:
+    """The fourth of three is had by waiting until one is given back, and whoever waited is told so."""
+    queue = FairQueue(3)
+    at_once = [await queue.take(0) for _ in range(3)]
 
-    try:
-        async with queue.head(0):
-            raise ValueError
-    except ValueError:
-        pass
-    async with asyncio.timeout(1):
-        await stand(queue, "next", served)
+    fourth = asyncio.create_task(queue.take(0))
+    await asyncio.sleep(0)
+    assert not fourth.done()
+    queue.give_back()
 
-    assert served == ["next"]
+    assert await fourth
+    assert not any(at_once)
+
+
+async def test_a_place_that_nobody_waits_for_is_free_again() -> None:
+    """Given back, it is there for the next, and no more of them than before."""
+    queue = FairQueue(2)
+
+    for _ in range(5):
+        await queue.take(0)
+        queue.give_back()
+
+    assert [await queue.take(0) for _ in range(2)] == [False, False]
+    third = asyncio.create_task(queue.take(0))
+    await asyncio.sleep(0)
+    assert not third.done()
+    third.cancel()

@@ -8,17 +8,46 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 import trustme
 
-from pico_async._engine.transport import Outgoing, Transport
+from pico_async import MessageExpiredError, Priority
+from pico_async._engine.aiohttp_carrier import AiohttpTransport
+from pico_async._engine.httpx_carrier import HttpxCarrier
+from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+@pytest.fixture(params=[HttpxCarrier, AiohttpTransport], ids=["httpx", "aiohttp"])
+def carrier(request: pytest.FixtureRequest) -> Callable[[], Carrier]:
+    """Each library makes the same promises."""
+    return request.param
+
+
+class Asked:
+    """An attempt that only takes note of what it is asked."""
+
+    def __init__(self, priority: Priority = Priority.INTERACTIVE) -> None:
+        self.priority = priority
+        self.turns_again = 0
+        self.wrote = False
+
+    async def turn_again(self) -> None:
+        self.turns_again += 1
+
+    def note_write(self) -> None:
+        self.wrote = True
+
+
+async def exchange_on(transport: Transport, outgoing: Outgoing) -> Reply | Failure:
+    return await transport.exchange(outgoing, Asked())
 
 
 @asynccontextmanager
@@ -44,17 +73,16 @@ async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIter
         await listening.wait_closed()
 
 
-async def exchange(base_url: str, *, timeout_s: float = 0.3, content: bytes = b"{}") -> tuple[Reply | Failure, bool]:
+async def exchange(
+    carrier: Callable[[], Carrier], base_url: str, *, timeout_s: float = 0.3, content: bytes = b"{}"
+) -> tuple[Reply | Failure, bool]:
     """Give what one exchange brought, and whether it told of a write."""
-    wrote = False
-
-    def on_write() -> None:
-        nonlocal wrote
-        wrote = True
-
-    transport = Transport(base_url, timeout_s)
+    attempt = Asked()
+    transport = Transport(base_url, timeout_s, carrier())
     try:
-        return await transport.exchange(Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, content), on_write), wrote
+        return await transport.exchange(
+            Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, content), attempt
+        ), attempt.wrote
     finally:
         await transport.aclose()
 
@@ -63,7 +91,7 @@ async def request_of(reader: asyncio.StreamReader) -> None:
     await reader.readuntil(b"\r\n\r\n")
 
 
-async def test_a_reply_is_a_reply() -> None:
+async def test_a_reply_is_a_reply(carrier: Callable[[], Carrier]) -> None:
     """Status, body and Retry-After."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,29 +100,29 @@ async def test_a_reply_is_a_reply() -> None:
         await writer.drain()
 
     async with server(talk) as port:
-        reply, wrote = await exchange(f"http://127.0.0.1:{port}")
+        reply, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content, reply.retry_after) == (429, b"{}", 3.0)
     assert wrote
 
 
-async def test_a_refused_connection_sent_nothing() -> None:
+async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """Nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    failure, wrote = await exchange(f"http://127.0.0.1:{port}")
+    failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
     assert not wrote
 
 
-async def test_an_unknown_host_sent_nothing() -> None:
+async def test_an_unknown_host_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """A name that never resolves."""
-    failure, wrote = await exchange("http://nowhere.invalid", timeout_s=5)
+    failure, wrote = await exchange(carrier, "http://nowhere.invalid", timeout_s=5)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -102,7 +130,7 @@ async def test_an_unknown_host_sent_nothing() -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["untrusted", "untrusted, by address"])
-async def test_an_untrusted_certificate_is_not_talked_to(host: str) -> None:
+async def test_an_untrusted_certificate_is_not_talked_to(carrier: Callable[[], Carrier], host: str) -> None:
     """TLS is verified: not a byte of the request leaves, and the reason says so."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert(host).configure_cert(context)
@@ -113,7 +141,7 @@ async def test_an_untrusted_certificate_is_not_talked_to(host: str) -> None:
         heard = await reader.read()
 
     async with server(talk, context) as port:
-        failure, wrote = await exchange(f"https://{host}:{port}", timeout_s=5)
+        failure, wrote = await exchange(carrier, f"https://{host}:{port}", timeout_s=5)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -122,36 +150,40 @@ async def test_an_untrusted_certificate_is_not_talked_to(host: str) -> None:
     assert "certificate" in failure.reason.lower()
 
 
-async def test_a_trusted_certificate_is_talked_to(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The same server, with its authority trusted."""
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """The context of a server on this machine whose authority is trusted."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    trusted = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(trusted))
-    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return context
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
         await request_of(reader)
         writer.write(OK)
         await writer.drain()
 
-    async with server(talk, context) as port:
-        reply, _ = await exchange(f"https://localhost:{port}", timeout_s=5)
+
+async def test_a_trusted_certificate_is_talked_to(carrier: Callable[[], Carrier], trusted: ssl.SSLContext) -> None:
+    """The same server, with its authority trusted."""
+    async with server(answer_all, trusted) as port:
+        reply, _ = await exchange(carrier, f"https://localhost:{port}", timeout_s=5)
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content) == (200, b"{}")
 
 
-async def test_a_handshake_that_hangs_sent_nothing() -> None:
+async def test_a_handshake_that_hangs_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """TCP is there, TLS never answers: the request was not written."""
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async with server(talk) as port:
-        failure, wrote = await exchange(f"https://127.0.0.1:{port}")
+        failure, wrote = await exchange(carrier, f"https://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -194,34 +226,34 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
-async def test_a_failure_after_the_first_byte_proves_nothing(talk: Talk) -> None:
+async def test_a_failure_after_the_first_byte_proves_nothing(carrier: Callable[[], Carrier], talk: Talk) -> None:
     """The write is told before it happens, and the failure does not claim that nothing was sent."""
     async with server(talk) as port:
-        failure, wrote = await exchange(f"http://127.0.0.1:{port}")
+        failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
     assert wrote
 
 
-async def test_a_peer_that_stops_reading_proves_nothing() -> None:
+async def test_a_peer_that_stops_reading_proves_nothing(carrier: Callable[[], Carrier]) -> None:
     """A body larger than all buffers gets stuck in mid-write."""
     async with server(never_answer) as port:
-        failure, wrote = await exchange(f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
+        failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
     assert wrote
 
 
-async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body() -> None:
+async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(carrier: Callable[[], Carrier]) -> None:
     """httpcore's own frames do, and some error reports print the locals of each."""
     body = b"a text that nobody may see " * 1024 * 1024
 
     async with server(never_answer) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 5.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 5.0, carrier())
         sending = asyncio.create_task(
-            transport.exchange(Outgoing("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body), lambda: None)
+            exchange_on(transport, Outgoing("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body))
         )
         await asyncio.sleep(0.2)
         sending.cancel()
@@ -238,7 +270,7 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body()
         assert "S3CRET" not in repr(frame.f_locals)
 
 
-async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing() -> None:
+async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(carrier: Callable[[], Carrier]) -> None:
     """The second request meets the closing: it looks as if it had been read, so it is not repeated."""
     served = 0
 
@@ -252,10 +284,10 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
         writer.transport.abort()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
         outgoing = Outgoing("POST", "/sms", {}, {}, b"")
-        first = await transport.exchange(outgoing, lambda: None)
-        second = await transport.exchange(outgoing, lambda: None)
+        first = await exchange_on(transport, outgoing)
+        second = await exchange_on(transport, outgoing)
         await transport.aclose()
 
     assert isinstance(first, Reply)
@@ -264,7 +296,7 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
     assert served == 1
 
 
-async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it() -> None:
+async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(carrier: Callable[[], Carrier]) -> None:
     """Cancelled by its scope at any turn of the loop: who was not told of a write by then is told of none later."""
     heard = 0
 
@@ -278,34 +310,34 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it() -
             await writer.drain()
 
     async def cancelled_after(turns: int, transport: Transport) -> tuple[bool, bool]:
-        before, wrote, wrote_before = heard, [], []
+        before, attempt, wrote_before = heard, Asked(), []
         with anyio.CancelScope() as scope:
 
             def cancel(turns: int) -> None:
                 if turns:
                     asyncio.get_running_loop().call_soon(cancel, turns - 1)
                 else:
-                    wrote_before.extend(wrote)
+                    wrote_before.append(attempt.wrote)
                     scope.cancel()
 
             cancel(turns)
-            await transport.exchange(Outgoing("POST", "/sms", {}, {}, b""), lambda: wrote.append(True))
+            await transport.exchange(Outgoing("POST", "/sms", {}, {}, b""), attempt)
         await asyncio.sleep(0.005)
-        assert wrote or heard == before
-        return bool(wrote_before), bool(wrote)
+        assert attempt.wrote or heard == before
+        return wrote_before == [True], attempt.wrote
 
     seen = []
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
         for turns in range(40):
-            await transport.exchange(Outgoing("GET", "/campaigns", {}, {}, b""), lambda: None)
+            await exchange_on(transport, Outgoing("GET", "/campaigns", {}, {}, b""))
             seen.append(await cancelled_after(turns, transport))
         await transport.aclose()
 
     assert set(seen) == {(False, False), (True, True)}
 
 
-async def test_connections_are_kept_and_used_again() -> None:
+async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier]) -> None:
     """Three requests one after the other cost one connection."""
     connections = 0
 
@@ -318,9 +350,9 @@ async def test_connections_are_kept_and_used_again() -> None:
             await writer.drain()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
         for _ in range(3):
-            await transport.exchange(Outgoing("GET", "/campaigns", {}, {}, b""), lambda: None)
+            await exchange_on(transport, Outgoing("GET", "/campaigns", {}, {}, b""))
         await transport.aclose()
 
     assert connections == 1
@@ -336,19 +368,21 @@ async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_on
         await asyncio.sleep(30)
         raise AssertionError
 
-    wrote = []
+    attempts = [Asked(), Asked()]
     outgoing = Outgoing("POST", "/sms", {}, {}, b"")
-    refused = await Transport("https://a", 1.0, httpx.MockTransport(refuse)).exchange(outgoing, lambda: wrote.append(1))
-    hung = await Transport("https://a", 0.1, httpx.MockTransport(hang)).exchange(outgoing, lambda: wrote.append(2))
+    refused, hung = [
+        await Transport("https://a", 0.1, HttpxCarrier(httpx.MockTransport(answer))).exchange(outgoing, attempt)
+        for answer, attempt in zip((refuse, hang), attempts, strict=True)
+    ]
 
     assert isinstance(refused, Failure)
     assert refused.sent_nothing
     assert isinstance(hung, Failure)
     assert not hung.sent_nothing
-    assert wrote == [1, 2]
+    assert all(attempt.wrote for attempt in attempts)
 
 
-async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one() -> None:
+async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: Callable[[], Carrier]) -> None:
     """Two replies to one request, in one packet: the second request is answered by its own, on a new connection."""
     connections = 0
 
@@ -364,9 +398,9 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one() -> None:
             await writer.drain()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
         outgoing = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
-        replies = [await transport.exchange(outgoing, lambda: None) for _ in range(3)]
+        replies = [await exchange_on(transport, outgoing) for _ in range(3)]
         await transport.aclose()
 
     assert [reply.content for reply in replies if isinstance(reply, Reply)] == [
@@ -376,9 +410,12 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one() -> None:
     ]
 
 
-async def test_connections_that_idle_too_long_are_closed_in_passing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of six that a burst has left, each exchange that follows closes two, and goes on with a new one."""
-    monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 0.5)
+async def test_connections_that_idle_too_long_are_closed(
+    carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All six that a burst has left, by themselves; what follows goes on with a new one."""
+    for module in ("httpx_carrier", "aiohttp_carrier"):
+        monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 0.2)
     opened = closed = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -393,18 +430,112 @@ async def test_connections_that_idle_too_long_are_closed_in_passing(monkeypatch:
         closed += 1
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0)
+        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
         outgoing = Outgoing("GET", "/balance", {}, {"x-api-key": "k"}, b"")
-        await asyncio.gather(*(transport.exchange(outgoing, lambda: None) for _ in range(6)))
-        await asyncio.sleep(0.6)
-
-        seen = []
-        for _ in range(2):
-            await transport.exchange(outgoing, lambda: None)
+        await asyncio.gather(*(exchange_on(transport, outgoing) for _ in range(6)))
+        while closed < 6:
             await asyncio.sleep(0.02)
-            seen.append((opened, closed))
+
+        reply = await exchange_on(transport, outgoing)
         await transport.aclose()
 
-    # The newest is closed, too, when it is taken and found too old.
-    assert seen[0] == (7, 3)
-    assert seen[1] == (7, 5)
+    assert isinstance(reply, Reply)
+    assert opened == 7
+
+
+async def test_no_more_connections_are_opened_than_there_are_places(
+    carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait in front of them, and whoever is in a hurry goes first."""
+    monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 3)
+    opened, served = 0, []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        while True:
+            path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+            served.append(path.decode())
+            await asyncio.sleep(0.02)
+            writer.write(OK)
+            await writer.drain()
+
+    async with server(talk) as port:
+        way = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        bulk = [
+            asyncio.create_task(way.exchange(Outgoing("GET", f"/{number}", {}, {}, b""), Asked(Priority.BULK)))
+            for number in range(20)
+        ]
+        await asyncio.sleep(0)
+        single = Asked()
+        await way.exchange(Outgoing("GET", "/single", {}, {}, b""), single)
+        replies = await asyncio.gather(*bulk)
+        await way.aclose()
+
+    assert all(isinstance(reply, Reply) for reply in replies)
+    assert opened == 3
+    assert served.index("/single") < 6
+    # It waited since its turn, so it had another one.
+    assert single.turns_again == 1
+
+
+async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_does_not(
+    carrier: Callable[[], Carrier], trusted: ssl.SSLContext
+) -> None:
+    """Opening it takes a while: what left on open connections meanwhile would meet it at Pico."""
+    attempts = [Asked() for _ in range(3)]
+
+    async with server(answer_all, trusted) as port:
+        way = Transport(f"https://localhost:{port}", 5.0, carrier())
+        for attempt in attempts:
+            await way.exchange(Outgoing("GET", "/balance", {}, {}, b""), attempt)
+        await way.aclose()
+
+    assert [attempt.turns_again for attempt in attempts] == [1, 0, 0]
+
+
+async def test_the_wait_for_another_turn_is_not_the_exchange_s(
+    carrier: Callable[[], Carrier], trusted: ssl.SSLContext
+) -> None:
+    """It may be longer than the timeout."""
+
+    class Patient(Asked):
+        async def turn_again(self) -> None:
+            await asyncio.sleep(1.5)
+
+    async with server(answer_all, trusted) as port:
+        way = Transport(f"https://localhost:{port}", 1.0, carrier())
+        reply = await way.exchange(Outgoing("GET", "/balance", {}, {}, b""), Patient())
+        await way.aclose()
+
+    assert isinstance(reply, Reply)
+
+
+async def test_what_is_not_to_leave_any_more_is_not_written(
+    carrier: Callable[[], Carrier], trusted: ssl.SSLContext
+) -> None:
+    """Its reason comes out as it was raised, and the next one leaves."""
+
+    class Late(Asked):
+        async def turn_again(self) -> None:
+            raise MessageExpiredError("too late")
+
+    heard = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(OK)
+            await writer.drain()
+
+    late, next_one = Late(), Asked()
+    async with server(talk, trusted) as port:
+        way = Transport(f"https://localhost:{port}", 1.0, carrier())
+        with pytest.raises(MessageExpiredError, match="too late"):
+            await way.exchange(Outgoing("GET", "/late", {}, {}, b""), late)
+        reply = await way.exchange(Outgoing("GET", "/next", {}, {}, b""), next_one)
+        await way.aclose()
+
+    assert not late.wrote
+    assert isinstance(reply, Reply)
+    assert [head.split()[1] for head in heard] == [b"/next"]

@@ -10,9 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from pico_async import LocalCoordinator, PicoSession, Rates
+from pico_async import AiohttpTransport, LocalCoordinator, PicoSession, Rates
 
 Misbehave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+# How the sessions of a test carry their requests, where it does not say so itself.
+carrier: Callable[[], AiohttpTransport | None] = lambda: None  # noqa: E731
+CARRIERS = {"httpx": carrier, "aiohttp": AiohttpTransport}
 
 BODY = b'{"request_id": "r-1"}'
 ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -94,7 +98,7 @@ async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
         api_key="k",
         sender="8612345678888",
         base_url=base_url,
-        **{"timeout": 0.4, "retries": 1, "coordinator": coordinator} | settings,
+        **{"timeout": 0.4, "retries": 1, "coordinator": coordinator, "transport": carrier()} | settings,
     ) as made:
         yield made
 

@@ -14,12 +14,19 @@ import pytest
 
 from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
 from pico_async._engine.endpoints import Lane
-from tests.stories.raw_pico import RawPico, full_backlog, raw_pico, session, wait_for_ever
+from tests.stories import raw_pico
+from tests.stories.raw_pico import RawPico, full_backlog, session, wait_for_ever
 
 TO = "8612345678901"
 LONG = "x" * 30_000_000
 
 Phase = Callable[[AsyncExitStack, RawPico], Awaitable[PicoSession]]
+
+
+@pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library that carries requests proves the same."""
+    monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
 async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
@@ -170,7 +177,7 @@ async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase
     """Its cancellation carries the note, what had arrived agrees with it, and the next send goes out."""
     notes: list[str] = []
 
-    async with nothing_left(), raw_pico() as server, AsyncExitStack() as stack:
+    async with nothing_left(), raw_pico.raw_pico() as server, AsyncExitStack() as stack:
         pico = await phase(stack, server)
         before = server.received
 
@@ -205,7 +212,7 @@ async def test_a_blast_that_is_left_tells_what_became_of_each(phase: Phase, jour
     message = SmsMessage(TO, LONG if phase is write else "hello", key="order-1")
     results = []
 
-    async with nothing_left(), raw_pico() as server, AsyncExitStack() as stack:
+    async with nothing_left(), raw_pico.raw_pico() as server, AsyncExitStack() as stack:
         pico = await phase(stack, server)
 
         async with pico.stream_bulk([message], journal=journal) as stream:

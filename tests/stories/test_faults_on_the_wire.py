@@ -20,11 +20,18 @@ from pico_async import (
     PicoSession,
     UnexpectedResponseError,
 )
-from tests.stories.raw_pico import ACCEPTED, RawPico, full_backlog, raw_pico, reset, session, wait_for_ever
+from tests.stories import raw_pico
+from tests.stories.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, wait_for_ever
 
 TO = "8612345678901"
 # More than what the kernel takes for a peer that does not read.
 LONG = "x" * 30_000_000
+
+
+@pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library that carries requests proves the same."""
+    monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
 async def failure_of(send: Awaitable[object]) -> PicoError:
@@ -73,7 +80,7 @@ async def test_3_an_untrusted_certificate() -> None:
     """Whoever answers is not Pico: not sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    async with raw_pico(context) as server, session(server.address, timeout=5.0) as pico:
+    async with raw_pico.raw_pico(context) as server, session(server.address, timeout=5.0) as pico:
         error = await failure_of(pico.sms.send(TO, "hello"))
 
     assert_not_sent(error)
@@ -91,7 +98,7 @@ async def test_4_a_tcp_handshake_that_hangs() -> None:
 
 async def test_5_a_tls_handshake_that_hangs() -> None:
     """The connection is there, and TLS never comes to its end: not sent."""
-    async with raw_pico() as server:
+    async with raw_pico.raw_pico() as server:
         server.before_reading = wait_for_ever
         async with session(server.address.replace("http:", "https:")) as pico:
             error = await failure_of(pico.sms.send(TO, "hello"))
@@ -103,7 +110,7 @@ async def test_5_a_tls_handshake_that_hangs() -> None:
 async def test_6_an_exhausted_pool() -> None:
     """All connections of the caller's own transport are busy: not sent."""
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
-    async with raw_pico() as server:
+    async with raw_pico.raw_pico() as server:
         server.misbehave = wait_for_ever
         async with (
             session(server.address, transport=transport, timeout=60.0) as busy,
@@ -198,7 +205,7 @@ WRITTEN = {
 @pytest.mark.parametrize("fault", WRITTEN.values(), ids=WRITTEN)
 async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -> None:
     """It was not repeated, and arrived once at most; the session goes on with a connection that is sound."""
-    async with raw_pico() as server, session(server.address, timeout=1.0) as pico:
+    async with raw_pico.raw_pico() as server, session(server.address, timeout=1.0) as pico:
         await _sound(pico, server)
         if fault.received:
             server.misbehave = fault.misbehave
@@ -223,7 +230,7 @@ async def test_12_a_connection_that_closes_as_it_is_used() -> None:
 
     It looks like 11, where the message did arrive.
     """
-    async with raw_pico() as server, session(server.address) as pico:
+    async with raw_pico.raw_pico() as server, session(server.address) as pico:
         await _sound(pico, server)
 
         async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -241,7 +248,7 @@ async def test_12_a_connection_that_closes_as_it_is_used() -> None:
 
 async def test_17_cancelled_before_the_write() -> None:
     """In the middle of a handshake: the cancellation says that nothing was sent."""
-    async with raw_pico() as server:
+    async with raw_pico.raw_pico() as server:
         server.before_reading = wait_for_ever
         async with session(server.address.replace("http:", "https:"), timeout=60.0) as pico:
             sending = asyncio.create_task(pico.sms.send(TO, "hello"))
@@ -257,7 +264,7 @@ async def test_17_cancelled_before_the_write() -> None:
 
 async def test_18_cancelled_after_the_write() -> None:
     """While the answer is waited for: the cancellation says that it may have been sent, and it was."""
-    async with raw_pico() as server:
+    async with raw_pico.raw_pico() as server:
         server.misbehave = wait_for_ever
         async with session(server.address, timeout=60.0) as pico:
             sending = asyncio.create_task(pico.sms.send(TO, "hello"))

@@ -1,0 +1,67 @@
+"""One try of a call on its way through the transport: when its turn was, and whether it may still leave."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+
+from pico_async._engine.endpoints import Request
+from pico_async._engine.trace import CallTrace
+from pico_async.coordination import Coordinator, Priority
+from pico_async.errors import MessageExpiredError
+
+# So late after its turn a request may still leave: no later than a busy loop's timers are, which the guard of the pace
+# allows for.
+LATE_S = 0.003
+
+
+class Attempt:
+    """
+    One try of a call that has its turn.
+
+    Attributes:
+        turn_at: When its turn was, on the monotonic clock.
+    """
+
+    __slots__ = ("_coordinator", "_deadline", "_request", "_trace", "priority", "turn_at")
+
+    def __init__(
+        self,
+        request: Request,
+        trace: CallTrace,
+        coordinator: Coordinator,
+        *,
+        priority: Priority,
+        deadline: float | None,
+    ) -> None:
+        self.priority = priority
+        self.turn_at = time.monotonic()
+        self._request = request
+        self._trace = trace
+        self._coordinator = coordinator
+        self._deadline = deadline
+
+    async def turn_again(self) -> None:
+        """
+        Wait for another turn, where the one before is over; ahead of all who had none yet.
+
+        Raises:
+            MessageExpiredError: `expires_in` ran out.
+            PicoError: There is no turn to be had. Nothing was sent.
+        """
+        if time.monotonic() - self.turn_at > LATE_S:
+            with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
+                await self._coordinator.turn(self._request.endpoint.lane, Priority.AGAIN)
+            self.turn_at = time.monotonic()
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise expired(self._request)
+
+    def note_write(self) -> None:
+        """The first byte may be on its way."""
+        self._trace.note_write()
+
+
+def expired(request: Request) -> MessageExpiredError:
+    """Make the error of a message that waited for too long."""
+    return MessageExpiredError(f"{request}: `expires_in` ran out before its turn. It was not sent.")

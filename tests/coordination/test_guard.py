@@ -1,0 +1,101 @@
+"""What is learned of the network."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from pico_async.coordination.guard import Guard
+
+
+def told(guard: Guard, took_s: list[float], *, since: float = 0.0, per_s: float = 30) -> float:
+    """Let it hear of them, evenly, and give the moment after the last."""
+    for number, took in enumerate(took_s):
+        guard.heard(took, since + number / per_s)
+    return since + len(took_s) / per_s
+
+
+def test_it_begins_with_what_a_common_network_does() -> None:
+    """10 ms, and more as soon as the first replies spread more."""
+    guard = Guard()
+    assert guard.at(0.0) == 0.010
+
+    now = told(guard, [0.1, 0.12])
+
+    assert guard.at(now) == pytest.approx(0.020)
+
+
+@pytest.mark.parametrize(("jitter_s", "least", "most"), [(0, 0.002, 0.002), (0.02, 0.018, 0.02), (0.5, 0.05, 0.05)])
+def test_it_follows_the_spread_of_the_response_times(jitter_s: float, least: float, most: float) -> None:
+    """Whatever the response times themselves are; between 2 and 50 ms."""
+    draw = random.Random(1).uniform
+    guard = Guard()
+
+    now = told(guard, [1.5 + draw(0, jitter_s) for _ in range(120)])
+
+    assert least <= guard.at(now) <= most
+
+
+def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
+    """One in fifty is a busy loop's."""
+    guard = Guard()
+
+    now = told(guard, [0.1 + 0.3 * (number % 60 == 7) for number in range(120)])
+
+    assert guard.at(now) == 0.002
+
+
+def test_a_spike_is_forgotten() -> None:
+    """Ten replies of one stall make it as wide as it gets, and 4 s later it is as before."""
+    guard = Guard()
+    now = told(guard, [0.1] * 60)
+    now = told(guard, [0.4 - number / 30 for number in range(10)], since=now)
+    assert guard.at(now) == 0.05
+
+    now = told(guard, [0.1] * 125, since=now)
+
+    assert guard.at(now) == 0.002
+
+
+def test_what_was_heard_long_ago_counts_no_more() -> None:
+    """After a minute without a message it begins anew."""
+    guard = Guard()
+
+    now = told(guard, [0.1] * 120)
+
+    assert guard.at(now + 60) == 0.010
+
+
+def test_a_refusal_widens_it_at_once_and_it_narrows_slowly() -> None:
+    """By 20 ms, and by 3 ms less each second; up to 50 ms, and no further."""
+    guard = Guard()
+    now = told(guard, [0.1] * 120)
+
+    assert guard.refused(now)
+    wide = [guard.at(now + second) for second in (0.0, 1.0, 3.0)]
+    again = [guard.refused(now + 3.0) for _ in range(4)]
+
+    assert wide == pytest.approx([0.022, 0.019, 0.013])
+    assert again == [True, True, False, False]
+    assert guard.at(now + 3.0) == 0.05
+
+
+def test_one_that_is_fixed_learns_nothing() -> None:
+    """Neither from replies nor from refusals."""
+    guard = Guard(0.007)
+
+    now = told(guard, [0.1, 0.9] * 60)
+
+    assert not guard.refused(now)
+    assert guard.at(now) == 0.007
+
+
+def test_a_high_rate_costs_no_memory() -> None:
+    """Of thousands a second it keeps no more than it needs, and those of the whole time."""
+    guard = Guard()
+
+    now = told(guard, [0.1 + 0.03 * (number < 1000) * (number % 2) for number in range(8000)], per_s=2000)
+
+    assert len(guard._heard) <= 161
+    assert guard.at(now) == pytest.approx(0.03)
