@@ -22,6 +22,7 @@ import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -413,6 +414,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure, or read what was measured, and tell."""
     options = build_parser().parse_args()
+    # As an interrupt does, a SIGTERM runs through `finally`: no server stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
         options.concurrency = [concurrency for concurrency in options.concurrency if concurrency <= 64]

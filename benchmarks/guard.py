@@ -1,0 +1,139 @@
+"""
+Fail where pico_async has become slower beside what it stands on: for CI.
+
+    python -m benchmarks.guard              # half a minute; exit 1, and a line for each ratio that is worse than kept
+    python -m benchmarks.guard --keep       # print the table of this run, to paste below
+    python -m benchmarks.guard --slow 50    # with 50 µs more in each of our messages: see it fail
+
+What is watched are ratios within one run, not times, for times are the machine's: a single send and a blast, by a plain
+httpx client; both over the fast transport, by a plain aiohttp client; all with 64 in flight, in processor time. And the
+import, by that of the five packages of the core. The clients take turns, a short batch each, so that what else the
+machine does meets all alike; several processes, for each has its own layout in memory.
+
+Each ratio is that of the two lowest costs: what else happens can only add to a cost. It was chosen by its spread over
+eleven runs on two cores, five of them with one core busy. Worst of a ratio over its median: 1.02 by the lowest, 1.03 by
+the median of the pairs. Above all, httpx has two moods with 64 in flight, 1.1 and 1.6 ms a message, which change in the
+middle of a run; the first one is always among its costs, but which of the two is the median is a matter of luck.
+
+A ratio may grow because what it is a ratio to has become faster: a new release of httpx or aiohttp asks for `--keep`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from benchmarks.clients import CLIENTS, Run, timed
+from benchmarks.lean_pico import lean_pico, messages_at
+from benchmarks.startup import FIVE, OURS, import_s
+
+# What `--keep` printed, and when.
+KEPT_AT = "2026-11-25"
+KEPT = {
+    "pico / httpx": 0.41,
+    "pico, bulk / httpx": 0.43,
+    "pico fast / aiohttp": 1.73,
+    "pico fast, bulk / aiohttp": 2.02,
+    "import / the five packages": 1.14,
+}
+TOLERATED = 1.15
+
+CONCURRENCY = 64
+PROCESSES = 3
+ROUNDS = 8
+IMPORTS = 15
+# Messages in a batch: about 80 ms of each client, but for httpx, which would need too long to be kept busy with less.
+BATCHES = {"httpx": 128, "aiohttp": 768, "pico": 192, "pico, bulk": 192, "pico fast": 512, "pico fast, bulk": 512}
+BESIDE = {"pico": "httpx", "pico, bulk": "httpx", "pico fast": "aiohttp", "pico fast, bulk": "aiohttp"}
+
+
+def slowed(run: Run, each_s: float) -> Run:
+    """Make a run that takes so much more of the processor's time for each message."""
+
+    async def slow_run(messages: int) -> None:
+        await run(messages)
+        end = time.process_time() + messages * each_s
+        while time.process_time() < end:
+            pass
+
+    return slow_run
+
+
+async def lowest_costs(base_url: str, slow_us: float) -> dict[str, float]:
+    """Let all clients take turns, and give the lowest cost of a message of each, in seconds of processor time."""
+    lowest = dict.fromkeys(BATCHES, float("inf"))
+    async with AsyncExitStack() as opened:
+        runs = {name: await opened.enter_async_context(CLIENTS[name](base_url, CONCURRENCY)) for name in BATCHES}
+        if slow_us:
+            runs |= {name: slowed(runs[name], slow_us / 1e6) for name in BESIDE}
+        for number in range(-1, ROUNDS):
+            for name, run in runs.items():
+                cpu_s, _ = await timed(run, BATCHES[name])
+                if number >= 0:  # the one before opens the connections, and imports
+                    lowest[name] = min(lowest[name], cpu_s / BATCHES[name])
+    return lowest
+
+
+def send_ratios(slow_us: float) -> dict[str, float]:
+    """Measure the sends in some fresh processes, one after the other."""
+    lowest = dict.fromkeys(BATCHES, float("inf"))
+    with lean_pico() as base_url:
+        command = [sys.executable, "-m", "benchmarks.guard", "--one", base_url, "--slow", str(slow_us)]
+        for _ in range(PROCESSES):
+            told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            lowest = {name: min(lowest[name], told[name]) for name in BATCHES}
+        arrived, expected = messages_at(base_url), PROCESSES * (ROUNDS + 1) * sum(BATCHES.values())
+    if arrived != expected:
+        raise RuntimeError(f"{arrived} messages arrived, not {expected}, so there is nothing to compare.")
+    return {f"{ours} / {other}": lowest[ours] / lowest[other] for ours, other in BESIDE.items()}
+
+
+def import_ratio() -> float:
+    """Measure the imports, in turn."""
+    with tempfile.TemporaryDirectory() as cache:
+        import_s(OURS, cache)  # compiles
+        pairs = [(import_s(OURS, cache), import_s(FIVE, cache)) for _ in range(IMPORTS)]
+    ours, five = (min(column) for column in zip(*pairs, strict=True))
+    return ours / five
+
+
+def told(name: str, ratio: float) -> tuple[bool, str]:
+    """Say whether a ratio is still good enough, and so in words."""
+    limit = KEPT[name] * TOLERATED
+    words = f"{name:<27} {ratio:5.2f}   kept {KEPT[name]:.2f}, limit {limit:.2f}"
+    if ratio <= limit:
+        return True, f"ok    {words}"
+    return False, f"WORSE {words}: {ratio / KEPT[name] - 1:.0%} more than on {KEPT_AT}"
+
+
+def main() -> int:
+    """Measure, and compare with what was kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true", help="print the table of this run, and fail by nothing")
+    parser.add_argument("--slow", type=float, default=0.0, metavar="US", help="slow each of our messages by this")
+    parser.add_argument("--one", metavar="URL", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if chosen.one:
+        print(json.dumps(asyncio.run(lowest_costs(chosen.one, chosen.slow))))
+        return 0
+    ratios = send_ratios(chosen.slow) | {"import / the five packages": import_ratio()}
+    if chosen.keep:
+        print(f'KEPT_AT = "{datetime.now(UTC):%Y-%m-%d}"\nKEPT = {{')
+        print(*(f'    "{name}": {ratio:.2f},' for name, ratio in ratios.items()), "}", sep="\n")
+        return 0
+    verdicts = [told(name, ratio) for name, ratio in ratios.items()]
+    print(*(words for _, words in verdicts), sep="\n")
+    return 0 if all(good for good, _ in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
