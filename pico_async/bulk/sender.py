@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Entry, Journal, JournalEntry
@@ -75,11 +76,14 @@ class BulkStream:
         self._places = asyncio.BoundedSemaphore(concurrency)
         self._stop_after = stop_after
         self._tally = Tally()
-        self._in_flight: dict[CallTrace, anyio.CancelScope] = {}
-        self._unsettled = 0
-        self._feeding = anyio.CancelScope()
+        self._concurrency = concurrency
+        self._positions = itertools.count()
+        self._reading = asyncio.Lock()
+        # A task for each place and not for each message, for to begin one costs more than to encode the message.
+        self._workers: set[_Worker] = set()
+        self._idle = 0
         self._entered = False
-        self._fed = False
+        self._fed = self._stopped = False
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
         self._tasks = anyio.create_task_group()
 
@@ -94,15 +98,16 @@ class BulkStream:
 
         The results of both still come.
         """
-        if self._feeding.cancel_called:
+        if self._stopped:
             return
         if self._tally.stopped is None:
             self._tally.stopped = reason
-        self._feeding.cancel()
-        for trace, scope in list(self._in_flight.items()):
-            trace.ending = True
-            if not trace.on_the_wire:
-                scope.cancel()
+        self._stopped = True
+        for worker in self._workers:
+            if worker.trace is not None:
+                worker.trace.ending = True
+            if worker.trace is None or not worker.trace.on_the_wire:
+                worker.scope.cancel()
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -115,7 +120,7 @@ class BulkStream:
             run = await self._held.enter_async_context(self._journal.run(self._account))
             self._entry = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._feed)
+        self._tasks.start_soon(self._run)
         return self
 
     async def __aexit__(
@@ -149,56 +154,70 @@ class BulkStream:
             raise self._source.error
         raise StopAsyncIteration
 
-    async def _feed(self) -> None:
+    async def _run(self) -> None:
         try:
-            with self._feeding:
-                for index in itertools.count():
-                    await self._places.acquire()
-                    item = await self._source.next()
-                    if self._source.stopped is not None:
-                        self._tally.stopped = self._source.stopped
-                    if item is END:
-                        break
-                    self._unsettled += 1
-                    self._tasks.start_soon(self._settle, index, item)
+            async with anyio.create_task_group() as crew:
+                crew.start_soon(self._work, crew)
         finally:
-            self._fed = True
-            self._end_if_settled()
+            self._results.put_nowait(None)
             await self._source.aclose()
 
-    def _end_if_settled(self) -> None:
-        if self._fed and not self._unsettled:
-            self._results.put_nowait(None)
+    async def _work(self, crew: TaskGroup) -> None:
+        """Send one message after the other, until none is left; more hands come as long as there is work for them."""
+        worker = _Worker()
+        with worker.scope:
+            self._workers.add(worker)
+            try:
+                while (read := await self._next()) is not None:
+                    if not self._idle and len(self._workers) < self._concurrency:
+                        crew.start_soon(self._work, crew)
+                    await self._send_one(worker, *read)
+            finally:
+                self._workers.discard(worker)
 
-    async def _settle(self, index: int, item: object) -> None:
+    async def _next(self) -> tuple[int, object] | None:
+        """Read the next message once there is a place for it; None where there is none."""
+        self._idle += 1
         try:
-            await self._send_one(index, item)
+            await self._places.acquire()
+            async with self._reading:
+                if self._fed or self._stopped:
+                    return None
+                item = await self._source.next()
+                if self._source.stopped is not None:
+                    self._tally.stopped = self._source.stopped
+                if item is not END:
+                    return next(self._positions), item
+                self._fed = True
+                for worker in self._workers:
+                    if worker.trace is None:
+                        worker.scope.cancel()
+                return None
         finally:
-            self._unsettled -= 1
-            self._end_if_settled()
+            self._idle -= 1
 
-    async def _send_one(self, index: int, item: object) -> None:
+    async def _send_one(self, worker: _Worker, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
             return self._tell(_failed(index, None, _invalid(item), 0))
-        entry = self._entry()
+        worker.trace = entry = self._entry()
         try:
             result = await self._attempt(index, item, entry)
         except asyncio.CancelledError:
             await self._keep(entry, _failed(index, item, _ended(entry), entry.attempts))
             raise
+        finally:
+            worker.trace = None
         return await self._keep(entry, result)
 
     async def _attempt(self, index: int, message: Message, entry: Entry) -> SendResult:
-        if self._feeding.cancel_called:
+        if self._stopped:
             return _failed(index, message, _ended(entry), 0)
         try:
-            with anyio.CancelScope() as scope:
-                self._in_flight[entry] = scope
-                known = await entry.claim(message, index)
-                if known is not None:
-                    return known
-                accepted = await self._send(message, entry)
-                return _accepted(index, message, accepted, entry.attempts)
+            known = await entry.claim(message, index)
+            if known is not None:
+                return known
+            accepted = await self._send(message, entry)
+            return _accepted(index, message, accepted, entry.attempts)
         except PicoError as failure:
             error = failure
         except asyncio.CancelledError:
@@ -207,10 +226,6 @@ class BulkStream:
             error = _ended(entry, "a cancellation from elsewhere")
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
             error = _ended(entry, f"an unforeseen {type(failure).__name__}")
-        else:
-            error = _ended(entry)
-        finally:
-            del self._in_flight[entry]
         return _failed(index, message, error, entry.attempts)
 
     async def _keep(self, entry: Entry, result: SendResult) -> None:
@@ -227,6 +242,14 @@ class BulkStream:
         self._results.put_nowait(result)
         if self._stop_after is not None and self._tally.in_a_row >= self._stop_after:
             self.stop(f"{self._stop_after} failures in a row")
+
+
+class _Worker:
+    """One of those who send: what its message's trace is, while it has one, and how to end it."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.trace: CallTrace | None = None
 
 
 async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport:
