@@ -11,10 +11,6 @@ from tests.stories.fleet_worker import FleetWorker
 full = pytest.mark.full
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a turn is taken before its connection is opened, so the first messages arrive with those that follow them",
-)
 @pytest.mark.parametrize(
     ("rtt_s", "tls", "concurrency", "count"),
     [
