@@ -32,11 +32,16 @@ class TokenCache:
         self._store = store
         self._fetch = fetch
         self._refreshing: asyncio.Task[Secret] | None = None
+        self._known: Secret | None = None
 
     async def current(self) -> Secret | None:
         """Give the token as it stands now, if there is one to trust."""
         token = await self._store.current()
-        return None if token is None else Secret(token)
+        if token is None:
+            return None
+        if self._known is None or self._known.value != token:
+            self._known = Secret(token)
+        return self._known
 
     async def get(self) -> Secret:
         """

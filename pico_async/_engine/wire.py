@@ -132,7 +132,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
         InvalidMessageError: It holds half of a surrogate pair, from the environment perhaps.
     """
     try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return _ENCODER.encode(body).encode()
     except UnicodeEncodeError:
         pass
     # Raised outside the handler: the handled error holds the whole body.
@@ -150,7 +150,7 @@ def parse(content: bytes) -> Any:
         DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
     """
     try:
-        return json.loads(content, parse_float=Decimal, parse_constant=_no_json)
+        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
     except (ValueError, ArithmeticError, RecursionError):
         pass
     # Raised outside the handler: the handled error holds the whole body, with what it may say.
@@ -159,6 +159,11 @@ def parse(content: bytes) -> Any:
 
 def _no_json(constant: str) -> object:
     raise ValueError(constant)
+
+
+# `json.dumps` and `json.loads` would make one of these each time.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_json)
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
@@ -263,13 +268,13 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
     def structure(payload: object, _: type) -> Any:
         if not isinstance(payload, Mapping):
             raise DecodeError("it is no JSON object")
-        # Where v0.4 documents no body, a name may come in the other spelling, too: `campaign_id` for `campaignId`.
-        spelled = {name: attribute.name if name not in payload else name for name, attribute in known.items()}
-        extra = {name: value for name, value in payload.items() if name not in spelled.values()}
+        extra = dict(payload)
         values: dict[str, Any] = {}
         for name, attribute in known.items():
+            # Where v0.4 documents no body, a name may come in the other spelling, too: `campaign_id` for `campaignId`.
+            spelled = name if name in payload else attribute.name
             required = attribute.default is attrs.NOTHING
-            value = payload.get(spelled[name])
+            value = extra.pop(spelled, None)
             if value is None and not required:
                 continue
             if required and value in (None, ""):
@@ -279,7 +284,7 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
             except DecodeError as error:
                 if required:
                     raise DecodeError(f"`{name}`: {error}") from None
-                extra[spelled[name]] = value
+                extra[spelled] = value
         return model(**values, extra=extra)
 
     return structure
