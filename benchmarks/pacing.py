@@ -119,10 +119,10 @@ class Scenario:
 
 SCENARIOS = (
     Scenario(name="no jitter", burst=True),
-    Scenario(name="5 ms jitter"),
-    Scenario(name="10 ms jitter", burst=True),
-    Scenario(name="20 ms jitter", burst=True),
-    Scenario(name="50 ms jitter"),
+    Scenario(name="5 ms jitter", jitter_ms=5),
+    Scenario(name="10 ms jitter", jitter_ms=10, burst=True),
+    Scenario(name="20 ms jitter", jitter_ms=20, burst=True),
+    Scenario(name="50 ms jitter", jitter_ms=50),
     Scenario(name="RTT 50 ms", rtt_s=0.05, tls=True),
     Scenario(name="RTT 200 ms", rtt_s=0.2, tls=True, burst=True),
     # Without TLS, for half of the 10 s that a client gives an exchange would go into the handshakes.

@@ -102,15 +102,14 @@ class Line:
 
     def __init__(self, out_at: Callable[[float], float]) -> None:
         self._out_at = out_at
-        self._last_at = float("-inf")
         self._held: deque[tuple[float, bytes | None]] = deque()
         self._out: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, piece: bytes | None) -> None:
         """Send a piece; None is the end."""
-        self._last_at = max(self._last_at, self._out_at(asyncio.get_running_loop().time()))
-        self._held.append((self._last_at, piece))
+        # Whoever stands in line behind a piece that is late waits with it.
+        self._held.append((self._out_at(asyncio.get_running_loop().time()), piece))
         self._pass()
 
     def open(self, out: asyncio.Transport) -> None:
