@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -205,8 +206,8 @@ class PicoSession:
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
         engine = self._open()
 
-        async def send(message: Message, trace: CallTrace) -> Accepted:
-            return await deliver(engine, message, priority=priority, trace=trace)
+        def send(message: Message, trace: CallTrace) -> Awaitable[Accepted]:
+            return deliver(engine, message, priority=priority, trace=trace)
 
         stream = BulkStream(
             messages,

@@ -59,14 +59,17 @@ class AiohttpTransport(Carrier):
         session = self._session or self._open()
         current = _departure.set(departure)
         try:
-            async with session.request(
+            response = await session.request(
                 outgoing.method,
                 self._url(outgoing),
                 data=_body(outgoing.content),
                 headers=self._prepared(outgoing.headers),
                 allow_redirects=False,
-            ) as response:
+            )
+            try:
                 return await _read(response)
+            finally:
+                response.release()
         finally:
             _departure.reset(current)
 
@@ -125,9 +128,12 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-def _body(content: bytes) -> bytes | io.BytesIO | None:
-    # aiohttp warns of bytes that it takes long to write at once, and writes a file in parts.
-    return io.BytesIO(content) if len(content) > LARGE else content or None
+def _body(content: bytes) -> aiohttp.Payload | None:
+    if not content:
+        return None
+    # aiohttp warns of bytes that it takes long to write at once, and writes a file in parts. Of plain bytes it would
+    # look up each time what to do with them.
+    return aiohttp.BytesIOPayload(io.BytesIO(content)) if len(content) > LARGE else aiohttp.BytesPayload(content)
 
 
 async def _read(response: aiohttp.ClientResponse) -> Reply:

@@ -104,7 +104,7 @@ def send_request(message: Message, account: Account) -> Request:
 def _send(endpoint: Endpoint, message: Message, kind: type, account: Account, shared: Mapping[str, str]) -> Request:
     # As its kind, for a field that a subclass adds is no business of Pico's.
     own = _converter().unstructure(message, unstructure_as=kind)
-    return Request(endpoint, endpoint.path, body=_present({**own, "username": account.username, **shared}))
+    return Request(endpoint, endpoint.path, body={**own, "username": account.username, **shared})
 
 
 def _sender(message: SmsMessage | MmsMessage, account: Account) -> str:
@@ -291,10 +291,13 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
 
 
 def _unstructured(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    """Make a hook that spells a message's fields as the wire does, without those that are ours alone."""
-    renamed = {a.name: override(rename=_WIRE_NAMES[a.name]) for a in attrs.fields(kind) if a.name in _WIRE_NAMES}
-    omitted = {name: override(omit=True) for name in _NOT_ON_THE_WIRE}
-    overrides: dict[str, Any] = renamed | omitted
+    """Make a hook that spells a message's fields as the wire does, without those that are ours alone, or None."""
+    overrides: dict[str, Any] = {
+        a.name: override(
+            rename=_WIRE_NAMES.get(a.name), omit=a.name in _NOT_ON_THE_WIRE or None, omit_if_default=a.default is None
+        )
+        for a in attrs.fields(kind)
+    }
     return make_dict_unstructure_fn(kind, _converter(), **overrides)
 
 

@@ -81,7 +81,8 @@ class BulkStream:
         self._reading = asyncio.Lock()
         # A task for each place and not for each message, for to begin one costs more than to encode the message.
         self._workers: set[_Worker] = set()
-        self._idle = 0
+        self._begun = self._idle = 0
+        self._taken = True
         self._entered = False
         self._fed = self._stopped = False
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
@@ -138,6 +139,12 @@ class BulkStream:
                     self.leftover.append(result)
             self._tally.end()
 
+    async def run_out(self) -> None:
+        """Send all there is. Nobody takes the results, so none waits for it."""
+        self._taken = False
+        async for _ in self:
+            pass
+
     def __aiter__(self) -> Self:
         return self
 
@@ -157,10 +164,14 @@ class BulkStream:
     async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as crew:
-                crew.start_soon(self._work, crew)
+                self._begin(crew)
         finally:
             self._results.put_nowait(None)
             await self._source.aclose()
+
+    def _begin(self, crew: TaskGroup) -> None:
+        self._begun += 1
+        crew.start_soon(self._work, crew)
 
     async def _work(self, crew: TaskGroup) -> None:
         """Send one message after the other, until none is left; more hands come as long as there is work for them."""
@@ -169,8 +180,9 @@ class BulkStream:
             self._workers.add(worker)
             try:
                 while (read := await self._next()) is not None:
-                    if not self._idle and len(self._workers) < self._concurrency:
-                        crew.start_soon(self._work, crew)
+                    # One more than there are places would wait in front of them, and each of the others behind it.
+                    if not self._idle and self._begun < self._concurrency:
+                        self._begin(crew)
                     await self._send_one(worker, *read)
             finally:
                 self._workers.discard(worker)
@@ -239,7 +251,10 @@ class BulkStream:
 
     def _tell(self, result: SendResult) -> None:
         self._tally.add(result)
-        self._results.put_nowait(result)
+        if self._taken:
+            self._results.put_nowait(result)
+        else:
+            self._places.release()
         if self._stop_after is not None and self._tally.in_a_row >= self._stop_after:
             self.stop(f"{self._stop_after} failures in a row")
 
@@ -258,14 +273,18 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
         raise ConfigurationError("`on_result` must be a function, async or not, or None.")
     try:
         async with stream as results:
-            async for result in results:
-                await _tell(on_result, result)
+            if on_result is None:
+                await results.run_out()
+            else:
+                async for result in results:
+                    await _tell(on_result, result)
     except BaseException as ended:
         # Whoever keeps books by `on_result` must hear of what was in flight, too, also where it was the one to raise.
         with anyio.CancelScope(shield=True):
             for result in stream.leftover:
                 try:
-                    await _tell(on_result, result)
+                    if on_result is not None:
+                        await _tell(on_result, result)
                 except Exception as again:  # noqa: BLE001  the first error is raised, and this one told with it
                     ended.add_note(
                         f"on_result raised {type(again).__name__} for message {result.index}, too: {result.outcome}."
@@ -274,9 +293,7 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
     return stream.report
 
 
-async def _tell(on_result: OnResult | None, result: SendResult) -> None:
-    if on_result is None:
-        return
+async def _tell(on_result: OnResult, result: SendResult) -> None:
     answer = on_result(result)
     if inspect.isawaitable(answer):
         await answer

@@ -35,7 +35,7 @@ class Source:
     async def next(self) -> object:
         """Give the next item, an InvalidMessageError in the place of one, or END."""
         try:
-            return await anext(self._items)
+            return await self._items.__anext__()
         except StopAsyncIteration:
             return END
         except InvalidMessageError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from pico_async._engine.call import Engine
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.wire import decode, send_request
@@ -11,9 +13,13 @@ from pico_async.messages import Message, deadline
 from pico_async.models import Accepted
 
 
-async def deliver(engine: Engine, message: Message, *, priority: Priority, trace: CallTrace | None = None) -> Accepted:
+def deliver(
+    engine: Engine, message: Message, *, priority: Priority, trace: CallTrace | None = None
+) -> Awaitable[Accepted]:
     """
     Hand one message to Pico.
+
+    It is no coroutine function, for each of those that lie between a caller and the wire costs a message its time.
 
     Raises:
         InvalidMessageError: It is no message, it has no sender, or *priority* is none; nothing was sent.
@@ -21,7 +27,7 @@ async def deliver(engine: Engine, message: Message, *, priority: Priority, trace
     if not isinstance(priority, Priority):
         # In a queue it would be compared with the others', and spoil the order for all.
         raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
-    return await engine.call(
+    return engine.call(
         send_request(message, engine.account),
         _read_accepted,
         priority=priority,
