@@ -1,7 +1,7 @@
 """
 How much memory a blast takes, by its size: streamed, and with a task for each recipient.
 
-    python -m benchmarks.memory --markdown              # 5 minutes, most of it for the million
+    python -m benchmarks.memory --markdown              # 4 minutes, most of it for the million
     python -m benchmarks.memory --quick                 # half a minute, without the million
     python -m benchmarks.memory --markdown --json memory.json --picture benchmarks/memory.png
     python -m benchmarks.memory --read memory.json --picture benchmarks/memory.png
@@ -133,6 +133,7 @@ def measure(way: str, count: int) -> Growth:
 
 def measure_all(sizes: Sequence[int], largest_naive: int) -> dict[str, Any]:
     """Measure all, one after the other."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     grown = []
     for way in WAYS:
         for count in sizes:
@@ -141,7 +142,7 @@ def measure_all(sizes: Sequence[int], largest_naive: int) -> dict[str, Any]:
                 grown.append(measure(way, count)._asdict())
     packages = ", ".join(f"{name} {version(name)}" for name in ("pico-async", "aiolimiter", "httpx"))
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": date,
         "machine": f"{platform.system()}, Python {platform.python_version()}; {packages}",
         "growth": grown,
     }

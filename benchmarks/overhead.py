@@ -377,7 +377,7 @@ def _draw_loop(panel: Axes, figures: Figures, loop: str) -> None:
 
 
 def _apart(ends: dict[str, float]) -> dict[str, float]:
-    """Move labels up where they would lie on each other, and the whole down by half of what the highest moved."""
+    """Move labels up where they would lie on each other."""
     placed: dict[str, float] = {}
     lowest = 0.0
     for client, end in sorted(ends.items(), key=lambda item: item[1]):
