@@ -121,18 +121,7 @@ class Journal(Protocol):
         ...
 
 
-class Entry(CallTrace):
-    """One message's way through a blast that keeps no journal."""
-
-    async def claim(self, message: Message, position: int) -> SendResult | None:
-        """Give what is known of the message already, where it is not to be sent."""
-        return None
-
-    async def settle(self, result: SendResult) -> None:
-        """Keep what became of it."""
-
-
-class JournalEntry(Entry):
+class JournalEntry(CallTrace):
     """
     One message's way through a blast, with its line in the journal.
 
@@ -149,7 +138,7 @@ class JournalEntry(Entry):
         self._intended = False
 
     async def claim(self, message: Message, position: int) -> SendResult | None:
-        """Skip what was accepted, and leave to its owner what is in doubt."""
+        """Give what is known of the message already: skip what was accepted, leave to its owner what is in doubt."""
         with _told_as_journal_error():
             self._line = line = await self._run.claim(message, position)
         if line.state is JournalState.ACCEPTED:

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from pico_async._engine.trace import CallTrace
-from pico_async.bulk.journal import AHEAD, Entry, Journal, JournalEntry
+from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
 from pico_async.bulk.source import END, Input, Source, is_cancelled
 from pico_async.bulk.sqlite_journal import SqliteJournal
@@ -66,7 +66,7 @@ class BulkStream:
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._journal = _journal(journal)
         self._account = account
-        self._entry: Callable[[], Entry] = Entry
+        self._trace: Callable[[], CallTrace] = CallTrace
         self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
         """Results that nobody took, of what was in flight when the `async with` was left early."""
@@ -77,6 +77,7 @@ class BulkStream:
         self._stop_after = stop_after
         self._tally = Tally()
         self._concurrency = concurrency
+        self._is_async = self._source.is_async
         self._positions = itertools.count()
         self._reading = asyncio.Lock()
         # A task for each place and not for each message, for to begin one costs more than to encode the message.
@@ -119,7 +120,7 @@ class BulkStream:
         self._tally = Tally()
         if self._journal is not None:
             run = await self._held.enter_async_context(self._journal.run(self._account))
-            self._entry = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
+            self._trace = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._run)
         return self
@@ -192,61 +193,64 @@ class BulkStream:
         self._idle += 1
         try:
             await self._places.acquire()
-            async with self._reading:
-                if self._fed or self._stopped:
-                    return None
-                item = await self._source.next()
-                if self._source.stopped is not None:
-                    self._tally.stopped = self._source.stopped
-                if item is not END:
-                    return next(self._positions), item
-                self._fed = True
-                for worker in self._workers:
-                    if worker.trace is None:
-                        worker.scope.cancel()
+            if self._fed or self._stopped:
                 return None
+            if self._is_async:
+                async with self._reading:
+                    item = END if self._fed else await self._source.anext()
+            else:
+                item = self._source.next()
         finally:
             self._idle -= 1
+        if self._source.stopped is not None:
+            self._tally.stopped = self._source.stopped
+        if item is not END:
+            return next(self._positions), item
+        self._fed = True
+        for worker in self._workers:
+            if worker.trace is None:
+                worker.scope.cancel()
+        return None
 
     async def _send_one(self, worker: _Worker, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
             return self._tell(_failed(index, None, _invalid(item), 0))
-        worker.trace = entry = self._entry()
+        worker.trace = trace = self._trace()
         try:
-            result = await self._attempt(index, item, entry)
+            result = await self._attempt(index, item, trace)
         except asyncio.CancelledError:
-            await self._keep(entry, _failed(index, item, _ended(entry), entry.attempts))
+            await self._keep(trace, _failed(index, item, _ended(trace), trace.attempts))
             raise
         finally:
             worker.trace = None
-        return await self._keep(entry, result)
+        return await self._keep(trace, result)
 
-    async def _attempt(self, index: int, message: Message, entry: Entry) -> SendResult:
+    async def _attempt(self, index: int, message: Message, trace: CallTrace) -> SendResult:
         if self._stopped:
-            return _failed(index, message, _ended(entry), 0)
+            return _failed(index, message, _ended(trace), 0)
         try:
-            known = await entry.claim(message, index)
-            if known is not None:
+            if isinstance(trace, JournalEntry) and (known := await trace.claim(message, index)) is not None:
                 return known
-            accepted = await self._send(message, entry)
-            return _accepted(index, message, accepted, entry.attempts)
+            accepted = await self._send(message, trace)
+            return _accepted(index, message, accepted, trace.attempts)
         except PicoError as failure:
             error = failure
         except asyncio.CancelledError:
             if is_cancelled():
                 raise
-            error = _ended(entry, "a cancellation from elsewhere")
+            error = _ended(trace, "a cancellation from elsewhere")
         except Exception as failure:  # noqa: BLE001  one message's bad luck must not end the others
-            error = _ended(entry, f"an unforeseen {type(failure).__name__}")
-        return _failed(index, message, error, entry.attempts)
+            error = _ended(trace, f"an unforeseen {type(failure).__name__}")
+        return _failed(index, message, error, trace.attempts)
 
-    async def _keep(self, entry: Entry, result: SendResult) -> None:
-        try:
-            await entry.settle(result)
-        except JournalError as error:
-            self.stop(f"the journal failed, and has {result.outcome} as in doubt: {error}")
-        if isinstance(result.error, JournalError):
-            self.stop(f"the journal failed: {result.error}")
+    async def _keep(self, trace: CallTrace, result: SendResult) -> None:
+        if isinstance(trace, JournalEntry):
+            try:
+                await trace.settle(result)
+            except JournalError as error:
+                self.stop(f"the journal failed, and has {result.outcome} as in doubt: {error}")
+            if isinstance(result.error, JournalError):
+                self.stop(f"the journal failed: {result.error}")
         self._tell(result)
 
     def _tell(self, result: SendResult) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Self, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any, TypeAlias
 
 import anyio
 
@@ -30,33 +30,32 @@ class Source:
     def __init__(self, messages: Input) -> None:
         self.error: Exception | None = None
         self.stopped: str | None = None
-        self._items = _reader(messages)
+        self._items = _iterator(messages)
 
-    async def next(self) -> object:
+    @property
+    def is_async(self) -> bool:
+        """Whether reading it may take a while, so that it is read by `anext`, and else by `next`."""
+        return isinstance(self._items, AsyncIterator)
+
+    def next(self) -> object:
         """Give the next item, an InvalidMessageError in the place of one, or END."""
         try:
-            return await self._items.__anext__()
+            return next(self._items)
+        except StopIteration:
+            return END
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is the input's
+            return self._in_its_place(error)
+
+    async def anext(self) -> object:
+        """Give the next item, an InvalidMessageError in the place of one, or END."""
+        try:
+            return await anext(self._items)
         except StopAsyncIteration:
             return END
-        except InvalidMessageError as error:
-            # map() goes on after it. A generator is at its end, and what it would have given is unknown.
-            if _is_spent(self._items):
-                self.stopped = (
-                    "the input is a generator and made an invalid message, after which Python ends it; "
-                    "catch InvalidMessageError in it and yield the error to go on"
-                )
-            return error
-        except asyncio.CancelledError:
-            if is_cancelled():
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
-            # As an Exception: nobody cancelled whoever reads the results.
-            return self._broken(
-                NotSentError(
-                    "The input ended because something that it waited for was cancelled. The rest was not sent."
-                )
-            )
-        except Exception as error:  # noqa: BLE001  it is the input's, and the loop gets it once all is settled
-            return self._broken(error)
+            return self._in_its_place(error)
 
     async def aclose(self) -> None:
         """End it, where it is a generator that may hold something open."""
@@ -64,7 +63,21 @@ class Source:
             with anyio.CancelScope(shield=True):
                 await self._items.aclose()
 
-    def _broken(self, error: Exception) -> object:
+    def _in_its_place(self, error: BaseException) -> object:
+        if isinstance(error, InvalidMessageError):
+            # map() goes on after it. A generator is at its end, and what it would have given is unknown.
+            if _is_spent(self._items):
+                self.stopped = (
+                    "the input is a generator and made an invalid message, after which Python ends it; "
+                    "catch InvalidMessageError in it and yield the error to go on"
+                )
+            return error
+        if not isinstance(error, Exception):
+            # As an Exception: nobody cancelled whoever reads the results.
+            error = NotSentError(
+                "The input ended because something that it waited for was cancelled. The rest was not sent."
+            )
+        # The loop gets it once all is settled.
         self.error = error
         self.stopped = f"the input raised {type(error).__name__}"
         return END
@@ -79,31 +92,15 @@ def is_cancelled() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
-def _reader(messages: Any) -> AsyncIterator[object]:
+def _iterator(messages: Any) -> Any:
     if isinstance(messages, AsyncIterable):
         return aiter(messages)
     if isinstance(messages, Iterable) and not isinstance(messages, str | bytes):
-        return _Reader(iter(messages))
+        return iter(messages)
     raise ConfigurationError(f"Pass an iterable or async iterable of messages, not {type(messages).__name__}.")
 
 
-class _Reader:
-    """Read an iterator as if it were an async one. A generator of our own would end with the first error."""
-
-    def __init__(self, source: Iterator[object]) -> None:
-        self.source = source
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> object:
-        try:
-            return next(self.source)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-
-def _is_spent(source: AsyncIterator[object]) -> bool:
-    if isinstance(source, _Reader):
-        return inspect.isgenerator(source.source) and source.source.gi_frame is None
+def _is_spent(source: object) -> bool:
+    if inspect.isgenerator(source):
+        return source.gi_frame is None
     return inspect.isasyncgen(source) and source.ag_frame is None

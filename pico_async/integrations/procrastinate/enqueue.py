@@ -82,7 +82,7 @@ async def enqueue_bulk(
     intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
     source = Source(messages)
     try:
-        while (item := await source.next()) is not END:
+        while (item := await source.anext() if source.is_async else source.next()) is not END:
             await intake.take(item)
         _pass_a_cancellation_on()
         await intake.flush()
