@@ -7,6 +7,7 @@ Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, w
 
 from typing import TYPE_CHECKING, Any
 
+from pico_async._version import __version__
 from pico_async.bulk.journal import Journal, JournalRecord, JournalState
 from pico_async.bulk.report import BulkReport, SendResult
 from pico_async.bulk.sender import BulkStream
@@ -50,8 +51,6 @@ from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DEFAULT_BASE_URL",

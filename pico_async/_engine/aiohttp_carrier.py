@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import httpx
-from multidict import CIMultiDict
 from yarl import URL
 
 from pico_async._engine.hosts import proxy_for
@@ -20,6 +19,8 @@ from pico_async.errors import ConfigurationError
 
 AT_ONCE_S = 0.001
 LARGE = 2**20
+# Those of requests that are still under way are among them.
+TOKENS_KEPT = 8
 
 # aiohttp hands nothing of the caller's to its connector.
 _departure: ContextVar[Departure] = ContextVar("_departure")
@@ -36,8 +37,8 @@ class AiohttpTransport(Carrier):
 
     def __init__(self) -> None:
         self._base_url: str | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._headers: tuple[Mapping[str, str], CIMultiDict[str]] = ({}, CIMultiDict())
+        self._connector: aiohttp.BaseConnector | None = None
+        self._sessions: dict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = {}
         self._urls: dict[str, URL] = {}
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
@@ -56,14 +57,14 @@ class AiohttpTransport(Carrier):
 
     async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
         """Send one request and read its reply."""
-        session = self._session or self._open()
+        headers = outgoing.headers
+        _, session = self._sessions.get(id(headers)) or self._open(headers)
         current = _departure.set(departure)
         try:
             response = await session.request(
                 outgoing.method,
                 self._url(outgoing),
                 data=_body(outgoing.content),
-                headers=self._prepared(outgoing.headers),
                 allow_redirects=False,
             )
             try:
@@ -79,21 +80,34 @@ class AiohttpTransport(Carrier):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        while self._sessions:
+            self._forget_oldest()
+        if self._connector is not None:
+            await self._connector.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        # Not with the transport, for only now is the loop known.
-        self._session = aiohttp.ClientSession(
-            # httpx's certificates, so that both trust the same.
-            connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE_EXPIRY_S, ssl=httpx.create_ssl_context()),
+    def _open(self, headers: Mapping[str, str]) -> tuple[Mapping[str, str], aiohttp.ClientSession]:
+        """Make what carries requests with these headers: to merge them anew for each costs a twentieth of it."""
+        if self._connector is None:
+            # Not with the transport, for only now is the loop known. The certificates are httpx's, so that both trust
+            # the same.
+            self._connector = _Connector(limit=0, keepalive_timeout=KEEPALIVE_EXPIRY_S, ssl=httpx.create_ssl_context())
+        session = aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             # The whole is bounded around it.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             proxy=self._proxy,
         )
-        return self._session
+        if len(self._sessions) >= TOKENS_KEPT:
+            self._forget_oldest()
+        self._sessions[id(headers)] = opened = (headers, session)
+        return opened
+
+    def _forget_oldest(self) -> None:
+        # The connections are the connector's, and stay.
+        self._sessions.pop(next(iter(self._sessions)))[1].detach()
 
     def _url(self, outgoing: Outgoing) -> URL:
         if outgoing.query:
@@ -104,11 +118,6 @@ class AiohttpTransport(Carrier):
             if len(self._urls) < 32:
                 self._urls[outgoing.path] = url
         return url
-
-    def _prepared(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
-        if self._headers[0] is not headers:
-            self._headers = (headers, CIMultiDict(headers))
-        return self._headers[1]
 
 
 class _Connector(aiohttp.TCPConnector):

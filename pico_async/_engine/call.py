@@ -29,6 +29,7 @@ from pico_async._engine.verdict import (
     unexpected,
 )
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
+from pico_async._version import __version__
 from pico_async.coordination import Coordinator, LearningCoordinator, Priority
 from pico_async.errors import (
     AuthenticationError,
@@ -75,9 +76,8 @@ class Engine:
         self._retry_in_doubt = retry_in_doubt
         self._learner = coordinator if isinstance(coordinator, LearningCoordinator) else None
         self._quota = RetryQuota()
-        # One for all requests with one token.
-        self._headers_for: tuple[str | None, bool] | None = None
-        self._headers: Mapping[str, str] = {}
+        # Of requests with and without a body: for which token, and what they are.
+        self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
         self._tokens = TokenCache(coordinator.token, self._fetch_token)
         self._calls: dict[CallTrace, anyio.CancelScope] = {}
         self._idle = asyncio.Event()
@@ -280,15 +280,21 @@ class Engine:
         return Outgoing(request.endpoint.method, request.path, request.query, headers, content)
 
     def _headers_with(self, token: Secret | None, *, json: bool) -> Mapping[str, str]:
-        known_for = (None if token is None else token.value, json)
-        if self._headers_for != known_for:
-            headers = {"X-API-Key": self._api_key.value, "Accept": "application/json", "Accept-Encoding": "identity"}
-            if token is not None:
-                headers["Authorization"] = f"Bearer {token.value}"
+        bearer = None if token is None else token.value
+        known_for, headers = self._headers.get(json, ("", {}))
+        if known_for != bearer:
+            headers = {
+                "X-API-Key": self._api_key.value,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"pico-async/{__version__}",
+            }
+            if bearer is not None:
+                headers["Authorization"] = f"Bearer {bearer}"
             if json:
                 headers["Content-Type"] = "application/json; charset=utf-8"
-            self._headers_for, self._headers = known_for, headers
-        return self._headers
+            self._headers[json] = (bearer, headers)
+        return headers
 
     def _token_request(self) -> Request:
         return Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import anyio
-from attrs import frozen
+from attrs import define
 
 from pico_async._engine.endpoints import Method
 from pico_async._engine.wire import Failure, Reply
@@ -28,7 +28,7 @@ KEEPALIVE_EXPIRY_S = 4.0
 MAX_CONNECTIONS = 256
 
 
-@frozen(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Outgoing:
     """
     One request on its way out. It has no repr, so none shows its headers or its content.

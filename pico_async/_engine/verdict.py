@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from attrs import frozen
+from attrs import define
 
 from pico_async._engine.endpoints import Request
 from pico_async._engine.redaction import echoes, redact
@@ -39,7 +39,7 @@ ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
 
 
-@frozen(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Success:
     """Pico carried the request out."""
 

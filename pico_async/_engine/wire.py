@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import attrs
-from attrs import frozen
+from attrs import define
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
@@ -46,7 +46,7 @@ class Account(NamedTuple):
     callback: str | None = None
 
 
-@frozen(eq=False, repr=False)
+@define(eq=False, repr=False)
 class Reply:
     """
     What came back, before anyone has judged it. It has no repr, for its content may be a token.
