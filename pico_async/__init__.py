@@ -5,13 +5,10 @@ Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, w
         accepted = await pico.sms.send(to="8612345678901", text="Your code is 1234")
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pico_async._version import __version__
-from pico_async.bulk.journal import Journal, JournalRecord, JournalState
-from pico_async.bulk.report import BulkReport, SendResult
-from pico_async.bulk.sender import BulkStream
-from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, TokenStore
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.coordination.rates import Rates
@@ -50,6 +47,10 @@ from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
+    from pico_async.bulk.journal import Journal, JournalRecord, JournalState
+    from pico_async.bulk.report import BulkReport, SendResult
+    from pico_async.bulk.sender import BulkStream
+    from pico_async.bulk.sqlite_journal import SqliteJournal
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
 
 __all__ = [
@@ -103,14 +104,22 @@ __all__ = [
 ]
 
 
+# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast needs.
+_LATER = {
+    "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
+    "BulkReport": "pico_async.bulk.report",
+    "BulkStream": "pico_async.bulk.sender",
+    "Journal": "pico_async.bulk.journal",
+    "JournalRecord": "pico_async.bulk.journal",
+    "JournalState": "pico_async.bulk.journal",
+    "RedisCoordinator": "pico_async.coordination.redis",
+    "SendResult": "pico_async.bulk.report",
+    "SqliteJournal": "pico_async.bulk.sqlite_journal",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # What needs an extra is imported by its first use, and not by `import *`.
-    if name == "RedisCoordinator":
-        from pico_async.coordination.redis import RedisCoordinator
-
-        return RedisCoordinator
-    if name == "AiohttpTransport":
-        from pico_async._engine.aiohttp_carrier import AiohttpTransport
-
-        return AiohttpTransport
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value

@@ -10,15 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pico_async._engine.call import Engine
+from pico_async._engine.endpoints import Lane
 from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Transport
 from pico_async._engine.wire import Account
-from pico_async.bulk.journal import Journal
-from pico_async.bulk.report import BulkReport
-from pico_async.bulk.sender import BulkStream, OnResult, send_all
-from pico_async.bulk.source import Input
 from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
@@ -44,6 +41,10 @@ from pico_async.settings import (
 
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport
+    from pico_async.bulk.journal import Journal
+    from pico_async.bulk.report import BulkReport
+    from pico_async.bulk.sender import BulkStream, OnResult
+    from pico_async.bulk.source import Input
 
 
 class PicoSession:
@@ -183,6 +184,8 @@ class PicoSession:
         stream = self.stream_bulk(
             messages, concurrency=concurrency, journal=journal, stop_after=stop_after, priority=priority
         )
+        from pico_async.bulk.sender import send_all
+
         return await send_all(stream, on_result)
 
     def stream_bulk(
@@ -205,6 +208,8 @@ class PicoSession:
         if not isinstance(priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
         engine = self._open()
+        # Not with the session, for most never blast.
+        from pico_async.bulk.sender import BulkStream
 
         def send(message: Message, trace: CallTrace) -> Awaitable[Accepted]:
             return deliver(engine, message, priority=priority, trace=trace)
@@ -216,6 +221,7 @@ class PicoSession:
             stop_after=stop_after,
             journal=journal,
             account=f"{self._account.username} at {place(self._base_url)}",
+            pace=self._pace,
         )
         self._streams.add(stream)
         return stream
@@ -254,7 +260,12 @@ class PicoSession:
         if not hasattr(self, "token"):
             return "<PicoSession, not made>"
         state = "closed" if self._closed else "open" if self._engine is not None else "not opened"
-        return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}>"
+        pace = self._pace()
+        at_pace = "" if pace is None else f", {pace:.2f} text messages a second"
+        return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}{at_pace}>"
+
+    def _pace(self) -> float | None:
+        return None if self._engine is None or self._closed else self._engine.per_s(Lane.SMS)
 
     def _open(self) -> Engine:
         """Give the engine, made on first use, for only then is the loop known."""

@@ -285,3 +285,18 @@ async def test_neither_repr_nor_vars_show_the_key() -> None:
         assert KEY not in repr(pico)
         assert KEY not in repr(vars(pico))
         assert KEY not in repr(pico._open())
+
+
+async def test_it_tells_its_pace() -> None:
+    """In its repr while it is open, and in the report of a blast."""
+    pico = session(rates=Rates(guard_s=0.02))
+    before = repr(pico)
+
+    async with pico:
+        report = await pico.send_bulk([SmsMessage("8612345678901", "hello")])
+        during = repr(pico)
+
+    assert report.accepted == 1
+    assert report.pace == pytest.approx(29.35, abs=0.01)
+    assert "29.35 text messages a second" in during
+    assert "a second" not in before + repr(pico)

@@ -209,6 +209,10 @@ class Engine:
             if token := await self._tokens.current():
                 return token
 
+    def per_s(self, lane: Lane) -> float | None:
+        """Say how many requests a second the lane gives now; None where nothing limits it, or nobody knows."""
+        return None if self._learner is None else self._learner.per_s(lane)
+
     async def ensure_token(self) -> None:
         """Have a token to send with; fetch one where there is none to trust."""
         await self._tokens.get()

@@ -58,6 +58,8 @@ class BulkReport:
 
     Attributes:
         elapsed: Seconds from its start to its end, or to now while it runs.
+        pace: Messages a second that the pace of text messages gives now; None where nothing limits it, and after the
+            session.
         failures: The first 20 that were not accepted.
         stopped: Why it ended before its input did; None where it did not.
     """
@@ -69,6 +71,7 @@ class BulkReport:
     in_doubt: int = 0
     skipped: int = 0
     elapsed: float = 0.0
+    pace: float | None = None
     failures: tuple[SendResult, ...] = field(default=(), repr=lambda failures: f"<the first {len(failures)}>")
     stopped: str | None = None
 
@@ -126,8 +129,8 @@ class Tally:
         if self._ended_at is None:
             self._ended_at = time.monotonic()
 
-    def report(self) -> BulkReport:
-        """Give the numbers as they stand."""
+    def report(self, pace: float | None) -> BulkReport:
+        """Give the numbers as they stand, with the *pace* of now."""
         return BulkReport(
             total=self._outcomes.total(),
             accepted=self._outcomes[Outcome.ACCEPTED],
@@ -136,6 +139,7 @@ class Tally:
             in_doubt=self._outcomes[Outcome.IN_DOUBT],
             skipped=self._outcomes[Outcome.SKIPPED],
             elapsed=(self._ended_at or time.monotonic()) - self._began_at,
+            pace=pace,
             failures=tuple(self._failures),
             stopped=self.stopped,
         )

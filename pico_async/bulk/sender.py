@@ -57,6 +57,7 @@ class BulkStream:
         stop_after: int | None,
         journal: str | os.PathLike[str] | Journal | None = None,
         account: str = "",
+        pace: Callable[[], float | None] = lambda: None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
@@ -66,6 +67,7 @@ class BulkStream:
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._journal = _journal(journal)
         self._account = account
+        self._pace = pace
         self._trace: Callable[[], CallTrace] = CallTrace
         self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
@@ -92,7 +94,7 @@ class BulkStream:
     @property
     def report(self) -> BulkReport:
         """The numbers as they stand, also after the end."""
-        return self._tally.report()
+        return self._tally.report(self._pace())
 
     def stop(self, reason: str) -> None:
         """

@@ -33,13 +33,16 @@ class Guard:
 
     def __init__(self, fixed_s: float | None = None) -> None:
         self._fixed_s = fixed_s
-        self._heard: deque[tuple[float, float]] = deque()
+        self._heard: deque[tuple[float, float]] = deque(maxlen=int(2 * WINDOW_S * HEARD_PER_S))
+        self._last_turn_at = float("-inf")
         self._widened_s = 0.0
         self._widened_at = float("-inf")
 
     def heard(self, took_s: float, now: float) -> None:
         """Take note of how long after its turn a request had its reply."""
-        if self._fixed_s is None and (not self._heard or now - self._heard[-1][0] >= 1 / HEARD_PER_S):
+        # By when they left, for those that a stall of the network held back come all at once.
+        if self._fixed_s is None and abs(now - took_s - self._last_turn_at) >= 1 / HEARD_PER_S:
+            self._last_turn_at = now - took_s
             self._heard.append((now, took_s))
             self._forget(now)
 
