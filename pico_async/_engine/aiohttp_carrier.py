@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import httpx
@@ -123,17 +125,27 @@ class AiohttpTransport(Carrier):
 class _Connector(aiohttp.TCPConnector):
     """Tells when a connection is there to write on: aiohttp writes on it without another turn of the loop."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._left_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         """Give an open connection, in the moment in which the request may leave."""
         departure = _departure.get()
-        asked_at = self._loop.time()
-        connection = await super().connect(req, *args, **kwargs)
+        asked_at = time.monotonic()
+        while True:
+            connection = await super().connect(req, *args, **kwargs)
+            # aiohttp counts from the reply.
+            if asked_at - self._left_at.get(connection.protocol, asked_at) < KEEPALIVE_EXPIRY_S:
+                break
+            connection.close()
         try:
             # One that was open already is there in no time.
-            await departure.leave(held_up=self._loop.time() - asked_at > AT_ONCE_S)
+            await departure.leave(held_up=time.monotonic() - asked_at > AT_ONCE_S)
         except BaseException:
             connection.release()
             raise
+        self._left_at[connection.protocol] = departure.left_at
         return connection
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -80,7 +79,7 @@ class HttpxCarrier(Carrier):
                 # httpcore loses the socket of a handshake that is cancelled.
                 with anyio.CancelScope(shield=True):
                     await in_handshake.aclose()
-            self._connections.give_back(connection)
+            self._connections.give_back(connection, departure.left_at)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Say what it means that `carry` raised this."""
@@ -117,7 +116,8 @@ class _Connections:
     """
 
     def __init__(self, proxy: str | None) -> None:
-        self._idle: deque[tuple[float, HttpTransport]] = deque()
+        self._idle: list[tuple[float, HttpTransport]] = []
+        self._expired: list[HttpTransport] = []
         self._proxy = proxy
         # Reading the system's certificates takes longer than a request, so all share what was read once.
         self._tls = httpx.create_ssl_context()
@@ -138,31 +138,37 @@ class _Connections:
 
     def take(self) -> HttpTransport:
         """Give one that is free, or a new one."""
+        fresh_from = time.monotonic() - KEEPALIVE_EXPIRY_S
+        while self._idle and self._idle[-1][0] < fresh_from:
+            self._expired.append(self._idle.pop()[1])
         return self._idle.pop()[1] if self._idle else self._new()
 
-    def give_back(self, connection: HttpTransport) -> None:
-        """Take one back. What failed on it has closed it; it opens itself again."""
-        self._idle.append((time.monotonic(), connection))
+    def give_back(self, connection: HttpTransport, left_at: float) -> None:
+        """Take one back, whose request left at that time. What failed on it has closed it; it opens itself again."""
+        self._idle.append((left_at, connection))
         if self._closing is None or self._closing.done():
             # Owned by this: `aclose` ends it.
-            self._closing = asyncio.create_task(self._close_idle())
+            self._closing = asyncio.create_task(self._close_expired())
 
     async def aclose(self) -> None:
         """Close them all. None is in use by then."""
         if self._closing is not None:
             self._closing.cancel()
             await asyncio.wait([self._closing])
-        while self._idle:
-            await self._idle.pop()[1].aclose()
+        for connection in [*self._expired, *(connection for _, connection in self._idle)]:
+            await connection.aclose()
+        self._expired.clear()
+        self._idle.clear()
 
-    async def _close_idle(self) -> None:
-        while self._idle:
-            due_at = self._idle[0][0] + KEEPALIVE_EXPIRY_S
-            if (wait_s := due_at - time.monotonic()) > 0:
-                await asyncio.sleep(wait_s)
-            elif self._idle:
+    async def _close_expired(self) -> None:
+        while self._idle or self._expired:
+            fresh_from = time.monotonic() - KEEPALIVE_EXPIRY_S
+            self._expired += [connection for left_at, connection in self._idle if left_at < fresh_from]
+            self._idle = [(left_at, connection) for left_at, connection in self._idle if left_at >= fresh_from]
+            while self._expired:
                 with suppress(Exception):
-                    await self._idle.popleft()[1].aclose()
+                    await self._expired.pop().aclose()
+            await asyncio.sleep(KEEPALIVE_EXPIRY_S / 4)
 
     def _new(self) -> HttpTransport:
         return httpx.AsyncHTTPTransport(
@@ -180,7 +186,7 @@ class _Given:
         """Give it."""
         return self._transport
 
-    def give_back(self, connection: HttpTransport) -> None:
+    def give_back(self, connection: HttpTransport, left_at: float) -> None:
         """Nothing."""
 
     async def aclose(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
@@ -20,7 +21,8 @@ from pico_async.errors import PicoError
 MAX_REPLY_BYTES = 1024 * 1024
 
 # uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so ours close
-# first.
+# first. It is counted from when the last request left: what lies between that and the next one, wherever it is
+# measured, is no less than what the host has idled, however long the way there takes.
 KEEPALIVE_EXPIRY_S = 4.0
 
 # As many connections as a process that may open 1,024 files can spare. 30 a second need them all only where a reply
@@ -67,15 +69,17 @@ class Departure:
 
     Attributes:
         written: The first byte may be on its way.
+        left_at: When it left, on the monotonic clock.
     """
 
-    __slots__ = ("_attempt", "_held_up", "_scope", "written")
+    __slots__ = ("_attempt", "_held_up", "_scope", "left_at", "written")
 
     def __init__(self, attempt: Attempt, scope: anyio.CancelScope, *, held_up: bool) -> None:
         self._attempt = attempt
         self._held_up = held_up
         self._scope = scope
         self.written = False
+        self.left_at = float("-inf")
 
     async def leave(self, *, held_up: bool) -> None:
         """
@@ -96,6 +100,7 @@ class Departure:
         while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
             await asyncio.sleep(0)
         self.written = True
+        self.left_at = time.monotonic()
         self._attempt.note_write()
 
 

@@ -539,3 +539,32 @@ async def test_what_is_not_to_leave_any_more_is_not_written(
     assert not late.wrote
     assert isinstance(reply, Reply)
     assert [head.split()[1] for head in heard] == [b"/next"]
+
+
+@pytest.mark.parametrize("reply_s", [0.0, 0.3])
+async def test_a_connection_idles_since_its_request_left(
+    carrier: Callable[[], Carrier], reply_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From far away, its reply comes when the host has idled for a while already: it is kept for the less."""
+    for module in ("httpx_carrier", "aiohttp_carrier"):
+        monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 0.5)
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            await request_of(reader)
+            await asyncio.sleep(reply_s)
+            writer.write(OK)
+            await writer.drain()
+
+    async with server(talk) as port:
+        way = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        outgoing = Outgoing("GET", "/balance", {}, {"x-api-key": "k"}, b"")
+        await exchange_on(way, outgoing)
+        await asyncio.sleep(0.3)
+        await exchange_on(way, outgoing)
+        await way.aclose()
+
+    assert connections == (2 if reply_s else 1)
