@@ -1,7 +1,7 @@
 """
 What it takes to begin: the import, and a process that sends one message and ends.
 
-    python -m benchmarks.startup                        # 2 minutes
+    python -m benchmarks.startup                        # 3 minutes
     python -m benchmarks.startup --rounds 61 --markdown
 
 First, `import pico_async` beside the import of the five packages that its core stands on, and of others, in processor
