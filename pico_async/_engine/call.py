@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import anyio
@@ -16,7 +17,7 @@ from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
 from pico_async._engine.retry import next_delay_s
 from pico_async._engine.token import Secret, TokenCache
-from pico_async._engine.trace import CallTrace
+from pico_async._engine.trace import CallTrace, Scope
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.verdict import (
     StaleToken,
@@ -41,10 +42,11 @@ from pico_async.errors import (
     RateLimitError,
     RejectedError,
 )
-from pico_async.models import UserToken
+from pico_async.grants import UserToken
 
 Value = TypeVar("Value")
 
+_ENTERED = nullcontext()
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -79,7 +81,7 @@ class Engine:
         # Of requests with and without a body: for which token, and what they are.
         self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
         self._tokens = TokenCache(coordinator.token, self._fetch_token)
-        self._calls: dict[CallTrace, anyio.CancelScope] = {}
+        self._calls: dict[CallTrace, Scope] = {}
         self._idle = asyncio.Event()
         self._closing = False
 
@@ -106,8 +108,9 @@ class Engine:
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
         trace = trace or CallTrace()
-        with anyio.CancelScope() as scope:
-            self._calls[trace] = scope
+        own = anyio.CancelScope()
+        with own if trace.scope is None else _ENTERED:
+            self._calls[trace] = trace.scope or own
             try:
                 return await self._call(request, read, priority, deadline, trace)
             except asyncio.CancelledError as cancelled:

@@ -164,7 +164,7 @@ class Transport:
         # Each read and write could be bounded by itself, but only this bounds a reply that drips in for ever. It is a
         # scope, as those around it are, for an asyncio.timeout breaks into the cleaning up after a scope's
         # cancellation.
-        scope = anyio.move_on_after(self._timeout_s)
+        scope = anyio.CancelScope(deadline=asyncio.get_running_loop().time() + self._timeout_s)
         departure = Departure(attempt, scope, held_up=held_up)
         try:
             with scope:

@@ -129,8 +129,8 @@ class JournalEntry(CallTrace):
         ahead: Bounds how many messages of the blast wait for the pace as "sending".
     """
 
-    def __init__(self, run: JournalRun, ahead: asyncio.Semaphore) -> None:
-        super().__init__()
+    def __init__(self, run: JournalRun, ahead: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
+        super().__init__(scope)
         self._run = run
         self._ahead = ahead
         self._is_ahead = False

@@ -68,7 +68,7 @@ class BulkStream:
         self._journal = _journal(journal)
         self._account = account
         self._pace = pace
-        self._trace: Callable[[], CallTrace] = CallTrace
+        self._trace: Callable[[anyio.CancelScope], CallTrace] = CallTrace
         self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
         """Results that nobody took, of what was in flight when the `async with` was left early."""
@@ -217,7 +217,7 @@ class BulkStream:
     async def _send_one(self, worker: _Worker, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
             return self._tell(_failed(index, None, _invalid(item), 0))
-        worker.trace = trace = self._trace()
+        worker.trace = trace = self._trace(worker.scope)
         try:
             result = await self._attempt(index, item, trace)
         except asyncio.CancelledError:
