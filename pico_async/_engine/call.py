@@ -108,8 +108,8 @@ class Engine:
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
         trace = trace or CallTrace()
-        own = anyio.CancelScope()
-        with own if trace.scope is None else _ENTERED:
+        own: Any = anyio.CancelScope() if trace.scope is None else _ENTERED
+        with own:
             self._calls[trace] = trace.scope or own
             try:
                 return await self._call(request, read, priority, deadline, trace)
