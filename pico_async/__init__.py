@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pico_async._version import __version__
-from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, TokenStore
+from pico_async.coordination import Coordinator, Priority, TokenStore
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.coordination.rates import Rates
 from pico_async.errors import (
@@ -31,17 +31,8 @@ from pico_async.errors import (
     ServerError,
     UnexpectedResponseError,
 )
+from pico_async.grants import Accepted, UserToken
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import (
-    Accepted,
-    Acknowledged,
-    Balance,
-    Campaign,
-    CreatedCampaign,
-    Listing,
-    Template,
-    UserToken,
-)
 from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
@@ -51,7 +42,9 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport, SendResult
     from pico_async.bulk.sender import BulkStream
     from pico_async.bulk.sqlite_journal import SqliteJournal
+    from pico_async.coordination.fleet import FleetCoordinator, Identity
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
+    from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -104,17 +97,26 @@ __all__ = [
 ]
 
 
-# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast needs.
+# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a fleet or the
+# management of an account needs.
 _LATER = {
+    "Acknowledged": "pico_async.holdings",
     "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
+    "Balance": "pico_async.holdings",
     "BulkReport": "pico_async.bulk.report",
     "BulkStream": "pico_async.bulk.sender",
+    "Campaign": "pico_async.holdings",
+    "CreatedCampaign": "pico_async.holdings",
+    "FleetCoordinator": "pico_async.coordination.fleet",
+    "Identity": "pico_async.coordination.fleet",
     "Journal": "pico_async.bulk.journal",
     "JournalRecord": "pico_async.bulk.journal",
     "JournalState": "pico_async.bulk.journal",
+    "Listing": "pico_async.holdings",
     "RedisCoordinator": "pico_async.coordination.redis",
     "SendResult": "pico_async.bulk.report",
     "SqliteJournal": "pico_async.bulk.sqlite_journal",
+    "Template": "pico_async.holdings",
 }
 
 

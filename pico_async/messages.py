@@ -14,10 +14,11 @@ from attrs import field, frozen
 from pico_async.errors import InvalidMessageError
 from pico_async.numbers import destination, mask, mask_numbers
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+# Compiled by their first use, and not with the import.
+_IDENTIFIER = r"[A-Za-z0-9._~-]{1,128}"
+_LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+_CONTROL = r"[\x00-\x1f\x7f]"
 _LONGEST_S = 366 * 24 * 3600
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -41,12 +42,12 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 def _line(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _text(message, attribute, value)
-    if _CONTROL.search(str(value)):
+    if re.search(_CONTROL, str(value)):
         raise InvalidMessageError(f"`{attribute.name}` holds a control character, a line break perhaps.")
 
 
 def _identifier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_IDENTIFIER, value):
         raise InvalidMessageError(
             f"`{attribute.name}` is no ID of Pico's: pass up to 128 letters, digits, '-', '_', '.' or '~'."
         )
@@ -59,7 +60,7 @@ def _url(message: object, attribute: attrs.Attribute[Any], value: object) -> Non
 
 
 def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(_LANGUAGE, value):
         raise InvalidMessageError(f"`{attribute.name}` is no language code: pass one as 'en-US' or 'zh-CN'.")
 
 

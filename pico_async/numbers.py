@@ -11,7 +11,8 @@ _E164 = re.compile(r"[1-9][0-9]{6,14}")
 # to be hidden.
 _SEPARATOR = r"[\s\u00ad\u2010-\u2015\u2212\ufeff-]"
 _SEPARATORS = re.compile(f"{_SEPARATOR}+")
-_NUMBER_IN_TEXT = re.compile(rf"\+?[0-9](?:{_SEPARATOR}*[0-9]){{6,}}")
+# Compiled by its first use, and not with the import.
+_NUMBER_IN_TEXT = rf"\+?[0-9](?:{_SEPARATOR}*[0-9]){{6,}}"
 
 
 def destination(to: object) -> str:
@@ -48,4 +49,4 @@ def mask(number: str) -> str:
 
 def mask_numbers(text: str) -> str:
     """Mask whatever in the text is long enough to be a destination."""
-    return _NUMBER_IN_TEXT.sub(lambda found: mask(found[0]), text)
+    return re.sub(_NUMBER_IN_TEXT, lambda found: mask(found[0]), text)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Awaitable
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,17 +17,14 @@ from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Transport
 from pico_async._engine.wire import Account
-from pico_async.coordination import Coordinator, FleetCoordinator, Identity, Priority, local
+from pico_async.coordination import Coordinator, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
+from pico_async.grants import Accepted
 from pico_async.messages import Message
-from pico_async.models import Accepted
-from pico_async.resources.balance import BalanceResource
-from pico_async.resources.campaigns import CampaignsResource
 from pico_async.resources.delivery import deliver
 from pico_async.resources.mms import MmsResource
 from pico_async.resources.sms import SmsResource
-from pico_async.resources.templates import TemplatesResource
 from pico_async.resources.token import TokenResource
 from pico_async.resources.voice import VoiceResource
 from pico_async.settings import (
@@ -45,6 +43,10 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.coordination.fleet import FleetCoordinator
+    from pico_async.resources.balance import BalanceResource
+    from pico_async.resources.campaigns import CampaignsResource
+    from pico_async.resources.templates import TemplatesResource
 
 
 class PicoSession:
@@ -124,6 +126,7 @@ class PicoSession:
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._coordinator = coordinator
+        self._fleet: FleetCoordinator | None = None
         self._transport = Transport(self._base_url, timeout, _carrier(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
@@ -132,10 +135,30 @@ class PicoSession:
         self.sms = SmsResource(self._open)
         self.mms = MmsResource(self._open)
         self.voice = VoiceResource(self._open)
-        self.campaigns = CampaignsResource(self._open)
-        self.templates = TemplatesResource(self._open)
-        self.balance = BalanceResource(self._open)
         self.token = TokenResource(self._open)
+
+    # Made by their first use: most sessions only send, and the import would cost them these and their values.
+
+    @cached_property
+    def campaigns(self) -> CampaignsResource:
+        """Campaigns: create, list, update, delete."""
+        from pico_async.resources.campaigns import CampaignsResource
+
+        return CampaignsResource(self._open)
+
+    @cached_property
+    def templates(self) -> TemplatesResource:
+        """Templates: create, list, delete."""
+        from pico_async.resources.templates import TemplatesResource
+
+        return TemplatesResource(self._open)
+
+    @cached_property
+    def balance(self) -> BalanceResource:
+        """The account's credit."""
+        from pico_async.resources.balance import BalanceResource
+
+        return BalanceResource(self._open)
 
     async def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
         """
@@ -293,17 +316,21 @@ class PicoSession:
         username, api_key = self._account.username, self._api_key.value
         if self._coordinator is None:
             return local.join(self._base_url, username, api_key, self._rates)
+        # Not with the session, for most have no coordinator of their own.
+        from pico_async.coordination.fleet import FleetCoordinator, Identity
+
         if isinstance(self._coordinator, FleetCoordinator):
             # Pico's hosts count by one key; of stand-ins, each counts by itself.
             counts = self._base_url if place(self._base_url) != "Pico" else "Pico"
             self._coordinator.join(Identity.of(counts, self._base_url, username, api_key))
+            self._fleet = self._coordinator
         return self._coordinator
 
     async def _leave(self) -> None:
         if self._coordinator is None:
             local.leave(self._base_url, self._account.username, self._api_key.value)
-        elif isinstance(self._coordinator, FleetCoordinator):
-            await self._coordinator.leave()
+        elif self._fleet is not None:
+            await self._fleet.leave()
 
 
 def _carrier(transport: object) -> Carrier:

@@ -15,8 +15,9 @@ DEFAULT_BASE_URL = "https://rest.picotw.com"
 WHITELIST_BASE_URL = "https://api.picotw.com"
 """The host for accounts with the IP whitelist feature."""
 
-_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*")
+# Compiled by their first use, and not with the import.
+_PRINTABLE_ASCII = r"[\x21-\x7e]+"
+_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*"
 
 
 def checked_username(username: str | None) -> str:
@@ -36,7 +37,7 @@ def checked_api_key(api_key: str | None) -> Secret:
     """Make sure that there is one, and that it can stand in a header."""
     if not api_key:
         raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
-    if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
+    if not isinstance(api_key, str) or not re.fullmatch(_PRINTABLE_ASCII, api_key):
         # httpx's own complaint would quote it.
         raise ConfigurationError(
             "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
@@ -74,7 +75,7 @@ def checked_base_url(base_url: str) -> str:
         raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
-    if not _ADDRESS.fullmatch(base_url) or "/.." in parts.path:
+    if not re.fullmatch(_ADDRESS, base_url) or "/.." in parts.path:
         raise ConfigurationError(
             f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
         )

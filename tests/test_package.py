@@ -76,6 +76,35 @@ def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> Non
     assert set(loaded.stdout.split()) == set()
 
 
+def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
+    """What a blast, a fleet or the management of an account needs is loaded by its first use."""
+    later = (
+        "pico_async._engine.aiohttp_carrier",
+        "pico_async._engine.holdings",
+        "pico_async.bulk",
+        "pico_async.coordination.fleet",
+        "pico_async.coordination.redis",
+        "pico_async.holdings",
+        "pico_async.models",
+        "pico_async.resources.balance",
+        "pico_async.resources.campaigns",
+        "pico_async.resources.templates",
+    )
+
+    loaded = run(
+        "import asyncio, sys\n"
+        "from pico_async import PicoSession\n"
+        "async def main():\n"
+        "    async with PicoSession(username='user333', api_key='key'): pass\n"
+        "asyncio.run(main())\n"
+        "print(*(name for name in sys.modules if name.startswith('pico_async.')))"
+    )
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert "pico_async.resources.sms" in loaded.stdout.split()
+    assert [name for name in loaded.stdout.split() if name.startswith(later)] == []
+
+
 @pytest.mark.parametrize(
     ("statement", "missing", "extra"),
     [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import define, field
-
 # The numbers of botocore's standard retry mode, which has met more outages than this client will. For this one:
 # * 100 retries may be under way at once, so the 64 messages that a blast has in flight may be refused together.
 # * With two retries a call, the quota holds where up to three tries in ten fail; beyond that Pico is in trouble.
@@ -14,7 +12,6 @@ RETRY_COST = 5
 SUCCESS_GAIN = 1
 
 
-@define(eq=False)
 class RetryQuota:
     """
     Let calls try again freely while that helps, and hardly at all while it does not.
@@ -23,7 +20,8 @@ class RetryQuota:
     those of one. What a retry took that failed, or was cancelled, is gone; only successes bring it back.
     """
 
-    _left: int = field(default=CAPACITY, init=False)
+    def __init__(self) -> None:
+        self._left = CAPACITY
 
     def take(self) -> bool:
         """Take what one retry costs; False where that is not there, and nothing is taken."""

@@ -6,17 +6,17 @@ import asyncio
 import copy
 from collections.abc import Awaitable, Callable
 
-from attrs import frozen
-
 from pico_async.coordination import TokenStore
 from pico_async.errors import NotSentError
 
 
-@frozen(eq=False, repr=False)
 class Secret:
     """A string that has no repr, so no error report that prints locals shows it."""
 
-    value: str
+    __slots__ = ("value",)
+
+    def __init__(self, value: str) -> None:
+        self.value = value
 
 
 class TokenCache:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from attrs import define
-
 from pico_async._engine.endpoints import Request
 from pico_async._engine.redaction import echoes, redact
 from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
@@ -39,11 +37,13 @@ ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
 
 
-@define(eq=False, repr=False)
 class Success:
-    """Pico carried the request out."""
+    """Pico carried the request out. It has no repr, for its payload may be a token."""
 
-    payload: Any
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Any) -> None:
+        self.payload = payload
 
 
 class StaleToken(NamedTuple):

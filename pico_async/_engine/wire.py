@@ -1,4 +1,4 @@
-"""The only place that knows the wire's spellings: values to JSON, JSON to values."""
+"""The wire's spellings: values to JSON, JSON to values. What only management calls are answered is in `holdings`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,12 @@ from pico_async._engine import endpoints
 from pico_async._engine.endpoints import Endpoint, Request
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import (
-    Accepted,
-    Acknowledged,
-    Balance,
-    Campaign,
-    CreatedCampaign,
-    Listing,
-    Template,
-    UserToken,
-)
 
 Model = TypeVar("Model")
 
 _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+# Compiled by its first use, and not with the import.
+_DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 _NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
 
 
@@ -188,38 +179,6 @@ def decode(payload: object, model: type[Model]) -> Model:
     return _converter().structure(payload, model)
 
 
-def decode_acknowledged(payload: object) -> Acknowledged:
-    """Make a value of a reply whose body is not documented in v0.4; there may be none to speak of."""
-    return decode(payload if isinstance(payload, Mapping) else {}, Acknowledged)
-
-
-def decode_campaigns(payload: object) -> Listing[Campaign]:
-    """Make a listing of the reply to "List Campaigns"."""
-    return _listing(payload, "campaigns", Campaign)
-
-
-def decode_templates(payload: object) -> Listing[Template]:
-    """
-    Make a listing of the reply to "List Templates".
-
-    The body is not documented in v0.4: `templates` is looked for, as `campaigns` is named in the other list.
-    """
-    return _listing(payload, "templates", Template)
-
-
-def _listing(payload: object, name: str, model: type[Model]) -> Listing[Model]:
-    fields: Mapping[str, Any] = payload if isinstance(payload, Mapping) else {name: payload}
-    items = fields.get(name)
-    if not isinstance(items, list):
-        raise DecodeError(f"`{name}` is missing or no list")
-    known = {name} if fields.get("request_id") is not None and request_id(fields) is None else {name, "request_id"}
-    return Listing(
-        tuple(decode(item, model) for item in items),
-        request_id(fields),
-        extra={key: value for key, value in fields.items() if key not in known},
-    )
-
-
 def request_id(payload: object) -> str | None:
     """Give the reply's `request_id`, where it has one that could be printed and kept."""
     value = payload.get("request_id") if isinstance(payload, Mapping) else None
@@ -243,7 +202,7 @@ def _decimal(value: object, _: type) -> Decimal:
     # Documented as a string; a number is taken too. Decimal alone would also read "NaN", "Infinity" and "1_000".
     if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
         written = str(value).strip()
-        if _DECIMAL.fullmatch(written):
+        if re.fullmatch(_DECIMAL, written):
             return Decimal(written)
     raise DecodeError("it is no decimal number")
 
@@ -309,6 +268,6 @@ def _converter() -> Converter:
     converter.register_structure_hook(str, _string)
     converter.register_structure_hook(Decimal, _decimal)
     converter.register_structure_hook(datetime, _moment)
-    for model in (Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Template, UserToken):
-        converter.register_structure_hook(model, _tolerant(model))
+    # By a factory, so that no value has to be imported before it is asked for.
+    converter.register_structure_hook_factory(attrs.has, _tolerant)
     return converter

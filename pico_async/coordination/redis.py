@@ -23,7 +23,8 @@ except ImportError as error:
     raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
 
 from pico_async._engine.endpoints import Lane
-from pico_async.coordination import Identity, Priority
+from pico_async.coordination import Priority
+from pico_async.coordination.fleet import Identity
 from pico_async.coordination.fleet_pace import FleetPace, Member
 from pico_async.coordination.fleet_token import FleetTokenStore
 from pico_async.coordination.local import LocalPace

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
-from pico_async.models import Balance
+from pico_async.holdings import Balance
 
 
 class BalanceResource:

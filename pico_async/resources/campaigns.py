@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pico_async._engine import endpoints, wire
+from pico_async._engine import endpoints, holdings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.errors import InvalidMessageError
-from pico_async.models import Acknowledged, Campaign, CreatedCampaign, Listing
+from pico_async.holdings import Acknowledged, Campaign, CreatedCampaign, Listing
 from pico_async.resources.arguments import text_of
 
 
@@ -52,7 +52,7 @@ class CampaignsResource:
         Source: API reference v0.4, "List Campaigns".
         """
         request = Request(endpoints.LIST_CAMPAIGNS, endpoints.LIST_CAMPAIGNS.path)
-        return await self._engine().call(request, wire.decode_campaigns)
+        return await self._engine().call(request, holdings.decode_campaigns)
 
     async def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
         """
@@ -78,7 +78,7 @@ class CampaignsResource:
         path = endpoints.UPDATE_CAMPAIGN.path_with(campaign_id=campaign_id)
         body = wire.named(name=None if name is None else _name(name), remark=_remark(remark))
         request = Request(endpoints.UPDATE_CAMPAIGN, path, body=body)
-        return await self._engine().call(request, wire.decode_acknowledged)
+        return await self._engine().call(request, holdings.decode_acknowledged)
 
     async def delete(self, campaign_id: str) -> Acknowledged:
         """
@@ -98,7 +98,7 @@ class CampaignsResource:
         Source: API reference v0.4, "Delete Campaign".
         """
         path = endpoints.DELETE_CAMPAIGN.path_with(campaign_id=campaign_id)
-        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), wire.decode_acknowledged)
+        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), holdings.decode_acknowledged)
 
 
 def _name(name: str) -> str:

@@ -9,8 +9,8 @@ from pico_async._engine.trace import CallTrace
 from pico_async._engine.wire import decode, send_request
 from pico_async.coordination import Priority
 from pico_async.errors import InvalidMessageError
+from pico_async.grants import Accepted
 from pico_async.messages import Message, deadline
-from pico_async.models import Accepted
 
 
 def deliver(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pico_async._engine import endpoints, wire
+from pico_async._engine import endpoints, holdings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.errors import InvalidMessageError
+from pico_async.holdings import Acknowledged, Listing, Template
 from pico_async.messages import is_web_address
-from pico_async.models import Acknowledged, Listing, Template
 from pico_async.resources.arguments import text_of
 
 
@@ -47,7 +47,7 @@ class TemplatesResource:
             content=text_of("content", content),
         )
         request = Request(endpoints.CREATE_SMS_TEMPLATE, endpoints.CREATE_SMS_TEMPLATE.path, body=body)
-        return await engine.call(request, wire.decode_acknowledged)
+        return await engine.call(request, holdings.decode_acknowledged)
 
     async def create_mms(
         self, campaign_id: str, name: str, content: str, *, media_url: str | None = None
@@ -83,7 +83,7 @@ class TemplatesResource:
             media_url=media_url,
         )
         request = Request(endpoints.CREATE_MMS_TEMPLATE, endpoints.CREATE_MMS_TEMPLATE.path, body=body)
-        return await engine.call(request, wire.decode_acknowledged)
+        return await engine.call(request, holdings.decode_acknowledged)
 
     async def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:
         """
@@ -109,7 +109,7 @@ class TemplatesResource:
             status=None if status is None else text_of("status", status),
         )
         request = Request(endpoints.LIST_TEMPLATES, endpoints.LIST_TEMPLATES.path, query=query)
-        return await self._engine().call(request, wire.decode_templates)
+        return await self._engine().call(request, holdings.decode_templates)
 
     async def delete(self, template_id: str) -> Acknowledged:
         """
@@ -129,4 +129,4 @@ class TemplatesResource:
         Source: API reference v0.4, "Delete Template".
         """
         path = endpoints.DELETE_TEMPLATE.path_with(template_id=template_id)
-        return await self._engine().call(Request(endpoints.DELETE_TEMPLATE, path), wire.decode_acknowledged)
+        return await self._engine().call(Request(endpoints.DELETE_TEMPLATE, path), holdings.decode_acknowledged)

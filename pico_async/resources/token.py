@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pico_async._engine.call import Engine
-from pico_async.models import UserToken
+from pico_async.grants import UserToken
 
 
 class TokenResource:

@@ -14,14 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_async._engine.endpoints import SEND_MMS, SEND_SMS, SEND_VOICE
+from pico_async._engine.holdings import decode_acknowledged, decode_campaigns, decode_templates
 from pico_async._engine.wire import (
     Account,
     DecodeError,
     Reply,
     decode,
-    decode_acknowledged,
-    decode_campaigns,
-    decode_templates,
     encode,
     named,
     parse,

@@ -1,0 +1,116 @@
+"""What an account holds at Pico: campaigns, templates and credit. A session that only sends does without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar, overload
+
+from attrs import field, frozen
+
+from pico_async.grants import undocumented
+
+Item = TypeVar("Item")
+
+
+@frozen
+class Acknowledged:
+    """
+    Pico carried out an update, a deletion or the creation of a template.
+
+    The bodies of these replies are not documented in v0.4; the definitions suggest `MsgInfo`, a `request_id`.
+    """
+
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@frozen
+class CreatedCampaign:
+    """The campaign was created. The reference defines this reply's `request_id` as the campaign's ID."""
+
+    request_id: str
+    extra: Mapping[str, Any] = undocumented()
+
+    @property
+    def campaign_id(self) -> str:
+        """ID for `campaigns.update`, `campaigns.delete` and `templates.create_…`."""
+        return self.request_id
+
+
+@frozen
+class Campaign:
+    """
+    A group of templates.
+
+    A `created_at` that is no ISO 8601 time is None here, and stays in `extra` as it came.
+    """
+
+    id: str
+    name: str | None = None
+    remark: str | None = None
+    created_at: datetime | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@frozen
+class Template:
+    """
+    A message template.
+
+    The body of the list is not documented in v0.4: the fields are those of the create calls, and each may be None.
+    """
+
+    id: str | None = None
+    name: str | None = None
+    content: str | None = field(default=None, repr=lambda text: "None" if text is None else f"<{len(text)} characters>")
+    campaign_id: str | None = None
+    media_url: str | None = None
+    status: str | None = None
+    created_at: datetime | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@frozen
+class Listing(Generic[Item]):
+    """One reply's worth of campaigns or templates: a sequence that also carries the `request_id`."""
+
+    items: tuple[Item, ...] = ()
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def index(self, item: Item) -> int:
+        """Give the place of the first such item."""
+        return self.items.index(item)
+
+    def count(self, item: Item) -> int:
+        """Say how often the item is there."""
+        return self.items.count(item)
+
+
+# By registration: as a base it would cost the import as much as two more values.
+Sequence.register(Listing)
+
+
+@frozen
+class Balance:
+    """What credit remains, as an exact decimal. The currency or unit is not documented in v0.4."""
+
+    balance: Decimal
+    username: str | None = None
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
