@@ -51,12 +51,7 @@ class AiohttpTransport(Carrier):
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._proxy = proxy_for(base_url)
-        if self._proxy is not None and not self._proxy.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                "aiohttp cannot use the proxy that the environment names: it takes http:// and https://. Name another "
-                "one, or this host in NO_PROXY."
-            )
+        self._proxy = _proxy(proxy_for(base_url))
 
     async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
         """Send one request and read its reply."""
@@ -68,6 +63,7 @@ class AiohttpTransport(Carrier):
                 outgoing.method,
                 self._url(outgoing),
                 data=_body(outgoing.content),
+                headers=None if self._proxy is None else headers,
                 allow_redirects=False,
             )
             try:
@@ -97,7 +93,8 @@ class AiohttpTransport(Carrier):
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            headers=headers,
+            # A proxy that is asked to connect is sent all that a session has: the key and the token, in the clear.
+            headers=headers if self._proxy is None else None,
             cookie_jar=aiohttp.DummyCookieJar(),
             # The whole is bounded around it.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
@@ -147,6 +144,25 @@ class _Connector(aiohttp.TCPConnector):
             raise
         self._left_at[connection.protocol] = departure.left_at
         return connection
+
+
+def _proxy(named: str | None) -> URL | None:
+    if named is None:
+        return None
+    try:
+        proxy = URL(named)
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https"):
+        raise ConfigurationError(
+            "aiohttp cannot use the proxy that the environment names: it takes http:// and https://. Name another "
+            "one, or this host in NO_PROXY."
+        )
+    if proxy.user is None and proxy.password is None:
+        return proxy
+    # aiohttp takes them for Latin-1. As httpx does it, the proxy shall get them in UTF-8.
+    user, password = ((part or "").encode().decode("latin-1") for part in (proxy.user, proxy.password))
+    return proxy.with_user(user).with_password(password)
 
 
 def _body(content: bytes) -> aiohttp.Payload | None:

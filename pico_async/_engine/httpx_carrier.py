@@ -66,14 +66,16 @@ class HttpxCarrier(Carrier):
                     await departure.leave(held_up=held_up)
             elif event == "connection.connect_tcp.started":
                 held_up = True
-            elif event == "connection.connect_tcp.complete":
+            elif event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+                # That TLS may be a proxy's, and Pico's be still to come.
                 in_handshake = told["return_value"]
-            elif event == "connection.start_tls.complete":
-                in_handshake = None
 
         connection = self._connections.take()
         try:
             return await _read(await connection.handle_async_request(self._request(outgoing, trace)))
+        except BaseException:
+            await self._connections.clear(connection)
+            raise
         finally:
             if in_handshake is not None:
                 # httpcore loses the socket of a handshake that is cancelled.
@@ -118,15 +120,19 @@ class _Connections:
     def __init__(self, proxy: str | None) -> None:
         self._idle: list[tuple[float, HttpTransport]] = []
         self._expired: list[HttpTransport] = []
-        self._proxy = proxy
+        self._proxy: httpx.Proxy | None = None
         # Reading the system's certificates takes longer than a request, so all share what was read once.
         self._tls = httpx.create_ssl_context()
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # What is no proxy for httpx is told now, and not by each send.
             try:
+                self._proxy = httpx.Proxy(proxy)
+                if self._proxy.url.scheme == "https":
+                    # It would be trusted by other authorities than Pico is, which would be read for each connection.
+                    self._proxy.ssl_context = self._tls
                 self._new()
-            except (ImportError, ValueError):
+            except (ImportError, ValueError, httpx.InvalidURL):
                 fault = True
             else:
                 fault = False
@@ -149,6 +155,12 @@ class _Connections:
         if self._closing is None or self._closing.done():
             # Owned by this: `aclose` ends it.
             self._closing = asyncio.create_task(self._close_expired())
+
+    async def clear(self, connection: HttpTransport) -> None:
+        """Take out of one on which a request failed what httpcore keeps: what is left of a tunnel without TLS."""
+        if self._proxy is not None:
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                await connection.aclose()
 
     async def aclose(self) -> None:
         """Close them all. None is in use by then."""
@@ -187,6 +199,9 @@ class _Given:
         return self._transport
 
     def give_back(self, connection: HttpTransport, left_at: float) -> None:
+        """Nothing."""
+
+    async def clear(self, connection: HttpTransport) -> None:
         """Nothing."""
 
     async def aclose(self) -> None:

@@ -1,0 +1,717 @@
+"""Proxies that the environment names: which is used, what its failures prove, and that nobody tells its password."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import logging
+import os
+import socket
+import ssl
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from pico_async import ConfigurationError, NoResponseError, NotSentError, PicoSession, Rates, RejectedError, ServerError
+from pico_async._engine.aiohttp_carrier import AiohttpTransport
+from pico_async._engine.hosts import proxy_for
+from pico_async._engine.httpx_carrier import HttpxCarrier
+from pico_async._engine.transport import Carrier, Outgoing, Transport
+from pico_async._engine.wire import Failure, Reply
+from pico_async.coordination import Priority
+from tests.stories.raw_pico import reset, wait_for_ever
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+TO = "8612345678901"
+USER, PASSWORD = "us/er@home", "pa/ss@w#rd?密"
+# As they stand in an address, and as they go to the proxy.
+CREDENTIALS = "us%2Fer%40home:pa%2Fss%40w%23rd%3F%E5%AF%86"
+BASIC = b"Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
+ANSWER = b'{"request_id": "r-1", "token": "token-1"}'
+HTML = b"<html><h1>The proxy has something to say</h1></html>"
+
+Carriers = Callable[[], Carrier]
+
+
+@pytest.fixture(params=[HttpxCarrier, AiohttpTransport], ids=["httpx", "aiohttp"])
+def carrier(request: pytest.FixtureRequest) -> Carriers:
+    """Each library makes the same promises."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine itself is set to is no matter here."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy") or name == "REQUEST_METHOD"]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trustme.CA:
+    """An authority that both carriers trust."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return made
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA) -> ssl.SSLContext:
+    """What a trusted server on this machine serves with."""
+    return context_of(authority)
+
+
+def context_of(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+class Asked:
+    """An attempt that only takes note of what it is asked."""
+
+    priority = Priority.INTERACTIVE
+
+    def __init__(self) -> None:
+        self.wrote = False
+
+    async def turn_again(self) -> None:
+        pass
+
+    def note_write(self) -> None:
+        self.wrote = True
+
+
+@asynccontextmanager
+async def listening(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve each connection by *talk*, and give the port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await talk(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return head, await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+
+
+class Pico:
+    """Accepts whatever it is asked, until it is told to misbehave; keeps the heads of what it was asked."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.misbehave: Talk | None = None
+        self.begun = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, _ = await read_request(reader)
+            self.heads.append(head)
+            self.begun.set()
+            if self.misbehave is not None:
+                await self.misbehave(reader, writer)
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER))
+            await writer.drain()
+
+
+class Proxy:
+    """
+    A proxy that tunnels TLS by CONNECT and forwards plain http, until it is told to misbehave.
+
+    Attributes:
+        heads: Those of the requests to itself.
+        misbehave: What it does with a request that it has read in whole.
+        behind: What takes the place of the target behind a tunnel.
+    """
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.connections = self.open = 0
+        self.misbehave: Talk | None = None
+        self.behind: Talk | None = None
+        self.begun = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open += 1
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self.open -= 1
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head, body = await read_request(reader)
+            self.heads.append(head)
+            if self.misbehave is not None:
+                self.begun.set()
+                await self.misbehave(reader, writer)
+                break
+            method, target, rest = head.split(b" ", 2)
+            if method == b"CONNECT":
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await self._tunnel(reader, writer, int(target.rsplit(b":")[-1]))
+                break
+            url = urlsplit(target.decode())
+            await self._forward(writer, url.port, b" ".join([method, url.path.encode(), rest]) + body)
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        if self.behind is not None:
+            self.begun.set()
+            return await self.behind(reader, writer)
+        answers, onward = await asyncio.open_connection("127.0.0.1", port)
+        passing = asyncio.create_task(pass_on(reader, onward))
+        try:
+            await pass_on(answers, writer)
+        except ConnectionResetError:
+            reset(writer)
+        finally:
+            passing.cancel()
+            await asyncio.wait([passing])
+        return None
+
+    async def _forward(self, writer: asyncio.StreamWriter, port: int | None, request: bytes) -> None:
+        answers, onward = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            onward.write(request)
+            head, body = await read_request(answers)
+            writer.write(head + body)
+            await writer.drain()
+        finally:
+            onward.close()
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while received := await reader.read(65536):
+            writer.write(received)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def pico_behind_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+    context: ssl.SSLContext | None,
+    *,
+    credentials: str = "",
+    proxy_context: ssl.SSLContext | None = None,
+) -> AsyncIterator[tuple[Pico, Proxy, str]]:
+    """Run both, and name the proxy in the environment; with a TLS context, Pico is an https host."""
+    pico, proxy = Pico(), Proxy()
+    async with listening(pico.talk, context) as port, listening(proxy.talk, proxy_context) as proxy_port:
+        scheme, proxy_scheme = ("https" if context else "http"), ("https" if proxy_context else "http")
+        at = f"{credentials}@" if credentials else ""
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"{proxy_scheme}://{at}localhost:{proxy_port}")
+        yield pico, proxy, f"{scheme}://localhost:{port}"
+
+
+@asynccontextmanager
+async def transport(base_url: str, carrier: Carriers, timeout_s: float) -> AsyncIterator[Transport]:
+    made = Transport(base_url, timeout_s, carrier())
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+OUTGOING = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
+
+
+async def exchange(base_url: str, carrier: Carriers, *, timeout_s: float = 5.0) -> tuple[Reply | Failure, bool]:
+    """Give what one exchange brought, and whether it told of a write."""
+    attempt = Asked()
+    async with transport(base_url, carrier, timeout_s) as way:
+        return await way.exchange(OUTGOING, attempt), attempt.wrote
+
+
+def session(base_url: str, carrier: Carriers, **settings: object) -> PicoSession:
+    chosen = None if carrier is HttpxCarrier else carrier()
+    return PicoSession(  # type: ignore[arg-type]
+        username="user333",
+        api_key="k",
+        sender="8612345678888",
+        base_url=base_url,
+        **{"transport": chosen, "rates": Rates(sms=None, token=None), "retries": 0, "timeout": 5.0} | settings,
+    )
+
+
+# Which proxy
+
+PICO = "https://rest.picotw.com"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "environment", "proxy"),
+    [
+        (PICO, {}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        (PICO, {"https_proxy": "http://p:1"}, "http://p:1"),
+        (PICO, {"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1"}, "http://lower:1"),
+        (PICO, {"HTTPS_PROXY": "http://upper:1", "https_proxy": ""}, None),
+        (PICO, {"HTTP_PROXY": "http://p:1"}, None),
+        (PICO, {"ALL_PROXY": "http://p:1"}, "http://p:1"),
+        (PICO, {"all_proxy": "http://p:1"}, "http://p:1"),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "ALL_PROXY": "http://all:1"}, "http://p:1"),
+        (PICO, {"HTTPS_PROXY": "p:1"}, "http://p:1"),
+        (PICO, {"HTTPS_PROXY": "user:word@p:1"}, "http://user:word@p:1"),
+        (PICO, {"HTTPS_PROXY": "http://p:1/"}, "http://p:1/"),
+        (PICO, {"HTTPS_PROXY": " http://p:1\n"}, "http://p:1"),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com"}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "no_proxy": "other, .picotw.com"}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "picotw.com"}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "cotw.com"}, "http://p:1"),
+        (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:8443"}, None),
+        (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:443"}, "http://p:1"),
+        # What is on loopback reaches no proxy elsewhere.
+        ("http://127.0.0.1:80", {"HTTP_PROXY": "http://p:1"}, None),
+        ("http://127.0.0.1:80", {"ALL_PROXY": "socks5://p:1"}, None),
+        ("https://localhost:80", {"HTTPS_PROXY": "http://192.0.2.1:1"}, None),
+        ("https://localhost:80", {"HTTPS_PROXY": "http://localhost.example:1"}, None),
+        ("http://127.0.0.1:80", {"HTTP_PROXY": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+        ("http://127.0.0.1:80", {"HTTP_PROXY": "localhost:1"}, "http://localhost:1"),
+        ("http://127.0.0.1:80", {"HTTP_PROXY": "http://[::1]:1"}, "http://[::1]:1"),
+        ("http://127.0.0.1:80", {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}, None),
+        ("http://[::1]:80", {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "[::1]"}, None),
+        ("http://[::1]:80", {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "localhost,::1"}, None),
+        (PICO, {"HTTPS_PROXY": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+    ],
+)
+def test_the_environment_names_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, environment: dict[str, str], proxy: str | None
+) -> None:
+    """As curl and httpx read it; what is on loopback reaches no proxy elsewhere."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert proxy_for(base_url) == proxy
+
+
+UNUSABLE = [
+    "socks5://user:S3CRET@127.0.0.1:1080",
+    "ftp://user:S3CRET@127.0.0.1:21",
+    "http://user:S3CRET@127.0.0.1:port",
+    "http://user:S3CRET@127.0.0.1:99999",
+    "http://user:S3CRET@",
+    "http://",
+    "http://user:S3CRET@[127.0.0.1:1",
+    # What should have been percent-encoded: "user" is no host, and the password no port.
+    "http://user:S3CRET/x@127.0.0.1:1",
+    "http://user:1234/S3CRET@127.0.0.1:1",
+    "http://user:1234?S3CRET@127.0.0.1:1",
+    "http://user:1234#S3CRET@127.0.0.1:1",
+    "http://user:S3CRET@127.0.0.1\x00:1",
+    "http://user:S3CRET@127.0.0.1 :1",
+]
+
+
+@pytest.mark.parametrize("proxy", [proxy for proxy in UNUSABLE if "\x00" not in proxy])
+def test_what_is_no_proxy_is_told_when_the_session_is_made(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """It is not told by each send, and its password by nobody."""
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(ConfigurationError, match="proxy that the environment names") as raised:
+        session(PICO, carrier)
+
+    assert "S3CRET" not in "".join(traceback.format_exception(raised.value))
+    assert raised.value.__context__ is None
+
+
+def test_a_scheme_may_be_written_in_capitals(carrier: Carriers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schemes have no case."""
+    monkeypatch.setenv("HTTPS_PROXY", "HTTP://127.0.0.1:3128")
+
+    assert "not opened" in repr(session(PICO, carrier))
+
+
+# Through it
+
+SCHEMES = pytest.mark.parametrize("scheme", ["https", "http"])
+
+
+@SCHEMES
+async def test_a_session_sends_through_the_proxy(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, scheme: str
+) -> None:
+    """A token and ten messages, by one tunnel or one connection to the proxy; the key stays inside the tunnel."""
+    tls = trusted if scheme == "https" else None
+    async with pico_behind_proxy(monkeypatch, tls) as (pico, proxy, address):
+        async with session(address, carrier) as sending:
+            accepted = [await sending.sms.send(TO, f"hello {number}") for number in range(10)]
+
+    assert [each.request_id for each in accepted] == ["r-1"] * 10
+    assert [head.split()[1] for head in pico.heads] == [b"/token/user333"] + [b"/sms"] * 10
+    assert proxy.connections == 1
+    methods = [head.split()[0] for head in proxy.heads]
+    assert methods == ([b"CONNECT"] if scheme == "https" else [b"GET"] + [b"POST"] * 10)
+    if scheme == "https":
+        for secret in (b"api-key", b"bearer", b"token-1"):
+            assert secret not in b"".join(proxy.heads).lower()
+
+
+async def test_many_at_once_have_a_tunnel_each(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """And what follows uses those again."""
+    async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
+        async with session(address, carrier) as sending:
+            await asyncio.gather(*(sending.sms.send(TO, f"hello {number}") for number in range(8)))
+            tunnels = proxy.connections
+            await asyncio.gather(*(sending.sms.send(TO, f"again {number}") for number in range(8)))
+
+    assert len(pico.heads) == 17
+    assert proxy.connections == tunnels <= 8
+
+
+async def test_a_proxy_may_itself_be_reached_by_tls(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """With the same authorities that Pico is trusted by: `SSL_CERT_FILE` counts for both."""
+    async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
+        replies = [await exchange(address, carrier) for _ in range(2)]
+
+    assert [reply.status for reply, _ in replies if isinstance(reply, Reply)] == [200, 200]
+    assert len(pico.heads) == len(proxy.heads) == 2
+
+
+async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """It would be given its credentials."""
+    async with pico_behind_proxy(monkeypatch, trusted, proxy_context=context_of(trustme.CA())) as (
+        pico,
+        proxy,
+        address,
+    ):
+        failure, wrote = await exchange(address, carrier)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+    assert proxy.heads == pico.heads == []
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """All that anybody logs."""
+    lines: list[str] = []
+
+    class Everything(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler, root, before = Everything(), logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield lines
+    root.removeHandler(handler)
+    root.setLevel(before)
+
+
+@SCHEMES
+async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, logged: list[str], scheme: str
+) -> None:
+    """Percent-encoded in its address; each request to it has them; no error, repr or log does."""
+    tls = trusted if scheme == "https" else None
+    async with pico_behind_proxy(monkeypatch, tls, credentials=CREDENTIALS) as (pico, proxy, address):
+        async with session(address, carrier) as sending:
+            await sending.sms.send(TO, "hello")
+            await sending.sms.send(TO, "hello again")
+        asked = list(proxy.heads)
+        proxy.misbehave = refuse(407)
+        refused = session(address, carrier)
+        async with refused:
+            with pytest.raises((NotSentError, RejectedError)) as raised:
+                await refused.sms.send(TO, "hello")
+
+    assert asked
+    for head in asked:
+        assert b"proxy-authorization: " + BASIC.lower() in head.lower()
+    if scheme == "https":
+        assert b"proxy-authorization" not in b"".join(pico.heads).lower()
+    error = raised.value
+    told = [*logged, repr(refused), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))]
+    for secret in (USER, PASSWORD, CREDENTIALS, CREDENTIALS.split(":")[1], BASIC.decode()):
+        assert secret not in "\n".join(told)
+
+
+# What its failures prove
+
+
+def refuse(status: int) -> Talk:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 %d No\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n" % (status, len(HTML)))
+        writer.write(HTML)
+        await writer.drain()
+        await reader.read()
+
+    return talk
+
+
+async def close_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    pass
+
+
+async def reset_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    reset(writer)
+
+
+async def close_in_the_middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 20")
+    await writer.drain()
+
+
+async def speak_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\x16\x03\x01 none of your business\r\n\r\n")
+    await writer.drain()
+    await reader.read()
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"x-more: x\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+IN_CONNECT = {
+    "407": refuse(407),
+    "502": refuse(502),
+    "503": refuse(503),
+    "302": refuse(302),
+    "hangs": wait_for_ever,
+    "drips": drip,
+    "closes": close_it,
+    "resets": reset_it,
+    "closes in the middle": close_in_the_middle,
+    "garbage": speak_garbage,
+}
+
+
+@pytest.mark.parametrize("fault", IN_CONNECT.values(), ids=IN_CONNECT)
+async def test_what_fails_before_the_tunnel_stands_sent_nothing(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
+) -> None:
+    """The request for a tunnel is none of ours: no write is told of. Once the proxy is well, the next one leaves."""
+    async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
+        async with transport(address, carrier, 0.5) as way:
+            proxy.misbehave, attempt = fault, Asked()
+            failure = await way.exchange(OUTGOING, attempt)
+            proxy.misbehave = None
+            reply = await way.exchange(OUTGOING, Asked())
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not attempt.wrote
+    assert "prox" in failure.reason or "connection" in failure.reason
+    assert isinstance(reply, Reply)
+    assert len(pico.heads) == 1
+
+
+@SCHEMES
+async def test_a_proxy_that_is_not_there_sent_nothing(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """TCP is refused, before a tunnel as before a request that would be forwarded."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        failure, wrote = await exchange(f"{scheme}://127.0.0.1:1", carrier)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+
+
+BEHIND = {"hangs": wait_for_ever, "closes": close_it, "resets": reset_it, "garbage": speak_garbage}
+
+
+@pytest.mark.parametrize("fault", BEHIND.values(), ids=BEHIND)
+async def test_tls_that_fails_behind_the_proxy_sent_nothing(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
+) -> None:
+    """The tunnel stands and the request has not entered it. The next one has a tunnel of its own."""
+    async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
+        async with transport(address, carrier, 0.5) as way:
+            proxy.behind, attempt = fault, Asked()
+            failure = await way.exchange(OUTGOING, attempt)
+            proxy.behind = None
+            reply = await way.exchange(OUTGOING, Asked())
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not attempt.wrote
+    assert isinstance(reply, Reply)
+    assert len(pico.heads) == 1
+
+
+async def test_a_stranger_behind_the_proxy_is_not_talked_to(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """A proxy that reads along shows a certificate that nobody signed: the reason says so."""
+    async with pico_behind_proxy(monkeypatch, context_of(trustme.CA())) as (pico, _, address):
+        failure, wrote = await exchange(address, carrier)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not wrote
+    assert "certificate" in failure.reason.lower()
+    assert pico.heads == []
+
+
+async def test_tunnels_that_failed_are_forgotten(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """However often it fails while a session lasts, nothing gathers."""
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(thing).__name__ == "AsyncTunnelHTTPConnection" for thing in gc.get_objects())
+
+    async with pico_behind_proxy(monkeypatch, trusted) as (_, proxy, address):
+        async with transport(address, carrier, 5.0) as way:
+            before = count()
+            proxy.behind = close_it
+            for _ in range(5):
+                assert isinstance(await way.exchange(OUTGOING, Asked()), Failure)
+
+            assert count() <= before + 1
+
+
+AFTER = {"closes": close_it, "resets": reset_it, "hangs": wait_for_ever, "garbage": speak_garbage}
+
+
+@SCHEMES
+@pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
+async def test_what_fails_after_the_request_is_in_doubt(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk, scheme: str
+) -> None:
+    """It went through the proxy and arrived; how the proxy tells of what Pico did then is no proof."""
+    tls = trusted if scheme == "https" else None
+    async with pico_behind_proxy(monkeypatch, tls) as (pico, _, address):
+        pico.misbehave = fault
+        failure, wrote = await exchange(address, carrier, timeout_s=1.0)
+
+    assert isinstance(failure, Failure)
+    assert not failure.sent_nothing
+    assert wrote
+    assert len(pico.heads) == 1
+
+
+@pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
+async def test_what_a_forwarding_proxy_has_is_in_doubt(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, fault: Talk
+) -> None:
+    """It read the request: nobody knows whether it passed it on."""
+    async with pico_behind_proxy(monkeypatch, None) as (pico, proxy, address):
+        proxy.misbehave = fault
+        failure, wrote = await exchange(address, carrier, timeout_s=0.5)
+
+    assert isinstance(failure, Failure)
+    assert not failure.sent_nothing
+    assert wrote
+    assert len(proxy.heads) == 1
+    assert pico.heads == []
+
+
+@pytest.mark.parametrize(("status", "kind"), [(407, RejectedError), (502, ServerError), (503, ServerError)])
+async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
+) -> None:
+    """A page of HTML: 4xx refused it, 5xx leaves it in doubt, and no send is repeated."""
+    async with pico_behind_proxy(monkeypatch, None) as (_, proxy, address):
+        async with session(address, carrier, retries=2) as sending:
+            await sending.token.get()
+            proxy.misbehave = refuse(status)
+            with pytest.raises(kind, match="a gateway") as raised:
+                await sending.sms.send(TO, "hello")
+
+    assert type(raised.value) is kind
+    assert [head.split()[0] for head in proxy.heads].count(b"POST") == 1
+
+
+async def test_a_session_repeats_what_the_proxy_refused_and_not_what_got_lost_behind_it(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+) -> None:
+    """The same bit decides it as without a proxy."""
+    async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
+        async with session(address, carrier, retries=1) as sending:
+            await sending.token.get()
+            pico.misbehave = close_it
+            with pytest.raises(NoResponseError) as lost:
+                await sending.sms.send(TO, "hello")
+            proxy.misbehave = refuse(503)
+            with pytest.raises(NotSentError, match="the proxy gave no connection") as refused:
+                await sending.sms.send(TO, "hello")
+
+    assert lost.value.attempts == 1
+    assert [head.split()[1] for head in pico.heads] == [b"/token/user333", b"/sms"]
+    assert refused.value.attempts == 2
+
+
+@pytest.mark.parametrize("where", ["in CONNECT", "in TLS", "in TLS behind a TLS proxy", "after the request"])
+async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
+    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, where: str
+) -> None:
+    """Nothing was sent until the request itself left; the proxy sees the connection end."""
+    proxy_context = trusted if where == "in TLS behind a TLS proxy" else None
+    async with pico_behind_proxy(monkeypatch, trusted, proxy_context=proxy_context) as (pico, proxy, address):
+        async with transport(address, carrier, 60.0) as way:
+            if where == "after the request":
+                pico.misbehave, begun = until_it_ends, pico.begun
+            else:
+                begun = proxy.begun
+                if where == "in CONNECT":
+                    proxy.misbehave = until_it_ends
+                else:
+                    proxy.behind = until_it_ends
+            attempt = Asked()
+            sending = asyncio.create_task(way.exchange(OUTGOING, attempt))
+            await begun.wait()
+            await asyncio.sleep(0.02)
+
+            sending.cancel()
+            await asyncio.wait([sending])
+            while proxy.open:
+                await asyncio.sleep(0.01)
+
+    assert sending.cancelled()
+    assert attempt.wrote == (where == "after the request")
+
+
+async def until_it_ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.read(65536):
+        pass
