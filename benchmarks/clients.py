@@ -18,7 +18,8 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
 
 from benchmarks.lean_pico import allow_many_connections
 
@@ -218,7 +219,8 @@ CLIENTS: dict[str, Client] = {
 # --- measuring
 
 
-class Cost(NamedTuple):
+@dataclass(frozen=True)
+class Cost:
     """
     What some messages took.
 
@@ -284,7 +286,7 @@ def command(clients: Mapping[str, Client], description: str | None) -> None:
     chosen = parser.parse_args()
     allow_many_connections()
     cost = run_in(chosen.loop, measure(clients[chosen.client], chosen.base_url, chosen.concurrency, chosen.seconds))
-    print(json.dumps(cost._asdict()))
+    print(json.dumps(asdict(cost)))
 
 
 if __name__ == "__main__":

@@ -102,8 +102,7 @@ def import_ratio() -> float:
     with tempfile.TemporaryDirectory() as cache:
         import_s(OURS, cache)  # compiles
         pairs = [(import_s(OURS, cache), import_s(FIVE, cache)) for _ in range(IMPORTS)]
-    ours, five = (min(column) for column in zip(*pairs, strict=True))
-    return ours / five
+    return min(ours for ours, _ in pairs) / min(five for _, five in pairs)
 
 
 def told(name: str, ratio: float) -> tuple[bool, str]:

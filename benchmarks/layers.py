@@ -82,19 +82,18 @@ def attempt() -> Any:
 
 @asynccontextmanager
 async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """HTTP alone: one request, its reply's bytes, and the moment of leaving."""
+    """HTTP alone: one request, its reply's bytes. The moment of leaving is in `frame`, too, and costs about 2 µs."""
+    import anyio
+
     from pico_async import AiohttpTransport
+    from pico_async._engine.transport import Departure
 
-    class Leaves:
-        async def leave(self, *, held_up: bool) -> None:
-            pass
-
-    fast, request, departure = AiohttpTransport(), outgoing(), Leaves()
+    fast, request, caller, scope = AiohttpTransport(), outgoing(), attempt(), anyio.CancelScope()
     fast.bind(base_url, PATIENCE_S, PATIENCE_S)
     try:
 
         async def send() -> None:
-            reply = await fast.carry(request, departure)
+            reply = await fast.carry(request, Departure(caller, scope, held_up=False))
             assert reply.status == 200
 
         yield by_workers(send, concurrency)
@@ -110,7 +109,7 @@ async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     transport, request, caller = Transport(base_url, PATIENCE_S, at_once()), outgoing(), attempt()
 
     async def send() -> None:
-        reply = await transport.exchange(request, caller)
+        reply: Any = await transport.exchange(request, caller)
         assert reply.status == 200
 
     yield by_workers(send, concurrency)

@@ -110,7 +110,9 @@ def measure(base_url: str, cell: Cell, number: int, seconds: float) -> Run:
     except subprocess.TimeoutExpired:
         return Run(cell, number, None, f"took longer than {CELL_S:g} s")
     if ran.returncode:
-        return Run(cell, number, None, ran.stderr.strip().rpartition("\n")[2] or f"exit {ran.returncode}")
+        # In the frame of an exception group, the last line is not the error's.
+        errors = [line.strip(" |") for line in ran.stderr.splitlines() if "Error" in line]
+        return Run(cell, number, None, errors[-1] if errors else f"exit {ran.returncode}")
     cost = Cost(**json.loads(ran.stdout))
     arrived = messages_at(base_url) - before
     expected = 0 if cell.client in LAYERS and not LAYERS[cell.client].sends else cost.messages + cost.warm_up
@@ -200,7 +202,7 @@ def per_s(run: Run) -> float | None:
 
 def by_client(figures: Figures, loop: str, value: Value) -> Table:
     """Make the table of one figure: a row for each client, a column for each concurrency."""
-    rows = [("client", *(str(concurrency) for concurrency in figures.concurrencies))]
+    rows: Table = [("client", *(str(concurrency) for concurrency in figures.concurrencies))]
     for client in figures.clients:
         columns = [figures.values(Cell(client, concurrency, loop), value) for concurrency in figures.concurrencies]
         rows.append((client, *map(spread, columns)))
@@ -209,7 +211,7 @@ def by_client(figures: Figures, loop: str, value: Value) -> Table:
 
 def beside_others(figures: Figures, loop: str) -> Table:
     """Make the table of what we cost, as a multiple of what others do."""
-    rows = [("processor time", "beside", *(str(concurrency) for concurrency in figures.concurrencies))]
+    rows: Table = [("processor time", "beside", *(str(concurrency) for concurrency in figures.concurrencies))]
     for ours in OURS:
         for other in BESIDE:
             if ours in figures.clients and other in figures.clients:
@@ -228,7 +230,7 @@ def between(figures: Figures, loop: str) -> Table:
         return figures.values(Cell(name, LAYERS_AT, loop), cpu_us)
 
     costs = {name: at(name) for name in ("aiohttp", FAST, *LAYERS)}
-    rows = [("layer", "µs", "what it is")]
+    rows: Table = [("layer", "µs", "what it is")]
     if not all(costs.values()):
         return rows
     middle = {name: median(values) for name, values in costs.items()}
