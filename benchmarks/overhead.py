@@ -79,12 +79,12 @@ class Run:
     @property
     def cpu_us(self) -> float | None:
         """Microseconds of processor time a message."""
-        return self.cost and self.cost.cpu_s / self.cost.messages * 1e6
+        return None if self.cost is None else self.cost.cpu_s / self.cost.messages * 1e6
 
     @property
     def per_s(self) -> float | None:
         """Messages a second, by the clock."""
-        return self.cost and self.cost.messages / self.cost.wall_s
+        return None if self.cost is None else self.cost.messages / self.cost.wall_s
 
 
 @frozen
