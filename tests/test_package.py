@@ -36,7 +36,7 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     extras = PROJECT["optional-dependencies"]
     promised = dict(
         re.match(r"(\w+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
-        for requirement in PROJECT["dependencies"] + extras["redis"] + extras["procrastinate"]
+        for requirement in PROJECT["dependencies"] + extras["fast"] + extras["redis"] + extras["procrastinate"]
     )
 
     lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()

@@ -53,7 +53,11 @@ def read_only(server: ValkeyServer) -> None:
         client.replicaof("NO", "ONE")
 
 
-TROUBLES = [killed, pytest.param(restarted, marks=pytest.mark.full), flushed, frozen, read_only]
+TROUBLES = [
+    killed,
+    frozen,
+    *(pytest.param(trouble, marks=pytest.mark.full) for trouble in (restarted, flushed, read_only)),
+]
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.full)])
@@ -76,7 +80,7 @@ def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) ->
     assert {outcome for one in told for tries in one.outcomes.values() for outcome in tries} == {"accepted"}
 
 
-@pytest.mark.parametrize("seconds", [-3600, 3600])
+@pytest.mark.parametrize("seconds", [3600, pytest.param(-3600, marks=pytest.mark.full)])
 def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
     """Nobody waits for an hour, and nobody sends an hour's worth."""
     with valkey_server_with_clock() as (server, clock), sandbox_process("--rate-rule=sliding-log") as sandbox:
