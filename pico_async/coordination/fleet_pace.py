@@ -95,6 +95,15 @@ class FleetPace:
         """Requests a second that the whole fleet gives."""
         return 1 / self._spacing_s
 
+    async def leave_late(self, turn_at: float) -> bool:
+        """
+        False: a slot is good at its time.
+
+        But where the next one is a second away, that second is dearer than the refusal that it may spare: what has so
+        low a rate does no harm twice.
+        """
+        return self._spacing_s >= 1.0
+
     async def turn(self, priority: Priority) -> None:
         """
         Wait until one more request may go out.

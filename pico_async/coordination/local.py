@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import AbstractAsyncContextManager
 
 from aiolimiter import AsyncLimiter
@@ -34,7 +35,7 @@ class LocalPace:
         self._queue = FairQueue()
         self._share = 1.0
         self._limiter = self._new_limiter()
-        self._fitted_at = self._resume_at = self._recover_at = float("-inf")
+        self._given_at = self._fitted_at = self._resume_at = self._recover_at = float("-inf")
 
     @property
     def per_s(self) -> float | None:
@@ -56,9 +57,22 @@ class LocalPace:
                     await self._fit()
                 # A refusal may have come while this waited, for the bucket or in the pause.
                 if not self._pause_s():
+                    self._given_at = time.monotonic()
                     return
         finally:
             self._queue.give_back()
+
+    async def leave_late(self, turn_at: float) -> bool:
+        """Count the turn of that time from now on; False where others had theirs meanwhile."""
+        if self._limiter is None:
+            return True
+        if self._given_at > turn_at or self._pause_s():
+            return False
+        # What the bucket got since then, it would get twice.
+        got = (time.monotonic() - turn_at) * self._limiter.max_rate / self._limiter.time_period
+        await self._limiter.acquire(min(got, self._limiter.max_rate))
+        self._given_at = time.monotonic()
+        return True
 
     def heard(self, took_s: float) -> None:
         """Learn from how long after its turn a request had its reply."""
@@ -164,6 +178,10 @@ class LocalCoordinator:
     async def refused(self, lane: Lane, retry_after_s: float | None) -> None:
         """Pause the lane, then go slower for a while."""
         self._paces[lane].refused(retry_after_s)
+
+    async def leave_late(self, lane: Lane, turn_at: float) -> bool:
+        """Count the turn of that time from now on; False where others had theirs meanwhile."""
+        return await self._paces[lane].leave_late(turn_at)
 
     def heard(self, lane: Lane, took_s: float) -> None:
         """Learn from how long after its turn a request had its reply."""

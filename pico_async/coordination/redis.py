@@ -150,6 +150,10 @@ class RedisCoordinator:
         else:
             pace.refused(retry_after_s)
 
+    async def leave_late(self, lane: Lane, turn_at: float) -> bool:
+        """Whether the turn of that time still counts."""
+        return await self._pace(lane).leave_late(turn_at)
+
     def heard(self, lane: Lane, took_s: float) -> None:
         """Nothing: all processes keep to one spacing, whatever each of them hears."""
 

@@ -247,6 +247,42 @@ async def test_refusals_of_one_burst_count_as_one() -> None:
     assert 49 / (moments[-1] - moments[0]) == pytest.approx(0.8 * 29.352, rel=0.01)
 
 
+async def test_a_turn_that_is_used_late_counts_from_then_on() -> None:
+    """Nobody had a turn meanwhile, so nothing is waited for, and the next one comes a whole interval later."""
+    pace, moments = LocalPace(1), []
+
+    await leave(pace, moments)
+    next_one = asyncio.create_task(leave(pace, moments))
+    await asyncio.sleep(0.4)
+    late_at = now()
+    in_time = await pace.leave_late(moments[0])
+    at_once = now() - late_at
+    await next_one
+
+    assert in_time
+    assert at_once == pytest.approx(0, abs=1e-3)
+    assert moments[1] - late_at >= 1.0
+
+
+async def test_a_turn_is_over_once_others_had_theirs() -> None:
+    """Who comes so late needs another one, and gets it before all who had none."""
+    pace, moments = LocalPace(30), []
+    await leave(pace, moments)
+    crowd = [asyncio.create_task(leave(pace, moments)) for _ in range(20)]
+    await asyncio.sleep(0.1)
+
+    in_time = await pace.leave_late(moments[0])
+    before = len(moments)
+    await pace.turn(Priority.AGAIN)
+    after = len(moments)
+    await asyncio.gather(*crowd)
+
+    assert not in_time
+    # The head of the line waits for the bucket already.
+    assert after - before <= 1
+    assert densest(moments) <= 30
+
+
 async def test_a_lane_without_a_limit_waits_only_for_a_refusal() -> None:
     """MMS has no documented rate: at once, but for a pause that Pico asked for."""
     pace, moments = LocalPace(None), []
