@@ -163,6 +163,14 @@ async def test_any_message_value_can_be_sent() -> None:
             await pico.send({"to": "8612345678901"})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["sms", "mms", "voice", "campaigns", "templates", "balance", "token"])
+def test_a_resource_is_the_same_each_time(name: str) -> None:
+    """Also one that is made by its first use."""
+    pico = session()
+
+    assert getattr(pico, name) is getattr(pico, name)
+
+
 async def test_a_message_without_a_sender_says_where_to_give_one() -> None:
     """Neither the message nor the session names one: nothing was sent."""
     async with session(sender=None) as pico:
