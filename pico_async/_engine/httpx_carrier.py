@@ -44,7 +44,7 @@ class HttpxCarrier(Carrier):
         self._given = transport
         # httpx tells nowhere else whether it may speak HTTP/2; a test holds it there.
         speaks_http2 = getattr(getattr(transport, "_pool", None), "_http2", False)
-        self._entering = asyncio.Lock() if speaks_http2 else None
+        self._http2 = _Http2() if speaks_http2 else None
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
@@ -62,7 +62,7 @@ class HttpxCarrier(Carrier):
         """Send one request and read its reply."""
         held_up = False
         in_handshake: Any = None
-        entrance = _Entrance(self._entering)
+        entrance = _Entrance(self._http2)
 
         async def trace(event: str, told: dict[str, Any]) -> None:
             nonlocal held_up, in_handshake
@@ -82,13 +82,18 @@ class HttpxCarrier(Carrier):
                 in_handshake = None
             elif event == "http2.receive_response_headers.failed" and _never_begun(told["exception"]):
                 raise _NeverBegunError
+            elif event == "http2.receive_response_headers.complete":
+                entrance.hear()
 
         await entrance.enter()
         connection = self._connections.take()
         try:
             return await _read(await connection.handle_async_request(self._request(outgoing, trace)))
         except BaseException:
-            await self._connections.clear(connection)
+            if self._connections.proxied or entrance.silent_for(self._timeout_s, departure.left_at):
+                # httpcore keeps what is left of a tunnel without TLS, and the HTTP/2 connection that nobody answers on.
+                with anyio.CancelScope(shield=True), suppress(Exception):
+                    await connection.aclose()
             raise
         finally:
             entrance.leave()
@@ -128,39 +133,56 @@ class HttpxCarrier(Carrier):
         )
 
 
+class _Http2:
+    """What the requests on HTTP/2 share: who is about to leave, and when an answer came last."""
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Lock()
+        self.heard_at = 0.0
+
+
 class _Entrance:
     """
-    Lets requests into an HTTP/2 connection one by one.
+    Lets requests into HTTP/2 one by one; those of HTTP/1.1 freely.
 
     httpcore numbers a request before it tells that it writes. While that one waited for its turn, the next to come
     would get the same number, and neither an answer of its own.
-
-    Attributes:
-        held_up: It had to wait, here or inside httpcore: for the connection to open, or for another answer.
     """
 
-    __slots__ = ("_began_at", "_inside", "_lock")
+    __slots__ = ("_began_at", "_http2", "_inside")
 
-    def __init__(self, lock: asyncio.Lock | None) -> None:
-        self._lock = lock
+    def __init__(self, http2: _Http2 | None) -> None:
+        self._http2 = http2
         self._inside = False
-        self._began_at = time.monotonic()
+        self._began_at = 0.0 if http2 is None else time.monotonic()
 
     @property
     def held_up(self) -> bool:
-        return self._lock is not None and time.monotonic() - self._began_at > AT_ONCE_S
+        """It had to wait, here or inside httpcore: for the connection to open, or for the answer to another one."""
+        return self._http2 is not None and time.monotonic() - self._began_at > AT_ONCE_S
 
     async def enter(self) -> None:
         """Wait until the one before has left."""
-        if self._lock is not None:
-            await self._lock.acquire()
+        if self._http2 is not None:
+            await self._http2.leaving.acquire()
             self._inside = True
 
     def leave(self) -> None:
         """Let the next one in. Leaving twice does nothing."""
-        if self._inside and self._lock is not None:
+        if self._inside and self._http2 is not None:
             self._inside = False
-            self._lock.release()
+            self._http2.leaving.release()
+
+    def hear(self) -> None:
+        """An answer came."""
+        if self._http2 is not None:
+            self._http2.heard_at = time.monotonic()
+
+    def silent_for(self, timeout_s: float, left_at: float) -> bool:
+        """Say whether its time is over, and nobody got an answer since it left."""
+        if self._http2 is None or time.monotonic() - self._began_at < 0.9 * timeout_s:
+            return False
+        return self._http2.heard_at <= left_at
 
 
 class _NeverBegunError(Exception):
@@ -185,6 +207,7 @@ class _Connections:
     """
 
     def __init__(self, proxy: str | None) -> None:
+        self.proxied = proxy is not None
         self._idle: list[tuple[float, HttpTransport]] = []
         self._expired: list[HttpTransport] = []
         self._proxy: httpx.Proxy | None = None
@@ -223,12 +246,6 @@ class _Connections:
             # Owned by this: `aclose` ends it.
             self._closing = asyncio.create_task(self._close_expired())
 
-    async def clear(self, connection: HttpTransport) -> None:
-        """Take out of one on which a request failed what httpcore keeps: what is left of a tunnel without TLS."""
-        if self._proxy is not None:
-            with anyio.CancelScope(shield=True), suppress(Exception):
-                await connection.aclose()
-
     async def aclose(self) -> None:
         """Close them all. None is in use by then."""
         if self._closing is not None:
@@ -258,6 +275,8 @@ class _Connections:
 class _Given:
     """The user's own transport."""
 
+    proxied = False
+
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport
 
@@ -266,9 +285,6 @@ class _Given:
         return self._transport
 
     def give_back(self, connection: HttpTransport, left_at: float) -> None:
-        """Nothing."""
-
-    async def clear(self, connection: HttpTransport) -> None:
         """Nothing."""
 
     async def aclose(self) -> None:

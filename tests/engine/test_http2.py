@@ -1,0 +1,630 @@
+"""HTTP/2, which a transport of the caller's may speak: many messages on one connection, each with its own bit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trustme
+
+from pico_async import MessageExpiredError, NoResponseError, NotSentError, PicoError, PicoSession
+from pico_async._engine.httpx_carrier import HttpxCarrier
+from pico_async._engine.transport import Outgoing, Transport
+from pico_async._engine.wire import Failure, Reply
+from pico_async.coordination import Priority
+from tests.stories import raw_pico
+from tests.stories.raw_pico import wait_for_ever
+
+# What the extra `http2` brings.
+pytest.importorskip("h2")
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+
+TO = "8612345678901"
+
+
+class Connection:
+    """One connection to the server, and what it may do with it."""
+
+    def __init__(self, number: int, writer: asyncio.StreamWriter, max_streams: int) -> None:
+        self.number = number
+        self.writer = writer
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        self.h2.local_settings = h2.settings.Settings(
+            client=False, initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: max_streams}
+        )
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        self.writer.write(self.h2.data_to_send())
+
+    def answer(self, stream: int, body: bytes) -> None:
+        """Accept the message, and tell what it said."""
+        fields = json.loads(body) if body else {}
+        reply = json.dumps({"request_id": f"r-{fields.get('text')}", "token": "token-1"}).encode()
+        self.h2.send_headers(stream, [(":status", "200"), ("content-length", str(len(reply)))])
+        self.h2.send_data(stream, reply, end_stream=True)
+        self.flush()
+
+    def reset(self, stream: int) -> None:
+        self.h2.reset_stream(stream, error_code=2)
+        self.flush()
+
+    def go_away(self, last_stream: int) -> None:
+        """Say which requests will still be worked on, and close after that."""
+        self.h2.close_connection(last_stream_id=last_stream)
+        self.flush()
+
+
+Misbehave = Callable[[Connection, int, bytes], Awaitable[None]]
+
+
+class Http2Pico:
+    """
+    Accepts every message over HTTP/2, until it is told to misbehave.
+
+    Attributes:
+        misbehave: What it does with a request that it has read in whole; None: it answers.
+        before_reading: What it does with a connection instead of speaking HTTP/2 on it.
+        received: The connection's number and the body of each request that it has read in whole.
+        most_at_once: How many requests were open on one connection at once.
+    """
+
+    def __init__(self, max_streams: int) -> None:
+        self.address = ""
+        self.misbehave: Misbehave | None = None
+        self.before_reading: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
+        self.received: list[tuple[int, bytes]] = []
+        self.connections = self.most_at_once = self.headers = 0
+        self.begun = asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._max_streams = max_streams
+
+    def start(self, work: Any) -> None:
+        self.tasks.add(asyncio.ensure_future(work))
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        self.connections += 1
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._speak(reader, writer)
+        writer.close()
+
+    async def _speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.before_reading is not None:
+            self.begun.set()
+            return await self.before_reading(reader, writer)
+        connection = Connection(self.connections, writer, self._max_streams)
+        bodies: dict[int, bytes] = {}
+        while received := await reader.read(65536):
+            for event in connection.h2.receive_data(received):
+                if isinstance(event, h2.events.RequestReceived):
+                    self.headers += 1
+                    bodies[event.stream_id] = b""
+                    self.most_at_once = max(self.most_at_once, len(bodies))
+                elif isinstance(event, h2.events.DataReceived):
+                    bodies[event.stream_id] += event.data
+                    connection.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded):
+                    self.start(self._serve(connection, event.stream_id, bodies))
+            connection.flush()
+        return None
+
+    async def _serve(self, connection: Connection, stream: int, bodies: dict[int, bytes]) -> None:
+        self.received.append((connection.number, bodies[stream]))
+        self.begun.set()
+        await (self.misbehave or answer)(connection, stream, bodies[stream])
+        del bodies[stream]
+
+
+async def answer(connection: Connection, stream: int, body: bytes) -> None:
+    connection.answer(stream, body)
+
+
+async def answer_late(connection: Connection, stream: int, body: bytes) -> None:
+    """The earlier it came, the later it is answered."""
+    await asyncio.sleep(max(0.0, 0.05 - stream * 0.0005))
+    connection.answer(stream, body)
+
+
+async def never_answer(connection: Connection, stream: int, body: bytes) -> None:
+    await asyncio.sleep(3600)
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """What a trusted server on this machine serves with."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return context
+
+
+@asynccontextmanager
+async def http2_pico(
+    context: ssl.SSLContext, *, max_streams: int = 100, speaks: str = "h2"
+) -> AsyncIterator[Http2Pico]:
+    """Run one on loopback."""
+    context.set_alpn_protocols([speaks])
+    pico = Http2Pico(max_streams)
+    listening = await asyncio.start_server(pico.talk, "127.0.0.1", 0, ssl=context)
+    pico.address = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield pico
+    finally:
+        listening.close()
+        for task in pico.tasks:
+            task.cancel()
+        await asyncio.gather(*pico.tasks, return_exceptions=True)
+        await listening.wait_closed()
+
+
+def session(pico: Http2Pico, **settings: Any) -> Any:
+    """A session that has its token, and whose transport speaks HTTP/2."""
+    return raw_pico.session(
+        pico.address, **{"transport": httpx.AsyncHTTPTransport(http2=True), "timeout": 5.0} | settings
+    )
+
+
+async def failure_of(send: Awaitable[object]) -> PicoError:
+    with pytest.raises(PicoError) as caught:
+        await send
+    return caught.value
+
+
+class Asked:
+    """An attempt that only takes note of what it is asked."""
+
+    priority = Priority.INTERACTIVE
+
+    def __init__(self) -> None:
+        self.turns_again = 0
+        self.wrote = False
+
+    async def turn_again(self) -> None:
+        self.turns_again += 1
+
+    def note_write(self) -> None:
+        self.wrote = True
+
+
+@asynccontextmanager
+async def transport(pico: Http2Pico, timeout_s: float = 5.0) -> AsyncIterator[Transport]:
+    made = Transport(pico.address, timeout_s, HttpxCarrier(httpx.AsyncHTTPTransport(http2=True)))
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+def saying(text: object) -> Outgoing:
+    return Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, json.dumps({"text": str(text)}).encode())
+
+
+async def test_many_messages_share_one_connection(trusted: ssl.SSLContext) -> None:
+    """Under way at once, and each gets its own answer, in whatever order they come."""
+    async with http2_pico(trusted) as pico, session(pico) as sending:
+        pico.misbehave = answer_late
+        accepted = await asyncio.gather(*(sending.sms.send(TO, f"{number}") for number in range(60)))
+
+    assert [each.request_id for each in accepted] == [f"r-{number}" for number in range(60)]
+    assert pico.connections == 1
+    assert pico.most_at_once > 10
+    assert len(pico.received) == 60
+
+
+async def test_a_token_is_fetched_and_messages_are_sent(trusted: ssl.SSLContext) -> None:
+    """The documented way: `PicoSession(transport=httpx.AsyncHTTPTransport(http2=True))`."""
+    async with http2_pico(trusted) as pico:
+        async with PicoSession(
+            username="user333",
+            api_key="k",
+            sender="8612345678888",
+            base_url=pico.address,
+            transport=httpx.AsyncHTTPTransport(http2=True),
+        ) as sending:
+            accepted = await sending.sms.send(TO, "hello")
+
+    assert accepted.request_id == "r-hello"
+    assert pico.connections == 1
+
+
+async def test_a_server_that_speaks_no_http2_is_spoken_to_as_ever(trusted: ssl.SSLContext) -> None:
+    """The caller asked for HTTP/2 if it can be had: many at once have connections of their own, each by its bit."""
+    async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico, timeout=1.0) as sending:
+        http1 = raw_pico.RawPico()
+        pico.before_reading = http1.talk
+        accepted = await asyncio.gather(*(sending.sms.send(TO, "hello") for _ in range(5)))
+        http1.misbehave = wait_for_ever
+        error = await failure_of(sending.sms.send(TO, "hello"))
+        await http1.aclose()
+
+    assert [each.request_id for each in accepted] == ["r-1"] * 5
+    assert type(error) is NoResponseError
+
+
+async def test_httpcore_tells_of_the_write_before_it_happens(trusted: ssl.SSLContext) -> None:
+    """The event that the bit hangs on: it comes once for each request, and nothing of that one has left by then."""
+    told: list[tuple[str, int]] = []
+
+    async def trace(event: str, _: dict[str, Any]) -> None:
+        if "send_request_headers.started" in event:
+            await asyncio.sleep(0.05)
+            told.append((event, pico.headers))
+
+    async with http2_pico(trusted) as pico, httpx.AsyncHTTPTransport(http2=True) as plain:
+        for _ in range(2):
+            request = httpx.Request("POST", pico.address + "/sms", content=b"{}", extensions={"trace": trace})
+            response = await plain.handle_async_request(request)
+            await response.aread()
+            await response.aclose()
+
+    assert told == [("http2.send_request_headers.started", 0), ("http2.send_request_headers.started", 1)]
+
+
+async def test_what_is_not_to_leave_any_more_is_not_written(trusted: ssl.SSLContext) -> None:
+    """The connection is open and the message's time over: nothing of it arrives, and the next one leaves."""
+
+    class Late(Asked):
+        async def turn_again(self) -> None:
+            raise MessageExpiredError("too late")
+
+    async with http2_pico(trusted) as pico, transport(pico) as way:
+        late = Late()
+        with pytest.raises(MessageExpiredError, match="too late"):
+            await way.exchange(saying("late"), late)
+        reply = await way.exchange(saying("next"), Asked())
+
+    assert not late.wrote
+    assert isinstance(reply, Reply)
+    assert [body for _, body in pico.received] == [b'{"text": "next"}']
+
+
+async def test_whoever_waits_for_another_turn_keeps_its_place_on_the_connection(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Two that were held up leave as two.
+
+    httpcore numbers a request before it tells of the write. It gave the number of one that waited then to the next one
+    as well, and both were lost: in doubt, where one of them had not left.
+    """
+    monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 2)
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    class Waits(Asked):
+        async def turn_again(self) -> None:
+            waiting.set()
+            await go_on.wait()
+
+    async with http2_pico(trusted) as pico, transport(pico) as way:
+        await way.exchange(saying("first"), Asked())
+        pico.misbehave = answer_late
+        early = [asyncio.create_task(way.exchange(saying(number), Asked())) for number in range(2)]
+        await asyncio.sleep(0)
+        late = [asyncio.create_task(way.exchange(saying(number), Waits())) for number in (2, 3)]
+        await waiting.wait()
+        await asyncio.gather(*early)
+        await asyncio.sleep(0.05)
+        go_on.set()
+        replies = await asyncio.gather(*late)
+
+    assert all(isinstance(reply, Reply) for reply in replies)
+    assert [json.loads(reply.content)["request_id"] for reply in replies if isinstance(reply, Reply)] == ["r-2", "r-3"]
+    assert sorted(body for _, body in pico.received[1:]) == [b'{"text": "%d"}' % number for number in range(4)]
+
+
+async def test_whoever_waited_for_the_connection_takes_another_turn(trusted: ssl.SSLContext) -> None:
+    """All of them, not only the one that opened it: Pico would see them in one bunch. Later ones do not."""
+    early, later = [Asked() for _ in range(5)], [Asked() for _ in range(3)]
+
+    async with http2_pico(trusted) as pico, transport(pico) as way:
+        await asyncio.gather(*(way.exchange(saying("early"), attempt) for attempt in early))
+        for attempt in later:
+            await way.exchange(saying("later"), attempt)
+
+    assert [attempt.turns_again for attempt in early] == [1] * 5
+    assert [attempt.turns_again for attempt in later] == [0] * 3
+    assert pico.connections == 1
+
+
+async def test_more_than_the_server_takes_at_once_wait_unwritten(trusted: ssl.SSLContext) -> None:
+    """Its limit is two: what waits for the others to be answered is not in doubt."""
+    async with http2_pico(trusted, max_streams=2) as pico, transport(pico, timeout_s=0.5) as way:
+        await way.exchange(saying("first"), Asked())
+        pico.misbehave = never_answer
+        attempts = [Asked() for _ in range(5)]
+
+        failures = await asyncio.gather(*(way.exchange(saying("hello"), attempt) for attempt in attempts))
+
+    assert [attempt.wrote for attempt in attempts] == [True, True, False, False, False]
+    assert [failure.sent_nothing for failure in failures if isinstance(failure, Failure)] == [False] * 2 + [True] * 3
+    assert len(pico.received) == 3
+
+
+async def lose(connection: Connection, stream: int, body: bytes) -> None:
+    connection.writer.transport.abort()
+
+
+async def reset_stream(connection: Connection, stream: int, body: bytes) -> None:
+    connection.reset(stream)
+
+
+async def go_away(connection: Connection, stream: int, body: bytes) -> None:
+    """It is the last one that is worked on, and is never answered."""
+    connection.go_away(stream)
+    connection.writer.close()
+
+
+async def answer_in_part(connection: Connection, stream: int, body: bytes) -> None:
+    connection.h2.send_headers(stream, [(":status", "200"), ("content-length", "100")])
+    connection.h2.send_data(stream, b'{"request_id"')
+    connection.flush()
+    connection.writer.close()
+
+
+async def speak_garbage(connection: Connection, stream: int, body: bytes) -> None:
+    connection.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+AFTER = {
+    "no answer": never_answer,
+    "lost": lose,
+    "stream reset": reset_stream,
+    "GOAWAY, processed": go_away,
+    "cut short": answer_in_part,
+    "garbage": speak_garbage,
+}
+
+
+@pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
+async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLContext, fault: Misbehave) -> None:
+    """It arrived once and was not repeated; the next message leaves, on a new connection if it must."""
+    async with http2_pico(trusted) as pico, session(pico, timeout=0.5) as sending:
+        await sending.sms.send(TO, "before")
+        pico.misbehave = fault
+
+        error = await failure_of(sending.sms.send(TO, "hello"))
+
+        pico.misbehave = None
+        accepted = await sending.sms.send(TO, "after")
+    assert type(error) is NoResponseError
+    assert error.attempts == 1
+    assert [json.loads(body)["text"] for _, body in pico.received] == ["before", "hello", "after"]
+    assert accepted.request_id == "r-after"
+
+
+async def test_a_connection_gone_silent_is_not_used_again(trusted: ssl.SSLContext) -> None:
+    """
+    What is under way on it is in doubt, and what comes after it is not.
+
+    httpcore takes it for sound as long as nobody tells it otherwise, and all that follows would be in doubt, too.
+    """
+    async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
+        await sending.sms.send(TO, "before")
+        pico.misbehave = on_the_first_connection(never_answer)
+        ends = []
+        for number in range(4):
+            ends.append(asyncio.create_task(sending.sms.send(TO, f"{number}")))
+            await asyncio.sleep(0.15)
+        await asyncio.wait(ends)
+
+    assert [type(end.exception()).__name__ for end in ends] == ["NoResponseError"] * 3 + ["NoneType"]
+    assert pico.connections == 2
+
+
+async def test_a_slow_answer_ends_no_connection_on_which_others_come(trusted: ssl.SSLContext) -> None:
+    """One timed out, and those beside it are accepted."""
+
+    async def not_the_slow_one(connection: Connection, stream: int, body: bytes) -> None:
+        await (never_answer if b"slow" in body else answer)(connection, stream, body)
+
+    async with http2_pico(trusted) as pico, session(pico, timeout=0.3) as sending:
+        pico.misbehave = not_the_slow_one
+        slow = asyncio.create_task(sending.sms.send(TO, "slow"))
+        while not slow.done():
+            await sending.sms.send(TO, "quick")
+            await asyncio.sleep(0.02)
+        await sending.sms.send(TO, "after")
+
+    assert isinstance(slow.exception(), NoResponseError)
+    assert pico.connections == 1
+
+
+def on_the_first_connection(misbehave: Misbehave) -> Misbehave:
+    async def serve(connection: Connection, stream: int, body: bytes) -> None:
+        await (misbehave if connection.number == 1 else answer)(connection, stream, body)
+
+    return serve
+
+
+async def test_a_stream_that_is_reset_takes_no_other_with_it(trusted: ssl.SSLContext) -> None:
+    """One is in doubt, the others are accepted."""
+
+    async def reset_third(connection: Connection, stream: int, body: bytes) -> None:
+        await asyncio.sleep(0.05)
+        if json.loads(body)["text"] == "3":
+            connection.reset(stream)
+        else:
+            connection.answer(stream, body)
+
+    async with http2_pico(trusted) as pico, session(pico) as sending:
+        await sending.sms.send(TO, "first")
+        pico.misbehave = reset_third
+        ends = await asyncio.gather(*(sending.sms.send(TO, f"{number}") for number in range(6)), return_exceptions=True)
+
+    assert [type(end).__name__ for end in ends] == ["Accepted"] * 3 + ["NoResponseError"] + ["Accepted"] * 2
+    assert pico.connections == 1
+
+
+async def test_what_the_server_says_it_did_not_begin_is_not_sent(trusted: ssl.SSLContext) -> None:
+    """
+    A GOAWAY names the last request that was worked on (RFC 9113, 6.8): those after it were not.
+
+    Whether they are sent again is the session's to decide, and in the pace: httpcore would do it by itself.
+    """
+
+    async def refuse_it(connection: Connection, stream: int, body: bytes) -> None:
+        connection.go_away(stream - 2)
+
+    async with http2_pico(trusted) as pico:
+        async with session(pico, retries=0) as sending:
+            await sending.sms.send(TO, "before")
+            pico.misbehave = refuse_it
+            error = await failure_of(sending.sms.send(TO, "hello"))
+            arrived = len(pico.received)
+
+            pico.misbehave = None
+            await sending.sms.send(TO, "after")
+        async with session(pico, retries=1) as sending:
+            await sending.sms.send(TO, "before")
+            pico.misbehave = refuse_once(pico)
+            accepted = await sending.sms.send(TO, "again")
+
+    assert type(error) is NotSentError
+    assert arrived == 2
+    assert accepted.request_id == "r-again"
+
+
+def refuse_once(pico: Http2Pico) -> Misbehave:
+    async def refuse_it(connection: Connection, stream: int, body: bytes) -> None:
+        pico.misbehave = None
+        connection.go_away(stream - 2)
+
+    return refuse_it
+
+
+async def close_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    pass
+
+
+async def test_a_connection_lost_before_the_headers_sent_nothing(trusted: ssl.SSLContext) -> None:
+    """It ends in the handshake."""
+    async with raw_pico.raw_pico() as server:
+        server.before_reading = close_it
+        way = Transport(
+            server.address.replace("http:", "https:"), 5.0, HttpxCarrier(httpx.AsyncHTTPTransport(http2=True))
+        )
+        attempt = Asked()
+        failure = await way.exchange(saying("hello"), attempt)
+        await way.aclose()
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert not attempt.wrote
+
+
+async def test_a_connection_lost_while_it_idled_leaves_the_next_message_in_doubt(trusted: ssl.SSLContext) -> None:
+    """httpcore does not look whether it is still there: what it wrote on it looks like what got lost on its way."""
+    async with http2_pico(trusted) as pico, session(pico) as sending:
+        pico.misbehave = answer_and_close
+        await sending.sms.send(TO, "before")
+        pico.misbehave = None
+        await asyncio.sleep(0.05)
+
+        error = await failure_of(sending.sms.send(TO, "hello"))
+        accepted = await sending.sms.send(TO, "after")
+
+    assert type(error) is NoResponseError
+    assert accepted.request_id == "r-after"
+
+
+async def answer_and_close(connection: Connection, stream: int, body: bytes) -> None:
+    connection.answer(stream, body)
+    connection.writer.close()
+
+
+async def test_cancelled_before_the_write(trusted: ssl.SSLContext) -> None:
+    """In the handshake: nothing was sent, and the socket is closed."""
+    async with raw_pico.raw_pico() as server:
+        gone = asyncio.Event()
+
+        async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            while await reader.read(65536):
+                pass
+            gone.set()
+
+        server.before_reading = listen
+        address = server.address.replace("http:", "https:")
+        async with raw_pico.session(address, transport=httpx.AsyncHTTPTransport(http2=True), timeout=60.0) as sending:
+            task = asyncio.create_task(sending.sms.send(TO, "hello"))
+            await server.begun.wait()
+
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await task
+            await gone.wait()
+
+    assert "nothing was sent" in cancelled.value.__notes__[0]
+
+
+async def test_cancelled_after_the_write(trusted: ssl.SSLContext) -> None:
+    """It may have been sent, and it was; the others on the connection go on."""
+
+    async def not_the_second(connection: Connection, stream: int, body: bytes) -> None:
+        await (never_answer if b"second" in body else answer_late)(connection, stream, body)
+
+    async with http2_pico(trusted) as pico, session(pico) as sending:
+        await sending.sms.send(TO, "first")
+        pico.misbehave = not_the_second
+        task = asyncio.create_task(sending.sms.send(TO, "second"))
+        while len(pico.received) < 2:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(sending.sms.send(TO, f"{number}")) for number in range(5)]
+        await asyncio.sleep(0.005)
+
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+        accepted = await asyncio.gather(*others)
+
+    assert "may have been sent" in cancelled.value.__notes__[0]
+    assert [each.request_id for each in accepted] == [f"r-{number}" for number in range(5)]
+    assert pico.connections == 1
+
+
+async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> None:
+    """Who was told of no write has sent nothing; and another one that is under way meanwhile gets its own answer."""
+    seen = set()
+
+    async with http2_pico(trusted) as pico, transport(pico) as way:
+        await way.exchange(saying("first"), Asked())
+        pico.misbehave = answer_late
+        for turns in range(30):
+            before, attempt = len(pico.received), Asked()
+            with anyio.CancelScope() as scope:
+
+                def cancel(turns: int, scope: anyio.CancelScope = scope) -> None:
+                    if turns:
+                        asyncio.get_running_loop().call_soon(cancel, turns - 1)
+                    else:
+                        scope.cancel()
+
+                cancel(turns)
+                other = asyncio.create_task(way.exchange(saying(f"other {turns}"), Asked()))
+                await way.exchange(saying(f"cancelled {turns}"), attempt)
+            reply = await other
+            await asyncio.sleep(0.005)
+
+            texts = [json.loads(body)["text"] for _, body in pico.received[before:]]
+            assert attempt.wrote or f"cancelled {turns}" not in texts
+            if isinstance(reply, Reply):
+                assert json.loads(reply.content)["request_id"] == f"r-other {turns}"
+            seen.add((attempt.wrote, isinstance(reply, Reply)))
+
+    assert {(False, True), (True, True)} <= seen
