@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
@@ -84,7 +83,7 @@ class BulkStream:
         self._reading = asyncio.Lock()
         # A task for each place and not for each message, for to begin one costs more than to encode the message.
         self._workers: set[_Worker] = set()
-        self._begun = self._idle = 0
+        self._begun = self._ended = self._idle = 0
         self._taken = True
         self._entered = False
         self._fed = self._stopped = False
@@ -123,8 +122,9 @@ class BulkStream:
         if self._journal is not None:
             run = await self._held.enter_async_context(self._journal.run(self._account))
             self._trace = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
+        self._held.push_async_callback(self._source.aclose)
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._run)
+        self._begin()
         return self
 
     async def __aexit__(
@@ -164,31 +164,26 @@ class BulkStream:
             raise self._source.error
         raise StopAsyncIteration
 
-    async def _run(self) -> None:
-        try:
-            async with anyio.create_task_group() as crew:
-                self._begin(crew)
-        finally:
-            self._results.put_nowait(None)
-            await self._source.aclose()
-
-    def _begin(self, crew: TaskGroup) -> None:
+    def _begin(self) -> None:
         self._begun += 1
-        crew.start_soon(self._work, crew)
+        self._tasks.start_soon(self._work)
 
-    async def _work(self, crew: TaskGroup) -> None:
+    async def _work(self) -> None:
         """Send one message after the other, until none is left; more hands come as long as there is work for them."""
         worker = _Worker()
-        with worker.scope:
-            self._workers.add(worker)
-            try:
+        self._workers.add(worker)
+        try:
+            with worker.scope:
                 while (read := await self._next()) is not None:
                     # One more than there are places would wait in front of them, and each of the others behind it.
                     if not self._idle and self._begun < self._concurrency:
-                        self._begin(crew)
+                        self._begin()
                     await self._send_one(worker, *read)
-            finally:
-                self._workers.discard(worker)
+        finally:
+            self._workers.discard(worker)
+            self._ended += 1
+            if self._ended == self._begun:
+                self._results.put_nowait(None)
 
     async def _next(self) -> tuple[int, object] | None:
         """Read the next message once there is a place for it; None where there is none."""
