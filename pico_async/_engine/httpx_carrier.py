@@ -70,8 +70,6 @@ class HttpxCarrier(Carrier):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
                     in_handshake = None
-                    if event.startswith("http11."):
-                        entrance.leave()
                     await departure.leave(held_up=held_up or entrance.held_up)
                     entrance.leave()
             elif event == "connection.connect_tcp.started":

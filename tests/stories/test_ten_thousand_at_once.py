@@ -1,0 +1,113 @@
+"""Ten thousand calls begun in one moment: all finish, or all are cancelled, and nothing is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from pico_async import Accepted, AiohttpTransport, PicoSession, Rates
+from pico_async._engine.transport import MAX_CONNECTIONS
+from tests.stories.mute_pico import Server, State, mute_pico
+
+TO = "8612345678901"
+
+# A tenth of it in the gate.
+SIZES = pytest.mark.parametrize("size", [1_000, pytest.param(10_000, marks=pytest.mark.full)])
+
+Carrier = Callable[[], AiohttpTransport | None]
+
+
+@pytest.fixture(params=[lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    """Each library makes the same promises."""
+    return request.param
+
+
+def session(address: str, carrier: Carrier, rates: Rates | None) -> PicoSession:
+    return PicoSession(
+        username="user333",
+        api_key="k",
+        sender="8612345678888",
+        base_url=address,
+        transport=carrier(),
+        rates=rates,
+        # Nobody is to be timed out here.
+        timeout=600.0,
+    )
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transport of httpx's is given a request while it has another: nothing waits in a pool of httpcore's."""
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def watched(self: Any, request: httpx.Request) -> httpx.Response:
+        # A request is one of the pool's until its reply is read and closed.
+        assert not self._pool._requests
+        response = await handle(self, request)
+        assert len(self._pool._requests) == 1
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", watched)
+
+
+async def until(server: Server, holds: Callable[[State], bool]) -> State:
+    while not holds(state := await server.state()):
+        await asyncio.sleep(0.01)
+    return state
+
+
+@SIZES
+@pytest.mark.usefixtures("one_at_a_time")
+async def test_all_are_accepted_once(carrier: Carrier, size: int) -> None:
+    """Over no more connections than there are places, with none waiting inside the HTTP library."""
+    tasks = asyncio.all_tasks()
+
+    with mute_pico(mute=False) as server:
+        async with session(server.address, carrier, Rates(sms=None)) as pico:
+            ends = await asyncio.gather(*(pico.sms.send(TO, f"hello {number}") for number in range(size)))
+        after = await until(server, lambda state: not state.open)
+
+    assert [type(end) for end in ends] == [Accepted] * size
+    assert after.messages == size
+    assert 1 < after.most_open <= MAX_CONNECTIONS
+    assert asyncio.all_tasks() == tasks
+
+
+@SIZES
+@pytest.mark.parametrize("rates", [None, Rates(sms=None)], ids=["at 30 a second", "without a pace"])
+async def test_all_are_cancelled_and_nothing_is_left(carrier: Carrier, rates: Rates | None, size: int) -> None:
+    """No task and no socket. What waited says that nothing was sent; what was on the wire had arrived, and says so."""
+    tasks = asyncio.all_tasks()
+
+    with mute_pico(mute=True) as server:
+        async with session(server.address, carrier, rates) as pico:
+            await pico.token.get()
+            calls = [asyncio.create_task(pico.sms.send(TO, f"hello {number}")) for number in range(size)]
+            await until(server, lambda state: state.messages >= (MAX_CONNECTIONS if rates else 5))
+
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+        after = await until(server, lambda state: not state.open)
+
+    said = Counter(note_of(call) for call in calls)
+    sent, unsent = [note for note in said if "may have been sent" in note], ["POST /sms: nothing was sent."]
+    assert sorted(said) == sorted(sent + unsent)
+    assert said[sent[0]] == after.messages
+    if rates:
+        assert after.messages == MAX_CONNECTIONS
+    assert after.most_open <= MAX_CONNECTIONS
+    assert asyncio.all_tasks() == tasks
+
+
+def note_of(call: asyncio.Task[Accepted]) -> str:
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        call.result()
+    (note,) = cancelled.value.__notes__
+    return note
