@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -51,7 +52,10 @@ class AiohttpTransport(Carrier):
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._proxy = _proxy(proxy_for(base_url))
+        proxy = _proxy(proxy_for(base_url))
+        self._proxy = None if proxy is None else proxy.with_user(None)
+        self._for_proxy = _authorization(proxy)
+        self._in_tunnel = base_url.startswith("https:")
 
     async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
         """Send one request and read its reply."""
@@ -63,7 +67,7 @@ class AiohttpTransport(Carrier):
                 outgoing.method,
                 self._url(outgoing),
                 data=_body(outgoing.content),
-                headers=None if self._proxy is None else headers,
+                **self._proxied(headers),
                 allow_redirects=False,
             )
             try:
@@ -104,6 +108,13 @@ class AiohttpTransport(Carrier):
             self._forget_oldest()
         self._sessions[id(headers)] = opened = (headers, session)
         return opened
+
+    def _proxied(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        if self._proxy is None:
+            return {}
+        if self._in_tunnel:
+            return {"headers": headers, "proxy_headers": self._for_proxy}
+        return {"headers": {**headers, **self._for_proxy}}
 
     def _forget_oldest(self) -> None:
         # The connections are the connector's, and stay.
@@ -158,11 +169,15 @@ def _proxy(named: str | None) -> URL | None:
             "aiohttp cannot use the proxy that the environment names: it takes http:// and https://. Name another "
             "one, or this host in NO_PROXY."
         )
-    if proxy.user is None and proxy.password is None:
-        return proxy
-    # aiohttp takes them for Latin-1. As httpx does it, the proxy shall get them in UTF-8.
-    user, password = ((part or "").encode().decode("latin-1") for part in (proxy.user, proxy.password))
-    return proxy.with_user(user).with_password(password)
+    return proxy
+
+
+def _authorization(proxy: URL | None) -> dict[str, str]:
+    """Make the header for the proxy. aiohttp's own is in Latin-1, httpx's in UTF-8; some leave it out (3.11)."""
+    if proxy is None or (proxy.user is None and proxy.password is None):
+        return {}
+    credentials = f"{proxy.user or ''}:{proxy.password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {b64encode(credentials).decode()}"}
 
 
 def _body(content: bytes) -> aiohttp.Payload | None:

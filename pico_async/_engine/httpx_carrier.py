@@ -62,10 +62,11 @@ class HttpxCarrier(Carrier):
         """Send one request and read its reply."""
         held_up = False
         in_handshake: Any = None
+        cancellations = 0
         entrance = _Entrance(self._http2)
 
         async def trace(event: str, told: dict[str, Any]) -> None:
-            nonlocal held_up, in_handshake
+            nonlocal held_up, in_handshake, cancellations
             if event.endswith("send_request_headers.started"):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
@@ -74,8 +75,12 @@ class HttpxCarrier(Carrier):
                     entrance.leave()
             elif event == "connection.connect_tcp.started":
                 held_up = True
+                cancellations = _cancellations()
             elif event == "connection.connect_tcp.complete":
                 in_handshake = told["return_value"]
+                # anyio before 4.13 loses one that comes in the moment in which the connection is there.
+                if _cancellations() > cancellations:
+                    raise asyncio.CancelledError
             elif event == "connection.start_tls.complete":
                 in_handshake = None
             elif event == "http2.receive_response_headers.failed" and _never_begun(told["exception"]):
@@ -288,6 +293,11 @@ class _Given:
     async def aclose(self) -> None:
         """Close it."""
         await self._transport.aclose()
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 async def _read(response: httpx.Response) -> Reply:

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import trustme
 
@@ -404,7 +405,9 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
         async with transport(address, carrier, 5.0) as way:
             replies = [await way.exchange(OUTGOING, Asked())]
-            monkeypatch.setattr(ssl, "create_default_context", None)
+            # httpx hands a context on to httpcore since 0.28; before that, httpcore reads the authorities each time.
+            if carrier is AiohttpTransport or not httpx.__version__.startswith("0.27."):
+                monkeypatch.setattr(ssl, "create_default_context", None)
             replies += await asyncio.gather(*(way.exchange(OUTGOING, Asked()) for _ in range(3)))
 
     assert [reply.status for reply in replies if isinstance(reply, Reply)] == [200] * 4
@@ -694,6 +697,8 @@ async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, where: str
 ) -> None:
     """Nothing was sent until the request itself left; the proxy sees the connection end."""
+    if carrier is AiohttpTransport and where == "in TLS behind a TLS proxy":
+        pytest.skip("asyncio's own TLS in TLS fails in a callback where it is cut off (Python 3.11)")
     proxy_context = trusted if where == "in TLS behind a TLS proxy" else None
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=proxy_context) as (pico, proxy, address):
         async with transport(address, carrier, 60.0) as way:

@@ -337,6 +337,30 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(car
     assert set(seen) == {(False, False), (True, True)}
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not_lost(
+    carrier: Callable[[], Carrier], scheme: str
+) -> None:
+    """The server has it, and the client is about to: nothing leaves, and the connection ends."""
+    there, heard = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there.set()
+        heard.set_result(await reader.read())
+
+    async with server(talk) as port:
+        transport, attempt = Transport(f"{scheme}://127.0.0.1:{port}", 60.0, carrier()), Asked()
+        sending = asyncio.create_task(transport.exchange(Outgoing("POST", "/sms", {}, {}, b"{}"), attempt))
+        await there.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+
+        assert attempt.wrote or b"/sms" not in await heard
+        await transport.aclose()
+
+    assert sending.cancelled()
+
+
 async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier]) -> None:
     """Three requests one after the other cost one connection."""
     connections = 0
