@@ -78,7 +78,7 @@ class HttpxCarrier(Carrier):
                 cancellations = _cancellations()
             elif event == "connection.connect_tcp.complete":
                 in_handshake = told["return_value"]
-                # anyio before 4.13 loses one that comes in the moment in which the connection is there.
+                # anyio before 4.16 loses one that comes in the moment in which the connection is there.
                 if _cancellations() > cancellations:
                     raise asyncio.CancelledError
             elif event == "connection.start_tls.complete":

@@ -598,6 +598,8 @@ async def test_cancelled_after_the_write(trusted: ssl.SSLContext) -> None:
     assert pico.connections == 1
 
 
+# anyio 4.5 leaves a socket to the garbage collector where it is cancelled in the moment in which it has connected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> None:
     """Who was told of no write has sent nothing; and another one that is under way meanwhile gets its own answer."""
     seen = set()
