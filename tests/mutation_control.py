@@ -120,13 +120,14 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/bulk/sender.py",
-                "        try:\n            await entry.settle(result)\n",
-                "        self._tell(result)\n        try:\n            await entry.settle(result)\n",
+                "        if isinstance(trace, JournalEntry):\n            try:\n                await trace.settle(result)\n",
+                "        self._tell(result)\n        if isinstance(trace, JournalEntry):\n            try:\n"
+                "                await trace.settle(result)\n",
             ),
             Change(
                 "pico_async/bulk/sender.py",
-                '            self.stop(f"the journal failed: {result.error}")\n        self._tell(result)\n',
-                '            self.stop(f"the journal failed: {result.error}")\n',
+                '                self.stop(f"the journal failed: {result.error}")\n        self._tell(result)\n',
+                '                self.stop(f"the journal failed: {result.error}")\n',
             ),
         ),
         (CRASHES, POWER),

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from pico_async.errors import BulkError, Outcome, PicoError
 from pico_async.messages import Message
-from pico_async.models import Accepted
+from pico_async.grants import Accepted
 
 FIRST_FAILURES = 20
 

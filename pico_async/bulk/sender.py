@@ -29,7 +29,7 @@ from pico_async.errors import (
     PicoError,
 )
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import Accepted
+from pico_async.grants import Accepted
 
 Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
