@@ -120,7 +120,8 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/bulk/sender.py",
-                "        if isinstance(trace, JournalEntry):\n            try:\n                await trace.settle(result)\n",
+                "        if isinstance(trace, JournalEntry):\n            try:\n"
+                "                await trace.settle(result)\n",
                 "        self._tell(result)\n        if isinstance(trace, JournalEntry):\n            try:\n"
                 "                await trace.settle(result)\n",
             ),
