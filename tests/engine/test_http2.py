@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -246,7 +247,7 @@ async def test_a_token_is_fetched_and_messages_are_sent(trusted: ssl.SSLContext)
 
 async def test_a_server_that_speaks_no_http2_is_spoken_to_as_ever(trusted: ssl.SSLContext) -> None:
     """The caller asked for HTTP/2 if it can be had: many at once have connections of their own, each by its bit."""
-    async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico, timeout=1.0) as sending:
+    async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico, timeout=0.5) as sending:
         http1 = raw_pico.RawPico()
         pico.before_reading = http1.talk
         accepted = await asyncio.gather(*(sending.sms.send(TO, "hello") for _ in range(5)))
@@ -395,7 +396,7 @@ AFTER = {
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
 async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLContext, fault: Misbehave) -> None:
     """It arrived once and was not repeated; the next message leaves, on a new connection if it must."""
-    async with http2_pico(trusted) as pico, session(pico, timeout=0.5) as sending:
+    async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
         await sending.sms.send(TO, "before")
         pico.misbehave = fault
 
@@ -607,7 +608,7 @@ async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> Non
     async with http2_pico(trusted) as pico, transport(pico) as way:
         await way.exchange(saying("first"), Asked())
         pico.misbehave = answer_late
-        for turns in range(30):
+        for turns in range(20):
             before, attempt = len(pico.received), Asked()
             with anyio.CancelScope() as scope:
 
@@ -630,3 +631,4 @@ async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> Non
             seen.add((attempt.wrote, isinstance(reply, Reply)))
 
     assert {(False, True), (True, True)} <= seen
+    gc.collect()
