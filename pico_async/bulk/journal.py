@@ -13,8 +13,8 @@ import anyio
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.report import SendResult
 from pico_async.errors import InDoubtError, JournalError, Outcome, PicoError
-from pico_async.messages import Message
 from pico_async.grants import Accepted
+from pico_async.messages import Message
 
 # Messages that wait for the pace as "sending": what a crash leaves in doubt although it never left. At 30 a second
 # they cover a disk that takes half a second for its commits, and at 1,000 a second one that takes 16 ms.

@@ -8,8 +8,8 @@ from collections import Counter
 from attrs import field, frozen
 
 from pico_async.errors import BulkError, Outcome, PicoError
-from pico_async.messages import Message
 from pico_async.grants import Accepted
+from pico_async.messages import Message
 
 FIRST_FAILURES = 20
 

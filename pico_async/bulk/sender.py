@@ -28,8 +28,8 @@ from pico_async.errors import (
     Outcome,
     PicoError,
 )
-from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.grants import Accepted
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 
 Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
