@@ -334,8 +334,13 @@ class PicoSession:
 
 
 def _carrier(transport: object) -> Carrier:
-    if transport is None or isinstance(transport, HttpTransport):
-        return HttpxCarrier(transport)
+    if isinstance(transport, HttpTransport):
+        # Few speak it.
+        from pico_async._engine.http2_carrier import Http2Carrier, speaks_http2
+
+        return Http2Carrier(transport) if speaks_http2(transport) else HttpxCarrier(transport)
+    if transport is None:
+        return HttpxCarrier()
     if isinstance(transport, Carrier):
         return transport
     raise ConfigurationError(

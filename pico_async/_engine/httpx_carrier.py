@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,14 +14,13 @@ import anyio
 import httpx
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departure, Outgoing
+from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 
-# What an open connection takes to be there, and no more than that.
-AT_ONCE_S = 0.001
+Watch: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 # Failures that happen before a connection is there to write on.
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -42,9 +41,6 @@ class HttpxCarrier(Carrier):
         # Of the transports, only httpx's own tells when it writes.
         self.tells_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         self._given = transport
-        # httpx tells nowhere else whether it may speak HTTP/2; a test holds it there.
-        speaks_http2 = getattr(getattr(transport, "_pool", None), "_http2", False)
-        self._http2 = _Http2() if speaks_http2 else None
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
@@ -58,12 +54,16 @@ class HttpxCarrier(Carrier):
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
         self._url = lru_cache(maxsize=32)(httpx.URL)
 
-    async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
-        """Send one request and read its reply."""
+    async def carry(self, outgoing: Outgoing, departure: Departing, watch: Watch | None = None) -> Reply:
+        """
+        Send one request and read its reply.
+
+        Args:
+            watch: Called with what else httpcore tells of it.
+        """
         held_up = False
         in_handshake: Any = None
         cancellations = 0
-        entrance = _Entrance(self._http2)
 
         async def trace(event: str, told: dict[str, Any]) -> None:
             nonlocal held_up, in_handshake, cancellations
@@ -71,8 +71,7 @@ class HttpxCarrier(Carrier):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
                     in_handshake = None
-                    await departure.leave(held_up=held_up or entrance.held_up)
-                    entrance.leave()
+                    await departure.leave(held_up=held_up)
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancellations = _cancellations()
@@ -83,23 +82,19 @@ class HttpxCarrier(Carrier):
                     raise asyncio.CancelledError
             elif event == "connection.start_tls.complete":
                 in_handshake = None
-            elif event == "http2.receive_response_headers.failed" and _never_begun(told["exception"]):
-                raise _NeverBegunError
-            elif event == "http2.receive_response_headers.complete":
-                entrance.hear()
+            elif watch is not None:
+                watch(event, told)
 
-        await entrance.enter()
         connection = self._connections.take()
         try:
             return await _read(await connection.handle_async_request(self._request(outgoing, trace)))
         except BaseException:
-            if self._connections.proxied or entrance.silent_for(self._timeout_s, departure.left_at):
-                # httpcore keeps what is left of a tunnel without TLS, and the HTTP/2 connection that nobody answers on.
+            if self._connections.proxied:
+                # httpcore keeps what is left of a tunnel without TLS.
                 with anyio.CancelScope(shield=True), suppress(Exception):
                     await connection.aclose()
             raise
         finally:
-            entrance.leave()
             if in_handshake is not None:
                 # httpcore loses the socket of a handshake that is cancelled.
                 with anyio.CancelScope(shield=True):
@@ -108,10 +103,6 @@ class HttpxCarrier(Carrier):
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Say what it means that `carry` raised this."""
-        if isinstance(error, _NeverBegunError):
-            return Failure(
-                "the host closed the connection, and said that it had not begun with this", sent_nothing=True
-            )
         if not isinstance(error, httpx.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)
@@ -134,71 +125,6 @@ class HttpxCarrier(Carrier):
             content=outgoing.content,
             extensions={"timeout": self._phases, "trace": trace},
         )
-
-
-class _Http2:
-    """What the requests on HTTP/2 share: who is about to leave, and when an answer came last."""
-
-    def __init__(self) -> None:
-        self.leaving = asyncio.Lock()
-        self.heard_at = 0.0
-
-
-class _Entrance:
-    """
-    Lets requests into HTTP/2 one by one; those of HTTP/1.1 freely.
-
-    httpcore numbers a request before it tells that it writes. While that one waited for its turn, the next to come
-    would get the same number, and neither an answer of its own.
-    """
-
-    __slots__ = ("_began_at", "_http2", "_inside")
-
-    def __init__(self, http2: _Http2 | None) -> None:
-        self._http2 = http2
-        self._inside = False
-        self._began_at = 0.0 if http2 is None else time.monotonic()
-
-    @property
-    def held_up(self) -> bool:
-        """It had to wait, here or inside httpcore: for the connection to open, or for the answer to another one."""
-        return self._http2 is not None and time.monotonic() - self._began_at > AT_ONCE_S
-
-    async def enter(self) -> None:
-        """Wait until the one before has left."""
-        if self._http2 is not None:
-            await self._http2.leaving.acquire()
-            self._inside = True
-
-    def leave(self) -> None:
-        """Let the next one in. Leaving twice does nothing."""
-        if self._inside and self._http2 is not None:
-            self._inside = False
-            self._http2.leaving.release()
-
-    def hear(self) -> None:
-        """An answer came."""
-        if self._http2 is not None:
-            self._http2.heard_at = time.monotonic()
-
-    def silent_for(self, timeout_s: float, left_at: float) -> bool:
-        """Say whether its time is over, and nobody got an answer since it left."""
-        if self._http2 is None or time.monotonic() - self._began_at < 0.9 * timeout_s:
-            return False
-        return self._http2.heard_at <= left_at
-
-
-class _NeverBegunError(Exception):
-    """
-    A request came after the last one that the host worked on, by its own word (RFC 9113, 6.8).
-
-    httpcore would send it again: without end, and without a turn.
-    """
-
-
-def _never_begun(error: BaseException) -> bool:
-    # By its name, for httpx loads httpcore only with the first transport.
-    return type(error).__name__ == "ConnectionNotAvailable"
 
 
 class _Connections:

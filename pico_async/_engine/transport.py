@@ -63,6 +63,23 @@ class Attempt(Protocol):
         """The first byte may be on its way."""
 
 
+class Departing(Protocol):
+    """What a carrier asks of a request that is on its way out."""
+
+    @property
+    def left_at(self) -> float:
+        """When it left, on the monotonic clock."""
+
+    async def leave(self, *, held_up: bool) -> None:
+        """
+        Called with the connection open, right before the first byte is written.
+
+        Args:
+            held_up: It had to wait since its turn, for the connection to open perhaps. A request that comes so late
+                would meet those which left meanwhile on open connections, and Pico would see more than the pace gave.
+        """
+
+
 class Departure:
     """
     The moment in which one request leaves: the last one that proves that nothing was sent.
@@ -82,13 +99,7 @@ class Departure:
         self.left_at = float("-inf")
 
     async def leave(self, *, held_up: bool) -> None:
-        """
-        Called with the connection open, right before the first byte is written.
-
-        Args:
-            held_up: It had to wait since its turn, for the connection to open perhaps. A request that comes so late
-                would meet those which left meanwhile on open connections, and Pico would see more than the pace gave.
-        """
+        """Take another turn where it was held up; then nothing proves any more that it was not sent."""
         if held_up or self._held_up or self.written:
             # That wait is the pace's, not a part of the exchange.
             left_s = self._scope.deadline - anyio.current_time()
@@ -125,7 +136,7 @@ class Carrier(ABC):
         """
 
     @abstractmethod
-    async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
+    async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
         """Send one request and read its reply, up to 1 MiB of it. It raises as its library does."""
 
     @abstractmethod

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from pico_async import MessageExpiredError, NoResponseError, NotSentError, PicoError, PicoSession
-from pico_async._engine.httpx_carrier import HttpxCarrier
+from pico_async._engine.http2_carrier import Http2Carrier
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
@@ -206,7 +206,7 @@ class Asked:
 
 @asynccontextmanager
 async def transport(pico: Http2Pico, timeout_s: float = 5.0) -> AsyncIterator[Transport]:
-    made = Transport(pico.address, timeout_s, HttpxCarrier(httpx.AsyncHTTPTransport(http2=True)))
+    made = Transport(pico.address, timeout_s, Http2Carrier(httpx.AsyncHTTPTransport(http2=True)))
     try:
         yield made
     finally:
@@ -519,7 +519,7 @@ async def test_a_connection_lost_before_the_headers_sent_nothing(trusted: ssl.SS
     async with raw_pico.raw_pico() as server:
         server.before_reading = close_it
         way = Transport(
-            server.address.replace("http:", "https:"), 5.0, HttpxCarrier(httpx.AsyncHTTPTransport(http2=True))
+            server.address.replace("http:", "https:"), 5.0, Http2Carrier(httpx.AsyncHTTPTransport(http2=True))
         )
         attempt = Asked()
         failure = await way.exchange(saying("hello"), attempt)
