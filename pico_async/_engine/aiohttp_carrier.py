@@ -16,7 +16,7 @@ import httpx
 from yarl import URL
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departure, Outgoing
+from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
@@ -27,7 +27,7 @@ LARGE = 2**20
 TOKENS_KEPT = 8
 
 # aiohttp hands nothing of the caller's to its connector.
-_departure: ContextVar[Departure] = ContextVar("_departure")
+_departure: ContextVar[Departing] = ContextVar("_departure")
 
 
 class AiohttpTransport(Carrier):
@@ -57,7 +57,7 @@ class AiohttpTransport(Carrier):
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
 
-    async def carry(self, outgoing: Outgoing, departure: Departure) -> Reply:
+    async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
         """Send one request and read its reply."""
         headers = outgoing.headers
         _, session = self._sessions.get(id(headers)) or self._open(headers)

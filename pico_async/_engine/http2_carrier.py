@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
+from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier, Watch
 from pico_async._engine.transport import Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply
 
@@ -33,21 +33,20 @@ class Http2Carrier(HttpxCarrier):
 
     def __init__(self, transport: HttpTransport) -> None:
         super().__init__(transport)
-        self._transport = transport
         self._entrance = asyncio.Lock()
         self._heard_at = 0.0
 
-    async def carry(self, outgoing: Outgoing, departure: Departing, watch: object = None) -> Reply:
+    async def carry(self, outgoing: Outgoing, departure: Departing, watch: Watch | None = None) -> Reply:
         """Send one request and read its reply."""
         entering = _Entering(departure, self._entrance)
         await entering.enter()
         try:
-            return await super().carry(outgoing, entering, self._watch)
+            return await super().carry(outgoing, entering, watch or self._watch)
         except BaseException:
             if entering.age_s >= 0.9 * self._timeout_s and self._heard_at <= entering.left_at:
                 # Its time is over, and nobody got an answer since it left: httpcore would keep such a connection.
                 with anyio.CancelScope(shield=True), suppress(Exception):
-                    await self._transport.aclose()
+                    await self._connections.aclose()
             raise
         finally:
             entering.let_in()
@@ -55,9 +54,7 @@ class Http2Carrier(HttpxCarrier):
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Say what it means that `carry` raised this."""
         if isinstance(error, _NeverBegunError):
-            return Failure(
-                "the host closed the connection, and said that it had not begun with this", sent_nothing=True
-            )
+            return Failure("the host closed the connection, and had not begun with this by its own word", True)
         return super().failure(error, written=written)
 
     def _watch(self, event: str, told: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from pico_async import MessageExpiredError, NoResponseError, NotSentError, PicoError, PicoSession
-from pico_async._engine.http2_carrier import Http2Carrier
+from pico_async._engine.http2_carrier import Http2Carrier, speaks_http2
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
@@ -632,3 +632,10 @@ async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> Non
 
     assert {(False, True), (True, True)} <= seen
     gc.collect()
+
+
+def test_only_a_transport_that_may_speak_it_is_carried_so() -> None:
+    """httpx says so in a place of its own, which may move."""
+    assert speaks_http2(httpx.AsyncHTTPTransport(http2=True))
+    assert not speaks_http2(httpx.AsyncHTTPTransport())
+    assert not speaks_http2(httpx.MockTransport(lambda _: httpx.Response(200)))
