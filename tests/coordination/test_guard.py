@@ -38,7 +38,7 @@ def test_it_follows_the_spread_of_the_response_times(jitter_s: float, least: flo
 
 
 def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
-    """One in fifty is a busy loop's."""
+    """One in twenty-five may be a busy loop's."""
     guard = Guard()
 
     now = told(guard, [0.1 + 0.3 * (number % 60 == 7) for number in range(120)])
