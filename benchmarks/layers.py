@@ -69,7 +69,8 @@ def attempt() -> Any:
     from pico_async.coordination import Priority
 
     class Always:
-        priority = Priority.INTERACTIVE
+        async def take(self, places: Any) -> bool:
+            return bool(await places.take(Priority.INTERACTIVE))
 
         async def turn_again(self) -> None:
             pass

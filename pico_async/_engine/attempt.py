@@ -9,6 +9,7 @@ import anyio
 from pico_async._engine.endpoints import Request
 from pico_async._engine.trace import CallTrace
 from pico_async.coordination import Coordinator, LearningCoordinator, Priority
+from pico_async.coordination.queue import FairQueue
 from pico_async.errors import MessageExpiredError
 
 # So late after its turn a request may still leave: no later than a busy loop's timers are, which the guard of the pace
@@ -24,7 +25,7 @@ class Attempt:
         turn_at: When its turn was, on the monotonic clock.
     """
 
-    __slots__ = ("_coordinator", "_deadline", "_request", "_trace", "priority", "turn_at")
+    __slots__ = ("_coordinator", "_deadline", "_priority", "_request", "_trace", "turn_at")
 
     def __init__(
         self,
@@ -35,12 +36,25 @@ class Attempt:
         priority: Priority,
         deadline: float | None,
     ) -> None:
-        self.priority = priority
         self.turn_at = time.monotonic()
         self._request = request
         self._trace = trace
         self._coordinator = coordinator
+        self._priority = priority
         self._deadline = deadline
+
+    async def take(self, places: FairQueue) -> bool:
+        """
+        Take one of the transport's places; say whether it had to be waited for.
+
+        Raises:
+            MessageExpiredError: `expires_in` ran out.
+        """
+        if self._deadline is None:
+            return await places.take(self._priority)
+        with anyio.move_on_after(self._deadline - time.monotonic()):
+            return await places.take(self._priority)
+        raise expired(self._request)
 
     async def turn_again(self) -> None:
         """

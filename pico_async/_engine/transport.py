@@ -14,7 +14,6 @@ from attrs import define
 
 from pico_async._engine.endpoints import Method
 from pico_async._engine.wire import Failure, Reply
-from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
 from pico_async.errors import PicoError
 
@@ -24,6 +23,9 @@ MAX_REPLY_BYTES = 1024 * 1024
 # first. It is counted from when the last request left: what lies between that and the next one, wherever it is
 # measured, is no less than what the host has idled, however long the way there takes.
 KEEPALIVE_EXPIRY_S = 4.0
+
+# What an open connection takes to be there, on a busy loop too.
+AT_ONCE_S = 0.001
 
 # As many connections as a process that may open 1,024 files can spare. 30 a second need them all only where a reply
 # takes 8 s.
@@ -49,7 +51,13 @@ class Outgoing:
 class Attempt(Protocol):
     """What the transport asks of whoever wants the exchange."""
 
-    priority: Priority
+    async def take(self, places: FairQueue) -> bool:
+        """
+        Take one of the transport's places; say whether it had to be waited for.
+
+        Raises:
+            PicoError: It must not leave any more. Nothing was sent.
+        """
 
     async def turn_again(self) -> None:
         """
@@ -89,10 +97,11 @@ class Departure:
         left_at: When it left, on the monotonic clock.
     """
 
-    __slots__ = ("_attempt", "_held_up", "_scope", "left_at", "written")
+    __slots__ = ("_attempt", "_began_at", "_held_up", "_scope", "left_at", "written")
 
     def __init__(self, attempt: Attempt, scope: anyio.CancelScope, *, held_up: bool) -> None:
         self._attempt = attempt
+        self._began_at = time.monotonic()
         self._held_up = held_up
         self._scope = scope
         self.written = False
@@ -100,7 +109,8 @@ class Departure:
 
     async def leave(self, *, held_up: bool) -> None:
         """Take another turn where it was held up; then nothing proves any more that it was not sent."""
-        if held_up or self._held_up or self.written:
+        # A carrier does not know of all that it waits for: a pool of the user's own may have fewer connections.
+        if held_up or self._held_up or self.written or time.monotonic() - self._began_at > AT_ONCE_S:
             # That wait is the pace's, not a part of the exchange.
             left_s = self._scope.deadline - anyio.current_time()
             self._scope.deadline = math.inf
@@ -169,9 +179,9 @@ class Transport:
         Send one request and read its reply, up to 1 MiB of it.
 
         Raises:
-            PicoError: What the attempt raised in place of taking another turn. Nothing was sent.
+            PicoError: What the attempt raised in place of taking a place, or another turn. Nothing was sent.
         """
-        held_up = await self._places.take(attempt.priority)
+        held_up = await attempt.take(self._places)
         # Each read and write could be bounded by itself, but only this bounds a reply that drips in for ever. It is a
         # scope, as those around it are, for an asyncio.timeout breaks into the cleaning up after a scope's
         # cancellation.

@@ -21,6 +21,7 @@ from pico_async._engine.http2_carrier import Http2Carrier, speaks_http2
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
+from pico_async.coordination.queue import FairQueue
 from tests.stories import raw_pico
 from tests.stories.raw_pico import wait_for_ever
 
@@ -196,6 +197,9 @@ class Asked:
     def __init__(self) -> None:
         self.turns_again = 0
         self.wrote = False
+
+    async def take(self, places: FairQueue) -> bool:
+        return await places.take(self.priority)
 
     async def turn_again(self) -> None:
         self.turns_again += 1

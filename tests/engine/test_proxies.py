@@ -27,6 +27,7 @@ from pico_async._engine.httpx_carrier import HttpxCarrier
 from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
+from pico_async.coordination.queue import FairQueue
 from tests.stories.raw_pico import reset, wait_for_ever
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -83,6 +84,9 @@ class Asked:
 
     def __init__(self) -> None:
         self.wrote = False
+
+    async def take(self, places: FairQueue) -> bool:
+        return await places.take(self.priority)
 
     async def turn_again(self) -> None:
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,11 +16,15 @@ import httpx
 import pytest
 import trustme
 
-from pico_async import MessageExpiredError, Priority
+from pico_async import LocalCoordinator, MessageExpiredError, Priority
 from pico_async._engine.aiohttp_carrier import AiohttpTransport
+from pico_async._engine.attempt import Attempt
+from pico_async._engine.endpoints import SEND_SMS, Request
 from pico_async._engine.httpx_carrier import HttpxCarrier
+from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
+from pico_async.coordination.queue import FairQueue
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -38,6 +43,9 @@ class Asked:
         self.priority = priority
         self.turns_again = 0
         self.wrote = False
+
+    async def take(self, places: FairQueue) -> bool:
+        return await places.take(self.priority)
 
     async def turn_again(self) -> None:
         self.turns_again += 1
@@ -501,6 +509,63 @@ async def test_no_more_connections_are_opened_than_there_are_places(
     assert served.index("/single") < 6
     # It waited since its turn, so it had another one.
     assert single.turns_again == 1
+
+
+async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> None:
+    """Its own wait is told by nobody: what had its turn meanwhile would leave in one bunch with it."""
+    attempts = [Asked() for _ in range(4)]
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request_of(reader)
+            await asyncio.sleep(0.02)
+            writer.write(OK)
+            await writer.drain()
+
+    async with server(talk) as port:
+        one = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
+        way = Transport(f"http://127.0.0.1:{port}", 5.0, HttpxCarrier(one))
+        await exchange_on(way, Outgoing("GET", "/balance", {}, {}, b""))
+        await asyncio.gather(*(way.exchange(Outgoing("GET", "/balance", {}, {}, b""), attempt) for attempt in attempts))
+        await way.aclose()
+
+    # The first may find the connection free.
+    assert [attempt.turns_again for attempt in attempts[1:]] == [1, 1, 1]
+
+
+async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once(
+    carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only when the place comes, which takes as long as another one's exchange; and the place is not lost."""
+    monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 1)
+    answer = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request_of(reader)
+            await answer.wait()
+            writer.write(OK)
+            await writer.drain()
+
+    async with server(talk) as port:
+        way, outgoing = Transport(f"http://127.0.0.1:{port}", 5.0, carrier()), Outgoing("GET", "/", {}, {}, b"")
+        first = asyncio.create_task(exchange_on(way, outgoing))
+        await asyncio.sleep(0.05)
+        late = Attempt(
+            Request(SEND_SMS, "/sms"),
+            CallTrace(),
+            LocalCoordinator(),
+            priority=Priority.INTERACTIVE,
+            deadline=time.monotonic() + 0.05,
+        )
+        async with asyncio.timeout(2):
+            with pytest.raises(MessageExpiredError):
+                await way.exchange(outgoing, late)
+        answer.set()
+        replies = [await first, await exchange_on(way, outgoing)]
+        await way.aclose()
+
+    assert all(isinstance(reply, Reply) for reply in replies)
 
 
 async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_does_not(
