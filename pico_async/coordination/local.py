@@ -64,9 +64,11 @@ class LocalPace:
 
     async def leave_late(self, turn_at: float) -> bool:
         """Count the turn of that time from now on; False where others had theirs meanwhile."""
+        if self._pause_s():
+            return False
         if self._limiter is None:
             return True
-        if self._given_at > turn_at or self._pause_s():
+        if self._given_at > turn_at:
             return False
         # What the bucket got since then, it would get twice.
         got = (time.monotonic() - turn_at) * self._limiter.max_rate / self._limiter.time_period

@@ -296,6 +296,19 @@ async def test_a_lane_without_a_limit_waits_only_for_a_refusal() -> None:
     assert moments[1000] >= began_at + 2.0
 
 
+async def test_a_refusal_holds_back_who_is_late_on_a_lane_without_a_limit() -> None:
+    """Its connection opened during the pause that Pico asked for: it waits for the end of it, as the others do."""
+    pace = LocalPace(None)
+    turn_at = now()
+
+    pace.refused(2.0)
+    in_the_pause = await pace.leave_late(turn_at)
+    await asyncio.sleep(2.1)
+
+    assert not in_the_pause
+    assert await pace.leave_late(turn_at)
+
+
 async def test_lanes_do_not_wait_for_each_other() -> None:
     """A paused SMS lane holds up no balance."""
     coordinator = LocalCoordinator()
