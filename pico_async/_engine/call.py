@@ -246,9 +246,12 @@ class Engine:
             with anyio.CancelScope(shield=True):
                 for scope in list(self._calls.values()):
                     scope.cancel()
-                await self._all_ended()
-                await self._tokens.aclose()
-                await self._transport.aclose()
+                # No scope shields from `task.cancel()`.
+                try:
+                    await self._all_ended()
+                    await self._tokens.aclose()
+                finally:
+                    await self._transport.aclose()
 
     async def _all_ended(self) -> None:
         while self._calls:

@@ -470,6 +470,31 @@ async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None
     assert len(pico.requests) == 1
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_closing_that_is_cancelled_at_any_moment_closes_the_connections(turns: int) -> None:
+    """By `task.cancel()`, from which no scope shields; closing again would do nothing."""
+
+    class Closable(httpx.MockTransport):
+        closed = False
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    transport = Closable(hang)
+    it = PicoSession(username="user333", api_key="k", sender="s", transport=transport, rates=UNLIMITED)
+    sends = [asyncio.create_task(it.sms.send(TO, "hello")) for _ in range(3)]
+    await asyncio.sleep(0.1)
+
+    closing = asyncio.create_task(it.aclose())
+    for _ in range(turns + 1):
+        await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing, *sends])
+
+    assert transport.closed
+    assert all(isinstance(send.exception(), NotSentError | NoResponseError) for send in sends)
+
+
 async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None:
     """It does not wait for the reply any longer, and leaves no task behind."""
     pico, tasks = Pico(hang), asyncio.all_tasks()
