@@ -73,8 +73,9 @@ class PicoSession:
         coordinator: What shares the pace and the token, in place of the one that the loop's sessions share: a
             `RedisCoordinator` shares them with other processes and hosts. One that you use beside the session, too, is
             yours to close.
-        transport: An httpx transport in place of the session's own, closed with the session. A reply's certainty
-            depends on it: only `httpx.AsyncHTTPTransport` tells when it began to write.
+        transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
+            A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
+            it begins to write.
 
     How long a call may take: each of its 1 + `retries` tries up to `timeout`, and the waits between them 60 seconds
     together; a retry that would have to wait longer is not begun, and the error has `retry_after` where Pico asked for
