@@ -16,12 +16,10 @@ import httpx
 from yarl import URL
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
-# A connection that was open already is there in less.
-AT_ONCE_S = 0.0005
 LARGE = 2**20
 # Those of requests that are still under way are among them.
 TOKENS_KEPT = 8
@@ -151,7 +149,8 @@ class _Connector(aiohttp.TCPConnector):
         try:
             await departure.leave(held_up=time.monotonic() - asked_at > AT_ONCE_S)
         except BaseException:
-            connection.release()
+            # It may have waited for a turn until the host closed it.
+            connection.close()
             raise
         self._left_at[connection.protocol] = departure.left_at
         return connection

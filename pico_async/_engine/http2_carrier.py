@@ -11,11 +11,8 @@ from typing import Any
 import anyio
 
 from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier, Watch
-from pico_async._engine.transport import Departing, Outgoing
+from pico_async._engine.transport import AT_ONCE_S, Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply
-
-# What an open connection takes to be there, and no more than that.
-AT_ONCE_S = 0.001
 
 
 def speaks_http2(transport: HttpTransport) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ import anyio
 import httpx
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
@@ -71,7 +72,7 @@ class HttpxCarrier(Carrier):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
                     in_handshake = None
-                    await departure.leave(held_up=held_up)
+                    await departure.leave(held_up=held_up or time.monotonic() - asked_at > AT_ONCE_S)
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancellations = _cancellations()
@@ -85,6 +86,8 @@ class HttpxCarrier(Carrier):
             elif watch is not None:
                 watch(event, told)
 
+        # In a pool of the user's own it may have to wait for one of its connections.
+        asked_at = math.inf if self._given is None else time.monotonic()
         connection = self._connections.take()
         try:
             return await _read(await connection.handle_async_request(self._request(outgoing, trace)))

@@ -25,7 +25,7 @@ MAX_REPLY_BYTES = 1024 * 1024
 KEEPALIVE_EXPIRY_S = 4.0
 
 # What an open connection takes to be there, on a busy loop too.
-AT_ONCE_S = 0.001
+AT_ONCE_S = 0.0005
 
 # As many connections as a process that may open 1,024 files can spare. 30 a second need them all only where a reply
 # takes 8 s.
@@ -71,6 +71,10 @@ class Attempt(Protocol):
         """The first byte may be on its way."""
 
 
+class WaitedTooLongError(Exception):
+    """The connection was open, and waited for a turn until its host may have closed it. Nothing was sent on it."""
+
+
 class Departing(Protocol):
     """What a carrier asks of a request that is on its way out."""
 
@@ -97,11 +101,10 @@ class Departure:
         left_at: When it left, on the monotonic clock.
     """
 
-    __slots__ = ("_attempt", "_began_at", "_held_up", "_scope", "left_at", "written")
+    __slots__ = ("_attempt", "_held_up", "_scope", "left_at", "written")
 
     def __init__(self, attempt: Attempt, scope: anyio.CancelScope, *, held_up: bool) -> None:
         self._attempt = attempt
-        self._began_at = time.monotonic()
         self._held_up = held_up
         self._scope = scope
         self.written = False
@@ -109,13 +112,15 @@ class Departure:
 
     async def leave(self, *, held_up: bool) -> None:
         """Take another turn where it was held up; then nothing proves any more that it was not sent."""
-        # A carrier does not know of all that it waits for: a pool of the user's own may have fewer connections.
-        if held_up or self._held_up or self.written or time.monotonic() - self._began_at > AT_ONCE_S:
+        if held_up or self._held_up or self.written:
             # That wait is the pace's, not a part of the exchange.
+            waits_from = time.monotonic()
             left_s = self._scope.deadline - anyio.current_time()
             self._scope.deadline = math.inf
             await self._attempt.turn_again()
             self._scope.deadline = anyio.current_time() + left_s
+            if not self.written and time.monotonic() - waits_from > KEEPALIVE_EXPIRY_S:
+                raise WaitedTooLongError
         # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the last
         # moment in which it still proves that nothing was sent, so one that is on its way is awaited.
         while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
@@ -182,6 +187,16 @@ class Transport:
             PicoError: What the attempt raised in place of taking a place, or another turn. Nothing was sent.
         """
         held_up = await attempt.take(self._places)
+        try:
+            while True:
+                try:
+                    return await self._exchange(outgoing, attempt, held_up=held_up)
+                except WaitedTooLongError:
+                    held_up = True  # on another connection
+        finally:
+            self._places.give_back()
+
+    async def _exchange(self, outgoing: Outgoing, attempt: Attempt, *, held_up: bool) -> Reply | Failure:
         # Each read and write could be bounded by itself, but only this bounds a reply that drips in for ever. It is a
         # scope, as those around it are, for an asyncio.timeout breaks into the cleaning up after a scope's
         # cancellation.
@@ -201,12 +216,10 @@ class Transport:
             # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
             # same reason the others are told after their handlers: no error of a library lives on in a context.
             raise cancelled.with_traceback(None)  # noqa: B904
-        except PicoError as error:
+        except (PicoError, WaitedTooLongError) as error:
             refused = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything
             failure, refused = self._carrier.failure(error, written=departure.written), None
-        finally:
-            self._places.give_back()
         if refused is not None:
             raise refused
         return failure

@@ -657,3 +657,35 @@ async def test_a_connection_idles_since_its_request_left(
         await way.aclose()
 
     assert connections == (2 if reply_s else 1)
+
+
+async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
+    carrier: Callable[[], Carrier], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pause of the pace the host has closed it: the request goes out on another one, and is in no doubt."""
+    monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 0.2)
+    heard = connections = 0
+
+    class Paused(Asked):
+        async def turn_again(self) -> None:
+            await super().turn_again()
+            await asyncio.sleep(0.4 if self.turns_again == 1 else 0)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard, connections
+        connections += 1
+        async with asyncio.timeout(0.3):
+            await request_of(reader)
+        heard += 1
+        writer.write(OK)
+        await writer.drain()
+
+    attempt = Paused()
+    async with server(talk, trusted) as port:
+        way = Transport(f"https://localhost:{port}", 5.0, carrier())
+        reply = await way.exchange(Outgoing("POST", "/sms", {}, {}, b""), attempt)
+        await way.aclose()
+
+    assert isinstance(reply, Reply)
+    assert (heard, connections) == (1, 2)
+    assert attempt.turns_again == 2
