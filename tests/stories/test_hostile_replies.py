@@ -86,7 +86,7 @@ async def hostile_pico() -> AsyncIterator[tuple[HostilePico, PicoSession, LocalC
         api_key=API_KEY,
         sender="s",
         base_url=f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}",
-        timeout=0.3,
+        timeout=0.6,
         retries=0,
         coordinator=unpaced,
     ) as pico:
