@@ -99,6 +99,7 @@ class Scenario:
 
     Attributes:
         jitter_ms: Each request arrives up to so much later.
+        reply_s: A reply comes so much later; connections open at once.
         rtt_s: A round trip.
         tls: Whether a new connection shakes hands over TLS. Without, the client's connect() takes the round trip.
         stall_s: For how long the network once lets nothing pass, a third of the way through the run.
@@ -107,6 +108,7 @@ class Scenario:
 
     name: str
     jitter_ms: float = 0
+    reply_s: float = 0
     rtt_s: float = 0
     tls: bool = False
     stall_s: float = 0
@@ -123,6 +125,8 @@ SCENARIOS = (
     Scenario(name="10 ms jitter", jitter_ms=10, burst=True),
     Scenario(name="20 ms jitter", jitter_ms=20, burst=True),
     Scenario(name="50 ms jitter", jitter_ms=50),
+    Scenario(name="replies after 200 ms", reply_s=0.2),
+    Scenario(name="replies after 2 s", reply_s=2.0),
     Scenario(name="RTT 50 ms", rtt_s=0.05, tls=True),
     Scenario(name="RTT 200 ms", rtt_s=0.2, tls=True, burst=True),
     # Without TLS, for half of the 10 s that a client gives an exchange would go into the handshakes.
@@ -329,6 +333,7 @@ async def sandbox(scenario: Scenario) -> AsyncIterator[str]:
         "--rate-rule": "none",
         "--seed": 1,
         "--jitter-ms": scenario.jitter_ms,
+        "--latency-ms": 1000 * scenario.reply_s,
     }
     words = [str(word) for option in options.items() for word in option]
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "pico_async.sandbox", *words, stdout=PIPE)
