@@ -72,6 +72,10 @@ def attempt() -> Any:
         async def take(self, places: Any) -> bool:
             return bool(await places.take(Priority.INTERACTIVE))
 
+        async def leave_late(self) -> bool:
+            """Always over."""
+            return False
+
         async def turn_again(self) -> None:
             pass
 

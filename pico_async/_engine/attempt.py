@@ -25,7 +25,7 @@ class Attempt:
         turn_at: When its turn was, on the monotonic clock.
     """
 
-    __slots__ = ("_coordinator", "_deadline", "_priority", "_request", "_trace", "turn_at")
+    __slots__ = ("_coordinator", "_deadline", "_learner", "_priority", "_request", "_trace", "turn_at")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Attempt:
         trace: CallTrace,
         coordinator: Coordinator,
         *,
+        learner: LearningCoordinator | None,
         priority: Priority,
         deadline: float | None,
     ) -> None:
@@ -40,6 +41,7 @@ class Attempt:
         self._request = request
         self._trace = trace
         self._coordinator = coordinator
+        self._learner = learner
         self._priority = priority
         self._deadline = deadline
 
@@ -56,21 +58,36 @@ class Attempt:
             return await places.take(self._priority)
         raise expired(self._request)
 
+    async def leave_late(self) -> bool:
+        """
+        Let the turn count from now on; False where others had theirs meanwhile.
+
+        Raises:
+            MessageExpiredError: `expires_in` ran out.
+        """
+        in_time = time.monotonic() - self.turn_at <= LATE_S
+        if not in_time and self._learner is not None:
+            in_time = await self._learner.leave_late(self._request.endpoint.lane, self.turn_at)
+            if in_time:
+                self.turn_at = time.monotonic()
+        if in_time:
+            self._check_deadline()
+        return in_time
+
     async def turn_again(self) -> None:
         """
-        Wait for another turn, where the one before is over; ahead of all who had none yet.
+        Wait for another turn; ahead of all who had none yet.
 
         Raises:
             MessageExpiredError: `expires_in` ran out.
             PicoError: There is no turn to be had. Nothing was sent.
         """
-        if time.monotonic() - self.turn_at > LATE_S:
-            lane = self._request.endpoint.lane
-            with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
-                learner = self._coordinator if isinstance(self._coordinator, LearningCoordinator) else None
-                if learner is None or not await learner.leave_late(lane, self.turn_at):
-                    await self._coordinator.turn(lane, Priority.AGAIN)
-            self.turn_at = time.monotonic()
+        with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
+            await self._coordinator.turn(self._request.endpoint.lane, Priority.AGAIN)
+        self.turn_at = time.monotonic()
+        self._check_deadline()
+
+    def _check_deadline(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise expired(self._request)
 

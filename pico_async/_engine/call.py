@@ -144,7 +144,9 @@ class Engine:
             except PicoError as error:
                 # That there is no token does not undo what an earlier try may have done.
                 raise _final(doubt or error, trace) from None
-            attempt = Attempt(request, trace, self._coordinator, priority=priority, deadline=deadline)
+            attempt = Attempt(
+                request, trace, self._coordinator, learner=self._learner, priority=priority, deadline=deadline
+            )
             verdict = await self._exchange(request, token, read, trace, attempt)
             trace.on_the_wire = False
             trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None

@@ -27,9 +27,9 @@ KEEPALIVE_EXPIRY_S = 4.0
 # What an open connection takes to be there, on a busy loop too.
 AT_ONCE_S = 0.0005
 
-# As many connections as a process that may open 1,024 files can spare. 30 a second need them all only where a reply
-# takes 8 s.
-MAX_CONNECTIONS = 256
+# As httpx and aiohttp have it. 30 a second need them all only where a reply takes 3 s, and with more of them each
+# request costs the processor more.
+MAX_CONNECTIONS = 100
 
 
 @define(eq=False, repr=False)
@@ -59,9 +59,17 @@ class Attempt(Protocol):
             PicoError: It must not leave any more. Nothing was sent.
         """
 
+    async def leave_late(self) -> bool:
+        """
+        Let the turn count from now on; False where it is over.
+
+        Raises:
+            PicoError: It must not leave any more. Nothing was sent.
+        """
+
     async def turn_again(self) -> None:
         """
-        Wait for another turn, where the one before is over because the connection was slow to open.
+        Wait for another turn.
 
         Raises:
             PicoError: It must not leave any more. Nothing was sent.
@@ -112,7 +120,7 @@ class Departure:
 
     async def leave(self, *, held_up: bool) -> None:
         """Take another turn where it was held up; then nothing proves any more that it was not sent."""
-        if held_up or self._held_up or self.written:
+        if (held_up or self._held_up or self.written) and not await self._attempt.leave_late():
             # That wait is the pace's, not a part of the exchange.
             waits_from = time.monotonic()
             left_s = self._scope.deadline - anyio.current_time()

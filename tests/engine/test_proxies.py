@@ -88,6 +88,9 @@ class Asked:
     async def take(self, places: FairQueue) -> bool:
         return await places.take(self.priority)
 
+    async def leave_late(self) -> bool:
+        return False
+
     async def turn_again(self) -> None:
         pass
 

@@ -47,6 +47,9 @@ class Asked:
     async def take(self, places: FairQueue) -> bool:
         return await places.take(self.priority)
 
+    async def leave_late(self) -> bool:
+        return False
+
     async def turn_again(self) -> None:
         self.turns_again += 1
 
@@ -555,6 +558,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
             Request(SEND_SMS, "/sms"),
             CallTrace(),
             LocalCoordinator(),
+            learner=None,
             priority=Priority.INTERACTIVE,
             deadline=time.monotonic() + 0.05,
         )
