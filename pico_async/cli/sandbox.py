@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -173,11 +172,9 @@ def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> None:
-    told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Loops on Windows take no signal handlers; there, an interrupt is a KeyboardInterrupt.
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
+    from pico_async.sandbox.stand_in import told_to_end
+
+    told = told_to_end()
     # Remote hosts were ruled on above.
     async with sandbox.serve(host, port, allow_remote=True) as base_url:
         say("Point a session at it:")

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -155,11 +156,7 @@ class Sandbox:
         _say(f"account {self.username}{key}")
 
         async def serve_until_told() -> None:
-            told = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # Not in a thread and not on Windows; there, an interrupt is a KeyboardInterrupt.
-                with suppress(NotImplementedError, ValueError, RuntimeError):
-                    asyncio.get_running_loop().add_signal_handler(number, told.set)
+            told = told_to_end()
             async with self.serve(host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:
                 _say(f"listening on {base_url}")
                 await told.wait()
@@ -182,6 +179,16 @@ class Sandbox:
     def review_template(self, template_id: str, status: str) -> None:
         """Set a template to "approved", "rejected" or "pending", as Pico's review would; KeyError if unknown."""
         self._cloud.catalogue.review(template_id, status)
+
+
+def told_to_end() -> asyncio.Event:
+    """Give what SIGTERM and SIGINT set, in the main thread's loop."""
+    told = asyncio.Event()
+    # Loops on Windows take no signals; there, an interrupt is a KeyboardInterrupt.
+    if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
 
 
 def _say(text: str) -> None:
