@@ -23,6 +23,7 @@ from pico_async.errors import (
     JournalError,
     MessageExpiredError,
     NoResponseError,
+    NotInDoubtError,
     NotSentError,
     Outcome,
     PicoError,
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport, SendResult
     from pico_async.bulk.sender import BulkStream
     from pico_async.bulk.sqlite_journal import SqliteJournal
+    from pico_async.callbacks import CallbackSigner
     from pico_async.coordination.fleet import FleetCoordinator, Identity
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
+    from pico_async.receipts import DeliveryReceipt, DeliveryStatus
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -57,10 +60,13 @@ __all__ = [
     "BulkError",
     "BulkReport",
     "BulkStream",
+    "CallbackSigner",
     "Campaign",
     "ConfigurationError",
     "Coordinator",
     "CreatedCampaign",
+    "DeliveryReceipt",
+    "DeliveryStatus",
     "ExpectationFailedError",
     "FleetCoordinator",
     "Identity",
@@ -76,6 +82,7 @@ __all__ = [
     "MessageExpiredError",
     "MmsMessage",
     "NoResponseError",
+    "NotInDoubtError",
     "NotSentError",
     "Outcome",
     "PicoError",
@@ -105,8 +112,11 @@ _LATER = {
     "Balance": "pico_async.holdings",
     "BulkReport": "pico_async.bulk.report",
     "BulkStream": "pico_async.bulk.sender",
+    "CallbackSigner": "pico_async.callbacks",
     "Campaign": "pico_async.holdings",
     "CreatedCampaign": "pico_async.holdings",
+    "DeliveryReceipt": "pico_async.receipts",
+    "DeliveryStatus": "pico_async.receipts",
     "FleetCoordinator": "pico_async.coordination.fleet",
     "Identity": "pico_async.coordination.fleet",
     "Journal": "pico_async.bulk.journal",

@@ -4,6 +4,7 @@ What can go wrong, told by one question: may I send it again?
     PicoError
     ├── ConfigurationError (also ValueError)    InvalidMessageError (also ValueError)
     │   └── JournalError                        the journal of a blast cannot be used, or be written on
+    │       └── NotInDoubtError                 it has nothing in doubt of that name
     ├── NotSentError                            outcome NOT_SENT: never reached Pico; safe to send again
     │   └── MessageExpiredError                 expires_in ran out first
     ├── RejectedError                           outcome REJECTED: Pico answered and refused
@@ -89,6 +90,10 @@ class JournalError(ConfigurationError):
 
     Nothing is sent that is not in it, so the message that it is raised for was not sent.
     """
+
+
+class NotInDoubtError(JournalError):
+    """The journal has nothing in doubt of that name: no such message, or one that was provably not sent."""
 
 
 class InvalidMessageError(PicoError, ValueError):

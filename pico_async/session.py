@@ -9,9 +9,11 @@ from collections.abc import Awaitable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Lane
+from pico_async._engine.hosts import is_loopback
 from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
@@ -29,10 +31,12 @@ from pico_async.resources.token import TokenResource
 from pico_async.resources.voice import VoiceResource
 from pico_async.settings import (
     DEFAULT_BASE_URL,
+    checked_account,
     checked_api_key,
     checked_base_url,
     checked_callback,
     checked_sender,
+    checked_signer,
     checked_username,
     place,
 )
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.callbacks import CallbackSigner
     from pico_async.coordination.fleet import FleetCoordinator
     from pico_async.resources.balance import BalanceResource
     from pico_async.resources.campaigns import CampaignsResource
@@ -62,6 +67,10 @@ class PicoSession:
         api_key: API key (`PICO_API_KEY`). No repr, log line or error shows it.
         sender: Sender ID or number of a message that names none (`PICO_SENDER`).
         callback: Address for the delivery receipt of a text message that names none (`PICO_CALLBACK`).
+        callback_signer: Makes of *callback* a URL for each message, by which its receipt proves where it comes from
+            (`PICO_CALLBACK_SECRETS`: the secrets, the newest first, with commas between them).
+        allow_private_urls: Let `callback` and `media_url` name hosts that only this machine or its network reaches.
+            Those on loopback may be named anyway where Pico itself is a stand-in on loopback.
         base_url: `DEFAULT_BASE_URL`, or `WHITELIST_BASE_URL` for accounts with an IP whitelist (`PICO_BASE_URL`).
             Plain http is refused unless the host is loopback.
         timeout: Seconds for one exchange, from the connection to the last byte of the reply; no more than a day. It
@@ -95,6 +104,8 @@ class PicoSession:
         api_key: str | None = None,
         sender: str | None = None,
         callback: str | None = None,
+        callback_signer: CallbackSigner | None = None,
+        allow_private_urls: bool = False,
         base_url: str | None = None,
         timeout: float = 10.0,
         retries: int = 2,
@@ -105,12 +116,17 @@ class PicoSession:
     ) -> None:
         self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
-        self._account = Account(
-            username=checked_username(username or os.environ.get("PICO_USERNAME")),
-            sender=checked_sender(sender or os.environ.get("PICO_SENDER")),
-            callback=checked_callback(callback or os.environ.get("PICO_CALLBACK")),
-        )
         self._base_url = checked_base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
+        self._account = checked_account(
+            Account(
+                username=checked_username(username or os.environ.get("PICO_USERNAME")),
+                sender=checked_sender(sender or os.environ.get("PICO_SENDER")),
+                callback=checked_callback(callback or os.environ.get("PICO_CALLBACK")),
+                signer=checked_signer(callback_signer, os.environ.get("PICO_CALLBACK_SECRETS")),
+                private_urls=allow_private_urls,
+                loopback_urls=is_loopback(urlsplit(self._base_url).hostname),
+            )
+        )
         if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
             raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import GET_TOKEN
@@ -10,6 +11,10 @@ from pico_async._engine.hosts import is_loopback
 from pico_async._engine.token import Secret
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
+
+if TYPE_CHECKING:
+    from pico_async._engine.wire import Account
+    from pico_async.callbacks import CallbackSigner
 
 DEFAULT_BASE_URL = "https://rest.picotw.com"
 WHITELIST_BASE_URL = "https://api.picotw.com"
@@ -62,6 +67,37 @@ def checked_callback(callback: str | None) -> str | None:
     if not is_web_address(callback):
         raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
     return callback
+
+
+def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None:
+    """Make sure that it is one, where there is one; else make it of the environment's secrets, where there are any."""
+    if signer is None and not secrets:
+        return None
+    # Not with the session, for many ask for no receipts.
+    from pico_async.callbacks import CallbackSigner
+
+    if signer is None:
+        return CallbackSigner([secret.strip() for secret in (secrets or "").split(",")])
+    if not isinstance(signer, CallbackSigner):
+        raise ConfigurationError("`callback_signer` must be a CallbackSigner, as CallbackSigner([secret]).")
+    return signer
+
+
+def checked_account(account: Account) -> Account:
+    """Make sure that the callback is one that Pico may be told of, and that can be signed where it is to be."""
+    if not isinstance(account.private_urls, bool):
+        raise ConfigurationError("`allow_private_urls` must be True or False.")
+    if account.callback is None:
+        return account
+    try:
+        account.reachable("callback", account.callback)
+    except InvalidMessageError as error:
+        fault = str(error)
+    else:
+        if account.signer is not None:
+            account.signer.sign(account.callback)
+        return account
+    raise ConfigurationError(fault)
 
 
 def checked_base_url(base_url: str) -> str:

@@ -1,12 +1,17 @@
-"""Hosts: which are this machine's own, and which are reached through a proxy."""
+"""Hosts: which are this machine's own or its network's, and which are reached through a proxy."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pico_async.errors import ConfigurationError
+
+# RFC 6761, 6762, 8375 and 9476, and what ICANN set apart for networks of one's own.
+_OWN_ENDINGS = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".lan", ".intranet", ".corp")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_loopback(host: str | None) -> bool:
@@ -15,6 +20,31 @@ def is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_public(host: str | None) -> bool:
+    """
+    Say whether a name or an address may be one that everybody reaches.
+
+    No name is looked up: one that leads to a private address is told from no other.
+    """
+    host = (host or "").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        # What ends in a number is an address to a browser, also as 127.1 or 0x7f000001: none of those is meant well.
+        # And a name without a dot is one of somebody's own network.
+        last = host.rpartition(".")[2]
+        return not (
+            "." not in host or not last or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last) or host.endswith(_OWN_ENDINGS)
+        )
+    if isinstance(address, ipaddress.IPv6Address):
+        within = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if within is None and address in _NAT64:
+            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if within is not None:
+            address = within
+    return address.is_global and not address.is_multicast
 
 
 def proxy_for(base_url: str) -> str | None:

@@ -9,7 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import define
@@ -18,8 +19,12 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from pico_async._engine import endpoints
 from pico_async._engine.endpoints import Endpoint, Request
+from pico_async._engine.hosts import is_loopback, is_public
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+
+if TYPE_CHECKING:
+    from pico_async.callbacks import CallbackSigner
 
 Model = TypeVar("Model")
 
@@ -30,11 +35,50 @@ _NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
 
 
 class Account(NamedTuple):
-    """What every message of one session shares."""
+    """
+    What every message of one session shares.
+
+    Attributes:
+        callback: Where receipts go, of a message that names no place of its own.
+        signer: Makes of that a URL for each message.
+        private_urls: Pico may be told of hosts that only this network reaches.
+        loopback_urls: The same for those that only this machine reaches.
+    """
 
     username: str
     sender: str | None = None
     callback: str | None = None
+    signer: CallbackSigner | None = None
+    private_urls: bool = False
+    loopback_urls: bool = False
+
+    def callback_for(self, message: SmsMessage) -> str | None:
+        """
+        Say where a message's receipts go.
+
+        Raises:
+            InvalidMessageError: Pico may not be told of that host, or the key is too long for a signed URL.
+        """
+        if message.callback is not None:
+            return self.reachable("callback", message.callback)
+        if self.callback is None or self.signer is None:
+            return self.callback
+        return self.signer.sign(self.callback, message.key)
+
+    def reachable(self, name: str, url: str) -> str:
+        """
+        Make sure that Pico may be told of the URL's host: it will call it.
+
+        Raises:
+            InvalidMessageError: It is one that only this machine or this network reaches.
+        """
+        host = urlsplit(url).hostname
+        if self.private_urls or is_public(host) or (self.loopback_urls and is_loopback(host)):
+            return url
+        raise InvalidMessageError(
+            f"`{name}` names a host that only this machine or its network reaches, so Pico must not be sent there. "
+            "Pass a public one, or allow_private_urls=True to PicoSession."
+        )
 
 
 @define(eq=False, repr=False)
@@ -79,13 +123,14 @@ def send_request(message: Message, account: Account) -> Request:
     Say one message in the wire's words, with the account's defaults filled in.
 
     Raises:
-        InvalidMessageError: There is no sender, or this is no message.
+        InvalidMessageError: There is no sender, a URL leads where Pico must not go, or this is no message.
     """
     match message:
         case SmsMessage():
-            shared = named(sender=_sender(message, account), callback=message.callback or account.callback)
+            shared = named(sender=_sender(message, account), callback=account.callback_for(message))
             return _send(endpoints.SEND_SMS, message, SmsMessage, account, shared)
         case MmsMessage():
+            account.reachable("media_url", message.media_url)
             return _send(endpoints.SEND_MMS, message, MmsMessage, account, named(sender=_sender(message, account)))
         case VoiceMessage():
             return _send(endpoints.SEND_VOICE, message, VoiceMessage, account, {})

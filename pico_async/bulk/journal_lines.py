@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from pico_async.bulk.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal import JournalRecord, JournalState, Line
 from pico_async.bulk.journal_file import JournalFile
-from pico_async.errors import InvalidMessageError, JournalError
+from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
@@ -113,22 +113,27 @@ class JournalLines:
             for name, state, request_id, position, changed_at in found
         ]
 
-    def find(self, name: str) -> tuple[int, JournalState]:
+    def find(self, name: str, *, whole: bool = False) -> tuple[int, JournalState]:
         """
         Find a message by its key, or by its ID or the beginning of it.
 
+        Args:
+            whole: The beginning of an ID does not do: a key of another journal may look like one.
+
         Raises:
-            JournalError: There is none of that name, or more than one.
+            NotInDoubtError: There is none of that name.
+            JournalError: There is more than one.
         """
         digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
         select = "SELECT row, state FROM message WHERE "
         found = self._file.connection.execute(select + "name IN (?, ?)", digests).fetchall()
-        if not found and len(name) >= SHORTEST_ID:
+        if not found and not whole and len(name) >= SHORTEST_ID:
             begins = "substr(lower(hex(name)), 1, length(?1)) = ?1 LIMIT 2"
             found = self._file.connection.execute(select + begins, (name.lower(),)).fetchall()
         if len(found) != 1:
             many = "more than one message begins with" if found else "there is no message of the key or ID"
-            raise JournalError(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
+            fault = JournalError if found else NotInDoubtError
+            raise fault(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
         return found[0][0], JournalState(found[0][1])
 
     def release(self, row: int) -> None:

@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 from pico_async.bulk.journal import JournalRecord, JournalState
-from pico_async.errors import ConfigurationError, JournalError
+from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.numbers import mask_numbers
 
 if TYPE_CHECKING:
@@ -156,15 +156,16 @@ class SqliteJournal:
             Whether it was in doubt, or on the wire, until now.
 
         Raises:
-            JournalError: There is no such message, or it was provably not sent.
+            NotInDoubtError: There is no such message, or it was provably not sent.
+            JournalError: The journal cannot be used.
         """
 
         def settle(lines: JournalLines) -> bool:
-            row, state = lines.find(name)
+            row, state = lines.find(name, whole=True)
             if state is JournalState.ACCEPTED:
                 return False
             if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
-                raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
+                raise NotInDoubtError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
             lines.change({row: (JournalState.ACCEPTED, request_id)})
             return True
 

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from pico_async.bulk.digests import account_digest, key_digest
 from pico_async.bulk.journal import JournalState
-from pico_async.errors import ConfigurationError, JournalError
+from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink, make_tables
 from pico_async.integrations.postgres_run import PostgresRun, storable
 from pico_async.numbers import mask_numbers
@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool  # isort: skip
 
 # So many characters that no key of the caller's, as an order's number, is the beginning of another message's ID.
 _ID = re.compile(r"[0-9a-fA-F]{12,32}")
+_WHOLE_ID = 32
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pico_ledger_account (
@@ -260,14 +261,15 @@ class PostgresLedger:
             Whether it was in doubt, or on the wire, until now.
 
         Raises:
-            JournalError: There is no such message, or it was provably not sent.
+            NotInDoubtError: There is no such message, or it was provably not sent.
+            JournalError: The ledger cannot be used.
         """
         async with self._link.transaction(self._timeout_s) as cursor:
-            row, state, _ = await self._find(cursor, name)
+            row, state, _ = await self._find(cursor, name, whole=True)
             if state is JournalState.ACCEPTED:
                 return False
             if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
-                raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
+                raise NotInDoubtError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
             await _change(cursor, row, JournalState.ACCEPTED, storable(request_id))
             return True
 
@@ -298,19 +300,25 @@ class PostgresLedger:
         rows = await self._link.fetch("SELECT salt FROM pico_ledger_account", patience_s=self._timeout_s)
         return {key_digest(salt, key).hex(): key for (salt,) in rows for key in keys}
 
-    async def _find(self, cursor: Cursor, name: str) -> tuple[bytes, JournalState, float]:
-        """Find a row by its key, or by its ID or the beginning of it, and hold it until the transaction's end."""
+    async def _find(self, cursor: Cursor, name: str, *, whole: bool = False) -> tuple[bytes, JournalState, float]:
+        """
+        Find a row by its key, or by its ID or the beginning of it, and hold it until the transaction's end.
+
+        Args:
+            whole: The beginning of an ID does not do: a key of another ledger may look like one.
+        """
         await cursor.execute("SELECT salt FROM pico_ledger_account")
         names = [key_digest(salt, name) for (salt,) in await cursor.fetchall()]
         await cursor.execute(_FIND + "id = ANY(%s) LIMIT 2 FOR UPDATE", (names,))
         found = await cursor.fetchall()
-        if not found and _ID.fullmatch(name):
+        if not found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID):
             first, last = (bytes.fromhex(name.ljust(32, digit)) for digit in "0f")
             await cursor.execute(_FIND + "id BETWEEN %s AND %s LIMIT 2 FOR UPDATE", (first, last))
             found = await cursor.fetchall()
         if len(found) != 1:
             many = "more than one message is meant by" if found else "there is no message of the key or ID"
-            raise JournalError(f"In the ledger {many} {mask_numbers(name)!r}. Nothing was changed.")
+            fault = JournalError if found else NotInDoubtError
+            raise fault(f"In the ledger {many} {mask_numbers(name)!r}. Nothing was changed.")
         row, state, age_s = found[0]
         return bytes(row), JournalState(state), age_s
 

@@ -80,7 +80,7 @@ class TemplatesResource:
             campaign_id=text_of("campaign_id", campaign_id),
             name=text_of("name", name),
             content=text_of("content", content),
-            media_url=media_url,
+            media_url=None if media_url is None else engine.account.reachable("media_url", media_url),
         )
         request = Request(endpoints.CREATE_MMS_TEMPLATE, endpoints.CREATE_MMS_TEMPLATE.path, body=body)
         return await engine.call(request, holdings.decode_acknowledged)

@@ -1,0 +1,50 @@
+"""
+FastAPI: one session for the app's life, a typed dependency, errors as JSON problems, and delivery receipts.
+
+    app = FastAPI(lifespan=pico_lifespan())
+    handle_errors(app)
+    app.include_router(receipts_router(signer, on_receipt=delivered))
+
+    @app.post("/codes")
+    async def code(phone: str, pico: PicoDep) -> None:
+        await pico.sms.send(phone, "Your code is 1234", expires_in=60)
+
+Needs the extra: `pip install 'pico-async[fastapi]'`. In a test, `app.dependency_overrides[get_pico]` gives another one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+try:
+    from fastapi import APIRouter, Depends
+except ImportError as error:
+    raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from error
+
+from pico_async.callbacks import CallbackSigner
+from pico_async.integrations.receipt_desk import Confirming, OnReceipt, ReceiptMemory
+from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
+from pico_async.session import PicoSession
+
+__all__ = ["PicoDep", "get_pico", "handle_errors", "open_pico", "pico_lifespan", "receipts_router"]
+
+PicoDep: TypeAlias = Annotated[PicoSession, Depends(get_pico)]
+"""The app's session, as a parameter of a path operation, of another dependency, or of a websocket."""
+
+
+def receipts_router(
+    signer: CallbackSigner,
+    path: str = "/receipts",
+    *,
+    on_receipt: OnReceipt | None = None,
+    journal: Confirming | None = None,
+    memory: ReceiptMemory | None = None,
+    public_path: str | None = None,
+) -> APIRouter:
+    """
+    Make the router at which delivery receipts arrive; it is not in the schema, for Pico alone calls it.
+
+    The arguments are those of `receipts_route` in `pico_async.integrations.starlette`.
+    """
+    route = receipts_route(signer, path, on_receipt=on_receipt, journal=journal, memory=memory, public_path=public_path)
+    return APIRouter(routes=[route])

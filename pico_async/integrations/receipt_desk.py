@@ -1,0 +1,294 @@
+"""The desk where delivery receipts arrive, whatever the web framework: what is taken, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import anyio
+from attrs import define, field, frozen
+
+from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
+from pico_async.errors import ConfigurationError, NotInDoubtError
+from pico_async.receipts import LONGEST_BODY, DeliveryReceipt, DeliveryStatus
+
+METHODS = ("GET", "POST", "PUT")
+"""The method of a receipt is not documented in v0.4."""
+
+OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
+
+_log = logging.getLogger("pico_async.receipts")
+_LONGEST_READ_S = 10.0
+# What else one message is told of: a sender that says more than that says nothing new.
+_MOST_WORDS = 16
+
+
+class Verdict(StrEnum):
+    """What became of one request at the desk."""
+
+    TAKEN = "taken"
+    """It was news: the journal and *on_receipt* were told."""
+    DUPLICATE = "duplicate"
+    """It came before. Whoever sent it need not send it again."""
+    LATE = "late"
+    """It says less than what is known already."""
+    CONTRADICTED = "contradicted"
+    """The message's fate was known, and this is another one."""
+    UNSIGNED = "unsigned"
+    FORGED = "forged"
+    EXPIRED = "expired"
+    TOO_LARGE = "too large"
+    TOO_SLOW = "too slow"
+    NOT_ALLOWED = "method not allowed"
+    UNREADABLE = "unreadable"
+    FAILED = "failed"
+    """The journal or *on_receipt* failed: whoever sent it should send it again."""
+
+    @property
+    def status_code(self) -> int:
+        """Give the HTTP status to answer with."""
+        return _STATUS_CODES[self]
+
+
+_STATUS_CODES = {
+    Verdict.TAKEN: 200,
+    Verdict.DUPLICATE: 200,
+    Verdict.LATE: 200,
+    Verdict.CONTRADICTED: 409,
+    Verdict.UNSIGNED: 403,
+    Verdict.FORGED: 403,
+    Verdict.EXPIRED: 410,
+    Verdict.TOO_LARGE: 413,
+    Verdict.TOO_SLOW: 408,
+    Verdict.NOT_ALLOWED: 405,
+    Verdict.UNREADABLE: 400,
+    Verdict.FAILED: 503,
+}
+_FAULTS = {
+    CallbackFault.UNSIGNED: Verdict.UNSIGNED,
+    CallbackFault.FORGED: Verdict.FORGED,
+    CallbackFault.EXPIRED: Verdict.EXPIRED,
+}
+
+
+@runtime_checkable
+class Confirming(Protocol):
+    """A journal that takes a proof: `SqliteJournal` and `PostgresLedger` do."""
+
+    async def confirm(self, name: str, request_id: str | None = None) -> bool:
+        """Note that the message of that key went out."""
+        ...
+
+
+@frozen
+class Heard:
+    """
+    What is remembered of one message's receipts.
+
+    Attributes:
+        status: The furthest that they told.
+        words: Digests of all that were taken.
+    """
+
+    status: DeliveryStatus
+    words: tuple[bytes, ...]
+
+
+@runtime_checkable
+class ReceiptMemory(Protocol):
+    """Remember which receipts were taken. One that all your processes share makes duplicates known to all of them."""
+
+    async def get(self, callback_id: str) -> Heard | None:
+        """Give what was heard at one callback URL."""
+        ...
+
+    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+        """Remember it, until the Unix time at which the URL expires."""
+        ...
+
+
+@define(eq=False)
+class LocalReceiptMemory:
+    """
+    Remember the receipts of this process, of the last *limit* messages.
+
+    Of one that is forgotten a receipt that comes again is told again, so let `on_receipt` take it twice.
+    """
+
+    limit: int = 100_000
+    _heard: OrderedDict[str, Heard] = field(factory=OrderedDict, init=False, repr=False)
+
+    async def get(self, callback_id: str) -> Heard | None:
+        """Give what was heard at one callback URL."""
+        return self._heard.get(callback_id)
+
+    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+        """Remember it."""
+        self._heard[callback_id] = heard
+        self._heard.move_to_end(callback_id)
+        while len(self._heard) > self.limit:
+            self._heard.popitem(last=False)
+
+
+class ReceiptDesk:
+    """
+    Take delivery receipts: each once, only forward, and only those that prove where they come from.
+
+    Whatever arrives, an answer is given and nothing is raised. A receipt that is taken settles its message in the
+    *journal*, for it proves that Pico had it, and is then told to *on_receipt*. Where either fails, the answer asks for
+    the receipt again, so it is not lost.
+
+    Args:
+        signer: That of the session which sends.
+        on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
+        journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more.
+        memory: Where duplicates are recognised; in this process alone where None.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        signer: CallbackSigner,
+        *,
+        on_receipt: OnReceipt | None = None,
+        journal: Confirming | None = None,
+        memory: ReceiptMemory | None = None,
+    ) -> None:
+        if not isinstance(signer, CallbackSigner):
+            raise ConfigurationError("`signer` must be the CallbackSigner that the session has, too.")
+        if on_receipt is not None and not callable(on_receipt):
+            raise ConfigurationError("`on_receipt` must be a function, async or not, or None.")
+        if journal is not None and not isinstance(journal, Confirming):
+            raise ConfigurationError(
+                f"`journal` must be a SqliteJournal or a PostgresLedger, not {type(journal).__name__}."
+            )
+        if memory is not None and not isinstance(memory, ReceiptMemory):
+            raise ConfigurationError(f"`memory` must be a ReceiptMemory, not {type(memory).__name__}.")
+        self._signer = signer
+        self._on_receipt = on_receipt
+        self._journal = journal
+        self._memory = memory or LocalReceiptMemory()
+        self._turns: dict[str, _Turn] = {}
+
+    async def take(self, method: str, path: str, query: str, body: AsyncIterable[bytes]) -> Verdict:
+        """
+        Judge one request, and act on it.
+
+        Args:
+            path: As the server got it, prefixes included.
+            query: As the server got it, without the "?".
+            body: Its pieces; nothing is read of a request whose URL is not ours.
+        """
+        if method not in METHODS:
+            return Verdict.NOT_ALLOWED
+        if len(query) > LONGEST_QUERY:
+            return Verdict.TOO_LARGE
+        callback = self._signer.verify(path, query)
+        if isinstance(callback, CallbackFault):
+            return _FAULTS[callback]
+        try:
+            with anyio.fail_after(_LONGEST_READ_S):
+                content = await _read(body)
+        except TimeoutError:
+            return Verdict.TOO_SLOW
+        except Exception:  # noqa: BLE001  each framework has its own for a sender that leaves, or sends nonsense
+            return Verdict.UNREADABLE
+        if content is None:
+            return Verdict.TOO_LARGE
+        receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content)
+        word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + content, digest_size=16).digest()
+        async with self._turn(callback.id):
+            return await self._judge(callback, receipt, word)
+
+    async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> Verdict:
+        try:
+            heard = await self._memory.get(callback.id)
+            verdict = judge(heard, receipt.status, word)
+            if verdict is not Verdict.TAKEN:
+                return verdict
+            await self._settle(receipt)
+            if self._on_receipt is not None:
+                answer = self._on_receipt(receipt)
+                if inspect.isawaitable(answer):
+                    await answer
+            # Last, so that what failed comes again.
+            await self._memory.put(callback.id, advanced(heard, receipt.status, word), callback.expires_at)
+        except Exception:  # noqa: BLE001  it is logged whole, and asked for again
+            _log.exception("A delivery receipt was not taken. The answer asks for it again.")
+            return Verdict.FAILED
+        return Verdict.TAKEN
+
+    async def _settle(self, receipt: DeliveryReceipt) -> None:
+        if self._journal is None or receipt.key is None:
+            return
+        try:
+            # Also where the receipt says that no handset got it: it proves that Pico had the message.
+            await self._journal.confirm(receipt.key, receipt.request_id)
+        except NotInDoubtError:
+            return
+
+    @asynccontextmanager
+    async def _turn(self, callback_id: str) -> AsyncIterator[None]:
+        """Let one receipt of a message go after the other."""
+        turn = self._turns.setdefault(callback_id, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[callback_id]
+
+
+@define(eq=False)
+class _Turn:
+    lock: asyncio.Lock = field(factory=asyncio.Lock)
+    waiting: int = 0
+
+
+def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Verdict:
+    """
+    Say whether a receipt is news.
+
+    A word that is no common one cannot be put in order: it is news until the message's fate is known.
+    """
+    if heard is None:
+        return Verdict.TAKEN
+    if word in heard.words:
+        return Verdict.DUPLICATE
+    if heard.status.is_final:
+        if not status.is_final:
+            return Verdict.LATE
+        return Verdict.DUPLICATE if status is heard.status else Verdict.CONTRADICTED
+    if status is DeliveryStatus.UNKNOWN:
+        return Verdict.TAKEN if len(heard.words) < _MOST_WORDS else Verdict.LATE
+    if status.progress > heard.status.progress:
+        return Verdict.TAKEN
+    return Verdict.DUPLICATE if status is heard.status else Verdict.LATE
+
+
+def advanced(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Heard:
+    """Give what is known after a receipt that was taken."""
+    if heard is None:
+        return Heard(status, (word,))
+    return Heard(status if status.progress > heard.status.progress else heard.status, (*heard.words, word))
+
+
+async def _read(body: AsyncIterable[bytes]) -> bytes | None:
+    """Read the whole; None where it is longer than a receipt can be."""
+    content = bytearray()
+    async for piece in body:
+        content += piece
+        if len(content) > LONGEST_BODY:
+            return None
+    return bytes(content)

@@ -1,0 +1,132 @@
+"""
+Starlette: one session for the app's life, errors as JSON problems, and the route for delivery receipts.
+
+    app = Starlette(lifespan=pico_lifespan(), routes=[Route("/codes", code, methods=["POST"]), receipts_route(signer)])
+    handle_errors(app)
+
+    async def code(request: Request) -> Response:
+        await get_pico(request).sms.send(…)
+
+For FastAPI, `pico_async.integrations.fastapi` has the same with its dependency and its router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeAlias
+
+try:
+    from starlette.applications import Starlette
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from starlette.websockets import WebSocket
+except ImportError as error:
+    raise ImportError("pico_async.integrations.starlette needs starlette: pip install starlette") from error
+
+from pico_async.callbacks import CallbackSigner
+from pico_async.errors import ConfigurationError, PicoError
+from pico_async.integrations.problems import problem
+from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt, ReceiptDesk, ReceiptMemory
+from pico_async.session import PicoSession
+
+Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
+
+_INTERNAL_ERROR = 1011  # RFC 6455, 7.4.1
+
+
+def pico_lifespan(session: Callable[[], PicoSession] = PicoSession) -> Lifespan:
+    """
+    Make the lifespan of an app that needs no other: one session, open for as long as the app runs.
+
+    Args:
+        session: Makes the session, once the app starts; from the environment as it is.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[Mapping[str, Any]]:
+        async with open_pico(app, session) as pico:
+            # Where the app is mounted in another one, its own state is out of reach, and this is not.
+            yield {"pico": pico}
+
+    return lifespan
+
+
+@asynccontextmanager
+async def open_pico(app: Starlette, session: Callable[[], PicoSession] = PicoSession) -> AsyncIterator[PicoSession]:
+    """
+    Open the app's session within a lifespan of your own, and close it at the end.
+
+        @asynccontextmanager
+        async def lifespan(app):
+            async with open_pico(app), database:
+                yield
+
+    Leaving it settles what is on the wire and ends what waits as not sent.
+    """
+    async with session() as pico:
+        app.state.pico = pico
+        try:
+            yield pico
+        finally:
+            del app.state.pico
+
+
+def get_pico(connection: HTTPConnection) -> PicoSession:
+    """
+    Give the app's session, to a request or a websocket.
+
+    Raises:
+        ConfigurationError: The app opened none.
+    """
+    pico = getattr(connection.app.state, "pico", None) or getattr(connection.state, "pico", None)
+    if not isinstance(pico, PicoSession):
+        raise ConfigurationError(
+            "The app has no session: make it with lifespan=pico_lifespan(), or enter open_pico(app) in its own."
+        )
+    return pico
+
+
+def handle_errors(app: Starlette) -> None:
+    """Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret."""
+    app.add_exception_handler(PicoError, _answer)
+
+
+async def _answer(connection: HTTPConnection, error: Exception) -> Response:
+    told = problem(error if isinstance(error, PicoError) else PicoError(""))
+    if isinstance(connection, WebSocket):
+        await connection.close(_INTERNAL_ERROR, told.body["title"])
+    return Response(told.content, told.status_code, dict(told.headers))
+
+
+def receipts_route(
+    signer: CallbackSigner,
+    path: str = "/receipts",
+    *,
+    on_receipt: OnReceipt | None = None,
+    journal: Confirming | None = None,
+    memory: ReceiptMemory | None = None,
+    public_path: str | None = None,
+) -> Route:
+    """
+    Make the route at which delivery receipts arrive.
+
+    What is not signed, forged, expired or too large is refused; each receipt is told once, and only forward. The
+    address under which Pico reaches it is the session's `callback`.
+
+    Args:
+        signer: That of the session which sends.
+        on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
+        journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
+        memory: Where duplicates are recognised; in this process alone where None.
+        public_path: The path of `callback`, where a proxy in front makes another one of it.
+    """
+    desk = ReceiptDesk(signer, on_receipt=on_receipt, journal=journal, memory=memory)
+
+    async def receive(request: Request) -> Response:
+        query = request.scope["query_string"].decode("latin-1")
+        verdict = await desk.take(request.method, public_path or request.scope["path"], query, request.stream())
+        return JSONResponse({"receipt": verdict.value}, verdict.status_code)
+
+    return Route(path, receive, methods=METHODS, include_in_schema=False)

@@ -1,0 +1,385 @@
+"""The desk for delivery receipts: each once, only forward, and only those that prove where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import string
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus
+from pico_async.errors import JournalError, NotInDoubtError
+from pico_async.integrations.receipt_desk import Heard, LocalReceiptMemory, ReceiptDesk, Verdict
+
+URL = "https://shop.example/receipts"
+SECRET = "a-secret-of-32-characters-or-so-"
+# No request may take as long as this: it would be read, matched or parsed in a way that grows too fast.
+LONGEST_S = 0.5
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Box:
+    """Keeps what the desk tells."""
+
+    def __init__(self) -> None:
+        self.receipts: list[DeliveryReceipt] = []
+
+    def __call__(self, receipt: DeliveryReceipt) -> None:
+        self.receipts.append(receipt)
+
+
+class Confirmed:
+    """A journal that has no message but "known", and "broken" while it is."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, str | None]] = []
+        self.broken = False
+
+    async def confirm(self, name: str, request_id: str | None = None) -> bool:
+        if self.broken:
+            raise JournalError("The disk is full.")
+        if name != "known":
+            raise NotInDoubtError("none of that name")
+        self.names.append((name, request_id))
+        return True
+
+
+async def pieces(content: bytes, size: int = 4096) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def post(desk: ReceiptDesk, url: str, body: bytes = b"", method: str = "POST") -> Verdict:
+    parts = urlsplit(url)
+    return await desk.take(method, parts.path, parts.query, pieces(body))
+
+
+def said(status: str, **more: str) -> bytes:
+    return json.dumps({"status": status, **more}).encode()
+
+
+async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
+    """However often it is sent, and in whichever form."""
+    box, journal, signer = Box(), Confirmed(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box, journal=journal)
+    url = signer.sign(URL, "known")
+
+    verdicts = [
+        await post(desk, url, said("DELIVRD", request_id="r-1")),
+        await post(desk, url, said("DELIVRD", request_id="r-1")),
+        await post(desk, f"{url}&status=delivered", method="GET"),
+    ]
+
+    assert verdicts == [Verdict.TAKEN, Verdict.DUPLICATE, Verdict.DUPLICATE]
+    assert [(receipt.key, receipt.status) for receipt in box.receipts] == [("known", DeliveryStatus.DELIVERED)]
+    assert journal.names == [("known", "r-1")]
+
+
+async def test_a_message_moves_only_forward() -> None:
+    """Whatever order its receipts come in; a second fate is refused."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box)
+    url = signer.sign(URL, "order-17")
+
+    verdicts = [
+        await post(desk, url, said(word))
+        for word in ("QUEUED", "already", "SENT", "QUEUED", "ENROUTE", "DELIVRD", "SENT", "what", "DELIVRD", "FAILED")
+    ]
+
+    assert verdicts == [
+        Verdict.TAKEN,
+        Verdict.TAKEN,
+        Verdict.TAKEN,
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+        Verdict.TAKEN,
+        Verdict.DUPLICATE,
+        Verdict.LATE,
+        Verdict.DUPLICATE,
+        Verdict.CONTRADICTED,
+    ]
+    assert [receipt.status_text for receipt in box.receipts] == ["QUEUED", "already", "SENT", "DELIVRD"]
+
+
+async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
+    """What is less than known comes late, and is answered so that it does not come again."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box)
+    url = signer.sign(URL, "order-17")
+
+    verdicts = [await post(desk, url, said(word)) for word in ("DELIVRD", "SENT", "ACCEPTD")]
+
+    assert verdicts == [Verdict.TAKEN, Verdict.LATE, Verdict.LATE]
+    assert all(verdict.status_code == 200 for verdict in verdicts)
+    assert len(box.receipts) == 1
+
+
+async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
+    """Also where the app takes its time with it; the others wait, and no lock is left."""
+    told: list[DeliveryReceipt] = []
+    signer = CallbackSigner([SECRET])
+
+    async def slow(receipt: DeliveryReceipt) -> None:
+        await asyncio.sleep(0.01)
+        told.append(receipt)
+
+    desk = ReceiptDesk(signer, on_receipt=slow)
+    url = signer.sign(URL, "order-17")
+
+    verdicts = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
+
+    assert Counter(verdicts) == {Verdict.TAKEN: 1, Verdict.DUPLICATE: 19}
+    assert len(told) == 1
+    assert not desk._turns
+
+
+async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A receipt is lost neither by the app's mistake nor by the journal's."""
+    signer, journal, told = CallbackSigner([SECRET]), Confirmed(), []
+    works = False
+
+    def on_receipt(receipt: DeliveryReceipt) -> None:
+        if not works:
+            raise RuntimeError("the app's own mistake")
+        told.append(receipt)
+
+    desk = ReceiptDesk(signer, on_receipt=on_receipt, journal=journal)
+    url = signer.sign(URL, "known")
+    journal.broken = True
+    verdicts = [await post(desk, url, said("DELIVRD"))]
+    journal.broken = False
+    verdicts.append(await post(desk, url, said("DELIVRD")))
+    works = True
+    verdicts += [await post(desk, url, said("DELIVRD")) for _ in range(2)]
+
+    assert verdicts == [Verdict.FAILED, Verdict.FAILED, Verdict.TAKEN, Verdict.DUPLICATE]
+    assert Verdict.FAILED.status_code == 503
+    assert len(told) == 1
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert "the app's own mistake" in caplog.text
+
+
+async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
+    """The server may be stopped while the app works on it."""
+    signer, begun, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
+    hangs = True
+
+    async def on_receipt(receipt: DeliveryReceipt) -> None:
+        begun.set()
+        if hangs:
+            await asyncio.Event().wait()
+        box(receipt)
+
+    desk = ReceiptDesk(signer, on_receipt=on_receipt)
+    url = signer.sign(URL, "order-17")
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(post(desk, url, said("DELIVRD")))
+        await begun.wait()
+        task.cancel()
+    hangs = False
+
+    assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+    assert len(box.receipts) == 1
+    assert not desk._turns
+
+
+@pytest.mark.parametrize("key", ["stranger", None])
+async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | None) -> None:
+    """Most apps send some messages without a journal."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box, journal=Confirmed())
+
+    assert await post(desk, signer.sign(URL, key), said("DELIVRD")) is Verdict.TAKEN
+    assert [receipt.key for receipt in box.receipts] == [key]
+
+
+async def test_what_is_too_much_is_refused_unread() -> None:
+    """Its size, its method and its pace; and of a forged request not a byte is read."""
+    signer = CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer)
+    url = signer.sign(URL, "order-17")
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1024
+            yield b"x" * 1024
+
+    async def leaves() -> AsyncIterator[bytes]:
+        yield b"{"
+        raise ConnectionResetError
+
+    parts = urlsplit(url)
+    assert await desk.take("POST", parts.path, parts.query, endless()) is Verdict.TOO_LARGE
+    assert read <= 66 * 1024
+    read = 0
+    assert await desk.take("POST", "/other", parts.query, endless()) is Verdict.FORGED
+    assert read == 0
+    assert await desk.take("DELETE", parts.path, parts.query, endless()) is Verdict.NOT_ALLOWED
+    assert await desk.take("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is Verdict.TOO_LARGE
+    assert await desk.take("POST", parts.path, parts.query, leaves()) is Verdict.UNREADABLE
+    assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+
+
+@pytest.mark.virtual_time
+async def test_a_body_that_does_not_end_is_given_up() -> None:
+    """A sender that says nothing for ever holds no connection for ever."""
+    signer = CallbackSigner([SECRET])
+    parts = urlsplit(signer.sign(URL, "order-17"))
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    assert await ReceiptDesk(signer).take("POST", parts.path, parts.query, silent()) is Verdict.TOO_SLOW
+
+
+async def test_the_memory_is_bounded() -> None:
+    """It forgets the oldest first."""
+    memory = LocalReceiptMemory(limit=3)
+
+    for name in "abcd":
+        await memory.put(name, Heard(DeliveryStatus.SENT, (b"",)), 0)
+
+    assert await memory.get("a") is None
+    assert await memory.get("d") is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"signer": SECRET},
+        {"on_receipt": "delivered"},
+        {"journal": "blast.db"},
+        {"memory": {}},
+    ],
+)
+def test_a_wrong_argument_is_told(arguments: dict[str, object]) -> None:
+    """By its name, when the desk is made."""
+    (name,) = arguments
+    with pytest.raises(ConfigurationError, match=f"`{name}`"):
+        ReceiptDesk(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
+
+
+# --- ten thousand of each ---------------------------------------------------------------------------
+
+TOKEN = string.ascii_letters + string.digits + "-_."
+
+
+def damaged(url: str, chance: random.Random) -> str:
+    """Change one thing about the signed part that is not the same written otherwise."""
+    base, _, token = url.partition("?pico=")
+    place = chance.randrange(len(token))
+    how = chance.randrange(4)
+    if how == 0:
+        token = token[:place] + chance.choice(TOKEN.replace(token[place], "")) + token[place + 1 :]
+    elif how == 1:
+        token = token[:place] + token[place + 1 :]
+    elif how == 2:
+        token = token[:place] + chance.choice(TOKEN) + token[place:]
+    else:
+        token = token[:place]
+    return f"{base}?pico={token}"
+
+
+def forged(url: str, chance: random.Random) -> str:
+    """Make one up, with another secret or with none."""
+    if chance.random() < 0.5:
+        return CallbackSigner([f"{chance.getrandbits(128):032x}"]).sign(URL, "known")
+    token = "".join(chance.choices(TOKEN, k=chance.randrange(200)))
+    return f"{URL}?{quote(chance.choice(['pico', 'Pico', 'pico[]', '']))}={token}"
+
+
+async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
+    """None is taken, none raises, and none is slow; a genuine one is taken afterwards as before."""
+    chance, clock, box = random.Random(6), Clock(), Box()
+    signer = CallbackSigner([SECRET], clock=clock)
+    desk = ReceiptDesk(signer, on_receipt=box, journal=Confirmed())
+    clock.now -= 73 * 3600
+    expired = [signer.sign(URL, f"order-{number}") for number in range(50)]
+    clock.now += 73 * 3600
+    used = [signer.sign(URL, f"order-{number}") for number in range(50)]
+    for url in used:
+        assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+    told = len(box.receipts)
+    kinds: list[tuple[Callable[[str], str], set[Verdict]]] = [
+        (lambda url: damaged(url, chance), {Verdict.FORGED}),
+        (lambda url: forged(url, chance), {Verdict.FORGED, Verdict.UNSIGNED}),
+        (lambda url: chance.choice(expired), {Verdict.EXPIRED}),
+        (lambda url: chance.choice(used), {Verdict.DUPLICATE, Verdict.LATE, Verdict.CONTRADICTED}),
+        (lambda url: url.replace("/receipts", "/other"), {Verdict.FORGED}),
+    ]
+
+    slowest = 0.0
+    for number in range(10_000):
+        make, expected = kinds[number % len(kinds)]
+        url = make(used[number % len(used)])
+        began = time.perf_counter()
+        verdict = await post(desk, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
+        slowest = max(slowest, time.perf_counter() - began)
+        assert verdict in expected, url
+
+    assert len(box.receipts) == told
+    assert await post(desk, signer.sign(URL, "order-51"), said("DELIVRD")) is Verdict.TAKEN
+    assert slowest < LONGEST_S
+    print(f"\n10,000 URLs, the slowest in {slowest * 1000:.1f} ms")
+
+
+def body(chance: random.Random) -> bytes:
+    """Something that may arrive: JSON, a form, or neither, whole or cut."""
+    word = chance.choice(["DELIVRD", "SENT", "x" * 300, "送達", "\x00", "8612345678901"])
+    made: object = {
+        chance.choice(["status", "STATUS", "dlr_status", "s"]): chance.choice([word, 1, None, [word], {"a": word}]),
+        chance.choice(["time", "timestamp", "at"]): chance.choice([word, 1e300, -1, "2026-11-25T10:00:00Z", 10**40]),
+        "extra": {"deep": [[[word]]]},
+    }
+    raw = [
+        lambda: json.dumps(made, ensure_ascii=chance.random() < 0.5).encode(),
+        lambda: f"status={quote(word)}&{word}&&=&time=NaN".encode(),
+        lambda: chance.randbytes(chance.randrange(2000)),
+        lambda: b"[" * chance.randrange(1, 60_000),
+        lambda: b'{"a":' * chance.randrange(1, 10_000),
+        lambda: b'{"status": ' + b"9" * chance.randrange(10_000) + b"}",
+        lambda: b"a=b&" * chance.randrange(15_000),
+        lambda: b"%" * chance.randrange(60_000),
+        lambda: b"--boundary\r\nContent-Disposition: form-data; name=status\r\n\r\nDELIVRD\r\n--boundary--",
+        lambda: b"\xef\xbb\xbf" + json.dumps(made).encode("utf-16"),
+    ][chance.randrange(10)]()
+    return raw[: chance.randrange(1, len(raw) + 1)] if raw and chance.random() < 0.2 else raw
+
+
+async def test_ten_thousand_generated_bodies() -> None:
+    """At a forged URL none is taken, at a genuine one each is a receipt of its message; none raises or is slow."""
+    chance, box = random.Random(6), Box()
+    signer = CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box)
+    other = CallbackSigner(["another-secret-of-32-characters-"])
+
+    slowest, taken = 0.0, 0
+    for number in range(10_000):
+        content, genuine = body(chance), number % 2 == 0
+        url = (signer if genuine else other).sign(URL, f"order-{number}")
+        began = time.perf_counter()
+        verdict = await post(desk, url, content)
+        slowest = max(slowest, time.perf_counter() - began)
+        assert verdict is (Verdict.TAKEN if genuine else Verdict.FORGED), content[:100]
+        taken += genuine
+
+    assert len(box.receipts) == taken
+    assert all(repr(receipt) for receipt in box.receipts[:500])
+    assert slowest < LONGEST_S
+    print(f"\n10,000 bodies, the slowest in {slowest * 1000:.1f} ms")

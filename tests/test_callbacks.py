@@ -1,0 +1,148 @@
+"""Signed callback URLs: only ours are taken, for one message, on one path, until they expire."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pico_async import CallbackSigner, ConfigurationError, InvalidMessageError
+from pico_async.callbacks import CallbackFault, SignedCallback
+
+NEW, OLD = "new-secret-of-32-characters-long", "old-secret-of-32-characters-long"
+URL = "https://shop.example/pico/receipts"
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def verified(signer: CallbackSigner, url: str) -> SignedCallback | CallbackFault:
+    parts = urlsplit(url)
+    return signer.verify(parts.path, parts.query)
+
+
+@given(st.text(st.characters(), min_size=1, max_size=60))
+def test_a_url_tells_its_message_and_nobody_elses(key: str) -> None:
+    """Whatever the key holds, it comes back whole; each URL is its own."""
+    signer = CallbackSigner([NEW])
+
+    first, second = (verified(signer, signer.sign(URL, key)) for _ in range(2))
+
+    assert isinstance(first, SignedCallback)
+    assert isinstance(second, SignedCallback)
+    assert first.key == second.key == key
+    assert first.id != second.id
+
+
+def test_a_message_without_a_key_has_a_url_too() -> None:
+    """It proves where a receipt comes from, though not of which message it is."""
+    signer = CallbackSigner([NEW])
+
+    callback = verified(signer, signer.sign(URL))
+
+    assert isinstance(callback, SignedCallback)
+    assert callback.key is None
+
+
+def test_a_url_expires_after_72_hours() -> None:
+    """To the second; before, whatever Pico adds to the query does no harm."""
+    clock = Clock()
+    signer = CallbackSigner([NEW], clock=clock)
+    url = signer.sign(URL, "order-17")
+
+    clock.now += 72 * 3600 - 1
+    assert isinstance(verified(signer, f"{url}&status=DELIVRD&pic=o"), SignedCallback)
+    clock.now += 1
+    assert verified(signer, url) is CallbackFault.EXPIRED
+
+
+def test_two_secrets_are_live_while_they_are_rotated() -> None:
+    """The first signs, both are taken, and one that was dropped is taken no more."""
+    before, during, after = CallbackSigner([OLD]), CallbackSigner([NEW, OLD]), CallbackSigner([NEW])
+
+    assert isinstance(verified(during, before.sign(URL, "a")), SignedCallback)
+    assert isinstance(verified(after, during.sign(URL, "a")), SignedCallback)
+    assert verified(after, before.sign(URL, "a")) is CallbackFault.FORGED
+
+
+def test_every_single_change_is_noticed() -> None:
+    """Each character of the signed part matters, and so does each of the path."""
+    signer = CallbackSigner([NEW])
+    path, query = "/pico/receipts", urlsplit(signer.sign(URL, "order-17")).query
+    name = len("pico=")
+
+    for place in range(name, len(query)):
+        for other in "A.z_-0":
+            if query[place] != other:
+                damaged = f"{query[:place]}{other}{query[place + 1 :]}"
+                assert signer.verify(path, damaged) is CallbackFault.FORGED, damaged
+        assert isinstance(signer.verify(path, query[:place]), CallbackFault)
+    assert signer.verify("/pico/receipts/", query) is CallbackFault.FORGED
+    assert signer.verify("/receipts", query) is CallbackFault.FORGED
+    assert signer.verify(path, f"{query}&{query}") is CallbackFault.FORGED
+    assert signer.verify(path, "status=DELIVRD") is CallbackFault.UNSIGNED
+    assert signer.verify(path, query + "&x=" + "y" * 9000) is CallbackFault.FORGED
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_nothing_that_arrives_raises(path: str, query: str) -> None:
+    """Neither the path nor the query is trusted to be anything."""
+    assert isinstance(CallbackSigner([NEW]).verify(path, f"pico={query}"), CallbackFault)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example",
+        "https://shop.example/r?tenant=7",
+        "https://shop.example/r#top",
+        "https://shop.example/caf%C3%A9",
+        "https://shop.example/café",
+    ],
+)
+def test_an_address_that_may_be_written_otherwise_is_not_signed(url: str) -> None:
+    """A proxy or a framework may change it, and then no receipt would be taken."""
+    with pytest.raises(ConfigurationError, match="callback that is to be signed"):
+        CallbackSigner([NEW]).sign(url)
+
+
+def test_a_key_too_long_for_a_url_is_told_before_anything_is_sent() -> None:
+    """Its length is told, and it is not repeated."""
+    with pytest.raises(InvalidMessageError, match="takes 257 bytes") as told:
+        CallbackSigner([NEW]).sign(URL, "k" * 257)
+
+    assert "kkk" not in str(told.value)
+
+
+@pytest.mark.parametrize("secrets", [[], "a-bare-string-of-secrets", ["short"], [NEW, ""], [7], None, 5])
+def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
+    """A bare string would be one secret a character."""
+    with pytest.raises(ConfigurationError, match="secret_keys") as told:
+        CallbackSigner(secrets)  # type: ignore[arg-type]
+
+    assert "bare" not in str(told.value)
+    assert "short" not in re.sub("too short", "", str(told.value))
+
+
+@pytest.mark.parametrize("valid_s", [0, -1, float("nan"), True, "72", 1e12])
+def test_a_url_is_valid_for_a_time_that_makes_sense(valid_s: object) -> None:
+    """Nothing else is taken."""
+    with pytest.raises(ConfigurationError, match="valid_s"):
+        CallbackSigner([NEW], valid_s=valid_s)  # type: ignore[arg-type]
+
+
+def test_no_repr_shows_a_secret_or_a_number() -> None:
+    """Not that of the signer, and not that of what it found."""
+    signer = CallbackSigner([NEW, OLD])
+    callback = verified(signer, signer.sign(URL, "8612345678901"))
+
+    assert "secret-of" not in repr(signer)
+    assert "8612345678901" not in repr(callback)
+    assert "86…01" in repr(callback)
