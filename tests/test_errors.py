@@ -15,6 +15,7 @@ TREE = {
     "PicoError": ("Exception", "not_sent"),
     "ConfigurationError": ("PicoError", "not_sent"),
     "JournalError": ("ConfigurationError", "not_sent"),
+    "NotInDoubtError": ("JournalError", "not_sent"),
     "InvalidMessageError": ("PicoError", "not_sent"),
     "NotSentError": ("PicoError", "not_sent"),
     "MessageExpiredError": ("NotSentError", "not_sent"),
@@ -29,7 +30,7 @@ TREE = {
     "UnexpectedResponseError": ("InDoubtError", "in_doubt"),
     "BulkError": ("PicoError", "not_sent"),
 }
-ALSO_VALUE_ERRORS = {"ConfigurationError", "JournalError", "InvalidMessageError"}
+ALSO_VALUE_ERRORS = {"ConfigurationError", "JournalError", "NotInDoubtError", "InvalidMessageError"}
 
 KINDS = [getattr(errors, name) for name in TREE]
 KINDS_OF_ONE_REQUEST = [kind for kind in KINDS if kind is not BulkError]

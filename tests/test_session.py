@@ -26,7 +26,7 @@ from pico_async import (
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import local
 
-VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_BASE_URL")
+VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_CALLBACK_SECRETS", "PICO_BASE_URL")
 KEY = "S3CRET-k3y-0123456789"
 
 

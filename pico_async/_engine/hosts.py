@@ -11,7 +11,8 @@ from pico_async.errors import ConfigurationError
 
 # RFC 6761, 6762, 8375 and 9476, and what ICANN set apart for networks of one's own.
 _OWN_ENDINGS = (".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".lan", ".intranet", ".corp")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# RFC 6052 and, out of use, RFC 4291, 2.5.5.1: the last 32 bits are an IPv4 address.
+_HOLD_IPV4 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"))
 
 
 def is_loopback(host: str | None) -> bool:
@@ -40,7 +41,7 @@ def is_public(host: str | None) -> bool:
         )
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if within is None and address in _NAT64:
+        if within is None and any(address in network for network in _HOLD_IPV4):
             within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if within is not None:
             address = within

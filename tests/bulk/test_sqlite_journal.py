@@ -25,6 +25,7 @@ from pico_async import (
     Journal,
     JournalError,
     JournalState,
+    NotInDoubtError,
     Outcome,
     PicoSession,
     Rates,
@@ -290,6 +291,20 @@ async def test_a_receipt_may_be_quicker_than_the_reply(tmp_path: Path) -> None:
     assert confirmed[1:] == [False, False] or confirmed == [False, True, False]
     assert outcomes(later) == ["skipped", "skipped"]
     assert later[1].request_id == f"r-{sms(2).to}"
+
+
+async def test_a_proof_is_of_the_message_that_it_names(tmp_path: Path) -> None:
+    """A key of another journal may look like the beginning of an ID of this one: that settles nothing."""
+    pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
+    pico.does = {sms(1).to: DROPS}
+    await blast(pico, [sms(1, key="dropped")], journal)
+    (record,) = await journal.in_doubt()
+
+    with pytest.raises(NotInDoubtError):
+        await journal.confirm(record.id[:12])
+    assert len(await journal.in_doubt()) == 1
+    assert await journal.confirm(record.id)
+    assert not await journal.in_doubt()
 
 
 @pytest.mark.parametrize(

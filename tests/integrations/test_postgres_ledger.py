@@ -21,6 +21,7 @@ from pico_async import (
     Journal,
     JournalError,
     JournalState,
+    NotInDoubtError,
     Outcome,
     PicoSession,
     SmsMessage,
@@ -175,6 +176,19 @@ async def test_what_was_accepted_stays_so(ledger: PostgresLedger) -> None:
     again = await found(ledger, sms())
     assert (again.state, again.request_id) == (JournalState.ACCEPTED, "r-1")
     assert not await ledger.confirm("order-1")
+
+
+async def test_a_proof_is_of_the_message_that_it_names(ledger: PostgresLedger) -> None:
+    """A key of another ledger may look like the beginning of an ID of this one: that settles nothing."""
+    run, line = await delivered(ledger, sms())
+    await run.settle(line, Outcome.IN_DOUBT, None)
+    (record,) = await ledger.in_doubt()
+
+    for stranger in (record.id[:12], "order-99"):
+        with pytest.raises(NotInDoubtError):
+            await ledger.confirm(stranger)
+    assert await ledger.confirm(record.id)
+    assert not await ledger.in_doubt()
 
 
 async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
