@@ -79,7 +79,7 @@ def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None
     if signer is None:
         return CallbackSigner([secret.strip() for secret in (secrets or "").split(",")])
     if not isinstance(signer, CallbackSigner):
-        raise ConfigurationError("`callback_signer` must be a CallbackSigner, as CallbackSigner([secret]).")
+        raise ConfigurationError("The signer of callbacks must be a CallbackSigner, as CallbackSigner([secret]).")
     return signer
 
 

@@ -79,7 +79,7 @@ async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        ({"callback": PUBLIC, "callback_signer": SECRETS[0]}, "callback_signer"),
+        ({"callback": PUBLIC, "callback_signer": SECRETS[0]}, "signer of callbacks"),
         ({"callback": f"{PUBLIC}?tenant=7", "callback_signer": CallbackSigner(SECRETS)}, "no query"),
         ({"callback": LOOPBACK}, "only this machine"),
         ({"callback": PRIVATE}, "only this machine"),

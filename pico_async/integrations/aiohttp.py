@@ -4,7 +4,7 @@ aiohttp's server: one session for the app's life, errors as JSON problems, and d
     app = web.Application()
     app.cleanup_ctx.append(pico_cleanup_ctx())
     handle_errors(app)
-    app.router.add_route("*", "/receipts", receipts_handler(signer, on_receipt=delivered))
+    app.router.add_route("*", "/receipts", receipts_handler(on_receipt=delivered))
 
     async def code(request: web.Request) -> web.Response:
         await get_pico(request).sms.send(…)
@@ -81,7 +81,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def receipts_handler(
-    signer: CallbackSigner,
+    signer: CallbackSigner | None = None,
     *,
     on_receipt: OnReceipt | None = None,
     journal: Confirming | None = None,
@@ -95,7 +95,7 @@ def receipts_handler(
     address under which Pico reaches it is the session's `callback`.
 
     Args:
-        signer: That of the session which sends.
+        signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
         memory: Where duplicates are recognised; in this process alone where None.

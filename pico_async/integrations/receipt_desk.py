@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from attrs import define, field, frozen
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.receipts import LONGEST_BODY, DeliveryReceipt, DeliveryStatus
+from pico_async.settings import checked_signer
 
 METHODS = ("GET", "POST", "PUT")
 """The method of a receipt is not documented in v0.4."""
@@ -146,7 +148,7 @@ class ReceiptDesk:
     the receipt again, so it is not lost.
 
     Args:
-        signer: That of the session which sends.
+        signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more.
         memory: Where duplicates are recognised; in this process alone where None.
@@ -157,14 +159,18 @@ class ReceiptDesk:
 
     def __init__(
         self,
-        signer: CallbackSigner,
+        signer: CallbackSigner | None = None,
         *,
         on_receipt: OnReceipt | None = None,
         journal: Confirming | None = None,
         memory: ReceiptMemory | None = None,
     ) -> None:
-        if not isinstance(signer, CallbackSigner):
-            raise ConfigurationError("`signer` must be the CallbackSigner that the session has, too.")
+        known = checked_signer(signer, os.environ.get("PICO_CALLBACK_SECRETS"))
+        if known is None:
+            raise ConfigurationError(
+                "There is nothing to know receipts by: pass `signer=`, as CallbackSigner([secret]), or set "
+                "PICO_CALLBACK_SECRETS, here and where the session is made."
+            )
         if on_receipt is not None and not callable(on_receipt):
             raise ConfigurationError("`on_receipt` must be a function, async or not, or None.")
         if journal is not None and not isinstance(journal, Confirming):
@@ -173,7 +179,7 @@ class ReceiptDesk:
             )
         if memory is not None and not isinstance(memory, ReceiptMemory):
             raise ConfigurationError(f"`memory` must be a ReceiptMemory, not {type(memory).__name__}.")
-        self._signer = signer
+        self._signer = known
         self._on_receipt = on_receipt
         self._journal = journal
         self._memory = memory or LocalReceiptMemory()

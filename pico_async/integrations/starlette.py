@@ -1,7 +1,7 @@
 """
 Starlette: one session for the app's life, errors as JSON problems, and the route for delivery receipts.
 
-    app = Starlette(lifespan=pico_lifespan(), routes=[Route("/codes", code, methods=["POST"]), receipts_route(signer)])
+    app = Starlette(lifespan=pico_lifespan(), routes=[Route("/codes", code, methods=["POST"]), receipts_route()])
     handle_errors(app)
 
     async def code(request: Request) -> Response:
@@ -101,7 +101,7 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response:
 
 
 def receipts_route(
-    signer: CallbackSigner,
+    signer: CallbackSigner | None = None,
     path: str = "/receipts",
     *,
     on_receipt: OnReceipt | None = None,
@@ -116,7 +116,7 @@ def receipts_route(
     address under which Pico reaches it is the session's `callback`.
 
     Args:
-        signer: That of the session which sends.
+        signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
         memory: Where duplicates are recognised; in this process alone where None.

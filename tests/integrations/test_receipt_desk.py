@@ -260,19 +260,28 @@ async def test_the_memory_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "fault"),
     [
-        {"signer": SECRET},
-        {"on_receipt": "delivered"},
-        {"journal": "blast.db"},
-        {"memory": {}},
+        ({"signer": SECRET}, "CallbackSigner"),
+        ({"signer": None}, "PICO_CALLBACK_SECRETS"),
+        ({"on_receipt": "delivered"}, "`on_receipt`"),
+        ({"journal": "blast.db"}, "`journal`"),
+        ({"memory": {}}, "`memory`"),
     ],
 )
-def test_a_wrong_argument_is_told(arguments: dict[str, object]) -> None:
+def test_a_wrong_argument_is_told(arguments: dict[str, object], fault: str) -> None:
     """By its name, when the desk is made."""
-    (name,) = arguments
-    with pytest.raises(ConfigurationError, match=f"`{name}`"):
+    with pytest.raises(ConfigurationError, match=fault):
         ReceiptDesk(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
+
+
+async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of the session do."""
+    monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{SECRET}, an-older-secret-of-32-characters")
+
+    verdict = await post(ReceiptDesk(), CallbackSigner([SECRET]).sign(URL, "order-17"), said("DELIVRD"))
+
+    assert verdict is Verdict.TAKEN
 
 
 # --- ten thousand of each ---------------------------------------------------------------------------
