@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import selectors
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +43,22 @@ class VirtualSelector(selectors.DefaultSelector):
 def pytest_pycollect_makeitem(obj: object) -> None:
     if inspect.iscoroutinefunction(obj):
         pytest.mark.anyio(obj)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Where processes share the tests (pytest -n 2), let one that measures a pace have the machine to itself."""
+    if "PYTEST_XDIST_WORKER" not in os.environ or sys.platform == "win32":
+        return (yield)
+    import fcntl
+
+    alone = item.get_closest_marker("alone") is not None
+    with Path(__file__).open() as turnstile, item.config.rootpath.joinpath("pyproject.toml").open() as room:
+        # Whoever wants the room alone waits for the others with the turnstile in hand, so that no more of them enter.
+        fcntl.flock(turnstile, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(turnstile, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_the_gate_runs_the_second_block() -> None:
     """It is one line that makes an environment and runs the tests, and .ci/run takes it from here."""
     (line,) = SHELL[1].splitlines()
 
-    assert line.endswith("pytest")
+    assert line.endswith("pytest -n 2 --dist loadfile")
     gate = (ROOT / ".ci" / "run").read_text()
     extract = re.search(r"test_command=\$\((awk .*)\)$", gate, re.MULTILINE)
     assert extract is not None

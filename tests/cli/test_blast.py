@@ -18,6 +18,7 @@ QUICK = ("--rate", 2000, "--no-progress")
 HEADER = ("id", "phone", "code")
 
 
+@pytest.mark.alone
 def test_the_main_job(
     pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.alone
 def test_two_blasts_at_once_hold_one_limit_with_one_token(
     start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProc
     assert quick.ledger()["token_requests"] - before == 1
 
 
+@pytest.mark.alone
 def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """Each with a token of its own; and status finds the one that it is asked for."""
     before = quick.ledger()["token_requests"]

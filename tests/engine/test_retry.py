@@ -16,6 +16,7 @@ TABLE = {
     "PicoError": (False, False),
     "ConfigurationError": (False, False),
     "JournalError": (False, False),
+    "NotInDoubtError": (False, False),
     "InvalidMessageError": (False, False),
     "NotSentError": (True, True),
     "MessageExpiredError": (False, False),

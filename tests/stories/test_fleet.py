@@ -10,6 +10,8 @@ from tests.sandbox_process import sandbox_process
 from tests.stories.fleet_worker import FleetWorker, Told
 from tests.valkey_server import empty_redis
 
+pytestmark = pytest.mark.alone
+
 PROCESSES = 4
 
 

@@ -16,6 +16,8 @@ from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted, wait_until
 from tests.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
 
+pytestmark = pytest.mark.alone
+
 PROCESSES = 3
 
 

@@ -12,6 +12,8 @@ from pico_async import PicoSession, SmsMessage
 from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.fleet_worker import FleetWorker
 
+pytestmark = pytest.mark.alone
+
 
 def messages(count: int, named: str = "hello") -> Iterator[SmsMessage]:
     return (SmsMessage(f"86123456{n:05}", f"{named} {n}") for n in range(count))

@@ -8,6 +8,7 @@ from tests.far_away import far_away
 from tests.sandbox_process import sandbox_process
 from tests.stories.fleet_worker import FleetWorker
 
+pytestmark = pytest.mark.alone
 full = pytest.mark.full
 
 
