@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -19,16 +18,11 @@ import psycopg
 import pytest
 
 from tests.postgres_server import any_postgres, fresh_database
+from tests.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
 from tests.sandbox_process import sandbox_process
 from tests.stories.fleet_worker import wait_for_accepted, wait_until
 from tests.valkey_server import empty_redis
 
-ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-# A block that is a file says so in its first line, and is run with the others that it belongs to.
-FILES = {code[2:].partition(":")[0]: code for language, code in BLOCKS if re.match(r"# \w+\.py:", code)}
-PYTHON = [code for language, code in BLOCKS if language == "python" and code not in FILES.values()]
-SHELL = [code for language, code in BLOCKS if language == "sh"]
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
 
 
@@ -38,25 +32,15 @@ def redis_url() -> Iterator[str]:
         yield url
 
 
-def environment(base_url: str, redis_url: str, **more: str) -> dict[str, str]:
-    return (
-        os.environ
-        | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PICO_USERNAME": "user333",
-            "PICO_API_KEY": "sandbox-api-key",
-            "PICO_SENDER": "8612345678888",
-            "PICO_BASE_URL": base_url,
-            "PICO_REDIS_URL": redis_url,
-        }
-        | more
-    )
-
-
 def run(command: list[str], directory: Path, base_url: str, redis_url: str) -> str:
     (directory / "recipients.csv").write_text(RECIPIENTS)
     ran = subprocess.run(
-        command, cwd=directory, env=environment(base_url, redis_url), capture_output=True, text=True, check=False
+        command,
+        cwd=directory,
+        env=environment(base_url, PICO_REDIS_URL=redis_url),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -66,6 +50,11 @@ def test_there_are_blocks_of_two_languages_and_no_other() -> None:
     """A block in a language that nobody runs would go stale."""
     assert {language for language, _ in BLOCKS} == {"python", "sh"}
     assert len(PYTHON) >= 4
+
+
+def test_every_file_belongs_to_a_recipe() -> None:
+    """And each recipe is run by a test that names it; a file in none would not run."""
+    assert sorted(FILES) == sorted(name for names in RECIPES.values() for name in names)
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
@@ -90,14 +79,13 @@ def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
 
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
     """Two web workers and a worker of the queue: what they sent has arrived once, over one token; both end in order."""
-    for name, code in FILES.items():
-        (tmp_path / name).write_text(code)
+    write_recipe("shop", tmp_path)
     with ExitStack() as held:
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
         database = held.enter_context(fresh_database(held.enter_context(any_postgres())))
         with psycopg.connect(database) as connection:
             connection.execute("CREATE TABLE orders (number int)")
-        variables = environment(sandbox.base_url, redis_url, DATABASE_URL=database)
+        variables = environment(sandbox.base_url, PICO_REDIS_URL=redis_url, DATABASE_URL=database)
 
         def start(*command: str) -> subprocess.Popen[bytes]:
             process = subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, env=variables)
