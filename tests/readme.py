@@ -16,6 +16,8 @@ SHELL = [code for language, code in BLOCKS if language == "sh"]
 
 # The files that belong together; a test calls `write_recipe` for each line.
 RECIPES = {
+    "fastapi": ("app.py",),
+    "aiohttp": ("web_app.py",),
     "shop": ("shop.py", "worker.py"),
     "bots": ("bot_aiogram.py", "bot_ptb.py"),
 }

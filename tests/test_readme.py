@@ -100,8 +100,8 @@ def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
         wait_until(lambda: listens(address), "the shop is open")
         with httpx.Client(transport=httpx.HTTPTransport(uds=address), base_url="http://shop", timeout=30) as client:
             for number in range(5):
-                assert client.post("/codes", params={"phone": f"861234567890{number}"}).json()["request_id"]
-                assert client.post(f"/orders/{number}", params={"phone": f"861234567891{number}"}).json()
+                assert client.post("/codes", json={"phone": f"861234567890{number}"}).json()["request_id"]
+                assert client.post(f"/orders/{number}", json={"phone": f"861234567891{number}"}).json()
         wait_for_accepted(sandbox, 10)
         for process in (worker, shop):
             process.send_signal(signal.SIGTERM)

@@ -1,0 +1,81 @@
+"""The README's web apps run as they stand: a code is sent, and its receipt comes back over the signed URL."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.readme import FILES, environment, write_recipe
+from tests.sandbox_process import sandbox_process
+from tests.stories.fleet_worker import wait_until
+
+SECRET = "a-secret-of-32-characters-or-so-"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(recipe: str, directory: Path, pico_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start the app as its first line says; the port alone is this machine's."""
+    write_recipe(recipe, directory)
+    port = free_port()
+    if recipe == "aiohttp":
+        (directory / "web_app.py").write_text(FILES["web_app.py"].replace("port=8080", f"port={port}"))
+        command = [sys.executable, "-W", "error", "web_app.py"]
+    else:
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    variables = environment(
+        pico_url, PICO_CALLBACK=f"{url}/receipts", PICO_CALLBACK_SECRETS=SECRET, PYTHONUNBUFFERED="1"
+    )
+    process = subprocess.Popen(
+        command, cwd=directory, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_until(lambda: listens(port), "the app is open")
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as knocking:
+        return knocking.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("recipe", ["fastapi", "aiohttp"])
+def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path) -> None:
+    """What Pico is told of is where the app listens; a stranger is refused; the app ends in order."""
+    with sandbox_process() as sandbox, running(recipe, tmp_path, sandbox.base_url) as (url, process):
+        with httpx.Client() as client:
+            sent = client.post(f"{url}/codes", json={"phone": "+86 123 4567 8901"})
+            wrong = client.post(f"{url}/codes", json={"phone": "12"})
+            (message,) = sandbox.ledger().sent_to("8612345678901")
+            assert message.callback is not None
+            receipts = [client.post(message.callback, data={"status": "DELIVRD"}) for _ in range(2)]
+            stranger = client.post(f"{url}/receipts", data={"status": "DELIVRD"})
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+
+    assert sent.status_code == 200
+    assert message.text is not None
+    assert message.text.startswith("Your code is ")
+    assert (wrong.status_code, wrong.json()["outcome"]) == (422, "not_sent")
+    assert [receipt.json()["receipt"] for receipt in receipts] == ["taken", "duplicate"]
+    assert stranger.status_code == 403
+    assert said.count(f"{sent.json()['key']} is delivered") == 1
+    assert "8612345678901" not in said
+    assert process.returncode in (0, -signal.SIGINT)
