@@ -21,10 +21,12 @@ class TelegramServer:
 
     Attributes:
         answers: What the bot said, in order, by chat.
+        latency_s: How long it takes to send a message; a bot that hangs up before has said nothing.
     """
 
     def __init__(self) -> None:
         self.url = ""
+        self.latency_s = 0.0
         self.answers: dict[int, list[str]] = {}
         self._updates: list[dict[str, object]] = []
         self._numbers = itertools.count(1)
@@ -35,7 +37,7 @@ class TelegramServer:
         length = len(text.split(maxsplit=1)[0])
         self._updates.append({"update_id": number, "message": _message(number, user, text, length)})
 
-    def wait_for(self, user: int, words: str, within_s: float = 60.0) -> str:
+    def wait_for(self, user: int, words: str, within_s: float = 30.0) -> str:
         """Give the first answer to *user* with these *words* in it, and forget those before it."""
         ends_at = time.monotonic() + within_s
         while time.monotonic() < ends_at:
@@ -65,6 +67,9 @@ class TelegramServer:
             result = list(self._updates)
         elif method == "sendmessage":
             user, text = int(str(said["chat_id"])), str(said["text"])
+            await asyncio.sleep(self.latency_s)
+            if request.transport is None or request.transport.is_closing():
+                return web.Response()
             self.answers.setdefault(user, []).append(text)
             result = _message(0, user, text, 0)
         return web.json_response({"ok": True, "result": result})

@@ -109,6 +109,8 @@ def play(program: str, directory: Path) -> Story:
             answers["no number"] = stage.ask(STRANGER, "/code")
             telegram.wait_for(ADMIN, "so far")  # the first of its messages, then the fifty-first
             answers["progress"] = telegram.wait_for(ADMIN, "so far")
+            telegram.latency_s = 0.5
+        telegram.latency_s = 0.0
         answers["stopped"] = telegram.wait_for(ADMIN, "accepted")
         at_the_stop = sandbox.ledger()
         with stage.bot():
@@ -139,9 +141,9 @@ def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> 
 
 
 def test_a_code_overtakes_the_newsletter(story: Story) -> None:
-    """64 of the newsletter's messages wait at any time: behind them, no code would be among the first 64."""
+    """It waits neither for the newsletter's end nor for its handler: most of the newsletter comes after the code."""
     assert [to for _, to, _ in story.codes] == [PEOPLE[str(ASKS)], PEOPLE[str(IN_DOUBT)]]
-    assert max(place for place, _, _ in story.codes) < 60
+    assert max(place for place, _, _ in story.codes) < len(PEOPLE) * 2 // 3
     assert "on its way" in story.answers["sent"]
 
 
