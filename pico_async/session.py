@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,8 @@ from pico_async.settings import (
     checked_api_key,
     checked_base_url,
     checked_callback,
+    checked_listeners,
+    checked_log_level,
     checked_sender,
     checked_username,
     place,
@@ -39,10 +42,12 @@ from pico_async.settings import (
 
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport
+    from pico_async._engine.observer import Listener, Observer
     from pico_async.bulk.journal import Journal
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.bulk.told import ToldBlast
     from pico_async.coordination.fleet import FleetCoordinator
     from pico_async.resources.balance import BalanceResource
     from pico_async.resources.campaigns import CampaignsResource
@@ -73,6 +78,9 @@ class PicoSession:
         coordinator: What shares the pace and the token, in place of the one that the loop's sessions share: a
             `RedisCoordinator` shares them with other processes and hosts. One that you use beside the session, too, is
             yours to close.
+        on_event: Called with each event of `pico_async.events` as it happens, in the middle of the send: a plain
+            function that returns at once, or several. It sees no number, text, key or token, and what it raises is
+            logged, once, and harms no send. `pico_async.integrations.opentelemetry` has one for OpenTelemetry.
         transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
             A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
             it begins to write.
@@ -102,6 +110,7 @@ class PicoSession:
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
         transport: HttpTransport | AiohttpTransport | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
         self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
@@ -127,6 +136,9 @@ class PicoSession:
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._coordinator = coordinator
+        self._listeners = checked_listeners(on_event)
+        self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
+        self._observer: Observer | None = None
         self._fleet: FleetCoordinator | None = None
         self._transport = Transport(self._base_url, timeout, _carrier(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -246,6 +258,7 @@ class PicoSession:
             journal=journal,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
+            told=self._told_blast(),
         )
         self._streams.add(stream)
         return stream
@@ -301,6 +314,7 @@ class PicoSession:
             raise ConfigurationError("This session is closed: make another one.")
         if self._engine is None:
             self._loop = loop
+            self._observer = self._observe()
             self._engine = Engine(
                 account=self._account,
                 api_key=self._api_key,
@@ -308,10 +322,32 @@ class PicoSession:
                 coordinator=self._join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
+                observer=self._observer,
             )
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")
         return self._engine
+
+    def _observe(self) -> Observer | None:
+        """Give what tells whoever listens; None where nobody does, and then no event is made."""
+        listeners = list(self._listeners)
+        # On first use, and not with the session: by then, whoever sets up logging has done so.
+        if self._log_level is not None or logging.getLogger("pico_async").isEnabledFor(logging.INFO):
+            from pico_async.log import listener
+
+            listeners.append(listener(self._log_level))
+        if not listeners:
+            return None
+        from pico_async._engine.observer import Observer
+
+        return Observer(listeners, self._base_url)
+
+    def _told_blast(self) -> ToldBlast | None:
+        if self._observer is None:
+            return None
+        from pico_async.bulk.told import ToldBlast
+
+        return ToldBlast(self._observer)
 
     def _join(self) -> Coordinator:
         username, api_key = self._account.username, self._api_key.value

@@ -81,10 +81,13 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
     later = (
         "pico_async._engine.aiohttp_carrier",
         "pico_async._engine.holdings",
+        "pico_async._engine.observer",
         "pico_async.bulk",
         "pico_async.coordination.fleet",
         "pico_async.coordination.redis",
+        "pico_async.events",
         "pico_async.holdings",
+        "pico_async.log",
         "pico_async.models",
         "pico_async.resources.balance",
         "pico_async.resources.campaigns",
