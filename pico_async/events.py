@@ -195,7 +195,7 @@ class BlastEnded:
 
     Attributes:
         rate: Accepted messages a second.
-        ended_early: It did not come to the end of its input.
+        ended_early: It was stopped, or left, before its input was read to its end.
     """
 
     blast: int

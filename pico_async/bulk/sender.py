@@ -150,7 +150,7 @@ class BulkStream:
                     self.leftover.append(result)
             self._tally.end()
             if self._told is not None:
-                self._told.end(self.report)
+                self._told.end(self.report, whole=self._fed)
 
     async def run_out(self) -> None:
         """Send all there is. Nobody takes the results, so none waits for it."""

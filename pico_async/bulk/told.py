@@ -33,8 +33,8 @@ class ToldBlast:
         context.run(self._observer.tell, BlastStarted(blast=self.number, concurrency=concurrency))
         context.run(go)
 
-    def end(self, report: BulkReport) -> None:
-        """Tell that it is over."""
+    def end(self, report: BulkReport, *, whole: bool) -> None:
+        """Tell that it is over; *whole* where the input was read to its end."""
         self._observer.tell(
             BlastEnded(
                 blast=self.number,
@@ -46,6 +46,6 @@ class ToldBlast:
                 skipped=report.skipped,
                 duration_s=report.elapsed,
                 rate=report.rate,
-                ended_early=report.stopped is not None,
+                ended_early=not whole or report.stopped is not None,
             )
         )
