@@ -66,8 +66,9 @@ def words(event: Event) -> str:
         case BlastStarted():
             return f"blast {event.blast} began, {event.concurrency} in flight at the most"
         case BlastEnded():
+            how = "ended early" if event.ended_early else "ended"
             return (
-                f"blast {event.blast} {'ended early' if event.ended_early else 'ended'}: {event.total} messages in "
+                f"blast {event.blast} {how}: {_some(event.total, 'message')} in "
                 f"{event.duration_s:.3f} s, {event.accepted} accepted, {event.rejected} rejected, {event.not_sent} not "
                 f"sent, {event.in_doubt} in doubt, {event.skipped} skipped"
             )
@@ -94,7 +95,7 @@ def words(event: Event) -> str:
             named = "" if event.request_id is None else f", request_id {event.request_id}"
             return (
                 f"{about}: {_ended(event)} in {event.duration_s:.3f} s, of which {event.waited_s:.3f} s for its turn; "
-                f"{event.attempts} attempt{'' if event.attempts == 1 else 's'}{named}"
+                f"{_some(event.attempts, 'attempt')}{named}"
             )
 
 
@@ -107,6 +108,10 @@ def _level(event: Event) -> int:
         case CallEnded(outcome=outcome) if outcome is not Outcome.ACCEPTED:
             return logging.INFO
     return logging.DEBUG
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _ended(event: AttemptEnded | CallEnded) -> str:

@@ -66,7 +66,9 @@ class Observer:
             raise
         finally:
             called.close()  # where a listener was interrupted, it was not begun
+        trace.in_doubt = True  # an interrupt in a listener would take the answer with it
         story.succeed(value)
+        trace.in_doubt = False
         return value
 
     def tell(self, event: Event) -> None:

@@ -92,9 +92,10 @@ class CallTrace:
 
     def note_verdict(self, verdict: Verdict, *, in_doubt: bool) -> None:
         """The request is over; the call is *in_doubt* by it, or by an earlier one."""
-        self.on_the_wire, self.in_doubt = False, in_doubt
+        # Told first: where a listener is interrupted, nobody hears the verdict, and the call is in doubt.
         if self.story is not None:
             self.story.judges(verdict)
+        self.on_the_wire, self.in_doubt = False, in_doubt
 
     def note_retry(self, error: PicoError | StaleToken, delay_s: float) -> None:
         """It sleeps before the next turn."""
