@@ -190,6 +190,19 @@ async def test_a_stale_token_is_a_retry_and_a_refresh() -> None:
     assert (second.outcome, second.error, second.status_code) == (Outcome.ACCEPTED, None, 200)
 
 
+@pytest.mark.virtual_time
+async def test_an_attempt_without_a_reply_has_no_status() -> None:
+    """Not that of the attempt before it."""
+    faults = [FaultRule(Fault.RATE_LIMITED, times=1), FaultRule(Fault.ACCEPT_THEN_DROP)]
+    sandbox, events = Sandbox(rate_rule=None, faults=faults), list[Event]()
+
+    async with session(sandbox, events.append) as pico:
+        with pytest.raises(NoResponseError):
+            await pico.sms.send(TO, "hello")
+
+    assert [(event.attempt, event.status_code) for event in only(events, AttemptEnded)] == [(1, 429), (2, None)]
+
+
 @pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
 async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
     """Whatever goes wrong, over a socket: outcome, class, status, request_id and attempts."""

@@ -256,6 +256,8 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
         for number in range(3):
             await pico.sms.send(TO, f"hello {number}")
 
+    # First: an older SDK tells a gauge once, and each look at the points is a collection.
+    paces = {dict(key)["pico.lane"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
     exchanges = {
         dict(key)["pico.operation"]: (dict(key), point)
         for key, point in telemetry.points("http.client.request.duration").items()
@@ -265,7 +267,6 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
     assert point.count == 3
     assert 0.05 <= point.min <= point.max < 2.0
     assert point.explicit_bounds[0] == 0.005
-    paces = {dict(key)["pico.lane"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
     assert 28.0 < paces["sms"] < 30.0
 
 
