@@ -78,12 +78,14 @@ class PicoSession:
         coordinator: What shares the pace and the token, in place of the one that the loop's sessions share: a
             `RedisCoordinator` shares them with other processes and hosts. One that you use beside the session, too, is
             yours to close.
-        on_event: Called with each event of `pico_async.events` as it happens, in the middle of the send: a plain
-            function that returns at once, or several. It sees no number, text, key or token, and what it raises is
-            logged, once, and harms no send. `pico_async.integrations.opentelemetry` has one for OpenTelemetry.
         transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
             A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
             it begins to write.
+        on_event: Called with each event of `pico_async.events` as it happens: a plain function, or several. Some come
+            between a turn and its request, so a slow one spoils the pace. It sees no number, text, key or token, and
+            what it raises is logged, once, and harms no send. For OpenTelemetry, see `pico_async.integrations`.
+
+    `PICO_LOG=info` or `PICO_LOG=debug` writes the events to stderr, in words.
 
     How long a call may take: each of its 1 + `retries` tries up to `timeout`, and the waits between them 60 seconds
     together; a retry that would have to wait longer is not begun, and the error has `retry_after` where Pico asked for

@@ -141,6 +141,7 @@ async def test_no_fault_makes_telemetry_talk(
         {"errors": ["is 735914 a code?", f"key {KEY}", "Bearer TOKEN-THAT-NOBODY-MAY-SEE"]},
         {"code": 500, "msg": f"{TEXT} {KEY} TOKEN-THAT-NOBODY-MAY-SEE"},
         {"code": f"{KEY}", "msg": "odd"},
+        {"errors": [f"no such callback: {CALLBACK}"], "request_id": CALLBACK},
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
@@ -156,9 +157,9 @@ async def test_what_pico_echoes_is_not_repeated(reply: dict[str, object], status
         username="user333", api_key=KEY, sender="PICO", transport=httpx.MockTransport(answer), retries=0
     ) as pico:
         with pytest.raises(PicoError) as raised:
-            await pico.sms.send(NUMBER, TEXT)
+            await pico.sms.send(NUMBER, TEXT, callback=CALLBACK)
 
-    for secret in (KEY, NUMBER, TEXT, "735914", "TOKEN-THAT-NOBODY-MAY-SEE"):
+    for secret in (KEY, "S1GNED", NUMBER, TEXT, "735914", "TOKEN-THAT-NOBODY-MAY-SEE"):
         assert not [line for line in told(raised.value) if secret in line]
 
 

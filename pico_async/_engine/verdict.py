@@ -89,7 +89,11 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     if carried_out and not (request.endpoint.sends and request_id(fields) is None):
         return Success(payload)
 
-    ours: dict[str, Any] = {"secrets": list(secrets), "texts": _said(request, "text", "content")}
+    # The address of a receipt may hold a signature.
+    ours: dict[str, Any] = {
+        "secrets": [*secrets, *_said(request, "callback")],
+        "texts": _said(request, "text", "content"),
+    }
     told = tuple(_told(fields, partial(redact, **ours)))
     context: dict[str, Any] = {
         "status_code": reply.status,
@@ -135,9 +139,13 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
 
 
 def tellable(named: str | None, request: Request, *, secrets: Iterable[str]) -> str | None:
-    """Give Pico's name for a request, unless it repeats something of what the request said."""
-    ours = {"texts": _said(request, "text", "content"), "numbers": _said(request, "to", "from")}
-    return None if named is None or echoes(named, secrets=secrets, **ours) else named
+    """Give Pico's name for a request, unless it repeats something of what the request said, or of *secrets*."""
+    ours = {
+        "secrets": [*secrets, *_said(request, "callback")],
+        "texts": _said(request, "text", "content"),
+        "numbers": _said(request, "to", "from"),
+    }
+    return None if named is None or echoes(named, **ours) else named
 
 
 def judge_failure(request: Request, failure: Failure) -> PicoError:
