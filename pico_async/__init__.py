@@ -46,6 +46,19 @@ if TYPE_CHECKING:
     from pico_async.callbacks import CallbackSigner
     from pico_async.coordination.fleet import FleetCoordinator, Identity
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
+    from pico_async.events import (
+        AttemptEnded,
+        AttemptStarted,
+        BlastEnded,
+        BlastStarted,
+        CallEnded,
+        CallStarted,
+        Event,
+        RateRefused,
+        Retrying,
+        TokenRefreshed,
+        TurnTaken,
+    )
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
     from pico_async.receipts import DeliveryReceipt, DeliveryStatus
 
@@ -54,12 +67,18 @@ __all__ = [
     "WHITELIST_BASE_URL",
     "Accepted",
     "Acknowledged",
+    "AttemptEnded",
+    "AttemptStarted",
     "AuthenticationError",
     "BadRequestError",
     "Balance",
+    "BlastEnded",
+    "BlastStarted",
     "BulkError",
     "BulkReport",
     "BulkStream",
+    "CallEnded",
+    "CallStarted",
     "CallbackSigner",
     "Campaign",
     "ConfigurationError",
@@ -67,6 +86,7 @@ __all__ = [
     "CreatedCampaign",
     "DeliveryReceipt",
     "DeliveryStatus",
+    "Event",
     "ExpectationFailedError",
     "FleetCoordinator",
     "Identity",
@@ -89,14 +109,18 @@ __all__ = [
     "PicoSession",
     "Priority",
     "RateLimitError",
+    "RateRefused",
     "Rates",
     "RejectedError",
+    "Retrying",
     "SendResult",
     "ServerError",
     "SmsMessage",
     "SqliteJournal",
     "Template",
+    "TokenRefreshed",
     "TokenStore",
+    "TurnTaken",
     "UnexpectedResponseError",
     "UserToken",
     "VoiceMessage",
@@ -104,29 +128,40 @@ __all__ = [
 ]
 
 
-# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a fleet or the
-# management of an account needs.
+# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a fleet, the
+# management of an account or a listener needs.
 _LATER = {
     "Acknowledged": "pico_async.holdings",
     "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
+    "AttemptEnded": "pico_async.events",
+    "AttemptStarted": "pico_async.events",
     "Balance": "pico_async.holdings",
+    "BlastEnded": "pico_async.events",
+    "BlastStarted": "pico_async.events",
     "BulkReport": "pico_async.bulk.report",
     "BulkStream": "pico_async.bulk.sender",
     "CallbackSigner": "pico_async.callbacks",
-    "Campaign": "pico_async.holdings",
-    "CreatedCampaign": "pico_async.holdings",
     "DeliveryReceipt": "pico_async.receipts",
     "DeliveryStatus": "pico_async.receipts",
+    "CallEnded": "pico_async.events",
+    "CallStarted": "pico_async.events",
+    "Campaign": "pico_async.holdings",
+    "CreatedCampaign": "pico_async.holdings",
+    "Event": "pico_async.events",
     "FleetCoordinator": "pico_async.coordination.fleet",
     "Identity": "pico_async.coordination.fleet",
     "Journal": "pico_async.bulk.journal",
     "JournalRecord": "pico_async.bulk.journal",
     "JournalState": "pico_async.bulk.journal",
     "Listing": "pico_async.holdings",
+    "RateRefused": "pico_async.events",
     "RedisCoordinator": "pico_async.coordination.redis",
+    "Retrying": "pico_async.events",
     "SendResult": "pico_async.bulk.report",
     "SqliteJournal": "pico_async.bulk.sqlite_journal",
     "Template": "pico_async.holdings",
+    "TokenRefreshed": "pico_async.events",
+    "TurnTaken": "pico_async.events",
 }
 
 

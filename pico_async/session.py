@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -35,6 +36,8 @@ from pico_async.settings import (
     checked_api_key,
     checked_base_url,
     checked_callback,
+    checked_listeners,
+    checked_log_level,
     checked_sender,
     checked_signer,
     checked_username,
@@ -43,10 +46,12 @@ from pico_async.settings import (
 
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport
+    from pico_async._engine.observer import Listener, Observer
     from pico_async.bulk.journal import Journal
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.bulk.told import ToldBlast
     from pico_async.callbacks import CallbackSigner
     from pico_async.coordination.fleet import FleetCoordinator
     from pico_async.resources.balance import BalanceResource
@@ -85,6 +90,11 @@ class PicoSession:
         transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
             A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
             it begins to write.
+        on_event: Called with each event of `pico_async.events` as it happens: a plain function, or several. Some come
+            between a turn and its request, so a slow one spoils the pace. It sees no number, text, key or token, and
+            what it raises is logged, once, and harms no send. For OpenTelemetry, see `pico_async.integrations`.
+
+    `PICO_LOG=info` or `PICO_LOG=debug` writes the events to stderr, in words.
 
     How long a call may take: each of its 1 + `retries` tries up to `timeout`, and the waits between them 60 seconds
     together; a retry that would have to wait longer is not begun, and the error has `retry_after` where Pico asked for
@@ -113,6 +123,7 @@ class PicoSession:
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
         transport: HttpTransport | AiohttpTransport | None = None,
+        on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
         self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
@@ -143,6 +154,9 @@ class PicoSession:
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._coordinator = coordinator
+        self._listeners = checked_listeners(on_event)
+        self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
+        self._observer: Observer | None = None
         self._fleet: FleetCoordinator | None = None
         self._transport = Transport(self._base_url, timeout, _carrier(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -262,6 +276,7 @@ class PicoSession:
             journal=journal,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
+            told=self._told_blast(),
         )
         self._streams.add(stream)
         return stream
@@ -317,6 +332,7 @@ class PicoSession:
             raise ConfigurationError("This session is closed: make another one.")
         if self._engine is None:
             self._loop = loop
+            self._observer = self._observe()
             self._engine = Engine(
                 account=self._account,
                 api_key=self._api_key,
@@ -324,10 +340,32 @@ class PicoSession:
                 coordinator=self._join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
+                observer=self._observer,
             )
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")
         return self._engine
+
+    def _observe(self) -> Observer | None:
+        """Give what tells whoever listens; None where nobody does, and then no event is made."""
+        listeners = list(self._listeners)
+        # On first use, and not with the session: by then, whoever sets up logging has done so.
+        if self._log_level is not None or logging.getLogger("pico_async").isEnabledFor(logging.INFO):
+            from pico_async.log import listener
+
+            listeners.append(listener(self._log_level))
+        if not listeners:
+            return None
+        from pico_async._engine.observer import Observer
+
+        return Observer(listeners, self._base_url)
+
+    def _told_blast(self) -> ToldBlast | None:
+        if self._observer is None:
+            return None
+        from pico_async.bulk.told import ToldBlast
+
+        return ToldBlast(self._observer)
 
     def _join(self) -> Coordinator:
         username, api_key = self._account.username, self._api_key.value

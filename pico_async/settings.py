@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import GET_TOKEN
@@ -120,6 +123,32 @@ def checked_base_url(base_url: str) -> str:
             "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
         )
     return base_url.rstrip("/")
+
+
+def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:
+    """Make sure that each can be called in the middle of a send."""
+    if on_event is None:
+        return ()
+    listeners: tuple[Any, ...] = tuple(on_event) if isinstance(on_event, list | tuple) else (on_event,)
+    for listener in listeners:
+        if not callable(listener):
+            raise ConfigurationError("`on_event` must be a function that takes an event, or a list of them.")
+        if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(listener.__call__):
+            raise ConfigurationError(
+                "`on_event` must be a plain function, for a send does not wait for it: let it put the event into an "
+                "asyncio.Queue where something slow is to be done."
+            )
+    return listeners
+
+
+def checked_log_level(named: str | None) -> int | None:
+    """Make sure that `PICO_LOG` is a level, where it is set."""
+    if not named:
+        return None
+    level = {"debug": logging.DEBUG, "info": logging.INFO}.get(named.lower())
+    if level is None:
+        raise ConfigurationError("PICO_LOG must be 'debug' or 'info', or be unset.")
+    return level
 
 
 def place(base_url: str) -> str:

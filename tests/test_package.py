@@ -35,8 +35,9 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     """What pyproject.toml promises is what .ci/lowest.txt installs."""
     extras = PROJECT["optional-dependencies"]
     promised = dict(
-        re.match(r"(\w+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
-        for requirement in PROJECT["dependencies"] + extras["fast"] + extras["redis"] + extras["procrastinate"]
+        re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
+        for requirement in PROJECT["dependencies"]
+        + [bound for extra in ("fast", "redis", "procrastinate", "otel") for bound in extras[extra]]
     )
 
     lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()
@@ -81,10 +82,13 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
     later = (
         "pico_async._engine.aiohttp_carrier",
         "pico_async._engine.holdings",
+        "pico_async._engine.observer",
         "pico_async.bulk",
         "pico_async.coordination.fleet",
         "pico_async.coordination.redis",
+        "pico_async.events",
         "pico_async.holdings",
+        "pico_async.log",
         "pico_async.models",
         "pico_async.resources.balance",
         "pico_async.resources.campaigns",
@@ -115,6 +119,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         ("from pico_async import RedisCoordinator", "redis", "redis"),
         ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
         ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),
+        ("import pico_async.integrations.opentelemetry", "opentelemetry.context", "otel"),
     ],
 )
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:

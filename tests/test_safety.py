@@ -1,4 +1,4 @@
-"""No key, token, message text or whole number in a log line, error, repr or traceback."""
+"""No key, token, message text or whole number in a log line, error, repr, traceback, event, span or metric."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ import logging
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+import attrs
 import httpx
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from pico_async import PicoError, PicoSession, Rates, SendResult, SmsMessage
+from pico_async import Event, PicoError, PicoSession, Rates, SendResult, SmsMessage
+from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
 KEY = "k3y-THAT-NOBODY-MAY-SEE-0123456789"
 NUMBER = "8612345678901"
 TEXT = "Your verification code is 735914 and nobody else's"
+NAME = f"order-for-{NUMBER}"
+CALLBACK = "https://shop.example/receipts?signature=S1GNED-THAT-NOBODY-MAY-SEE"
 
 
 class Everything(logging.Handler):
@@ -42,11 +52,20 @@ def logged() -> Iterator[list[str]]:
 
 
 @asynccontextmanager
-async def session(sandbox: Sandbox, base_url: str) -> AsyncIterator[tuple[PicoSession, list[str]]]:
+async def session(
+    sandbox: Sandbox, base_url: str = "http://127.0.0.1", **settings: Any
+) -> AsyncIterator[tuple[PicoSession, list[str]]]:
     async with PicoSession(
-        username="user333", api_key=KEY, sender="PICO", base_url=base_url, timeout=0.4, retries=1, rates=Rates(sms=None)
+        username="user333",
+        api_key=KEY,
+        sender="PICO",
+        base_url=base_url,
+        timeout=0.4,
+        retries=1,
+        rates=Rates(sms=None),
+        **settings,
     ) as pico:
-        yield pico, [KEY, NUMBER, TEXT, "735914", (await pico.token.get()).token]
+        yield pico, [KEY, NUMBER, TEXT, "735914", "S1GNED", (await pico.token.get()).token]
 
 
 def told(error: BaseException) -> Iterator[str]:
@@ -82,6 +101,39 @@ async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> N
     assert any("httpcore" in line for line in logged), "the logs were listened to"
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
+async def test_no_fault_makes_telemetry_talk(
+    fault: Fault, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """`PICO_LOG=debug`, events, spans and metrics, of a single send and of a blast: all the same."""
+    monkeypatch.setenv("PICO_LOG", "debug")
+    monkeypatch.setattr(logging.getLogger("pico_async"), "handlers", [])
+    sandbox, events = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
+    spans, metrics, traces = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    listeners = [events.append, OpenTelemetry(traces, MeterProvider([metrics]))]
+    message = SmsMessage(NUMBER, TEXT, key=NAME, callback=CALLBACK)
+
+    async with session(sandbox, transport=sandbox.transport(), on_event=listeners) as (pico, secrets):
+        with suppress(PicoError):
+            await pico.send(message)
+        await pico.send_bulk([message])
+
+    exported = [span.to_json() for span in spans.get_finished_spans()]
+    data = metrics.get_metrics_data()
+    assert data is not None
+    written = capsys.readouterr().err
+    shown = [*map(repr, events), *(repr(attrs.asdict(event)) for event in events), *exported, data.to_json(), written]
+    for secret in secrets:
+        assert not [line for line in shown if secret in line]
+        assert not [line for line in logged if secret in line]
+    assert sum('"name": "sms.send"' in span for span in exported) == 2
+    assert "pico.client.calls" in data.to_json()
+    assert "call" in written
+    assert "BlastEnded" in shown[len(events) - 1]
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -89,6 +141,7 @@ async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> N
         {"errors": ["is 735914 a code?", f"key {KEY}", "Bearer TOKEN-THAT-NOBODY-MAY-SEE"]},
         {"code": 500, "msg": f"{TEXT} {KEY} TOKEN-THAT-NOBODY-MAY-SEE"},
         {"code": f"{KEY}", "msg": "odd"},
+        {"errors": [f"no such callback: {CALLBACK}"], "request_id": CALLBACK},
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
@@ -104,9 +157,9 @@ async def test_what_pico_echoes_is_not_repeated(reply: dict[str, object], status
         username="user333", api_key=KEY, sender="PICO", transport=httpx.MockTransport(answer), retries=0
     ) as pico:
         with pytest.raises(PicoError) as raised:
-            await pico.sms.send(NUMBER, TEXT)
+            await pico.sms.send(NUMBER, TEXT, callback=CALLBACK)
 
-    for secret in (KEY, NUMBER, TEXT, "735914", "TOKEN-THAT-NOBODY-MAY-SEE"):
+    for secret in (KEY, "S1GNED", NUMBER, TEXT, "735914", "TOKEN-THAT-NOBODY-MAY-SEE"):
         assert not [line for line in told(raised.value) if secret in line]
 
 

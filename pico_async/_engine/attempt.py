@@ -83,7 +83,9 @@ class Attempt:
             PicoError: There is no turn to be had. Nothing was sent.
         """
         with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
+            self._trace.note_wait()
             await self._coordinator.turn(self._request.endpoint.lane, Priority.AGAIN)
+            self._trace.note_turn()
         self.turn_at = time.monotonic()
         self._check_deadline()
 

@@ -6,9 +6,9 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -44,6 +44,9 @@ from pico_async.errors import (
 )
 from pico_async.grants import UserToken
 
+if TYPE_CHECKING:
+    from pico_async._engine.observer import Observer
+
 Value = TypeVar("Value")
 
 _ENTERED = nullcontext()
@@ -58,6 +61,7 @@ class Engine:
         account: Whose credentials they are, and what its messages share.
         retries: Further tries of what may be repeated.
         retry_in_doubt: Repeat also what may have been carried out.
+        observer: Tells whoever listens; None where nobody does.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Engine:
         coordinator: Coordinator,
         retries: int,
         retry_in_doubt: bool,
+        observer: Observer | None = None,
     ) -> None:
         self.account = account
         self._api_key = api_key
@@ -76,6 +81,7 @@ class Engine:
         self._coordinator = coordinator
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
+        self._observer = observer
         self._learner = coordinator if isinstance(coordinator, LearningCoordinator) else None
         self._quota = RetryQuota()
         # Of requests with and without a body: for which token, and what they are.
@@ -85,7 +91,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._closing = False
 
-    async def call(
+    def call(
         self,
         request: Request,
         read: Callable[[object], Value],
@@ -93,9 +99,9 @@ class Engine:
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
         trace: CallTrace | None = None,
-    ) -> Value:
+    ) -> Coroutine[Any, Any, Value]:
         """
-        Carry out one request.
+        Carry out one request, and tell whoever listens.
 
         Args:
             read: Makes the value of the reply's payload; raises DecodeError where it cannot.
@@ -105,9 +111,21 @@ class Engine:
         Raises:
             PicoError: One of the tree in `errors`, with the outcome.
         """
+        trace = trace or CallTrace()
+        called = self._call_until_closed(request, read, priority, deadline, trace)
+        return called if self._observer is None else self._observer.follow(request, trace, self.per_s, called)
+
+    async def _call_until_closed(
+        self,
+        request: Request,
+        read: Callable[[object], Value],
+        priority: Priority,
+        deadline: float | None,
+        trace: CallTrace,
+    ) -> Value:
+        """Carry out one request within a scope that the closing of the session cancels."""
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
-        trace = trace or CallTrace()
         own: Any = anyio.CancelScope() if trace.scope is None else _ENTERED
         with own:
             self._calls[trace] = trace.scope or own
@@ -148,8 +166,7 @@ class Engine:
                 request, trace, self._coordinator, learner=self._learner, priority=priority, deadline=deadline
             )
             verdict = await self._exchange(request, token, read, trace, attempt)
-            trace.on_the_wire = False
-            trace.in_doubt = isinstance(verdict, InDoubtError) or doubt is not None
+            trace.note_verdict(verdict, in_doubt=isinstance(verdict, InDoubtError) or doubt is not None)
             if isinstance(verdict, Success):
                 self._quota.give_back(retried=tries > 0)
                 value: Value = verdict.payload
@@ -158,6 +175,7 @@ class Engine:
                 if token is not None and not authenticated_again:
                     await self._tokens.reject(token)
                     authenticated_again = True
+                    trace.note_retry(verdict, 0.0)
                     continue
                 verdict = _refused_twice(request, verdict.error)
             tries += 1
@@ -181,6 +199,7 @@ class Engine:
             if not self._quota.take():
                 raise _final(_unrepeated(doubt or verdict), trace)
             wait_s = random.uniform(verdict.retry_after or 0.0, delay_s)  # noqa: S311  jitter is no secret
+            trace.note_retry(verdict, wait_s)
             await asyncio.sleep(wait_s)
             waited_s += wait_s
 
@@ -207,7 +226,9 @@ class Engine:
             token = await self._token_for(request)
             # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
             await trace.prepare()
+            trace.note_wait()
             await self._coordinator.turn(request.endpoint.lane, priority)
+            trace.note_turn()
             if token is None:
                 return None
             # A crowd waits for its turns with one token. Once that is refused, it is not offered again.
@@ -278,6 +299,7 @@ class Engine:
         if self._learner is not None:
             self._learner.heard(request.endpoint.lane, time.monotonic() - attempt.turn_at)
         secrets = [self._api_key.value] + ([token.value] if token else [])
+        trace.note_reply(reply.status, secrets)
         verdict = judge(request, reply, secrets=secrets)
         if not isinstance(verdict, Success):
             return verdict

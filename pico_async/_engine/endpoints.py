@@ -34,11 +34,13 @@ class Endpoint(NamedTuple):
 
     Attributes:
         section: Title of its section in the reference.
+        operation: The session's method that makes it.
         path: Template of the path; a name in braces is filled by `path_with`.
         sends: A message goes out, so a repeat may double it, and success needs a `request_id`.
     """
 
     section: str
+    operation: str
     method: Method
     path: str
     lane: Lane
@@ -81,23 +83,23 @@ class Request:
         return f"{self.endpoint.method} {self.endpoint.path}"
 
 
-GET_TOKEN = Endpoint("Retrieve JWT Token", "GET", "/token/{username}", Lane.TOKEN)
+GET_TOKEN = Endpoint("Retrieve JWT Token", "token.get", "GET", "/token/{username}", Lane.TOKEN)
 
-CREATE_CAMPAIGN = Endpoint("Create Campaign", "POST", "/campaign", Lane.MANAGEMENT)
-LIST_CAMPAIGNS = Endpoint("List Campaigns", "GET", "/campaigns", Lane.MANAGEMENT)
-UPDATE_CAMPAIGN = Endpoint("Update Campaign", "PUT", "/campaign/{campaign_id}", Lane.MANAGEMENT)
-DELETE_CAMPAIGN = Endpoint("Delete Campaign", "DELETE", "/campaign/{campaign_id}", Lane.MANAGEMENT)
+CREATE_CAMPAIGN = Endpoint("Create Campaign", "campaigns.create", "POST", "/campaign", Lane.MANAGEMENT)
+LIST_CAMPAIGNS = Endpoint("List Campaigns", "campaigns.list", "GET", "/campaigns", Lane.MANAGEMENT)
+UPDATE_CAMPAIGN = Endpoint("Update Campaign", "campaigns.update", "PUT", "/campaign/{campaign_id}", Lane.MANAGEMENT)
+DELETE_CAMPAIGN = Endpoint("Delete Campaign", "campaigns.delete", "DELETE", "/campaign/{campaign_id}", Lane.MANAGEMENT)
 
-CREATE_SMS_TEMPLATE = Endpoint("Create SMS Template", "POST", "/template/sms", Lane.MANAGEMENT)
-CREATE_MMS_TEMPLATE = Endpoint("Create MMS Template", "POST", "/template/mms", Lane.MANAGEMENT)
-LIST_TEMPLATES = Endpoint("List Templates", "GET", "/templates", Lane.MANAGEMENT)
-DELETE_TEMPLATE = Endpoint("Delete Template", "DELETE", "/template/{template_id}", Lane.MANAGEMENT)
+CREATE_SMS_TEMPLATE = Endpoint("Create SMS Template", "templates.create_sms", "POST", "/template/sms", Lane.MANAGEMENT)
+CREATE_MMS_TEMPLATE = Endpoint("Create MMS Template", "templates.create_mms", "POST", "/template/mms", Lane.MANAGEMENT)
+LIST_TEMPLATES = Endpoint("List Templates", "templates.list", "GET", "/templates", Lane.MANAGEMENT)
+DELETE_TEMPLATE = Endpoint("Delete Template", "templates.delete", "DELETE", "/template/{template_id}", Lane.MANAGEMENT)
 
-SEND_SMS = Endpoint("Send an SMS", "POST", "/sms", Lane.SMS, sends=True)
-SEND_MMS = Endpoint("Send an MMS", "POST", "/mms", Lane.MMS, sends=True)
-SEND_VOICE = Endpoint("Send Voice TTS", "POST", "/voice", Lane.VOICE, sends=True)
+SEND_SMS = Endpoint("Send an SMS", "sms.send", "POST", "/sms", Lane.SMS, sends=True)
+SEND_MMS = Endpoint("Send an MMS", "mms.send", "POST", "/mms", Lane.MMS, sends=True)
+SEND_VOICE = Endpoint("Send Voice TTS", "voice.send", "POST", "/voice", Lane.VOICE, sends=True)
 
-GET_BALANCE = Endpoint("Get Account Balance", "GET", "/balance/{username}", Lane.BALANCE)
+GET_BALANCE = Endpoint("Get Account Balance", "balance.get", "GET", "/balance/{username}", Lane.BALANCE)
 
 ENDPOINTS = (
     GET_TOKEN,

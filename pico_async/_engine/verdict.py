@@ -89,17 +89,15 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     if carried_out and not (request.endpoint.sends and request_id(fields) is None):
         return Success(payload)
 
-    body = request.body or {}
+    # The address of a receipt may hold a signature.
     ours: dict[str, Any] = {
-        "secrets": list(secrets),
-        "texts": [str(body[name]) for name in ("text", "content") if name in body],
+        "secrets": [*secrets, *_said(request, "callback")],
+        "texts": _said(request, "text", "content"),
     }
-    numbers = [str(body[name]) for name in ("to", "from") if name in body]
     told = tuple(_told(fields, partial(redact, **ours)))
-    named = request_id(fields)
     context: dict[str, Any] = {
         "status_code": reply.status,
-        "request_id": None if named is None or echoes(named, numbers=numbers, **ours) else named,
+        "request_id": tellable(request_id(fields), request, secrets=ours["secrets"]),
         "errors": told,
         "retry_after": reply.retry_after,
     }
@@ -138,6 +136,16 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
             _gateway(request, reply, context) if reply.status < 400 else _refused(request, reply.status, said, context)
         )
     return ServerError(f"{request}: Pico failed (HTTP {reply.status}){said}. {doubt_about(request)}", **context)
+
+
+def tellable(named: str | None, request: Request, *, secrets: Iterable[str]) -> str | None:
+    """Give Pico's name for a request, unless it repeats something of what the request said, or of *secrets*."""
+    ours = {
+        "secrets": [*secrets, *_said(request, "callback")],
+        "texts": _said(request, "text", "content"),
+        "numbers": _said(request, "to", "from"),
+    }
+    return None if named is None or echoes(named, **ours) else named
 
 
 def judge_failure(request: Request, failure: Failure) -> PicoError:
@@ -185,6 +193,11 @@ def doubt_about(request: Request) -> str:
     if request.endpoint.method == "GET":
         return "A GET changes nothing, so it is safe to repeat."
     return "It may have been carried out: look before you repeat it."
+
+
+def _said(request: Request, *names: str) -> list[str]:
+    body = request.body or {}
+    return [str(body[name]) for name in names if name in body]
 
 
 def _says_nothing(request: Request, reply: Reply) -> bool:

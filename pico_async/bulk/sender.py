@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import anyio
 
@@ -30,6 +30,9 @@ from pico_async.errors import (
 )
 from pico_async.grants import Accepted
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+
+if TYPE_CHECKING:
+    from pico_async.bulk.told import ToldBlast
 
 Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
@@ -57,6 +60,7 @@ class BulkStream:
         journal: str | os.PathLike[str] | Journal | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
+        told: ToldBlast | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
@@ -67,6 +71,7 @@ class BulkStream:
         self._journal = _journal(journal)
         self._account = account
         self._pace = pace
+        self._told = told
         self._trace: Callable[[anyio.CancelScope], CallTrace] = CallTrace
         self._held = AsyncExitStack()
         self.leftover: list[SendResult] = []
@@ -124,7 +129,10 @@ class BulkStream:
             self._trace = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
         self._held.push_async_callback(self._source.aclose)
         await self._tasks.__aenter__()
-        self._begin()
+        if self._told is None:
+            self._begin()
+        else:
+            self._told.begin(self._concurrency, self._begin)
         return self
 
     async def __aexit__(
@@ -141,6 +149,8 @@ class BulkStream:
                 if (result := self._results.get_nowait()) is not None:
                     self.leftover.append(result)
             self._tally.end()
+            if self._told is not None:
+                self._told.end(self.report, whole=self._fed)
 
     async def run_out(self) -> None:
         """Send all there is. Nobody takes the results, so none waits for it."""
@@ -213,6 +223,7 @@ class BulkStream:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
             return self._tell(_failed(index, None, _invalid(item), 0))
         worker.trace = trace = self._trace(worker.scope)
+        trace.blast = None if self._told is None else self._told.number
         try:
             result = await self._attempt(index, item, trace)
         except asyncio.CancelledError:

@@ -1,0 +1,242 @@
+"""
+Spans and metrics through OpenTelemetry: a listener for `on_event`.
+
+    async with PicoSession(on_event=OpenTelemetry()) as pico: ...
+
+One listener serves any number of sessions. Spans:
+
+    sms.send, token.get, …   CLIENT, one for each call, whatever it took: the wait for its turn, all attempts
+      attempt                event: one exchange, with its outcome
+      retry                  event: another one follows
+      rate refused           event
+    blast                    INTERNAL, one for each blast, with its totals
+
+Metrics:
+
+    pico.client.calls               {call}         by pico.operation, pico.outcome, error.type
+    pico.client.retries             {retry}        by pico.operation, error.type: why
+    pico.client.rate_refusals       {refusal}      by pico.operation, pico.lane
+    pico.client.token_refreshes     {refresh}
+    pico.client.turn.wait           s              by pico.operation, pico.lane: of the turns that came
+    pico.client.pace                {request}/s    by pico.lane, server.address: as of the last turn
+    http.client.request.duration    s              by the attributes of HTTP, and pico.operation: of each exchange
+
+HTTP's attributes and its metric are the stable semantic conventions, but for `url.full`, which would name the account.
+`error.type` is the name of the error's class. No attribute holds a number, a text or a key. `traceparent` is not sent
+to Pico: v0.4 does not document it, and it would tell Pico which of its requests belong to one user. So what instruments
+httpx or aiohttp is told to leave a session's requests alone, or it would send one. Needs the extra: `pip install
+'pico-async[otel]'`.
+"""
+
+from __future__ import annotations
+
+try:
+    import opentelemetry.context as contexts
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider, get_meter
+    from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider, get_tracer, set_span_in_context
+except ImportError as error:
+    raise ImportError(
+        "pico_async.integrations.opentelemetry needs opentelemetry-api: pip install 'pico-async[otel]'"
+    ) from error
+
+from contextvars import Token
+from typing import Any
+
+from attrs import frozen
+
+from pico_async._version import __version__
+from pico_async.events import (
+    AttemptEnded,
+    BlastEnded,
+    BlastStarted,
+    CallEnded,
+    CallStarted,
+    Event,
+    RateRefused,
+    Retrying,
+    TokenRefreshed,
+    TurnTaken,
+)
+
+# The conventions' own for this metric.
+_EXCHANGE_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+# A turn comes each 34 ms, and a blast has 64 in flight: two seconds. A pause after a refusal, or a queue, takes longer.
+_WAIT_S = (0.005, 0.01, 0.035, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+# What instruments httpx and aiohttp asks for it, by `is_http_instrumentation_enabled`. The public function that sets it
+# is in a package that only they need.
+_LEAVE_HTTP_ALONE: str = contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+
+
+@frozen
+class _Open:
+    """
+    A call under way.
+
+    Attributes:
+        http: What each of its exchanges has in common.
+        attached: Ends that the span is the current one.
+    """
+
+    span: Span
+    http: dict[str, Any]
+    attached: Token[Context]
+
+
+class OpenTelemetry:
+    """
+    Make spans and metrics of what a session does.
+
+    A call's span has the caller's as its parent, and is the current one while the call lasts. A call of a blast begins
+    a trace of its own and links to the blast's span, for a trace of a million spans helps nobody, and a sampler could
+    only take all or nothing.
+
+    Args:
+        tracer_provider: Where spans go; the global provider where None.
+        meter_provider: Where metrics go; the global provider where None.
+        blast_as_one_trace: Make the calls of a blast children of the blast's span instead.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        *,
+        blast_as_one_trace: bool = False,
+    ) -> None:
+        self._tracer = get_tracer("pico_async", __version__, tracer_provider)
+        self._blast_as_one_trace = blast_as_one_trace
+        self._calls: dict[int, _Open] = {}
+        self._blasts: dict[int, Span] = {}
+        meter = get_meter("pico_async", __version__, meter_provider)
+        self._ended = meter.create_counter("pico.client.calls", "{call}", "Calls that ended, by their outcome.")
+        self._retries = meter.create_counter("pico.client.retries", "{retry}", "Attempts that were repeated, and why.")
+        self._refusals = meter.create_counter(
+            "pico.client.rate_refusals", "{refusal}", "Requests that Pico refused because they came too fast."
+        )
+        self._refreshes = meter.create_counter("pico.client.token_refreshes", "{refresh}", "Tokens that were fetched.")
+        self._pace = meter.create_gauge(
+            "pico.client.pace", "{request}/s", "Requests a second that the pace gives, as of the last turn."
+        )
+        self._waits = meter.create_histogram(
+            "pico.client.turn.wait",
+            "s",
+            "Waits for a turn of the pace.",
+            explicit_bucket_boundaries_advisory=_WAIT_S,
+        )
+        self._exchanges = meter.create_histogram(
+            "http.client.request.duration",
+            "s",
+            "Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=_EXCHANGE_S,
+        )
+
+    def __call__(self, event: Event) -> None:
+        """Hear what happened."""
+        match event:
+            case CallStarted():
+                self._begin(event)
+            case TurnTaken():
+                self._take_turn(event)
+            case AttemptEnded():
+                self._end_attempt(event)
+            case Retrying():
+                attributes = {"pico.operation": event.operation, "error.type": event.reason}
+                self._retries.add(1, attributes)
+                self._calls[event.call].span.add_event("retry", {**attributes, "pico.delay_s": event.delay_s})
+            case RateRefused():
+                self._refusals.add(1, {"pico.operation": event.operation, "pico.lane": event.lane})
+                self._calls[event.call].span.add_event("rate refused")
+            case TokenRefreshed():
+                self._refreshes.add(1)
+            case CallEnded():
+                self._end(event)
+            case BlastStarted():
+                self._blasts[event.blast] = span = self._tracer.start_span(
+                    "blast", attributes={"pico.blast.concurrency": event.concurrency}
+                )
+                # For as long as the blast's tasks live: the session calls this in a context of theirs.
+                contexts.attach(set_span_in_context(span))
+            case BlastEnded():
+                self._end_blast(event)
+
+    def _begin(self, event: CallStarted) -> None:
+        http: dict[str, Any] = {
+            "http.request.method": event.method,
+            "server.address": event.host,
+            "server.port": event.port,
+            "pico.operation": event.operation,
+        }
+        attributes = {**http, "pico.lane": event.lane}
+        blast = None if event.blast is None or self._blast_as_one_trace else self._blasts[event.blast]
+        if blast is None:
+            span = self._tracer.start_span(event.operation, kind=SpanKind.CLIENT, attributes=attributes)
+        else:
+            span = self._tracer.start_span(
+                event.operation,
+                context=Context(),
+                kind=SpanKind.CLIENT,
+                attributes=attributes,
+                links=[Link(blast.get_span_context())],
+            )
+        within = contexts.set_value(_LEAVE_HTTP_ALONE, True, set_span_in_context(span))
+        self._calls[event.call] = _Open(span, http, contexts.attach(within))
+
+    def _take_turn(self, event: TurnTaken) -> None:
+        self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.lane": event.lane})
+        if event.pace is not None:
+            host = self._calls[event.call].http["server.address"]
+            self._pace.set(event.pace, {"pico.lane": event.lane, "server.address": host})
+
+    def _end_attempt(self, event: AttemptEnded) -> None:
+        call = self._calls[event.call]
+        reply = _known({"http.response.status_code": event.status_code, "error.type": event.error})
+        self._exchanges.record(event.duration_s, {**call.http, **reply})
+        call.span.add_event(
+            "attempt",
+            {
+                **reply,
+                "pico.attempt": event.attempt,
+                "pico.outcome": event.outcome.value,
+                "pico.duration_s": event.duration_s,
+            },
+        )
+
+    def _end(self, event: CallEnded) -> None:
+        call = self._calls.pop(event.call)
+        contexts.detach(call.attached)
+        outcome = _known({"pico.outcome": event.outcome.value, "error.type": event.error})
+        self._ended.add(1, {"pico.operation": event.operation, **outcome})
+        call.span.set_attributes(
+            {
+                **outcome,
+                **_known({"http.response.status_code": event.status_code, "pico.request_id": event.request_id}),
+                "pico.attempts": event.attempts,
+                "pico.waited_s": event.waited_s,
+            }
+        )
+        if event.error is not None:
+            call.span.set_status(StatusCode.ERROR)
+        call.span.end()
+
+    def _end_blast(self, event: BlastEnded) -> None:
+        span = self._blasts.pop(event.blast)
+        span.set_attributes(
+            {
+                "pico.blast.total": event.total,
+                "pico.blast.accepted": event.accepted,
+                "pico.blast.rejected": event.rejected,
+                "pico.blast.not_sent": event.not_sent,
+                "pico.blast.in_doubt": event.in_doubt,
+                "pico.blast.skipped": event.skipped,
+                "pico.blast.rate": event.rate,
+                "pico.blast.ended_early": event.ended_early,
+            }
+        )
+        if event.ended_early:
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+def _known(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if value is not None}

@@ -1,0 +1,325 @@
+"""Spans and metrics, made by the real SDK of sends that go over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from attrs import field, frozen
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+
+from pico_async import NoResponseError, PicoSession, RateLimitError, Rates, SmsMessage
+from pico_async.integrations.opentelemetry import OpenTelemetry
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+
+TO = "8612345678901"
+UNLIMITED = Rates(sms=None, token=None, balance=None)
+
+
+@frozen
+class Telemetry:
+    """What was exported, and what exports it."""
+
+    listener: OpenTelemetry
+    traces: TracerProvider
+    exported: InMemorySpanExporter = field(repr=False)
+    reader: InMemoryMetricReader = field(repr=False)
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[Any]:
+        """The caller's own."""
+        with self.traces.get_tracer("app").start_as_current_span(name) as span:
+            yield span
+
+    def spans(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.exported.get_finished_spans() if span.name == name]
+
+    def points(self, name: str) -> dict[tuple[tuple[str, Any], ...], Any]:
+        """The metric's points, by their attributes."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        return {
+            tuple(sorted((point.attributes or {}).items())): point
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+            for point in metric.data.data_points
+        }
+
+    def counted(self, name: str) -> dict[tuple[Any, ...], int]:
+        """The values of a counter, by those of its attributes."""
+        return {tuple(value for _, value in key): point.value for key, point in self.points(name).items()}
+
+
+def telemetry_of(**settings: Any) -> Telemetry:
+    exported, reader, traces = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(exported))
+    listener = OpenTelemetry(traces, MeterProvider([reader]), **settings)
+    return Telemetry(listener, traces, exported, reader)
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return telemetry_of()
+
+
+@asynccontextmanager
+async def session(telemetry: Telemetry, sandbox: Sandbox, **settings: Any) -> AsyncIterator[PicoSession]:
+    settings = {"rates": UNLIMITED, **settings}
+    async with (
+        sandbox.serve() as base_url,
+        PicoSession(
+            username=sandbox.username,
+            api_key=sandbox.api_key,
+            sender="PICO",
+            base_url=base_url,
+            on_event=telemetry.listener,
+            **settings,
+        ) as pico,
+    ):
+        yield pico
+
+
+def names(span: ReadableSpan) -> list[str]:
+    return [event.name for event in span.events]
+
+
+async def test_a_send_is_a_client_span_below_its_caller_s(telemetry: Telemetry) -> None:
+    """And the token request that it needs is below it; HTTP's attributes have their standard names."""
+    async with session(telemetry, Sandbox()) as pico:
+        with telemetry.span("request") as caller:
+            accepted = await pico.sms.send(TO, "hello")
+            assert get_current_span() is caller
+
+    (send,), (token,) = telemetry.spans("sms.send"), telemetry.spans("token.get")
+    assert send.kind is token.kind is SpanKind.CLIENT
+    assert send.parent == caller.get_span_context()
+    assert token.parent == send.context
+    attributes = dict(send.attributes or {})
+    assert isinstance(attributes.pop("server.port"), int)
+    assert attributes.pop("pico.waited_s") >= 0.0
+    assert attributes == {
+        "pico.operation": "sms.send",
+        "pico.lane": "sms",
+        "http.request.method": "POST",
+        "server.address": "127.0.0.1",
+        "http.response.status_code": 200,
+        "pico.outcome": "accepted",
+        "pico.attempts": 1,
+        "pico.request_id": accepted.request_id,
+    }
+    assert send.status.status_code is StatusCode.UNSET
+    assert names(send) == ["attempt"]
+
+
+async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telemetry: Telemetry) -> None:
+    """Each attempt with what became of it."""
+    sandbox = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=1)])
+
+    async with session(telemetry, sandbox, retries=2) as pico:
+        await pico.sms.send(TO, "hello")
+        sandbox.inject(FaultRule(Fault.STALE_TOKEN, times=1))
+        await pico.sms.send(TO, "hello again")
+
+    first, second = telemetry.spans("sms.send")
+    assert names(first) == ["attempt", "rate refused", "retry", "attempt"]
+    assert [dict(event.attributes or {}).get("http.response.status_code") for event in first.events] == [
+        *(429, None, None, 200),
+    ]
+    assert names(second) == ["attempt", "retry", "attempt"]
+    assert telemetry.counted("pico.client.retries") == {
+        ("RateLimitError", "sms.send"): 1,
+        ("StaleToken", "sms.send"): 1,
+    }
+    assert telemetry.counted("pico.client.rate_refusals") == {("sms", "sms.send"): 1}
+    assert telemetry.counted("pico.client.token_refreshes") == {(): 2}
+    assert telemetry.counted("pico.client.calls") == {("sms.send", "accepted"): 2, ("token.get", "accepted"): 2}
+    wait = telemetry.points("pico.client.turn.wait")[("pico.lane", "sms"), ("pico.operation", "sms.send")]
+    assert wait.count == 4
+    assert wait.max > 0.2, "the pause after the refusal"
+
+
+async def test_what_fails_has_its_class_as_error_type(telemetry: Telemetry) -> None:
+    """In doubt, and refused."""
+    async with session(telemetry, Sandbox(), retries=0) as pico:
+        with pytest.raises(NoResponseError):
+            await pico.sms.send(Fault.ACCEPT_THEN_DROP.magic_number, "hello")
+        with pytest.raises(RateLimitError):
+            await pico.sms.send(Fault.RATE_LIMITED.magic_number, "hello")
+
+    doubtful, refused = (dict(span.attributes or {}) for span in telemetry.spans("sms.send"))
+    assert (doubtful["pico.outcome"], doubtful["error.type"]) == ("in_doubt", "NoResponseError")
+    assert "http.response.status_code" not in doubtful
+    assert (refused["pico.outcome"], refused["error.type"]) == ("rejected", "RateLimitError")
+    assert refused["http.response.status_code"] == 429
+    assert {span.status.status_code for span in telemetry.spans("sms.send")} == {StatusCode.ERROR}
+    calls = telemetry.counted("pico.client.calls")
+    assert calls["NoResponseError", "sms.send", "in_doubt"] == calls["RateLimitError", "sms.send", "rejected"] == 1
+
+
+async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(telemetry: Telemetry) -> None:
+    """In doubt on the wire, not sent while it waits for its turn."""
+    sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=5.0)])
+
+    async with session(telemetry, sandbox, rates=Rates(sms=1)) as pico:
+        await pico.token.ensure()
+        for _ in range(2):
+            with telemetry.span("request") as caller:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await pico.sms.send(TO, "hello")
+                assert get_current_span() is caller
+
+    told = [dict(span.attributes or {}) for span in telemetry.spans("sms.send")]
+    assert [(span["pico.outcome"], span["error.type"], span["pico.attempts"]) for span in told] == [
+        ("in_doubt", "CancelledError", 1),
+        ("not_sent", "CancelledError", 0),
+    ]
+    assert told[1]["pico.waited_s"] > 0.1
+
+
+@pytest.mark.parametrize("one_trace", [False, True], ids=["linked", "one trace"])
+async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace: bool) -> None:
+    """64 in flight, some in trouble; the blast's span has its caller's as parent, and the totals."""
+    telemetry = telemetry_of(blast_as_one_trace=one_trace)
+    seen = []
+
+    async def messages() -> AsyncIterator[SmsMessage]:
+        for number in range(200):
+            seen.append(get_current_span())
+            yield SmsMessage(TO, f"hello {number}")
+
+    async with session(telemetry, Sandbox(rate_rule=None, seed=5, fault_rate=0.2)) as pico:
+        with telemetry.span("request") as caller:
+            async with pico.stream_bulk(messages(), concurrency=64) as results:
+                async for _ in results:
+                    assert get_current_span() is caller, "the blast's span is its tasks' alone"
+
+    report = results.report
+    assert report.in_doubt
+    (blast,), sends = telemetry.spans("blast"), telemetry.spans("sms.send")
+    assert blast.parent == caller.get_span_context()
+    assert len(sends) == 200
+    assert {span.get_span_context().span_id for span in seen} == {blast.context.span_id}, (
+        "who reads the input does so in the blast"
+    )
+    if one_trace:
+        assert all(span.parent == blast.context and not span.links for span in sends)
+    else:
+        assert all(span.parent is None and span.links[0].context == blast.context for span in sends)
+        assert len({span.context.trace_id for span in (blast, *sends)}) == 201
+    totals = {name.removeprefix("pico.blast."): value for name, value in (blast.attributes or {}).items()}
+    assert (totals["total"], totals["accepted"]) == (report.total, report.accepted)
+    assert (totals["in_doubt"], totals["ended_early"]) == (report.in_doubt, False)
+    outcomes = Counter((span.attributes or {})["pico.outcome"] for span in sends)
+    assert outcomes["accepted"] == report.accepted
+    counted = Counter[Any]()
+    for attributes, point in telemetry.points("pico.client.calls").items():
+        if dict(attributes)["pico.operation"] == "sms.send":
+            counted[dict(attributes)["pico.outcome"]] += point.value
+    assert counted == outcomes
+
+
+async def test_two_sessions_at_once_do_not_mix_their_spans(telemetry: Telemetry) -> None:
+    """One listener for both: each send is below its own caller's span."""
+    parents = {}
+
+    async def handle(pico: PicoSession, name: str) -> None:
+        with telemetry.span(name) as caller:
+            parents[name] = caller.get_span_context().span_id
+            for number in range(5):
+                await pico.sms.send(TO, f"{name} {number}")
+
+    async with session(telemetry, Sandbox(username="one")) as one, session(telemetry, Sandbox(username="two")) as two:
+        await asyncio.gather(handle(one, "one"), handle(two, "two"), handle(one, "three"))
+
+    below = Counter(span.parent and span.parent.span_id for span in telemetry.spans("sms.send"))
+    assert below == dict.fromkeys(parents.values(), 5)
+
+
+async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> None:
+    """In seconds, in the buckets of the conventions; the pace as it is now."""
+    async with session(telemetry, Sandbox(latency_s=0.06), rates=Rates(sms=30)) as pico:
+        for number in range(3):
+            await pico.sms.send(TO, f"hello {number}")
+
+    # First: an older SDK tells a gauge once, and each look at the points is a collection.
+    paces = {dict(key)["pico.lane"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
+    exchanges = {
+        dict(key)["pico.operation"]: (dict(key), point)
+        for key, point in telemetry.points("http.client.request.duration").items()
+    }
+    attributes, point = exchanges["sms.send"]
+    assert (attributes["http.request.method"], attributes["http.response.status_code"]) == ("POST", 200)
+    assert point.count == 3
+    assert 0.05 <= point.min <= point.max < 2.0
+    assert point.explicit_bounds[0] == 0.005
+    assert 28.0 < paces["sms"] < 30.0
+
+
+async def test_no_traceparent_goes_to_pico() -> None:
+    """Also where httpx itself is instrumented; without the listener, that would send one."""
+    telemetry, heads = telemetry_of(), list[bytes]()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await _head(reader):
+            heads.append(head)
+            body = json.dumps({"token": "t-1", "request_id": "r-1"}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    account: dict[str, Any] = {"username": "u", "api_key": "k", "sender": "s", "base_url": address, "rates": UNLIMITED}
+    HTTPXClientInstrumentor().instrument(tracer_provider=telemetry.traces)
+    try:
+        with telemetry.span("request"):
+            async with PicoSession(**account, on_event=telemetry.listener) as pico:
+                await pico.sms.send(TO, "hello")
+                await pico.send_bulk([SmsMessage(TO, "hello again")])
+            with_listener = list(heads)
+            async with PicoSession(**account) as pico:
+                await pico.sms.send(TO, "hello")
+            async with httpx.AsyncClient() as client:
+                await client.get(address)
+    finally:
+        HTTPXClientInstrumentor().uninstrument()
+        server.close()
+        await server.wait_closed()
+
+    assert len(with_listener) == 3
+    assert not [head for head in with_listener if b"traceparent" in head.lower()]
+    assert b"traceparent" in heads[-1].lower(), "the instrumentation works"
+    assert b"traceparent" in heads[-2].lower(), "and reaches a session's own connections"
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""
+    length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), b": 0")
+    await reader.readexactly(int(length.partition(b":")[2]))
+    return head
+
+
+async def test_without_an_sdk_it_does_nothing_and_harms_nothing() -> None:
+    """The API alone is what the extra installs."""
+    async with session(Telemetry(OpenTelemetry(), *[None] * 3), Sandbox()) as pico:  # type: ignore[arg-type]
+        await pico.sms.send(TO, "hello")
+        report = await pico.send_bulk(SmsMessage(TO, f"{n}") for n in range(3))
+
+    assert report.accepted == 3

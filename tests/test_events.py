@@ -1,0 +1,525 @@
+"""What a session tells whoever listens: all of it, in order, honestly, and nothing that is nobody's business."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import operator
+import subprocess
+import sys
+import time
+import typing
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import httpx
+import pytest
+
+from pico_async import (
+    AttemptEnded,
+    AttemptStarted,
+    BlastEnded,
+    BlastStarted,
+    CallEnded,
+    CallStarted,
+    ConfigurationError,
+    Event,
+    InvalidMessageError,
+    LocalCoordinator,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoError,
+    PicoSession,
+    Priority,
+    RateLimitError,
+    RateRefused,
+    Rates,
+    Retrying,
+    SendResult,
+    SmsMessage,
+    TokenRefreshed,
+    TurnTaken,
+)
+from pico_async._engine.attempt import Attempt
+from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
+from pico_async._engine.observer import Observer, ToldCall
+from pico_async._engine.trace import CallTrace
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+
+TO = "8612345678901"
+UNLIMITED = Rates(sms=None, token=None, balance=None)
+Kind = TypeVar("Kind")
+
+
+def session(sandbox: Sandbox, on_event: Any, base_url: str | None = None, **settings: Any) -> PicoSession:
+    """One on the sandbox, in this process or at its socket."""
+    where: dict[str, Any] = {"transport": sandbox.transport()} if base_url is None else {"base_url": base_url}
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="PICO",
+        on_event=on_event,
+        **{"rates": UNLIMITED, **where, **settings},
+    )
+
+
+def only(events: list[Event], kind: type[Kind], operation: str = "sms.send") -> list[Kind]:
+    return [
+        event for event in events if isinstance(event, kind) and getattr(event, "operation", operation) == operation
+    ]
+
+
+def names(events: list[Event], operation: str = "sms.send") -> list[str]:
+    return [type(event).__name__ for event in events if getattr(event, "operation", None) == operation]
+
+
+async def until(happened: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not happened():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.virtual_time
+async def test_a_send_is_told_from_its_beginning_to_its_end() -> None:
+    """The token that it needs is a call of its own, within it."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    async with session(sandbox, events.append, base_url="http://127.0.0.1:81", transport=sandbox.transport()) as pico:
+        accepted = await pico.sms.send(TO, "hello")
+
+    assert [type(event).__name__ for event in events] == [
+        "CallStarted",
+        *("CallStarted", "TurnTaken", "AttemptStarted", "AttemptEnded", "TokenRefreshed", "CallEnded"),
+        *("TurnTaken", "AttemptStarted", "AttemptEnded", "CallEnded"),
+    ]
+    send, token = events[0], events[1]
+    assert isinstance(send, CallStarted)
+    assert isinstance(token, CallStarted)
+    assert events[0] == CallStarted(
+        call=send.call, blast=None, operation="sms.send", lane="sms", method="POST", host="127.0.0.1", port=81
+    )
+    assert {event.call for event in events[1:7]} == {token.call}  # type: ignore[union-attr]
+    ended = events[-1]
+    assert isinstance(ended, CallEnded)
+    assert (ended.call, ended.outcome, ended.status_code, ended.error) == (send.call, Outcome.ACCEPTED, 200, None)
+    assert (ended.attempts, ended.request_id) == (1, accepted.request_id)
+
+
+@pytest.mark.virtual_time
+async def test_waits_and_durations_are_those_of_the_clock() -> None:
+    """The turn, the exchange and the whole: none of them counts another's seconds."""
+    sandbox, events = Sandbox(latency_s=0.25), list[Event]()
+
+    async with session(sandbox, events.append, rates=Rates(sms=2, token=None)) as pico:
+        await pico.token.ensure()
+        began = time.monotonic()
+        await asyncio.gather(*(pico.sms.send(TO, f"hello {n}") for n in range(3)))
+        took_s = time.monotonic() - began
+
+    last = max(only(events, TurnTaken), key=lambda turn: turn.waited_s)
+    ended = next(event for event in only(events, CallEnded) if event.call == last.call)
+    assert last.pace == pico_pace(2)
+    assert last.waited_s == pytest.approx(2 / last.pace, abs=0.6)
+    assert ended.waited_s == last.waited_s
+    assert ended.duration_s == pytest.approx(took_s, abs=0.01)
+    for attempt in only(events, AttemptEnded):
+        assert attempt.duration_s == pytest.approx(0.25, abs=0.01)
+    assert ended.duration_s == pytest.approx(ended.waited_s + 0.25, abs=0.01)
+
+
+def pico_pace(sms: int) -> float:
+    pace = LocalCoordinator(Rates(sms=sms)).per_s(SEND_SMS.lane)
+    assert pace is not None
+    return pace
+
+
+@pytest.mark.virtual_time
+async def test_refusals_and_retries_are_told_with_their_reason() -> None:
+    """As many as there were, and the pause that they brought is a wait for the turn."""
+    sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=2)]), list[Event]()
+
+    async with session(sandbox, events.append, retries=2) as pico:
+        await pico.sms.send(TO, "hello")
+
+    retries = only(events, Retrying)
+    assert [(retry.attempt, retry.reason) for retry in retries] == [(1, "RateLimitError"), (2, "RateLimitError")]
+    assert all(0 <= retry.delay_s <= 1.0 for retry in retries)
+    assert [refusal.lane for refusal in only(events, RateRefused)] == ["sms", "sms"]
+    (ended,) = only(events, CallEnded)
+    assert (ended.outcome, ended.attempts) == (Outcome.ACCEPTED, 3)
+    # Two pauses of a second each, slept away or waited for.
+    assert ended.waited_s + sum(retry.delay_s for retry in retries) == pytest.approx(2.0, abs=0.01)
+    assert ended.duration_s == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.virtual_time
+async def test_what_pico_asked_to_wait_is_told() -> None:
+    """Also where the call gives up by it."""
+    rule = FaultRule(Fault.RATE_LIMITED, retry_after_s=7.0)
+    sandbox, events = Sandbox(faults=[rule]), list[Event]()
+
+    async with session(sandbox, events.append, retries=0) as pico:
+        with pytest.raises(RateLimitError):
+            await pico.sms.send(TO, "hello")
+
+    assert [refusal.retry_after_s for refusal in only(events, RateRefused)] == [7.0]
+    assert not only(events, Retrying)
+    (ended,) = only(events, CallEnded)
+    assert (ended.outcome, ended.error, ended.status_code) == (Outcome.REJECTED, "RateLimitError", 429)
+
+
+@pytest.mark.virtual_time
+async def test_a_stale_token_is_a_retry_and_a_refresh() -> None:
+    """Each attempt but the last is followed by a Retrying."""
+    sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(Fault.STALE_TOKEN, times=1)]), list[Event]()
+
+    async with session(sandbox, events.append) as pico:
+        await pico.sms.send(TO, "hello")
+
+    assert len(only(events, TokenRefreshed)) == 2
+    (retry,) = only(events, Retrying)
+    assert (retry.reason, retry.delay_s) == ("StaleToken", 0.0)
+    first, second = only(events, AttemptEnded)
+    assert (first.outcome, first.error, first.status_code) == (Outcome.REJECTED, "StaleToken", 401)
+    assert (second.outcome, second.error, second.status_code) == (Outcome.ACCEPTED, None, 200)
+
+
+@pytest.mark.virtual_time
+async def test_an_attempt_without_a_reply_has_no_status() -> None:
+    """Not that of the attempt before it."""
+    faults = [FaultRule(Fault.RATE_LIMITED, times=1), FaultRule(Fault.ACCEPT_THEN_DROP)]
+    sandbox, events = Sandbox(rate_rule=None, faults=faults), list[Event]()
+
+    async with session(sandbox, events.append) as pico:
+        with pytest.raises(NoResponseError):
+            await pico.sms.send(TO, "hello")
+
+    assert [(event.attempt, event.status_code) for event in only(events, AttemptEnded)] == [(1, 429), (2, None)]
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
+async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
+    """Whatever goes wrong, over a socket: outcome, class, status, request_id and attempts."""
+    sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
+    raised: PicoError | None = None
+
+    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=0.2, retries=0) as pico:
+        try:
+            await pico.sms.send(TO, "hello")
+        except PicoError as error:
+            raised = error
+
+    (ended,) = only(events, CallEnded)
+    if raised is None:
+        assert fault is Fault.STALE_TOKEN
+        assert ended.outcome is Outcome.ACCEPTED
+        return
+    assert ended.error == type(raised).__name__
+    assert ended.outcome is raised.outcome
+    assert (ended.status_code, ended.request_id) == (raised.status_code, raised.request_id)
+    assert ended.attempts == raised.attempts == 1
+    (attempt,) = only(events, AttemptEnded)
+    assert (attempt.outcome, attempt.error, attempt.status_code) == (ended.outcome, ended.error, ended.status_code)
+    assert names(events)[-1] == "CallEnded"
+
+
+async def test_a_call_cancelled_on_the_wire_is_in_doubt_and_one_that_waits_is_not_sent() -> None:
+    """Each has its end, with the class of what ended it."""
+    sandbox, events = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)]), list[Event]()
+
+    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, rates=Rates(sms=1)) as pico:
+        async with asyncio.TaskGroup() as tasks:
+            on_the_wire = tasks.create_task(pico.sms.send(TO, "one"))
+            await until(lambda: sandbox.ledger.accepted)
+            waiting = tasks.create_task(pico.sms.send(TO, "two"))
+            await asyncio.sleep(0.05)
+            on_the_wire.cancel()
+            waiting.cancel()
+
+    first, second = sorted(only(events, CallEnded), key=lambda event: event.call)
+    assert (first.outcome, first.error, first.attempts) == (Outcome.IN_DOUBT, "CancelledError", 1)
+    assert (second.outcome, second.error, second.attempts) == (Outcome.NOT_SENT, "CancelledError", 0)
+    assert second.waited_s >= 0.04, "the wait for the turn that never came"
+    (attempt,) = only(events, AttemptEnded)
+    assert (attempt.call, attempt.outcome, attempt.error) == (first.call, Outcome.IN_DOUBT, "CancelledError")
+
+
+@pytest.mark.virtual_time
+async def test_an_expired_message_tells_how_long_it_waited() -> None:
+    """There was no turn, and no attempt."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    async with session(sandbox, events.append, rates=Rates(sms=0.1, token=None)) as pico:
+        await pico.sms.send(TO, "one")
+        with pytest.raises(MessageExpiredError):
+            await pico.sms.send(TO, "two", expires_in=3.0)
+
+    ended = only(events, CallEnded)[-1]
+    assert (ended.outcome, ended.error, ended.attempts) == (Outcome.NOT_SENT, "MessageExpiredError", 0)
+    assert ended.waited_s == pytest.approx(3.0, abs=0.01)
+    assert names(events)[-2:] == ["CallStarted", "CallEnded"]
+
+
+async def test_calls_that_the_closing_ends_are_told_as_they_are_raised() -> None:
+    """On the wire and waiting."""
+    rule = FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)
+    sandbox, events = Sandbox(faults=[rule]), list[Event]()
+    pico = session(sandbox, events.append, rates=Rates(sms=1), timeout=0.3)
+
+    calls = [asyncio.create_task(pico.sms.send(TO, f"hello {n}")) for n in range(2)]
+    await until(lambda: sandbox.ledger.accepted)
+    await pico.aclose()
+
+    raised = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in raised] == [NoResponseError, NotSentError]
+    ended = sorted(only(events, CallEnded), key=lambda event: event.call)
+    assert [event.error for event in ended] == ["NoResponseError", "NotSentError"]
+    assert [event.outcome for event in ended] == [Outcome.IN_DOUBT, Outcome.NOT_SENT]
+
+
+async def test_the_events_of_a_blast_agree_with_its_report_and_with_the_server() -> None:
+    """64 in flight, a third of them in trouble: each attempt arrived, each outcome is in the report."""
+    sandbox, events = Sandbox(rate_rule=None, seed=3, fault_rate=0.3), list[Event]()
+    messages = (SmsMessage(TO, f"hello {n}") for n in range(300))
+
+    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url) as pico:
+        report = await pico.send_bulk(messages, concurrency=64)
+
+    assert report.in_doubt
+    began, ended = only(events, CallStarted), only(events, CallEnded)
+    assert Counter(event.call for event in began) == Counter(event.call for event in ended)
+    assert len(ended) == report.total == 300
+    outcomes = Counter(event.outcome for event in ended)
+    assert outcomes[Outcome.ACCEPTED] == report.accepted
+    assert outcomes[Outcome.IN_DOUBT] == report.in_doubt
+    arrived = sum(arrival.operation == "sms.send" for arrival in sandbox.ledger.arrivals)
+    assert len(only(events, AttemptStarted)) == len(only(events, AttemptEnded)) == arrived
+    assert sum(event.attempts for event in ended) == arrived == 300 + len(only(events, Retrying))
+    assert len(only(events, TokenRefreshed)) == sandbox.ledger.token_requests
+    (start,), (end,) = only(events, BlastStarted), only(events, BlastEnded)
+    assert {event.blast for event in began + ended} == {start.blast} == {end.blast}
+    assert {event.blast for event in only(events, CallStarted, "token.get")} == {None}
+    assert start.concurrency == 64
+    assert (end.total, end.accepted, end.in_doubt) == (report.total, report.accepted, report.in_doubt)
+    assert (end.duration_s, end.rate, end.ended_early) == (report.elapsed, report.rate, False)
+
+
+async def test_a_blast_counts_what_is_no_call(tmp_path: Any) -> None:
+    """A bad row, and what the journal has."""
+    sandbox, events = Sandbox(), list[Event]()
+    rows: list[Any] = [SmsMessage(TO, "one"), InvalidMessageError("a bad row"), SmsMessage(TO, "two")]
+
+    async with session(sandbox, events.append) as pico:
+        await pico.send_bulk(rows, journal=tmp_path / "blast.db")
+        events.clear()
+        await pico.send_bulk(rows, journal=tmp_path / "blast.db")
+
+    assert [type(event) for event in events] == [BlastStarted, BlastEnded]
+    (ended,) = only(events, BlastEnded)
+    assert (ended.total, ended.skipped, ended.not_sent, ended.accepted) == (3, 2, 1, 0)
+
+
+@pytest.mark.parametrize("stopped", ["left", "stop_after", "cancelled"])
+async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
+    """However it is ended, its end comes once and after those of its calls."""
+    sandbox, events = Sandbox(), list[Event]()
+    messages = (SmsMessage(Fault.BAD_REQUEST.magic_number, f"hello {n}") for n in range(1000))
+
+    async with session(sandbox, events.append) as pico:
+        if stopped == "left":
+            async with pico.stream_bulk(messages, concurrency=4) as results:
+                async for _ in results:
+                    break
+        elif stopped == "stop_after":
+            await pico.send_bulk(messages, concurrency=4, stop_after=2)
+        else:
+            with anyio.move_on_after(0.2):
+                await pico.send_bulk(messages, concurrency=4, on_result=lambda _: asyncio.sleep(0.05))
+
+    (ended,) = only(events, BlastEnded)
+    assert ended.ended_early
+    assert events[-1] == ended
+    assert len(only(events, CallStarted)) == len(only(events, CallEnded))
+
+
+async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
+    """The attempt's duration counts from the second one."""
+    events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
+    request, trace = Request(SEND_SMS, "/sms"), CallTrace()
+    story = ToldCall(Observer([events.append], "http://127.0.0.1:80"), request, trace, coordinator.per_s)
+    story.begin("127.0.0.1", 80)
+    await coordinator.turn(SEND_SMS.lane, Priority.INTERACTIVE)
+    attempt = Attempt(request, trace, coordinator, learner=None, priority=Priority.INTERACTIVE, deadline=None)
+    trace.note_attempt()
+
+    await attempt.turn_again()
+    story.fail(NotSentError("no connection"))
+
+    (turn,), (ended,), (tried,) = only(events, TurnTaken), only(events, CallEnded), only(events, AttemptEnded)
+    assert turn.waited_s == ended.waited_s >= 0.05
+    assert tried.duration_s < turn.waited_s
+
+
+@pytest.mark.virtual_time
+async def test_sessions_that_share_a_listener_can_be_told_apart() -> None:
+    """No two calls in this process have one number."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    async with session(sandbox, events.append) as one, session(sandbox, events.append) as other:
+        await asyncio.gather(*(pico.sms.send(TO, f"{n}") for pico in (one, other) for n in range(3)))
+
+    calls = [event.call for event in events if isinstance(event, CallStarted)]
+    assert len(set(calls)) == len(calls) == 6 + len(only(events, TokenRefreshed))
+
+
+async def test_a_name_of_pico_s_that_repeats_the_number_is_not_told() -> None:
+    """What a request_id is made of is not documented in v0.4."""
+    events, named = list[Event](), iter(["r-1", f"sms-{TO}", "key-THAT-NOBODY-MAY-SEE", "bearer-THAT-NOBODY-MAY-SEE"])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/token/"):
+            return httpx.Response(200, json={"token": "bearer-THAT-NOBODY-MAY-SEE"})
+        return httpx.Response(200, json={"request_id": next(named)})
+
+    async with PicoSession(
+        username="user333",
+        api_key="key-THAT-NOBODY-MAY-SEE",
+        sender="PICO",
+        transport=httpx.MockTransport(answer),
+        rates=UNLIMITED,
+        on_event=events.append,
+    ) as pico:
+        for _ in range(4):
+            await pico.sms.send(TO, "hello")
+
+    told = [event.request_id for event in only(events, CallEnded)]
+    assert told == ["r-1", None, None, None]
+
+
+async def test_a_listener_that_raises_harms_nobody_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the sends, nor the listeners beside it."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("the metrics are away")
+
+    async with session(sandbox, [broken, events.append]) as pico:
+        report = await pico.send_bulk(SmsMessage(TO, f"{n}") for n in range(20))
+
+    assert report.accepted == 20
+    assert len(only(events, CallEnded)) == 20
+    (record,) = [record for record in caplog.records if record.name == "pico_async"]
+    assert record.levelno == logging.WARNING
+    assert record.exc_info is not None
+    assert "the metrics are away" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("kind", [CallStarted, TurnTaken, AttemptStarted, AttemptEnded, CallEnded])
+async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
+    """It is not the listener's failure. The session can be closed, and the call has an end."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    class Interrupt(BaseException):
+        pass
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, kind) and event.operation == "sms.send":
+            raise Interrupt
+
+    async with session(sandbox, listen) as pico:
+        await pico.token.ensure()
+        with pytest.raises(Interrupt):
+            await pico.sms.send(TO, "hello")
+    gc.collect()  # a coroutine that nobody awaited would warn
+
+    (ended,) = only(events, CallEnded)
+    honest = {AttemptEnded: Outcome.IN_DOUBT, CallEnded: Outcome.ACCEPTED}
+    assert ended.outcome is honest.get(kind, Outcome.NOT_SENT)
+    assert len(sandbox.ledger.accepted) == (kind in honest)
+
+
+@pytest.mark.parametrize("kind", [TurnTaken, AttemptStarted, AttemptEnded, CallEnded])
+async def test_a_cancellation_out_of_a_listener_makes_no_message_safe_to_repeat(kind: type) -> None:
+    """A blast's result is not sent only where the server does not have the message."""
+    sandbox, results = Sandbox(), list[SendResult]()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, kind) and event.operation == "sms.send":
+            raise asyncio.CancelledError
+
+    async with session(sandbox, listen) as pico:
+        await pico.token.ensure()
+        await pico.send_bulk([SmsMessage(TO, "hello")], on_result=results.append)
+
+    (result,) = results
+    assert result.outcome is (Outcome.IN_DOUBT if sandbox.ledger.accepted else Outcome.NOT_SENT)
+    assert bool(sandbox.ledger.accepted) == (kind in (AttemptEnded, CallEnded))
+
+
+def test_a_listener_must_be_a_plain_function() -> None:
+    """A coroutine function would be called and never awaited."""
+
+    class Asynchronous:
+        async def __call__(self, event: Event) -> None: ...
+
+    async def listen(event: Event) -> None: ...
+
+    for wrong in (listen, Asynchronous(), [print, listen], partial(listen), "print", [None], 5):
+        with pytest.raises(ConfigurationError, match="on_event"):
+            PicoSession(username="user333", api_key="k", on_event=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.section)
+def test_an_operation_is_named_as_the_method_that_makes_it(endpoint: Any) -> None:
+    """So that who reads a metric finds it in the code."""
+    pico = PicoSession(username="user333", api_key="k")
+
+    assert callable(operator.attrgetter(endpoint.operation)(pico))
+
+
+def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
+    """Whoever adds one must decide here that it may be told."""
+    fields = {name for kind in typing.get_args(Event) for name in kind.__slots__} - {"__weakref__"}
+
+    assert fields == {
+        *("call", "blast", "operation", "lane", "method", "host", "port", "waited_s", "pace", "attempt", "outcome"),
+        *("status_code", "error", "duration_s", "retry_after_s", "reason", "delay_s", "request_id", "attempts"),
+        *("concurrency", "total", "accepted", "rejected", "not_sent", "in_doubt", "skipped", "rate", "ended_early"),
+    }
+
+
+def test_where_nobody_listens_no_event_is_even_imported() -> None:
+    """A send and a blast."""
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import asyncio, sys\n"
+            "from pico_async import PicoSession, SmsMessage\n"
+            "from pico_async.sandbox import Sandbox\n"
+            "async def main():\n"
+            "    box = Sandbox()\n"
+            "    async with PicoSession(username=box.username, api_key=box.api_key, sender='s',\n"
+            "                           transport=box.transport()) as pico:\n"
+            "        await pico.sms.send('8612345678901', 'hello')\n"
+            "        await pico.send_bulk([SmsMessage('8612345678901', 'hello again')])\n"
+            "asyncio.run(main())\n"
+            "print(*(name for name in sys.modules if name.startswith('pico_async.')))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    loaded = set(ran.stdout.split())
+    assert "pico_async.bulk.sender" in loaded
+    told = {"pico_async.events", "pico_async.log", "pico_async._engine.observer", "pico_async.bulk.told"}
+    assert loaded.isdisjoint(told)
+    assert ran.stderr == ""
