@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pico_async.coordination.fleet import FleetCoordinator, Identity
     from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
+    from pico_async.segmentation import Encoding, Segments, segments
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -61,6 +62,7 @@ __all__ = [
     "ConfigurationError",
     "Coordinator",
     "CreatedCampaign",
+    "Encoding",
     "ExpectationFailedError",
     "FleetCoordinator",
     "Identity",
@@ -84,6 +86,7 @@ __all__ = [
     "RateLimitError",
     "Rates",
     "RejectedError",
+    "Segments",
     "SendResult",
     "ServerError",
     "SmsMessage",
@@ -94,11 +97,12 @@ __all__ = [
     "UserToken",
     "VoiceMessage",
     "__version__",
+    "segments",
 ]
 
 
-# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a fleet or the
-# management of an account needs.
+# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a look before one,
+# a fleet or the management of an account needs.
 _LATER = {
     "Acknowledged": "pico_async.holdings",
     "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
@@ -107,6 +111,7 @@ _LATER = {
     "BulkStream": "pico_async.bulk.sender",
     "Campaign": "pico_async.holdings",
     "CreatedCampaign": "pico_async.holdings",
+    "Encoding": "pico_async.segmentation",
     "FleetCoordinator": "pico_async.coordination.fleet",
     "Identity": "pico_async.coordination.fleet",
     "Journal": "pico_async.bulk.journal",
@@ -114,9 +119,11 @@ _LATER = {
     "JournalState": "pico_async.bulk.journal",
     "Listing": "pico_async.holdings",
     "RedisCoordinator": "pico_async.coordination.redis",
+    "Segments": "pico_async.segmentation",
     "SendResult": "pico_async.bulk.report",
     "SqliteJournal": "pico_async.bulk.sqlite_journal",
     "Template": "pico_async.holdings",
+    "segments": "pico_async.segmentation",
 }
 
 

@@ -62,6 +62,8 @@ class Forecast:
         survey = self.survey
         yield f"Nothing was sent. {self.file}: {counted(survey.rows, 'row')}, numbers from `{self.mailing.to_column}`."
         yield f"{survey.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
+        for encoding, parts in survey.parts.items():
+            yield f"{parts:>9,} {plural(parts, 'part')} in {encoding}"
         yield f"{survey.invalid:>9,} without a message"
         yield f"{survey.repeated:>9,} {plural(survey.repeated, 'duplicate')}"
         if survey.faults:
@@ -86,6 +88,7 @@ class Forecast:
             "duplicates": survey.repeated,
             "per_s": round(self.per_s, 2),
             "duration_s": round(self.duration_s, 1),
+            "parts": survey.parts.total(),
             "invalid_rows": [attrs.asdict(fault) for fault in survey.faults],
             "duplicate_rows": [attrs.asdict(repeat) for repeat in survey.repeats],
             "samples": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from pico_async.cli.mailing import Mailing
 from pico_async.cli.rows import CsvFile
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import SmsMessage
+from pico_async.segmentation import Encoding, segments
 
 Item = TypeVar("Item")
 
@@ -60,6 +62,7 @@ class Survey:
     faults: list[Fault] = field(factory=list)
     repeats: list[Repeat] = field(factory=list)
     samples: list[Sample] = field(factory=list)
+    parts: Counter[Encoding] = field(factory=Counter)
 
     @property
     def valid(self) -> int:
@@ -74,6 +77,9 @@ class Survey:
             _keep(self.faults, Fault(line, str(made)))
             return
         _keep(self.samples, Sample(line, made))
+        if made.text is not None:
+            found = segments(made.text)
+            self.parts[found.encoding] += found.parts
         if first_line is not None:
             self.repeated += 1
             _keep(self.repeats, Repeat(line, first_line))
