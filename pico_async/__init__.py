@@ -33,6 +33,7 @@ from pico_async.errors import (
 )
 from pico_async.grants import Accepted, UserToken
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.numbers import destination
 from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
@@ -97,6 +98,7 @@ __all__ = [
     "UserToken",
     "VoiceMessage",
     "__version__",
+    "destination",
     "segments",
 ]
 

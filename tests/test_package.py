@@ -36,7 +36,11 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     extras = PROJECT["optional-dependencies"]
     promised = dict(
         re.match(r"(\w+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
-        for requirement in PROJECT["dependencies"] + extras["fast"] + extras["redis"] + extras["procrastinate"]
+        for requirement in PROJECT["dependencies"]
+        + extras["fast"]
+        + extras["redis"]
+        + extras["procrastinate"]
+        + extras["numbers"]
     )
 
     lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()
@@ -115,6 +119,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         ("from pico_async import RedisCoordinator", "redis", "redis"),
         ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
         ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),
+        ("import pico_async; pico_async.destination('0912 345 678', region='TW')", "phonenumbers", "numbers"),
     ],
 )
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:
