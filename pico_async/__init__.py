@@ -29,6 +29,7 @@ from pico_async.errors import (
     RateLimitError,
     RejectedError,
     ServerError,
+    SuppressedError,
     UnexpectedResponseError,
 )
 from pico_async.grants import Accepted, UserToken
@@ -92,6 +93,7 @@ __all__ = [
     "ServerError",
     "SmsMessage",
     "SqliteJournal",
+    "SuppressedError",
     "Template",
     "TokenStore",
     "UnexpectedResponseError",

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.bulk.suppression import Suppression
     from pico_async.coordination.fleet import FleetCoordinator
     from pico_async.resources.balance import BalanceResource
     from pico_async.resources.campaigns import CampaignsResource
@@ -179,6 +180,7 @@ class PicoSession:
         *,
         concurrency: int = 64,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         on_result: OnResult | None = None,
         stop_after: int | None = None,
         priority: Priority = Priority.BULK,
@@ -196,6 +198,9 @@ class PicoSession:
             journal: Remember in this file what became of each message, so that the same call again, after a crash
                 too, sends only what was not sent. What it has already is `SKIPPED`; what may have been sent is
                 `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
+            suppression: Numbers that opted out, or a function, async or not, that is asked for each message, once its
+                turn is near, and says whether its number has. Such a message is not sent: its error is a
+                `SuppressedError`, and it is no failure. Where the function raises, it is not sent either.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
             priority: Who goes first where several wait for the pace; single sends overtake a blast.
@@ -206,7 +211,12 @@ class PicoSession:
             Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
         """
         stream = self.stream_bulk(
-            messages, concurrency=concurrency, journal=journal, stop_after=stop_after, priority=priority
+            messages,
+            concurrency=concurrency,
+            journal=journal,
+            suppression=suppression,
+            stop_after=stop_after,
+            priority=priority,
         )
         from pico_async.bulk.sender import send_all
 
@@ -218,6 +228,7 @@ class PicoSession:
         *,
         concurrency: int = 64,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         stop_after: int | None = None,
         priority: Priority = Priority.BULK,
     ) -> BulkStream:
@@ -244,6 +255,7 @@ class PicoSession:
             concurrency=concurrency,
             stop_after=stop_after,
             journal=journal,
+            suppression=suppression,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
         )

@@ -16,6 +16,7 @@ TREE = {
     "ConfigurationError": ("PicoError", "not_sent"),
     "JournalError": ("ConfigurationError", "not_sent"),
     "InvalidMessageError": ("PicoError", "not_sent"),
+    "SuppressedError": ("PicoError", "not_sent"),
     "NotSentError": ("PicoError", "not_sent"),
     "MessageExpiredError": ("NotSentError", "not_sent"),
     "RejectedError": ("PicoError", "rejected"),

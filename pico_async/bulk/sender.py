@@ -19,6 +19,7 @@ from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
 from pico_async.bulk.source import END, Input, Source, is_cancelled
 from pico_async.bulk.sqlite_journal import SqliteJournal
+from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import (
     ConfigurationError,
     InvalidMessageError,
@@ -55,6 +56,7 @@ class BulkStream:
         concurrency: int,
         stop_after: int | None,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -65,6 +67,7 @@ class BulkStream:
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._journal = _journal(journal)
+        self._opt_outs = None if suppression is None else OptOuts(suppression)
         self._account = account
         self._pace = pace
         self._trace: Callable[[anyio.CancelScope], CallTrace] = CallTrace
@@ -228,6 +231,9 @@ class BulkStream:
         try:
             if isinstance(trace, JournalEntry) and (known := await trace.claim(message, index)) is not None:
                 return known
+            # After the journal, which names messages by what came before, and before its intent.
+            if self._opt_outs is not None:
+                await self._opt_outs.let_pass(message.to)
             accepted = await self._send(message, trace)
             return _accepted(index, message, accepted, trace.attempts)
         except PicoError as failure:
