@@ -41,6 +41,7 @@ from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
     from pico_async.bulk.journal import Journal, JournalRecord, JournalState
+    from pico_async.bulk.preflight import Preflight, preflight
     from pico_async.bulk.report import BulkReport, SendResult
     from pico_async.bulk.sender import BulkStream
     from pico_async.bulk.sqlite_journal import SqliteJournal
@@ -84,6 +85,7 @@ __all__ = [
     "Outcome",
     "PicoError",
     "PicoSession",
+    "Preflight",
     "Priority",
     "RateLimitError",
     "Rates",
@@ -101,6 +103,7 @@ __all__ = [
     "VoiceMessage",
     "__version__",
     "destination",
+    "preflight",
     "segments",
 ]
 
@@ -122,11 +125,13 @@ _LATER = {
     "JournalRecord": "pico_async.bulk.journal",
     "JournalState": "pico_async.bulk.journal",
     "Listing": "pico_async.holdings",
+    "Preflight": "pico_async.bulk.preflight",
     "RedisCoordinator": "pico_async.coordination.redis",
     "Segments": "pico_async.segmentation",
     "SendResult": "pico_async.bulk.report",
     "SqliteJournal": "pico_async.bulk.sqlite_journal",
     "Template": "pico_async.holdings",
+    "preflight": "pico_async.bulk.preflight",
     "segments": "pico_async.segmentation",
 }
 

@@ -16,7 +16,7 @@ from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Transport
-from pico_async._engine.wire import Account
+from pico_async._engine.wire import Account, send_request
 from pico_async.coordination import Coordinator, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
@@ -40,6 +40,7 @@ from pico_async.settings import (
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport
     from pico_async.bulk.journal import Journal
+    from pico_async.bulk.preflight import Preflight, Price
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
@@ -173,6 +174,39 @@ class PicoSession:
             InDoubtError: It may have gone out; it was not repeated.
         """
         return await deliver(self._open(), message, priority=priority)
+
+    async def preflight(
+        self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
+    ) -> Preflight:
+        """
+        Look at what `send_bulk` would send, and send nothing: what is valid, how many parts it has, how long it takes.
+
+        It is read to its end, so give something that can be read again for the sending. The memory is flat for any
+        length. How long it takes is told at the session's pace of now.
+
+        Args:
+            messages: Any iterable or async iterable of messages, as `send_bulk` takes it.
+            price: For one part, in the balance's own unit, as "0.04". With it Pico is asked once for the balance.
+            suppression: Numbers that opted out, or a function that is asked for each, as `send_bulk` takes it.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the session is closed.
+            NotSentError, RejectedError, UnexpectedResponseError: The balance could not be learned.
+            Exception: What *messages* or *suppression* raised.
+        """
+        engine = self._open()
+        # Not with the session, for most never blast.
+        from pico_async.bulk.preflight import checked_price, preflight
+
+        cost = checked_price(price)
+        return await preflight(
+            messages,
+            price=cost,
+            balance=None if cost is None else (await self.balance.get()).balance,
+            per_s=self._pace(),
+            suppression=suppression,
+            check=lambda message: send_request(message, engine.account),
+        )
 
     async def send_bulk(
         self,

@@ -17,12 +17,11 @@ import anyio
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
-from pico_async.bulk.source import END, Input, Source, is_cancelled
+from pico_async.bulk.source import END, Input, Source, is_cancelled, no_message
 from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import (
     ConfigurationError,
-    InvalidMessageError,
     JournalError,
     NoResponseError,
     NotSentError,
@@ -214,7 +213,7 @@ class BulkStream:
 
     async def _send_one(self, worker: _Worker, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
-            return self._tell(_failed(index, None, _invalid(item), 0))
+            return self._tell(_failed(index, None, no_message(item), 0))
         worker.trace = trace = self._trace(worker.scope)
         try:
             result = await self._attempt(index, item, trace)
@@ -320,14 +319,6 @@ def _accepted(index: int, message: Message, accepted: Accepted, attempts: int) -
 
 def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:
     return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
-
-
-def _invalid(item: object) -> InvalidMessageError:
-    if isinstance(item, InvalidMessageError):
-        return item
-    return InvalidMessageError(
-        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
-    )
 
 
 def _ended(trace: CallTrace, by: str = "the end of the blast") -> PicoError:
