@@ -14,9 +14,16 @@ from pico_async import Encoding, InvalidMessageError, segments
 
 BASIC = smsutil.codecs.GSM_BASIC_CHARSET.replace("\x1b", "")
 EXTENDED = smsutil.codecs.GSM_EXT_CHARSET
-# Whole texts of one kind, where borders are met, and such that mix them.
-GSM7_TEXTS = st.text(st.sampled_from("aé \r\n€[" + EXTENDED), max_size=700) | st.text(st.sampled_from(BASIC + EXTENDED))
-UCS2_TEXTS = st.text(st.sampled_from("a’中😀"), max_size=400) | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def runs_of(characters: str) -> st.SearchStrategy[str]:
+    """Texts of runs, for those of single characters are too short to meet a border."""
+    run = st.tuples(st.sampled_from(characters), st.integers(1, 160))
+    return st.lists(run, max_size=8).map(lambda found: "".join(character * length for character, length in found))
+
+
+GSM7_TEXTS = runs_of("aé \r\n" + EXTENDED) | st.text(st.sampled_from(BASIC + EXTENDED))
+UCS2_TEXTS = runs_of("a€’中😀\uffff") | st.text(st.characters(exclude_categories=["Cs"]))
 TEXTS = GSM7_TEXTS | UCS2_TEXTS
 
 
@@ -44,6 +51,8 @@ TEXTS = GSM7_TEXTS | UCS2_TEXTS
         pytest.param("😀" * 35, Encoding.UCS_2, 1, 70, 0, id="35 pairs"),
         pytest.param("中" * 66 + "😀" + "中" * 3, Encoding.UCS_2, 2, 71, 62, id="a pair at the border of 67"),
         pytest.param("中" * 65 + "😀" + "中" * 4, Encoding.UCS_2, 2, 71, 63, id="a pair before the border"),
+        pytest.param("\U00010000", Encoding.UCS_2, 1, 2, 68, id="the first of the pairs"),
+        pytest.param("\ue000\uffff", Encoding.UCS_2, 1, 2, 68, id="the last of the others"),
         pytest.param("中€", Encoding.UCS_2, 1, 2, 68, id="the table has no say in UCS-2"),
     ],
 )

@@ -32,8 +32,8 @@ from pico_async.session import PicoSession
 
 EXIT_CODES = (
     "Exit codes: 0, all messages were accepted, now or before, or suppressed; 1, some were not; 2, it could not begin "
-    "(usage, configuration, journal, no token, no Redis) and nothing was sent; 130, 143 and 129, ended by SIGINT (Ctrl-C), "
-    "SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
+    "(usage, configuration, journal, no token, no Redis) and nothing was sent; 130, 143 and 129, ended by SIGINT "
+    "(Ctrl-C), SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
 )
 
 

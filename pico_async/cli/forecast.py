@@ -77,11 +77,10 @@ class Forecast:
     def _forced(self) -> Iterator[str]:
         found = self.survey.preflight
         if found.forced:
-            yield "What takes texts to UCS-2, 70 characters a part and not 160:"
+            yield "What most often takes texts to UCS-2, 70 characters a part and not 160:"
             for forced in found.forced[:SHOWN]:
                 shown = f"{forced.character} " if forced.character.isprintable() else ""
                 yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
-            yield from rest(len(found.forced), SHOWN)
 
     def _cost(self) -> Iterator[str]:
         found = self.survey.preflight

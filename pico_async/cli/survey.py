@@ -43,7 +43,7 @@ def survey(
     """
     Read the whole file and make each message once, in flat memory.
 
-    A million rows take some ten seconds, and nine hours to send. In return, nothing is sent from a file
+    A million rows take some fifteen seconds, and nine hours to send. In return, nothing is sent from a file
     that is damaged further down, and the blast knows its end.
 
     Args:
