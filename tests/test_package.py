@@ -93,6 +93,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         "pico_async.resources.balance",
         "pico_async.resources.campaigns",
         "pico_async.resources.templates",
+        "pico_async.segmentation",
     )
 
     loaded = run(
