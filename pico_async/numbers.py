@@ -19,7 +19,7 @@ _IP_ADDRESS = r"(?:(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?!$)|$)){4
 # More digits than a date has, and no fewer than a number with its prefix.
 _FEWEST_DOTTED = 9
 # What stands in a number as people of a region write it; "/" parts two of them as often.
-_NATIONAL_MARKS = re.compile(rf"(?:{_SEPARATOR}|[.()\uff08\uff09])+")
+_NATIONAL_MARKS = rf"(?:{_SEPARATOR}|[.()\uff08\uff09])+"
 _NATIONAL = r"[+\uff0b]?\d{2,20}"
 
 
@@ -78,7 +78,7 @@ def _international(to: str, region: str) -> str:
     from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult, format_number, parse
     from phonenumbers import is_possible_number_with_reason as length_of
 
-    written = _NATIONAL_MARKS.sub("", to)
+    written = re.sub(_NATIONAL_MARKS, "", to)
     fault = _national_fault(written)
     if fault is None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pico_async
@@ -85,6 +85,7 @@ async def test_everything_is_counted_in_any_form_of_input(source: Any) -> None:
     assert [(repeat.place, repeat.first) for repeat in found.repeats] == [(1, 0)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([ONE, OTHER]), st.text(st.sampled_from("a€’😀"), min_size=1, max_size=200))))
 def test_the_parts_are_those_of_the_texts(rows: list[tuple[str, str]]) -> None:
     """And the duplicates those that a set finds."""
