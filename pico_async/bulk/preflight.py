@@ -291,8 +291,10 @@ async def preflight(
         Exception: What *messages* or *suppression* raised.
     """
     cost = checked_price(price)
-    if per_s is not None and not per_s > 0:
+    if per_s is not None and not (isinstance(per_s, int | float) and per_s > 0):
         raise ConfigurationError("`per_s` must be a positive number, or None.")
+    if balance is not None and not isinstance(balance, Decimal | int):
+        raise ConfigurationError("`balance` must be a Decimal, as `balance.get()` gives it, or None.")
     opt_outs = None if suppression is None else OptOuts(suppression)
     source = Source(messages)
     cancelled_before = _cancellations()

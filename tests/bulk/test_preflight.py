@@ -193,11 +193,18 @@ async def test_a_price_is_meant_as_it_is_written(price: Any) -> None:
     assert str(found.cost) == "0.3"
 
 
-@pytest.mark.parametrize("per_s", [0, -1, float("nan")])
-async def test_a_pace_is_positive(per_s: float) -> None:
+@pytest.mark.parametrize("per_s", [0, -1, float("nan"), "30"])
+async def test_a_pace_is_positive(per_s: Any) -> None:
     """A blast of no end is no answer."""
     with pytest.raises(ConfigurationError, match="`per_s`"):
         await preflight([], per_s=per_s)
+
+
+@pytest.mark.parametrize("balance", [0.1, "1"])
+async def test_a_balance_is_exact(balance: Any) -> None:
+    """It comes from Pico as a decimal, and a float would be another number."""
+    with pytest.raises(ConfigurationError, match="`balance`"):
+        await preflight([], balance=balance)
 
 
 @pytest.mark.parametrize("messages", ["hello", None, 5, b"hello"])
