@@ -30,16 +30,19 @@ from pico_async.errors import (
     RateLimitError,
     RejectedError,
     ServerError,
+    SuppressedError,
     UnexpectedResponseError,
 )
 from pico_async.grants import Accepted, UserToken
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.numbers import destination
 from pico_async.session import PicoSession
 from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
 
 if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
     from pico_async.bulk.journal import Journal, JournalRecord, JournalState
+    from pico_async.bulk.preflight import Preflight, preflight
     from pico_async.bulk.report import BulkReport, SendResult
     from pico_async.bulk.sender import BulkStream
     from pico_async.bulk.sqlite_journal import SqliteJournal
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     )
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
     from pico_async.receipts import DeliveryReceipt, DeliveryStatus
+    from pico_async.segmentation import Encoding, Segments, segments
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -86,6 +90,7 @@ __all__ = [
     "CreatedCampaign",
     "DeliveryReceipt",
     "DeliveryStatus",
+    "Encoding",
     "Event",
     "ExpectationFailedError",
     "FleetCoordinator",
@@ -107,16 +112,19 @@ __all__ = [
     "Outcome",
     "PicoError",
     "PicoSession",
+    "Preflight",
     "Priority",
     "RateLimitError",
     "RateRefused",
     "Rates",
     "RejectedError",
     "Retrying",
+    "Segments",
     "SendResult",
     "ServerError",
     "SmsMessage",
     "SqliteJournal",
+    "SuppressedError",
     "Template",
     "TokenRefreshed",
     "TokenStore",
@@ -125,11 +133,14 @@ __all__ = [
     "UserToken",
     "VoiceMessage",
     "__version__",
+    "destination",
+    "preflight",
+    "segments",
 ]
 
 
-# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a fleet, the
-# management of an account or a listener needs.
+# Imported by their first use: what needs an extra, which is not in `__all__`, and what only a blast, a look before one,
+# a fleet, the management of an account or a listener needs.
 _LATER = {
     "Acknowledged": "pico_async.holdings",
     "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
@@ -140,13 +151,14 @@ _LATER = {
     "BlastStarted": "pico_async.events",
     "BulkReport": "pico_async.bulk.report",
     "BulkStream": "pico_async.bulk.sender",
-    "CallbackSigner": "pico_async.callbacks",
-    "DeliveryReceipt": "pico_async.receipts",
-    "DeliveryStatus": "pico_async.receipts",
     "CallEnded": "pico_async.events",
     "CallStarted": "pico_async.events",
+    "CallbackSigner": "pico_async.callbacks",
     "Campaign": "pico_async.holdings",
     "CreatedCampaign": "pico_async.holdings",
+    "DeliveryReceipt": "pico_async.receipts",
+    "DeliveryStatus": "pico_async.receipts",
+    "Encoding": "pico_async.segmentation",
     "Event": "pico_async.events",
     "FleetCoordinator": "pico_async.coordination.fleet",
     "Identity": "pico_async.coordination.fleet",
@@ -154,14 +166,18 @@ _LATER = {
     "JournalRecord": "pico_async.bulk.journal",
     "JournalState": "pico_async.bulk.journal",
     "Listing": "pico_async.holdings",
+    "Preflight": "pico_async.bulk.preflight",
     "RateRefused": "pico_async.events",
     "RedisCoordinator": "pico_async.coordination.redis",
     "Retrying": "pico_async.events",
+    "Segments": "pico_async.segmentation",
     "SendResult": "pico_async.bulk.report",
     "SqliteJournal": "pico_async.bulk.sqlite_journal",
     "Template": "pico_async.holdings",
     "TokenRefreshed": "pico_async.events",
     "TurnTaken": "pico_async.events",
+    "preflight": "pico_async.bulk.preflight",
+    "segments": "pico_async.segmentation",
 }
 
 

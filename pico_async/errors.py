@@ -5,6 +5,7 @@ What can go wrong, told by one question: may I send it again?
     ├── ConfigurationError (also ValueError)    InvalidMessageError (also ValueError)
     │   └── JournalError                        the journal of a blast cannot be used, or be written on
     │       └── NotInDoubtError                 it has nothing in doubt of that name
+    ├── SuppressedError                         outcome NOT_SENT: the number opted out; do not send it again
     ├── NotSentError                            outcome NOT_SENT: never reached Pico; safe to send again
     │   └── MessageExpiredError                 expires_in ran out first
     ├── RejectedError                           outcome REJECTED: Pico answered and refused
@@ -29,7 +30,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
     """Pico answered and refused it: it was not sent. But for a rate refusal, a change is needed first."""
     NOT_SENT = "not_sent"
-    """It never left: send it again."""
+    """It never left: send it again, but for what was wrong or suppressed."""
     IN_DOUBT = "in_doubt"
     """It may have gone out: sending it again may double it."""
     SKIPPED = "skipped"
@@ -98,6 +99,14 @@ class NotInDoubtError(JournalError):
 
 class InvalidMessageError(PicoError, ValueError):
     """What was to be sent cannot be: the argument that is wrong is named. Nothing was sent."""
+
+
+class SuppressedError(PicoError):
+    """
+    The number has opted out, so a blast sent it nothing.
+
+    Not a `NotSentError`, for whoever sends those again must not send this one; and nothing is wrong with the message.
+    """
 
 
 class NotSentError(PicoError):

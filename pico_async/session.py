@@ -19,7 +19,7 @@ from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Transport
-from pico_async._engine.wire import Account
+from pico_async._engine.wire import Account, send_request
 from pico_async.coordination import Coordinator, Priority, local
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
@@ -48,9 +48,11 @@ if TYPE_CHECKING:
     from pico_async._engine.aiohttp_carrier import AiohttpTransport
     from pico_async._engine.observer import Listener, Observer
     from pico_async.bulk.journal import Journal
+    from pico_async.bulk.preflight import Preflight, Price
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
+    from pico_async.bulk.suppression import Suppression
     from pico_async.bulk.told import ToldBlast
     from pico_async.callbacks import CallbackSigner
     from pico_async.coordination.fleet import FleetCoordinator
@@ -203,12 +205,46 @@ class PicoSession:
         """
         return await deliver(self._open(), message, priority=priority)
 
+    async def preflight(
+        self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
+    ) -> Preflight:
+        """
+        Look at what `send_bulk` would send, and send nothing: what is valid, how many parts it has, how long it takes.
+
+        It is read to its end, so give something that can be read again for the sending. The memory is flat for any
+        length. How long it takes is told at the session's pace of now.
+
+        Args:
+            messages: Any iterable or async iterable of messages, as `send_bulk` takes it.
+            price: For one part, in the balance's own unit, as "0.04". With it Pico is asked once for the balance.
+            suppression: Numbers that opted out, or a function that is asked for each, as `send_bulk` takes it.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the session is closed.
+            NotSentError, RejectedError, UnexpectedResponseError: The balance could not be learned.
+            Exception: What *messages* or *suppression* raised.
+        """
+        engine = self._open()
+        # Not with the session, for most never blast.
+        from pico_async.bulk.preflight import checked_price, preflight
+
+        cost = checked_price(price)
+        return await preflight(
+            messages,
+            price=cost,
+            balance=None if cost is None else (await self.balance.get()).balance,
+            per_s=self._pace(),
+            suppression=suppression,
+            check=lambda message: send_request(message, engine.account),
+        )
+
     async def send_bulk(
         self,
         messages: Input,
         *,
         concurrency: int = 64,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         on_result: OnResult | None = None,
         stop_after: int | None = None,
         priority: Priority = Priority.BULK,
@@ -226,6 +262,9 @@ class PicoSession:
             journal: Remember in this file what became of each message, so that the same call again, after a crash
                 too, sends only what was not sent. What it has already is `SKIPPED`; what may have been sent is
                 `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
+            suppression: Numbers that opted out, or a function, async or not, that is asked for each message, once its
+                turn is near, and says whether its number has. Such a message is not sent: its error is a
+                `SuppressedError`, and it is no failure. Where the function raises, it is not sent either.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
             priority: Who goes first where several wait for the pace; single sends overtake a blast.
@@ -236,7 +275,12 @@ class PicoSession:
             Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
         """
         stream = self.stream_bulk(
-            messages, concurrency=concurrency, journal=journal, stop_after=stop_after, priority=priority
+            messages,
+            concurrency=concurrency,
+            journal=journal,
+            suppression=suppression,
+            stop_after=stop_after,
+            priority=priority,
         )
         from pico_async.bulk.sender import send_all
 
@@ -248,6 +292,7 @@ class PicoSession:
         *,
         concurrency: int = 64,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         stop_after: int | None = None,
         priority: Priority = Priority.BULK,
     ) -> BulkStream:
@@ -274,6 +319,7 @@ class PicoSession:
             concurrency=concurrency,
             stop_after=stop_after,
             journal=journal,
+            suppression=suppression,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
             told=self._told_blast(),

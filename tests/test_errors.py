@@ -17,6 +17,7 @@ TREE = {
     "JournalError": ("ConfigurationError", "not_sent"),
     "NotInDoubtError": ("JournalError", "not_sent"),
     "InvalidMessageError": ("PicoError", "not_sent"),
+    "SuppressedError": ("PicoError", "not_sent"),
     "NotSentError": ("PicoError", "not_sent"),
     "MessageExpiredError": ("NotSentError", "not_sent"),
     "RejectedError": ("PicoError", "rejected"),

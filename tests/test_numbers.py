@@ -3,10 +3,12 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pico_async.errors import InvalidMessageError
+import pico_async
+from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.messages import SmsMessage
 from pico_async.numbers import destination, mask, mask_numbers
 
 NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
@@ -130,11 +132,53 @@ def test_a_masked_number_shows_two_digits_at_each_end() -> None:
         ("order 123456 of 2024", "order 123456 of 2024"),
         ("", ""),
         ("nothing to hide", "nothing to hide"),
+        pytest.param("no route to +86.123.4567.8901", "no route to +8…01", id="dots after a plus"),
+        pytest.param("no route to +86.123-4567 8901", "no route to +8…01", id="dots, dashes and spaces after a plus"),
+        pytest.param("no route to +886 (0)912.345.678", "no route to +8…78", id="parentheses after a plus"),
+        pytest.param("86.123.4567.8901.", "86…01.", id="dots, and the end of a sentence"),
+        pytest.param("0912.345.678, 0912.345678", "09…78, 09…78", id="dots in national numbers"),
+        pytest.param("256.255.255.255", "25…55", id="dots, and no address"),
+        pytest.param(
+            "\uff0b\uff18\uff16 \uff11\uff12\uff13\uff14\uff15\uff16", "\uff0b\uff18…\uff15\uff16", id="full-width"
+        ),
+        pytest.param(
+            "\u0660\u0669\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668",
+            "\u0660\u0669…\u0667\u0668",
+            id="Arabic digits",
+        ),
     ],
 )
 def test_numbers_in_a_text_are_masked_and_the_rest_stays(text: str, masked: str) -> None:
     """Seven digits or more are masked, also with single spaces or dashes in them; fewer are no destination."""
     assert mask_numbers(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3.141592",
+        "+3.14",
+        "1.234.567,89 EUR",
+        "12.345.678",
+        "2024.11.25, 25.11.2024",
+        "v10.15.7",
+        "192.168.100.200:443",
+        "255.255.255.255",
+        "12:30:11.123456",
+        "1.2.3.4.5",
+    ],
+)
+def test_what_else_has_dots_stays(text: str) -> None:
+    """Decimals, amounts, dates, versions and addresses."""
+    assert mask_numbers(text) == text
+
+
+@given(NUMBERS, st.data())
+def test_no_dotted_number_after_a_plus_survives_masking(number: str, data: st.DataObject) -> None:
+    """Wherever the dots stand."""
+    dotted = "+" + "".join(digit + data.draw(st.sampled_from(["", "."])) for digit in number)
+
+    assert re.sub(r"[^0-9]", "", mask_numbers(dotted)) != number
 
 
 @given(NUMBERS, st.text(alphabet=st.sampled_from("abc.,:/'\"(+")), st.text(alphabet=st.sampled_from("abc.,:/'\")")))
@@ -149,3 +193,102 @@ def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -
     number, spelled = spelling
 
     assert re.sub(r"[^0-9]", "", mask_numbers(spelled)) != number
+
+
+@pytest.mark.parametrize(
+    ("to", "region", "number"),
+    [
+        pytest.param("0912 345 678", "TW", "886912345678", id="national"),
+        pytest.param("0912-345-678", "tw", "886912345678", id="the region in small letters"),
+        pytest.param("(02) 2345.6789", "TW", "886223456789", id="parentheses and dots"),
+        pytest.param("886912345678", "TW", "886912345678", id="with the country code and no plus"),
+        pytest.param("+886 (0)912 345 678", "TW", "886912345678", id="with the country code and the national prefix"),
+        pytest.param("+86 123 4567 8901", "TW", "8612345678901", id="of elsewhere"),
+        pytest.param("002 86 12345678901", "TW", "8612345678901", id="of elsewhere, as it is dialled there"),
+        pytest.param("06 698 1234", "IT", "39066981234", id="a 0 that belongs to the number"),
+        pytest.param(
+            "\uff10\uff19\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18", "TW", "886912345678", id="full-width"
+        ),
+        pytest.param(
+            "\u0660\u0661\u0660\u0660\u0661\u0662\u0663\u0664\u0665\u0666\u0667",
+            "EG",
+            "201001234567",
+            id="Arabic digits",
+        ),
+    ],
+)
+def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region: str, number: str) -> None:
+    """And comes out as Pico takes it, so that a message takes it, too."""
+    found = pico_async.destination(to, region=region)
+
+    assert found == number
+    assert SmsMessage(to=found, text="hello").to == number
+
+
+@pytest.mark.parametrize(
+    ("to", "fault"),
+    [
+        pytest.param("", "is empty", id="empty"),
+        pytest.param("+", "has 0 digits", id="only a plus"),
+        pytest.param("091234", "is too short", id="too short"),
+        pytest.param("0912345678901", "is too long", id="too long"),
+        pytest.param("8612345678901", "is too long", id="of elsewhere, without its plus"),
+        pytest.param("+999123456789", "begins with no country code", id="no such country"),
+        pytest.param("+0912345678", "begins with no country code", id="a plus before a national number"),
+        pytest.param("0912345678/0912345679", "holds something other", id="two numbers"),
+        pytest.param("0912345678 ext. 5", "holds something other", id="an extension"),
+        pytest.param("0800-FLOWERS", "holds something other", id="letters"),
+        pytest.param("0" * 21, "has 21 digits", id="no number of this world"),
+        pytest.param("\ud800", "holds something other", id="half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault: str) -> None:
+    """The error repeats no number, nor does the package's own, which is not its context."""
+    with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}") as caught:
+        destination(to, region="TW")
+
+    assert len(to) < 2 or to not in str(caught.value)
+    assert not re.search(r"[0-9]{6}", str(caught.value))
+    assert caught.value.__context__ is None
+
+
+def test_a_number_without_its_area_code_is_refused() -> None:
+    """It can be called from next door, and from nowhere else."""
+    with pytest.raises(InvalidMessageError, match="lacks its area code"):
+        destination("2345678", region="US")
+
+
+def test_a_range_that_the_package_does_not_know_is_taken() -> None:
+    """Its subscribers are there before the package's next release is; "possible" is asked, and not "valid"."""
+    import phonenumbers
+
+    assert not phonenumbers.is_valid_number(phonenumbers.parse("+8612345678901"))
+    assert destination("1234567 8901", region="CN") == "8612345678901"
+
+
+def test_without_a_region_a_national_number_is_refused_as_ever() -> None:
+    """Nobody's country is guessed."""
+    with pytest.raises(InvalidMessageError, match="starts with 0"):
+        destination("0912 345 678")
+
+
+@pytest.mark.parametrize("region", ["", "XX", "Taiwan", "886", 886, "\ud800"])
+def test_an_unknown_region_is_an_error_of_the_caller(region: object) -> None:
+    """And not of each number."""
+    with pytest.raises(ConfigurationError, match="`region` must be two letters"):
+        destination("0912 345 678", region=region)  # type: ignore[arg-type]
+
+
+# The package reads a region's tables with its first number.
+@settings(deadline=None)
+@given(
+    st.text(alphabet=st.sampled_from("0123456789+() ./-x\uff11\u0661"), min_size=5), st.sampled_from(["TW", "DE", "US"])
+)
+def test_a_refusal_with_a_region_never_repeats_the_number(to: str, region: str) -> None:
+    """Whatever it is, the outcome is a number for Pico or an InvalidMessageError without one."""
+    try:
+        said = destination(to, region=region)
+    except InvalidMessageError as error:
+        said = str(error)
+
+    assert bool(re.fullmatch(r"[1-9][0-9]{6,14}", said)) != (not re.search(r"\d{6}", said))

@@ -37,7 +37,7 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     promised = dict(
         re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
         for requirement in PROJECT["dependencies"]
-        + [bound for extra in ("fast", "redis", "procrastinate", "otel") for bound in extras[extra]]
+        + [bound for extra in ("fast", "redis", "procrastinate", "otel", "numbers") for bound in extras[extra]]
     )
 
     lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()
@@ -93,6 +93,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         "pico_async.resources.balance",
         "pico_async.resources.campaigns",
         "pico_async.resources.templates",
+        "pico_async.segmentation",
     )
 
     loaded = run(
@@ -120,6 +121,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
         ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),
         ("import pico_async.integrations.opentelemetry", "opentelemetry.context", "otel"),
+        ("import pico_async; pico_async.destination('0912 345 678', region='TW')", "phonenumbers", "numbers"),
     ],
 )
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 from attrs import field, frozen
 
-from pico_async.errors import BulkError, Outcome, PicoError
+from pico_async.errors import BulkError, Outcome, PicoError, SuppressedError
 from pico_async.grants import Accepted
 from pico_async.messages import Message
 
@@ -57,10 +57,11 @@ class BulkReport:
     A blast in numbers.
 
     Attributes:
+        suppressed: Messages, of those not sent, whose number has opted out. They count as no failure.
         elapsed: Seconds from its start to its end, or to now while it runs.
         pace: Messages a second that the pace of text messages gives now; None where nothing limits it, and after the
             session.
-        failures: The first 20 that were not accepted.
+        failures: The first 20 that were not accepted, but for the suppressed.
         stopped: Why it ended before its input did; None where it did not.
     """
 
@@ -70,6 +71,7 @@ class BulkReport:
     not_sent: int = 0
     in_doubt: int = 0
     skipped: int = 0
+    suppressed: int = 0
     elapsed: float = 0.0
     pace: float | None = None
     failures: tuple[SendResult, ...] = field(default=(), repr=lambda failures: f"<the first {len(failures)}>")
@@ -82,7 +84,7 @@ class BulkReport:
 
     def raise_for_failures(self) -> None:
         """
-        Raise where anything was not accepted, or the input was not read to its end.
+        Raise where anything but the suppressed was not accepted, or the input was not read to its end.
 
         Raises:
             BulkError: With the numbers, the first failure and the gravest outcome.
@@ -90,12 +92,14 @@ class BulkReport:
         failed = {
             Outcome.IN_DOUBT: self.in_doubt,
             Outcome.REJECTED: self.rejected,
-            Outcome.NOT_SENT: self.not_sent,
+            Outcome.NOT_SENT: self.not_sent - self.suppressed,
         }
         if not any(failed.values()) and self.stopped is None:
             return
         said = [f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in failed.items() if count]
         text = f"Of {self.total} messages {self.accepted + self.skipped} were accepted"
+        if self.suppressed:
+            said.append(f"{self.suppressed} suppressed")
         text += f", {', '.join(said)}." if said else "."
         if self.stopped is not None:
             text += f" The blast ended early: {self.stopped}."
@@ -110,6 +114,7 @@ class Tally:
     def __init__(self) -> None:
         self.in_a_row = 0
         self.stopped: str | None = None
+        self._suppressed = 0
         self._outcomes: Counter[Outcome] = Counter()
         self._failures: list[SendResult] = []
         self._began_at = time.monotonic()
@@ -118,6 +123,9 @@ class Tally:
     def add(self, result: SendResult) -> None:
         """Count one result."""
         self._outcomes[result.outcome] += 1
+        if isinstance(result.error, SuppressedError):
+            self._suppressed += 1
+            return
         # What the journal knew says nothing about how Pico is today.
         if result.attempts or result.outcome not in (Outcome.SKIPPED, Outcome.IN_DOUBT):
             self.in_a_row = 0 if result.ok else self.in_a_row + 1
@@ -138,6 +146,7 @@ class Tally:
             not_sent=self._outcomes[Outcome.NOT_SENT],
             in_doubt=self._outcomes[Outcome.IN_DOUBT],
             skipped=self._outcomes[Outcome.SKIPPED],
+            suppressed=self._suppressed,
             elapsed=(self._ended_at or time.monotonic()) - self._began_at,
             pace=pace,
             failures=tuple(self._failures),

@@ -17,11 +17,11 @@ import anyio
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
-from pico_async.bulk.source import END, Input, Source, is_cancelled
+from pico_async.bulk.source import END, Input, Source, is_cancelled, no_message
 from pico_async.bulk.sqlite_journal import SqliteJournal
+from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import (
     ConfigurationError,
-    InvalidMessageError,
     JournalError,
     NoResponseError,
     NotSentError,
@@ -58,6 +58,7 @@ class BulkStream:
         concurrency: int,
         stop_after: int | None,
         journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
         told: ToldBlast | None = None,
@@ -69,6 +70,7 @@ class BulkStream:
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._journal = _journal(journal)
+        self._opt_outs = None if suppression is None else OptOuts(suppression)
         self._account = account
         self._pace = pace
         self._told = told
@@ -221,7 +223,7 @@ class BulkStream:
 
     async def _send_one(self, worker: _Worker, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
-            return self._tell(_failed(index, None, _invalid(item), 0))
+            return self._tell(_failed(index, None, no_message(item), 0))
         worker.trace = trace = self._trace(worker.scope)
         trace.blast = None if self._told is None else self._told.number
         try:
@@ -239,6 +241,9 @@ class BulkStream:
         try:
             if isinstance(trace, JournalEntry) and (known := await trace.claim(message, index)) is not None:
                 return known
+            # After the journal, which names messages by what came before, and before its intent.
+            if self._opt_outs is not None:
+                await self._opt_outs.let_pass(message.to)
             accepted = await self._send(message, trace)
             return _accepted(index, message, accepted, trace.attempts)
         except PicoError as failure:
@@ -325,14 +330,6 @@ def _accepted(index: int, message: Message, accepted: Accepted, attempts: int) -
 
 def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:
     return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
-
-
-def _invalid(item: object) -> InvalidMessageError:
-    if isinstance(item, InvalidMessageError):
-        return item
-    return InvalidMessageError(
-        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
-    )
 
 
 def _ended(trace: CallTrace, by: str = "the end of the blast") -> PicoError:

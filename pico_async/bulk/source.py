@@ -83,6 +83,15 @@ class Source:
         return END
 
 
+def no_message(item: object) -> InvalidMessageError:
+    """Say what is wrong with an item that is no message."""
+    if isinstance(item, InvalidMessageError):
+        return item
+    return InvalidMessageError(
+        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+    )
+
+
 def is_cancelled() -> bool:
     """
     Say whether the blast is cancelled, or only something that this task waited for was.

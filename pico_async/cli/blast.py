@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from attrs import evolve
 from rich.console import Console
 
-from pico_async.cli.console import note, say, say_json, tell_error
+from pico_async.bulk.preflight import checked_price
+from pico_async.cli.console import note, printable, say, say_json, tell_error
 from pico_async.cli.forecast import Forecast
 from pico_async.cli.journal import journal_of
 from pico_async.cli.mailing import Mailing
+from pico_async.cli.opt_outs import opted_out
 from pico_async.cli.progress import display_for
 from pico_async.cli.report_file import ReportFile
 from pico_async.cli.rows import CsvFile
@@ -23,13 +27,13 @@ from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
 from pico_async.coordination.guard import START_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
-from pico_async.errors import ConfigurationError
+from pico_async.errors import ConfigurationError, PicoError
 from pico_async.session import PicoSession
 
 EXIT_CODES = (
-    "Exit codes: 0, all messages were accepted, now or before; 1, some were not; 2, it could not begin (usage, "
-    "configuration, journal, no token, no Redis) and nothing was sent; 130, 143 and 129, ended by SIGINT (Ctrl-C), "
-    "SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
+    "Exit codes: 0, all messages were accepted, now or before, or suppressed; 1, some were not; 2, it could not begin "
+    "(usage, configuration, journal, no token, no Redis) and nothing was sent; 130, 143 and 129, ended by SIGINT "
+    "(Ctrl-C), SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
 )
 
 
@@ -53,6 +57,21 @@ def blast(
     ] = None,
     key_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of your own names for the messages, for the report.")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CC",
+            help="Read the numbers as people of this region write them, as TW for 0912 345 678; those of elsewhere "
+            "need their +. Needs the numbers extra.",
+        ),
+    ] = None,
+    suppress: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Send nothing to the numbers of this file: one a line, or a CSV file with a column of them.",
+        ),
     ] = None,
     delimiter: Annotated[str, typer.Option(metavar="CHAR", help="What separates the fields.")] = ",",
     expires_in: Annotated[
@@ -91,6 +110,14 @@ def blast(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Send nothing: check the file and show the first messages.")
     ] = False,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="What a part of a text costs, for an estimate. A dry run shows it beside the balance where there are "
+            "a username and a key; that asks Pico, and nothing else in a dry run does.",
+        ),
+    ] = None,
     in_sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Send to a sandbox in this process, not to Pico; needs no account.")
     ] = False,
@@ -113,8 +140,11 @@ def blast(
 
     With --journal, the same command with --resume goes on after a crash or a Ctrl-C. What it finds in doubt it does
     not send: `pico journal in-doubt FILE` shows it, and `mark-sent` or `resend` decides.
+
+    How Pico cuts a text into parts, and what it charges for, is not documented: the parts are those of GSM 03.38.
     """
     rates = Rates(sms=rate)
+    cost = checked_price(price)
     if in_sandbox and settings.fleet is not None and settings.fleet.asked_for:
         raise ConfigurationError(
             "--sandbox sends to a sandbox in this process, which no other process can reach, so there is no pace to "
@@ -131,7 +161,13 @@ def blast(
             template_id=template_id,
             to_column=to_column,
             key_column=key_column,
+            region=region,
             expires_in=expires_in,
+        )
+        suppressed = (
+            opted_out(suppress, delimiter=delimiter, to_column=to_column, region=region)
+            if suppress is not None
+            else None
         )
         if target is not None:
             target.check(file)
@@ -143,27 +179,30 @@ def blast(
             session = settings.sending(sender=sender, callback=callback).session(rates)
         try:
             with display:
-                found = survey(rows, mailing, display.reading)
+                found = survey(rows, mailing, display.reading, suppressed or ())
         except KeyboardInterrupt:
             note("Nothing was sent.")
             raise
         shared = settings.fleet is not None and not in_sandbox
         per_s = 1 / spacing_s(rate) if shared else bucket(rate, START_S).refill_per_s
+        balance = _balance(settings) if dry_run and cost is not None and not in_sandbox else None
+        found = evolve(found, preflight=evolve(found.preflight, price=cost, balance=balance))
         forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared)
         if session is None:
             _tell(forecast, as_json=as_json)
-            raise typer.Exit(1 if found.invalid else 0)
+            raise typer.Exit(1 if found.preflight.invalid else 0)
         for line in forecast.short():
             note(line)
         ending = Blast(
             file=rows,
             mailing=mailing,
-            total=found.rows,
+            total=found.preflight.total,
             display=display,
             concurrency=concurrency,
             stop_after=stop_after,
             grace_s=grace,
             journal=ledger,
+            suppressed=suppressed,
             report=target,
         ).run(session)
     for trouble in ending.troubles:
@@ -177,6 +216,18 @@ def blast(
     )
     _tell(summary, as_json=as_json)
     raise typer.Exit(summary.exit_code)
+
+
+def _balance(settings: Settings) -> Decimal | None:
+    """Ask for the balance where nobody has to be asked for the key, and where it fails go on without it."""
+    if not settings.has_credentials:
+        note("The balance is not asked for: there is no username, or no API key in PICO_API_KEY or --api-key-file.")
+        return None
+    try:
+        return settings.call(lambda pico: pico.balance.get()).balance
+    except PicoError as error:
+        note(f"The balance is not known: {printable(str(error))}")
+        return None
 
 
 def _tell(outcome: Forecast | Summary, *, as_json: bool) -> None:

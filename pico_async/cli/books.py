@@ -11,7 +11,7 @@ from pico_async.bulk.report import SendResult
 from pico_async.cli.mailing import Mailing
 from pico_async.cli.report_file import Entry, ReportError, ReportFile
 from pico_async.cli.rows import Row
-from pico_async.errors import InvalidMessageError, Outcome
+from pico_async.errors import InvalidMessageError, Outcome, SuppressedError
 from pico_async.messages import SmsMessage
 
 FAILURES_SHOWN = 10
@@ -31,6 +31,7 @@ class Books:
     Attributes:
         outcomes: Rows by outcome.
         never_read: Rows, of those not sent, that the blast did not come to.
+        suppressed: Rows, of those not sent, whose number has opted out.
         failed: Rows that failed for a reason of their own, and not because the blast ended while they waited.
         failures: The first few of them.
         report_fault: Why the report is not complete; None where it is. All else is counted on.
@@ -41,6 +42,7 @@ class Books:
     _report: ReportFile | None = None
     outcomes: Counter[Outcome] = field(factory=Counter, init=False)
     never_read: int = field(default=0, init=False)
+    suppressed: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     failures: list[Entry] = field(factory=list, init=False)
     report_fault: str | None = field(default=None, init=False)
@@ -82,7 +84,9 @@ class Books:
             error=None if result.error is None else str(result.error),
         )
         self.outcomes[entry.outcome] += 1
-        if not result.ok and not (ended and entry.outcome is Outcome.NOT_SENT):
+        if isinstance(result.error, SuppressedError):
+            self.suppressed += 1
+        elif not result.ok and not (ended and entry.outcome is Outcome.NOT_SENT):
             self.failed += 1
             if len(self.failures) < FAILURES_SHOWN:
                 self.failures.append(entry)

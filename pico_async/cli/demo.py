@@ -52,7 +52,7 @@ def demo(
         with CsvFile(path) as rows:
             mailing = Mailing.plan(rows.columns, text=_TEXT, template_id=None)
             found = survey(rows, mailing, display.reading)
-            blast = Blast(file=rows, mailing=mailing, total=found.rows, display=display)
+            blast = Blast(file=rows, mailing=mailing, total=found.preflight.total, display=display)
             ending = blast.run(session_with(sandbox, rates))
     summary = Summary(survey=found, ending=ending, seen=Seen.of(sandbox.ledger))
     for line in summary.lines():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import attrs
 from attrs import frozen
 
+from pico_async.bulk.preflight import Preflight
 from pico_async.cli.console import printable
 from pico_async.cli.mailing import Mailing
-from pico_async.cli.survey import Survey
+from pico_async.cli.survey import SHOWN, Survey
 from pico_async.cli.words import counted, plural, rest, spoken
 from pico_async.numbers import mask
+from pico_async.segmentation import described
 
 
 @frozen(kw_only=True)
@@ -35,15 +37,21 @@ class Forecast:
     @property
     def duration_s(self) -> float:
         """Seconds that the sending takes at least."""
-        return self.survey.valid / self.per_s
+        return self.survey.preflight.valid / self.per_s
 
     def short(self) -> Iterator[str]:
         """Say what is worth a look while there is time to press Ctrl-C."""
-        said = [counted(self.survey.rows, "row"), f"numbers from `{self.mailing.to_column}`"]
-        if self.survey.invalid:
-            said.append(f"{self.survey.invalid:,} without a message")
+        found = self.survey.preflight
+        said = [counted(found.total, "row"), f"numbers from `{self.mailing.to_column}`"]
+        if found.invalid:
+            said.append(f"{found.invalid:,} without a message")
+        if found.suppressed:
+            said.append(f"{found.suppressed:,} suppressed")
+        if found.parts > found.valid - found.unmeasured:
+            said.append(counted(found.parts, "part"))
         said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
         yield f"{self.file}: {', '.join(said)}."
+        yield from self._cost()
         yield from self._repeats()
 
     @property
@@ -51,45 +59,101 @@ class Forecast:
         return f"{self.per_s:.1f} a second" + (", which the fleet shares" if self.shared else "")
 
     def _repeats(self) -> Iterator[str]:
-        if self.survey.repeated:
+        found = self.survey.preflight
+        if found.duplicates:
             yield "Duplicates (the number and the text of an earlier row; sent all the same):"
-            for repeat in self.survey.repeats:
-                yield f"  line {repeat.line} repeats line {repeat.first_line}"
-            yield from rest(self.survey.repeated, len(self.survey.repeats))
+            for repeat in found.repeats[:SHOWN]:
+                yield f"  line {repeat.place} repeats line {repeat.first}"
+            yield from rest(found.duplicates, min(SHOWN, len(found.repeats)))
+
+    def _parts(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.parts:
+            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
+            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
+        if found.unmeasured:
+            yield f"{found.unmeasured:>9,} by template, whose parts are not known here"
+
+    def _forced(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.forced:
+            yield "What most often takes texts to UCS-2, 70 characters a part and not 160:"
+            for forced in found.forced[:SHOWN]:
+                shown = f"{forced.character} " if forced.character.isprintable() else ""
+                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
+
+    def _cost(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.cost is None:
+            return
+        said = f"Estimated cost: {found.cost:f} at {found.price:f} a part"
+        if found.remaining is None:
+            yield f"{said}."
+        elif found.remaining < 0:
+            yield f"{said}; the balance is {found.balance:f}, which is {-found.remaining:f} too little."
+        else:
+            yield f"{said}; the balance is {found.balance:f}, which leaves {found.remaining:f}."
 
     def lines(self) -> Iterator[str]:
         """Say all of it."""
-        survey = self.survey
-        yield f"Nothing was sent. {self.file}: {counted(survey.rows, 'row')}, numbers from `{self.mailing.to_column}`."
-        yield f"{survey.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
-        yield f"{survey.invalid:>9,} without a message"
-        yield f"{survey.repeated:>9,} {plural(survey.repeated, 'duplicate')}"
-        if survey.faults:
+        found = self.survey.preflight
+        yield f"Nothing was sent. {self.file}: {counted(found.total, 'row')}, numbers from `{self.mailing.to_column}`."
+        yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
+        yield from self._parts()
+        yield f"{found.invalid:>9,} without a message"
+        if found.suppressed:
+            yield f"{found.suppressed:>9,} suppressed, for the number has opted out"
+        yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
+        yield from self._cost()
+        yield from self._forced()
+        if found.faults:
             yield "Rows without a message:"
-            yield from (f"  line {fault.line}: {printable(fault.reason)}" for fault in survey.faults)
-            yield from rest(survey.invalid, len(survey.faults))
+            yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
+            yield from rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
-        if survey.samples:
+        if self.survey.samples:
             yield "The first messages:"
-            for sample in survey.samples:
+            for sample in self.survey.samples:
                 content = sample.message.text or f"template {sample.message.template_id}"
                 yield f"  line {sample.line}, to {mask(sample.message.to)}: {printable(content)}"
 
     def as_json(self) -> dict[str, Any]:
         """Give all of it to a program."""
-        survey = self.survey
+        found = self.survey.preflight
         return {
             "dry_run": True,
-            "total": survey.rows,
-            "valid": survey.valid,
-            "invalid": survey.invalid,
-            "duplicates": survey.repeated,
+            "total": found.total,
+            "valid": found.valid,
+            "invalid": found.invalid,
+            "suppressed": found.suppressed,
+            "duplicates": found.duplicates,
+            "parts": found.parts,
+            "gsm7_parts": found.gsm7_parts,
+            "ucs2_parts": found.ucs2_parts,
+            "unmeasured": found.unmeasured,
+            "forced_ucs2": [
+                {"character": forced.character, "is": described(forced.character), "messages": forced.messages}
+                for forced in found.forced
+            ],
+            # As texts, for a decimal that goes through a float is another one.
+            "price": _exactly(found.price),
+            "estimated_cost": _exactly(found.cost),
+            "balance": _exactly(found.balance),
             "per_s": round(self.per_s, 2),
             "duration_s": round(self.duration_s, 1),
-            "invalid_rows": [attrs.asdict(fault) for fault in survey.faults],
-            "duplicate_rows": [attrs.asdict(repeat) for repeat in survey.repeats],
+            "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
+            "duplicate_rows": duplicate_rows(found),
             "samples": [
                 {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
-                for sample in survey.samples
+                for sample in self.survey.samples
             ],
         }
+
+
+def duplicate_rows(found: Preflight) -> list[dict[str, int]]:
+    """Give the first duplicates to a program."""
+    return [{"line": repeat.place, "first_line": repeat.first} for repeat in found.repeats[:SHOWN]]
+
+
+def _exactly(number: Decimal | None) -> str | None:
+    return None if number is None else f"{number:f}"

@@ -11,7 +11,7 @@ from pico_async.cli.rows import Row
 from pico_async.cli.template import TextTemplate
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import mask_numbers
+from pico_async.numbers import checked_region, destination, mask_numbers
 
 NUMBER_COLUMNS = ("to", "phone", "mobile", "number")
 # An `expires_in` must be positive; the engine finds this one run out before anything leaves.
@@ -27,6 +27,7 @@ class Mailing:
         to_column: Holds the numbers.
         key_column: Holds the caller's names for the messages.
         text: What they get; this or *template_id*.
+        region: Where the numbers are written as people write them; None where they have their country code.
         expires_at: Moment on the monotonic clock after which nothing of it may be sent.
     """
 
@@ -34,6 +35,7 @@ class Mailing:
     key_column: str | None = None
     text: TextTemplate | None = None
     template_id: str | None = None
+    region: str | None = None
     expires_at: float | None = None
 
     @classmethod
@@ -45,6 +47,7 @@ class Mailing:
         template_id: str | None,
         to_column: str | None = None,
         key_column: str | None = None,
+        region: str | None = None,
         expires_in: float | None = None,
     ) -> Self:
         """
@@ -54,7 +57,7 @@ class Mailing:
             expires_in: Seconds from now. The codes of a file were made before it was read, so they all age at once.
 
         Raises:
-            ConfigurationError: A column is missing or cannot be guessed, or there is no text.
+            ConfigurationError: A column is missing or cannot be guessed, there is no text, or no such region.
         """
         if (text is None) == (template_id is None):
             raise ConfigurationError("Pass exactly one of --text and --template-id.")
@@ -72,6 +75,7 @@ class Mailing:
             key_column=key_column,
             text=template,
             template_id=template_id,
+            region=None if region is None else checked_region(region),
             expires_at=None if expires_in is None else time.monotonic() + expires_in,
         )
 
@@ -95,7 +99,7 @@ class Mailing:
         if row.fault is not None:
             raise InvalidMessageError(row.fault)
         return SmsMessage(
-            to=row.values[self.to_column],
+            to=destination(row.values[self.to_column], region=self.region),
             text=None if self.text is None else self.text.render(row.values),
             template_id=self.template_id,
             key=self.key_of(row),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Container
 from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Literal
 
@@ -125,6 +126,7 @@ class Blast:
 
     Attributes:
         total: Rows that the file had when it was surveyed.
+        suppressed: Numbers that opted out.
         grace_s: How long a signal leaves to what is on the wire.
     """
 
@@ -136,6 +138,7 @@ class Blast:
     stop_after: int | None = None
     grace_s: float = 15.0
     journal: SqliteJournal | None = None
+    suppressed: Container[str] | None = None
     report: ReportFile | None = None
 
     def run(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
@@ -158,7 +161,11 @@ class Blast:
     async def _send(self, pico: PicoSession, interrupts: Interrupts, held: ExitStack) -> Ending:
         books = Books(self.mailing, self.file.rows(), self.report)
         stream = pico.stream_bulk(
-            books.messages(), concurrency=self.concurrency, stop_after=self.stop_after, journal=self.journal
+            books.messages(),
+            concurrency=self.concurrency,
+            stop_after=self.stop_after,
+            journal=self.journal,
+            suppression=self.suppressed,
         )
         troubles: list[str] = []
         held.enter_context(self.display)

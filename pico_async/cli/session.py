@@ -52,6 +52,11 @@ class Settings:
     callback: str | None = None
     fleet: FleetAddress | None = None
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether a session can be made without asking a person for the key."""
+        return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
+
     def sending(self, *, sender: str | None, callback: str | None = None) -> Settings:
         """
         Add what messages need.

@@ -11,6 +11,7 @@ import attrs
 from attrs import frozen
 
 from pico_async.cli.console import printable
+from pico_async.cli.forecast import duplicate_rows
 from pico_async.cli.progress import COLOURS
 from pico_async.cli.sandbox import Seen
 from pico_async.cli.sending import Ending
@@ -37,7 +38,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 where all were accepted or skipped, 128 and its number after a signal, else 1."""
+        """0 where all were accepted, skipped or suppressed, 128 and its number after a signal, else 1."""
         if self.ending.signal is not None:
             return 128 + self.ending.signal
         return 1 if self._failed or self.ending.troubles else 0
@@ -74,9 +75,10 @@ class Summary:
             "total": books.outcomes.total(),
             **{outcome.value: books.outcomes[outcome] for outcome in COLOURS},
             "never_read": books.never_read,
-            "invalid": self.survey.invalid,
-            "duplicates": self.survey.repeated,
-            "duplicate_rows": [attrs.asdict(repeat) for repeat in self.survey.repeats],
+            "suppressed": books.suppressed,
+            "invalid": self.survey.preflight.invalid,
+            "duplicates": self.survey.preflight.duplicates,
+            "duplicate_rows": duplicate_rows(self.survey.preflight),
             "elapsed_s": round(self.ending.elapsed_s, 3),
             "rate": round(self._rate, 2),
             "stopped": self.ending.stopped,
@@ -90,7 +92,8 @@ class Summary:
     @property
     def _failed(self) -> int:
         outcomes = self.ending.books.outcomes
-        return outcomes.total() - outcomes[Outcome.ACCEPTED] - outcomes[Outcome.SKIPPED]
+        fine = outcomes[Outcome.ACCEPTED] + outcomes[Outcome.SKIPPED] + self.ending.books.suppressed
+        return outcomes.total() - fine
 
     @property
     def _rate(self) -> float:
@@ -99,7 +102,7 @@ class Summary:
 
     def _way_on(self) -> Iterator[str]:
         outcomes = self.ending.books.outcomes
-        unsent = outcomes[Outcome.NOT_SENT] or outcomes[Outcome.REJECTED]
+        unsent = outcomes[Outcome.NOT_SENT] > self.ending.books.suppressed or outcomes[Outcome.REJECTED]
         if self.journal is not None and (unsent or self.ending.signal is not None):
             yield "Run the same command with --resume to go on."
             if self.report is not None:
@@ -116,6 +119,7 @@ class Summary:
             return f": they may have gone out; see {shown}, then `mark-sent` or `resend` them"
         if outcome is Outcome.IN_DOUBT and books.outcomes[outcome]:
             return ": they may have gone out, so check the receipts before sending them again"
-        if outcome is Outcome.NOT_SENT and books.never_read:
-            return f", {books.never_read:,} of them never read"
+        if outcome is Outcome.NOT_SENT:
+            suppressed = f", {books.suppressed:,} of them suppressed" if books.suppressed else ""
+            return suppressed + (f", {books.never_read:,} of them never read" if books.never_read else "")
         return ""

@@ -140,6 +140,47 @@ def test_duplicates_are_told_and_sent(pico_here: Pico, quick: SandboxProcess, wr
     assert len(quick.accepted()) == 4
 
 
+def test_numbers_that_opted_out_get_nothing(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """They are told in the report and the summary, and are no failure; numbers of a region are read as such."""
+    opted_out = write_csv([("0912-345-678", "by mail")], header=("mobile", "how"), name="out.csv")
+    path = write_csv([("0912 345 678", "a"), ("+86 130 0000 0002", "b"), ("886912345678", "c")])
+    report = tmp_path / "report.csv"
+    options = ("--region", "TW", "--suppress", opted_out, *QUICK)
+
+    ran = pico_here("blast", path, "--text", TEXT, "--report", report, *options, env=quick.env)
+    by_json = pico_here("blast", path, "--text", TEXT, "--json", *options, env=quick.env).json
+
+    assert ran.code == 0
+    assert "1 accepted" in ran.out
+    assert "2 not sent, 2 of them suppressed" in ran.out
+    assert "Not accepted" not in ran.out
+    assert "3 rows, numbers from `phone`, 2 suppressed" in ran.err
+    assert {row["line"]: (row["outcome"], row["error"]) for row in report_rows(report)} == {
+        "2": ("not_sent", "The number has opted out. Nothing was sent."),
+        "3": ("accepted", ""),
+        "4": ("not_sent", "The number has opted out. Nothing was sent."),
+    }
+    assert (by_json["accepted"], by_json["not_sent"], by_json["suppressed"]) == (1, 2, 2)
+    assert {message["to"] for message in quick.accepted()} == {"8613000000002"}
+
+
+def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """Somebody on it would get the message."""
+    (tmp_path / "out.txt").write_text("8613000000001\nnobody\n")
+
+    ran = pico_here(
+        "blast", write_csv(people(3)), "--text", TEXT, "--suppress", tmp_path / "out.txt", *QUICK, env=quick.env
+    )
+
+    assert ran.code == 2
+    assert "out.txt, line 2, is no number" in ran.err
+    assert quick.arrivals() == []
+
+
 def test_stop_after_ends_the_blast_and_the_rest_is_in_the_report(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:

@@ -59,6 +59,117 @@ def test_a_dry_run_complains_of_what_the_blast_would(pico_here: Pico, write_csv:
     assert ran.code == 2
 
 
+def test_a_dry_run_counts_parts_and_says_what_takes_texts_to_ucs_2(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """The characters themselves, too, for whoever looks for them in the text."""
+    path = write_csv([("8613000000001", "a" * 150), ("8613000000002", "it’s"), ("8613000000003", "1"), ("1", "it’s")])
+
+    ran = pico_here("blast", path, "--text", TEXT, "--dry-run")
+    by_json = pico_here("blast", path, "--text", TEXT, "--dry-run", "--json").json
+
+    assert "        4 parts: 3 in GSM-7, 1 in UCS-2" in ran.out
+    assert "  ’ U+2019 RIGHT SINGLE QUOTATION MARK in 1 message\n" in ran.out
+    assert (by_json["parts"], by_json["gsm7_parts"], by_json["ucs2_parts"]) == (4, 3, 1)
+    assert by_json["forced_ucs2"] == [
+        {"character": "’", "is": "U+2019 RIGHT SINGLE QUOTATION MARK", "messages": 1},
+    ]
+    assert by_json["price"] is by_json["estimated_cost"] is by_json["balance"] is None
+
+
+def test_a_character_that_a_terminal_would_obey_is_named_and_not_printed(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """The escape begins a terminal's commands."""
+    ran = pico_here("blast", write_csv([("8613000000001", "\x1b[2J")]), "--text", TEXT, "--dry-run")
+
+    assert "U+001B (no name) in 1 message" in ran.out
+    assert "\x1b" not in ran.out
+
+
+def test_a_template_has_no_parts_to_count(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """What it says is Pico's to know, and so is what it costs."""
+    arguments = (
+        "blast",
+        write_csv(people(3)),
+        "--template-id",
+        "t-1",
+        "--to-column",
+        "phone",
+        "--price",
+        1,
+        "--dry-run",
+    )
+
+    ran, by_json = pico_here(*arguments), pico_here(*arguments, "--json").json
+
+    assert "3 by template, whose parts are not known here" in ran.out
+    assert (by_json["parts"], by_json["unmeasured"], by_json["estimated_cost"]) == (0, 3, "0")
+
+
+def test_a_price_without_credentials_gives_the_cost_alone(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """It says why, and a dry run still needs no account."""
+    arguments = ("blast", write_csv(people(3)), "--text", TEXT, "--price", "0.04", "--dry-run")
+
+    ran, by_json = pico_here(*arguments), pico_here(*arguments, "--json").json
+
+    assert ran.code == 0
+    assert "Estimated cost: 0.12 at 0.04 a part.\n" in ran.out
+    assert "The balance is not asked for" in ran.err
+    assert (by_json["price"], by_json["estimated_cost"], by_json["balance"]) == ("0.04", "0.12", None)
+
+
+def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
+) -> None:
+    """Pico is asked once, and for nothing else; a cost that the balance does not cover says what is missing."""
+    arguments = ("blast", write_csv(people(3)), "--text", TEXT, "--dry-run")
+
+    ran = pico_here(*arguments, "--price", 0.5, env=quick.env)
+    operations = [arrival["operation"] for arrival in quick.arrivals()]
+    by_json = pico_here(*arguments, "--price", 0.5, "--json", env=quick.env).json
+    dear = pico_here(*arguments, "--price", 10**6, env=quick.env)
+
+    balance = float(by_json["balance"])
+    assert ran.code == 0
+    assert f"the balance is {by_json['balance']}, which leaves {balance - 1.5:.2f}." in ran.out
+    assert operations == ["token.get", "balance.get"]
+    assert f"which is {3 * 10**6 - balance:.2f} too little." in dear.out
+
+
+def test_a_balance_that_cannot_be_learned_ends_nothing(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
+) -> None:
+    """The rest of the look is as good without it."""
+    env = quick.env | {"PICO_API_KEY": "another"}
+
+    ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--price", 1, "--dry-run", env=env)
+
+    assert ran.code == 0
+    assert "Estimated cost: 3 at 1 a part." in ran.out
+    assert "The balance is not known" in ran.err
+    assert "another" not in ran.err
+
+
+@pytest.mark.parametrize("price", ["nan", "-1", "much"])
+def test_what_is_no_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price: str) -> None:
+    """Before the file is read."""
+    ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--dry-run", f"--price={price}")
+
+    assert ran.code == 2
+    assert "price of a part" in ran.err
+
+
+def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
+    """They cost nothing and take no time, and none of them is a sample."""
+    (tmp_path / "out.txt").write_text("0912345678\n")
+    path = write_csv([("0912 345 678", "1"), ("0912 345 679", "2")])
+    arguments = ("blast", path, "--text", TEXT, "--region", "TW", "--suppress", tmp_path / "out.txt", "--dry-run")
+
+    ran, by_json = pico_here(*arguments), pico_here(*arguments, "--json").json
+
+    assert ran.code == 0
+    assert "1 suppressed, for the number has opted out" in ran.out
+    assert (by_json["valid"], by_json["suppressed"], by_json["parts"]) == (1, 1, 1)
+    assert [sample["to"] for sample in by_json["samples"]] == ["88…79"]
+
+
 # The peak of the process is asked for at its end: nothing else in it grows with the file.
 _MEASURED = """
 import resource, sys

@@ -121,3 +121,20 @@ def test_an_expiry_is_positive(seconds: float) -> None:
     """Otherwise nothing at all would go out."""
     with pytest.raises(ConfigurationError, match="--expires-in"):
         plan(expires_in=seconds)
+
+
+def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
+    """And without one they are not."""
+    national = row(phone="0912 345 678")
+
+    made = plan(region="tw").message(national)
+
+    assert isinstance(made, SmsMessage)
+    assert made.to == "886912345678"
+    assert isinstance(plan().message(national), InvalidMessageError)
+
+
+def test_an_unknown_region_is_told_once() -> None:
+    """And not as the failure of every row."""
+    with pytest.raises(ConfigurationError, match="`region`"):
+        plan(region="Taiwan")

@@ -1,4 +1,4 @@
-"""Messages that a file holds twice, found in flat memory."""
+"""Messages that an input holds twice, found in flat memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Self
 
 from pico_async.errors import ConfigurationError
-from pico_async.messages import SmsMessage
+from pico_async.messages import Message, MmsMessage, SmsMessage
 
 CACHE_KIB = 2048  # four times as much made a million rows no faster
 
 
 class Duplicates:
     """
-    Remember messages by number and text, and recognise one that comes again.
+    Remember messages by number and content, and recognise one that comes again.
 
     A set of a million digests takes 90 MB, and a Bloom filter is small but accuses the innocent. SQLite's temporary
     database keeps the digests on disk behind a cache of 2 MB, in the standard library, and deletes itself. The
@@ -30,7 +30,7 @@ class Duplicates:
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, place INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -41,19 +41,19 @@ class Duplicates:
     ) -> None:
         self._database.close()
 
-    def first_line_of(self, message: SmsMessage, line: int) -> int | None:
+    def first_of(self, message: Message, place: int) -> int | None:
         """
-        Give the line of the first message with this number and text, or None where this is the first.
+        Give the place of the first message with this number and content, or None where this is the first.
 
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
         digest = self._digest(message)
         try:
-            added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, line)).rowcount
+            added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount
             if added:
                 return None
-            found = self._database.execute("SELECT line FROM seen WHERE digest = ?", (digest,)).fetchone()
+            found = self._database.execute("SELECT place FROM seen WHERE digest = ?", (digest,)).fetchone()
         except sqlite3.Error as error:
             raise ConfigurationError(
                 f"There is no room to look for duplicates ({error}): set TMPDIR to a folder with 100 MB free."
@@ -61,7 +61,12 @@ class Duplicates:
         first: int = found[0]
         return first
 
-    def _digest(self, message: SmsMessage) -> bytes:
-        # The number is digits only, so that the line break keeps it apart from the text.
-        content = f"{message.to}\n{message.text if message.text is not None else message.template_id}"
+    def _digest(self, message: Message) -> bytes:
+        # Number, ID and address hold no line break, which therefore keeps them apart from the text.
+        apart = ""
+        if isinstance(message, SmsMessage):
+            apart = message.template_id or ""
+        elif isinstance(message, MmsMessage):
+            apart = message.media_url
+        content = f"{type(message).__name__}\n{message.to}\n{apart}\n{message.text or ''}"
         return blake2b(content.encode(), digest_size=16, key=self._secret).digest()

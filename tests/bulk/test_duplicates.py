@@ -1,18 +1,18 @@
-"""Messages that a file holds twice."""
+"""Messages that an input holds twice."""
 
 import sqlite3
 
 import pytest
 
-from pico_async import ConfigurationError, SmsMessage
-from pico_async.cli.duplicates import Duplicates
+from pico_async import ConfigurationError, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.bulk.duplicates import Duplicates
 
 
 def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
-    """It is told by the line of the first one; the same text to another number is none, nor another text."""
+    """It is told by the place of the first one; the same text to another number is none, nor another text."""
     with Duplicates() as duplicates:
         lines = [
-            duplicates.first_line_of(SmsMessage(to=to, text=text), line)
+            duplicates.first_of(SmsMessage(to=to, text=text), line)
             for line, (to, text) in enumerate(
                 [
                     ("8612345678901", "1"),
@@ -28,11 +28,26 @@ def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
     assert lines == [None, None, None, 2, 2]
 
 
-def test_templates_are_compared_by_their_id() -> None:
-    """A text that reads like the ID is, for this purpose, the same: one file has only one of the two."""
+def test_messages_of_different_kinds_are_none() -> None:
+    """Nor are a text and a template whose ID reads like it, nor two pictures with one text."""
+    kinds = [
+        SmsMessage(to="8612345678901", text="t-1"),
+        SmsMessage(to="8612345678901", template_id="t-1"),
+        VoiceMessage(to="8612345678901", text="t-1"),
+        MmsMessage(to="8612345678901", media_url="https://example.com/1", text="t-1"),
+        MmsMessage(to="8612345678901", media_url="https://example.com/2", text="t-1"),
+    ]
     with Duplicates() as duplicates:
-        assert duplicates.first_line_of(SmsMessage(to="8612345678901", template_id="t-1"), 2) is None
-        assert duplicates.first_line_of(SmsMessage(to="8612345678901", template_id="t-1"), 3) == 2
+        places = [duplicates.first_of(message, place) for place, message in enumerate([*kinds, *kinds])]
+
+    assert places == [None] * 5 + [0, 1, 2, 3, 4]
+
+
+def test_templates_are_compared_by_their_id() -> None:
+    """Who sends them, and what the caller calls them, is not what the recipient gets."""
+    with Duplicates() as duplicates:
+        assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1"), 2) is None
+        assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1", key="k"), 3) == 2
 
 
 def test_what_lies_on_the_disk_tells_no_number() -> None:
@@ -49,7 +64,7 @@ def test_a_full_disk_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(duplicates, "_database", _FullDisk())
 
         with pytest.raises(ConfigurationError, match=r"disk is full.*TMPDIR"):
-            duplicates.first_line_of(SmsMessage(to="8612345678901", text="1"), 2)
+            duplicates.first_of(SmsMessage(to="8612345678901", text="1"), 2)
 
         monkeypatch.undo()
 

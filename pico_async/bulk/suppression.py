@@ -1,0 +1,86 @@
+"""Who has opted out, and gets nothing of a blast."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Container
+from typing import Any, TypeAlias
+
+from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, PicoError, SuppressedError
+from pico_async.numbers import destination
+
+Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
+
+
+class NoAnswerError(TypeError):
+    """The function answered neither True nor False. One that forgets to answer would let nobody opt out."""
+
+
+class OptOuts:
+    """
+    Answer whether a number has opted out.
+
+    A set, or another collection, is read once, here, and its numbers may be spelled as those of messages. A function,
+    and a container that cannot be read through, are asked for each message, with the digits alone.
+
+    Raises:
+        ConfigurationError: It is neither, or holds what is no number: somebody who opted out would get the message.
+    """
+
+    def __init__(self, suppression: object) -> None:
+        self._ask: Callable[[str], Any]
+        if callable(suppression):
+            self._ask = suppression
+        elif isinstance(suppression, Container) and not isinstance(suppression, str | bytes | bytearray):
+            known = _numbers(suppression) if isinstance(suppression, Collection) else suppression
+            self._ask = known.__contains__
+        else:
+            raise ConfigurationError(
+                "`suppression` must be a set of numbers, or a function, async or not, that says of one whether it has "
+                f"opted out, not {type(suppression).__name__}."
+            )
+
+    async def has(self, number: str) -> bool:
+        """
+        Say whether it has.
+
+        Raises:
+            NoAnswerError: The function said neither.
+            Exception: What the function raised.
+        """
+        answer = self._ask(number)
+        if inspect.isawaitable(answer):
+            answer = await answer
+        if not isinstance(answer, int):
+            raise NoAnswerError(f"`suppression` must answer True or False, not {type(answer).__name__}.")
+        return bool(answer)
+
+    async def let_pass(self, number: str) -> None:
+        """
+        Raise where it must get nothing.
+
+        Raises:
+            SuppressedError: It has opted out.
+            NotSentError: That could not be learned, so it must get nothing either.
+        """
+        try:
+            fault = "The number has opted out" if await self.has(number) else None
+            kind: type[PicoError] = SuppressedError
+        except NoAnswerError as error:
+            fault, kind = f"Whether the number has opted out is not known: {str(error).rstrip('.')}", NotSentError
+        except Exception as error:  # noqa: BLE001  it is the caller's, and may hold the number
+            fault = f"Whether the number has opted out is not known: `suppression` raised {type(error).__name__}"
+            kind = NotSentError
+        if fault is not None:
+            raise kind(f"{fault}. Nothing was sent.")
+
+
+def _numbers(suppression: Collection[object]) -> frozenset[str]:
+    try:
+        return frozenset(map(destination, suppression))
+    except InvalidMessageError as error:
+        fault = str(error)
+    raise ConfigurationError(
+        f"`suppression` holds what is no number, so that it may lack somebody who opted out: {fault} For numbers as "
+        "people of a region write them, use `destination(…, region=…)`. Nothing was sent."
+    )

@@ -1,0 +1,51 @@
+"""The file of numbers that opted out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pico_async.cli.mailing import NUMBER_COLUMNS
+from pico_async.cli.rows import CsvFile
+from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.numbers import destination
+
+
+def opted_out(path: Path, *, delimiter: str = ",", to_column: str | None = None, region: str | None = None) -> set[str]:
+    """
+    Read the numbers: one a line, or a column of a CSV file that is named as that of a blast.
+
+    A line that holds no number ends it: somebody who opted out would get the message. The numbers are held in memory,
+    some 100 bytes each.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or a line holds no number; the line is told, and not the number.
+    """
+    found: set[str] = set()
+    with CsvFile(path, delimiter) as file:
+        for line, number in _numbers(file, to_column):
+            try:
+                found.add(destination(number, region=region))
+            except InvalidMessageError as error:
+                fault = str(error)
+            else:
+                continue
+            raise ConfigurationError(f"{path}, line {line}, is no number that opted out: {fault} Nothing was sent.")
+    return found
+
+
+def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:
+    column = next((name for name in file.columns if name == to_column or name.lower() in NUMBER_COLUMNS), None)
+    if column is None:
+        if len(file.columns) > 1:
+            raise ConfigurationError(
+                f"{file.path}: its first line must name a column {', '.join(NUMBER_COLUMNS)}, or that of --to-column; "
+                "or the file holds one number a line."
+            )
+        # There is no header: the first line holds a number, too.
+        column = file.columns[0]
+        yield 1, column
+    for row in file.rows():
+        if row.fault is not None:
+            raise ConfigurationError(f"{file.path}, line {row.line}: {row.fault}")
+        yield row.line, row.values[column]

@@ -1,0 +1,279 @@
+"""Numbers that opted out: nothing goes to them, their result says so, and no failure of the hook lets one pass."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pico_async import (
+    BulkError,
+    ConfigurationError,
+    InvalidMessageError,
+    JournalState,
+    NotSentError,
+    Outcome,
+    PicoSession,
+    SendResult,
+    SmsMessage,
+    SqliteJournal,
+    SuppressedError,
+)
+from pico_async.bulk.suppression import OptOuts
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+
+OUT = "8612345678902"
+PEOPLE = ["8612345678901", OUT, "8612345678903"]
+
+
+def messages() -> Iterator[SmsMessage]:
+    return (SmsMessage(to, "hello") for to in PEOPLE)
+
+
+def session_on(sandbox: Sandbox) -> PicoSession:
+    return PicoSession(
+        username=sandbox.username, api_key=sandbox.api_key, sender="8612345678888", transport=sandbox.transport()
+    )
+
+
+async def results_of(sandbox: Sandbox, suppression: Any, **options: Any) -> list[SendResult]:
+    async with session_on(sandbox) as pico, pico.stream_bulk(messages(), suppression=suppression, **options) as results:
+        return sorted([result async for result in results], key=lambda result: result.index)
+
+
+async def asks(number: str) -> bool:
+    await asyncio.sleep(0)
+    return number == OUT
+
+
+class Registry:
+    """A container that nobody can read through, a Bloom filter or a table."""
+
+    def __contains__(self, number: object) -> bool:
+        return number == OUT
+
+
+@pytest.mark.parametrize(
+    "suppression",
+    [
+        {OUT},
+        ["+86 123-4567 8902"],
+        {"+86 123 4567 8902": "by mail"},
+        Registry(),
+        lambda number: number == OUT,
+        lambda number: int(number == OUT),
+        asks,
+    ],
+    ids=["set", "list, spelled otherwise", "mapping", "container", "function", "0 and 1", "async function"],
+)
+async def test_a_number_that_opted_out_gets_nothing(suppression: Any) -> None:
+    """In whatever form the numbers come; the others get theirs."""
+    sandbox = Sandbox()
+
+    results = await results_of(sandbox, suppression)
+
+    assert [result.outcome for result in results] == [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.ACCEPTED]
+    assert isinstance(results[1].error, SuppressedError)
+    assert results[1].attempts == 0
+    assert not results[1].ok
+    assert not sandbox.ledger.sent_to(OUT)
+    assert len(sandbox.ledger.accepted) == 2
+
+
+async def test_it_is_counted_and_is_no_failure() -> None:
+    """Of those not sent; the report raises nothing for it, and does not list it."""
+    async with session_on(Sandbox()) as pico:
+        report = await pico.send_bulk(messages(), suppression={OUT})
+
+    report.raise_for_failures()
+    assert (report.total, report.accepted, report.not_sent, report.suppressed) == (3, 2, 1, 1)
+    assert report.failures == ()
+
+
+async def test_beside_a_failure_the_error_tells_both() -> None:
+    """The suppressed are not among the failures, and not among the unsent that it counts."""
+    items = [*messages(), InvalidMessageError("row 4")]
+    async with session_on(Sandbox()) as pico:
+        report = await pico.send_bulk(items, suppression={OUT})
+
+    with pytest.raises(
+        BulkError, match=r"Of 4 messages 2 were accepted, 1 not sent, 1 suppressed\. .*message 3: row 4"
+    ):
+        report.raise_for_failures()
+
+
+async def test_any_number_of_them_in_a_row_end_nothing() -> None:
+    """They say nothing about how Pico is, neither well nor ill."""
+    people = [SmsMessage(OUT, "hello") for _ in range(5)]
+    bad = InvalidMessageError("no message")
+    async with session_on(Sandbox()) as pico:
+        report = await pico.send_bulk([*people, SmsMessage(PEOPLE[0], "hello")], suppression={OUT}, stop_after=3)
+        between = await pico.send_bulk([bad, *people, bad, *people], suppression={OUT}, stop_after=2, concurrency=1)
+
+    assert (report.accepted, report.suppressed, report.stopped) == (1, 5, None)
+    assert between.stopped == "2 failures in a row"
+
+
+def _raises(number: str) -> bool:
+    raise ConnectionError(f"no route to the table for {number}")
+
+
+async def _raises_later(number: str) -> bool:
+    await asyncio.sleep(0)
+    raise LookupError(number)
+
+
+async def _cancelled(number: str) -> bool:
+    raise asyncio.CancelledError
+
+
+class _Broken:
+    def __contains__(self, number: object) -> bool:
+        raise OSError(str(number))
+
+
+@pytest.mark.parametrize(
+    ("suppression", "said"),
+    [
+        (_raises, "`suppression` raised ConnectionError"),
+        (_raises_later, "`suppression` raised LookupError"),
+        (_Broken(), "`suppression` raised OSError"),
+        (lambda number: None, "must answer True or False, not NoneType"),
+        (lambda number: number, "must answer True or False, not str"),
+        (_cancelled, "a cancellation from elsewhere"),
+    ],
+    ids=["raises", "raises later", "container raises", "forgets to answer", "answers otherwise", "is cancelled"],
+)
+async def test_where_the_hook_fails_nothing_is_sent(suppression: Any, said: str) -> None:
+    """Each message has its error, which names the trouble and not the number; it is safe to send again."""
+    sandbox = Sandbox()
+
+    results = await results_of(sandbox, suppression)
+
+    assert [type(result.error) for result in results] == [NotSentError] * 3
+    for result in results:
+        assert said in str(result.error)
+        assert "86123" not in str(result.error)
+        assert result.error.__cause__ is result.error.__context__ is None
+    assert not sandbox.ledger.accepted
+
+
+async def test_a_hook_that_fails_is_a_failure() -> None:
+    """So that `stop_after` ends a blast whose table is gone, and the report raises."""
+    people = [SmsMessage(PEOPLE[0], str(number)) for number in range(50)]
+    async with session_on(Sandbox()) as pico:
+        report = await pico.send_bulk(people, suppression=_raises, stop_after=3, concurrency=1)
+
+    assert (report.not_sent, report.suppressed, report.stopped) == (3, 0, "3 failures in a row")
+    with pytest.raises(BulkError):
+        report.raise_for_failures()
+
+
+async def test_a_hook_that_takes_its_time_holds_up_its_own_message_alone() -> None:
+    """The others go out meanwhile; and leaving the blast ends the wait, with nothing sent."""
+    sandbox = Sandbox()
+    begun = asyncio.Event()
+
+    async def slow(number: str) -> bool:
+        if number == OUT:
+            begun.set()
+            await asyncio.Event().wait()
+        return False
+
+    async with session_on(sandbox) as pico:
+        async with pico.stream_bulk(messages(), suppression=slow) as results:
+            sent = [await anext(results), await anext(results)]
+            await begun.wait()
+
+    assert {result.index for result in sent} == {0, 2}
+    assert [(result.index, result.outcome) for result in results.leftover] == [(1, Outcome.NOT_SENT)]
+    assert not sandbox.ledger.sent_to(OUT)
+
+
+async def test_a_blast_that_is_cancelled_while_the_hook_is_asked_sends_nothing() -> None:
+    """The cancellation goes through, and no task is left behind."""
+    sandbox = Sandbox()
+    begun = asyncio.Event()
+
+    async def slow(number: str) -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return False
+
+    before = asyncio.all_tasks()
+    async with session_on(sandbox) as pico:
+        blast = asyncio.create_task(pico.send_bulk(messages(), suppression=slow))
+        await begun.wait()
+        blast.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await blast
+        assert asyncio.all_tasks() == before
+
+    assert not sandbox.ledger.accepted
+
+
+async def test_with_a_journal_it_is_left_for_a_run_in_which_the_number_is_wanted_again(tmp_path: Path) -> None:
+    """It is not in doubt: the next run suppresses it again, or sends it, and what was accepted is skipped."""
+    sandbox = Sandbox()
+    journal = SqliteJournal(tmp_path / "blast.db")
+
+    first = await results_of(sandbox, {OUT}, journal=journal)
+    between = await journal.counts()
+    second = await results_of(sandbox, {OUT}, journal=journal)
+    third = await results_of(sandbox, None, journal=journal)
+
+    assert [result.outcome for result in first] == [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.ACCEPTED]
+    assert between[JournalState.IN_DOUBT] == between[JournalState.SENDING] == 0
+    assert [result.outcome for result in second] == [Outcome.SKIPPED, Outcome.NOT_SENT, Outcome.SKIPPED]
+    assert isinstance(second[1].error, SuppressedError)
+    assert [result.outcome for result in third] == [Outcome.SKIPPED, Outcome.ACCEPTED, Outcome.SKIPPED]
+    assert len(sandbox.ledger.accepted) == 3
+
+
+async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
+    """It may have gone out before the number opted out, and "suppressed" would say that it did not."""
+    sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_DROP, to=OUT, times=1)])
+    journal = SqliteJournal(tmp_path / "blast.db")
+
+    await results_of(sandbox, None, journal=journal)
+    again = await results_of(sandbox, {OUT, PEOPLE[0]}, journal=journal)
+
+    assert [result.outcome for result in again] == [Outcome.SKIPPED, Outcome.IN_DOUBT, Outcome.SKIPPED]
+
+
+@pytest.mark.parametrize(
+    "suppression", [OUT, OUT.encode(), 5, iter([OUT]), [OUT, "0912345678"], [8612345678901], {""}], ids=repr
+)
+async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(suppression: Any) -> None:
+    """A text would be searched for the number, an iterator be used up, and a number that is none be overlooked."""
+    sandbox = Sandbox()
+
+    with pytest.raises(ConfigurationError, match="`suppression`") as caught:
+        await results_of(sandbox, suppression)
+
+    assert "0912345678" not in str(caught.value)
+    assert not sandbox.ledger.accepted
+
+
+async def test_a_set_is_read_once_and_a_function_asked_for_each_message() -> None:
+    """Whoever opts out during a blast is heard by a function."""
+    known = {OUT}
+    read = OptOuts(known)
+    asked = OptOuts(lambda number: number in known)
+
+    known.clear()
+
+    assert await read.has(OUT)
+    assert not await asked.has(OUT)
+
+
+def test_the_error_is_none_of_those_that_are_sent_again() -> None:
+    """It crosses processes whole."""
+    error = pickle.loads(pickle.dumps(SuppressedError("The number has opted out.")))
+
+    assert error.outcome is Outcome.NOT_SENT
+    assert not isinstance(error, NotSentError | ValueError)

@@ -1,0 +1,195 @@
+"""The parts of a text: what the standard says, what an independent package says, and what trying all cuts says."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import smsutil
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+import pico_async
+from pico_async import Encoding, InvalidMessageError, segments
+
+BASIC = smsutil.codecs.GSM_BASIC_CHARSET.replace("\x1b", "")
+EXTENDED = smsutil.codecs.GSM_EXT_CHARSET
+
+
+def runs_of(characters: str) -> st.SearchStrategy[str]:
+    """Texts of runs, for those of single characters are too short to meet a border."""
+    run = st.tuples(st.sampled_from(characters), st.integers(1, 160))
+    return st.lists(run, max_size=8).map(lambda found: "".join(character * length for character, length in found))
+
+
+GSM7_TEXTS = runs_of("aé \r\n" + EXTENDED) | st.text(st.sampled_from(BASIC + EXTENDED))
+UCS2_TEXTS = runs_of("a€’中😀\uffff") | st.text(st.characters(exclude_categories=["Cs"]))
+TEXTS = GSM7_TEXTS | UCS2_TEXTS
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "parts", "units", "left"),
+    [
+        pytest.param("", Encoding.GSM_7, 0, 0, 160, id="empty"),
+        pytest.param("a", Encoding.GSM_7, 1, 1, 159, id="one character"),
+        pytest.param("a" * 160, Encoding.GSM_7, 1, 160, 0, id="160"),
+        pytest.param("a" * 161, Encoding.GSM_7, 2, 161, 145, id="161"),
+        pytest.param("a" * 306, Encoding.GSM_7, 2, 306, 0, id="two full parts"),
+        pytest.param("a" * 307, Encoding.GSM_7, 3, 307, 152, id="one more than two"),
+        pytest.param("€" * 80, Encoding.GSM_7, 1, 160, 0, id="80 of two septets"),
+        pytest.param("a" * 159 + "€", Encoding.GSM_7, 2, 161, 145, id="two septets at the border of 160"),
+        pytest.param("a" * 152 + "€" + "a" * 7, Encoding.GSM_7, 2, 161, 144, id="two septets at the border of 153"),
+        pytest.param("a" * 151 + "€" + "a" * 8, Encoding.GSM_7, 2, 161, 145, id="two septets before the border"),
+        pytest.param("€" * 81, Encoding.GSM_7, 2, 162, 143, id="76 of two septets fill a part of 153 but one"),
+        pytest.param("\r\n\f", Encoding.GSM_7, 1, 4, 156, id="line and page breaks: the page break is of the table"),
+        pytest.param("’", Encoding.UCS_2, 1, 1, 69, id="curly quote"),
+        pytest.param("a\u00a0b", Encoding.UCS_2, 1, 3, 67, id="no-break space"),
+        pytest.param("a\tb", Encoding.UCS_2, 1, 3, 67, id="tab"),
+        pytest.param("中" * 70, Encoding.UCS_2, 1, 70, 0, id="70"),
+        pytest.param("中" * 71, Encoding.UCS_2, 2, 71, 63, id="71"),
+        pytest.param("中" * 134, Encoding.UCS_2, 2, 134, 0, id="two full parts of UCS-2"),
+        pytest.param("😀" * 35, Encoding.UCS_2, 1, 70, 0, id="35 pairs"),
+        pytest.param("中" * 66 + "😀" + "中" * 3, Encoding.UCS_2, 2, 71, 62, id="a pair at the border of 67"),
+        pytest.param("中" * 65 + "😀" + "中" * 4, Encoding.UCS_2, 2, 71, 63, id="a pair before the border"),
+        pytest.param("\U00010000", Encoding.UCS_2, 1, 2, 68, id="the first of the pairs"),
+        pytest.param("\ue000\uffff", Encoding.UCS_2, 1, 2, 68, id="the last of the others"),
+        pytest.param("中€", Encoding.UCS_2, 1, 2, 68, id="the table has no say in UCS-2"),
+    ],
+)
+def test_a_text_takes_the_parts_that_the_standard_says(
+    text: str, encoding: Encoding, parts: int, units: int, left: int
+) -> None:
+    """Also at each border, where what takes two units is never parted."""
+    found = segments(text)
+
+    assert (found.encoding, found.parts, found.units, found.left) == (encoding, parts, units, left)
+
+
+# Of long texts, some take long on a busy machine.
+@settings(deadline=None)
+@given(TEXTS)
+@example("a" * 152 + "€" * 5)
+@example("中" * 66 + "😀" * 5)
+def test_an_independent_package_cuts_in_the_same_places(text: str) -> None:
+    """
+    But for two cases, in which it is not right.
+
+    It takes the escape (U+001B) for a character of the alphabet: 23.038 has no character there, and a handset that
+    meets a single escape shows a space. And an empty text is to it one part of UCS-2, where there is nothing to send.
+    """
+    assume(text and "\x1b" not in text)
+
+    found, expected = segments(text), smsutil.split(text)
+
+    assert found.texts == tuple(part.content for part in expected.parts)
+    assert found.parts == len(expected.parts)
+    assert (found.encoding is Encoding.GSM_7) == (expected.encoding == "gsm0338")
+    assert found.units * (1 if found.encoding is Encoding.GSM_7 else 2) == expected.total_bytes
+
+
+def test_the_escape_is_no_character_of_the_alphabet() -> None:
+    """The one difference from the package that costs: the text takes UCS-2."""
+    assert segments("\x1b").encoding is Encoding.UCS_2
+    assert smsutil.split("\x1b").encoding == "gsm0338"
+    assert segments("").parts == 0
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_no_other_cut_takes_fewer_parts(text: str) -> None:
+    """Counted by octets as they travel, with each way of cutting tried: another sum than the one that is tested."""
+    found = segments(text)
+
+    assert "".join(found.texts) == text
+    assert len(found.texts) == found.parts == fewest_parts(text)
+    joined = 153 if found.encoding is Encoding.GSM_7 else 67
+    alone = 160 if found.encoding is Encoding.GSM_7 else 70
+    lengths = [len(units_of(part, found.encoding)) for part in found.texts]
+    assert sum(lengths) == found.units
+    assert all(0 < length <= (alone if found.parts == 1 else joined) for length in lengths)
+    if lengths:
+        assert found.left == (alone if found.parts == 1 else joined) - lengths[-1]
+
+
+def units_of(text: str, encoding: Encoding) -> list[object]:
+    """The septets, or the code units, of a text, by the package's own tables."""
+    if encoding is Encoding.GSM_7:
+        return [unit for character in text for unit in (("esc", character) if character in EXTENDED else (character,))]
+    raw = text.encode("utf-16-be")
+    return [raw[place : place + 2] for place in range(0, len(raw), 2)]
+
+
+def fewest_parts(text: str) -> int:
+    """The least number of parts over all cuts between characters."""
+    gsm7 = set(text) <= set(BASIC + EXTENDED)
+    alone, joined = (160, 153) if gsm7 else (70, 67)
+    widths = [
+        (2 if character in EXTENDED else 1) if gsm7 else len(character.encode("utf-16-be")) // 2 for character in text
+    ]
+    if sum(widths) <= alone:
+        return 1 if text else 0
+    fewest = [0]
+    for end in range(1, len(widths) + 1):
+        length, begin, best = 0, end, len(text)
+        while begin > 0 and length + widths[begin - 1] <= joined:
+            begin -= 1
+            length += widths[begin]
+            best = min(best, fewest[begin] + 1)
+        fewest.append(best)
+    return fewest[-1]
+
+
+def test_what_made_it_ucs_2_is_told_with_its_places() -> None:
+    """Each character once, in the order of their appearance; its str is what a person looks for."""
+    foreign = segments("It’s a\u00a0‘code’ – 😀").foreign
+
+    assert [(one.character, one.positions) for one in foreign] == [
+        ("’", (2, 12)),
+        ("\u00a0", (6,)),
+        ("‘", (7,)),
+        ("–", (14,)),
+        ("😀", (16,)),
+    ]
+    assert str(foreign[0]) == "U+2019 RIGHT SINGLE QUOTATION MARK"
+    assert str(segments("\x85").foreign[0]) == "U+0085 (no name)"
+
+
+@given(GSM7_TEXTS)
+def test_a_text_of_the_alphabet_names_no_character(text: str) -> None:
+    """There is nothing to mend."""
+    assert segments(text).foreign == ()
+
+
+@pytest.mark.parametrize("text", ["Secret €1234", "Secret’ 1234"])
+def test_no_repr_shows_anything_of_the_text(text: str) -> None:
+    """Neither of the parts nor of the characters that made it UCS-2; and it crosses processes whole."""
+    found = segments(text)
+
+    shown = repr(found) + str(found) + repr(found.foreign)
+
+    assert not any(character in shown for character in ("Secret", "1234", "’"))
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\ud83d\ude00", "\ude00\ud83d" * 40, None, b"abc", 1])
+def test_what_no_message_can_carry_is_refused(text: object) -> None:
+    """Halves of a pair, also two that look like one: Python keeps them apart. The error holds nothing of the text."""
+    with pytest.raises(InvalidMessageError) as caught:
+        segments(text)  # type: ignore[arg-type]
+
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("character", ["a", "€", "中", "😀"])
+def test_a_megabyte_is_counted(character: str) -> None:
+    """No recursion and nothing quadratic, which the timeout would end; the parts hold it whole."""
+    found = segments(character * 1_000_000)
+
+    assert found.parts == len(found.texts)
+    assert sum(map(len, found.texts)) == 1_000_000
+
+
+def test_the_function_is_public_whatever_was_imported_before() -> None:
+    """A module of its name would take its place as soon as anything imported that."""
+    assert pico_async.segments is segments
+    assert callable(pico_async.segments)
