@@ -246,7 +246,9 @@ async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "suppression", [OUT, OUT.encode(), 5, iter([OUT]), [OUT, "0912345678"], [8612345678901], {""}], ids=repr
+    "suppression",
+    [OUT, OUT.encode(), 5, iter([OUT]), [OUT, "0912345678"], [8612345678901], {""}],
+    ids=["one number", "bytes", "a whole number", "an iterator", "a bad number", "no str", "nothing"],
 )
 async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(suppression: Any) -> None:
     """A text would be searched for the number, an iterator be used up, and a number that is none be overlooked."""
