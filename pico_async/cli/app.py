@@ -14,6 +14,7 @@ from pico_async.cli import fleet, journal, resources
 from pico_async.cli.blast import EXIT_CODES, blast
 from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
+from pico_async.cli.doctor.command import doctor
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
 from pico_async.cli.sending import InterruptedEarlyError
 from pico_async.cli.session import with_settings
@@ -78,6 +79,7 @@ def _pico(
 
 
 app.command("demo")(demo)
+app.command("doctor")(with_settings(doctor))
 app.command("blast", epilog=EXIT_CODES)(with_settings(blast))
 
 

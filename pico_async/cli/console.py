@@ -32,6 +32,26 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
+def say_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:
+    """Print what a check found, and below it what more there is and what to do."""
+    word = state.replace("_", " ").ljust(len("not checked"))
+    below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
+    if not sys.stdout.isatty():
+        # A line each, for `grep`, and for whoever puts it into a letter.
+        say(f"{word}  {check}: {printable(said)}")
+        for line in below:
+            say(f"{'':{len(word)}}  {line}")
+        return
+    style = {"ok": "green", "warning": "yellow", "failed": "bold red"}.get(state, "dim")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(said)))
+    for line in below:
+        grid.add_row("", Text(line))
+    Console().print(grid)
+
+
 def note(text: str) -> None:
     """Tell the person at the terminal something that is no result."""
     typer.echo(text, err=True)
