@@ -14,6 +14,7 @@ import httpx
 from pico_async.cli.doctor.configuration import Configuration
 from pico_async.cli.doctor.finding import Finding, State, failed, not_checked
 from pico_async.cli.doctor.road import carrier_to
+from pico_async.coordination.rates import Rates
 from pico_async.errors import (
     AuthenticationError,
     BadRequestError,
@@ -97,6 +98,8 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
         base_url=of.base_url,
         timeout=timeout_s,
         retries=0,
+        # Each is asked once, so there is no pace to keep, and what is held back need not wait for its turn.
+        rates=Rates(token=None, balance=None),
         transport=witness,
     ) as pico:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import ssl
 import time
 from collections.abc import Iterable
@@ -29,6 +30,20 @@ _UNTRUSTED = (
     "Something on the way (a company's proxy, a virus scanner) may open TLS and show a certificate of its own: put its "
     "authority into a PEM file and name that in SSL_CERT_FILE. If there is nothing of that kind, trust nobody there."
 )
+
+
+def trust() -> ssl.SSLContext | Finding:
+    """Read whom this machine trusts, as a session does; or tell why that cannot be."""
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        fault = error.strerror if isinstance(error, FileNotFoundError) else "it holds no certificate in PEM"
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "certifi's file"
+    return failed(
+        "tls",
+        f"The authorities to trust cannot be read from {named}: {fault}.",
+        "Correct SSL_CERT_FILE or SSL_CERT_DIR, or leave them out: then certifi's authorities are trusted.",
+    )
 
 
 def described(tls: ssl.SSLObject, secured_s: float) -> Finding:

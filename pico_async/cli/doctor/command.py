@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 
 from pico_async.cli.console import say_finding, say_json
 from pico_async.cli.doctor import installation, stores
 from pico_async.cli.doctor.account import account
+from pico_async.cli.doctor.certificate import trust
 from pico_async.cli.doctor.configuration import Configuration, configuration
 from pico_async.cli.doctor.finding import Finding, State, not_checked
 from pico_async.cli.doctor.names import resolve
@@ -75,33 +75,41 @@ async def _examine(
 
 
 async def _reach(setup: Configuration, timeout_s: float) -> AsyncIterator[Finding]:
-    """Go from the name of the host to the balance, as far as it goes."""
+    """Go from the name of the host to the balance, as far as it goes, and name what is left."""
     left = ["dns", "connection", "tls", "clock", "token", "balance"]
     why = "there is no address that could be used"
-    if setup.base_url is not None:
-        # As the session's own: reading the system's certificates takes a while, so all steps share it.
-        tls = httpx.create_ssl_context()
-        if setup.proxy is None:
-            names = await resolve(setup.host, timeout_s=timeout_s)
-        else:
-            names = not_checked("dns", "the proxy resolves the name")
-        yield names
-        left.remove("dns")
-        why = "the host's name does not resolve"
-        if names.state is not State.FAILED:
-            connection, security = await walk(setup.base_url, setup.proxy, tls, timeout_s=timeout_s)
-            yield connection
-            yield security
-            left = left[2:]
-            why = "there is no connection" if not connection.passed else "TLS failed"
-            if connection.passed and security.passed:
-                why = "there is no username or no API key"
-                if setup.username is not None:
-                    async for finding in account(setup, tls, timeout_s=timeout_s):
-                        yield finding
-                    return
+    async for finding, so in _steps(setup, timeout_s):
+        yield finding
+        left.remove(finding.check)
+        why = so
     for check in left:
         yield not_checked(check, why)
+
+
+async def _steps(setup: Configuration, timeout_s: float) -> AsyncIterator[tuple[Finding, str]]:
+    """Give each finding, and why nothing comes after it if it is the last."""
+    if setup.base_url is None:
+        return
+    if setup.proxy is None:
+        names = await resolve(setup.host, timeout_s=timeout_s)
+    else:
+        names = not_checked("dns", "the proxy resolves the name")
+    yield names, "the host's name does not resolve"
+    if names.state is State.FAILED:
+        return
+    # As the session's own: reading whom to trust takes a while, so all steps share it.
+    tls = trust()
+    if isinstance(tls, Finding):
+        yield tls, "there is nobody to trust"
+        return
+    connection, security = await walk(setup.base_url, setup.proxy, tls, timeout_s=timeout_s)
+    yield connection, "there is no connection"
+    if not connection.passed:
+        return
+    yield security, "TLS failed" if not security.passed else "a session would not take the settings"
+    if security.passed and setup.username is not None:
+        async for finding in account(setup, tls, timeout_s=timeout_s):
+            yield finding, ""
 
 
 def _sources(ctx: typer.Context, settings: Settings) -> Mapping[str, str]:

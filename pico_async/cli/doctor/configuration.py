@@ -44,7 +44,7 @@ class Configuration:
     Attributes:
         base_url: Where Pico is; None where what is set is no address, or its proxy's is none.
         proxy: The address of the proxy on the way, which may hold a password.
-        username: None where there is none that could be used, or no key.
+        username: None where a session would not take the settings.
     """
 
     finding: Finding
@@ -131,7 +131,7 @@ def configuration(
         finding=finding,
         base_url=reached_at,
         proxy=proxy,
-        username=username if api_key is not None else None,
+        username=None if faults else username,
         api_key=api_key,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ class _Way:
             if told["request"].method != b"CONNECT":
                 raise _ArrivedError
         elif event.endswith("receive_response_headers.complete"):
-            self.tunnelled = True  # what the proxy said; httpcore raises if it was no
+            self.tunnelled = 200 <= told["return_value"][1] < 300  # what the proxy said
 
 
 def carrier_to(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTTPTransport]) -> Any:
@@ -121,7 +122,9 @@ async def walk(base_url: str, proxy: str | None, tls: ssl.SSLContext, *, timeout
 def _no_connection(place: str, proxy: str | None, way: _Way, fault: Exception | None, timeout_s: float) -> Finding:
     at = place if proxy is None else f"the proxy {place_of(proxy)}"
     if way.connected_s is not None:
-        words = f" ({fault})" if isinstance(fault, httpx.ProxyError) else ""
+        # Its number only: who knows what a proxy repeats in its words.
+        status = re.match(r"[0-9]{3}\b", str(fault)) if isinstance(fault, httpx.ProxyError) else None
+        words = f" (it answers {status[0]})" if status else ""
         return failed(
             "connection",
             f"{at} is there, and gives no connection to {place}{words}.",
@@ -141,9 +144,11 @@ def _no_connection(place: str, proxy: str | None, way: _Way, fault: Exception | 
             "A firewall may drop what goes there. Does this network reach the web only over a proxy? Then set "
             "HTTPS_PROXY.",
         )
+    # What is said of a proxy may repeat its address, and that may hold a password.
+    words = "" if proxy is not None else f": {' '.join(str(fault).split())[:200]}"
     return failed(
         "connection",
-        f"There is no connection to {at} ({type(fault).__name__}: {' '.join(str(fault).split())[:200]}).",
+        f"There is no connection to {at} ({type(fault).__name__}{words}).",
         "Is the address right, and is this machine on the network?",
     )
 
