@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -20,7 +21,11 @@ def say(text: str = "") -> None:
 
 def say_json(value: Mapping[str, Any]) -> None:
     """Print a result for programs: one object on one line, in ASCII, which every pipe carries."""
-    typer.echo(json.dumps(value, default=str))
+    typer.echo(json.dumps(value, default=_plain))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -29,7 +34,8 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         # As `Text`, for a name with brackets in it is no markup.
         table.add_row(*(Text("" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # In a file or a pipe nothing is wrapped: it has no width.
+    Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
 def say_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:

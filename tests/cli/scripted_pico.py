@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,20 +26,23 @@ class ScriptedPico:
 
     Attributes:
         token: Status and body of the reply to a token request.
-        balance: The same for the balance.
+        reply: The same for anything else.
         content_type: Of both.
         ahead_s: By how much its clock is ahead.
         dated: Whether its replies have a date.
         hangs: It reads a request and answers nothing.
+        before_reply: Called before each reply that brings no token.
+        headers: Further ones of its replies.
         asked: The requests, as "GET /token/user333".
     """
 
     token: tuple[int, str] = (200, GIVEN)
-    balance: tuple[int, str] = (200, CREDIT % "1000.00")
+    reply: tuple[int, str] = (200, CREDIT % "1000.00")
     content_type: str = "application/json"
     ahead_s: float = 0.0
     dated: bool = True
     hangs: bool = False
+    before_reply: Callable[[], None] | None = None
     headers: dict[str, str] = Factory(dict)
     asked: list[str] = Factory(list)
     base_url: str = ""
@@ -51,7 +54,9 @@ class ScriptedPico:
         if self.hangs:
             self.over.wait(30)
             return
-        status, body = self.token if handler.path.startswith("/token/") else self.balance
+        if self.before_reply is not None and not handler.path.startswith("/token/"):
+            self.before_reply()
+        status, body = self.token if handler.path.startswith("/token/") else self.reply
         handler.send_response_only(status)
         for name, value in self.headers.items():
             handler.send_header(name, value)

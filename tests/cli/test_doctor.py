@@ -102,7 +102,7 @@ def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
 
 def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:
     """A line for each check, and what to do below it."""
-    cloud.balance = (200, CREDIT % "0")
+    cloud.reply = (200, CREDIT % "0")
 
     ran = pico_here("doctor", env={"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY})
 
@@ -428,7 +428,7 @@ def test_no_token(doctor: Doctor, cloud: ScriptedPico, token: tuple[int, str], c
 @pytest.mark.parametrize("status", [200, 401])
 def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: int) -> None:
     """Nothing is asked twice, although a session would."""
-    cloud.balance = (status, REFUSED)
+    cloud.reply = (status, REFUSED)
 
     found = doctor(cloud.base_url)
 
@@ -444,7 +444,7 @@ def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: 
 )
 def test_the_balance(doctor: Doctor, cloud: ScriptedPico, balance: str, state: str) -> None:
     """It is shown as Pico gave it; one that is used up is told."""
-    cloud.balance = (200, CREDIT % balance)
+    cloud.reply = (200, CREDIT % balance)
 
     found = doctor(cloud.base_url)
 
