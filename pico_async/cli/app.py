@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from pico_async import __version__
 from pico_async.cli import campaigns, fleet, journal, resources, templates
 from pico_async.cli.blast import EXIT_CODES, blast
+from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
@@ -123,7 +124,7 @@ _journal.command("resend")(journal.resend)
 _fleet = _group("fleet", "Processes that share one pace and one token over a Redis.")
 _fleet.command("status")(fleet.status)
 
-app.command("sandbox")(sandbox_command)
+app.command("sandbox")(completing(sandbox_command, rate_rule=RATE_RULES, dialect=DIALECTS))
 
 
 def run() -> None:
