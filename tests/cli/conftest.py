@@ -1,6 +1,7 @@
 """What the command's tests share: `pico` in a process of its own or in this one, and sandboxes."""
 
 import csv
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import pytest
 
 from pico_async.cli.app import app
 from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.terminal import on_terminal
 
 
 @pytest.fixture
@@ -69,6 +71,12 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Ran(ended.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def pico_on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """A function that runs `pico` in this process on a terminal."""
+    return functools.partial(on_terminal, monkeypatch)
 
 
 @pytest.fixture

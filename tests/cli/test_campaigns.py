@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
-from tests.cli.terminal import on_terminal
 
 Pico = Callable[..., Ran]
 
@@ -78,16 +79,36 @@ def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: Sa
     assert quick.arrivals() == []
 
 
-@pytest.mark.parametrize(("typed", "code"), [("y\n", 1), ("n\n", 2), ("\n", 2), ("\x04", 2), ("\x03", 2)])
-def test_a_deletion_is_asked_about(quick: SandboxProcess, typed: str, code: int) -> None:
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 1), ("n\n", 2), ("\n", 2), ("\x04", 2)])
+def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess, typed: str, code: int) -> None:
     """Only a yes goes on, which here finds nothing to delete."""
-    ran = on_terminal("campaigns", "delete", ID, env=quick.env, typed=typed)
+    ran = pico_on_terminal("campaigns", "delete", ID, env=quick.env, typed=typed)
 
     deletions = [arrival for arrival in quick.arrivals() if arrival["operation"] == "campaigns.delete"]
     assert f"Delete the campaign {ID}?" in ran.out
     assert ran.code == code
     assert bool(deletions) == (typed == "y\n")
     assert "Traceback" not in ran.out
+
+
+def test_ctrl_c_at_the_question_is_a_no(quick: SandboxProcess) -> None:
+    """By a real signal of a real terminal."""
+    pid, screen = pty.fork()
+    if pid == 0:  # the child; nothing of the test's may run here
+        os.execve(PICO, ["pico", "campaigns", "delete", ID], environment(quick.env))
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(screen, 65536)
+    os.write(screen, b"\x03")
+    with suppress(OSError):  # the end of it
+        while part := os.read(screen, 65536):
+            seen += part
+    _, status = os.waitpid(pid, 0)
+    os.close(screen)
+
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert seen.endswith(b"error: Nothing was changed.\r\n")
+    assert quick.arrivals() == []
 
 
 def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedPico) -> None:
@@ -117,14 +138,14 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\u200f\tone\nmore\r\x9b
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "c-1")])
-def test_a_name_that_a_terminal_would_obey(cloud: ScriptedPico, command: tuple[str, ...]) -> None:
+def test_a_name_that_a_terminal_would_obey(
+    pico_here: Pico, pico_on_terminal: Pico, cloud: ScriptedPico, command: tuple[str, ...]
+) -> None:
     """No escape, no other direction, no other line: on a terminal and in a pipe."""
     cloud.reply = listing({"id": "c-1", "name": HOSTILE, "remark": HOSTILE, HOSTILE: HOSTILE})
 
-    screen = on_terminal("campaigns", *command, env=account_of(cloud), columns=200).out
-    piped = subprocess.run(
-        [PICO, "campaigns", *command], env=environment(account_of(cloud)), capture_output=True, check=True
-    ).stdout.decode()
+    screen = pico_on_terminal("campaigns", *command, env=account_of(cloud), columns=200).out
+    piped = pico_here("campaigns", *command, env=account_of(cloud)).out
 
     for said in (screen, piped):
         assert "gnp.exe" in said
@@ -133,13 +154,13 @@ def test_a_name_that_a_terminal_would_obey(cloud: ScriptedPico, command: tuple[s
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
-def test_an_id_is_whole_on_a_terminal_of_any_width(cloud: ScriptedPico, columns: int) -> None:
+def test_an_id_is_whole_on_a_terminal_of_any_width(pico_on_terminal: Pico, cloud: ScriptedPico, columns: int) -> None:
     """It is copied from there; what else there is may be wrapped, and nothing is wider than the terminal."""
     cloud.reply = listing(
         {"id": ID, "name": "one-time codes", "remark": "for whoever " * 8, "created_at": "2026-01-02T03:04:05Z"}
     )
 
-    screen = on_terminal("campaigns", "list", env=account_of(cloud), columns=columns).out
+    screen = pico_on_terminal("campaigns", "list", env=account_of(cloud), columns=columns).out
 
     assert ID in screen
     assert ("NAME" in screen.splitlines()[0]) == (columns >= 80)
@@ -149,11 +170,11 @@ def test_an_id_is_whole_on_a_terminal_of_any_width(cloud: ScriptedPico, columns:
 
 
 @pytest.mark.parametrize("colours", [False, True])
-def test_no_color_is_heeded(cloud: ScriptedPico, colours: bool) -> None:
+def test_no_color_is_heeded(pico_on_terminal: Pico, cloud: ScriptedPico, colours: bool) -> None:
     """And without it there are some; bold is no colour."""
     cloud.reply = (200, json.dumps({"templates": [{"id": "t-1", "name": "otp", "status": "approved"}]}))
 
-    screen = on_terminal("templates", "list", env=account_of(cloud), colours=colours).out
+    screen = pico_on_terminal("templates", "list", env=account_of(cloud), colours=colours).out
 
     assert ("\x1b[32m" in screen) == colours
     assert "approved" in screen

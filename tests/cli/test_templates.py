@@ -12,7 +12,6 @@ from pico_async import PicoSession
 from pico_async.cli.templates import decided
 from tests.cli.processes import KEY, Ran, SandboxProcess, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
-from tests.cli.terminal import on_terminal
 
 Pico = Callable[..., Ran]
 Ask = Callable[..., Ran]
@@ -174,14 +173,14 @@ def test_a_template_of_which_nothing_is_known(ask_cloud: Ask, cloud: ScriptedPic
     assert ask_cloud("list", "--json").json["templates"][1]["extra"] == {"state": "in review"}
 
 
-def test_the_list_of_a_terminal_goes_by_campaign(cloud: ScriptedPico) -> None:
+def test_the_list_of_a_terminal_goes_by_campaign(pico_on_terminal: Pico, cloud: ScriptedPico) -> None:
     """So that both IDs are whole where the terminal is narrow; a text is cut, and shown whole by `show`."""
     cloud.reply = listing(
         {"id": ID, "campaignId": OTHER, "name": "otp", "status": "approved", "content": "Your code is {{code}}. " * 9},
         {"id": "t-2", "name": "other"},
     )
 
-    lines = on_terminal("templates", "list", env=account_of(cloud)).out.splitlines()
+    lines = pico_on_terminal("templates", "list", env=account_of(cloud)).out.splitlines()
 
     assert lines[0] == f"Campaign {OTHER}"
     assert ID in lines[2]
@@ -191,11 +190,13 @@ def test_the_list_of_a_terminal_goes_by_campaign(cloud: ScriptedPico) -> None:
 
 
 @pytest.mark.parametrize(("count", "terminal"), [(10_000, False), (1_000, True)])
-def test_very_many_templates(ask_cloud: Ask, cloud: ScriptedPico, count: int, terminal: bool) -> None:
+def test_very_many_templates(
+    ask_cloud: Ask, pico_on_terminal: Pico, cloud: ScriptedPico, count: int, terminal: bool
+) -> None:
     """All of them, a line each."""
     cloud.reply = listing(*({"id": f"t-{number}", "name": "n", "content": "x" * 20} for number in range(count)))
 
-    said = (on_terminal("templates", "list", env=account_of(cloud)) if terminal else ask_cloud("list")).out
+    said = (pico_on_terminal("templates", "list", env=account_of(cloud)) if terminal else ask_cloud("list")).out
 
     assert len([line for line in said.splitlines() if line.startswith("t-")]) == count
 
@@ -234,7 +235,7 @@ def test_what_cannot_be_waited_for(
 async def test_the_wait_ends_with_the_decision(cloud: ScriptedPico, capsys: pytest.CaptureFixture[str]) -> None:
     """Told once what it waits for. Hours may pass, and an outage among them ends nothing."""
     pending = listing({"id": "t-1", "status": "pending"})
-    replies = iter([pending, (502, "<html>"), pending, (429, "{}"), listing({"id": "t-1", "status": "approved"})])
+    replies = iter([pending, (502, "<html>"), pending, (502, "<html>"), listing({"id": "t-1", "status": "approved"})])
 
     def decide() -> None:
         cloud.reply = next(replies)
