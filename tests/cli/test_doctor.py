@@ -17,7 +17,7 @@ import pytest
 import trustme
 from attrs import frozen
 
-from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, running, wait_until
+from tests.cli.processes import KEY, PICO, TEXT, Ran, SandboxProcess, environment, running, wait_until
 from tests.cli.scripted_pico import (
     CREDIT,
     TOKEN,
@@ -26,7 +26,7 @@ from tests.cli.scripted_pico import (
     scripted_pico,
     silent_host,
 )
-from tests.valkey_server import empty_redis
+from tests.valkey_server import valkey_server, valkey_server_with_clock
 
 SENDER = "8612345678888"
 CHECKS = ["python", "packages", "configuration", "dns", "connection", "tls", "clock", "token", "balance"]
@@ -210,6 +210,7 @@ def test_a_port_where_nothing_listens(doctor: Doctor) -> None:
     assert found.states["connection"] == "failed"
     assert "nothing listens there" in found.said("connection")
     assert {found.states[check] for check in CHECKS[5:]} == {"not_checked"}
+    assert found.checks["token"]["message"] == "there is no connection"
 
 
 def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
@@ -300,6 +301,7 @@ def test_a_certificate_that_is_not_trusted(
     assert found.states["tls"] == "failed"
     assert said in found.said("tls")
     assert ("SSL_CERT_FILE" in found.said("tls")) != trusted
+    assert found.states["token"] == "not_checked"
     assert cloud.asked == []
 
 
@@ -488,16 +490,32 @@ def test_a_date_that_is_none(doctor: Doctor, cloud: ScriptedPico, date: str | No
 # --- what else sends rest on ----------------------------------------------------------------------
 
 
-def test_the_fleets_redis(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """Its version, how long it takes to answer, and its clock."""
-    with empty_redis() as url:
-        found = doctor(cloud.base_url, "--redis", url)
+@pytest.mark.parametrize("rights", ["+@all", "+@read +time", "+get"])
+def test_the_fleets_redis(doctor: Doctor, cloud: ScriptedPico, rights: str) -> None:
+    """Its version, how long it takes to answer, and its clock; the rights to look at a fleet are enough."""
+    with valkey_server() as server, server.client() as client:
+        client.execute_command("ACL", "SETUSER", "looker", "on", ">redis-password", "~pico:*", "-@all", *rights.split())
+        found = doctor(cloud.base_url, "--redis", server.url.replace("unix://", "unix://looker:redis-password@"))
 
     facts = found.checks["redis"]["facts"]
-    assert found.states["redis"] == "ok"
-    assert int(facts["version"].partition(".")[0]) >= 6
-    assert abs(facts["ahead_s"]) < 10
     assert found.checks["configuration"]["facts"]["redis"] == {"value": "set, not shown", "from": "--redis"}
+    assert found.states["redis"] == ("failed" if rights == "+get" else "ok")
+    if rights == "+get":
+        assert "The user needs the rights +@read +time" in found.said("redis")
+    else:
+        assert abs(facts["ahead_s"]) < 10
+        assert (facts["version"] is not None) == (rights == "+@all")
+
+
+@pytest.mark.parametrize(("by", "said"), [(7200, "behind"), (-7200, "ahead of")])
+def test_a_redis_whose_clock_is_off(doctor: Doctor, cloud: ScriptedPico, by: int, said: str) -> None:
+    """The pace goes by it, and is not harmed; but somebody should know."""
+    with valkey_server_with_clock() as (server, clock):
+        clock.step(by)
+        found = doctor(cloud.base_url, "--redis", server.url)
+
+    assert found.states["redis"] == "warning"
+    assert f"s {said} it" in found.said("redis")
 
 
 def test_a_redis_that_is_not_there(doctor: Doctor, cloud: ScriptedPico) -> None:
@@ -514,16 +532,42 @@ def test_a_redis_that_is_silent(doctor: Doctor, cloud: ScriptedPico) -> None:
         found = doctor(cloud.base_url, "--timeout", "0.3", "--redis", f"redis://127.0.0.1:{port}")
 
     assert found.states["redis"] == "failed"
+    assert "Redis did not answer within 0.3 s." in found.said("redis")
 
 
-def test_a_journal(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
-    """One that is not there fails; it is not made."""
+def test_a_journal_that_is_not_there(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
+    """It is not made, for one would send everything again."""
     path = tmp_path / "blast.db"
 
     found = doctor(cloud.base_url, "--journal", path)
 
     assert found.states["journal"] == "failed"
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "said"),
+    [("8612345678901", "ok", "1 message, none in doubt"), ("99900000001", "warning", "1 message may have gone out.")],
+)
+def test_a_journal(
+    doctor: Doctor,
+    pico_here: Callable[..., Ran],
+    quick: SandboxProcess,
+    write_csv: Callable[..., Path],
+    tmp_path: Path,
+    number: str,
+    state: str,
+    said: str,
+) -> None:
+    """What may have gone out is told, with the way to decide."""
+    path = tmp_path / "blast.db"
+    pico_here("blast", write_csv([(number, "1234")]), "--text", TEXT, "--journal", path, "--no-progress", env=quick.env)
+
+    found = doctor(quick.base_url, "--journal", path)
+
+    assert found.states["journal"] == state
+    assert said in found.said("journal")
+    assert ("mark-sent" in found.said("journal")) == (state == "warning")
 
 
 # --- the command itself ---------------------------------------------------------------------------
