@@ -139,6 +139,57 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
     assert cloud.asked == ["GET /token/somebody", "GET /balance/somebody"]
 
 
+# --- the packages ---------------------------------------------------------------------------------
+
+
+def installed(folder: Path, name: str, version: str, *needs: str) -> None:
+    """Have a package look installed, ahead of the one that is."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    lines = [f"Requires-Dist: {need}" for need in needs]
+    (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("0.27", "ok"),
+        ("0.27.0", "ok"),
+        ("0.100.1", "ok"),
+        ("0.26.9", "warning"),
+        ("1.0rc1", "warning"),
+        ("1", "warning"),
+    ],
+)
+def test_a_package_that_is_too_old_or_too_new(
+    doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str
+) -> None:
+    """It may work, and it was not tested."""
+    installed(tmp_path, "httpx", version)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    found = doctor(cloud.base_url)
+
+    assert found.states["packages"] == state
+    assert found.checks["packages"]["facts"]["installed"]["httpx"] == version
+    assert ("pip install 'httpx>=0.27.0,<1'" in found.said("packages")) == (state == "warning")
+
+
+def test_a_package_that_is_missing(
+    doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an extra names, or only some systems need, is not missed."""
+    needs = ["nothing-like-it>=2", "not-this-one; extra == 'fast'", 'nor-this; sys_platform == "win32"', "httpx[http2]"]
+    installed(tmp_path, "pico-async", "0.1.0", *needs)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    found = doctor(cloud.base_url)
+
+    assert found.states["packages"] == "failed"
+    assert "nothing-like-it is missing." in found.said("packages")
+    assert found.checks["packages"]["facts"]["wanted"] == ["nothing-like-it>=2"]
+
+
 # --- the settings ---------------------------------------------------------------------------------
 
 
@@ -377,9 +428,10 @@ def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
 )
 def test_a_proxy_that_is_none(doctor: Doctor, proxy: str) -> None:
     """It is a finding, and no traceback."""
-    found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": proxy})
+    found = doctor("https://nothing.invalid", env={"HTTPS_PROXY": proxy})
 
     assert "failed" in (found.states["configuration"], found.states["connection"])
+    assert "proxy that the environment names" in found.said("configuration") + found.said("connection")
     assert found.states["token"] == "not_checked"
 
 

@@ -66,7 +66,7 @@ def packages() -> Finding:
         check="packages",
         state=State.FAILED if missing else State.WARNING if unfit else State.OK,
         said=f"{', '.join(faults)}." if faults else ", ".join(f"{name} {it}" for name, it in installed.items()),
-        advice=f"Nothing else was tested: pip install {' '.join(map(repr, wanted))}" if wanted else None,
+        advice=f"Install what was tested: pip install {' '.join(map(repr, wanted))}" if wanted else None,
         facts={"installed": installed, "wanted": wanted},
     )
 
@@ -77,7 +77,7 @@ def _needed(lines: list[str]) -> Iterator[_Needed]:
             name, bounds, condition = named.groups()
             extra = _EXTRA.search(condition or "")
             if name != _DISTRIBUTION and (extra is None or extra[1] in _EXTRAS):
-                yield _Needed(name, tuple(_BOUND.findall(bounds)), by_all=extra is None)
+                yield _Needed(name, tuple(sorted(_BOUND.findall(bounds), reverse=True)), by_all=not condition)
 
 
 def _version(name: str) -> str | None:
