@@ -87,7 +87,8 @@ def balance(settings: Settings, as_json: Json = False) -> None:
     """Ask what credit remains. Its currency or unit is not documented."""
     found = settings.call(lambda pico: pico.balance.get())
     if as_json:
-        say_json({"balance": str(found.balance), "username": found.username, "request_id": found.request_id})
+        told = {"balance": str(found.balance), "username": found.username, "request_id": found.request_id}
+        say_json({**told, "extra": found.extra})
     else:
         say(str(found.balance))
 

@@ -12,6 +12,7 @@ import pytest
 
 from pico_async.cli.app import app
 from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
 
 
@@ -33,6 +34,13 @@ def shared_sandbox() -> Iterator[SandboxProcess]:
 def quick(shared_sandbox: SandboxProcess) -> SandboxProcess:
     """A sandbox process that enforces no rate, and shows the requests of this test only."""
     return shared_sandbox.fresh()
+
+
+@pytest.fixture
+def cloud() -> Iterator[ScriptedPico]:
+    """A server that a test writes the answers of."""
+    with scripted_pico() as script:
+        yield script
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from typing import Any
 
 from attrs import Factory, define
 
+from tests.cli.processes import KEY
+
 TOKEN = "token-that-nobody-may-see-0123456789"
 GIVEN = f'{{"request_id": "r-1", "token": "{TOKEN}"}}'
 CREDIT = '{"request_id": "r-2", "username": "user333", "balance": "%s"}'
@@ -47,6 +49,11 @@ class ScriptedPico:
     asked: list[str] = Factory(list)
     base_url: str = ""
     over: threading.Event = Factory(threading.Event)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that points `pico` at it."""
+        return {"PICO_BASE_URL": self.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
@@ -113,12 +120,15 @@ def silent_host() -> Iterator[int]:
 
 
 @contextmanager
-def connecting_proxy(answer: bytes | None = None) -> Iterator[tuple[int, list[bytes]]]:
+def connecting_proxy(
+    answer: bytes | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[int, list[bytes]]]:
     """
     Run a proxy that tunnels; give its port, and what it is asked.
 
     Args:
         answer: What it says in place of making a tunnel.
+        tls: What it serves with, where it is reached by TLS.
     """
     asked: list[bytes] = []
     with ExitStack() as held:
@@ -130,8 +140,12 @@ def connecting_proxy(answer: bytes | None = None) -> Iterator[tuple[int, list[by
                     sink.sendall(part)
                 sink.shutdown(socket.SHUT_WR)
 
-        def serve(client: socket.socket) -> None:
-            with client, suppress(OSError):
+        def serve(connection: socket.socket) -> None:
+            with suppress(OSError), ExitStack() as open_:
+                open_.enter_context(connection)
+                client = (
+                    connection if tls is None else open_.enter_context(tls.wrap_socket(connection, server_side=True))
+                )
                 head = b""
                 while not head.endswith(b"\r\n\r\n"):
                     head += client.recv(1)

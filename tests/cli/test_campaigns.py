@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, sandbox_process
-from tests.cli.scripted_pico import ScriptedPico, scripted_pico
+from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.scripted_pico import ScriptedPico
 
 Pico = Callable[..., Ran]
 
@@ -24,17 +24,6 @@ def account() -> Iterator[SandboxProcess]:
     """An account that nobody else has used."""
     with sandbox_process("--rate-rule", "none") as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def cloud() -> Iterator[ScriptedPico]:
-    """A server that a test writes the answers of."""
-    with scripted_pico() as script:
-        yield script
-
-
-def account_of(cloud: ScriptedPico) -> dict[str, str]:
-    return {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
 
 
 def listing(*campaigns: dict[str, object], **more: object) -> tuple[int, str]:
@@ -115,7 +104,7 @@ def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedP
     """As it came, and nothing beside it."""
     cloud.reply = listing({"id": "c-1", "owner": {"id": 7}, "created_at": "yesterday"}, total=1)
 
-    ran = pico_here("campaigns", "list", "--json", env=account_of(cloud))
+    ran = pico_here("campaigns", "list", "--json", env=cloud.env)
 
     assert ran.json == {
         "campaigns": [
@@ -130,8 +119,8 @@ def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedP
         "request_id": "r-9",
         "extra": {"total": 1},
     }
-    assert pico_here("campaigns", "list", env=account_of(cloud)).out == "c-1\t\t\tyesterday\n"
-    assert "owner\t{'id': 7}\n" in pico_here("campaigns", "show", "c-1", env=account_of(cloud)).out
+    assert pico_here("campaigns", "list", env=cloud.env).out == "c-1\t\t\tyesterday\n"
+    assert "owner\t{'id': 7}\n" in pico_here("campaigns", "show", "c-1", env=cloud.env).out
 
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\u200f\tone\nmore\r\x9b2J\u2028"
@@ -144,8 +133,8 @@ def test_a_name_that_a_terminal_would_obey(
     """No escape, no other direction, no other line: on a terminal and in a pipe."""
     cloud.reply = listing({"id": "c-1", "name": HOSTILE, "remark": HOSTILE, HOSTILE: HOSTILE})
 
-    screen = pico_on_terminal("campaigns", *command, env=account_of(cloud), columns=200).out
-    piped = pico_here("campaigns", *command, env=account_of(cloud)).out
+    screen = pico_on_terminal("campaigns", *command, env=cloud.env, columns=200).out
+    piped = pico_here("campaigns", *command, env=cloud.env).out
 
     for said in (screen, piped):
         assert "gnp.exe" in said
@@ -160,7 +149,7 @@ def test_an_id_is_whole_on_a_terminal_of_any_width(pico_on_terminal: Pico, cloud
         {"id": ID, "name": "one-time codes", "remark": "for whoever " * 8, "created_at": "2026-01-02T03:04:05Z"}
     )
 
-    screen = pico_on_terminal("campaigns", "list", env=account_of(cloud), columns=columns).out
+    screen = pico_on_terminal("campaigns", "list", env=cloud.env, columns=columns).out
 
     assert ID in screen
     assert ("NAME" in screen.splitlines()[0]) == (columns >= 80)
@@ -174,7 +163,7 @@ def test_no_color_is_heeded(pico_on_terminal: Pico, cloud: ScriptedPico, colours
     """And without it there are some; bold is no colour."""
     cloud.reply = (200, json.dumps({"templates": [{"id": "t-1", "name": "otp", "status": "approved"}]}))
 
-    screen = pico_on_terminal("templates", "list", env=account_of(cloud), colours=colours).out
+    screen = pico_on_terminal("templates", "list", env=cloud.env, colours=colours).out
 
     assert ("\x1b[32m" in screen) == colours
     assert "approved" in screen
@@ -185,7 +174,7 @@ def test_a_reader_that_leaves_ends_it_quietly(cloud: ScriptedPico) -> None:
     cloud.reply = listing(*({"id": f"c-{number}", "name": "x" * 50} for number in range(5000)))
     with subprocess.Popen(
         [PICO, "campaigns", "list"],
-        env=environment(account_of(cloud)),
+        env=environment(cloud.env),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -203,7 +192,7 @@ def test_a_reader_that_leaves_ends_it_quietly(cloud: ScriptedPico) -> None:
 def test_a_terminal_without_unicode_shows_what_it_can(cloud: ScriptedPico) -> None:
     """A question mark for the rest."""
     cloud.reply = listing({"id": "c-1", "name": "驗證碼 x"})
-    env = {**account_of(cloud), "PYTHONIOENCODING": "latin-1"}
+    env = {**cloud.env, "PYTHONIOENCODING": "latin-1"}
 
     ran = subprocess.run(
         [PICO, "campaigns", "list"],

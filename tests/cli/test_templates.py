@@ -11,7 +11,7 @@ import pytest
 from pico_async import PicoSession
 from pico_async.cli.templates import decided
 from tests.cli.processes import KEY, Ran, SandboxProcess, sandbox_process
-from tests.cli.scripted_pico import ScriptedPico, scripted_pico
+from tests.cli.scripted_pico import ScriptedPico
 
 Pico = Callable[..., Ran]
 Ask = Callable[..., Ran]
@@ -21,16 +21,9 @@ OTHER = "8b1d0a52-5f0e-4f43-8a41-2c6d9f00aa11"
 
 
 @pytest.fixture
-def cloud() -> Iterator[ScriptedPico]:
-    """A server that a test writes the answers of."""
-    with scripted_pico() as script:
-        yield script
-
-
-@pytest.fixture
 def ask_cloud(pico_here: Pico, cloud: ScriptedPico) -> Ask:
     """A function that asks it."""
-    return lambda *args: pico_here("templates", *args, env=account_of(cloud))
+    return lambda *args: pico_here("templates", *args, env=cloud.env)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +37,6 @@ def account() -> Iterator[SandboxProcess]:
 def ask(pico_here: Pico, account: SandboxProcess) -> Ask:
     """A function that runs `pico` with that account."""
     return lambda *args: pico_here(*args, env=account.env)
-
-
-def account_of(cloud: ScriptedPico) -> dict[str, str]:
-    return {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
 
 
 def listing(*templates: dict[str, object]) -> tuple[int, str]:
@@ -180,7 +169,7 @@ def test_the_list_of_a_terminal_goes_by_campaign(pico_on_terminal: Pico, cloud: 
         {"id": "t-2", "name": "other"},
     )
 
-    lines = pico_on_terminal("templates", "list", env=account_of(cloud)).out.splitlines()
+    lines = pico_on_terminal("templates", "list", env=cloud.env).out.splitlines()
 
     assert lines[0] == f"Campaign {OTHER}"
     assert ID in lines[2]
@@ -196,7 +185,7 @@ def test_very_many_templates(
     """All of them, a line each."""
     cloud.reply = listing(*({"id": f"t-{number}", "name": "n", "content": "x" * 20} for number in range(count)))
 
-    said = (pico_on_terminal("templates", "list", env=account_of(cloud)) if terminal else ask_cloud("list")).out
+    said = (pico_on_terminal("templates", "list", env=cloud.env) if terminal else ask_cloud("list")).out
 
     assert len([line for line in said.splitlines() if line.startswith("t-")]) == count
 

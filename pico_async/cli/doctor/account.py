@@ -49,12 +49,14 @@ class Witness(httpx.AsyncHTTPTransport):
     A session's connection that lets each address be asked once, and remembers the server's clock.
 
     Attributes:
-        ahead_s: By how much this machine's clock is ahead of the server's; None where no reply told.
+        server: What time the server had; None where no reply told.
+        ahead_s: By how much this machine's clock is ahead of it.
         answered: There was a reply.
         held_back: A session wanted to ask again: its token was not taken.
     """
 
-    ahead_s: float | None = None
+    server: datetime | None = None
+    ahead_s = 0.0
     answered = False
     held_back = False
 
@@ -79,8 +81,9 @@ class Witness(httpx.AsyncHTTPTransport):
             told = parsedate_to_datetime(date or "")
         except (ValueError, TypeError, OverflowError):
             return
+        self.server = told if told.tzinfo else told.replace(tzinfo=UTC)
         # It tells whole seconds, with their fraction cut off.
-        self.ahead_s = here - ((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() + 0.5)
+        self.ahead_s = here - (self.server.timestamp() + 0.5)
 
 
 async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -> AsyncIterator[Finding]:
@@ -124,10 +127,10 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
 
 def _clock(witness: Witness) -> Finding:
     ahead_s = witness.ahead_s
-    if ahead_s is None:
+    if witness.server is None:
         why = "the reply has no date to compare with" if witness.answered else "there was no reply to compare with"
         return not_checked("clock", why)
-    facts = {"ahead_s": round(ahead_s, 1), "server": datetime.fromtimestamp(time.time() - ahead_s, UTC).isoformat()}
+    facts = {"ahead_s": round(ahead_s, 1), "server": witness.server.isoformat()}
     if abs(ahead_s) <= CLOCK_S:
         return Finding(check="clock", state=State.OK, said=f"It agrees with Pico's, within {CLOCK_S:g} s.", facts=facts)
     return Finding(

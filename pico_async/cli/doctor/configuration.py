@@ -156,8 +156,8 @@ def _advice(faults: list[str], warnings: list[str]) -> str | None:
 
 def _unknown_variables() -> Iterator[str]:
     for name in sorted(os.environ):
-        if name.startswith("PICO_") and name not in _VARIABLES and not name.startswith(("PICO_TEST_", "PICO_LOG")):
-            near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
+        if name.startswith("PICO_") and name not in _VARIABLES:
+            near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
             if near:
                 yield f"{name} is set, and means nothing: did you mean {near[0]}?"
 

@@ -121,6 +121,13 @@ async def walk(base_url: str, proxy: str | None, tls: ssl.SSLContext, *, timeout
 
 def _no_connection(place: str, proxy: str | None, way: _Way, fault: Exception | None, timeout_s: float) -> Finding:
     at = place if proxy is None else f"the proxy {place_of(proxy)}"
+    if way.connected_s is not None and any(isinstance(cause, ssl.SSLError) for cause in _causes(fault)):
+        return failed(
+            "connection",
+            f"{at} is there, and TLS with it failed.",
+            "Is it reached by https:// at all? If so, its authority has to be trusted: put that into a PEM file, and "
+            "name it in SSL_CERT_FILE.",
+        )
     if way.connected_s is not None:
         # Its number only: who knows what a proxy repeats in its words.
         status = re.match(r"[0-9]{3}\b", str(fault)) if isinstance(fault, httpx.ProxyError) else None
