@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pico_async.cli.app import app
-from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.processes import PICO, Ran, SandboxProcess, command, environment, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
 
@@ -73,7 +72,7 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             for name, value in environment(env).items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
-                app([str(arg) for arg in args], prog_name="pico")
+                command()([str(arg) for arg in args], prog_name="pico")
         said = capsys.readouterr()
         assert isinstance(ended.value.code, int)
         return Ran(ended.value.code, said.out, said.err)

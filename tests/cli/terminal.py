@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from pico_async.cli.app import app
-from tests.cli.processes import Ran, environment
+from tests.cli.processes import Ran, command, environment
 
 OnTerminal = Callable[..., Ran]
 
@@ -90,7 +89,7 @@ def on_terminal(
         for name, value in variables.items():
             here.setenv(name, value)
         with _attached(here, theirs), pytest.raises(SystemExit) as ended:
-            app([str(arg) for arg in args], prog_name="pico")
+            command()([str(arg) for arg in args], prog_name="pico")
     said = screen.finished()
     os.close(ours)
     assert isinstance(ended.value.code, int)
