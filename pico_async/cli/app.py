@@ -10,10 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from pico_async import __version__
-from pico_async.cli import fleet, journal, resources
+from pico_async.cli import campaigns, fleet, journal, resources, templates
 from pico_async.cli.blast import EXIT_CODES, blast
+from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
+from pico_async.cli.doctor.command import doctor
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
 from pico_async.cli.sending import InterruptedEarlyError
 from pico_async.cli.session import with_settings
@@ -78,6 +80,7 @@ def _pico(
 
 
 app.command("demo")(demo)
+app.command("doctor")(with_settings(doctor))
 app.command("blast", epilog=EXIT_CODES)(with_settings(blast))
 
 
@@ -98,16 +101,19 @@ app.command("balance")(with_settings(resources.balance))
 app.command("token")(with_settings(resources.token))
 
 _campaigns = _group("campaigns", "Groups of templates.")
-_campaigns.command("list")(with_settings(resources.list_campaigns))
-_campaigns.command("create")(with_settings(resources.create_campaign))
-_campaigns.command("update")(with_settings(resources.update_campaign))
-_campaigns.command("delete")(with_settings(resources.delete_campaign))
+_campaigns.command("list")(with_settings(campaigns.list_campaigns))
+_campaigns.command("show")(with_settings(campaigns.show_campaign))
+_campaigns.command("create")(with_settings(campaigns.create_campaign))
+_campaigns.command("update")(with_settings(campaigns.update_campaign))
+_campaigns.command("delete")(with_settings(campaigns.delete_campaign))
 
 _templates = _group("templates", "Message bodies that Pico approves beforehand.")
-_templates.command("list")(with_settings(resources.list_templates))
-_templates.command("create-sms")(with_settings(resources.create_sms_template))
-_templates.command("create-mms")(with_settings(resources.create_mms_template))
-_templates.command("delete")(with_settings(resources.delete_template))
+_templates.command("list")(with_settings(templates.list_templates))
+_templates.command("show")(with_settings(templates.show_template))
+_templates.command("create-sms")(with_settings(templates.create_sms_template))
+_templates.command("create-mms")(with_settings(templates.create_mms_template))
+_templates.command("wait")(with_settings(templates.wait_for_template))
+_templates.command("delete")(with_settings(templates.delete_template))
 
 _journal = _group("journal", "What a blast's journal has, and what is in doubt there.")
 _journal.command("show")(journal.show)
@@ -118,7 +124,7 @@ _journal.command("resend")(journal.resend)
 _fleet = _group("fleet", "Processes that share one pace and one token over a Redis.")
 _fleet.command("status")(fleet.status)
 
-app.command("sandbox")(sandbox_command)
+app.command("sandbox")(completing(sandbox_command, rate_rule=RATE_RULES, dialect=DIALECTS))
 
 
 def run() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -20,7 +21,11 @@ def say(text: str = "") -> None:
 
 def say_json(value: Mapping[str, Any]) -> None:
     """Print a result for programs: one object on one line, in ASCII, which every pipe carries."""
-    typer.echo(json.dumps(value, default=str))
+    typer.echo(json.dumps(value, default=_plain))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -29,7 +34,28 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         # As `Text`, for a name with brackets in it is no markup.
         table.add_row(*(Text("" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # In a file or a pipe nothing is wrapped: it has no width.
+    Console(width=None if sys.stdout.isatty() else 100_000).print(table)
+
+
+def say_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:
+    """Print what a check found, and below it what more there is and what to do."""
+    word = state.replace("_", " ").ljust(len("not checked"))
+    below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
+    if not sys.stdout.isatty():
+        # A line each, for `grep`, and for whoever puts it into a letter.
+        say(f"{word}  {check}: {printable(said)}")
+        for line in below:
+            say(f"{'':{len(word)}}  {line}")
+        return
+    style = {"ok": "green", "warning": "yellow", "failed": "bold red"}.get(state, "dim")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(said)))
+    for line in below:
+        grid.add_row("", Text(line))
+    Console().print(grid)
 
 
 def note(text: str) -> None:

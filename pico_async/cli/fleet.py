@@ -71,9 +71,13 @@ def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
         return asyncio.run(read())
     except RedisUnavailableError as error:
         fault = str(error)
-    hint = next((hint for word, hint in _HINTS.items() if word in fault), "Does it run, and is the address right?")
-    tell_error(f"Redis is not available: {fault}. {hint}")
+    tell_error(f"Redis is not available: {fault}. {hint_for(fault)}")
     raise typer.Exit(1)
+
+
+def hint_for(fault: str) -> str:
+    """Say what to do about a Redis that is not available."""
+    return next((hint for word, hint in _HINTS.items() if word in fault), "Does it run, and is the address right?")
 
 
 def _tell(fleet: FleetStatus) -> None:

@@ -1,25 +1,20 @@
-"""One command for each of Pico's operations."""
+"""Single messages, the balance and the token."""
 
 from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-import attrs
 import typer
 
-from pico_async.cli.console import printable, say, say_json, say_table, tell_error
+from pico_async.cli.console import say, say_json, tell_error
 from pico_async.cli.session import Callback, Json, Sender, Settings
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import Acknowledged, Campaign, Listing, Template
 from pico_async.numbers import mask
 
 To: TypeAlias = Annotated[
     str, typer.Argument(metavar="TO", help="Destination with country code, as 8612345678901.", show_default=False)
 ]
-CampaignId: TypeAlias = Annotated[str, typer.Argument(metavar="CAMPAIGN_ID", show_default=False)]
-TemplateId: TypeAlias = Annotated[str, typer.Argument(metavar="TEMPLATE_ID", show_default=False)]
-Remark: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters.")]
 
 
 def send_sms(
@@ -92,7 +87,8 @@ def balance(settings: Settings, as_json: Json = False) -> None:
     """Ask what credit remains. Its currency or unit is not documented."""
     found = settings.call(lambda pico: pico.balance.get())
     if as_json:
-        say_json({"balance": str(found.balance), "username": found.username, "request_id": found.request_id})
+        told = {"balance": str(found.balance), "username": found.username, "request_id": found.request_id}
+        say_json({**told, "extra": found.extra})
     else:
         say(str(found.balance))
 
@@ -109,103 +105,3 @@ def token(
         say_json({"length": len(obtained.token), "request_id": obtained.request_id, **shown})
     else:
         say(obtained.token if show else f"A token of {len(obtained.token)} characters was obtained.")
-
-
-def list_campaigns(settings: Settings, as_json: Json = False) -> None:
-    """List the campaigns."""
-    campaigns = settings.call(lambda pico: pico.campaigns.list())
-    _list("campaigns", campaigns, ("id", "name", "remark", "created_at"), as_json=as_json)
-
-
-def create_campaign(
-    settings: Settings,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 50 characters.", show_default=False)],
-    remark: Remark = None,
-    as_json: Json = False,
-) -> None:
-    """Create a campaign, and print its ID."""
-    created = settings.call(lambda pico: pico.campaigns.create(name, remark=remark))
-    if as_json:
-        say_json({"campaign_id": created.campaign_id, "request_id": created.request_id})
-    else:
-        say(printable(created.campaign_id))
-
-
-def update_campaign(
-    settings: Settings,
-    campaign_id: CampaignId,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="1 to 50 characters.")] = None,
-    remark: Remark = None,
-    as_json: Json = False,
-) -> None:
-    """Change a campaign's name or remark."""
-    done = settings.call(lambda pico: pico.campaigns.update(campaign_id, name=name, remark=remark))
-    _acknowledge(done, "The campaign was updated.", as_json=as_json)
-
-
-def delete_campaign(settings: Settings, campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Delete a campaign."""
-    done = settings.call(lambda pico: pico.campaigns.delete(campaign_id))
-    _acknowledge(done, "The campaign was deleted.", as_json=as_json)
-
-
-def list_templates(
-    settings: Settings,
-    campaign_id: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one campaign.")] = None,
-    status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only those that are pending, approved or rejected.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List the templates."""
-    templates = settings.call(lambda pico: pico.templates.list(campaign_id=campaign_id, status=status))
-    _list("templates", templates, ("id", "name", "status", "campaign_id", "content"), as_json=as_json)
-
-
-def create_sms_template(
-    settings: Settings,
-    campaign_id: CampaignId,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    content: Annotated[str, typer.Argument(metavar="TEXT", help="With {{var}} for variables.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Hand in a template for text messages. Its ID is in `pico templates list`."""
-    done = settings.call(lambda pico: pico.templates.create_sms(campaign_id, name, content))
-    _acknowledge(done, "The template was handed in.", as_json=as_json)
-
-
-def create_mms_template(
-    settings: Settings,
-    campaign_id: CampaignId,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    content: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)],
-    media_url: Annotated[str | None, typer.Option(metavar="URL", help="Address of the image or video.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Hand in a template for messages with media. Its ID is in `pico templates list`."""
-    done = settings.call(lambda pico: pico.templates.create_mms(campaign_id, name, content, media_url=media_url))
-    _acknowledge(done, "The template was handed in.", as_json=as_json)
-
-
-def delete_template(settings: Settings, template_id: TemplateId, as_json: Json = False) -> None:
-    """Delete a template."""
-    done = settings.call(lambda pico: pico.templates.delete(template_id))
-    _acknowledge(done, "The template was deleted.", as_json=as_json)
-
-
-def _acknowledge(done: Acknowledged, said: str, *, as_json: bool) -> None:
-    if as_json:
-        say_json({"request_id": done.request_id})
-    else:
-        say(said)
-
-
-def _list(
-    what: str, listing: Listing[Campaign] | Listing[Template], columns: tuple[str, ...], *, as_json: bool
-) -> None:
-    if as_json:
-        say_json({what: [attrs.asdict(item) for item in listing], "request_id": listing.request_id})
-    elif not listing:
-        say(f"There are no {what}.")
-    else:
-        say_table(columns, ([getattr(item, column) for column in columns] for item in listing))

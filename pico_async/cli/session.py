@@ -80,7 +80,7 @@ class Settings:
         coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
         return PicoSession(
             username=self.username,
-            api_key=_api_key(self.api_key_file),
+            api_key=read_api_key(self.api_key_file)[1],
             base_url=self.base_url,
             sender=self.sender,
             callback=self.callback,
@@ -164,20 +164,26 @@ def _settings(
     )
 
 
-def _api_key(file: str | None) -> str:
+def read_api_key(file: str | None) -> tuple[str, str]:
+    """
+    Give where the API key was found, in words, and the key.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
     if file == "-":
         source, key = "stdin", sys.stdin.readline()
     elif file is not None:
         source, key = file, _content(Path(file))
     elif os.environ.get("PICO_API_KEY"):
-        return os.environ["PICO_API_KEY"]
+        return "PICO_API_KEY", os.environ["PICO_API_KEY"]
     elif sys.stdin.isatty():
         source, key = "the answer", str(typer.prompt("API key", hide_input=True, err=True))
     else:
         raise ConfigurationError("There is no API key: set PICO_API_KEY, or pass --api-key-file.")
     if not key.strip():
         raise ConfigurationError(f"There is no API key: {source} is empty.")
-    return key.strip()
+    return source, key.strip()
 
 
 def _content(path: Path) -> str:

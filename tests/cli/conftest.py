@@ -1,6 +1,7 @@
 """What the command's tests share: `pico` in a process of its own or in this one, and sandboxes."""
 
 import csv
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pico_async.cli.app import app
-from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.processes import PICO, Ran, SandboxProcess, command, environment, sandbox_process
+from tests.cli.scripted_pico import ScriptedPico, scripted_pico
+from tests.cli.terminal import on_terminal
 
 
 @pytest.fixture
@@ -31,6 +33,13 @@ def shared_sandbox() -> Iterator[SandboxProcess]:
 def quick(shared_sandbox: SandboxProcess) -> SandboxProcess:
     """A sandbox process that enforces no rate, and shows the requests of this test only."""
     return shared_sandbox.fresh()
+
+
+@pytest.fixture
+def cloud() -> Iterator[ScriptedPico]:
+    """A server that a test writes the answers of."""
+    with scripted_pico() as script:
+        yield script
 
 
 @pytest.fixture
@@ -63,12 +72,18 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             for name, value in environment(env).items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
-                app([str(arg) for arg in args], prog_name="pico")
+                command()([str(arg) for arg in args], prog_name="pico")
         said = capsys.readouterr()
         assert isinstance(ended.value.code, int)
         return Ran(ended.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def pico_on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """A function that runs `pico` in this process on a terminal."""
+    return functools.partial(on_terminal, monkeypatch)
 
 
 @pytest.fixture

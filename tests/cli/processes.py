@@ -11,10 +11,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from attrs import evolve, frozen
+from typer.main import get_command
+
+from pico_async.cli.app import app
 
 PICO = Path(sys.executable).with_name("pico")
 KEY = "0123key-that-nobody-may-see"
@@ -76,6 +80,12 @@ class SandboxProcess:
     def fresh(self) -> Self:
         """Forget what reached it so far."""
         return evolve(self, since=self.ledger(since=10**9)["total_arrivals"])
+
+
+@cache
+def command() -> Any:
+    """Put the commands together for this process: typer does it anew for each call, which takes longer than most."""
+    return get_command(app)
 
 
 @contextmanager

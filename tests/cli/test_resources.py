@@ -1,4 +1,4 @@
-"""One command for each of Pico's operations, against a sandbox in another process."""
+"""Single messages, the balance and the token, against a sandbox in another process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -126,41 +126,6 @@ def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
     assert hidden.out == f"A token of {len(token)} characters was obtained.\n"
     assert by_json.json["length"] == len(token)
     assert "token" not in by_json.json
-
-
-def test_a_campaigns_life(ask_alone: Pico) -> None:
-    """Created, listed, changed, deleted."""
-    created = ask_alone("campaigns", "create", "codes [bold]", "--remark", "one-time")
-    campaign_id = created.out.strip()
-
-    table = ask_alone("campaigns", "list")
-    assert campaign_id in table.out
-    assert "codes [bold]" in table.out  # a name is no markup
-
-    assert ask_alone("campaigns", "update", campaign_id, "--name", "one-time codes").code == 0
-    (listed,) = ask_alone("campaigns", "list", "--json").json["campaigns"]
-    assert (listed["id"], listed["name"]) == (campaign_id, "one-time codes")
-
-    assert ask_alone("campaigns", "delete", campaign_id).out == "The campaign was deleted.\n"
-    assert ask_alone("campaigns", "list").out == "There are no campaigns.\n"
-
-
-def test_a_templates_life(ask_alone: Pico) -> None:
-    """Handed in, listed by campaign and status, deleted."""
-    campaign_id = ask_alone("campaigns", "create", "codes").out.strip()
-    assert ask_alone("templates", "create-sms", campaign_id, "otp", "Your code is {{code}}").code == 0
-    media = ("--media-url", "https://example.com/a.jpg")
-    assert ask_alone("templates", "create-mms", campaign_id, "promo", "Look!", *media).code == 0
-
-    listed = ask_alone("templates", "list", "--campaign-id", campaign_id, "--status", "approved", "--json").json[
-        "templates"
-    ]
-    assert {template["name"] for template in listed} == {"otp", "promo"}
-    assert "otp" in ask_alone("templates", "list").out
-
-    for template in listed:
-        assert ask_alone("templates", "delete", template["id"]).code == 0
-    assert ask_alone("templates", "list").out == "There are no templates.\n"
 
 
 def test_a_key_is_asked_for_where_somebody_sits(

@@ -17,6 +17,7 @@ TABLE = {
     "ConfigurationError": (False, False),
     "JournalError": (False, False),
     "NotInDoubtError": (False, False),
+    "SuppressedError": (False, False),
     "InvalidMessageError": (False, False),
     "NotSentError": (True, True),
     "MessageExpiredError": (False, False),

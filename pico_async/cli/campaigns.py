@@ -1,0 +1,127 @@
+"""`pico campaigns`: groups of templates, from their creation to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn, TypeAlias
+
+import attrs
+import typer
+
+from pico_async.cli.console import printable, say, say_json, tell_error
+from pico_async.cli.listing import Column, say_fields, say_listing
+from pico_async.cli.questions import Yes, require_yes
+from pico_async.cli.session import Json, Settings
+from pico_async.models import Acknowledged, Campaign
+
+CampaignId: TypeAlias = Annotated[
+    str, typer.Argument(metavar="CAMPAIGN_ID", help="As `pico campaigns list` shows it.", show_default=False)
+]
+Remark: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters.")]
+
+_COLUMNS = (Column("ID", whole=True), Column("NAME"), Column("REMARK"), Column("CREATED"))
+
+
+def list_campaigns(settings: Settings, as_json: Json = False) -> None:
+    """
+    List the campaigns.
+
+    Into a pipe: ID, name, remark and time of creation, separated by tabs.
+    """
+    campaigns = settings.call(lambda pico: pico.campaigns.list())
+    if as_json:
+        say_json(
+            {
+                "campaigns": [attrs.asdict(campaign) for campaign in campaigns],
+                "request_id": campaigns.request_id,
+                "extra": campaigns.extra,
+            }
+        )
+    elif not campaigns:
+        say("There are no campaigns.")
+    else:
+        say_listing(_COLUMNS, [(it.id, it.name, it.remark, created(it.created_at, it.extra)) for it in campaigns])
+
+
+def show_campaign(settings: Settings, campaign_id: CampaignId, as_json: Json = False) -> None:
+    """
+    Show all that Pico tells of a campaign.
+
+    v0.4 has no request for a single one, so all are listed.
+    """
+    campaigns = settings.call(lambda pico: pico.campaigns.list())
+    campaign = next((campaign for campaign in campaigns if campaign.id == campaign_id), None)
+    if campaign is None:
+        missing("campaign", campaign_id)
+    if as_json:
+        say_json(attrs.asdict(campaign))
+    else:
+        say_fields(_told(campaign))
+
+
+def create_campaign(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 50 characters.", show_default=False)],
+    remark: Remark = None,
+    as_json: Json = False,
+) -> None:
+    """Create a campaign, and print its ID."""
+    created = settings.call(lambda pico: pico.campaigns.create(name, remark=remark))
+    if as_json:
+        say_json({"campaign_id": created.campaign_id, "request_id": created.request_id, "extra": created.extra})
+    else:
+        say(printable(created.campaign_id))
+
+
+def update_campaign(
+    settings: Settings,
+    campaign_id: CampaignId,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="1 to 50 characters.")] = None,
+    remark: Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters; '' empties it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change a campaign's name or remark."""
+    done = settings.call(lambda pico: pico.campaigns.update(campaign_id, name=name, remark=remark))
+    acknowledge(done, "The campaign was updated.", as_json=as_json)
+
+
+def delete_campaign(settings: Settings, campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> None:
+    """
+    Delete a campaign, after a question.
+
+    What becomes of its templates is not documented in v0.4.
+    """
+    require_yes(
+        f"Delete the campaign {printable(campaign_id)}? What becomes of its templates is not documented.", given=yes
+    )
+    done = settings.call(lambda pico: pico.campaigns.delete(campaign_id))
+    acknowledge(done, "The campaign was deleted.", as_json=as_json)
+
+
+def acknowledge(done: Acknowledged, said: str, *, as_json: bool) -> None:
+    """Tell that a change was carried out. The reply's body is not documented in v0.4: what came is in the JSON."""
+    if as_json:
+        say_json({"request_id": done.request_id, "extra": done.extra})
+    else:
+        say(said)
+
+
+def created(at: object, extra: Mapping[str, Any]) -> object:
+    """Give the time of creation, or what came in its place."""
+    return extra.get("created_at") if at is None else at
+
+
+def missing(what: str, name: str) -> NoReturn:
+    """End the command: Pico's list does not have it."""
+    tell_error(f"There is no {what} {name} in Pico's list.")
+    raise typer.Exit(1)
+
+
+def _told(campaign: Campaign) -> dict[str, object]:
+    return {
+        "id": campaign.id,
+        "name": campaign.name,
+        "remark": campaign.remark,
+        "created_at": campaign.created_at,
+        **campaign.extra,
+    }

@@ -1,0 +1,170 @@
+"""The account's settings: which are there, where each comes from, and whether a session would take it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from pico_async._engine.hosts import is_loopback, proxy_for
+from pico_async._engine.token import Secret
+from pico_async.cli.doctor.finding import Finding, State
+from pico_async.cli.session import Settings, read_api_key
+from pico_async.errors import ConfigurationError
+from pico_async.numbers import mask
+from pico_async.settings import (
+    DEFAULT_BASE_URL,
+    WHITELIST_BASE_URL,
+    checked_api_key,
+    checked_base_url,
+    checked_callback,
+    checked_sender,
+    checked_username,
+)
+
+_VARIABLES = (
+    "PICO_USERNAME",
+    "PICO_API_KEY",
+    "PICO_BASE_URL",
+    "PICO_SENDER",
+    "PICO_CALLBACK",
+    "PICO_REDIS_URL",
+    "PICO_REDIS_PREFIX",
+)
+
+
+@frozen(kw_only=True)
+class Configuration:
+    """
+    What can be checked with these settings.
+
+    Attributes:
+        base_url: Where Pico is; None where what is set is no address, or its proxy's is none.
+        proxy: The address of the proxy on the way, which may hold a password.
+        username: None where a session would not take the settings.
+    """
+
+    finding: Finding
+    base_url: str | None
+    proxy: str | None = field(repr=False)
+    username: str | None
+    api_key: Secret | None = field(repr=False)
+
+    @property
+    def host(self) -> str:
+        """Pico's host, or the one in its place."""
+        return urlsplit(self.base_url or "").hostname or ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether that is this machine."""
+        return is_loopback(self.host)
+
+
+def configuration(
+    settings: Settings, sources: Mapping[str, str], *, sender: str | None, callback: str | None
+) -> Configuration:
+    """
+    Look at the settings as a session would.
+
+    Args:
+        sources: Where each setting comes from, as "--username" or "PICO_USERNAME"; one that is not set is not in it.
+    """
+    faults: list[str] = []
+    lines: list[str] = []
+    facts: dict[str, object] = {}
+
+    def note(name: str, shown: str | None, source: str | None) -> None:
+        facts[name] = {"value": shown, "from": source}
+        lines.append(f"{name.replace('_', ' ')}: {shown or 'none'}{f', from {source}' if source else ''}")
+
+    username = api_key = base_url = reached_at = proxy = None
+    try:
+        username = checked_username(settings.username)
+    except ConfigurationError as error:
+        faults.append(str(error))
+    note("username", username, sources.get("username"))
+    try:
+        source, key = read_api_key(settings.api_key_file)
+        api_key = checked_api_key(key)
+        del key
+        note("api_key", "set, not shown", source)
+    except ConfigurationError as error:
+        faults.append(str(error))
+        note("api_key", None, None)
+    try:
+        base_url = checked_base_url(settings.base_url or DEFAULT_BASE_URL)
+        note("base_url", base_url, sources.get("base_url", "the default"))
+        proxy = proxy_for(base_url)
+        reached_at = base_url
+    except ConfigurationError as error:
+        faults.append(str(error))
+    if proxy is not None:
+        # Its credentials are not shown.
+        note("proxy", place_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
+    try:
+        checked = checked_sender(sender)
+        # A name is shown; a number is somebody's.
+        shown = mask(checked) if checked and any(c.isdigit() for c in checked) else checked
+        note("sender", shown, sources.get("sender"))
+        where = checked_callback(callback)
+        # The rest of the address may be there to prove who calls it.
+        note("callback", f"an address at {urlsplit(where).hostname}" if where else None, sources.get("callback"))
+    except ConfigurationError as error:
+        faults.append(str(error))
+    fleet = settings.fleet
+    note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
+    warnings = [*_unknown_variables(), *_strange_host(base_url)]
+    facts["whitelist_host"] = base_url == WHITELIST_BASE_URL
+    finding = Finding(
+        check="configuration",
+        state=State.FAILED if faults else State.WARNING if warnings else State.OK,
+        said=" ".join([*faults, *warnings]) or _told(base_url),
+        details=tuple(lines),
+        advice=_advice(faults, warnings),
+        facts=facts,
+    )
+    return Configuration(
+        finding=finding,
+        base_url=reached_at,
+        proxy=proxy,
+        username=None if faults else username,
+        api_key=api_key,
+    )
+
+
+def place_of(address: str) -> str:
+    """Give an address without what may be secret in it: its host and port."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _told(base_url: str | None) -> str:
+    if base_url == WHITELIST_BASE_URL:
+        return "A session takes it. This is the host for accounts with the IP whitelist."
+    return "A session takes it."
+
+
+def _advice(faults: list[str], warnings: list[str]) -> str | None:
+    if faults:
+        return "Set what is missing or wrong; `pico doctor --help` names the options and variables."
+    return "Is that meant to be so? If not, correct it." if warnings else None
+
+
+def _unknown_variables() -> Iterator[str]:
+    for name in sorted(os.environ):
+        if name.startswith("PICO_") and name not in _VARIABLES:
+            near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
+            if near:
+                yield f"{name} is set, and means nothing: did you mean {near[0]}?"
+
+
+def _strange_host(base_url: str | None) -> Iterator[str]:
+    if base_url is None or base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL):
+        return
+    host = urlsplit(base_url).hostname
+    if not is_loopback(host):
+        yield f"{host} is none of Pico's own hosts ({DEFAULT_BASE_URL} and {WHITELIST_BASE_URL}), and gets the API key."

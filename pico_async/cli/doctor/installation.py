@@ -1,0 +1,96 @@
+"""Is the package whole: Python, and the packages that it needs, no older than it names."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from attrs import frozen
+
+from pico_async import __version__
+from pico_async.cli.doctor.finding import Finding, State
+
+_DISTRIBUTION = "pico-async"
+_NAMED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)(?:;\s*(.*))?")
+_EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
+_BOUND = re.compile(r"(>=|<)\s*([0-9.]+)")
+# Whose packages are looked at where they are installed. Those of `dev` and `bench` serve no user.
+_EXTRAS = frozenset({"fast", "http2", "cli", "sandbox", "redis", "procrastinate"})
+
+
+def python() -> Finding:
+    """Tell the versions of Python and of the package."""
+    found = platform.python_version()
+    return Finding(
+        check="python",
+        state=State.OK,
+        said=f"Python {found} on {platform.system()}, pico_async {__version__}",
+        facts={"python": found, "system": platform.system(), "pico_async": __version__},
+    )
+
+
+@frozen
+class _Needed:
+    name: str
+    bounds: tuple[tuple[str, str], ...]
+    by_all: bool
+
+    def fits(self, found: str) -> bool:
+        return all((_release(found) >= _release(to)) == (bound == ">=") for bound, to in self.bounds)
+
+    def __str__(self) -> str:
+        return f"{self.name}{','.join(f'{bound}{to}' for bound, to in self.bounds)}"
+
+
+def packages() -> Finding:
+    """See whether the packages that are needed are there, in versions that do."""
+    try:
+        needed = list(_needed(requires(_DISTRIBUTION) or []))
+    except PackageNotFoundError:
+        return Finding(
+            check="packages",
+            state=State.WARNING,
+            said="pico_async was not installed by a package manager, so nobody knows what it needs.",
+            advice=f"Install it: pip install {_DISTRIBUTION}",
+        )
+    found = {package.name: _version(package.name) for package in needed}
+    missing = [package for package in needed if package.by_all and found[package.name] is None]
+    unfit = [package for package in needed if not package.fits(found[package.name] or "") and found[package.name]]
+    wanted = sorted({str(package) for package in [*missing, *unfit]})
+    faults = [f"{package.name} is missing" for package in missing]
+    faults += sorted({f"{package.name} is {found[package.name]}" for package in unfit})
+    installed = {name: it for name, it in found.items() if it is not None}
+    return Finding(
+        check="packages",
+        state=State.FAILED if missing else State.WARNING if unfit else State.OK,
+        said=f"{', '.join(faults)}." if faults else ", ".join(f"{name} {it}" for name, it in installed.items()),
+        advice=f"Install what was tested: pip install {' '.join(map(repr, wanted))}" if wanted else None,
+        facts={"installed": installed, "wanted": wanted},
+    )
+
+
+def _needed(lines: list[str]) -> Iterator[_Needed]:
+    for line in lines:
+        if named := _NAMED.match(line):
+            name, bounds, condition = named.groups()
+            extra = _EXTRA.search(condition or "")
+            if name != _DISTRIBUTION and (extra is None or extra[1] in _EXTRAS):
+                yield _Needed(name, tuple(sorted(_BOUND.findall(bounds), reverse=True)), by_all=not condition)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _release(of: str) -> tuple[int, ...]:
+    """Give the numbers that lead a version, so that they compare: what follows them does not matter here."""
+    leading = re.match(r"[0-9]+(\.[0-9]+)*", of)
+    numbers = [int(number) for number in leading[0].split(".")] if leading else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

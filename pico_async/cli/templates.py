@@ -1,0 +1,267 @@
+"""`pico templates`: message bodies from the hand-in over Pico's approval to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import attrs
+import typer
+
+from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing
+from pico_async.cli.console import note, printable, say, say_json, tell_error
+from pico_async.cli.listing import Column, for_people, say_fields, say_listing
+from pico_async.cli.questions import Yes, require_yes
+from pico_async.cli.session import Json, Settings
+from pico_async.cli.words import spoken
+from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
+from pico_async.holdings import Template
+from pico_async.session import PicoSession
+
+TemplateId: TypeAlias = Annotated[
+    str, typer.Argument(metavar="TEMPLATE_ID", help="As `pico templates list` shows it.", show_default=False)
+]
+Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+Content: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="TEXT", help="With {{var}} for variables.", show_default=False)
+]
+ContentFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", metavar="FILE", allow_dash=True, help="Take the text from this file in UTF-8, or '-' for stdin."
+    ),
+]
+
+# No template is longer: who names a larger file has named another one.
+_MAX_BYTES = 64 * 1024
+
+
+class TemplateStatus(StrEnum):
+    """What v0.4 says that one can ask for."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+_STYLES = {"pending": "yellow", "approved": "green", "rejected": "bold red"}
+_ID = Column("ID", whole=True)
+_CAMPAIGN = Column("CAMPAIGN", whole=True)
+_REST = (Column("STATUS", one_line=True, styles=_STYLES), Column("NAME"), Column("TEXT", one_line=True))
+
+
+def list_templates(
+    settings: Settings,
+    campaign_id: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one campaign.")] = None,
+    status: Annotated[TemplateStatus | None, typer.Option(help="Only those that are so.")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    List the templates, by campaign.
+
+    Into a pipe: ID, campaign ID, status, name and text, separated by tabs. What the list holds is not documented in
+    v0.4: what Pico did not tell is empty.
+    """
+    templates = settings.call(
+        lambda pico: pico.templates.list(campaign_id=campaign_id, status=None if status is None else status.value)
+    )
+    if as_json:
+        say_json(
+            {
+                "templates": [attrs.asdict(template) for template in templates],
+                "request_id": templates.request_id,
+                "extra": templates.extra,
+            }
+        )
+    elif not templates:
+        say("There are no templates." if campaign_id is None and status is None else "There are no such templates.")
+    elif for_people():
+        _say_by_campaign(templates)
+    else:
+        say_listing((_ID, _CAMPAIGN, *_REST), [(it.id, it.campaign_id, *_rest(it)) for it in templates])
+
+
+def _say_by_campaign(templates: Iterable[Template]) -> None:
+    groups: dict[str | None, list[Template]] = {}
+    for template in templates:
+        groups.setdefault(template.campaign_id, []).append(template)
+    for number, (campaign_id, members) in enumerate(groups.items()):
+        if number:
+            say()
+        say(f"Campaign {printable(campaign_id)}" if campaign_id else "Of no campaign that Pico tells")
+        say_listing((_ID, *_REST), [(it.id, *_rest(it)) for it in members])
+
+
+def _rest(template: Template) -> tuple[object, ...]:
+    return template.status, template.name, template.content
+
+
+def show_template(settings: Settings, template_id: TemplateId, as_json: Json = False) -> None:
+    """
+    Show all that Pico tells of a template, with its whole text.
+
+    v0.4 has no request for a single one, so all are listed.
+    """
+    templates = settings.call(lambda pico: pico.templates.list())
+    template = _find(templates, template_id)
+    if template is None:
+        missing("template", template_id)
+    if as_json:
+        say_json(attrs.asdict(template))
+    else:
+        say_fields(
+            {
+                "id": template.id,
+                "campaign_id": template.campaign_id,
+                "status": template.status,
+                "name": template.name,
+                "content": template.content,
+                "media_url": template.media_url,
+                "created_at": created(template.created_at, template.extra),
+                **template.extra,
+            }
+        )
+
+
+def create_sms_template(
+    settings: Settings,
+    campaign_id: CampaignId,
+    name: Name,
+    content: Content = None,
+    file: ContentFile = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Hand in a template for text messages.
+
+    Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
+    """
+    text = _content(content, file, settings)
+    done = settings.call(lambda pico: pico.templates.create_sms(campaign_id, name, text))
+    acknowledge(done, "The template was handed in.", as_json=as_json)
+
+
+def create_mms_template(
+    settings: Settings,
+    campaign_id: CampaignId,
+    name: Name,
+    content: Content = None,
+    file: ContentFile = None,
+    media_url: Annotated[str | None, typer.Option(metavar="URL", help="Address of the image or video.")] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Hand in a template for messages with media.
+
+    Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
+    """
+    text = _content(content, file, settings)
+    done = settings.call(lambda pico: pico.templates.create_mms(campaign_id, name, text, media_url=media_url))
+    acknowledge(done, "The template was handed in.", as_json=as_json)
+
+
+def delete_template(settings: Settings, template_id: TemplateId, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete a template, after a question."""
+    require_yes(f"Delete the template {printable(template_id)}?", given=yes)
+    done = settings.call(lambda pico: pico.templates.delete(template_id))
+    acknowledge(done, "The template was deleted.", as_json=as_json)
+
+
+def wait_for_template(
+    settings: Settings,
+    template_id: TemplateId,
+    every: Annotated[
+        float,
+        typer.Option(metavar="S", min=1, help="How often to ask. v0.4 documents no rate for it: be sparing."),
+    ] = 30.0,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Give up after so long; else it waits on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Wait until Pico has approved a template.
+
+    Pico's people look at it, which may take hours. It asks for the list of templates each time.
+
+    Exit codes: 0, it is approved; 1, it is rejected, gone or not decided in time.
+    """
+    template = settings.call(lambda pico: decided(pico, template_id, every_s=every, timeout_s=timeout))
+    if as_json:
+        say_json(attrs.asdict(template))
+    elif template.status == TemplateStatus.APPROVED:
+        say("approved")
+    if template.status != TemplateStatus.APPROVED:
+        tell_error(f"Pico has not approved the template: it is {template.status}.")
+        raise typer.Exit(1)
+
+
+async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeout_s: float | None) -> Template:
+    """
+    Ask for a template until it is approved or rejected.
+
+    Raises:
+        typer.Exit: It is gone, tells no status, or was not decided in time. That was told.
+    """
+    ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+    known: str | None = None
+    while True:
+        try:
+            template = _find(await pico.templates.list(), template_id)
+        except (NotSentError, RateLimitError, ServerError) as error:
+            # Hours may pass, and a network that is away for one of them ends nothing.
+            note(f"Pico did not tell, and is asked again: {printable(str(error))}")
+        else:
+            if template is None:
+                missing("template", template_id)
+            elif not template.status:
+                tell_error("Pico's list tells no status of it, so there is nothing to wait for.")
+                raise typer.Exit(1)
+            elif template.status in (TemplateStatus.APPROVED, TemplateStatus.REJECTED):
+                return template
+            elif template.status != known:
+                known = template.status
+                note(f"It is {printable(known)}. Asking every {spoken(every_s)}; Ctrl-C ends the waiting alone.")
+        if ends_at is not None and time.monotonic() + every_s > ends_at:
+            tell_error(f"It is {known or 'not known'}, and was not decided within {spoken(timeout_s or 0)}.")
+            raise typer.Exit(1)
+        await asyncio.sleep(every_s)
+
+
+def _find(templates: Iterable[Template], template_id: str) -> Template | None:
+    return next((template for template in templates if template.id == template_id), None)
+
+
+def _content(given: str | None, file: Path | None, settings: Settings) -> str:
+    """
+    Give the text, from the argument or from the file; its last line break is not a part of it.
+
+    Raises:
+        ConfigurationError: There is none, there are two, or it cannot be read.
+    """
+    if (given is None) == (file is None):
+        raise ConfigurationError("Pass the template's text, or --file FILE in its place.")
+    if file is None:
+        return given or ""
+    if str(file) == "-" and settings.api_key_file == "-":
+        raise ConfigurationError("The API key and the text cannot both come from stdin.")
+    try:
+        if str(file) == "-":
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
+        else:
+            with file.open("rb") as opened:
+                content = opened.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(f"The text cannot be read from {file}: {error.strerror}.") from None
+    if len(content) > _MAX_BYTES:
+        raise ConfigurationError(f"{file} has more than {_MAX_BYTES // 1024} KiB: that is no template's text.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The text cannot be read from {file}: it is no text in UTF-8.") from None
+    return text.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,118 @@
+"""`pico doctor` as a whole: its order, what it costs, how it ends, and that it shows no secret."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
+from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, running, wait_until
+from tests.cli.scripted_pico import CREDIT, ScriptedPico
+
+
+def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
+    """In its order, at the cost of one token request and one balance request, and no message."""
+    found = doctor(quick.base_url)
+
+    assert list(found.checks) == CHECKS
+    assert set(found.states.values()) == {"ok", "not_checked"}
+    assert found.states["clock"] == "not_checked"  # the sandbox's replies have no date
+    assert found.checks["tls"]["message"] == "It is not used on loopback."
+    assert found.checks["balance"]["facts"] == {"balance": "1000.00"}
+    assert sorted(arrival["operation"] for arrival in quick.arrivals()) == ["balance.get", "token.get"]
+
+
+def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:
+    """A line for each check, and what to do below it."""
+    cloud.reply = (200, CREDIT % "0")
+
+    ran = pico_here("doctor", env={"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY})
+
+    lines = ran.out.splitlines()
+    assert ran.code == 0
+    assert [line.split()[1] for line in lines if line[0] != " "] == [f"{check}:" for check in CHECKS]
+    assert lines[-2] == "warning      balance: 0: nothing is left."
+    assert lines[-1].startswith("             What to do: Top it up")
+
+
+def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
+    """But what may be secret in it is not shown."""
+    key_file = tmp_path / "key"
+    key_file.write_text(f"{KEY}\n")
+
+    found = doctor(
+        cloud.base_url,
+        "--api-key-file",
+        key_file,
+        "--username",
+        "somebody",
+        env={"PICO_CALLBACK": "https://example.com/dlr?sig=callback-secret"},
+    )
+
+    assert found.checks["configuration"]["facts"] == {
+        "username": {"value": "somebody", "from": "--username"},
+        "api_key": {"value": "set, not shown", "from": str(key_file)},
+        "base_url": {"value": cloud.base_url, "from": "PICO_BASE_URL"},
+        "sender": {"value": "86…88", "from": "PICO_SENDER"},
+        "callback": {"value": "an address at example.com", "from": "PICO_CALLBACK"},
+        "redis": {"value": None, "from": None},
+        "whitelist_host": False,
+    }
+    assert cloud.asked == ["GET /token/somebody", "GET /balance/somebody"]
+
+
+def test_ctrl_c_ends_it_in_one_line(cloud: ScriptedPico) -> None:
+    """While it waits for an answer."""
+    cloud.hangs = True
+    env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
+    with running("doctor", env=env) as process:
+        wait_until(lambda: bool(cloud.asked))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert err == "error: interrupted.\n"
+    assert "connection" in out  # what was found is told as it is found
+
+
+# `pico` where the system waits for a name server that does not answer.
+_SLOW_NAMES = """
+import socket, time
+def wait(*_, **__): time.sleep(60)
+socket.getaddrinfo = wait
+from pico_async.cli import main
+main()
+"""
+
+
+def test_a_name_server_that_is_silent_holds_up_nothing() -> None:
+    """Neither the check, nor the end of the process: no thread can be made to stop waiting."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _SLOW_NAMES, "doctor", "--json", "--timeout", "0.2"],
+        env=environment({"PICO_USERNAME": "user333", "PICO_API_KEY": KEY}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    states = {check["check"]: check for check in json.loads(ran.stdout)["checks"]}
+    assert ran.returncode == 1
+    assert ran.stderr == ""
+    assert states["dns"]["message"] == "rest.picotw.com was not resolved within 0.2 s."
+
+
+def test_it_needs_no_home_and_no_unicode(cloud: ScriptedPico) -> None:
+    """As in a container: no HOME, an ASCII locale, nothing else set."""
+    env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "kö\x1b[31m", "PICO_API_KEY": KEY, "PICO_SENDER": SENDER}
+    env |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    ran = subprocess.run([PICO, "doctor"], env=env, capture_output=True, timeout=30, check=False)
+
+    assert ran.returncode in (0, 1)
+    assert b"\x1b" not in ran.stdout + ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"configuration" in ran.stdout

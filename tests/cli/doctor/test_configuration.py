@@ -1,0 +1,53 @@
+"""The settings: what is wrong with one, and what looks wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
+from tests.cli.processes import KEY
+from tests.cli.scripted_pico import ScriptedPico
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"PICO_USERNAME": ""}, "There is no username"),
+        ({"PICO_API_KEY": ""}, "There is no API key"),
+        ({"PICO_API_KEY": f"{KEY} {KEY}"}, "cannot stand in a header"),
+        ({"PICO_SENDER": f"{SENDER}\x1b"}, "control characters"),
+        ({"PICO_CALLBACK": "callback-secret"}, "no web address"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
+    doctor: Doctor, cloud: ScriptedPico, env: dict[str, str], said: str
+) -> None:
+    """The account is asked for nothing, as a session would not be made."""
+    found = doctor(cloud.base_url, env=env)
+
+    assert found.states["configuration"] == "failed"
+    assert said in found.said("configuration")
+    assert found.states["connection"] == "ok"
+    assert found.states["token"] == "not_checked"
+    assert cloud.asked == []
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["http://rest.picotw.com", "nowhere", "https://user:callback-secret@rest.picotw.com", "https://rest.picotw.com:0x"],
+)
+def test_an_address_that_no_session_takes_ends_the_way(doctor: Doctor, base_url: str) -> None:
+    """Nothing is asked of anybody."""
+    found = doctor(base_url)
+
+    assert found.states["configuration"] == "failed"
+    assert {found.states[check] for check in CHECKS[3:]} == {"not_checked"}
+
+
+@pytest.mark.parametrize("name", ["PICO_APIKEY", "PICO_USER_NAME", "PICO_BASEURL"])
+def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPico, name: str) -> None:
+    """Its name, and never its value."""
+    found = doctor(cloud.base_url, env={name: "callback-secret"})
+
+    assert found.states["configuration"] == "warning"
+    assert f"{name} is set, and means nothing: did you mean PICO_" in found.said("configuration")

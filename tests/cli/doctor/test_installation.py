@@ -1,0 +1,58 @@
+"""The packages: too old, too new, missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.doctor.diagnosis import Doctor
+from tests.cli.scripted_pico import ScriptedPico
+
+
+def installed(folder: Path, name: str, version: str, *needs: str) -> None:
+    """Have a package look installed, ahead of the one that is."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    lines = [f"Requires-Dist: {need}" for need in needs]
+    (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [
+        ("0.27", "ok"),
+        ("0.27.0", "ok"),
+        ("0.100.1", "ok"),
+        ("0.26.9", "warning"),
+        ("1.0rc1", "warning"),
+        ("1", "warning"),
+    ],
+)
+def test_a_package_that_is_too_old_or_too_new(
+    doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str
+) -> None:
+    """It may work, and it was not tested."""
+    installed(tmp_path, "httpx", version)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    found = doctor(cloud.base_url)
+
+    assert found.states["packages"] == state
+    assert found.checks["packages"]["facts"]["installed"]["httpx"] == version
+    assert ("pip install 'httpx>=0.27.0,<1'" in found.said("packages")) == (state == "warning")
+
+
+def test_a_package_that_is_missing(
+    doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an extra names, or only some systems need, is not missed."""
+    needs = ["nothing-like-it>=2", "not-this-one; extra == 'fast'", 'nor-this; sys_platform == "win32"', "httpx[http2]"]
+    installed(tmp_path, "pico-async", "0.1.0", *needs)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    found = doctor(cloud.base_url)
+
+    assert found.states["packages"] == "failed"
+    assert "nothing-like-it is missing." in found.said("packages")
+    assert found.checks["packages"]["facts"]["wanted"] == ["nothing-like-it>=2"]

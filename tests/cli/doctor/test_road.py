@@ -1,0 +1,229 @@
+"""The way to the host: names, connections, certificates and proxies, each broken in its own way."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.cli.doctor.diagnosis import CHECKS, Doctor
+from tests.cli.scripted_pico import ScriptedPico, connecting_proxy, scripted_pico, silent_host
+
+
+def test_a_name_that_does_not_resolve(doctor: Doctor) -> None:
+    """All that depends on it is not checked."""
+    found = doctor("https://nothing.invalid")
+
+    assert found.states["dns"] == "failed"
+    assert "nothing.invalid does not resolve" in found.said("dns")
+    assert {found.states[check] for check in CHECKS[4:]} == {"not_checked"}
+    assert "none of Pico's own hosts" in found.said("configuration")
+
+
+def test_a_port_where_nothing_listens(doctor: Doctor) -> None:
+    """It is told apart from a host that is silent."""
+    with silent_host() as port:
+        pass
+
+    found = doctor(f"http://localhost:{port}")
+
+    assert found.states["dns"] == "ok"
+    assert found.states["connection"] == "failed"
+    assert "nothing listens there" in found.said("connection")
+    assert {found.states[check] for check in CHECKS[5:]} == {"not_checked"}
+    assert found.checks["token"]["message"] == "there is no connection"
+
+
+def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
+    """The connection is there; TLS is what hangs."""
+    with silent_host() as port:
+        found = doctor(f"https://127.0.0.1:{port}", "--timeout", "0.2")
+
+    assert found.states["connection"] == "ok"
+    assert found.states["tls"] == "failed"
+    assert "no TLS handshake was made within 0.2 s" in found.said("tls")
+    assert found.states["token"] == "not_checked"
+
+
+def test_a_host_that_never_answers(doctor: Doctor, cloud: ScriptedPico) -> None:
+    """It was there a moment ago: so the token is what fails."""
+    cloud.hangs = True
+
+    found = doctor(cloud.base_url, "--timeout", "0.3")
+
+    assert found.states["connection"] == "ok"
+    assert found.states["token"] == "failed"
+    assert "no reply within 0.3 s" in found.said("token")
+    assert found.states["clock"] == "not_checked"
+    assert cloud.asked == ["GET /token/user333"]
+
+
+def served(authority: trustme.CA, *names: str, ends_at: datetime | None = None) -> ssl.SSLContext:
+    """Make what a server with such a certificate serves with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, not_after=ends_at).configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """An authority of our own."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusting(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
+    """The environment of who trusts it."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+
+
+@pytest.mark.parametrize(("days", "state"), [(400, "ok"), (5, "warning")])
+def test_a_certificate_that_is_trusted(
+    doctor: Doctor, authority: trustme.CA, trusting: dict[str, str], days: int, state: str
+) -> None:
+    """Whose it is, who signed it, and how long it lasts; one that is about to end is told."""
+    ends_at = datetime.now(UTC) + timedelta(days=days, hours=1)
+    with scripted_pico(served(authority, "127.0.0.1", ends_at=ends_at)) as cloud:
+        found = doctor(cloud.base_url, env=trusting)
+
+    facts = found.checks["tls"]["facts"]
+    assert found.states["tls"] == state
+    assert facts["days_left"] == days
+    assert facts["names"] == ["127.0.0.1"]
+    assert "trustme" in facts["issuer"]
+    assert facts["version"].startswith("TLSv1.")
+    assert found.states["token"] == found.states["balance"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "trusted", "said"),
+    [
+        ("127.0.0.1", -1, True, "has expired"),
+        ("127.0.0.2", 400, True, "not for this address"),
+        ("127.0.0.1", 400, False, "no authority that is trusted here signed it"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted(
+    doctor: Doctor,
+    authority: trustme.CA,
+    trusting: dict[str, str],
+    names: str,
+    days: int,
+    trusted: bool,
+    said: str,
+) -> None:
+    """Why, and what to do; the key is not handed out."""
+    ends_at = datetime.now(UTC) + timedelta(days=days)
+    with scripted_pico(served(authority, names, ends_at=ends_at)) as cloud:
+        found = doctor(cloud.base_url, env=trusting if trusted else {})
+
+    assert found.states["connection"] == "ok"
+    assert found.states["tls"] == "failed"
+    assert said in found.said("tls")
+    assert ("SSL_CERT_FILE" in found.said("tls")) != trusted
+    assert found.states["token"] == "not_checked"
+    assert cloud.asked == []
+
+
+def test_another_hosts_certificate(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
+    """By its name, as a wrong address would have it."""
+    with scripted_pico(served(authority, "example.com")) as cloud:
+        found = doctor(cloud.base_url.replace("127.0.0.1", "localhost"), env=trusting)
+
+    assert found.states["tls"] == "failed"
+    assert "the certificate is another host's" in found.said("tls")
+
+
+def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
+    """It is a port of plain HTTP."""
+    found = doctor(cloud.base_url.replace("http:", "https:"))
+
+    assert found.states["tls"] == "failed"
+    assert "speaks no TLS" in found.said("tls")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(
+            None,
+            "No such file",
+            marks=pytest.mark.skipif(httpx.__version__.startswith("0.27."), reason="httpx 0.27 passes it over"),
+        ),
+        ("nothing", "no certificate in PEM"),
+    ],
+)
+def test_authorities_that_cannot_be_read(
+    doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, content: str | None, said: str
+) -> None:
+    """The variable that names them is told."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+
+    found = doctor(cloud.base_url, env={"SSL_CERT_FILE": str(path)})
+
+    assert found.states["tls"] == "failed"
+    assert said in found.said("tls")
+    assert "SSL_CERT_FILE" in found.said("tls")
+
+
+def test_the_way_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
+    """It is told without its password, and the certificate is still the host's."""
+    with scripted_pico(served(authority, "127.0.0.1")) as cloud, connecting_proxy() as (port, asked):
+        proxy = f"http://somebody:proxy-password@127.0.0.1:{port}"
+        found = doctor(cloud.base_url, env={**trusting, "HTTPS_PROXY": proxy})
+
+    assert found.checks["connection"]["facts"]["proxy"] == f"http://127.0.0.1:{port}"
+    assert found.states["dns"] == "not_checked"
+    assert found.checks["tls"]["facts"]["names"] == ["127.0.0.1"]
+    assert found.states["token"] == found.states["balance"] == "ok"
+    assert len(asked) >= 2
+    assert all(head.startswith(b"CONNECT ") for head in asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 407 proxy-password\r\nContent-Length: 0\r\n\r\n", "(it answers 407)"),
+        (b"", "gives no connection"),
+        (b"hello\r\n\r\n", "gives no connection"),
+    ],
+)
+def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
+    """It is the connection that fails, and no word of the proxy's is repeated."""
+    with connecting_proxy(answer) as (port, _):
+        proxy = f"http://somebody:proxy-password@127.0.0.1:{port}"
+        found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": proxy})
+
+    assert found.states["connection"] == "failed"
+    assert said in found.said("connection")
+    assert found.states["tls"] == "not_checked"
+
+
+def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> None:
+    """It is told apart from a host that nobody trusts."""
+    with connecting_proxy(tls=served(authority, "127.0.0.1")) as (port, asked):
+        found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": f"https://somebody:proxy-password@127.0.0.1:{port}"})
+
+    assert found.states["connection"] == "failed"
+    assert f"the proxy https://127.0.0.1:{port} is there, and TLS with it failed" in found.said("connection")
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://a:proxy-password/b@host", "ftp://proxy-password@127.0.0.1:9", "http://[::1", "socks5://127.0.0.1:9"],
+)
+def test_a_proxy_that_is_none(doctor: Doctor, proxy: str) -> None:
+    """It is a finding, and no traceback."""
+    found = doctor("https://nothing.invalid", env={"HTTPS_PROXY": proxy})
+
+    assert "failed" in (found.states["configuration"], found.states["connection"])
+    assert "proxy that the environment names" in found.said("configuration") + found.said("connection")
+    assert found.states["token"] == "not_checked"

@@ -1,0 +1,97 @@
+"""`pico` on a real terminal, as somebody who sits there sees it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.cli.processes import Ran, command, environment
+
+OnTerminal = Callable[..., Ran]
+
+
+class _Screen:
+    """What reaches the other end of a terminal, and what is typed there once somebody is asked."""
+
+    def __init__(self, end: int, typed: str) -> None:
+        self.seen = b""
+        self._end = end
+        self._typed = typed
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def finished(self) -> str:
+        self._thread.join(10)
+        return self.seen.decode().replace("\r\n", "\n")
+
+    def _read(self) -> None:
+        while True:
+            try:
+                part = os.read(self._end, 65536)
+            except OSError:  # the other end is closed
+                return
+            if not part:
+                return
+            self.seen += part
+            if self._typed and b"[y/N]" in self.seen:
+                os.write(self._end, self._typed.encode())
+                self._typed = ""
+
+
+@contextmanager
+def _attached(patch: pytest.MonkeyPatch, end: int) -> Iterator[None]:
+    """Have this process's own streams be the terminal."""
+    # Unbuffered below, so that what is typed cannot be read ahead of who asks.
+    streams: dict[str, Any] = {
+        "stdin": open(os.dup(end), encoding="utf-8"),  # noqa: SIM115
+        "stdout": open(os.dup(end), "w", encoding="utf-8"),  # noqa: SIM115
+        "stderr": open(os.dup(end), "w", encoding="utf-8"),  # noqa: SIM115
+    }
+    os.close(end)
+    try:
+        for name, stream in streams.items():
+            patch.setattr(f"sys.{name}", stream)
+        yield
+    finally:
+        for stream in streams.values():
+            stream.close()
+
+
+def on_terminal(
+    patch: pytest.MonkeyPatch,
+    *args: object,
+    env: Mapping[str, str],
+    columns: int = 80,
+    typed: str = "",
+    colours: bool = False,
+) -> Ran:
+    """
+    Run `pico` in this process on a terminal of that width; what it says on stderr is on the screen, too.
+
+    Args:
+        typed: What is typed once it asks something.
+        colours: Leave NO_COLOR out.
+    """
+    variables = environment({**env, "TERM": "xterm-256color", "COLUMNS": str(columns)})
+    if colours:
+        del variables["NO_COLOR"]
+    ours, theirs = pty.openpty()
+    screen = _Screen(ours, typed)
+    with patch.context() as here:
+        for name in [name for name in os.environ if name.startswith("PICO_") or name == "NO_COLOR"]:
+            here.delenv(name)
+        for name, value in variables.items():
+            here.setenv(name, value)
+        with _attached(here, theirs), pytest.raises(SystemExit) as ended:
+            command()([str(arg) for arg in args], prog_name="pico")
+    said = screen.finished()
+    os.close(ours)
+    assert isinstance(ended.value.code, int)
+    # What makes the headers bold is `pico`'s own; all other sequences stay.
+    return Ran(ended.value.code, said if colours else said.replace("\x1b[1m", "").replace("\x1b[0m", ""), "")

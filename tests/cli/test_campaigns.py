@@ -1,0 +1,204 @@
+"""`pico campaigns`: the whole life of one, and lists that come from who knows where."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
+from tests.cli.scripted_pico import ScriptedPico
+
+Pico = Callable[..., Ran]
+
+ID = "3f6c1c1e-7f4a-4a1b-9a55-0d1f8a2b3c4d"
+
+
+@pytest.fixture
+def account() -> Iterator[SandboxProcess]:
+    """An account that nobody else has used."""
+    with sandbox_process("--rate-rule", "none") as sandbox:
+        yield sandbox
+
+
+def listing(*campaigns: dict[str, object], **more: object) -> tuple[int, str]:
+    return 200, json.dumps({"request_id": "r-9", "campaigns": campaigns, **more})
+
+
+def test_a_campaigns_life(pico_here: Pico, account: SandboxProcess) -> None:
+    """Created, listed, shown, changed, deleted."""
+
+    def ask(*args: object) -> Ran:
+        return pico_here("campaigns", *args, env=account.env)
+
+    created = ask("create", "codes [bold]", "--remark", "one-time")
+    campaign_id = created.out.strip()
+    (row,) = ask("list").out.splitlines()
+    assert row.split("\t")[:3] == [campaign_id, "codes [bold]", "one-time"]  # a name is no markup
+    assert "\nname\tcodes [bold]\nremark\tone-time\n" in ask("show", campaign_id).out
+
+    assert ask("update", campaign_id, "--name", "one-time codes").code == 0
+    shown = ask("show", campaign_id, "--json").json
+    assert (shown["id"], shown["name"], shown["remark"]) == (campaign_id, "one-time codes", "one-time")
+    assert shown["created_at"].endswith("+00:00")
+
+    assert ask("delete", campaign_id, "--yes").out == "The campaign was deleted.\n"
+    assert ask("list").out == "There are no campaigns.\n"
+    assert ask("list", "--json").json["campaigns"] == []
+
+
+def test_one_that_is_not_there(pico_here: Pico, account: SandboxProcess) -> None:
+    """Told in a line, with an exit code."""
+    ran = pico_here("campaigns", "show", "nowhere", env=account.env)
+
+    assert (ran.code, ran.out, ran.err) == (1, "", "error: There is no campaign nowhere in Pico's list.\n")
+
+
+def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: SandboxProcess) -> None:
+    """A script says --yes."""
+    ran = pico_here("campaigns", "delete", ID, env=quick.env)
+
+    assert ran.code == 2
+    assert "pass --yes" in ran.err
+    assert quick.arrivals() == []
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", 1), ("n\n", 2), ("\n", 2), ("\x04", 2)])
+def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess, typed: str, code: int) -> None:
+    """Only a yes goes on, which here finds nothing to delete."""
+    ran = pico_on_terminal("campaigns", "delete", ID, env=quick.env, typed=typed)
+
+    deletions = [arrival for arrival in quick.arrivals() if arrival["operation"] == "campaigns.delete"]
+    assert f"Delete the campaign {ID}?" in ran.out
+    assert ran.code == code
+    assert bool(deletions) == (typed == "y\n")
+    assert "Traceback" not in ran.out
+
+
+def test_ctrl_c_at_the_question_is_a_no(quick: SandboxProcess) -> None:
+    """By a real signal of a real terminal."""
+    pid, screen = pty.fork()
+    if pid == 0:  # the child; nothing of the test's may run here
+        os.execve(PICO, ["pico", "campaigns", "delete", ID], environment(quick.env))
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(screen, 65536)
+    os.write(screen, b"\x03")
+    with suppress(OSError):  # the end of it
+        while part := os.read(screen, 65536):
+            seen += part
+    _, status = os.waitpid(pid, 0)
+    os.close(screen)
+
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert seen.endswith(b"error: Nothing was changed.\r\n")
+    assert quick.arrivals() == []
+
+
+def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedPico) -> None:
+    """As it came, and nothing beside it."""
+    cloud.reply = listing({"id": "c-1", "owner": {"id": 7}, "created_at": "yesterday"}, total=1)
+
+    ran = pico_here("campaigns", "list", "--json", env=cloud.env)
+
+    assert ran.json == {
+        "campaigns": [
+            {
+                "id": "c-1",
+                "name": None,
+                "remark": None,
+                "created_at": None,
+                "extra": {"owner": {"id": 7}, "created_at": "yesterday"},
+            }
+        ],
+        "request_id": "r-9",
+        "extra": {"total": 1},
+    }
+    assert pico_here("campaigns", "list", env=cloud.env).out == "c-1\t\t\tyesterday\n"
+    assert "owner\t{'id': 7}\n" in pico_here("campaigns", "show", "c-1", env=cloud.env).out
+
+
+HOSTILE = "\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\u200f\tone\nmore\r\x9b2J\u2028"
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "c-1")])
+def test_a_name_that_a_terminal_would_obey(
+    pico_here: Pico, pico_on_terminal: Pico, cloud: ScriptedPico, command: tuple[str, ...]
+) -> None:
+    """No escape, no other direction, no other line: on a terminal and in a pipe."""
+    cloud.reply = listing({"id": "c-1", "name": HOSTILE, "remark": HOSTILE, HOSTILE: HOSTILE})
+
+    screen = pico_on_terminal("campaigns", *command, env=cloud.env, columns=200).out
+    piped = pico_here("campaigns", *command, env=cloud.env).out
+
+    for said in (screen, piped):
+        assert "gnp.exe" in said
+        assert not [character for character in said if not character.isprintable() and character not in "\n\t"]
+    assert len(piped.splitlines()) == (1 if command == ("list",) else 5)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_an_id_is_whole_on_a_terminal_of_any_width(pico_on_terminal: Pico, cloud: ScriptedPico, columns: int) -> None:
+    """It is copied from there; what else there is may be wrapped, and nothing is wider than the terminal."""
+    cloud.reply = listing(
+        {"id": ID, "name": "one-time codes", "remark": "for whoever " * 8, "created_at": "2026-01-02T03:04:05Z"}
+    )
+
+    screen = pico_on_terminal("campaigns", "list", env=cloud.env, columns=columns).out
+
+    assert ID in screen
+    assert ("NAME" in screen.splitlines()[0]) == (columns >= 80)
+    if columns >= 80:
+        assert max(map(len, screen.splitlines())) <= columns
+        assert "2026-01-02" in screen
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_no_color_is_heeded(pico_on_terminal: Pico, cloud: ScriptedPico, colours: bool) -> None:
+    """And without it there are some; bold is no colour."""
+    cloud.reply = (200, json.dumps({"templates": [{"id": "t-1", "name": "otp", "status": "approved"}]}))
+
+    screen = pico_on_terminal("templates", "list", env=cloud.env, colours=colours).out
+
+    assert ("\x1b[32m" in screen) == colours
+    assert "approved" in screen
+
+
+def test_a_reader_that_leaves_ends_it_quietly(cloud: ScriptedPico) -> None:
+    """As `head` does."""
+    cloud.reply = listing(*({"id": f"c-{number}", "name": "x" * 50} for number in range(5000)))
+    with subprocess.Popen(
+        [PICO, "campaigns", "list"],
+        env=environment(cloud.env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+
+    assert first.startswith("c-0\t")
+    assert said == ""
+
+
+def test_a_terminal_without_unicode_shows_what_it_can(cloud: ScriptedPico) -> None:
+    """A question mark for the rest."""
+    cloud.reply = listing({"id": "c-1", "name": "驗證碼 x"})
+    env = {**cloud.env, "PYTHONIOENCODING": "latin-1"}
+
+    ran = subprocess.run(
+        [PICO, "campaigns", "list"],
+        env={**env, "PATH": os.environ["PATH"]},  # and no HOME
+        capture_output=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"c-1\t??? x\t\t\n", b"")
