@@ -25,7 +25,7 @@ from tests.valkey_server import empty_redis
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-# A block that is a file says so in its first line, and is run with the others that it belongs to.
+# A block that is a file says so in its first line, and is run by what it says, with the others that it belongs to.
 FILES = {code[2:].partition(":")[0]: code for language, code in BLOCKS if re.match(r"# \w+\.py:", code)}
 PYTHON = [code for language, code in BLOCKS if language == "python" and code not in FILES.values()]
 SHELL = [code for language, code in BLOCKS if language == "sh"]
@@ -86,6 +86,17 @@ def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
         ledger = sandbox.ledger()
 
     assert [message.text for message in ledger.sent_to("8612345678902")] == ["Your code is 5678", "Your parcel is here"]
+
+
+def test_the_tests_pass(tmp_path: Path) -> None:
+    """In a project of their own; none of them reaches the account that the environment names."""
+    (tmp_path / "test_codes.py").write_text(FILES["test_codes.py"])
+
+    told = run(
+        [sys.executable, "-m", "pytest", "-Werror", "-pno:asyncio", "test_codes.py"], tmp_path, "http://127.0.0.1:1", ""
+    )
+
+    assert "3 passed" in told
 
 
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
