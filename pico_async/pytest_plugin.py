@@ -14,6 +14,9 @@ Both fixtures are plain ones, not coroutines, so they depend on no plugin for as
 in either mode and with loops of any scope, anyio's plugin on its asyncio backend, IsolatedAsyncioTestCase, and
 `asyncio.run` in a plain test. A session opens with its first use, in the loop of whoever uses it, and is closed when
 the fixture ends: within its loop where that goes on, and else it ended with the loop.
+
+Both are new for each test. For a wider scope, as for an app that is started once, make a fixture of your own, with
+`with PicoSandbox() as sandbox: yield sandbox` and `sandbox.clear()` between the tests.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ async def test_what_was_sent_is_found_by_a_number_as_a_user_writes_it(sandbox: P
         ("Your code is 4711", "4711"),
         ("4711 is your code", "4711"),
         ("Order 12345678: code 4711", "4711"),
+        ("Your code is 4711. Questions? Call 886212345678", "4711"),
         ("Call 8612345678901 unless you asked for 00471108.", "00471108"),
         ("123 is too short, 123456789 too long, 47110 neither", "47110"),
         ("驗證碼471108，5分鐘內有效", "471108"),
