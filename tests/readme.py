@@ -16,6 +16,7 @@ SHELL = [code for language, code in BLOCKS if language == "sh"]
 
 # The files that belong together; a test calls `write_recipe` for each line.
 RECIPES = {
+    "tests": ("test_codes.py",),
     "fastapi": ("app.py",),
     "aiohttp": ("web_app.py",),
     "shop": ("shop.py", "worker.py"),

@@ -63,13 +63,31 @@ def test_everything_that_is_exported_is_there_and_documented() -> None:
     assert (Path(pico_async.__file__).parent / "py.typed").exists()
 
 
+def test_importing_the_package_alone_loads_nothing() -> None:
+    """Each name is loaded by its first use; the pytest plugin counts on it."""
+    loaded = run(
+        "import sys, importlib, typing; before = set(sys.modules); import pico_async; print(*set(sys.modules) - before)"
+    )
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert set(loaded.stdout.split()) == {"pico_async", "pico_async._version"}
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    """And those that are can be listed before they are loaded."""
+    assert set(pico_async.__all__) <= set(dir(pico_async))
+    assert {"AiohttpTransport", "RedisCoordinator"} <= set(dir(pico_async))
+    with pytest.raises(AttributeError, match="no attribute 'PicoSesion'"):
+        pico_async.PicoSesion  # type: ignore[attr-defined] # noqa: B018
+
+
 def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> None:
     """No extra, no framework, no database: their cost is not the core's."""
     loaded = run(
         "import sys, httpx, attrs, cattrs, aiolimiter, anyio, asyncio, anyio._backends._asyncio\n"
         "import cattrs.gen, anyio.streams.memory\n"
         "before = set(sys.modules)\n"
-        "import pico_async\n"
+        "from pico_async import PicoSession\n"
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('pico_async')))"
     )
 

@@ -77,6 +77,17 @@ def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
     assert [message.text for message in ledger.sent_to("8612345678902")] == ["Your code is 5678", "Your parcel is here"]
 
 
+def test_the_tests_pass(tmp_path: Path) -> None:
+    """In a project of their own; none of them reaches the account that the environment names."""
+    write_recipe("tests", tmp_path)
+
+    told = run(
+        [sys.executable, "-m", "pytest", "-Werror", "-pno:asyncio", "test_codes.py"], tmp_path, "http://127.0.0.1:1", ""
+    )
+
+    assert "3 passed" in told
+
+
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
     """Two web workers and a worker of the queue: what they sent has arrived once, over one token; both end in order."""
     write_recipe("shop", tmp_path)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -126,11 +127,11 @@ def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
     by_json = pico_here(*arguments, "--price", 0.5, "--json", env=quick.env).json
     dear = pico_here(*arguments, "--price", 10**6, env=quick.env)
 
-    balance = float(by_json["balance"])
+    balance = Decimal(by_json["balance"])
     assert ran.code == 0
-    assert f"the balance is {by_json['balance']}, which leaves {balance - 1.5:.2f}." in ran.out
+    assert f"the balance is {by_json['balance']}, which leaves {balance - Decimal('1.5')}." in ran.out
     assert operations == ["token.get", "balance.get"]
-    assert f"which is {3 * 10**6 - balance:.2f} too little." in dear.out
+    assert f"which is {3 * 10**6 - balance} too little." in dear.out
 
 
 def test_a_balance_that_cannot_be_learned_ends_nothing(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
@@ -22,7 +23,8 @@ def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
     assert set(found.states.values()) == {"ok", "not_checked"}
     assert found.states["clock"] == "not_checked"  # the sandbox's replies have no date
     assert found.checks["tls"]["message"] == "It is not used on loopback."
-    assert found.checks["balance"]["facts"] == {"balance": "1000.00"}
+    # Other tests have spent some of it.
+    assert 900 < Decimal(found.checks["balance"]["facts"]["balance"]) <= 1000
     assert sorted(arrival["operation"] for arrival in quick.arrivals()) == ["balance.get", "token.get"]
 
 
