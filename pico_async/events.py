@@ -205,6 +205,7 @@ class BlastEnded:
     not_sent: int
     in_doubt: int
     skipped: int
+    suppressed: int
     duration_s: float
     rate: float
     ended_early: bool

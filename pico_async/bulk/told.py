@@ -44,6 +44,7 @@ class ToldBlast:
                 not_sent=report.not_sent,
                 in_doubt=report.in_doubt,
                 skipped=report.skipped,
+                suppressed=report.suppressed,
                 duration_s=report.elapsed,
                 rate=report.rate,
                 ended_early=not whole or report.stopped is not None,

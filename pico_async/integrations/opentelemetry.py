@@ -229,6 +229,7 @@ class OpenTelemetry:
                 "pico.blast.not_sent": event.not_sent,
                 "pico.blast.in_doubt": event.in_doubt,
                 "pico.blast.skipped": event.skipped,
+                "pico.blast.suppressed": event.suppressed,
                 "pico.blast.rate": event.rate,
                 "pico.blast.ended_early": event.ended_early,
             }
