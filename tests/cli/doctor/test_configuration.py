@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pico_async.cli.doctor.configuration import place_of
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.processes import KEY
 from tests.cli.scripted_pico import ScriptedPico
@@ -51,3 +52,16 @@ def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPi
 
     assert found.states["configuration"] == "warning"
     assert f"{name} is set, and means nothing: did you mean PICO_" in found.said("configuration")
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("http://somebody:proxy-password@10.0.0.1:3128", "http://10.0.0.1:3128"),
+        ("https://[2001:db8::1]:8443/path", "https://[2001:db8::1]:8443"),
+        ("https://rest.picotw.com", "https://rest.picotw.com"),
+    ],
+)
+def test_an_address_is_shown_by_its_place_alone(address: str, place: str) -> None:
+    """No credentials, no path."""
+    assert place_of(address) == place
