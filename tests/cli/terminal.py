@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +45,39 @@ class _Screen:
             if self._typed and b"[y/N]" in self.seen:
                 os.write(self._end, self._typed.encode())
                 self._typed = ""
+
+
+# Makes the terminal that it has the one that Ctrl-C comes from, and becomes the command. Here and not between fork and
+# exec: Python warns of a fork beside threads.
+_SIT_DOWN = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@contextmanager
+def terminal_of(
+    command: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command on a terminal of its own for as long as the context lasts; give its other end, too."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", _SIT_DOWN, *command],
+        env=env,
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            os.close(ours)
 
 
 @contextmanager

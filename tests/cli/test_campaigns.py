@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ import pytest
 
 from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico
+from tests.cli.terminal import terminal_of
 
 Pico = Callable[..., Ran]
 
@@ -82,20 +82,17 @@ def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess
 
 def test_ctrl_c_at_the_question_is_a_no(quick: SandboxProcess) -> None:
     """By a real signal of a real terminal."""
-    pid, screen = pty.fork()
-    if pid == 0:  # the child; nothing of the test's may run here
-        os.execve(PICO, ["pico", "campaigns", "delete", ID], environment(quick.env))
     seen = b""
-    while b"[y/N]" not in seen:
-        seen += os.read(screen, 65536)
-    os.write(screen, b"\x03")
-    with suppress(OSError):  # the end of it
-        while part := os.read(screen, 65536):
-            seen += part
-    _, status = os.waitpid(pid, 0)
-    os.close(screen)
+    with terminal_of([PICO, "campaigns", "delete", ID], environment(quick.env)) as (process, screen):
+        while b"[y/N]" not in seen:
+            seen += os.read(screen, 65536)
+        os.write(screen, b"\x03")
+        with suppress(OSError):  # the end of it
+            while part := os.read(screen, 65536):
+                seen += part
+        code = process.wait(10)
 
-    assert os.waitstatus_to_exitcode(status) == 2
+    assert code == 2
     assert seen.endswith(b"error: Nothing was changed.\r\n")
     assert quick.arrivals() == []
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import pty
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ import pytest
 from pico_async.cli.completion import DIALECTS, RATE_RULES
 from pico_async.sandbox import Dialect, RateRule
 from tests.cli.processes import PICO, Ran, environment
+from tests.cli.terminal import terminal_of
 
 Pico = Callable[..., Ran]
 
@@ -56,22 +55,11 @@ class Terminal:
 @contextmanager
 def shell(name: str, home: Path, *options: str) -> Iterator[Terminal]:
     """Run a shell for as long as the context lasts."""
-    command = [*(options or SHELLS[name])]
-    variables = surroundings(home)
-    pid, screen = pty.fork()
-    if pid == 0:  # the child; nothing of the test's may run here
-        os.chdir(home)
-        os.execvpe(command[0], command, variables)
-    try:
+    with terminal_of(options or SHELLS[name], surroundings(home), home) as (_, screen):
         terminal = Terminal(screen)
         # Not as it is typed, for that appears as well.
         terminal.type("echo re''ady\n", until="ready\r")
         yield terminal
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(screen)
 
 
 def test_bash_completes_after_the_installation(tmp_path: Path) -> None:

@@ -128,6 +128,20 @@ def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
     assert "token" not in by_json.json
 
 
+def test_authorities_that_cannot_be_read_are_an_error_in_words(
+    pico_here: Pico, quick: SandboxProcess, tmp_path: Any
+) -> None:
+    """And no traceback, in any command."""
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing")
+
+    ran = pico_here("balance", env={**quick.env, "SSL_CERT_FILE": str(path)})
+
+    assert ran.code == 2
+    assert "correct SSL_CERT_FILE" in ran.err
+    assert ran.err.count("\n") == 1
+
+
 def test_a_key_is_asked_for_where_somebody_sits(
     pico_here: Pico, quick: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

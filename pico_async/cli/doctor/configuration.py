@@ -139,7 +139,8 @@ def configuration(
 def place_of(address: str) -> str:
     """Give an address without what may be secret in it: its host and port."""
     parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def _told(base_url: str | None) -> str:

@@ -26,7 +26,7 @@ async def redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     try:
         client = address.client()
     except ConfigurationError as error:
-        return failed("redis", str(error), "Without it no process of the fleet sends.")
+        return failed("redis", str(error), "Correct it: without its Redis, no process of a fleet sends.")
     # Here and not above: all else works without the extra.
     from redis.exceptions import RedisError, ResponseError
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pico_async.cli.doctor.configuration import configuration, place_of
+from pico_async.cli.session import Settings
+from pico_async.settings import WHITELIST_BASE_URL
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.processes import KEY
 from tests.cli.scripted_pico import ScriptedPico
@@ -51,3 +54,31 @@ def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPi
 
     assert found.states["configuration"] == "warning"
     assert f"{name} is set, and means nothing: did you mean PICO_" in found.said("configuration")
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("http://somebody:proxy-password@10.0.0.1:3128", "http://10.0.0.1:3128"),
+        ("https://[2001:db8::1]:8443/path", "https://[2001:db8::1]:8443"),
+        ("https://rest.picotw.com", "https://rest.picotw.com"),
+    ],
+)
+def test_an_address_is_shown_by_its_place_alone(address: str, place: str) -> None:
+    """No credentials, no path."""
+    assert place_of(address) == place
+
+
+@pytest.mark.parametrize(("base_url", "whitelist"), [(None, False), (WHITELIST_BASE_URL, True)])
+def test_picos_own_hosts_are_no_reason_to_warn(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, whitelist: bool
+) -> None:
+    """Which of the two it is, is told."""
+    monkeypatch.setenv("PICO_API_KEY", KEY)
+
+    found = configuration(Settings(username="user333", base_url=base_url), {}, sender=None, callback=None)
+
+    assert found.finding.state == "ok"
+    assert found.finding.facts["whitelist_host"] == whitelist
+    assert ("IP whitelist" in found.finding.said) == whitelist
+    assert KEY not in repr(found)
