@@ -15,7 +15,7 @@ export class MessageView {
     this.n = null;
     refill(
       this.node,
-      make("p", { class: "blank" }, "Choose a message to see all of it.", make("br"), make("span", { class: "muted" }, "Keys: "), make("kbd", {}, "?")),
+      make("div", { class: "blank" }, make("p", {}, "Choose a message to see all of it."), make("p", {}, make("kbd", {}, "?"), " shows the keys.")),
     );
   }
 
