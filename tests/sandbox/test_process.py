@@ -119,4 +119,4 @@ def test_it_sends_receipts_when_told_to() -> None:
 
     assert (off["on"], off["form"]) == (False, "json")
     assert (on["on"], on["form"], on["seed"]) == (True, "query", 7)
-    assert any(line == f"outbox at {line.split()[-1]}" and line.endswith("/") for line in printed)
+    assert printed[-2] == f"outbox at {printed[-1].split()[-1]}/"

@@ -90,7 +90,7 @@ export class MessageList {
     const count = this.shown.length;
     if (!count) return;
     const now = this.selected === null ? -1 : this.place(this.selected);
-    const next = now < 0 ? 0 : Math.min(count - 1, Math.max(0, now + by));
+    const next = Math.min(count - 1, Math.max(0, now + by));
     this.select(this.at(next).n);
   }
 

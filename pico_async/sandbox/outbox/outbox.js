@@ -117,7 +117,7 @@ function go() {
     view.blank();
     list.render();
   }
-  limits.paint();
+  if (limits.visible) limits.paint();
 }
 
 function open(n) {
