@@ -63,7 +63,7 @@ export class Limits {
     if (!width) return;
     const rate = this.last.rate;
     const now = this.last.now + Math.min(600, (performance.now() - this.heard) / 1000);
-    const count = Math.max(20, Math.min(120, Math.floor((width - LEFT) / 7)));
+    const count = Math.max(20, Math.min(90, Math.floor((width - LEFT) / 14)));
     const first = Math.floor(now) - count + 1;
     let most = rate ? rate * 1.25 : 10;
     for (let second = first; second < first + count; second++) {
