@@ -491,7 +491,18 @@ def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
     assert fields == {
         *("call", "blast", "operation", "lane", "method", "host", "port", "waited_s", "pace", "attempt", "outcome"),
         *("status_code", "error", "duration_s", "retry_after_s", "reason", "delay_s", "request_id", "attempts"),
-        *("concurrency", "total", "accepted", "rejected", "not_sent", "in_doubt", "skipped", "suppressed", "rate", "ended_early"),
+        *(
+            "concurrency",
+            "total",
+            "accepted",
+            "rejected",
+            "not_sent",
+            "in_doubt",
+            "skipped",
+            "suppressed",
+            "rate",
+            "ended_early",
+        ),
     }
 
 

@@ -131,7 +131,17 @@ def sandbox_command(
     latency_ms: Annotated[float, typer.Option(min=0, help="Time before each reply.")] = 0.0,
     jitter_ms: Annotated[float, typer.Option(min=0, help="Up to so much time before each request arrives.")] = 0.0,
     fault_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the sends that go wrong.")] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Makes jitter and faults repeat.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes jitter, faults and receipts repeat.")] = None,
+    receipts: Annotated[
+        bool, typer.Option("--receipts/--no-receipts", help="Send delivery receipts to the callback of a message.")
+    ] = True,
+    receipt_form: Annotated[
+        str, typer.Option(metavar="FORM", help="How they travel: json (POST), form (POST) or query (GET).")
+    ] = "json",
+    receipt_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="A host beside loopback that they may go to; repeatable, '*' is any."),
+    ] = None,
 ) -> None:
     """
     Run a stand-in for Pico Cloud on this machine, until Ctrl-C.
@@ -140,11 +150,12 @@ def sandbox_command(
     """
     stand_in = sandbox_class()
     # Here and not above, for the reason given in `sandbox_class`.
-    from pico_async.sandbox import BANNER, DEFAULT_API_KEY, Dialect, RateRule
+    from pico_async.sandbox import BANNER, DEFAULT_API_KEY, Dialect, RateRule, ReceiptForm, Receipts
     from pico_async.sandbox.server import is_loopback
 
     _require("--rate-rule", rate_rule, (*RateRule, "none"))
     _require("--dialect", dialect, tuple(Dialect))
+    _require("--receipt-form", receipt_form, tuple(ReceiptForm))
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(f"--host {host}: others reach it there, and it protects nothing. Pass --allow-remote.")
     sandbox = stand_in(
@@ -156,6 +167,7 @@ def sandbox_command(
         jitter_s=jitter_ms / 1000,
         fault_rate=fault_rate,
         seed=seed,
+        receipts=Receipts(form=receipt_form, allow_hosts=receipt_host or (), seed=seed) if receipts else None,
     )
     say(BANNER)
     try:
@@ -184,6 +196,8 @@ async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> 
         # A key that was chosen may be somebody's real one after all.
         say(f"export PICO_API_KEY={sandbox.api_key}" if key_shown else "export PICO_API_KEY=...  # the one you chose")
         say(f"export PICO_SENDER={SENDER}")
+        say()
+        say(f"See what arrives at {base_url}/")
         say()
         say(f"listening on {base_url}")
         await told.wait()

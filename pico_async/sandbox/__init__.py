@@ -22,6 +22,7 @@ from .banner import BANNER
 from .faults import DRAWN_FAULTS, Fault, FaultRule
 from .ledger import Arrival, Ledger, Message, Verdict
 from .rates import RateRule, replay
+from .receipts import ReceiptForm, Receipts
 from .replies import Dialect
 from .stand_in import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
 
@@ -38,6 +39,8 @@ __all__ = [
     "Ledger",
     "Message",
     "RateRule",
+    "ReceiptForm",
+    "Receipts",
     "Sandbox",
     "Verdict",
     "replay",

@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 
 from .faults import DRAWN_FAULTS, Fault
 from .rates import RateRule
+from .receipts import ReceiptForm, Receipts
 from .replies import Dialect
 from .stand_in import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
 
@@ -55,6 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--duplicate-window-s", type=float)
     parser.add_argument("--balance", type=_money, default=Decimal("1000.00"))
     parser.add_argument("--price", type=_money, default=Decimal("0.001"))
+    parser.add_argument("--receipts", action="store_true", help="send delivery receipts to callbacks")
+    parser.add_argument("--receipt-form", choices=list(ReceiptForm), default=ReceiptForm.JSON.value)
+    parser.add_argument(
+        "--receipt-host", action="append", default=[], metavar="HOST", help="beside loopback; repeatable"
+    )
     parser.add_argument("--template-status", choices=["approved", "pending"], default="approved")
     return parser
 
@@ -79,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             balance=options.balance,
             price=options.price,
             template_status=options.template_status,
+            receipts=Receipts(form=options.receipt_form, allow_hosts=options.receipt_host, seed=options.seed)
+            if options.receipts
+            else None,
         )
         sandbox.run(options.host, options.port, allow_remote=options.allow_remote)
     except (ValueError, OSError) as error:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import anyio
-from attrs import frozen
+from attrs import define
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -45,9 +45,9 @@ class ConnectionEnded(Exception):  # noqa: N818  # an event, translated at the e
         self.ending = ending
 
 
-@frozen
+@define
 class Pace:
-    """How slow the imitated network and server are, in seconds."""
+    """How slow the imitated network and server are, in seconds. It may change between two requests."""
 
     latency_s: float
     jitter_s: float

@@ -68,6 +68,8 @@ class Catalogue:
         self._template_status = template_status
         self._campaigns: dict[str, Campaign] = {}
         self._templates: dict[str, Template] = {}
+        # What was deleted, for who looks at a message that was sent by it.
+        self._former: dict[str, Template | Campaign] = {}
 
     def create_campaign(self, ids: Ids, body: Body) -> Reply:
         """Source: "AddCampaignResponse", whose request_id is the ID of the created campaign."""
@@ -89,10 +91,9 @@ class Catalogue:
     def delete_campaign(self, ids: Ids, body: Body) -> Reply:
         """Delete a campaign, and its templates with it."""
         campaign = self._campaign(ids["campaign_id"])
-        del self._campaigns[campaign.id]
-        self._templates = {
-            template.id: template for template in self._templates.values() if template.campaignId != campaign.id
-        }
+        self._former[campaign.id] = self._campaigns.pop(campaign.id)
+        for template in [one for one in self._templates.values() if one.campaignId == campaign.id]:
+            self._former[template.id] = self._templates.pop(template.id)
         return success()
 
     def create_sms(self, ids: Ids, body: Body) -> Reply:
@@ -118,8 +119,10 @@ class Catalogue:
 
     def delete_template(self, ids: Ids, body: Body) -> Reply:
         """Delete a template."""
-        if self._templates.pop(ids["template_id"], None) is None:
+        template = self._templates.pop(ids["template_id"], None)
+        if template is None:
             raise RefusedError("templateId: unknown template.")
+        self._former[template.id] = template
         return success()
 
     def check_approved(self, template_id: str) -> None:
@@ -129,6 +132,20 @@ class Catalogue:
             raise RefusedError("templateId: unknown template.")
         if template.status != "approved":
             raise RefusedError(f"templateId: the template is {template.status}, not approved.")
+
+    def template(self, template_id: str) -> Template | None:
+        """Give a template that is, or was, there."""
+        found = self._templates.get(template_id) or self._former.get(template_id)
+        return found if isinstance(found, Template) else None
+
+    def campaign(self, campaign_id: str) -> Campaign | None:
+        """Give a campaign that is, or was, there."""
+        found = self._campaigns.get(campaign_id) or self._former.get(campaign_id)
+        return found if isinstance(found, Campaign) else None
+
+    def is_deleted(self, some_id: str) -> bool:
+        """Say whether a campaign or a template was deleted."""
+        return some_id in self._former
 
     def review(self, template_id: str, status: str) -> None:
         """Do what Pico's staff does with a new template; KeyError for an unknown one."""

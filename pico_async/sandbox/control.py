@@ -21,6 +21,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import BaseRoute, Route
 
 from .banner import BANNER
+from .body import BodyError, read_json, refuse
+from .dials import Dials
+from .doors import behind_the_door
 from .faults import FaultRule, Faults
 from .ledger import Arrival, Ledger, Message
 from .state import Cloud
@@ -28,7 +31,7 @@ from .state import Cloud
 _CHUNK = 500
 
 
-def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults) -> list[BaseRoute]:
+def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -> list[BaseRoute]:
     """Make the routes under /_sandbox/ for one sandbox's parts."""
 
     async def show_banner(request: Request) -> Response:
@@ -40,7 +43,7 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults) -> list[BaseRou
         except ValueError:
             since = -1
         if since < 0:
-            return _refuse("since: the number of an arrival, from 0.")
+            return refuse("since: the number of an arrival, from 0.")
         return StreamingResponse(_dump(ledger, since), media_type="application/json")
 
     async def expire_tokens(request: Request) -> Response:
@@ -49,23 +52,27 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults) -> list[BaseRou
 
     async def inject_faults(request: Request) -> Response:
         try:
-            rules = read_rules(await request.json())
+            rules = read_rules(await read_json(request))
+        except BodyError as error:
+            return refuse(str(error), error.status)
         except (TypeError, ValueError) as error:
-            return _refuse(str(error))
+            return refuse(str(error))
         for rule in rules:
             faults.inject(rule)
+        dials.changes += 1
         return JSONResponse({"injected": len(rules)})
 
     async def clear_faults(request: Request) -> Response:
         faults.clear()
+        dials.changes += 1
         return JSONResponse({"cleared": True})
 
     return [
-        Route("/_sandbox/", show_banner),
-        Route("/_sandbox/ledger", show_ledger),
-        Route("/_sandbox/expire-tokens", expire_tokens, methods=["POST"]),
-        Route("/_sandbox/faults", inject_faults, methods=["POST"]),
-        Route("/_sandbox/faults", clear_faults, methods=["DELETE"]),
+        Route("/_sandbox/", behind_the_door(show_banner)),
+        Route("/_sandbox/ledger", behind_the_door(show_ledger)),
+        Route("/_sandbox/expire-tokens", behind_the_door(expire_tokens), methods=["POST"]),
+        Route("/_sandbox/faults", behind_the_door(inject_faults), methods=["POST"]),
+        Route("/_sandbox/faults", behind_the_door(clear_faults), methods=["DELETE"]),
     ]
 
 
@@ -75,12 +82,10 @@ def read_rules(payload: object) -> list[FaultRule]:
     for item in payload if isinstance(payload, list) else [payload]:
         if not isinstance(item, dict):
             raise TypeError("A rule is an object with at least a fault, or a list of such objects.")
+        if not isinstance(item.get("to"), str | None):
+            raise TypeError("to: a number, as a string of digits.")
         rules.append(FaultRule(**item))
     return rules
-
-
-def _refuse(error: str) -> Response:
-    return JSONResponse({"errors": [error]}, status_code=400)
 
 
 async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
@@ -94,7 +99,7 @@ async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
         "total_accepted": len(ledger.accepted),
         "since": since,
     }
-    yield json.dumps(head, ensure_ascii=False)[:-1]
+    yield json.dumps(head)[:-1]
     for name, entries in (("arrivals", arrivals), ("accepted", accepted)):
         yield f', "{name}": ['
         for piece in _pieces(entries):
@@ -106,7 +111,7 @@ async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
 
 def _pieces(entries: Sequence[Arrival] | Sequence[Message]) -> Iterator[str]:
     for first in range(0, len(entries), _CHUNK):
-        rows = [json.dumps(_row(entry), ensure_ascii=False) for entry in entries[first : first + _CHUNK]]
+        rows = [json.dumps(_row(entry)) for entry in entries[first : first + _CHUNK]]
         yield ("," if first else "") + ",".join(rows)
 
 

@@ -217,10 +217,7 @@ class Faults:
     ) -> None:
         if not 0.0 <= rate <= 1.0:
             raise ValueError(f"fault_rate={rate!r}: a share lies between 0 and 1.")
-        self._rate = rate
-        self._drawn = tuple(FaultRule(Fault(kind), "*") for kind in kinds)
-        if rate and not self._drawn:
-            raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
+        self.draw_from(rate, kinds)
         self._random = Random(seed)  # noqa: S311  # it must repeat, not surprise
         self._standing = [_Standing(rule) for rule in rules]
         self._magic = self._fresh_magic()
@@ -228,6 +225,38 @@ class Faults:
     @staticmethod
     def _fresh_magic() -> dict[str, _Standing]:
         return {number: _Standing(FaultRule(fault, "*", to=number)) for number, fault in _MAGIC.items()}
+
+    @property
+    def rate(self) -> float:
+        """The share of the sends that chance strikes."""
+        return self._rate
+
+    @property
+    def kinds(self) -> list[Fault]:
+        """The faults that chance draws from."""
+        return [rule.fault for rule in self._drawn]
+
+    def draw_from(self, rate: float, kinds: Iterable[Fault | str]) -> None:
+        """Let chance strike a share of *rate*, with one of *kinds*; the seeded draw goes on where it was."""
+        drawn = tuple(FaultRule(Fault(kind), "*") for kind in kinds)
+        if rate and not drawn:
+            raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
+        self._rate, self._drawn = rate, drawn
+
+    def standing(self) -> list[dict[str, Any]]:
+        """List the injected rules, and how often each has struck."""
+        return [
+            {
+                "fault": standing.rule.fault,
+                "operation": standing.rule.operation,
+                "to": standing.rule.to,
+                "times": standing.rule.times,
+                "after": standing.rule.after,
+                "probability": standing.rule.probability,
+                "struck": standing.fired,
+            }
+            for standing in self._standing
+        ]
 
     def inject(self, rule: FaultRule) -> None:
         """Put one more rule in force, behind those that are."""

@@ -2,6 +2,7 @@
 What reached the sandbox, and what it carried out: the truth that a client's own report is held against.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -149,6 +150,10 @@ class Ledger:
                 first += 1
             most = max(most, last - first + 1)
         return most
+
+    def arrival_of(self, message: int) -> Arrival:
+        """Give the arrival that brought message number *message* of `accepted`."""
+        return self.arrivals[bisect_right(self._accepted_before, message) - 1]
 
     def accepted_since(self, arrival: int) -> int:
         """Say at which index of `accepted` the messages begin that came with arrival number *arrival* or later."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from random import Random
+from uuid import uuid4
 
 import httpx
 from starlette.applications import Starlette
@@ -17,13 +18,19 @@ from .app import Pace, build_app
 from .banner import BANNER
 from .catalogue import Catalogue
 from .control import control_routes
+from .dials import Dials
 from .faults import DRAWN_FAULTS, Fault, FaultRule, Faults
+from .feed import Feed
 from .ledger import Ledger
 from .operations import RATES
+from .page import page_routes
+from .postman import Postman
 from .rates import RateRule, limiter
+from .receipts import Receipts
 from .replies import Dialect
 from .server import listening
 from .state import Cloud
+from .tally import Tally
 from .transport import SandboxTransport
 
 DEFAULT_RATES: Mapping[str, float | None] = {"sms": 30, "token": 1, "balance": 1}
@@ -55,6 +62,7 @@ class Sandbox:
         balance: Credit to begin with.
         price: What one message costs.
         template_status: What a new template is: "approved", or "pending" until `review_template`.
+        receipts: How delivery receipts are sent to the `callback` of a message; None sends none.
 
     One sandbox may be served and used in-process at once, from one event loop.
     """
@@ -78,6 +86,7 @@ class Sandbox:
         balance: Decimal = Decimal("1000.00"),
         price: Decimal = Decimal("0.001"),
         template_status: str = "approved",
+        receipts: Receipts | None = None,
     ) -> None:
         if unknown := set(rates) - RATES:
             raise ValueError(f"rates: no such rate: {', '.join(sorted(unknown))}. Known: {', '.join(sorted(RATES))}.")
@@ -104,7 +113,30 @@ class Sandbox:
         )
         # Apart from the faults' chance, so that jitter does not change which requests fail.
         pace = Pace(latency_s, jitter_s, Random(seed))  # noqa: S311  # it must repeat, not surprise
-        self.app: Starlette = build_app(self._cloud, pace, control_routes(self._cloud, self.ledger, self._faults))
+        epoch = time.time() - clock()
+        self._postman = Postman(self.ledger, clock, epoch, receipts)
+        dials = Dials(
+            pace=pace,
+            cloud=self._cloud,
+            faults=self._faults,
+            postman=self._postman,
+            rate_rule=None if rate_rule is None else RateRule(rate_rule),
+            rates=rates,
+        )
+        feed = Feed(
+            run=uuid4().hex[:12],
+            username=username,
+            api_key=api_key if api_key == DEFAULT_API_KEY else None,
+            ledger=self.ledger,
+            catalogue=self._cloud.catalogue,
+            postman=self._postman,
+            dials=dials,
+            tally=Tally(self.ledger),
+            clock=clock,
+            epoch=epoch,
+        )
+        control = control_routes(self._cloud, self.ledger, self._faults, dials)
+        self.app: Starlette = build_app(self._cloud, pace, [*page_routes(feed, self._postman, dials), *control])
 
     @property
     def balance(self) -> Decimal:
@@ -136,7 +168,13 @@ class Sandbox:
             keep_alive_s: How long an idle connection is kept.
         """
         async with listening(self.app, host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:
-            yield base_url
+            # No task group: the context may be left in another task than it was entered in, as fixtures are.
+            postman = asyncio.get_running_loop().create_task(self._postman.run())
+            try:
+                yield base_url
+            finally:
+                postman.cancel()
+                await asyncio.wait([postman])
 
     def run(
         self,
@@ -158,11 +196,24 @@ class Sandbox:
         async def serve_until_told() -> None:
             told = told_to_end()
             async with self.serve(host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:
+                _say(f"outbox at {base_url}/")
                 _say(f"listening on {base_url}")
                 await told.wait()
 
         with suppress(KeyboardInterrupt):
             asyncio.run(serve_until_told())
+
+    async def deliver_receipts(self, *, everything: bool = False) -> int:
+        """
+        Send the delivery receipts that are due on the sandbox's clock, one after the other; give how often it tried.
+
+        For use without `serve()`, which sends them by itself. One that its receiver did not take is due again after
+        its backoff. With *everything* nothing waits: what is due later is sent now, and tried as often as it may be.
+
+        Raises:
+            RuntimeError: The sandbox was made without `receipts`.
+        """
+        return await self._postman.deliver(everything=everything)
 
     def expire_tokens(self) -> None:
         """Make every token now in circulation stale: 401 from now on."""

@@ -83,8 +83,8 @@ class Cloud:
         self.tokens = Tokens()
         self.catalogue = catalogue
         self._api_key = api_key
-        self._limiters = limiters
-        self._dialect = dialect
+        self._limiters = dict(limiters)
+        self.dialect = dialect
         self._faults = faults
         self._ledger = ledger
         self._clock = clock
@@ -136,6 +136,13 @@ class Cloud:
             return self._disguised(struck, reply, call)
         return reply
 
+    def enforce(self, rate: str, limiter: Limiter | None) -> None:
+        """Judge what is counted under *rate* by *limiter* from now on; None lifts it."""
+        if limiter is None:
+            self._limiters.pop(rate, None)
+        else:
+            self._limiters[rate] = limiter
+
     def no_such_operation(self, path: str, status: int) -> Reply:
         """
         Refuse a path or a method that the reference does not have, and write it down.
@@ -147,7 +154,7 @@ class Cloud:
         return reply
 
     def _disguised(self, rule: FaultRule, honest: Reply | None, call: Call) -> Reply:
-        return disguise(rule, honest, path=call.path, dialect=self._dialect)
+        return disguise(rule, honest, path=call.path, dialect=self.dialect)
 
     def _judge(self, call: Call, body: Mapping[str, Any] | None, now: float) -> tuple[Verdict, Reply, Message | None]:
         """Go through the checks in the order in which a request meets them; the first that fails answers."""
@@ -157,7 +164,7 @@ class Cloud:
             return (*stranger, None)
         limiter = self._limiters.get(operation.rate)
         if limiter is not None and not limiter.admit(now):
-            return Verdict.REFUSED_RATE, rate_refusal(self._dialect, limiter.retry_after(now)), None
+            return Verdict.REFUSED_RATE, rate_refusal(self.dialect, limiter.retry_after(now)), None
         if operation.fields is not None and not call.content_type.startswith("application/json"):
             return Verdict.REJECTED, refusal("Content-Type must be application/json."), None
         if body is None:
@@ -184,7 +191,7 @@ class Cloud:
             return None
         scheme, _, token = (call.authorization or "").partition(" ")
         if call.api_key != self._api_key or scheme != "Bearer" or not self.tokens.use(token, now):
-            return Verdict.UNAUTHORISED, unauthorised(call.path, self._dialect)
+            return Verdict.UNAUTHORISED, unauthorised(call.path, self.dialect)
         return None
 
     def _is_repeated(self, call: Call, now: float) -> bool:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from pico_async.sandbox import BANNER, RateRule
@@ -74,6 +75,7 @@ def test_a_key_of_your_own_is_not_repeated(pico: Pico) -> None:
         (("--host", "0.0.0.0"), "--allow-remote"),
         (("--rate-rule", "strict"), "sliding-log"),
         (("--dialect", "english"), "documented, ruoyi"),
+        (("--receipt-form", "pigeon"), "json, form, query"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[str, ...], said: str) -> None:
@@ -89,3 +91,21 @@ def test_the_help_names_every_rule(pico_here: Pico) -> None:
     ran = pico_here("sandbox", "--help")
 
     assert all(rule.value in ran.out for rule in RateRule)
+
+
+@pytest.mark.parametrize(("options", "on"), [((), True), (("--no-receipts",), False)])
+def test_receipts_are_sent_unless_told_otherwise(options: tuple[str, ...], on: bool) -> None:
+    """Who starts it by hand wants to see them; and it says where its page is."""
+    with subprocess.Popen(
+        [PICO, "sandbox", "--port", "0", *options], env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while "listening on" not in said:
+            said += process.stdout.readline()
+        base_url = said.split()[-1]
+        settings = httpx.get(f"{base_url}/_sandbox/settings", trust_env=False).json()
+        process.terminate()
+
+    assert settings["receipts"]["on"] is on
+    assert f"See what arrives at {base_url}/" in said

@@ -107,3 +107,16 @@ def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
     assert result.returncode == 2
     assert "error:" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_it_sends_receipts_when_told_to() -> None:
+    """Off by default; its page says how, and prints where the page is."""
+    with running() as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+        off = pico.get("/_sandbox/settings").json()["receipts"]
+    options = ["--receipts", "--receipt-form", "query", "--receipt-host", "app", "--seed", "7"]
+    with running(*options) as (_, _, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+        on = pico.get("/_sandbox/settings").json()["receipts"]
+
+    assert (off["on"], off["form"]) == (False, "json")
+    assert (on["on"], on["form"], on["seed"]) == (True, "query", 7)
+    assert printed[-2] == f"outbox at {printed[-1].split()[-1]}/"

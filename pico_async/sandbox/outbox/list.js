@@ -1,0 +1,194 @@
+// The list of messages. Only the rows that can be seen exist; everything else is a number.
+
+import { clockTime, find, make, number, STATES } from "./elements.js";
+
+const ROW = 72;
+const SPARE = 6;
+
+export class MessageList {
+  constructor({ onSelect, onOpen }) {
+    this.rows = []; // oldest first, all that are known
+    this.first = 0; // the number of rows[0]
+    this.found = null; // rows that match the search, oldest first; null: there is no search
+    this.query = "";
+    this.selected = null;
+    this.onSelect = onSelect;
+    this.onOpen = onOpen;
+    this.scroller = find("list");
+    this.runway = find("runway");
+    this.pool = [];
+    this.asked = false;
+    this.length = 0;
+    this.scroller.addEventListener("scroll", () => this.render(), { passive: true });
+    this.scroller.addEventListener("click", (event) => {
+      const option = event.target.closest("[data-n]");
+      if (option) this.onOpen(Number(option.dataset.n));
+    });
+    new ResizeObserver(() => this.render()).observe(this.scroller);
+  }
+
+  get shown() {
+    return this.found ?? this.rows;
+  }
+
+  reset(first) {
+    this.rows = [];
+    this.first = first;
+    this.found = this.query ? [] : null;
+    this.selected = null;
+    this.render();
+  }
+
+  row(n) {
+    return this.rows[n - this.first];
+  }
+
+  add(rows) {
+    for (const row of rows) {
+      row.hay = `${row.to}\n${row.sender ?? ""}\n${row.text}\n${row.kind}`.toLowerCase();
+      this.rows.push(row);
+      if (this.found && row.hay.includes(this.query)) this.found.push(row);
+    }
+    this.render();
+  }
+
+  setStates(states) {
+    for (const [n, state] of states) {
+      const row = this.row(n);
+      if (row) row.state = state;
+    }
+    this.render();
+  }
+
+  search(text) {
+    this.query = text.trim().toLowerCase();
+    this.found = this.query ? this.rows.filter((row) => row.hay.includes(this.query)) : null;
+    this.scroller.scrollTop = 0;
+    this.length = this.shown.length;
+    this.render();
+  }
+
+  // Where a row of the list stands from the top: the newest is the first.
+  place(n) {
+    const shown = this.shown;
+    let low = 0;
+    let high = shown.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      if (shown[middle].n === n) return shown.length - 1 - middle;
+      if (shown[middle].n < n) low = middle + 1;
+      else high = middle - 1;
+    }
+    return -1;
+  }
+
+  at(place) {
+    return this.shown[this.shown.length - 1 - place];
+  }
+
+  step(by) {
+    const count = this.shown.length;
+    if (!count) return;
+    const now = this.selected === null ? -1 : this.place(this.selected);
+    const next = Math.min(count - 1, Math.max(0, now + by));
+    this.select(this.at(next).n);
+  }
+
+  select(n, { tell = true } = {}) {
+    this.selected = n;
+    const place = n === null ? -1 : this.place(n);
+    if (place >= 0) {
+      const top = place * ROW;
+      const { scrollTop, clientHeight } = this.scroller;
+      if (top < scrollTop) this.scroller.scrollTop = top;
+      else if (top + ROW > scrollTop + clientHeight) this.scroller.scrollTop = top + ROW - clientHeight;
+    }
+    this.render();
+    if (tell && n !== null) this.onSelect(n);
+  }
+
+  pageSize() {
+    return Math.max(1, Math.floor(this.scroller.clientHeight / ROW) - 1);
+  }
+
+  render() {
+    if (this.asked) return;
+    this.asked = true;
+    requestAnimationFrame(() => {
+      this.asked = false;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const count = this.shown.length;
+    const { scroller, runway } = this;
+    runway.style.setProperty("height", `${count * ROW}px`);
+    // Whoever reads further down stays where they are when something arrives above.
+    if (count > this.length && scroller.scrollTop > ROW / 2) scroller.scrollTop += (count - this.length) * ROW;
+    this.length = count;
+    const from = Math.max(0, Math.floor(scroller.scrollTop / ROW) - SPARE);
+    const to = Math.min(count, Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + SPARE);
+    const wanted = Math.max(0, to - from);
+    while (this.pool.length < wanted) {
+      const made = makeOption();
+      this.pool.push(made);
+      runway.append(made.node);
+    }
+    while (this.pool.length > wanted + 2 * SPARE) this.pool.pop().node.remove();
+    this.pool.forEach((option, index) => {
+      const place = from + index;
+      if (place < to) fill(option, this.at(place), place, count, this.selected);
+      else option.node.hidden = true;
+    });
+    const active = this.selected !== null && this.place(this.selected) >= 0 ? `m${this.selected}` : null;
+    if (active) scroller.setAttribute("aria-activedescendant", active);
+    else scroller.removeAttribute("aria-activedescendant");
+  }
+}
+
+function makeOption() {
+  const to = make("span", { class: "to" });
+  const from = make("span", { class: "from" });
+  const time = make("time", { class: "time" });
+  const text = make("span", { class: "snippet" });
+  const kind = make("span", { class: "tag kind" });
+  const parts = make("span", { class: "tag" });
+  const fault = make("span", { class: "tag fault" });
+  const state = make("span", { class: "state" });
+  const node = make(
+    "div",
+    { class: "row", role: "option" },
+    make("span", { class: "line" }, to, from, time),
+    make("span", { class: "line" }, text, kind, fault, parts, state),
+  );
+  return { node, to, from, time, text, kind, parts, fault, state, n: null, place: null };
+}
+
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+  node.hidden = text === "";
+}
+
+function fill(option, row, place, count, selected) {
+  const { node } = option;
+  node.hidden = false;
+  node.classList.toggle("odd", place % 2 === 1);
+  node.style.setProperty("transform", `translateY(${place * ROW}px)`);
+  node.setAttribute("aria-posinset", place + 1);
+  node.setAttribute("aria-setsize", count);
+  node.setAttribute("aria-selected", row.n === selected);
+  node.id = `m${row.n}`;
+  node.dataset.n = row.n;
+  put(option.to, `+${row.to}`);
+  put(option.from, row.sender ? `from ${row.sender}` : "");
+  put(option.time, clockTime(row.at));
+  put(option.text, row.text || (row.templated ? "(template)" : "(no text)"));
+  put(option.kind, row.kind === "sms" ? "" : row.kind.toUpperCase());
+  put(option.fault, row.fault ?? "");
+  put(option.parts, row.parts ? `${row.parts.encoding} · ${row.parts.count}` : "");
+  option.parts.title = row.parts ? `${number(row.parts.count)} ${row.parts.count === 1 ? "part" : "parts"}` : "";
+  const [word, mood] = STATES[row.state] ?? [row.state, "quiet"];
+  option.state.dataset.mood = mood;
+  put(option.state, mood === "quiet" ? "" : word);
+}

@@ -1,0 +1,405 @@
+"""The outbox in a real browser: what people see and can do there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from pico_async import InDoubtError, PicoError, PicoSession
+from pico_async.sandbox import Arrival, Message, Receipts, Sandbox
+from tests.sandbox.browser import browser
+from tests.sandbox.receiver import receiving
+
+TO, SENDER = "8612345678901", "8612345678888"
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext
+
+# Written before the page's own scripts run: what a policy stopped, what was thrown, and what took long.
+WATCH = """
+window.watched = {violations: [], longest: 0};
+addEventListener("securitypolicyviolation", (event) => watched.violations.push(event.violatedDirective));
+new PerformanceObserver((all) => {
+  for (const one of all.getEntries()) watched.longest = Math.max(watched.longest, one.duration);
+}).observe({type: "longtask", buffered: true});
+"""
+
+
+def session(sandbox: Sandbox, base_url: str, **options) -> PicoSession:
+    return PicoSession(
+        username=sandbox.username, api_key=sandbox.api_key, base_url=base_url, sender=SENDER, retries=0, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """One loop for all tests here, so that they can share the browser: it takes a second or two to start."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def chromium(anyio_backend: str) -> AsyncIterator[BrowserContext]:
+    async with browser() as context:
+        yield context
+
+
+@pytest.fixture
+async def look(chromium: BrowserContext) -> AsyncIterator[Callable[..., Awaitable]]:
+    """
+    A function that opens a sandbox's page in a browser.
+
+    Whatever a test does: no request leaves the sandbox's origin, no error is thrown, and the policy stops nothing.
+    """
+    seen = []
+    async with AsyncExitStack() as stack:
+
+        async def open_page(
+            base_url: str, path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light"
+        ):
+            page = await chromium.new_page()
+            stack.push_async_callback(page.close)
+            await page.set_viewport_size({"width": width, "height": height})
+            await page.emulate_media(color_scheme=scheme)
+            page.set_default_timeout(5000)
+            requests, errors = [], []
+            page.on("request", lambda request: requests.append(request.url))
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+            await page.add_init_script(WATCH)
+            await page.goto(base_url + path)
+            await page.wait_for_selector('#link[data-state="live"]')
+            seen.append((page, base_url, requests, errors))
+            return page
+
+        yield open_page
+        for page, base_url, requests, errors in seen:
+            assert errors == []
+            assert await page.evaluate("watched.violations") == []
+            assert requests
+            assert [url for url in requests if not url.startswith(f"{base_url}/")] == []
+
+
+@asynccontextmanager
+async def serving(**options):
+    sandbox = Sandbox(rates={}, **options)
+    async with sandbox.serve() as base_url:
+        yield sandbox, base_url
+
+
+def record(sandbox: Sandbox, count: int) -> None:
+    """Let messages have arrived, without the seconds that sending them takes."""
+    first = len(sandbox.ledger.accepted)
+    for number in range(first, first + count):
+        to, request_id = f"8612{number:09}", f"request-{number}"
+        message = Message(
+            at=sandbox.ledger.arrivals[-1].at if sandbox.ledger.arrivals else 0.0,
+            kind="sms",
+            to=to,
+            request_id=request_id,
+            sender=SENDER,
+            text=f"Your code is {number}",
+        )
+        sandbox.ledger.record(Arrival(message.at, "sms.send", to, "accepted", request_id, "sms"), message)
+
+
+async def test_a_message_shows_within_a_second_and_without_a_reload(look) -> None:
+    """From its acceptance, in the list and in the count."""
+    async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
+        page = await look(base_url)
+        assert await page.is_visible("text=Nothing has arrived yet")
+        await page.evaluate("window.mark = 'not reloaded'")
+
+        for number in range(3):
+            await pico.sms.send(TO, f"Your code is 123{number}")
+            await page.wait_for_selector(f".row >> text=Your code is 123{number}", timeout=1000)
+
+        assert await page.text_content("#total") == "3"
+        assert await page.evaluate("window.mark") == "not reloaded"
+        assert await page.is_hidden("text=Nothing has arrived yet")
+
+
+async def test_markup_in_a_message_shows_as_text_and_runs_nothing(look, sms) -> None:
+    """Wherever it stands: text, sender, callback, extra fields and their names, template, campaign."""
+    evil = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"><svg onload=window.hacked=1>"
+    async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
+        campaign = await pico.campaigns.create(evil[:50], remark=evil)
+        template = await pico.templates.create_sms(campaign.campaign_id, evil, f"{evil} {{{{<b>}}}}")
+        async with httpx.AsyncClient(base_url=base_url, trust_env=False) as raw:
+            token = (await pico.token.get()).token
+            raw.headers.update({"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"})
+            callback = "http://127.0.0.1:1/<script>window.hacked=1</script>"
+            body = sms(**{"from": evil, "text": evil, "callback": callback, evil: evil, "x": [evil]})
+            assert (await raw.post("/sms", json=body)).is_success
+            body = sms(**{"from": evil, "text": None, "templateId": template.request_id})
+            assert (await raw.post("/sms", json=body)).is_success
+        page = await look(base_url)
+        elements = "document.querySelectorAll('script, img, svg, iframe, object, [onerror], [onload]').length"
+        await page.wait_for_selector(".row >> nth=1")
+        before = await page.evaluate(elements)
+        rows = await page.evaluate("[...document.querySelectorAll('.row:not([hidden])')].map(row => row.textContent)")
+        await page.fill("#search", "<script>")
+        await page.wait_for_selector("text=2 of 2")
+        await page.click("#m0")
+        await page.wait_for_selector(".pairs dd >> text=onerror")
+        shown = await page.text_content("#message")
+        await page.click("#m1")
+        await page.wait_for_selector("#template")
+        unfilled = await page.text_content("#template")
+        marked = await page.text_content("#template mark")
+
+        after = await page.evaluate(elements)
+        hacked = await page.evaluate("window.hacked")
+
+    assert hacked is None
+    assert all(row.count(evil) == 2 for row in rows)
+    assert shown.count(evil) == 4  # sender, text, the field's name and its value
+    assert json.dumps([evil]) in shown
+    assert callback in shown
+    assert unfilled == f"{evil} {{{{<b>}}}}"
+    assert marked == "{{<b>}}"
+    assert after == before
+
+
+async def test_five_thousand_messages_stay_fluid(look, record_property) -> None:
+    """While more arrive: some dozens of rows exist, a search answers, and the page is never busy for long."""
+    async with serving() as (sandbox, base_url):
+        record(sandbox, 5000)
+        page = await look(base_url)
+        await page.wait_for_function("document.getElementById('total').textContent === '5,000'")
+
+        async def arrive() -> None:
+            while True:
+                record(sandbox, 20)
+                await asyncio.sleep(0.05)
+
+        arriving = asyncio.create_task(arrive())
+        rows = []
+        for place in range(0, 5000, 250):
+            await page.evaluate(f"document.getElementById('list').scrollTop = {place * 72}")
+            await page.evaluate("new Promise(requestAnimationFrame)")
+            rows.append(await page.evaluate("document.querySelectorAll('.row').length"))
+        await page.click("#search")
+        await page.keyboard.type("code is 4321", delay=20)
+        await page.wait_for_selector(".row >> text=Your code is 4321")
+        found = await page.evaluate("[...document.querySelectorAll('.row:not([hidden])')].map(row => row.textContent)")
+        arriving.cancel()
+        longest = await page.evaluate("watched.longest")
+
+    record_property("longest_task_ms", longest)
+    assert max(rows) < 60
+    assert len(found) == 1
+    assert longest < 1000
+
+
+async def test_the_newest_of_ten_thousand_are_reached_by_key_and_the_oldest_too(look) -> None:
+    """End and g; whoever reads further down stays there while others arrive."""
+    async with serving() as (sandbox, base_url):
+        record(sandbox, 10_000)
+        page = await look(base_url)
+        await page.wait_for_function("document.getElementById('total').textContent === '10,000'")
+        await page.focus("#list")
+
+        await page.keyboard.press("End")
+        await page.wait_for_selector("#m0[aria-selected=true]")
+        place = await page.get_attribute("#m0", "aria-posinset")
+        box = await page.locator("#m0").bounding_box()
+        record(sandbox, 300)
+        await page.wait_for_selector("#m0[aria-posinset='10300']")
+        moved = await page.locator("#m0").bounding_box()
+        await page.keyboard.press("g")
+        await page.wait_for_selector("#m10299[aria-selected=true]")
+
+    assert place == "10000"
+    assert abs(box["y"] - moved["y"]) < 2
+
+
+async def test_the_chaos_panel_changes_the_next_send(look) -> None:
+    """A fault, a share of faults, latency, a rate, and stale tokens; and a wrong value is said, not taken."""
+    async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
+        page = await look(base_url, "/#/chaos")
+        said = page.locator(".said")
+
+        await page.select_option("[name=fault]", "accept-then-drop")
+        await page.click("text=Inject")
+        await page.wait_for_selector(".rules >> text=accept-then-drop on sms.send, 1 time")
+        with pytest.raises(InDoubtError):
+            await pico.sms.send(TO, "one")
+        await pico.sms.send(TO, "two")
+
+        await page.fill("[name=latency]", "300")
+        await page.press("[name=latency]", "Tab")
+        await page.wait_for_selector("text=Latency: set")
+        started = asyncio.get_running_loop().time()
+        await pico.sms.send(TO, "three")
+        late = asyncio.get_running_loop().time() - started
+
+        await page.fill("[name=latency]", "-5")
+        await page.press("[name=latency]", "Tab")
+        await page.wait_for_selector(".said[data-mood=bad]")
+        wrong = await said.text_content()
+
+        await page.select_option("[name=rate_rule]", "none")
+        await page.fill("[name=fault_rate]", "100")
+        await page.press("[name=fault_rate]", "Tab")
+        await page.wait_for_selector("text=Share of the sends: set")
+        struck = 0
+        for number in range(3):
+            try:
+                await pico.sms.send(TO, f"struck {number}")
+            except PicoError:
+                struck += 1
+        await page.click("text=Drop all faults")
+        await page.wait_for_selector("text=All faults are dropped")
+
+        tokens = sandbox.ledger.token_requests
+        await page.click("text=Expire all tokens")
+        await page.wait_for_selector("text=All tokens are stale")
+        async with session(sandbox, base_url, timeout=5) as other:
+            await other.sms.send(TO, "after a new token")
+        lamp = await page.is_visible("#chaos-on")
+
+    assert late >= 0.3
+    assert "latency_s=-0.005" in wrong
+    assert struck == 3
+    assert sandbox.ledger.token_requests > tokens
+    assert lamp  # the latency is still there
+
+
+async def test_receipts_show_as_they_come_and_can_be_sent_again(look) -> None:
+    """Turned on in the panel; the state in the list, each try in the message, without a reload."""
+    async with (
+        receiving(500, 204) as receiver,
+        serving() as (sandbox, base_url),
+        session(sandbox, base_url) as pico,
+    ):
+        page = await look(base_url, "/#/chaos")
+        for name, value in (("sent_after", "0"), ("delivered_after", "0.2"), ("backoff", "0.1")):
+            await page.fill(f"[name={name}]", value)
+            await page.press(f"[name={name}]", "Tab")
+        await page.check("[name=receipts]")
+        await page.wait_for_selector("text=Delivery receipts: set")
+        await page.click("text=Outbox")
+        await pico.sms.send(TO, "hello", callback=f"{receiver.url}/dlr?sig=abc")
+        await page.click(".row >> text=hello")
+        await page.wait_for_selector(".row .state[data-mood=good] >> text=Delivered")
+        await page.wait_for_selector(".tries li >> nth=2")
+        tries = await page.evaluate("[...document.querySelectorAll('.try-result')].map(one => one.textContent)")
+        await page.click("#again")
+        await page.wait_for_selector(".tries li >> nth=3")
+        await page.wait_for_selector(".tries li:last-child >> text=copy")
+
+    assert tries == ["500", "taken, 204", "taken, 204"]
+    assert [line for line, _, _ in receiver.got] == ["POST /dlr?sig=abc HTTP/1.1"] * 4
+
+
+async def test_the_limits_show_what_the_server_refused(look) -> None:
+    """Bars in two colours against the line, the densest second in red, and each refusal in the table."""
+    sandbox = Sandbox()
+    async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url, trust_env=False) as raw:
+        page = await look(base_url, "/#/limits", scheme="dark")
+        token = (await raw.get("/token/user333", headers={"X-API-Key": sandbox.api_key})).json()["token"]
+        raw.headers.update({"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"})
+        body = {"username": "user333", "from": SENDER, "to": TO, "text": "x"}
+        for _ in range(40):
+            await raw.post("/sms", json=body)
+        await page.wait_for_selector("#chart rect.refused", state="attached")
+        await page.wait_for_selector(".tile[data-mood=bad] >> text=40")
+        await page.wait_for_selector("#troubles tr >> nth=9")
+        limit = await page.locator("#chart line.limit").bounding_box()
+        accepted = await page.locator("#chart rect.accepted").last.bounding_box()
+        words = await page.get_attribute("#chart svg", "aria-label")
+
+    assert "30 sends carried out, 10 refused" in words
+    assert accepted["y"] >= limit["y"] - 1  # 30 or less do not cross the line
+
+
+async def test_the_keyboard_is_enough(look) -> None:
+    """/ and Esc, j, k, arrows and Enter; each key lands where a person would expect, and the focus can be seen."""
+    async with serving() as (sandbox, base_url):
+        record(sandbox, 30)
+        page = await look(base_url)
+        await page.wait_for_selector("#m29")
+        active = "document.activeElement.id"
+
+        await page.keyboard.press("/")
+        in_search = await page.evaluate(active)
+        await page.keyboard.type("code is 2")
+        await page.wait_for_selector("text=11 of 30")
+        await page.keyboard.press("Enter")
+        after_enter = await page.evaluate(active)
+        await page.wait_for_selector("#m29[aria-selected=true]")
+        await page.keyboard.press("j")
+        await page.wait_for_selector("#m28[aria-selected=true]")
+        await page.keyboard.press("ArrowDown")
+        await page.wait_for_selector("#m27[aria-selected=true]")
+        await page.keyboard.press("k")
+        await page.wait_for_selector("#m28[aria-selected=true]")
+        descendant = await page.get_attribute("#list", "aria-activedescendant")
+        outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        await page.keyboard.press("Enter")
+        in_message = await page.evaluate(active)
+        await page.wait_for_selector("#text >> text=Your code is 28")
+        await page.keyboard.press("Escape")
+        back = await page.evaluate(active)
+        await page.keyboard.press("/")
+        await page.keyboard.press("Escape")
+        cleared = await page.input_value("#search")
+        await page.keyboard.press("?")
+        await page.wait_for_selector("dialog[open]")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("2")
+        await page.wait_for_selector("h1:has-text('Limits')")
+
+    assert (in_search, after_enter, in_message, back) == ("search", "list", "message", "list")
+    assert descendant == "m28"
+    assert outline == "solid"
+    assert cleared == ""
+
+
+async def test_a_narrow_screen_needs_no_sideways_scrolling(look) -> None:
+    """360 px: list, message, limits and chaos; the message opens over the list, and back leads back."""
+    async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
+        await pico.sms.send(TO, "x" * 700, callback="http://127.0.0.1:1/" + "y" * 300)
+        page = await look(base_url, width=360, height=640)
+        overflow = "document.documentElement.scrollWidth - innerWidth"
+        wide = (
+            "[...document.querySelectorAll('.padded, .message, #list')]"
+            ".some(one => one.scrollWidth > one.clientWidth + 1)"
+        )
+
+        await page.click(".row")
+        await page.wait_for_selector("#text")
+        seen = [(await page.evaluate(overflow), await page.evaluate(wide), await page.is_visible("#list"))]
+        await page.click("text=← All messages")
+        for path in ("#/", "#/limits", "#/chaos"):
+            await page.evaluate(f"location.hash = '{path}'")
+            await page.wait_for_timeout(50)
+            seen.append((await page.evaluate(overflow), await page.evaluate(wide), await page.is_visible("#list")))
+
+    assert seen == [(0, False, False), (0, False, True), (0, False, False), (0, False, False)]
+
+
+async def test_the_page_comes_back_by_itself_and_misses_nothing(look) -> None:
+    """What arrived while it was cut off is told when it is back; a new sandbox at the address begins anew."""
+    sandbox = Sandbox(rates={}, receipts=Receipts())
+    async with sandbox.serve() as base_url:
+        port = int(base_url.rsplit(":", 1)[1])
+        record(sandbox, 3)
+        page = await look(base_url)
+        await page.wait_for_selector("#m2")
+    await page.wait_for_selector('#link[data-state="lost"]')
+    record(sandbox, 2)
+    async with sandbox.serve(port=port):
+        await page.wait_for_selector("#m4")
+        total = await page.text_content("#total")
+        rows = await page.evaluate("[...document.querySelectorAll('.row:not([hidden])')].map(row => row.id)")
+    async with Sandbox().serve(port=port):
+        await page.wait_for_selector("text=Nothing has arrived yet")
+
+    assert total == "5"
+    assert sorted(rows) == ["m0", "m1", "m2", "m3", "m4"]
