@@ -4,8 +4,8 @@ The pictures of the sandbox's page in the README, made with a real blast in a re
     python -m benchmarks.pictures                # a minute; writes benchmarks/outbox.png and benchmarks/limits.png
 
 It needs Debian's Chromium, a font for the Chinese text (as fonts-noto-cjk), and the extra `dev`. What the pictures show
-happened: a blast by `send_bulk`, receipts over loopback, and for the limits a second client that asks for more than 30 a
-second.
+happened: a blast by `send_bulk`, receipts over loopback, and for the limits a second client that asks for more than
+30 a second.
 """
 
 from __future__ import annotations

@@ -1,0 +1,97 @@
+"""Blast, accepted and then cut off, delivery receipt: `pico journal in-doubt` is empty."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.readme import environment
+from tests.sandbox_process import sandbox_process
+from tests.stories.fleet_worker import wait_until
+from tests.test_readme_web_apps import SECRET, free_port, listens
+
+# The app of a user who blasts with a journal and takes the receipts elsewhere: in two processes, as uvicorn runs them.
+APP = """
+from fastapi import FastAPI
+from pico_async import SqliteJournal
+from pico_async.integrations.fastapi import receipts_router
+
+app = FastAPI()
+app.include_router(receipts_router(journal=SqliteJournal("blast.db"), on_receipt=lambda receipt: print(receipt.key)))
+"""
+ROWS = 40
+
+
+@contextmanager
+def receiving(folder: Path, env: dict[str, str], port: int) -> Iterator[None]:
+    (folder / "receiving.py").write_text(APP)
+    command = [sys.executable, "-m", "uvicorn", "receiving:app", "--port", str(port), "--workers", "2"]
+    process = subprocess.Popen([*command, "--log-level", "warning"], cwd=folder, env=env)
+    try:
+        wait_until(lambda: listens(port), "the app listens")
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize(
+    "form", ["json", pytest.param("form", marks=pytest.mark.full), pytest.param("query", marks=pytest.mark.full)]
+)
+def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> None:
+    """
+    All that the blast could not know, its receipts tell; nothing is sent twice afterwards.
+
+    The receipts come late, twice and in the wrong order.
+    """
+    port = free_port()
+    with sandbox_process("--rate-rule=none", "--receipts", f"--receipt-form={form}") as sandbox:
+        env = environment(
+            sandbox.base_url, PICO_CALLBACK=f"http://127.0.0.1:{port}/receipts", PICO_CALLBACK_SECRETS=SECRET
+        )
+
+        def pico(*arguments: str) -> dict[str, object]:
+            command = [sys.executable, "-m", "pico_async.cli", *arguments, "--json"]
+            ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+            told: dict[str, object] = json.loads(ran.stdout or "{}")
+            return told
+
+        lines = [f"+8612345{number:06},key-{number}" for number in range(ROWS)]
+        (tmp_path / "people.csv").write_text("\n".join(["phone,key", *lines]) + "\n")
+        late = {"sent_after_s": 0.2, "delivered_after_s": 0.4, "backoff_s": 0.2, "tries": 20}
+        settings = {"receipts": {**late, "duplicates": 0.5, "reordered": 0.5, "undelivered": 0.2}}
+        httpx.post(f"{sandbox.base_url}/_sandbox/settings", json=settings).raise_for_status()
+        rules = [{"fault": "accept-then-drop", "times": 10, "after": 5}]
+        httpx.post(f"{sandbox.base_url}/_sandbox/faults", json=rules).raise_for_status()
+        blast = (
+            "blast",
+            "people.csv",
+            "--text",
+            "Hello",
+            "--key-column",
+            "key",
+            "--journal",
+            "blast.db",
+            "--rate",
+            "500",
+        )
+
+        first = pico(*blast)
+        in_doubt = len(pico("journal", "in-doubt", "blast.db")["in_doubt"])  # type: ignore[arg-type]
+        with receiving(tmp_path, env, port):
+            wait_until(lambda: not pico("journal", "in-doubt", "blast.db")["in_doubt"], "nothing is in doubt")
+        httpx.delete(f"{sandbox.base_url}/_sandbox/faults").raise_for_status()
+        second = pico(*blast, "--resume")
+        ledger = sandbox.ledger()
+
+    assert in_doubt == first["in_doubt"] == 10
+    assert second["skipped"] == ROWS
+    assert len(ledger.accepted) == ROWS
+    assert not ledger.duplicates()
