@@ -10,6 +10,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, running, wait_until
 from tests.cli.scripted_pico import CREDIT, ScriptedPico
@@ -65,6 +67,21 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
         "whitelist_host": False,
     }
     assert cloud.asked == ["GET /token/somebody", "GET /balance/somebody"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_a_terminal_would_obey_is_not_repeated(
+    pico_here: Callable[..., Ran], pico_on_terminal: Callable[..., Ran], cloud: ScriptedPico, terminal: bool
+) -> None:
+    """Whoever answers in Pico's place writes to nobody's terminal."""
+    cloud.token = (400, json.dumps({"errors": ["\x1b]0;title\x07 \x9b2J \u202e gnp.exe \u2066 \r\n ok balance: 1"]}))
+
+    ran = (pico_on_terminal if terminal else pico_here)("doctor", env=cloud.env)
+
+    assert ran.code == 1
+    assert "gnp.exe" in ran.out
+    ours = ran.out.replace("\x1b[2m", "")  # dim is no colour
+    assert not [character for character in ours if not character.isprintable() and character != "\n"]
 
 
 def test_ctrl_c_ends_it_in_one_line(cloud: ScriptedPico) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 from tests.cli.doctor.diagnosis import CHECKS, Doctor
+from tests.cli.processes import Ran
 from tests.cli.scripted_pico import ScriptedPico, connecting_proxy, scripted_pico, silent_host
 
 
@@ -128,6 +130,25 @@ def test_a_certificate_that_is_not_trusted(
     assert ("SSL_CERT_FILE" in found.said("tls")) != trusted
     assert found.states["token"] == "not_checked"
     assert cloud.asked == []
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_certificate_writes_to_nobodys_terminal(
+    pico_here: Callable[..., Ran],
+    pico_on_terminal: Callable[..., Ran],
+    authority: trustme.CA,
+    trusting: dict[str, str],
+    terminal: bool,
+) -> None:
+    """Its names are its owner's: no escape, no other direction."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", common_name="\x1b]0;title\x07\u202egnp.exe\u2066").configure_cert(context)
+    with scripted_pico(context) as cloud:
+        ran = (pico_on_terminal if terminal else pico_here)("doctor", env={**cloud.env, **trusting})
+
+    assert ran.code == 0
+    assert "gnp.exe" in ran.out
+    assert not [character for character in ran.out if not character.isprintable() and character != "\n"]
 
 
 def test_another_hosts_certificate(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
