@@ -4,8 +4,8 @@ The pictures of the sandbox's page in the README, made with a real blast in a re
     python -m benchmarks.pictures                # a minute; writes benchmarks/outbox.png and benchmarks/limits.png
 
 It needs Debian's Chromium, a font for the Chinese text (as fonts-noto-cjk), and the extra `dev`. What the pictures show
-happened: a blast by `send_bulk`, receipts over loopback, and for the limits a second client that asks for more than
-30 a second.
+happened: a blast by `send_bulk`, receipts over loopback, and for the limits a second client that asks for more than 30
+a second.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ async def impatient(base_url: str, sandbox: Sandbox, token: str) -> None:
 
 
 def save(shot: bytes, name: str) -> None:
-    """A palette of 256 colours is all that the page has, at a third of the bytes."""
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    """Write a picture with a palette, of which no colour is off by more than some levels: a third of the bytes."""
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(HERE / name, optimize=True)
     print(f"{name}: {(HERE / name).stat().st_size / 1024:.0f} KB")
 

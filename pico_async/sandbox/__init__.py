@@ -6,6 +6,8 @@ A stateful stand-in for Pico Cloud, to test and measure clients against.
     httpx.AsyncClient(transport=sandbox.transport())            # without one
     python -m pico_async.sandbox --port 8321                    # in a process of its own
 
+Its page, at the root, shows what arrives, as it arrives.
+
 It is a second, independent reading of the API reference v0.4 and imports nothing from the client. What the
 reference does not say is the sandbox's own invention; `BANNER` lists it. Needs the extra: `pip install
 'pico-async[sandbox]'`.

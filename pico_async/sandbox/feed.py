@@ -24,6 +24,9 @@ PIECE = 200
 NEWEST = 20_000
 """So many messages a page that opens is told of; older ones stay in the ledger."""
 
+WEIGHT = 200_000
+"""Characters of text after which an event takes no more of them: counting the parts of much text takes time."""
+
 SHOWN = 500
 """Characters of a text in the list; the whole of it comes with the message itself."""
 
@@ -86,12 +89,18 @@ class Feed:
 
     def next_messages(self, cursor: Cursor) -> Event | None:
         """Tell of the next messages; None if there are none."""
-        first, total = cursor.messages, len(self.ledger.accepted)
-        last = min(first + PIECE, total)
-        if first >= last:
+        total = len(self.ledger.accepted)
+        rows: list[dict[str, Any]] = []
+        weight = 0
+        for number in range(cursor.messages, min(cursor.messages + PIECE, total)):
+            rows.append(self._row(number))
+            weight += len(self.ledger.accepted[number].text or "")
+            if weight > WEIGHT:
+                break
+        if not rows:
             return None
-        rows = [self._row(number) for number in range(first, last)]
-        return Event("messages", {"total": total, "rows": rows}, Cursor(self.run, last, cursor.receipts))
+        heard = Cursor(self.run, cursor.messages + len(rows), cursor.receipts)
+        return Event("messages", {"total": total, "rows": rows}, heard)
 
     def next_receipts(self, cursor: Cursor) -> Event | None:
         """Tell how the receipts of messages stand that have changed; None if none has."""

@@ -5,7 +5,7 @@ Not documented in v0.4, which names no length: this is what handsets and operato
 Source: 3GPP TS 23.038, 6.2.1 and 6.2.1.1 (the alphabets), 23.040, 9.2.3.24.1 (what joining parts takes).
 """
 
-from math import ceil
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -39,34 +39,22 @@ class Parts:
 
 def count_parts(text: str) -> Parts:
     """Count the parts of *text*; what takes two units is never split between two parts."""
-    if set(text) <= BASIC | EXTENDED:
-        septets = text.translate(_ESCAPED)
-        return Parts("GSM-7", len(septets), _filled(septets, 160, 153))
-    units = "".join(map(_pair, text)) if max(text) > "\uffff" else text
-    return Parts("UCS-2", len(units), _filled(units, 70, 67))
+    characters = set(text)
+    if characters <= BASIC | EXTENDED:
+        septets = text.translate(_ESCAPED) if characters & EXTENDED else text
+        return Parts("GSM-7", len(septets), _filled(len(septets), 160, 153, lambda at: septets[at] == _ESCAPE))
+    units = text.encode("utf-16-be", "surrogatepass")
+    count = len(units) // 2
+    return Parts("UCS-2", count, _filled(count, 70, 67, lambda at: 0xD8 <= units[2 * at] <= 0xDB))
 
 
-def _pair(character: str) -> str:
-    """What lies above U+FFFF takes two units."""
-    if character <= "\uffff":
-        return character
-    offset = ord(character) - 0x10000
-    return chr(0xD800 + (offset >> 10)) + chr(0xDC00 + (offset & 0x3FF))
-
-
-def _is_first_half(unit: str) -> bool:
-    return unit == _ESCAPE or "\ud800" <= unit <= "\udbff"
-
-
-def _filled(units: str, alone: int, joined: int) -> int:
-    if len(units) <= alone:
+def _filled(units: int, alone: int, joined: int, begins_a_pair: Callable[[int], bool]) -> int:
+    if units <= alone:
         return 1
-    if _ESCAPE not in units and max(units) < "\ud800":
-        return ceil(len(units) / joined)
-    count = position = 0
-    while position < len(units):
+    parts = position = 0
+    while position < units:
         position += joined
-        if position < len(units) and _is_first_half(units[position - 1]):
+        if position < units and begins_a_pair(position - 1):
             position -= 1
-        count += 1
-    return count
+        parts += 1
+    return parts

@@ -1,8 +1,14 @@
 """The browser that the outbox is tried in: where there is none, the tests say so."""
 
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.sandbox.browser import chromium_path
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -24,3 +30,33 @@ def test_for_the_gate_that_is_a_failure(nowhere, monkeypatch) -> None:
 
     with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"):
         chromium_path()
+
+
+@pytest.mark.parametrize(
+    ("there", "user", "asked"),
+    [
+        (["chromium", "apt-get"], 0, []),
+        (["apt-get"], 0, ["apt-get update -qq", "apt-get install"]),
+        (["apt-get"], 1000, ["sudo apt-get update -qq", "sudo env DEBIAN_FRONTEND=noninteractive apt-get install"]),
+        ([], 0, []),
+    ],
+    ids=["there", "root", "sudo", "no Debian"],
+)
+def test_the_gate_installs_chromium_where_it_is_missing(there, user, asked, tmp_path) -> None:
+    """Once, by apt-get, as root or by sudo; where there is no apt-get, the tests say what they lack."""
+    step = re.search(r"^if ! command -v chromium.*?^fi$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
+    commands = {name: f'echo "{name} $*" >> {tmp_path}/asked' for name in there}
+    commands |= {"id": f"echo {user}", "sudo": f'echo "sudo $*" >> {tmp_path}/asked'}
+    commands |= {"env": "shift; exec " + '"$@"'}
+    for name, command in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+
+    script = f"set -euo pipefail; scratch={tmp_path}\n{step[0]}"
+    ran = subprocess.run(["/bin/bash", "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+
+    file = tmp_path / "asked"
+    lines = file.read_text().splitlines() if file.exists() else []
+    assert ran.returncode == 0, ran.stderr
+    assert [line[: len(start)] for line, start in zip(lines, asked, strict=True)] == asked
+    assert all("chromium" in line for line in lines if "install" in line)

@@ -267,6 +267,20 @@ async def test_a_page_is_told_of_so_many_of_the_newest(connect, sms, monkeypatch
     assert [row["n"] for rows in batches for row in rows] == list(range(10, 60))
 
 
+async def test_long_texts_come_few_at_a_time(connect, sms, monkeypatch) -> None:
+    """Their parts take time to count, and every request would wait meanwhile."""
+    monkeypatch.setattr("pico_async.sandbox.feed.WEIGHT", 1000)
+    sandbox = Sandbox(rates={})
+    async with sandbox.serve() as base_url:
+        pico = await connect(sandbox, base_url)
+        for _ in range(5):
+            await pico.post("/sms", json=sms(text="x" * 600))
+        async with listening(base_url) as next_event:
+            batches = [(await next_event("messages"))[0]["rows"] for _ in range(3)]
+
+    assert [[row["n"] for row in rows] for rows in batches] == [[0, 1], [2, 3], [4]]
+
+
 async def test_nothing_that_a_client_sends_breaks_the_stream(served, sms) -> None:
     """Line breaks, half a surrogate, NaN and deep nesting are told like anything else; the ledger tells them too."""
     _, client = served

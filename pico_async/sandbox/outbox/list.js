@@ -4,6 +4,8 @@ import { clockTime, find, make, number, STATES } from "./elements.js";
 
 const ROW = 72;
 const SPARE = 6;
+const MOST = 25_000; // rows that are kept
+const LET_GO = 5_000;
 
 export class MessageList {
   constructor({ onSelect, onOpen }) {
@@ -48,6 +50,11 @@ export class MessageList {
       row.hay = `${row.to}\n${row.sender ?? ""}\n${row.text}\n${row.kind}`.toLowerCase();
       this.rows.push(row);
       if (this.found && row.hay.includes(this.query)) this.found.push(row);
+    }
+    if (this.rows.length > MOST) {
+      this.rows.splice(0, LET_GO);
+      this.first += LET_GO;
+      if (this.found) this.found = this.found.filter((row) => row.n >= this.first);
     }
     this.render();
   }
@@ -139,7 +146,10 @@ export class MessageList {
     this.pool.forEach((option, index) => {
       const place = from + index;
       if (place < to) fill(option, this.at(place), place, count, this.selected);
-      else option.node.hidden = true;
+      else {
+        option.node.hidden = true;
+        option.node.removeAttribute("id");
+      }
     });
     const active = this.selected !== null && this.place(this.selected) >= 0 ? `m${this.selected}` : null;
     if (active) scroller.setAttribute("aria-activedescendant", active);

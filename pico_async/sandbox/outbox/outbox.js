@@ -9,7 +9,7 @@ import { MessageView } from "./message.js";
 const PAGES = ["outbox", "limits", "chaos"];
 const NARROW = matchMedia("(max-width: 820px)");
 
-const list = new MessageList({ onSelect: (n) => NARROW.matches || open(n), onOpen: open });
+const list = new MessageList({ onSelect: (n) => NARROW.matches || show(n), onOpen: open });
 const view = new MessageView({ onClose: close });
 const limits = new Limits();
 const chaos = new Chaos();
@@ -34,10 +34,8 @@ function listen() {
       list.reset(told.first);
       limits.reset();
       total = told.first;
-      if (view.n !== null && !wanted()) view.blank();
+      if (wanted() !== null) view.show(Number(wanted()));
     }
-    find("older").hidden = told.first === 0 || told.resumed;
-    find("older").textContent = `${number(told.first)} older ones are in /_sandbox/ledger.`;
     refill(find("exports"), exportsFor(told));
     counted();
   });
@@ -80,6 +78,8 @@ function exportsFor(told) {
 function counted() {
   find("total").textContent = number(total);
   document.title = `(${number(total)}) Outbox · pico sandbox`;
+  find("older").hidden = list.first === 0;
+  find("older").textContent = `${number(list.first)} older ones are in /_sandbox/ledger.`;
   const found = list.shown.length;
   find("found").textContent = list.query ? `${number(found)} of ${number(list.rows.length)}` : "";
   find("empty").hidden = list.rows.length > 0;
@@ -123,6 +123,11 @@ function go() {
 function open(n) {
   location.hash = `#/message/${n}`;
   if (NARROW.matches) find("message").focus({ preventScroll: true });
+}
+
+// Stepping from message to message is no way that anybody wants to go back.
+function show(n) {
+  location.replace(`#/message/${n}`);
 }
 
 function close() {
