@@ -30,6 +30,7 @@ _LONGEST_VALID_S = 366 * 24 * 3600
 _TOKEN = r"([A-Za-z0-9_-]{0,342})\.([0-9]{1,12})\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})"  # noqa: S105  its form
 # What a proxy or a framework may write in another way, and so break the signature, is refused beforehand.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
+_LEFT_OUT = r"//|/\.{1,2}(/|$)"
 
 
 class CallbackFault(StrEnum):
@@ -96,15 +97,25 @@ class CallbackSigner:
         valid_s: float = 72 * 3600.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if isinstance(secret_keys, str | bytes) or not isinstance(secret_keys, Iterable):
-            raise ConfigurationError("`secret_keys` must be a list of secrets, the newest first, as [new, old].")
-        self._secrets = tuple(_secret(key) for key in secret_keys)
-        del secret_keys  # an error report that prints locals would show them
-        if not self._secrets:
-            raise ConfigurationError("`secret_keys` is empty: pass one, as `secrets.token_urlsafe(32)` makes it.")
+        # For the repr that an error report shows.
+        self._secrets: tuple[bytes, ...] = ()
+        self._valid_s = 0.0
         if isinstance(valid_s, bool) or not isinstance(valid_s, int | float) or not 1 <= valid_s <= _LONGEST_VALID_S:
+            del secret_keys  # an error report that prints locals would show them, here and below
             raise ConfigurationError("`valid_s` must be a number of seconds, from 1 to those of a year.")
         self._valid_s = valid_s
+        listed = isinstance(secret_keys, Iterable) and not isinstance(secret_keys, str | bytes)
+        self._secrets = tuple(map(_secret, secret_keys)) if listed else ()
+        del secret_keys
+        if not listed:
+            raise ConfigurationError("`secret_keys` must be a list of secrets, the newest first, as [new, old].")
+        if not self._secrets:
+            raise ConfigurationError("`secret_keys` is empty: pass one, as `secrets.token_urlsafe(32)` makes it.")
+        if not all(self._secrets):
+            raise ConfigurationError(
+                f"Each of `secret_keys` must have {_SHORTEST_SECRET} characters or more: make one with "
+                "`secrets.token_urlsafe(32)`, and keep it where the API key is."
+            )
         self._clock = clock
 
     def __repr__(self) -> str:
@@ -119,7 +130,7 @@ class CallbackSigner:
             key: The message's `key`.
 
         Raises:
-            ConfigurationError: The address has a query or a fragment, or a path that may be written in other ways.
+            ConfigurationError: The address has a query or a fragment, a path that may be written otherwise, or is none.
             InvalidMessageError: The key is too long for a URL.
         """
         path = signable_path(url)
@@ -130,7 +141,7 @@ class CallbackSigner:
         """
         Say of which message a callback URL is, or why it is not taken. It never raises.
 
-        That a URL is ours says not that it is used for the first time: see `pico_async.integrations.receipts`.
+        That a URL is ours says not that it is used for the first time: see `ReceiptDesk`.
 
         Args:
             path: As the server got it, prefixes included, as "/receipts".
@@ -161,33 +172,35 @@ def signable_path(url: str) -> str:
     Give the path of an address that can be signed.
 
     Raises:
-        ConfigurationError: It has a query or a fragment, or a path that may be written in other ways.
+        ConfigurationError: It is no web address, has a query or a fragment, or a path that may be written otherwise.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError("A callback that is to be signed is a web address, as 'https://example.com/receipts'.")
     if "?" in url or "#" in url:
         raise ConfigurationError(
             "A callback that is to be signed has no query and no fragment: put into its path what tells it apart."
         )
-    if not re.fullmatch(_PATH, parts.path):
+    if not re.fullmatch(_PATH, parts.path) or re.search(_LEFT_OUT, parts.path):
         raise ConfigurationError(
-            "A callback that is to be signed needs a path of plain characters, without %, as "
+            "A callback that is to be signed needs a path of plain characters, without %, '//', '/./' and '/../', as "
             "'https://example.com/receipts': another way to write it would not match its signature."
         )
     return parts.path
 
 
 def _secret(key: object) -> bytes:
+    """Give it as bytes; none where it is no secret."""
     value = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
-    if not isinstance(value, bytes) or len(value) < _SHORTEST_SECRET:
-        raise ConfigurationError(
-            f"Each of `secret_keys` must have {_SHORTEST_SECRET} characters or more: make one with "
-            "`secrets.token_urlsafe(32)`, and keep it where the API key is."
-        )
-    return value
+    return value if isinstance(value, bytes) and len(value) >= _SHORTEST_SECRET else b""
 
 
 def _mac(secret: bytes, path: str, signed: str) -> str:
-    # No path holds a line break, so none can pass for another one with the rest of it in the key.
+    # What is signed holds no line break, so that no path can pass for another one with the rest of it in the key.
     told = f"pico callback 1\n{path}\n{signed}".encode("utf-8", "surrogatepass")
     return _base64(hmac.digest(secret, told, "sha256"))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qsl
 
 from attrs import field, frozen
@@ -24,6 +24,13 @@ _STATUS = ("status", "state", "dlrstatus", "deliverystatus", "messagestatus", "s
 _AT = ("donedate", "deliveredat", "timestamp", "time", "date", "at")
 _ERROR = ("error", "errorcode", "errcode", "err", "reason")
 _ID = ("requestid", "messageid", "msgid", "id")
+
+# Seconds, or milliseconds, from 2001 on. SMPP writes a date as YYMMDDhhmm (3.4, appendix B), with as many digits as
+# seconds have: what that may be, from the year 26 on, is no Unix time before 2052.
+_UNIX_TIME = r"[1-9][0-9]{9}(\.[0-9]{1,9}|[0-9]{3})?"
+_FIRST_YYMMDD = 2_600_000_000
+
+_Places: TypeAlias = tuple[dict[str, Any], ...]
 
 
 class DeliveryStatus(StrEnum):
@@ -129,17 +136,20 @@ class DeliveryReceipt:
             body: The request's body. Where it says something else than the query, it counts. What is neither JSON nor
                 a form is in `extra`, as "body".
         """
-        fields = {**_pairs(query), **_read(body[:LONGEST_BODY])}
-        fields.pop(PARAMETER, None)
-        word = _text(_taken(fields, _STATUS))
+        told, asked = _read(body[:LONGEST_BODY]), _pairs(query)
+        asked = {name: value for name, value in asked.items() if name not in told}
+        places = (told, asked)
+        for fields in places:
+            fields.pop(PARAMETER, None)
+        word = _text(_taken(places, _STATUS))
         return cls(
             key=key,
             status=_WORDS.get(re.sub(r"[^a-z]", "", (word or "").lower()), DeliveryStatus.UNKNOWN),
             status_text=word,
-            error=_text(_taken(fields, _ERROR)),
-            at=_moment(fields),
-            request_id=_text(_taken(fields, _ID)),
-            extra=fields,
+            error=_text(_taken(places, _ERROR)),
+            at=_moment(places),
+            request_id=_text(_taken(places, _ID)),
+            extra={**asked, **told},
         )
 
 
@@ -163,12 +173,19 @@ def _pairs(text: str) -> dict[str, Any]:
         return {}
 
 
-def _taken(fields: dict[str, Any], names: tuple[str, ...]) -> Any:
-    """Take out what stands under the first of these names that is there, however it is spelled."""
-    spelled = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(fields)}
-    for name in names:
-        if name in spelled and isinstance(fields[spelled[name]], str | int | float):
-            return fields.pop(spelled[name])
+def _found(places: _Places, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Give where there is something under one of these names, however it is spelled: what counts most first."""
+    for fields in places:
+        spelled = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(fields)}
+        for name in names:
+            if name in spelled and isinstance(fields[spelled[name]], str | int | float):
+                yield fields, spelled[name]
+
+
+def _taken(places: _Places, names: tuple[str, ...]) -> Any:
+    """Take out the first of them."""
+    for fields, name in _found(places, names):
+        return fields.pop(name)
     return None
 
 
@@ -182,23 +199,21 @@ def _text(value: Any) -> str | None:
     return text[:_LONGEST_WORD] if text else None
 
 
-def _moment(fields: dict[str, Any]) -> datetime | None:
-    """Take out the moment, where it is a certain one; what has no offset is anybody's guess, and stays in `extra`."""
-    kept = dict(fields)
-    value = _text(_taken(fields, _AT))
-    moment = None if value is None else _parsed(value)
-    if moment is None:
-        fields.clear()
-        fields.update(kept)
-    return moment
+def _moment(places: _Places) -> datetime | None:
+    """Take out the first moment that is certain; what has no offset is anybody's guess, and stays in `extra`."""
+    for fields, name in _found(places, _AT):
+        if (moment := _parsed(_text(fields[name]) or "")) is not None:
+            del fields[name]
+            return moment
+    return None
 
 
 def _parsed(value: str) -> datetime | None:
     try:
-        if re.fullmatch(r"[0-9]{9,11}(\.[0-9]{1,9})?", value):
-            return datetime.fromtimestamp(float(value), UTC)
-        if re.fullmatch(r"[0-9]{12,14}", value):
-            return datetime.fromtimestamp(int(value) / 1000, UTC)
+        if re.fullmatch(_UNIX_TIME, value):
+            whole, _, fraction = value.partition(".")
+            at_s = int(whole[:10]) + float(f".{whole[10:] or fraction or 0}")
+            return datetime.fromtimestamp(at_s, UTC) if at_s < _FIRST_YYMMDD else None
         moment = datetime.fromisoformat(value)
     except (ValueError, OverflowError, OSError):
         return None

@@ -79,11 +79,17 @@ def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None
     # Not with the session, for many ask for no receipts.
     from pico_async.callbacks import CallbackSigner
 
-    if signer is None:
+    if signer is not None:
+        if not isinstance(signer, CallbackSigner):
+            raise ConfigurationError("The signer of callbacks must be a CallbackSigner, as CallbackSigner([secret]).")
+        return signer
+    try:
         return CallbackSigner([secret.strip() for secret in (secrets or "").split(",")])
-    if not isinstance(signer, CallbackSigner):
-        raise ConfigurationError("The signer of callbacks must be a CallbackSigner, as CallbackSigner([secret]).")
-    return signer
+    except ConfigurationError as error:
+        fault = str(error)
+    # Raised outside the handler: an error report that prints locals would show the secrets of its frames.
+    del secrets
+    raise ConfigurationError(f"PICO_CALLBACK_SECRETS is wrong: {fault}")
 
 
 def checked_account(account: Account) -> Account:

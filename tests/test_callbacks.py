@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pico_async import CallbackSigner, ConfigurationError, InvalidMessageError
+from pico_async import CallbackSigner, ConfigurationError, InvalidMessageError, PicoSession
 from pico_async.callbacks import CallbackFault, SignedCallback
+from pico_async.integrations.receipt_desk import ReceiptDesk
 
 NEW, OLD = "new-secret-of-32-characters-long", "old-secret-of-32-characters-long"
 URL = "https://shop.example/pico/receipts"
@@ -105,6 +108,13 @@ def test_nothing_that_arrives_raises(path: str, query: str) -> None:
         "https://shop.example/r#top",
         "https://shop.example/caf%C3%A9",
         "https://shop.example/café",
+        "https://shop.example//receipts",
+        "https://shop.example/pico//receipts",
+        "https://shop.example/./receipts",
+        "https://shop.example/pico/../receipts",
+        "https://shop.example/receipts/..",
+        "/receipts",
+        "http://[::1/receipts",
     ],
 )
 def test_an_address_that_may_be_written_otherwise_is_not_signed(url: str) -> None:
@@ -129,6 +139,33 @@ def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
 
     assert "bare" not in str(told.value)
     assert "short" not in re.sub("too short", "", str(told.value))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CallbackSigner([NEW, "too-short"]),
+        lambda: CallbackSigner([NEW], valid_s=0),
+        lambda: CallbackSigner(NEW),
+        lambda: PicoSession(username="u", api_key="k"),
+        lambda: ReceiptDesk(),
+    ],
+    ids=["one is short", "another argument", "a bare string", "of the session", "of the desk"],
+)
+def test_an_error_report_that_prints_locals_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]
+) -> None:
+    """One that is wrong takes those beside it along, which may be right and in use."""
+    monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{NEW},too-short")
+
+    with pytest.raises(ConfigurationError) as told:
+        make()
+
+    report = traceback.TracebackException.from_exception(told.value, capture_locals=True)
+    frames = [str(frame.locals) for frame in report.stack if "pico_async" in frame.filename.split("/")]
+    assert frames
+    assert report.__context__ is None
+    assert not [frame for frame in frames if NEW in frame or "too-short" in frame]
 
 
 @pytest.mark.parametrize("valid_s", [0, -1, float("nan"), True, "72", 1e12])

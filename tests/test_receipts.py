@@ -62,13 +62,36 @@ def test_common_words_are_understood_and_no_other_is_guessed(word: str, status: 
     assert receipt.status_text == (word or None)
 
 
-@pytest.mark.parametrize("at", ["2026-11-25 10:00:00", "20261125", "yesterday", "1e9", "99999999999999999", "", "NaN"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        *("2026-11-25 10:00:00", "20261125", "yesterday", "1e9", "99999999999999999", "", "NaN", "123456789"),
+        *("2611251000", "261125100000", "20261125100000", "2611251000000"),  # dates as SMPP and others write them
+    ],
+)
 def test_a_moment_that_is_not_certain_stays_in_extra(at: str) -> None:
     """No offset is invented."""
     receipt = DeliveryReceipt.parse(body=json.dumps({"status": "SENT", "timestamp": at}).encode())
 
     assert receipt.at is None
     assert receipt.extra["timestamp"] == at
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("status=SENT&at=1795600000", b'{"status": "DELIVRD", "at": 1795600800}'),
+        ("status=SENT&at=1795600000", b'{"Status": "DELIVRD", "At": 1795600800}'),
+        ("status=SENT&donedate=1795600000", b"state=DELIVRD&timestamp=1795600800.0"),
+        ("", b'{"status": "DELIVRD", "done_date": "2611251800", "time": "2026-11-25T10:00:00Z"}'),
+    ],
+    ids=["same names", "other spelling", "other names", "an uncertain moment first"],
+)
+def test_the_body_counts_before_the_query(query: str, body: bytes) -> None:
+    """However each of them calls it; and a moment that is certain before one that is not."""
+    receipt = DeliveryReceipt.parse(query=query, body=body)
+
+    assert (receipt.status, receipt.at) == (DeliveryStatus.DELIVERED, MOMENT)
 
 
 def test_an_offset_is_kept() -> None:

@@ -106,6 +106,7 @@ def test_a_wrong_setting_is_told_when_the_session_is_made(arguments: dict[str, A
     [
         (PUBLIC, {}, True),
         (PRIVATE, {}, False),
+        (r"https://10.0.0.7\@shop.example/r", {}, False),
         (LOOPBACK, {}, False),
         (PRIVATE, {"allow_private_urls": True}, True),
         (LOOPBACK, {"allow_private_urls": True}, True),

@@ -10,7 +10,6 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 from attrs import define
@@ -19,7 +18,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from pico_async._engine import endpoints
 from pico_async._engine.endpoints import Endpoint, Request
-from pico_async._engine.hosts import is_loopback, is_public
+from pico_async._engine.hosts import host_of, is_loopback, is_public
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 
@@ -70,14 +69,14 @@ class Account(NamedTuple):
         Make sure that Pico may be told of the URL's host: it will call it.
 
         Raises:
-            InvalidMessageError: It is one that only this machine or this network reaches.
+            InvalidMessageError: It is one that only this machine or this network reaches, or may be read as one.
         """
-        host = urlsplit(url).hostname
+        host = host_of(url)
         if self.private_urls or is_public(host) or (self.loopback_urls and is_loopback(host)):
             return url
         raise InvalidMessageError(
-            f"`{name}` names a host that only this machine or its network reaches, so Pico must not be sent there. "
-            "Pass a public one, or allow_private_urls=True to PicoSession."
+            f"`{name}` names a host that only this machine or its network reaches, or that may be read as one, so Pico "
+            "must not be sent there. Pass a public one, or allow_private_urls=True to PicoSession."
         )
 
 

@@ -46,12 +46,15 @@ class JournalFile:
             what is beyond doubt whoever owns it.
         account: Whose messages it must hold; any where None.
         create: Make the file where there is none.
+        checked: Look through all of it for damage first, which takes a second for a million messages.
 
     Raises:
         JournalError: It cannot be used, and why.
     """
 
-    def __init__(self, path: Path, *, owned: bool, account: str | None = None, create: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, owned: bool, account: str | None = None, create: bool = False, checked: bool = True
+    ) -> None:
         self.path = path
         # The lock beside it must be the same, whichever way it is reached.
         self._place = path.resolve()
@@ -66,7 +69,7 @@ class JournalFile:
             self.connection = self._connect(create)
             try:
                 with self.told("cannot be used"):
-                    self._prepare(create)
+                    self._prepare(create, checked)
                 if owned:
                     self._take(account)
             except BaseException:
@@ -120,7 +123,7 @@ class JournalFile:
             # Its own transactions would begin without IMMEDIATE, and fail late.
             return sqlite3.connect(self._place, timeout=BUSY_S, isolation_level=None)
 
-    def _prepare(self, create: bool) -> None:
+    def _prepare(self, create: bool, checked: bool) -> None:
         execute = self.connection.execute
         (application,), (version,) = (
             execute("PRAGMA application_id").fetchone(),
@@ -139,7 +142,7 @@ class JournalFile:
             raise JournalError(f"The journal {self.path} cannot be used: this file system does not bear a WAL.")
         # FULL: with WAL, less than that forgets the last commits in a power cut, and what they tell was sent already.
         execute("PRAGMA synchronous = FULL")
-        (sound,) = execute("PRAGMA quick_check(1)").fetchone()
+        (sound,) = execute("PRAGMA quick_check(1)").fetchone() if checked else ("ok",)
         if sound != "ok":
             raise JournalError(
                 f"The journal {self.path} is damaged. What it told of is unknown: restore it, and do not send again "

@@ -30,6 +30,7 @@ from pico_async.session import PicoSession
 
 PICO: web.AppKey[PicoSession] = web.AppKey("pico", PicoSession)
 """Under which the app holds its session: `request.app[PICO]`, or `get_pico(request)` also in an app within an app."""
+_BEGUN: web.RequestKey[bool] = web.RequestKey("pico_async_begun", bool)
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,8 +68,18 @@ def get_pico(request: web.Request) -> PicoSession:
 
 
 def handle_errors(app: web.Application) -> None:
-    """Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret."""
+    """
+    Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret.
+
+    The log "pico_async.problems" has what the caller is not told. Where the handler's own answer has begun, as a
+    stream or a websocket, aiohttp logs the error and closes the connection.
+    """
     app.middlewares.append(_answer)
+    app.on_response_prepare.append(_begin)
+
+
+async def _begin(request: web.Request, _: web.StreamResponse) -> None:
+    request[_BEGUN] = True
 
 
 @web.middleware
@@ -76,6 +87,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except PicoError as error:
+        if request.get(_BEGUN):
+            # aiohttp would write the second answer into the first one.
+            raise
         told = problem(error)
     return web.Response(body=told.content, status=told.status_code, headers=told.headers)
 

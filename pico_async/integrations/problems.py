@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +13,22 @@ from attrs import frozen
 
 from pico_async.errors import (
     AuthenticationError,
+    BulkError,
     ConfigurationError,
-    InDoubtError,
     InvalidMessageError,
     MessageExpiredError,
     NoResponseError,
     NotSentError,
+    Outcome,
     PicoError,
     RateLimitError,
 )
 
 MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger("pico_async.problems")
+# What Pico may ask for is not documented in v0.4, so it may be anything.
+_LONGEST_RETRY_S = 3600
 
 
 @frozen
@@ -46,14 +53,17 @@ class Problem:
 
 def problem(error: PicoError) -> Problem:
     """
-    Tell an app's own caller of an error: what became of the message, and whether to send it again.
+    Tell an app's own caller of an error, what became of the message and whether to send it again, and log the rest.
 
-    Neither Pico's words nor what is wrong with the app's own settings are in it: those are for the log.
+    Neither Pico's words nor what is wrong with the app's own settings are in it: those are in the log, which holds no
+    secret either.
     """
     status_code, title, detail, again = _told(error)
+    level = {422: logging.INFO, 500: logging.ERROR}.get(status_code, logging.WARNING)
+    _log.log(level, "%s (%d). %s: %s", title, status_code, type(error).__name__, error)
     headers = {"Content-Type": MEDIA_TYPE}
     if status_code == 503:
-        headers["Retry-After"] = str(math.ceil(error.retry_after or 1))
+        headers["Retry-After"] = str(min(math.ceil(error.retry_after or 1), _LONGEST_RETRY_S))
     body = {
         "type": f"urn:pico-async:{error.outcome.value.replace('_', '-')}",
         "title": title,
@@ -68,22 +78,41 @@ def problem(error: PicoError) -> Problem:
 def _told(error: PicoError) -> tuple[int, str, str, bool]:
     """Give status, title, detail, and whether the caller may send it again as it is."""
     # From the special to the general: the first that fits.
-    if isinstance(error, InvalidMessageError):
-        # It names the argument, and never its value.
-        return 422, "The message is not valid", str(error), False
-    if isinstance(error, ConfigurationError | AuthenticationError):
+    if isinstance(error, InvalidMessageError) and (fault := _fault(str(error))):
+        return 422, "The message is not valid", fault, False
+    if isinstance(error, InvalidMessageError | ConfigurationError | AuthenticationError):
         return 500, "Messages cannot be sent", "This service is not set up to send messages. Nothing was sent.", False
+    if isinstance(error, BulkError):
+        # Sending all of them again would double what was accepted, whatever became of the others.
+        return (
+            502,
+            "Not every message was accepted",
+            "Some may have been sent. Sending them again may double them.",
+            False,
+        )
     if isinstance(error, MessageExpiredError):
         return 503, "The message was not sent in time", "It was dropped rather than sent late.", True
     if isinstance(error, NotSentError):
         return 503, "The message was not sent", "The provider was not reached. Nothing was sent.", True
     if isinstance(error, RateLimitError):
         return 503, "The message was not sent", "Too many are being sent at once. Nothing was sent.", True
-    if isinstance(error, NoResponseError):
-        return 504, "The message may have been sent", _DOUBT, False
-    if isinstance(error, InDoubtError):
-        return 502, "The message may have been sent", _DOUBT, False
+    if error.outcome is Outcome.IN_DOUBT:
+        return 504 if isinstance(error, NoResponseError) else 502, "The message may have been sent", _DOUBT, False
+    if error.outcome is Outcome.NOT_SENT:
+        return 503, "The message was not sent", "Nothing was sent.", True
     return 502, "The message was refused", "The provider refused it. It was not sent.", False
+
+
+def _fault(words: str) -> str:
+    """
+    Give what the caller may have done wrong: it names the argument, and never its value.
+
+    It is empty where the words are for the app's author alone, as those of a sender that is missing.
+    """
+    if words.startswith("`key` "):  # some of them repeat it, and it is the app's own name for the message
+        return "`key` cannot be used for this message."
+    sentences = re.split(r"(?<=\.) ", words)
+    return " ".join(sentence for sentence in sentences if not re.search(r"PicoSession|[a-z]Message\b", sentence))
 
 
 _DOUBT = "The provider did not say whether it took it, so it was not repeated. Sending it again may double it."

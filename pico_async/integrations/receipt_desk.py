@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import anyio
+import attrs
 from attrs import define, field, frozen
 
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
@@ -28,6 +29,7 @@ OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
 
 _log = logging.getLogger("pico_async.receipts")
 _LONGEST_READ_S = 10.0
+_LONGEST_WAIT_S = 10.0
 # What else one message is told of: a sender that says more than that says nothing new.
 _MOST_WORDS = 16
 
@@ -51,7 +53,7 @@ class Verdict(StrEnum):
     NOT_ALLOWED = "method not allowed"
     UNREADABLE = "unreadable"
     FAILED = "failed"
-    """The journal or *on_receipt* failed: whoever sent it should send it again."""
+    """The journal or *on_receipt* failed, or is slow: whoever sent it should send it again."""
 
     @property
     def status_code(self) -> int:
@@ -116,15 +118,24 @@ class ReceiptMemory(Protocol):
         ...
 
 
+def _positive(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"`{attribute.name}` must be a positive whole number.")
+
+
 @define(eq=False)
 class LocalReceiptMemory:
     """
-    Remember the receipts of this process, of the last *limit* messages.
+    Remember the receipts of this process, of the last *limit* messages, in half a kilobyte each.
 
-    Of one that is forgotten a receipt that comes again is told again, so let `on_receipt` take it twice.
+    What is forgotten, as all is in a restart, or what another process was told, is news when it comes again: so let
+    `on_receipt` take it twice.
+
+    Raises:
+        ConfigurationError: *limit* is no positive number.
     """
 
-    limit: int = 100_000
+    limit: int = field(default=100_000, validator=_positive)
     _heard: OrderedDict[str, Heard] = field(factory=OrderedDict, init=False, repr=False)
 
     async def get(self, callback_id: str) -> Heard | None:
@@ -145,12 +156,15 @@ class ReceiptDesk:
 
     Whatever arrives, an answer is given and nothing is raised. A receipt that is taken settles its message in the
     *journal*, for it proves that Pico had it, and is then told to *on_receipt*. Where either fails, the answer asks for
-    the receipt again, so it is not lost.
+    the receipt again, so it is not lost: the journal must be there, and *on_receipt* may be told a receipt twice. How
+    long *on_receipt* takes is not limited, and what is not async holds up the whole server: let a queue do what takes
+    long. A desk serves one event loop at a time, and knows what came twice as far as its *memory* reaches.
 
     Args:
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
-        journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more.
+        journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more. A key
+            must name one message there and in whatever else the signer's secrets sign for.
         memory: Where duplicates are recognised; in this process alone where None.
 
     Raises:
@@ -212,8 +226,12 @@ class ReceiptDesk:
             return Verdict.TOO_LARGE
         receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content)
         word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + content, digest_size=16).digest()
-        async with self._turn(callback.id):
-            return await self._judge(callback, receipt, word)
+        try:
+            async with self._turn(callback.id):
+                return await self._judge(callback, receipt, word)
+        except TimeoutError:
+            _log.warning("A delivery receipt waited %g s for another one of its message.", _LONGEST_WAIT_S)
+            return Verdict.FAILED
 
     async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> Verdict:
         try:
@@ -244,12 +262,22 @@ class ReceiptDesk:
 
     @asynccontextmanager
     async def _turn(self, callback_id: str) -> AsyncIterator[None]:
-        """Let one receipt of a message go after the other."""
+        """
+        Let one receipt of a message go after the other.
+
+        Raises:
+            TimeoutError: Its turn did not come.
+        """
         turn = self._turns.setdefault(callback_id, _Turn())
         turn.waiting += 1
         try:
-            async with turn.lock:
+            # A sender that repeats itself must not fill the memory while the app hangs.
+            with anyio.fail_after(_LONGEST_WAIT_S):
+                await turn.lock.acquire()
+            try:
                 yield
+            finally:
+                turn.lock.release()
         finally:
             turn.waiting -= 1
             if not turn.waiting:

@@ -13,7 +13,7 @@ For FastAPI, `pico_async.integrations.fastapi` has the same with its dependency 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 try:
@@ -21,7 +21,7 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
-    from starlette.websockets import WebSocket
+    from starlette.websockets import WebSocket, WebSocketDisconnect
 except ImportError as error:
     raise ImportError("pico_async.integrations.starlette needs starlette: pip install starlette") from error
 
@@ -89,15 +89,22 @@ def get_pico(connection: HTTPConnection) -> PicoSession:
 
 
 def handle_errors(app: Starlette) -> None:
-    """Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret."""
+    """
+    Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret.
+
+    The log "pico_async.problems" has what the caller is not told. A websocket is closed with the problem's title.
+    """
     app.add_exception_handler(PicoError, _answer)
 
 
+# Starlette takes no answer for a websocket, and its types do not know it.
 async def _answer(connection: HTTPConnection, error: Exception) -> Response:
     told = problem(error if isinstance(error, PicoError) else PicoError(""))
-    if isinstance(connection, WebSocket):
+    if not isinstance(connection, WebSocket):
+        return Response(told.content, told.status_code, dict(told.headers))
+    with suppress(RuntimeError, WebSocketDisconnect):  # it is closed already, or the other side has left
         await connection.close(_INTERNAL_ERROR, told.body["title"])
-    return Response(told.content, told.status_code, dict(told.headers))
+    return None  # type: ignore[return-value]
 
 
 def receipts_route(

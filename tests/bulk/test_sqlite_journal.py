@@ -346,6 +346,30 @@ async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
 
 
+async def test_a_receipt_costs_the_same_however_long_the_journal_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the file is looked through for damage by who looks at all of it, and not for each receipt."""
+    journal, statements = SqliteJournal(tmp_path / "blast.db"), []
+    async with session(Pico()) as it:
+        await it.send_bulk([sms(1, key="k")], journal=journal)
+    connect = sqlite3.connect
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(journal_file.sqlite3, "connect", traced)
+    await journal.confirm("k")
+    for_one = "\n".join(statements)
+    await journal.in_doubt()
+
+    assert "BEGIN IMMEDIATE" in for_one
+    assert "quick_check" not in for_one
+    assert "quick_check" in "\n".join(statements)
+
+
 async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:
     """With any page overwritten: either it is told, and nothing is sent, or nothing is sent twice."""
     pico, path = Pico(), tmp_path / "blast.db"

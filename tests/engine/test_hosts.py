@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pico_async._engine.hosts import is_public
+from pico_async._engine.hosts import host_of, is_public
 
 PRIVATE = [
     "localhost",
@@ -51,6 +51,31 @@ PRIVATE = [
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
     "2002:a00:1::",
+    "64:ff9b:1::a00:1",
+    "::ffff:0:a00:1",
+    "2001:470::5efe:a00:1",
+    "2001:470::200:5efe:a00:1",
+    "fec0::1",
+    "3fff::1",
+    "2606:4700::1%eth0",
+    "nas.home",
+    "nas.private",
+    "１２７.０.０.１",
+    "127.0.0.１",
+    "①②⑦.⓪.⓪.①",
+    "127。0。0。1",
+    "metadata.google。internal",
+    "db.ｉnternaℓ",
+    "127.0.0.1\ufe0f",
+    "127.0.0.1\u034f",
+    "nas.local\u3164",
+    "127.0.0.%31",
+    "db.interna%6c",
+    "127.0.0.1|example.com",
+    "127.0.0.1,example.com",
+    ".example.com",
+    "a..example.com",
+    "v1.fe80::1",
 ]
 PUBLIC = [
     "example.com",
@@ -60,6 +85,10 @@ PUBLIC = [
     "8.8.8.8",
     "2606:4700::1111",
     "64:ff9b::808:808",
+    "例え.jp",
+    "中文.中国",
+    "हिन्दी.example.com",
+    "my_files.example.com",
 ]
 
 
@@ -73,3 +102,36 @@ def test_what_only_this_machine_or_its_network_reaches_is_not_public(host: str |
 def test_what_everybody_reaches_is_public(host: str) -> None:
     """No name is looked up for it."""
     assert is_public(host)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        r"https://10.0.0.1\@example.com/",
+        r"https://10.0.0.1\.example.com/",
+        "https://a@10.0.0.1@example.com/",
+        "https://[2606:4700::1111].10.0.0.1/",
+        "https://10.0.0.1[2606:4700::1111]/",
+        "https://[2606:4700::1%25@10.0.0.1]/",
+        "https://[::1",
+        "https://example.com:99999/",
+    ],
+)
+def test_a_url_that_is_read_in_two_ways_has_no_host(url: str) -> None:
+    """Where Pico's reader ends the host elsewhere than ours, a look at ours would be worth nothing."""
+    assert host_of(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://example.com", "example.com"),
+        ("https://Example.COM:8080/a?b=https://10.0.0.1/@#\\", "example.com"),
+        ("https://user:pass@example.com:/", "example.com"),
+        ("https://example.com@10.0.0.1/", "10.0.0.1"),
+        ("https://[2606:4700::1111]:443/", "2606:4700::1111"),
+    ],
+)
+def test_a_url_that_is_read_in_one_way_has_its_host(url: str, host: str) -> None:
+    """With a port, a user and whatever comes after it."""
+    assert host_of(url) == host

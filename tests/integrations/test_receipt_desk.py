@@ -196,6 +196,39 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
     assert not desk._turns
 
 
+@pytest.mark.virtual_time
+async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """Its sender repeats itself: all but the first are asked for again, and nothing of them is left."""
+    signer, goes_on, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
+
+    async def on_receipt(receipt: DeliveryReceipt) -> None:
+        await goes_on.wait()
+        box(receipt)
+
+    desk = ReceiptDesk(signer, on_receipt=on_receipt)
+    url = signer.sign(URL, "order-17")
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(post(desk, url, said("DELIVRD")))
+        await asyncio.sleep(0)
+        others = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
+        waiting = [turn.waiting for turn in desk._turns.values()]
+        goes_on.set()
+
+    assert set(others) == {Verdict.FAILED}
+    assert waiting == [1]
+    assert await first is Verdict.TAKEN
+    assert await post(desk, url, said("DELIVRD")) is Verdict.DUPLICATE
+    assert not desk._turns
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, "9"])
+def test_a_memory_that_holds_nothing_is_refused(limit: object) -> None:
+    """No receipt would be taken."""
+    with pytest.raises(ConfigurationError, match="`limit`"):
+        LocalReceiptMemory(limit=limit)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("key", ["stranger", None])
 async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | None) -> None:
     """Most apps send some messages without a journal."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +24,15 @@ from starlette.routing import Mount, Route
 import pico_async.integrations.aiohttp as on_aiohttp
 import pico_async.integrations.fastapi as on_fastapi
 import pico_async.integrations.starlette as on_starlette
-from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, PicoSession, SmsMessage, SqliteJournal
+from pico_async import (
+    CallbackSigner,
+    ConfigurationError,
+    DeliveryReceipt,
+    PicoSession,
+    ServerError,
+    SmsMessage,
+    SqliteJournal,
+)
 from pico_async.integrations.fastapi import PicoDep
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
@@ -238,6 +247,69 @@ async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
     assert reply.status_code == 500
     assert "pico_lifespan" in str(errors[0])
     assert "pico_lifespan" not in reply.text
+
+
+@pytest.mark.parametrize("path", ["/stream", "/socket"])
+async def test_an_error_within_an_answer_of_aiohttps_writes_no_second_one(path: str) -> None:
+    """It would stand in the middle of the stream, or of the websocket's frames: the connection is closed."""
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(b"one")
+        raise ServerError("Pico failed.")
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        await web.WebSocketResponse().prepare(request)
+        raise ServerError("Pico failed.")
+
+    app = web.Application()
+    on_aiohttp.handle_errors(app)
+    app.add_routes([web.get("/stream", stream), web.get("/socket", chat)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade if path == '/socket' else ''}\r\n".encode())
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    await runner.cleanup()
+
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"problem" not in answer
+
+
+@pytest.mark.parametrize("does", ["", "refuses", "closed", "left"])
+async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFixture, does: str) -> None:
+    """Whoever closed it before, and also where it was not yet accepted; the server has no mistake to log."""
+    app, ended = FastAPI(), asyncio.Event()
+    on_fastapi.handle_errors(app)
+
+    @app.websocket("/chat")
+    async def chat(websocket: WebSocket) -> None:
+        try:
+            if does != "refuses":
+                await websocket.accept()
+            if does == "closed":
+                await websocket.close()
+            if does == "left":
+                await websocket.receive()
+        finally:
+            ended.set()
+        raise ServerError("Pico failed.")
+
+    async with serving(app) as url, aiohttp.ClientSession() as client:
+        with suppress(aiohttp.WSServerHandshakeError):
+            async with client.ws_connect(f"{url}/chat") as chatting:
+                if does == "":
+                    told = await chatting.receive()
+                    assert (told.data, told.extra) == (1011, "The message may have been sent")
+        await ended.wait()
+
+    assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["pico_async.problems"]
 
 
 async def test_the_session_reaches_mounted_apps_websockets_and_lifespans_of_ones_own() -> None:

@@ -1,0 +1,123 @@
+"""What an app tells its own callers of an error, and what its log has instead."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from pico_async.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BulkError,
+    ConfigurationError,
+    InDoubtError,
+    InvalidMessageError,
+    JournalError,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    Outcome,
+    PicoError,
+    RateLimitError,
+    RejectedError,
+    ServerError,
+    UnexpectedResponseError,
+)
+from pico_async.integrations.problems import problem
+from pico_async.messages import MmsMessage, SmsMessage
+
+SECRET = "what nobody but the log is told"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "again"),
+    [
+        (ConfigurationError(SECRET), 500, False),
+        (JournalError(SECRET), 500, False),
+        (AuthenticationError(SECRET), 500, False),
+        (BadRequestError(SECRET, errors=(SECRET,), request_id=SECRET), 502, False),
+        (RejectedError(SECRET), 502, False),
+        (RateLimitError(SECRET), 503, True),
+        (NotSentError(SECRET), 503, True),
+        (MessageExpiredError(SECRET), 503, True),
+        (PicoError(SECRET), 503, True),
+        (InDoubtError(SECRET), 502, False),
+        (ServerError(SECRET, status_code=500), 502, False),
+        (UnexpectedResponseError(SECRET), 502, False),
+        (NoResponseError(SECRET), 504, False),
+        (BulkError(SECRET, Outcome.IN_DOUBT), 502, False),
+        (BulkError(SECRET, Outcome.REJECTED), 502, False),
+        (BulkError(SECRET, Outcome.NOT_SENT), 502, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, PicoError) else str(value),
+)
+def test_what_the_caller_is_not_told_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, error: PicoError, status: int, again: bool
+) -> None:
+    """An app whose key is wrong answers 500 to everyone, so somebody must be told why."""
+    caplog.set_level(logging.INFO)
+
+    told = problem(error)
+
+    assert (told.status_code, told.body["may_send_again"], told.body["outcome"]) == (status, again, error.outcome)
+    assert SECRET not in told.content.decode() + str(told.headers)
+    assert [record.getMessage().endswith(f"{type(error).__name__}: {SECRET}") for record in caplog.records] == [True]
+    assert caplog.records[0].levelno == (logging.ERROR if status == 500 else logging.WARNING)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.IN_DOUBT, Outcome.REJECTED, Outcome.NOT_SENT])
+def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome) -> None:
+    """The others of it were sent."""
+    told = problem(BulkError("1 of 3 messages were not accepted.", outcome))
+
+    assert "not sent" not in told.body["detail"].lower()
+    assert "may have been sent" in told.body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("make", "detail"),
+    [
+        (lambda: SmsMessage(to="123", text="t"), "`to` has 3 digits"),
+        (lambda: SmsMessage(to="8612345678901", text=""), "`text` is empty"),
+        (lambda: MmsMessage(to="8612345678901", media_url="x"), "`media_url` is no web address"),
+    ],
+)
+def test_what_the_caller_did_wrong_is_told(make: object, detail: str) -> None:
+    """By the argument's name."""
+    assert callable(make)
+    with pytest.raises(InvalidMessageError) as caught:
+        make()
+
+    told = problem(caught.value)
+
+    assert told.status_code == 422
+    assert detail in told.body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "kept"),
+    [
+        ("The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER.", 500, ""),
+        ("Pass an SmsMessage, an MmsMessage or a VoiceMessage, not str.", 500, ""),
+        (
+            "`media_url` names a private host. Pass allow_private_urls=True to PicoSession.",
+            422,
+            "names a private host.",
+        ),
+        ("`key` 'ann@example.com' came before in this blast. Give each its own.", 422, "`key` cannot be used"),
+    ],
+)
+def test_what_is_for_the_author_of_the_app_is_not_told(words: str, status: int, kept: str) -> None:
+    """A sender that is missing is no fault of the caller's, and a key is the app's own name for a message."""
+    told = problem(InvalidMessageError(words))
+
+    assert told.status_code == status
+    assert kept in told.body["detail"]
+    assert not [word for word in ("PicoSession", "PICO_", "SmsMessage", "ann@") if word in told.content.decode()]
+
+
+def test_nobody_is_told_to_wait_for_years() -> None:
+    """What Pico asks for may be anything."""
+    assert problem(RateLimitError("x", retry_after=2.5e11)).headers["Retry-After"] == "3600"
+    assert problem(RateLimitError("x", retry_after=2.1)).headers["Retry-After"] == "3"
