@@ -126,7 +126,7 @@ async def _stream(feed: Feed, cursor: Cursor | None) -> AsyncIterator[bytes]:
     """
     event = feed.begin(cursor)
     cursor = event.cursor
-    yield b"retry: 1000\n\n" + as_server_sent(event)
+    yield b"retry: 500\n\n" + as_server_sent(event)
     silent_s = 0.0
     told: tuple[int, int | None, float | None] = (-1, None, None)  # arrivals, second, rate
     changes = -1

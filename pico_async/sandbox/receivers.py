@@ -60,7 +60,9 @@ async def find_receiver(callback: str, allow_hosts: Collection[str]) -> Receiver
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     if not loopback and not {"*", host} & set(allow_hosts):
-        raise RefusedAddressError(f"{host} is not loopback: allow_hosts=({host!r},) lets receipts go there")
+        raise RefusedAddressError(
+            f"{host} is not loopback: Receipts(allow_hosts=[{host!r}]) or --receipt-host {host} lets receipts go there"
+        )
     return Receiver(scheme, authority.rpartition("@")[2], host, port, addresses, loopback)
 
 

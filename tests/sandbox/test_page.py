@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 import pico_async.sandbox
-from pico_async.sandbox import FaultRule, Receipts, Sandbox
+from pico_async.sandbox import Fault, FaultRule, RateRule, Receipts, Sandbox
+from pico_async.sandbox.operations import NAMES, RATES
 from pico_async.sandbox.page import _FILES
 from tests.sandbox.receiver import receiving
 
@@ -85,6 +86,18 @@ def test_every_file_of_the_page_is_named() -> None:
     there = {file.name for file in (files(pico_async.sandbox) / "outbox").iterdir()}
 
     assert there == set(_FILES)
+
+
+def test_the_panel_offers_all_that_there_is() -> None:
+    """Its lists are its own, so a new fault, operation, rule or rate must be added there."""
+    source = (files(pico_async.sandbox) / "outbox" / "chaos.js").read_text(encoding="utf-8")
+
+    offered = {
+        name: set(re.findall(r'"([^"]+)"', re.search(rf"const {name} = \[(.*?)\];", source, re.DOTALL)[1]))
+        for name in ("FAULTS", "OPERATIONS", "RULES", "RATES")
+    }
+
+    assert offered == {"FAULTS": set(Fault), "OPERATIONS": {*NAMES, "*"}, "RULES": set(RateRule), "RATES": set(RATES)}
 
 
 def test_nothing_makes_markup_of_text_and_nothing_is_fetched_from_elsewhere() -> None:
@@ -554,20 +567,21 @@ async def test_a_reader_that_does_not_read_costs_one_batch(connect, sms) -> None
     sandbox = Sandbox(rates={})
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
+        await pico.post("/sms", json=sms(text="x" * 480))
+        arrival, message = sandbox.ledger.arrivals[-1], sandbox.ledger.accepted[-1]
         port = int(base_url.rsplit(":", 1)[1])
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(b"GET /_sandbox/outbox/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readline()
-        for number in range(2000):
-            pico_reply = await pico.post("/sms", json=sms(text=f"{number} " + "x" * 480))
-            assert pico_reply.status_code == 200
+        for _ in range(9_999):
+            sandbox.ledger.record(arrival, message)
         async with listening(base_url) as next_event:
-            batches = [(await next_event("messages"))[0]["rows"] for _ in range(10)]
+            batches = [(await next_event("messages"))[0]["rows"] for _ in range(50)]
         waiting = [transport.get_write_buffer_size() for transport in server_transports(port)]
         writer.close()
 
-    assert sum(map(len, batches)) == 2000
-    assert max(waiting) < 1_000_000
+    assert sum(map(len, batches)) == 10_000
+    assert 0 < max(waiting) < 1_000_000
 
 
 def server_transports(port: int) -> list[Any]:
