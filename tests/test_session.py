@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from pico_async import (
     DEFAULT_BASE_URL,
     WHITELIST_BASE_URL,
     Accepted,
+    AiohttpTransport,
     ConfigurationError,
     InvalidMessageError,
     LocalCoordinator,
@@ -310,3 +313,17 @@ async def test_it_tells_its_pace() -> None:
     assert report.pace == pytest.approx(29.35, abs=0.01)
     assert "29.35 text messages a second" in during
     assert "a second" not in before + repr(pico)
+
+
+@pytest.mark.parametrize("transport", [lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
+async def test_authorities_that_cannot_be_read_are_told(
+    transport: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By what to correct, and before anything is sent."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    if httpx.__version__.startswith("0.27."):
+        pytest.skip("this httpx ignores a file that is not there")
+
+    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+        async with session(transport=transport()) as pico:
+            await pico.sms.send("8612345678901", "Hello")

@@ -12,11 +12,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
-import httpx
 from yarl import URL
 
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.trust import trusted
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
@@ -54,6 +54,7 @@ class AiohttpTransport(Carrier):
         self._proxy = None if proxy is None else proxy.with_user(None)
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
+        self._tls = trusted()
 
     async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
         """Send one request and read its reply."""
@@ -89,9 +90,8 @@ class AiohttpTransport(Carrier):
     def _open(self, headers: Mapping[str, str]) -> tuple[Mapping[str, str], aiohttp.ClientSession]:
         """Make what carries requests with these headers: to merge them anew for each costs a twentieth of it."""
         if self._connector is None:
-            # Not with the transport, for only now is the loop known. The certificates are httpx's, so that both trust
-            # the same.
-            self._connector = _Connector(limit=0, keepalive_timeout=KEEPALIVE_EXPIRY_S, ssl=httpx.create_ssl_context())
+            # Not with the transport, for only now is the loop known.
+            self._connector = _Connector(limit=0, keepalive_timeout=KEEPALIVE_EXPIRY_S, ssl=self._tls)
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,

@@ -16,6 +16,7 @@ import httpx
 
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.trust import trusted
 from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
@@ -143,8 +144,7 @@ class _Connections:
         self._idle: list[tuple[float, HttpTransport]] = []
         self._expired: list[HttpTransport] = []
         self._proxy: httpx.Proxy | None = None
-        # Reading the system's certificates takes longer than a request, so all share what was read once.
-        self._tls = httpx.create_ssl_context()
+        self._tls = trusted()
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # What is no proxy for httpx is told now, and not by each send.

@@ -78,20 +78,14 @@ class Settings:
         if not self.username:
             raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
         coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
-        try:
-            return PicoSession(
-                username=self.username,
-                api_key=read_api_key(self.api_key_file)[1],
-                base_url=self.base_url,
-                sender=self.sender,
-                callback=self.callback,
-                rates=rates if coordinator is None else None,
-                coordinator=coordinator,
-            )
-        except OSError as error:  # httpx reads whom to trust
-            reason = error.strerror or type(error).__name__
-        raise ConfigurationError(
-            f"The authorities to trust cannot be read ({reason}): correct SSL_CERT_FILE or SSL_CERT_DIR."
+        return PicoSession(
+            username=self.username,
+            api_key=read_api_key(self.api_key_file)[1],
+            base_url=self.base_url,
+            sender=self.sender,
+            callback=self.callback,
+            rates=rates if coordinator is None else None,
+            coordinator=coordinator,
         )
 
     def call(self, operation: Callable[[PicoSession], Awaitable[Value]]) -> Value:

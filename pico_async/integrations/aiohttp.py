@@ -121,6 +121,6 @@ def receipts_handler(
         pieces = request.content.iter_any()
         query = request.rel_url.raw_query_string
         verdict = await desk.take(request.method, public_path or request.path, query, pieces)
-        return web.json_response({"receipt": verdict.value}, status=verdict.status_code)
+        return web.json_response({"receipt": verdict.value}, status=verdict.status_code, headers=verdict.headers)
 
     return receive

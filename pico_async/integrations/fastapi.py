@@ -6,7 +6,7 @@ FastAPI: one session for the app's life, a typed dependency, errors as JSON prob
     app.include_router(receipts_router(on_receipt=delivered))
 
     @app.post("/codes")
-    async def code(phone: str, pico: PicoDep) -> None:
+    async def code(phone: Annotated[str, Body(embed=True)], pico: PicoDep) -> None:  # in a URL it would be logged
         await pico.sms.send(phone, "Your code is 1234", expires_in=60)
 
 Needs the extra: `pip install 'pico-async[fastapi]'`. In a test, `app.dependency_overrides[get_pico]` gives another one.

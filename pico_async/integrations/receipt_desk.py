@@ -60,6 +60,11 @@ class Verdict(StrEnum):
         """Give the HTTP status to answer with."""
         return _STATUS_CODES[self]
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Give the headers that an answer of this status must have (RFC 9110, 15.5.6)."""
+        return {"Allow": ", ".join(METHODS)} if self is Verdict.NOT_ALLOWED else {}
+
 
 _STATUS_CODES = {
     Verdict.TAKEN: 200,
@@ -107,7 +112,11 @@ class Heard:
 
 @runtime_checkable
 class ReceiptMemory(Protocol):
-    """Remember which receipts were taken. One that all your processes share makes duplicates known to all of them."""
+    """
+    Remember which receipts were taken.
+
+    One that all your processes share makes duplicates known to all of them, but for two that come at the same moment.
+    """
 
     async def get(self, callback_id: str) -> Heard | None:
         """Give what was heard at one callback URL."""

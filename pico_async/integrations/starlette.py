@@ -134,6 +134,6 @@ def receipts_route(
     async def receive(request: Request) -> Response:
         query = request.scope["query_string"].decode("latin-1")
         verdict = await desk.take(request.method, public_path or request.scope["path"], query, request.stream())
-        return JSONResponse({"receipt": verdict.value}, verdict.status_code)
+        return JSONResponse({"receipt": verdict.value}, verdict.status_code, verdict.headers)
 
     return Route(path, receive, methods=METHODS, include_in_schema=False)

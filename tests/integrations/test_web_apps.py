@@ -157,9 +157,17 @@ async def test_one_session_serves_the_app_for_its_life(app: App, tmp_path: Path)
     ids=["invalid", "not sent", "rejected", "too fast", "unauthorised", "in doubt"],
 )
 async def test_an_error_is_a_problem_that_gives_nothing_away(
-    app: App, tmp_path: Path, to: str, fault: FaultRule | str | None, status: int, outcome: str, again: bool
+    app: App,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    to: str,
+    fault: FaultRule | str | None,
+    status: int,
+    outcome: str,
+    again: bool,
 ) -> None:
-    """It says what became of the message, and neither the number, the text, the key nor Pico's words."""
+    """It says what became of the message, and neither the number, the text, the key nor Pico's words. No log does."""
+    caplog.set_level(logging.INFO, "pico_async")
     sandbox = Sandbox(rate_rule=None, faults=[fault] if isinstance(fault, FaultRule) else [])
 
     async with sandbox.serve() as pico_url:
@@ -174,8 +182,11 @@ async def test_an_error_is_a_problem_that_gives_nothing_away(
     assert reply.headers["content-type"] == "application/problem+json"
     assert (told["outcome"], told["may_send_again"]) == (outcome, again)
     assert ("retry-after" in reply.headers) == (status == 503)
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("pico_async")]
+    assert len(logged) == 1
     for secret in (NUMBER, "735914", api_key, "not a number", "Bearer", pico_url):
         assert secret not in reply.text
+        assert secret == pico_url or secret not in logged[0]
 
 
 async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> None:
@@ -207,6 +218,7 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
     assert [record.position for record in before] == [0]
     assert await SqliteJournal(journal).in_doubt() == []
     assert [reply.status_code for reply in replies] == [200, 200, 200, 409, 403, 403, 413, 405]
+    assert set(replies[-1].headers["allow"].split(", ")) >= {"GET", "POST", "PUT"}
     assert [(receipt.key, receipt.extra) for receipt in told] == [("order-17", {"to": NUMBER})]
 
 
