@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -177,18 +177,30 @@ class Postman:
 
     async def _run_with(self, receipts: Receipts, waker: asyncio.Event) -> None:
         places = anyio.Semaphore(CONCURRENCY)
-        async with Carrier(receipts) as carrier, anyio.create_task_group() as group:
-            while self._receipts is receipts:
-                self.look()
-                for errand in self._due_really(time.monotonic()):
-                    await places.acquire()
-                    group.start_soon(self._try_in_place, carrier, errand, places)
-                wait_s = _LOOK_S
-                if self._errands:
-                    wait_s = min(wait_s, max(0.0, self._errands[0][0] - time.monotonic()))
-                waker.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(waker.wait(), wait_s)
+        under_way: set[_Errand] = set()
+        try:
+            async with Carrier(receipts) as carrier, anyio.create_task_group() as group:
+                while self._receipts is receipts:
+                    self.look()
+                    while self._receipts is receipts and self._is_due():
+                        await places.acquire()
+                        # Only now: who is cancelled while it waits must not have one in its hand.
+                        errand = self._take_due()
+                        if errand is None:
+                            places.release()
+                            break
+                        under_way.add(errand)
+                        group.start_soon(self._try_in_place, carrier, errand, places, under_way)
+                    wait_s = _LOOK_S
+                    if self._errands:
+                        wait_s = min(wait_s, max(0.0, self._errands[0][0] - time.monotonic()))
+                    waker.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(waker.wait(), wait_s)
+        finally:
+            # The server was closed in the middle of these: they stay to be sent, should there be a next one.
+            for errand in under_way:
+                self._enqueue(errand)
 
     async def deliver(self, *, everything: bool) -> int:
         """Send what is due on the sandbox's clock, one after the other; with *everything*, wait for nothing."""
@@ -198,7 +210,11 @@ class Postman:
         tried = 0
         async with Carrier(self._receipts) as carrier:
             while errand := self._next_due(self._clock(), everything=everything):
-                await self._try(carrier, errand)
+                try:
+                    await self._try(carrier, errand)
+                except BaseException:
+                    self._enqueue(errand)
+                    raise
                 tried += 1
         return tried
 
@@ -209,9 +225,11 @@ class Postman:
     def _enqueue(self, errand: _Errand) -> None:
         heappush(self._errands, (errand.due_really, next(self._order), errand))
 
-    def _due_really(self, now: float) -> Iterator[_Errand]:
-        while self._errands and self._errands[0][0] <= now:
-            yield heappop(self._errands)[2]
+    def _is_due(self) -> bool:
+        return bool(self._errands) and self._errands[0][0] <= time.monotonic()
+
+    def _take_due(self) -> _Errand | None:
+        return heappop(self._errands)[2] if self._is_due() else None
 
     def _next_due(self, now: float, *, everything: bool) -> _Errand | None:
         found = min(self._errands, key=lambda entry: (entry[2].due, entry[1]), default=None)
@@ -221,15 +239,12 @@ class Postman:
         heapify(self._errands)
         return found[2]
 
-    async def _try_in_place(self, carrier: Carrier, errand: _Errand, places: anyio.Semaphore) -> None:
-        try:
-            await self._try(carrier, errand)
-        except anyio.get_cancelled_exc_class():
-            # The server was closed in the middle of it: it stays to be sent, should there be a next one.
-            self._enqueue(errand)
-            raise
-        finally:
-            places.release()
+    async def _try_in_place(
+        self, carrier: Carrier, errand: _Errand, places: anyio.Semaphore, under_way: set[_Errand]
+    ) -> None:
+        await self._try(carrier, errand)
+        under_way.discard(errand)
+        places.release()
 
     async def _try(self, carrier: Carrier, errand: _Errand) -> None:
         callback, sent_at = errand.message.callback or "", self._epoch + self._clock()

@@ -346,6 +346,24 @@ async def test_closing_in_the_middle_leaves_no_task_and_loses_no_receipt(connect
     assert sorted(statuses(receiver)) == ["DELIVERED", "DELIVERED", "SENT", "SENT"]
 
 
+async def test_a_delivery_that_is_cancelled_loses_no_receipt(connect, sms) -> None:
+    """In-process too: the next call sends it."""
+    async with receiving(hang=True) as hanging:
+        sandbox = Sandbox(receipts=Receipts())
+        pico = await connect(sandbox)
+        await pico.post("/sms", json=sms(callback=hanging.url))
+        with anyio.move_on_after(5) as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: sandbox.deliver_receipts(everything=True))
+                await hanging.wait_for(1)
+                group.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+        with anyio.move_on_after(0.3):
+            await sandbox.deliver_receipts(everything=True)
+
+    assert statuses(hanging) == ["SENT", "SENT"]
+
+
 async def test_they_are_off_unless_asked_for(connect, sms) -> None:
     """Library use sends nothing to anybody, and says what to do."""
     async with receiving() as receiver:
