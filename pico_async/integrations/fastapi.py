@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from error
 
 from pico_async.callbacks import CallbackSigner
-from pico_async.integrations.receipt_desk import Confirming, OnReceipt, ReceiptMemory
+from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt, ReceiptMemory
 from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
 from pico_async.session import PicoSession
 
@@ -44,7 +44,13 @@ def receipts_router(
     """
     Make the router at which delivery receipts arrive; it is not in the schema, for Pico alone calls it.
 
+    What the app or `include_router` depends on, a check of the caller's address perhaps, is asked before the signature.
     The arguments are those of `receipts_route` in `pico_async.integrations.starlette`.
     """
     route = receipts_route(signer, path, on_receipt=on_receipt, journal=journal, memory=memory, public_path=public_path)
-    return APIRouter(routes=[route])
+    router = APIRouter()
+    # A route of Starlette's would be taken along, and whatever the app depends on left out without a word.
+    router.add_api_route(
+        route.path, route.endpoint, methods=list(METHODS), response_model=None, include_in_schema=False
+    )
+    return router

@@ -8,14 +8,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import aiohttp
 import httpx
 import pytest
 import uvicorn
 from aiohttp import web
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Header, HTTPException, WebSocket
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -239,6 +239,31 @@ async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
+@pytest.mark.parametrize("where", ["app", "router"])
+async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: str) -> None:
+    """A guard of the app's own must not be left out without a word."""
+
+    def guard(knock: Annotated[str, Header()]) -> None:
+        if knock != "let me in":
+            raise HTTPException(401)
+
+    told: list[DeliveryReceipt] = []
+    guards = [Depends(guard)]
+    app = FastAPI(dependencies=guards if where == "app" else None)
+    router = on_fastapi.receipts_router(SIGNER, on_receipt=told.append)
+    app.include_router(router, dependencies=guards if where == "router" else None)
+
+    async with serving(app) as url, httpx.AsyncClient() as client:
+        signed = SIGNER.sign(f"{url}/receipts", "order-17")
+        replies = [
+            await client.post(signed, json={"status": "SENT"}, headers={"knock": knock}) for knock in ("", "let me in")
+        ]
+
+    assert [reply.status_code for reply in replies] == [401, 200]
+    assert len(told) == 1
+    assert "/receipts" not in app.openapi()["paths"]
+
+
 async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
     """No session was opened: the error names the way to open one."""
     app = FastAPI()
@@ -319,7 +344,8 @@ async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFi
                 if does == "":
                     told = await chatting.receive()
                     assert (told.data, told.extra) == (1011, "The message may have been sent")
-        await ended.wait()
+        async with asyncio.timeout(20):
+            await ended.wait()
 
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["pico_async.problems"]
 
