@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.numbers import mask_numbers
+from pico_async.numbers import masked_repr
 
 PARAMETER = "pico"
 """The one parameter in the query of a signed URL."""
@@ -44,10 +44,6 @@ class CallbackFault(StrEnum):
     """It was ours, and its time is over."""
 
 
-def _named(key: str | None) -> str:
-    return "None" if key is None else repr(mask_numbers(key))
-
-
 @frozen(kw_only=True)
 class SignedCallback:
     """
@@ -64,7 +60,7 @@ class SignedCallback:
     expires_at: int
 
     def __repr__(self) -> str:
-        return f"SignedCallback(id={self.id!r}, key={_named(self.key)}, expires_at={self.expires_at})"
+        return f"SignedCallback(id={self.id!r}, key={masked_repr(self.key)}, expires_at={self.expires_at})"
 
 
 class CallbackSigner:

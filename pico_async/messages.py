@@ -12,7 +12,7 @@ import attrs
 from attrs import field, frozen
 
 from pico_async.errors import InvalidMessageError
-from pico_async.numbers import destination, mask, mask_numbers
+from pico_async.numbers import destination, mask, masked_repr
 
 # Compiled by their first use, and not with the import.
 _IDENTIFIER = r"[A-Za-z0-9._~-]{1,128}"
@@ -93,10 +93,6 @@ def _sized(text: str | None) -> str:
     return "None" if text is None else f"<{len(text)} characters>"
 
 
-def _named(key: str | None) -> str:
-    return "None" if key is None else repr(mask_numbers(key))
-
-
 @frozen
 class SmsMessage:
     """
@@ -124,9 +120,9 @@ class SmsMessage:
     to: str = field(converter=destination, repr=mask)
     text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
     template_id: str | None = field(default=None, validator=_optional(_identifier))
-    sender: str | None = field(default=None, validator=_optional(_line), repr=_named)
+    sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
     callback: str | None = field(default=None, validator=_optional(_url), repr=_sized)
-    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
@@ -158,8 +154,8 @@ class MmsMessage:
     to: str = field(converter=destination, repr=mask)
     media_url: str = field(validator=_url, repr=_sized)
     text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
-    sender: str | None = field(default=None, validator=_optional(_line), repr=_named)
-    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
+    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
@@ -186,7 +182,7 @@ class VoiceMessage:
     to: str = field(converter=destination, repr=mask)
     text: str = field(validator=_text, repr=_sized)
     lang: str = field(default="en-US", validator=_language)
-    key: str | None = field(default=None, validator=_optional(_text), repr=_named)
+    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 

@@ -142,6 +142,11 @@ def mask_numbers(text: str) -> str:
     return re.sub(_NUMBER_IN_TEXT, _masked, text)
 
 
+def masked_repr(word: str | None) -> str:
+    """Give the repr of a word that somebody else chose, a key perhaps, with its numbers masked."""
+    return "None" if word is None else repr(mask_numbers(word))
+
+
 def _masked(found: re.Match[str]) -> str:
     return mask(found[0])
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from attrs import field, frozen
 
 from pico_async.callbacks import PARAMETER
-from pico_async.numbers import mask_numbers
+from pico_async.numbers import masked_repr
 
 LONGEST_BODY = 65_536
 _MOST_FIELDS = 200
@@ -91,14 +91,6 @@ _WORDS = {
 }
 
 
-def _named(key: str | None) -> str:
-    return "None" if key is None else repr(mask_numbers(key))
-
-
-def _told(word: str | None) -> str:
-    return _named(word)
-
-
 @frozen(kw_only=True)
 class DeliveryReceipt:
     """
@@ -117,12 +109,12 @@ class DeliveryReceipt:
         extra: All other fields, as they came. A number may be among them, so no repr shows it.
     """
 
-    key: str | None = field(default=None, repr=_named)
+    key: str | None = field(default=None, repr=masked_repr)
     status: DeliveryStatus = DeliveryStatus.UNKNOWN
-    status_text: str | None = field(default=None, repr=_told)
-    error: str | None = field(default=None, repr=_told)
+    status_text: str | None = field(default=None, repr=masked_repr)
+    error: str | None = field(default=None, repr=masked_repr)
     at: datetime | None = None
-    request_id: str | None = field(default=None, repr=_told)
+    request_id: str | None = field(default=None, repr=masked_repr)
     extra: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @classmethod

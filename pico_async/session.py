@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from pico_async._engine.call import Engine
+from pico_async._engine.carriers import carrier_for
 from pico_async._engine.endpoints import Lane
 from pico_async._engine.hosts import is_loopback
-from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
-from pico_async._engine.retry import MAX_RETRIES
+from pico_async._engine.httpx_carrier import HttpTransport
 from pico_async._engine.trace import CallTrace
-from pico_async._engine.transport import Carrier, Transport
+from pico_async._engine.transport import Transport
 from pico_async._engine.wire import Account, send_request
-from pico_async.coordination import Coordinator, Priority, local
+from pico_async.coordination import Coordinator, Priority
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.grants import Accepted
+from pico_async.membership import Membership
 from pico_async.messages import Message
 from pico_async.resources.delivery import deliver
 from pico_async.resources.mms import MmsResource
@@ -38,8 +39,11 @@ from pico_async.settings import (
     checked_callback,
     checked_listeners,
     checked_log_level,
+    checked_retries,
+    checked_retry_in_doubt,
     checked_sender,
     checked_signer,
+    checked_timeout,
     checked_username,
     place,
 )
@@ -55,7 +59,6 @@ if TYPE_CHECKING:
     from pico_async.bulk.suppression import Suppression
     from pico_async.bulk.told import ToldBlast
     from pico_async.callbacks import CallbackSigner
-    from pico_async.coordination.fleet import FleetCoordinator
     from pico_async.resources.balance import BalanceResource
     from pico_async.resources.campaigns import CampaignsResource
     from pico_async.resources.templates import TemplatesResource
@@ -140,27 +143,13 @@ class PicoSession:
                 loopback_urls=is_loopback(urlsplit(self._base_url).hostname),
             )
         )
-        if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
-            raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 86_400:
-            raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
-        if not isinstance(retry_in_doubt, bool):
-            raise ConfigurationError("`retry_in_doubt` must be True or False.")
-        if rates is not None and not isinstance(rates, Rates):
-            raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
-        if coordinator is not None and not isinstance(coordinator, Coordinator):
-            raise ConfigurationError("`coordinator` must be a Coordinator, as RedisCoordinator.from_url('redis://…').")
-        if coordinator is not None and rates is not None:
-            raise ConfigurationError("Give the rates to the coordinator: with `coordinator=`, `rates=` has no say.")
-        self._rates = rates or Rates()
-        self._retries = retries
-        self._retry_in_doubt = retry_in_doubt
-        self._coordinator = coordinator
+        self._retries = checked_retries(retries)
+        self._retry_in_doubt = checked_retry_in_doubt(retry_in_doubt)
+        self._membership = Membership(self._base_url, self._account.username, self._api_key, rates, coordinator)
         self._listeners = checked_listeners(on_event)
         self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
-        self._fleet: FleetCoordinator | None = None
-        self._transport = Transport(self._base_url, timeout, _carrier(transport))
+        self._transport = Transport(self._base_url, checked_timeout(timeout), carrier_for(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()
@@ -346,7 +335,7 @@ class PicoSession:
         try:
             await engine.aclose()
         finally:
-            await self._leave()
+            await self._membership.leave()
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -383,7 +372,7 @@ class PicoSession:
                 account=self._account,
                 api_key=self._api_key,
                 transport=self._transport,
-                coordinator=self._join(),
+                coordinator=self._membership.join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
                 observer=self._observer,
@@ -412,39 +401,3 @@ class PicoSession:
         from pico_async.bulk.told import ToldBlast
 
         return ToldBlast(self._observer)
-
-    def _join(self) -> Coordinator:
-        username, api_key = self._account.username, self._api_key.value
-        if self._coordinator is None:
-            return local.join(self._base_url, username, api_key, self._rates)
-        # Not with the session, for most have no coordinator of their own.
-        from pico_async.coordination.fleet import FleetCoordinator, Identity
-
-        if isinstance(self._coordinator, FleetCoordinator):
-            # Pico's hosts count by one key; of stand-ins, each counts by itself.
-            counts = self._base_url if place(self._base_url) != "Pico" else "Pico"
-            self._coordinator.join(Identity.of(counts, self._base_url, username, api_key))
-            self._fleet = self._coordinator
-        return self._coordinator
-
-    async def _leave(self) -> None:
-        if self._coordinator is None:
-            local.leave(self._base_url, self._account.username, self._api_key.value)
-        elif self._fleet is not None:
-            await self._fleet.leave()
-
-
-def _carrier(transport: object) -> Carrier:
-    if isinstance(transport, HttpTransport):
-        # Few speak it.
-        from pico_async._engine.http2_carrier import Http2Carrier, speaks_http2
-
-        return Http2Carrier(transport) if speaks_http2(transport) else HttpxCarrier(transport)
-    if transport is None:
-        return HttpxCarrier()
-    if isinstance(transport, Carrier):
-        return transport
-    raise ConfigurationError(
-        "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
-        f"{type(transport).__name__}."
-    )

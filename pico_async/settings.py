@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
+from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.token import Secret
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
@@ -23,6 +24,7 @@ DEFAULT_BASE_URL = "https://rest.picotw.com"
 WHITELIST_BASE_URL = "https://api.picotw.com"
 """The host for accounts with the IP whitelist feature."""
 
+_LONGEST_TIMEOUT_S = 86_400
 # Compiled by their first use, and not with the import.
 _PRINTABLE_ASCII = r"[\x21-\x7e]+"
 _ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*"
@@ -129,6 +131,27 @@ def checked_base_url(base_url: str) -> str:
             "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
         )
     return base_url.rstrip("/")
+
+
+def checked_retries(retries: int) -> int:
+    """Make sure that it is a number of tries that ends."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
+        raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
+    return retries
+
+
+def checked_timeout(timeout: float) -> float:
+    """Make sure that it is a time, in seconds, that ends."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
+        raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
+    return timeout
+
+
+def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
+    """Make sure that it is meant: what is merely true would let messages go out twice."""
+    if not isinstance(retry_in_doubt, bool):
+        raise ConfigurationError("`retry_in_doubt` must be True or False.")
+    return retry_in_doubt
 
 
 def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,17 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port, listens
 from tests.readme import FILES, environment, write_recipe
 from tests.sandbox_process import sandbox_process
 from tests.stories.fleet_worker import wait_until
 
 SECRET = "a-secret-of-32-characters-or-so-"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -50,11 +44,6 @@ def running(recipe: str, directory: Path, pico_url: str) -> Iterator[tuple[str, 
     finally:
         process.kill()
         process.communicate()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as knocking:
-        return knocking.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("recipe", ["fastapi", "aiohttp"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from pico_async.bulk.journal import JournalState
 from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.console import note, say, say_json, say_table
+from pico_async.cli.questions import Yes, require_yes
 from pico_async.cli.session import Json
 from pico_async.cli.words import counted
 from pico_async.errors import ConfigurationError
@@ -108,31 +108,15 @@ def mark_sent(file: File, names: Names = None, everything: All = False) -> None:
     say(f"{counted(len(chosen), 'message')} marked as sent.")
 
 
-def resend(
-    file: File,
-    names: Names = None,
-    everything: All = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
+def resend(file: File, names: Names = None, everything: All = False, yes: Yes = False) -> None:
     """Decide that messages in doubt are sent again. One that did go out is then sent twice."""
     journal = SqliteJournal(file)
     chosen = _chosen(journal, names, everything)
     if chosen and not yes:
         note(f"{counted(len(chosen), 'message')} will be sent by the next run. One that did go out is then sent twice.")
-        if not sys.stdin.isatty():
-            raise ConfigurationError("Nothing was changed: pass --yes where nobody can be asked.")
-        if not _confirmed("Send them again?"):
-            raise ConfigurationError("Nothing was changed.")
+        require_yes("Send them again?", given=False)
     asyncio.run(journal.resend(*chosen))
     say(f"{counted(len(chosen), 'message')} will be sent by the next run.")
-
-
-def _confirmed(question: str) -> bool:
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:  # Ctrl-C or Ctrl-D
-        note("")
-        return False
 
 
 def _chosen(journal: SqliteJournal, names: list[str] | None, everything: bool) -> list[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port, listens
 from tests.readme import environment
 from tests.sandbox_process import sandbox_process
 from tests.stories.fleet_worker import wait_until
-from tests.test_readme_web_apps import SECRET, free_port, listens
 
 # The app of a user who blasts with a journal and takes the receipts elsewhere: in two processes, as uvicorn runs them.
 APP = """
@@ -26,6 +26,7 @@ from pico_async.integrations.fastapi import receipts_router
 app = FastAPI()
 app.include_router(receipts_router(journal=SqliteJournal("blast.db"), on_receipt=lambda receipt: print(receipt.key)))
 """
+SECRET = "a-secret-of-32-characters-or-so-"
 ROWS = 40
 
 

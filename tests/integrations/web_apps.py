@@ -1,0 +1,46 @@
+"""What the tests of the web apps share: a server, and sessions for it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import uvicorn
+
+from pico_async import CallbackSigner, PicoSession
+from pico_async.sandbox import Sandbox
+
+NUMBER = "8612345670042"
+TEXT = "Your code is 735914"
+SECRET = "a-secret-of-32-characters-or-so-"
+SIGNER = CallbackSigner([SECRET])
+
+Make: TypeAlias = Callable[[], PicoSession]
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Run uvicorn on a free port, with the app's lifespan; leave when it has ended."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_config=None, lifespan="on", **options)
+        server = uvicorn.Server(config)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve(sockets=[listener]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            server.should_exit = True
+
+
+def maker(sandbox: Sandbox, base_url: str, callback: str | None = None, **more: Any) -> Make:
+    settings = {
+        "username": sandbox.username,
+        "api_key": sandbox.api_key,
+        "sender": "PICO",
+        "base_url": base_url,
+        **more,
+    }
+    return lambda: PicoSession(callback=callback, callback_signer=SIGNER, **settings)
