@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -180,9 +180,14 @@ class Postman:
         async with Carrier(receipts) as carrier, anyio.create_task_group() as group:
             while self._receipts is receipts:
                 self.look()
-                for errand in self._due_really(time.monotonic()):
+                now = time.monotonic()
+                while self._is_due(now):
+                    # The place first: an errand in hand that waits for one would be lost with the server.
                     await places.acquire()
-                    group.start_soon(self._try_in_place, carrier, errand, places)
+                    if not self._is_due(now):
+                        places.release()
+                        break
+                    group.start_soon(self._try_in_place, carrier, heappop(self._errands)[2], places)
                 wait_s = _LOOK_S
                 if self._errands:
                     wait_s = min(wait_s, max(0.0, self._errands[0][0] - time.monotonic()))
@@ -209,9 +214,8 @@ class Postman:
     def _enqueue(self, errand: _Errand) -> None:
         heappush(self._errands, (errand.due_really, next(self._order), errand))
 
-    def _due_really(self, now: float) -> Iterator[_Errand]:
-        while self._errands and self._errands[0][0] <= now:
-            yield heappop(self._errands)[2]
+    def _is_due(self, now: float) -> bool:
+        return bool(self._errands) and self._errands[0][0] <= now
 
     def _next_due(self, now: float, *, everything: bool) -> _Errand | None:
         found = min(self._errands, key=lambda entry: (entry[2].due, entry[1]), default=None)
