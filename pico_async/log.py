@@ -70,7 +70,7 @@ def words(event: Event) -> str:
             return (
                 f"blast {event.blast} {how}: {_some(event.total, 'message')} in "
                 f"{event.duration_s:.3f} s, {event.accepted} accepted, {event.rejected} rejected, {event.not_sent} not "
-                f"sent, {event.in_doubt} in doubt, {event.skipped} skipped"
+                f"sent, {event.in_doubt} in doubt, {event.skipped} skipped, {event.suppressed} suppressed"
             )
         case TokenRefreshed():
             return f"call {event.call}: a fresh token"

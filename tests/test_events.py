@@ -13,6 +13,7 @@ import typing
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -443,6 +444,28 @@ async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
     honest = {AttemptEnded: Outcome.IN_DOUBT, CallEnded: Outcome.ACCEPTED}
     assert ended.outcome is honest.get(kind, Outcome.NOT_SENT)
     assert len(sandbox.ledger.accepted) == (kind in honest)
+
+
+async def test_an_interrupt_where_a_blast_begins_ends_it(tmp_path: Path) -> None:
+    """Its end is told, and it holds the journal no longer."""
+    sandbox, events = Sandbox(), list[Event]()
+
+    class Interrupt(BaseException):
+        pass
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, BlastStarted) and event.blast == only(events, BlastStarted)[0].blast:
+            raise Interrupt
+
+    async with session(sandbox, listen) as pico:
+        with pytest.raises(Interrupt) as kept:
+            await pico.send_bulk([SmsMessage(TO, "hello")], journal=tmp_path / "blast.db")
+        report = await pico.send_bulk([SmsMessage(TO, "hello")], journal=tmp_path / "blast.db")
+
+    assert kept.value is not None
+    assert [event.total for event in only(events, BlastEnded)] == [0, 1]
+    assert report.accepted == len(sandbox.ledger.accepted) == 1
 
 
 @pytest.mark.parametrize("kind", [TurnTaken, AttemptStarted, AttemptEnded, CallEnded])

@@ -13,6 +13,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from pico_async import (
+    BlastEnded,
     CallEnded,
     ConfigurationError,
     Event,
@@ -182,3 +183,20 @@ def test_the_words_of_an_end_tell_what_there_is_to_know() -> None:
             duration_s=2.5,
         )
     ) == ("call 3 sms.send: in_doubt (ServerError, HTTP 502) in 2.500 s, of which 1.250 s for its turn; 2 attempts")
+    assert words(
+        BlastEnded(
+            blast=2,
+            total=21,
+            accepted=1,
+            rejected=2,
+            not_sent=3,
+            in_doubt=4,
+            skipped=5,
+            suppressed=6,
+            duration_s=0.5,
+            rate=2.0,
+            ended_early=False,
+        )
+    ) == (
+        "blast 2 ended: 21 messages in 0.500 s, 1 accepted, 2 rejected, 3 not sent, 4 in doubt, 5 skipped, 6 suppressed"
+    )

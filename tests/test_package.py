@@ -81,6 +81,26 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         pico_async.PicoSesion  # type: ignore[attr-defined] # noqa: B018
 
 
+def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """That each name is loaded later hides no slip."""
+    slip = "import pico_async\nfrom pico_async import PicoSession, PicoSesion\npico_async.nope\n"
+    (tmp_path / "slip.py").write_text(slip)
+
+    checked = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "mypy", "--cache-dir", str(tmp_path), "--follow-imports=skip"),
+            *(str(ROOT / "pico_async" / "__init__.py"), str(tmp_path / "slip.py")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert [line.rpartition("[")[2] for line in checked.stdout.splitlines()[:-1]] == ["attr-defined]"] * 2
+
+
 def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> None:
     """No extra, no framework, no database: their cost is not the core's."""
     loaded = run(
@@ -136,6 +156,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         ("import pico_async.sandbox", "starlette", "sandbox"),
         ("import pico_async.sandbox", "uvicorn", "sandbox"),
         ("from pico_async import RedisCoordinator", "redis", "redis"),
+        ("from pico_async import AiohttpTransport", "aiohttp", "fast"),
         ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
         ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),
         ("import pico_async.integrations.opentelemetry", "opentelemetry.context", "otel"),

@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import aiohttp
-from yarl import URL
+try:
+    import aiohttp
+    from yarl import URL
+except ImportError as error:
+    raise ImportError("AiohttpTransport needs aiohttp: pip install 'pico-async[fast]'") from error
 
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing

@@ -133,8 +133,13 @@ class BulkStream:
         await self._tasks.__aenter__()
         if self._told is None:
             self._begin()
-        else:
+            return self
+        try:
             self._told.begin(self._concurrency, self._begin)
+        except BaseException:
+            # A listener was interrupted, and nobody enters: what is held is to be let go here.
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(

@@ -28,7 +28,7 @@ WEIGHT = 200_000
 """Characters of text after which an event takes no more of them: counting the parts of much text takes time."""
 
 SHOWN = 500
-"""Characters of a text in the list; the whole of it comes with the message itself."""
+"""Characters of a field in the list; the whole of it comes with the message itself."""
 
 
 @frozen
@@ -132,7 +132,7 @@ class Feed:
                     "number": number,
                     "at": self._ms(arrival.at),
                     "operation": arrival.operation,
-                    "to": arrival.to,
+                    "to": arrival.to and arrival.to[:SHOWN],
                     "verdict": str(arrival.verdict),
                     "fault": arrival.fault,
                 }
@@ -153,6 +153,7 @@ class Feed:
         track = self.postman.track(number)
         return {
             **self._row(number),
+            "sender": message.sender,
             "text": message.text,
             "request_id": message.request_id,
             "media_url": message.media_url,
@@ -172,7 +173,7 @@ class Feed:
             "at": self._ms(message.at),
             "kind": message.kind,
             "to": message.to,
-            "sender": message.sender,
+            "sender": message.sender and message.sender[:SHOWN],
             "text": shown[:SHOWN],
             "templated": message.template_id is not None,
             "parts": None if parts is None else asdict(parts),

@@ -77,14 +77,14 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
 
     async def show_message(request: Request) -> Response:
         try:
-            message = feed.message(request.path_params["number"])
+            message = feed.message(_number(request))
         except LookupError as error:
             return refuse(str(error), 404)
         return Response(as_json(message), media_type="application/json", headers=_HEADERS)
 
     async def send_again(request: Request) -> Response:
         try:
-            postman.again(request.path_params["number"])
+            postman.again(_number(request))
         except LookupError as error:
             return refuse(str(error), 404)
         except RuntimeError as error:
@@ -106,12 +106,18 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
     return [
         Route("/", behind_the_door(show_page)),
         Route("/_sandbox/outbox/events", behind_the_door(show_events)),
-        Route("/_sandbox/outbox/messages/{number:int}", behind_the_door(show_message)),
-        Route("/_sandbox/outbox/messages/{number:int}/receipt", behind_the_door(send_again), methods=["POST"]),
+        Route("/_sandbox/outbox/messages/{number}", behind_the_door(show_message)),
+        Route("/_sandbox/outbox/messages/{number}/receipt", behind_the_door(send_again), methods=["POST"]),
         Route("/_sandbox/outbox/{file}", behind_the_door(show_file)),
         Route("/_sandbox/settings", behind_the_door(show_settings)),
         Route("/_sandbox/settings", behind_the_door(change_settings), methods=["POST"]),
     ]
+
+
+def _number(request: Request) -> int:
+    """Read the number of a message; -1, which none has, for anything else. Starlette's own reading fails at some."""
+    named: str = request.path_params["number"]
+    return int(named) if len(named) < 16 and named.isascii() and named.isdigit() else -1
 
 
 def _static(name: str) -> Response:

@@ -325,6 +325,21 @@ async def test_a_long_text_is_cut_in_the_list_and_whole_in_the_message(served, s
     assert shown["parts"]["count"] == row["parts"]["count"] == 1493
 
 
+async def test_nothing_long_is_told_again_and_again(served, sms) -> None:
+    """Nor what anybody sends without a key: each page would be told it ten times a second."""
+    _, client = served
+    await client.post("/sms", json=sms(**{"from": "F" * 100_000}))
+    await client.post("/sms", content=json.dumps({"to": "9" * 100_000}), headers={"X-API-Key": "none"})
+
+    async with listening(str(client.base_url)) as next_event:
+        row = (await next_event("messages"))[0]["rows"][0]
+        trouble = (await next_event("limits"))[0]["troubles"][-1]
+    shown = (await client.get("/_sandbox/outbox/messages/0")).json()
+
+    assert len(row["sender"]) == len(trouble["to"]) == 500
+    assert shown["sender"] == "F" * 100_000
+
+
 async def test_a_message_shows_its_template_and_campaign_also_when_they_are_gone(served, sms) -> None:
     """Content with its variables unfilled, the campaign's name; deleted ones are said to be."""
     _, client = served
@@ -360,7 +375,7 @@ async def test_a_message_tells_which_fault_befell_it(served, sms) -> None:
     assert faults == [None, "no-request-id", None]
 
 
-@pytest.mark.parametrize("number", ["1", "-1", "99999999999999999999", "x"])
+@pytest.mark.parametrize("number", ["1", "-1", "99999999999999999999", "9" * 5000, "x"])
 async def test_a_message_that_is_not_there(served, number) -> None:
     """404, and no more."""
     _, client = served

@@ -323,8 +323,25 @@ async def test_no_more_than_sixteen_at_once(connect, sms) -> None:
                 await pico.post("/sms", json=sms(callback=hanging.url))
             await hanging.wait_for(16)
             await anyio.sleep(0.1)
+            at_once = len(hanging.got)
 
-    assert len(hanging.got) == 16
+    assert at_once == 16
+
+
+async def test_closing_loses_none_of_those_that_wait_for_a_place(connect, sms) -> None:
+    """The next server of the same sandbox sends all of them."""
+    sandbox = Sandbox(rates={}, receipts=Receipts(**{**AT_ONCE, "timeout_s": 30.0, "delivered_after_s": 3600.0}))
+    async with receiving(hang=True) as hanging:
+        async with sandbox.serve() as base_url:
+            pico = await connect(sandbox, base_url)
+            for _ in range(20):
+                await pico.post("/sms", json=sms(callback=hanging.url))
+            await hanging.wait_for(16)
+            await anyio.sleep(0.1)
+
+    await sandbox.deliver_receipts()
+
+    assert [len(track.tries) for track in sandbox._postman._tracks.values()] == [1] * 20
 
 
 async def test_closing_in_the_middle_leaves_no_task_and_loses_no_receipt(connect, sms) -> None:
