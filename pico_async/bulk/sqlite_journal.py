@@ -156,9 +156,12 @@ class SqliteJournal:
             Whether it was in doubt, or on the wire, until now.
 
         Raises:
-            NotInDoubtError: There is no such message, or it was provably not sent.
+            NotInDoubtError: There is no such message, or it was provably not sent; or no blast has begun the file yet.
             JournalError: The journal cannot be used.
         """
+        if not self.path.exists():
+            # What goes out with a journal is in it beforehand, so this proof is of something else.
+            raise NotInDoubtError(f"There is no journal {self.path} yet, so nothing of it is in doubt.")
 
         def settle(lines: JournalLines) -> bool:
             row, state = lines.find(name, whole=True)

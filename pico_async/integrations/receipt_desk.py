@@ -165,9 +165,9 @@ class ReceiptDesk:
 
     Whatever arrives, an answer is given and nothing is raised. A receipt that is taken settles its message in the
     *journal*, for it proves that Pico had it, and is then told to *on_receipt*. Where either fails, the answer asks for
-    the receipt again, so it is not lost: the journal must be there, and *on_receipt* may be told a receipt twice. How
-    long *on_receipt* takes is not limited, and what is not async holds up the whole server: let a queue do what takes
-    long. A desk serves one event loop at a time, and knows what came twice as far as its *memory* reaches.
+    the receipt again, so it is not lost, and *on_receipt* may be told a receipt twice. How long *on_receipt* takes is
+    not limited, and what is not async holds up the whole server: let a queue do what takes long. A desk serves one
+    event loop at a time, and knows what came twice as far as its *memory* reaches.
 
     Args:
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
@@ -266,8 +266,9 @@ class ReceiptDesk:
         try:
             # Also where the receipt says that no handset got it: it proves that Pico had the message.
             await self._journal.confirm(receipt.key, receipt.request_id)
-        except NotInDoubtError:
-            return
+        except NotInDoubtError as error:
+            # Most apps send some messages without a journal. Where it is the wrong one, this tells.
+            _log.debug("A delivery receipt settled nothing. %s", error)
 
     @asynccontextmanager
     async def _turn(self, callback_id: str) -> AsyncIterator[None]:

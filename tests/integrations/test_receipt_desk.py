@@ -10,11 +10,12 @@ import string
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
 
-from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus
+from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus, SqliteJournal
 from pico_async.errors import JournalError, NotInDoubtError
 from pico_async.integrations.receipt_desk import Heard, LocalReceiptMemory, ReceiptDesk, Verdict
 
@@ -227,6 +228,16 @@ def test_a_memory_that_holds_nothing_is_refused(limit: object) -> None:
     """No receipt would be taken."""
     with pytest.raises(ConfigurationError, match="`limit`"):
         LocalReceiptMemory(limit=limit)  # type: ignore[arg-type]
+
+
+async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path) -> None:
+    """An app that is started first tells the receipts of what it sends by itself, and makes no file."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
+
+    assert await post(desk, signer.sign(URL, "order-17"), said("DELIVRD")) is Verdict.TAKEN
+    assert len(box.receipts) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("key", ["stranger", None])
