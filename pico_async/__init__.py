@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from pico_async.grants import Accepted, UserToken
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
+    from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptMemory
     from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
     from pico_async.numbers import destination
     from pico_async.receipts import DeliveryReceipt, DeliveryStatus
@@ -117,6 +118,8 @@ __all__ = [
     "RateLimitError",
     "RateRefused",
     "Rates",
+    "ReceiptDesk",
+    "ReceiptMemory",
     "RejectedError",
     "Retrying",
     "Segments",
@@ -193,6 +196,8 @@ _LATER = {
     "RateLimitError": "pico_async.errors",
     "RateRefused": "pico_async.events",
     "Rates": "pico_async.coordination.rates",
+    "ReceiptDesk": "pico_async.integrations.receipt_desk",
+    "ReceiptMemory": "pico_async.integrations.receipt_desk",
     "RedisCoordinator": "pico_async.coordination.redis",
     "RejectedError": "pico_async.errors",
     "Retrying": "pico_async.events",

@@ -34,10 +34,11 @@ def test_the_core_depends_on_five_packages_alone() -> None:
 def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     """What pyproject.toml promises is what .ci/lowest.txt installs."""
     extras = PROJECT["optional-dependencies"]
-    names = ("fast", "redis", "procrastinate", "fastapi", "aiohttp", "otel", "numbers")
     promised = dict(
         re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
-        for requirement in PROJECT["dependencies"] + [one for name in names for one in extras[name]]
+        for requirement in PROJECT["dependencies"]
+        # What httpx itself asks for with http2 has its bound there.
+        + [bound for extra in extras if extra not in ("all", "dev", "bench", "http2") for bound in extras[extra]]
     )
 
     lines = (ROOT / ".ci" / "lowest.txt").read_text().splitlines()

@@ -34,7 +34,7 @@ _LONGEST_WAIT_S = 10.0
 _MOST_WORDS = 16
 
 
-class Verdict(StrEnum):
+class ReceiptVerdict(StrEnum):
     """What became of one request at the desk."""
 
     TAKEN = "taken"
@@ -63,27 +63,27 @@ class Verdict(StrEnum):
     @property
     def headers(self) -> dict[str, str]:
         """Give the headers that an answer of this status must have (RFC 9110, 15.5.6)."""
-        return {"Allow": ", ".join(METHODS)} if self is Verdict.NOT_ALLOWED else {}
+        return {"Allow": ", ".join(METHODS)} if self is ReceiptVerdict.NOT_ALLOWED else {}
 
 
 _STATUS_CODES = {
-    Verdict.TAKEN: 200,
-    Verdict.DUPLICATE: 200,
-    Verdict.LATE: 200,
-    Verdict.CONTRADICTED: 409,
-    Verdict.UNSIGNED: 403,
-    Verdict.FORGED: 403,
-    Verdict.EXPIRED: 410,
-    Verdict.TOO_LARGE: 413,
-    Verdict.TOO_SLOW: 408,
-    Verdict.NOT_ALLOWED: 405,
-    Verdict.UNREADABLE: 400,
-    Verdict.FAILED: 503,
+    ReceiptVerdict.TAKEN: 200,
+    ReceiptVerdict.DUPLICATE: 200,
+    ReceiptVerdict.LATE: 200,
+    ReceiptVerdict.CONTRADICTED: 409,
+    ReceiptVerdict.UNSIGNED: 403,
+    ReceiptVerdict.FORGED: 403,
+    ReceiptVerdict.EXPIRED: 410,
+    ReceiptVerdict.TOO_LARGE: 413,
+    ReceiptVerdict.TOO_SLOW: 408,
+    ReceiptVerdict.NOT_ALLOWED: 405,
+    ReceiptVerdict.UNREADABLE: 400,
+    ReceiptVerdict.FAILED: 503,
 }
 _FAULTS = {
-    CallbackFault.UNSIGNED: Verdict.UNSIGNED,
-    CallbackFault.FORGED: Verdict.FORGED,
-    CallbackFault.EXPIRED: Verdict.EXPIRED,
+    CallbackFault.UNSIGNED: ReceiptVerdict.UNSIGNED,
+    CallbackFault.FORGED: ReceiptVerdict.FORGED,
+    CallbackFault.EXPIRED: ReceiptVerdict.EXPIRED,
 }
 
 
@@ -208,7 +208,7 @@ class ReceiptDesk:
         self._memory = memory or LocalReceiptMemory()
         self._turns: dict[str, _Turn] = {}
 
-    async def take(self, method: str, path: str, query: str, body: AsyncIterable[bytes]) -> Verdict:
+    async def take(self, method: str, path: str, query: str, body: AsyncIterable[bytes]) -> ReceiptVerdict:
         """
         Judge one request, and act on it.
 
@@ -218,9 +218,9 @@ class ReceiptDesk:
             body: Its pieces; nothing is read of a request whose URL is not ours.
         """
         if method not in METHODS:
-            return Verdict.NOT_ALLOWED
+            return ReceiptVerdict.NOT_ALLOWED
         if len(query) > LONGEST_QUERY:
-            return Verdict.TOO_LARGE
+            return ReceiptVerdict.TOO_LARGE
         callback = self._signer.verify(path, query)
         if isinstance(callback, CallbackFault):
             return _FAULTS[callback]
@@ -228,11 +228,11 @@ class ReceiptDesk:
             with anyio.fail_after(_LONGEST_READ_S):
                 content = await _read(body)
         except TimeoutError:
-            return Verdict.TOO_SLOW
+            return ReceiptVerdict.TOO_SLOW
         except Exception:  # noqa: BLE001  each framework has its own for a sender that leaves, or sends nonsense
-            return Verdict.UNREADABLE
+            return ReceiptVerdict.UNREADABLE
         if content is None:
-            return Verdict.TOO_LARGE
+            return ReceiptVerdict.TOO_LARGE
         receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content)
         word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + content, digest_size=16).digest()
         try:
@@ -240,13 +240,13 @@ class ReceiptDesk:
                 return await self._judge(callback, receipt, word)
         except TimeoutError:
             _log.warning("A delivery receipt waited %g s for another one of its message.", _LONGEST_WAIT_S)
-            return Verdict.FAILED
+            return ReceiptVerdict.FAILED
 
-    async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> Verdict:
+    async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> ReceiptVerdict:
         try:
             heard = await self._memory.get(callback.id)
             verdict = judge(heard, receipt.status, word)
-            if verdict is not Verdict.TAKEN:
+            if verdict is not ReceiptVerdict.TAKEN:
                 return verdict
             await self._settle(receipt)
             if self._on_receipt is not None:
@@ -257,8 +257,8 @@ class ReceiptDesk:
             await self._memory.put(callback.id, advanced(heard, receipt.status, word), callback.expires_at)
         except Exception:  # noqa: BLE001  it is logged whole, and asked for again
             _log.exception("A delivery receipt was not taken. The answer asks for it again.")
-            return Verdict.FAILED
-        return Verdict.TAKEN
+            return ReceiptVerdict.FAILED
+        return ReceiptVerdict.TAKEN
 
     async def _settle(self, receipt: DeliveryReceipt) -> None:
         if self._journal is None or receipt.key is None:
@@ -300,25 +300,25 @@ class _Turn:
     waiting: int = 0
 
 
-def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Verdict:
+def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> ReceiptVerdict:
     """
     Say whether a receipt is news.
 
     A word that is no common one cannot be put in order: it is news until the message's fate is known.
     """
     if heard is None:
-        return Verdict.TAKEN
+        return ReceiptVerdict.TAKEN
     if word in heard.words:
-        return Verdict.DUPLICATE
+        return ReceiptVerdict.DUPLICATE
     if heard.status.is_final:
         if not status.is_final:
-            return Verdict.LATE
-        return Verdict.DUPLICATE if status is heard.status else Verdict.CONTRADICTED
+            return ReceiptVerdict.LATE
+        return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.CONTRADICTED
     if status is DeliveryStatus.UNKNOWN:
-        return Verdict.TAKEN if len(heard.words) < _MOST_WORDS else Verdict.LATE
+        return ReceiptVerdict.TAKEN if len(heard.words) < _MOST_WORDS else ReceiptVerdict.LATE
     if status.progress > heard.status.progress:
-        return Verdict.TAKEN
-    return Verdict.DUPLICATE if status is heard.status else Verdict.LATE
+        return ReceiptVerdict.TAKEN
+    return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.LATE
 
 
 def advanced(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Heard:

@@ -17,7 +17,7 @@ import pytest
 
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus, SqliteJournal
 from pico_async.errors import JournalError, NotInDoubtError
-from pico_async.integrations.receipt_desk import Heard, LocalReceiptMemory, ReceiptDesk, Verdict
+from pico_async.integrations.receipt_desk import Heard, LocalReceiptMemory, ReceiptDesk, ReceiptVerdict
 
 URL = "https://shop.example/receipts"
 SECRET = "a-secret-of-32-characters-or-so-"
@@ -63,7 +63,7 @@ async def pieces(content: bytes, size: int = 4096) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def post(desk: ReceiptDesk, url: str, body: bytes = b"", method: str = "POST") -> Verdict:
+async def post(desk: ReceiptDesk, url: str, body: bytes = b"", method: str = "POST") -> ReceiptVerdict:
     parts = urlsplit(url)
     return await desk.take(method, parts.path, parts.query, pieces(body))
 
@@ -84,7 +84,7 @@ async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
         await post(desk, f"{url}&status=delivered", method="GET"),
     ]
 
-    assert verdicts == [Verdict.TAKEN, Verdict.DUPLICATE, Verdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE, ReceiptVerdict.DUPLICATE]
     assert [(receipt.key, receipt.status) for receipt in box.receipts] == [("known", DeliveryStatus.DELIVERED)]
     assert journal.names == [("known", "r-1")]
 
@@ -101,16 +101,16 @@ async def test_a_message_moves_only_forward() -> None:
     ]
 
     assert verdicts == [
-        Verdict.TAKEN,
-        Verdict.TAKEN,
-        Verdict.TAKEN,
-        Verdict.DUPLICATE,
-        Verdict.DUPLICATE,
-        Verdict.TAKEN,
-        Verdict.DUPLICATE,
-        Verdict.LATE,
-        Verdict.DUPLICATE,
-        Verdict.CONTRADICTED,
+        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.DUPLICATE,
+        ReceiptVerdict.DUPLICATE,
+        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.DUPLICATE,
+        ReceiptVerdict.LATE,
+        ReceiptVerdict.DUPLICATE,
+        ReceiptVerdict.CONTRADICTED,
     ]
     assert [receipt.status_text for receipt in box.receipts] == ["QUEUED", "already", "SENT", "DELIVRD"]
 
@@ -123,7 +123,7 @@ async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
 
     verdicts = [await post(desk, url, said(word)) for word in ("DELIVRD", "SENT", "ACCEPTD")]
 
-    assert verdicts == [Verdict.TAKEN, Verdict.LATE, Verdict.LATE]
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.LATE, ReceiptVerdict.LATE]
     assert all(verdict.status_code == 200 for verdict in verdicts)
     assert len(box.receipts) == 1
 
@@ -142,7 +142,7 @@ async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
 
     verdicts = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
 
-    assert Counter(verdicts) == {Verdict.TAKEN: 1, Verdict.DUPLICATE: 19}
+    assert Counter(verdicts) == {ReceiptVerdict.TAKEN: 1, ReceiptVerdict.DUPLICATE: 19}
     assert len(told) == 1
     assert not desk._turns
 
@@ -166,8 +166,8 @@ async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
     works = True
     verdicts += [await post(desk, url, said("DELIVRD")) for _ in range(2)]
 
-    assert verdicts == [Verdict.FAILED, Verdict.FAILED, Verdict.TAKEN, Verdict.DUPLICATE]
-    assert Verdict.FAILED.status_code == 503
+    assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert ReceiptVerdict.FAILED.status_code == 503
     assert len(told) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "the app's own mistake" in caplog.text
@@ -192,7 +192,7 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
         task.cancel()
     hangs = False
 
-    assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
     assert len(box.receipts) == 1
     assert not desk._turns
 
@@ -215,10 +215,10 @@ async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFi
         waiting = [turn.waiting for turn in desk._turns.values()]
         goes_on.set()
 
-    assert set(others) == {Verdict.FAILED}
+    assert set(others) == {ReceiptVerdict.FAILED}
     assert waiting == [1]
-    assert await first is Verdict.TAKEN
-    assert await post(desk, url, said("DELIVRD")) is Verdict.DUPLICATE
+    assert await first is ReceiptVerdict.TAKEN
+    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.DUPLICATE
     assert not desk._turns
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -235,7 +235,7 @@ async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path)
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
 
-    assert await post(desk, signer.sign(URL, "order-17"), said("DELIVRD")) is Verdict.TAKEN
+    assert await post(desk, signer.sign(URL, "order-17"), said("DELIVRD")) is ReceiptVerdict.TAKEN
     assert len(box.receipts) == 1
     assert not list(tmp_path.iterdir())
 
@@ -246,7 +246,7 @@ async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | Non
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box, journal=Confirmed())
 
-    assert await post(desk, signer.sign(URL, key), said("DELIVRD")) is Verdict.TAKEN
+    assert await post(desk, signer.sign(URL, key), said("DELIVRD")) is ReceiptVerdict.TAKEN
     assert [receipt.key for receipt in box.receipts] == [key]
 
 
@@ -268,15 +268,15 @@ async def test_what_is_too_much_is_refused_unread() -> None:
         raise ConnectionResetError
 
     parts = urlsplit(url)
-    assert await desk.take("POST", parts.path, parts.query, endless()) is Verdict.TOO_LARGE
+    assert await desk.take("POST", parts.path, parts.query, endless()) is ReceiptVerdict.TOO_LARGE
     assert read <= 66 * 1024
     read = 0
-    assert await desk.take("POST", "/other", parts.query, endless()) is Verdict.FORGED
+    assert await desk.take("POST", "/other", parts.query, endless()) is ReceiptVerdict.FORGED
     assert read == 0
-    assert await desk.take("DELETE", parts.path, parts.query, endless()) is Verdict.NOT_ALLOWED
-    assert await desk.take("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is Verdict.TOO_LARGE
-    assert await desk.take("POST", parts.path, parts.query, leaves()) is Verdict.UNREADABLE
-    assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+    assert await desk.take("DELETE", parts.path, parts.query, endless()) is ReceiptVerdict.NOT_ALLOWED
+    assert await desk.take("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is ReceiptVerdict.TOO_LARGE
+    assert await desk.take("POST", parts.path, parts.query, leaves()) is ReceiptVerdict.UNREADABLE
+    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
 
 
 @pytest.mark.virtual_time
@@ -289,7 +289,7 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
         yield b"{"
         await asyncio.Event().wait()
 
-    assert await ReceiptDesk(signer).take("POST", parts.path, parts.query, silent()) is Verdict.TOO_SLOW
+    assert await ReceiptDesk(signer).take("POST", parts.path, parts.query, silent()) is ReceiptVerdict.TOO_SLOW
 
 
 async def test_the_memory_is_bounded() -> None:
@@ -325,7 +325,7 @@ async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.Mon
 
     verdict = await post(ReceiptDesk(), CallbackSigner([SECRET]).sign(URL, "order-17"), said("DELIVRD"))
 
-    assert verdict is Verdict.TAKEN
+    assert verdict is ReceiptVerdict.TAKEN
 
 
 # --- ten thousand of each ---------------------------------------------------------------------------
@@ -367,14 +367,14 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     clock.now += 73 * 3600
     used = [signer.sign(URL, f"order-{number}") for number in range(50)]
     for url in used:
-        assert await post(desk, url, said("DELIVRD")) is Verdict.TAKEN
+        assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
     told = len(box.receipts)
-    kinds: list[tuple[Callable[[str], str], set[Verdict]]] = [
-        (lambda url: damaged(url, chance), {Verdict.FORGED}),
-        (lambda url: forged(url, chance), {Verdict.FORGED, Verdict.UNSIGNED}),
-        (lambda url: chance.choice(expired), {Verdict.EXPIRED}),
-        (lambda url: chance.choice(used), {Verdict.DUPLICATE, Verdict.LATE, Verdict.CONTRADICTED}),
-        (lambda url: url.replace("/receipts", "/other"), {Verdict.FORGED}),
+    kinds: list[tuple[Callable[[str], str], set[ReceiptVerdict]]] = [
+        (lambda url: damaged(url, chance), {ReceiptVerdict.FORGED}),
+        (lambda url: forged(url, chance), {ReceiptVerdict.FORGED, ReceiptVerdict.UNSIGNED}),
+        (lambda url: chance.choice(expired), {ReceiptVerdict.EXPIRED}),
+        (lambda url: chance.choice(used), {ReceiptVerdict.DUPLICATE, ReceiptVerdict.LATE, ReceiptVerdict.CONTRADICTED}),
+        (lambda url: url.replace("/receipts", "/other"), {ReceiptVerdict.FORGED}),
     ]
 
     slowest = 0.0
@@ -387,7 +387,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
         assert verdict in expected, url
 
     assert len(box.receipts) == told
-    assert await post(desk, signer.sign(URL, "order-51"), said("DELIVRD")) is Verdict.TAKEN
+    assert await post(desk, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.TAKEN
     assert slowest < LONGEST_S
     print(f"\n10,000 URLs, the slowest in {slowest * 1000:.1f} ms")
 
@@ -429,7 +429,7 @@ async def test_ten_thousand_generated_bodies() -> None:
         began = time.perf_counter()
         verdict = await post(desk, url, content)
         slowest = max(slowest, time.perf_counter() - began)
-        assert verdict is (Verdict.TAKEN if genuine else Verdict.FORGED), content[:100]
+        assert verdict is (ReceiptVerdict.TAKEN if genuine else ReceiptVerdict.FORGED), content[:100]
         taken += genuine
 
     assert len(box.receipts) == taken
