@@ -224,6 +224,9 @@ _LATER = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
+        if any(module.split(".")[1] == name for module in _LATER.values()):
+            # `pico_async.errors`, which was there when the names were not imported later.
+            return import_module(f"pico_async.{name}")
         if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_LATER[name]), name)

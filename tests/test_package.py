@@ -82,6 +82,13 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         pico_async.PicoSesion  # type: ignore[attr-defined] # noqa: B018
 
 
+def test_a_module_of_the_package_can_be_reached_without_a_second_import() -> None:
+    """As in 0.1.0, where `except pico_async.errors.PicoError` needed no more than `import pico_async`."""
+    ran = run("import pico_async as it; print(it.errors.PicoError.__name__, it.messages.SmsMessage.__name__)")
+
+    assert ran.stdout == "PicoError SmsMessage\n"
+
+
 def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
     """That each name is loaded later hides no slip."""
     slip = "import pico_async\nfrom pico_async import PicoSession, PicoSesion\npico_async.nope\n"

@@ -32,7 +32,7 @@ def list_campaigns(settings: Settings, as_json: Json = False) -> None:
     if as_json:
         say_json(
             {
-                "campaigns": [attrs.asdict(campaign) for campaign in campaigns],
+                "campaigns": [attrs.asdict(campaign, recurse=False) for campaign in campaigns],
                 "request_id": campaigns.request_id,
                 "extra": campaigns.extra,
             }
@@ -54,7 +54,7 @@ def show_campaign(settings: Settings, campaign_id: CampaignId, as_json: Json = F
     if campaign is None:
         missing("campaign", campaign_id)
     if as_json:
-        say_json(attrs.asdict(campaign))
+        say_json(attrs.asdict(campaign, recurse=False))
     else:
         say_fields(_told(campaign))
 

@@ -35,8 +35,17 @@ def opted_out(path: Path, *, delimiter: str = ",", to_column: str | None = None,
 
 
 def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:
-    column = next((name for name in file.columns if name == to_column or name.lower() in NUMBER_COLUMNS), None)
-    if column is None:
+    likely = [name for name in file.columns if name == to_column]
+    likely = likely or [name for name in file.columns if name.lower() in NUMBER_COLUMNS]
+    if len(likely) > 1:
+        # Not the first of them: whoever opted out by another would get the message.
+        raise ConfigurationError(
+            f"{file.path}: more than one column may hold the numbers: {', '.join(f'`{name}`' for name in likely)}. "
+            "Keep one of them in it, or name it with --to-column."
+        )
+    if likely:
+        column = likely[0]
+    else:
         if len(file.columns) > 1:
             raise ConfigurationError(
                 f"{file.path}: its first line must name a column {', '.join(NUMBER_COLUMNS)}, or that of --to-column; "

@@ -73,7 +73,7 @@ def list_templates(
     if as_json:
         say_json(
             {
-                "templates": [attrs.asdict(template) for template in templates],
+                "templates": [attrs.asdict(template, recurse=False) for template in templates],
                 "request_id": templates.request_id,
                 "extra": templates.extra,
             }
@@ -112,7 +112,7 @@ def show_template(settings: Settings, template_id: TemplateId, as_json: Json = F
     if template is None:
         missing("template", template_id)
     if as_json:
-        say_json(attrs.asdict(template))
+        say_json(attrs.asdict(template, recurse=False))
     else:
         say_fields(
             {
@@ -193,7 +193,7 @@ def wait_for_template(
     """
     template = settings.call(lambda pico: decided(pico, template_id, every_s=every, timeout_s=timeout))
     if as_json:
-        say_json(attrs.asdict(template))
+        say_json(attrs.asdict(template, recurse=False))
     elif template.status == TemplateStatus.APPROVED:
         say("approved")
     if template.status != TemplateStatus.APPROVED:

@@ -55,7 +55,7 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -
             rules = read_rules(await read_json(request))
         except BodyError as error:
             return refuse(str(error), error.status)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             return refuse(str(error))
         for rule in rules:
             faults.inject(rule)

@@ -19,7 +19,7 @@ from importlib.resources import files
 import anyio
 import anyio.lowlevel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from .body import BodyError, read_json, refuse
@@ -80,7 +80,7 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
             message = feed.message(_number(request))
         except LookupError as error:
             return refuse(str(error), 404)
-        return Response(as_json(message), media_type="application/json", headers=_HEADERS)
+        return _json(message)
 
     async def send_again(request: Request) -> Response:
         try:
@@ -89,19 +89,19 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
             return refuse(str(error), 404)
         except RuntimeError as error:
             return refuse(str(error), 409)
-        return JSONResponse({"queued": True}, headers=_HEADERS)
+        return _json({"queued": True})
 
     async def show_settings(request: Request) -> Response:
-        return JSONResponse(dials.read(), headers=_HEADERS)
+        return _json(dials.read())
 
     async def change_settings(request: Request) -> Response:
         try:
             dials.change(await read_json(request))
         except BodyError as error:
             return refuse(str(error), error.status)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             return refuse(str(error))
-        return JSONResponse(dials.read(), headers=_HEADERS)
+        return _json(dials.read())
 
     return [
         Route("/", behind_the_door(show_page)),
@@ -118,6 +118,10 @@ def _number(request: Request) -> int:
     """Read the number of a message; -1, which none has, for anything else. Starlette's own reading fails at some."""
     named: str = request.path_params["number"]
     return int(named) if len(named) < 16 and named.isascii() and named.isdigit() else -1
+
+
+def _json(value: object) -> Response:
+    return Response(as_json(value), media_type="application/json", headers=_HEADERS)
 
 
 def _static(name: str) -> Response:

@@ -122,6 +122,21 @@ def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedP
     assert "owner\t{'id': 7}\n" in pico_here("campaigns", "show", "c-1", env=cloud.env).out
 
 
+@pytest.mark.parametrize("command", [("campaigns", "list"), ("campaigns", "show", "c-1")])
+def test_what_is_nested_deep_is_told_like_anything_else(
+    pico_here: Pico, cloud: ScriptedPico, command: tuple[str, ...]
+) -> None:
+    """900 lists in each other are JSON, too."""
+    deep = "[" * 900 + "]" * 900
+    status, body = listing({"id": "c-1", "name": "DEEP"})
+    cloud.reply = status, body.replace('"DEEP"', deep)
+
+    ran = pico_here(*command, "--json", env=cloud.env)
+
+    assert ran.code == 0
+    assert deep in ran.out
+
+
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\u200f\tone\nmore\r\x9b2J\u2028"
 
 

@@ -28,6 +28,7 @@ def path(tmp_path: Path) -> Path:
         pytest.param(
             f"since;tel\n2024;{ONE}\n2025;{OTHER}\n", {"delimiter": ";", "to_column": "tel"}, id="that of the blast"
         ),
+        pytest.param(f"phone,cell\n1,{ONE}\n2,{OTHER}\n", {"to_column": "cell"}, id="that of the blast before another"),
         pytest.param(f"(2345678901\n+{OTHER}\n+{ONE}", {"region": "US"}, id="of a region"),
     ],
 )
@@ -45,6 +46,7 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
         pytest.param("number\n0912345678\n", "line 2, is no number that opted out: `to` starts with 0", id="national"),
         pytest.param("msisdn\n", "line 1, is no number that opted out", id="a name that nobody knows"),
         pytest.param("since,tel\n2024,8612345678901\n", "its first line must name a column to, phone", id="no column"),
+        pytest.param("phone,mobile\n1,2\n", "more than one column may hold the numbers: `phone`, `mobile`", id="two"),
         pytest.param("a,phone\n1\n", "line 2: It has 1 fields", id="half a row"),
         pytest.param(f"{ONE}\n{OTHER},{ONE}\n", "line 2: It has 2 fields", id="two in a line"),
     ],

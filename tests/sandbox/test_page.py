@@ -480,6 +480,7 @@ WRONG = [
     {"latency_s": "1"},
     {"latency_s": True},
     {"latency_s": 1e9},
+    {"latency_s": 10**400},
     {"jitter_s": None},
     {"rates": {"smss": 1}},
     {"rates": {"sms": 0}},
@@ -543,6 +544,17 @@ async def test_a_body_that_is_nonsense_is_refused(connect, path, body, status) -
 
     assert reply.status_code == status
     assert reply.json()["errors"]
+
+
+async def test_a_fault_for_half_a_surrogate_is_shown_like_any_other(connect) -> None:
+    """The settings can be read as before."""
+    pico = await connect(Sandbox(), token=False)
+
+    injected = await pico.post("/_sandbox/faults", content=b'{"fault": "unavailable", "to": "\\ud800"}')
+    shown = await pico.get("/_sandbox/settings")
+
+    assert injected.status_code == shown.status_code == 200
+    assert shown.json()["faults"][0]["to"] == "\ud800"
 
 
 # Load, and the end.
