@@ -44,11 +44,13 @@ class Everything(logging.Handler):
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
     handler, root, before = Everything(), logging.getLogger(), logging.getLogger().level
+    own, own_before = logging.getLogger("pico_async"), logging.getLogger("pico_async").level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
     yield handler.lines
     root.removeHandler(handler)
     root.setLevel(before)
+    own.setLevel(own_before)  # `PICO_LOG` sets it
 
 
 @asynccontextmanager

@@ -330,7 +330,9 @@ async def test_no_more_than_sixteen_at_once(connect, sms) -> None:
 
 async def test_closing_loses_none_of_those_that_wait_for_a_place(connect, sms) -> None:
     """The next server of the same sandbox sends all of them."""
-    sandbox = Sandbox(rates={}, receipts=Receipts(**{**AT_ONCE, "timeout_s": 30.0, "delivered_after_s": 3600.0}))
+    sandbox = Sandbox(
+        rates={}, receipts=Receipts(**{**AT_ONCE, "timeout_s": 30.0, "delivered_after_s": 3600.0, "tries": 1})
+    )
     async with receiving(hang=True) as hanging:
         async with sandbox.serve() as base_url:
             pico = await connect(sandbox, base_url)
