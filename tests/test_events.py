@@ -210,7 +210,7 @@ async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
     sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
     raised: PicoError | None = None
 
-    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=0.2, retries=0) as pico:
+    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=0.5, retries=0) as pico:
         try:
             await pico.sms.send(TO, "hello")
         except PicoError as error:
