@@ -146,8 +146,8 @@ class JournalEntry(CallTrace):
             return SendResult(index=position, message=message, outcome=Outcome.SKIPPED, accepted=accepted)
         if line.state in (JournalState.IN_DOUBT, JournalState.SENDING):
             error = InDoubtError(
-                "An earlier run of this blast did not learn what became of the message. It may have been sent, so it "
-                "was not sent again. Decide it in the journal: `mark_sent`, or `resend`.",
+                "An earlier run did not learn what became of the message. It may have been sent, so it was not sent "
+                "again. Decide it: `mark_sent`, or `resend`.",
                 attempts=0,
             )
             return SendResult(index=position, message=message, outcome=Outcome.IN_DOUBT, error=error)

@@ -69,7 +69,7 @@ class Source:
             if _is_spent(self._items):
                 self.stopped = (
                     "the input is a generator and made an invalid message, after which Python ends it; "
-                    "catch InvalidMessageError in it and yield the error to go on"
+                    "to go on, make the messages with map(), or catch InvalidMessageError in it and yield the error"
                 )
             return error
         if not isinstance(error, Exception):

@@ -44,7 +44,7 @@ class Forecast:
         found = self.survey.preflight
         said = [counted(found.total, "row"), f"numbers from `{self.mailing.to_column}`"]
         if found.invalid:
-            said.append(f"{found.invalid:,} without a message")
+            said.append(f"{found.invalid:,} invalid")
         if found.suppressed:
             said.append(f"{found.suppressed:,} suppressed")
         if found.parts > found.valid - found.unmeasured:
@@ -100,14 +100,14 @@ class Forecast:
         yield f"Nothing was sent. {self.file}: {counted(found.total, 'row')}, numbers from `{self.mailing.to_column}`."
         yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
         yield from self._parts()
-        yield f"{found.invalid:>9,} without a message"
+        yield f"{found.invalid:>9,} invalid"
         if found.suppressed:
             yield f"{found.suppressed:>9,} suppressed, for the number has opted out"
         yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
         yield from self._cost()
         yield from self._forced()
         if found.faults:
-            yield "Rows without a message:"
+            yield "Invalid rows:"
             yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
             yield from rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()

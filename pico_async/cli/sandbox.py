@@ -175,7 +175,10 @@ def sandbox_command(
     except KeyboardInterrupt:  # where the loop takes no signals
         return
     except OSError as error:
-        raise ConfigurationError(f"The sandbox cannot listen on {host}, port {port}: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"The sandbox cannot listen on {host}, port {port}: {error.strerror}. Name another by --port; "
+            "0 takes a free one."
+        ) from None
 
 
 def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ It follows the Pico Cloud REST API reference v0.4. Where the reference is silent
   - the window rule behind "30 per second", and the answer when a rate is exceeded (429 with Retry-After)
   - the bodies of list-templates, create-template, update, delete, mms and voice replies
   - templates are approved at once; {{var}} is not filled
-  - delivery receipts (off unless asked for): their method, fields, statuses, times, retries and order; to loopback only
+  - delivery receipts (in a test on request): their method, fields, statuses, times, retries and order; to loopback only
   - a wrong X-API-Key (401, on /token 400), unknown paths (404, 405), the price of a message, an empty balance (400)
   - the "ruoyi" dialect, every fault, the magic numbers 999000000NN, and the page at / with everything under /_sandbox/
 It listens on plain HTTP; Pico itself refuses that.

@@ -29,7 +29,7 @@ def test_a_dry_run_says_what_there_is_and_sends_nothing(
         "Nothing was sent.",
         "4 rows, numbers from `phone`",
         "2 to send, which takes 0.1 s at 29.",
-        "2 without a message",
+        "2 invalid",
         "1 duplicate",
         "line 4: `to` has 2 digits",
         "line 5: Column `code` is empty",

@@ -1,6 +1,7 @@
 """`pico sandbox` and `pico demo`."""
 
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 
@@ -84,6 +85,18 @@ def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[s
 
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_a_port_that_is_taken_is_told_with_the_way_out(pico_here: Pico) -> None:
+    """Another sandbox has it, as a rule."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        ran = pico_here("sandbox", "--port", port)
+
+    assert ran.code == 2
+    assert f"port {port}" in ran.err
+    assert "--port" in ran.err
 
 
 def test_the_help_names_every_rule(pico_here: Pico) -> None:

@@ -238,7 +238,7 @@ class _Rescue:
                 await self.app.job_manager.retry_job(job)
                 back += 1
         if back:
-            logger.warning("%d jobs that were taken, and were in nobody's hand, were put back.", back)
+            logger.warning("Jobs that were taken, and were in nobody's hand, were put back: %d.", back)
 
 
 def _is_passing(error: ConnectorException | JournalError) -> bool:
