@@ -122,7 +122,7 @@ def _fault(digits: str) -> str:
         return "holds something other than digits, '+', spaces and dashes"
     if digits.startswith("0"):
         return "starts with 0, which no country code does"
-    return f"has {len(digits)} digits; E.164 has 7 to 15"
+    return f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15"
 
 
 def mask(number: str) -> str:

@@ -102,7 +102,9 @@ class Summary:
 
     def _way_on(self) -> Iterator[str]:
         outcomes = self.ending.books.outcomes
-        unsent = outcomes[Outcome.NOT_SENT] > self.ending.books.suppressed or outcomes[Outcome.REJECTED]
+        # What makes no message, or has opted out, is as it is however often it is run.
+        settled = self.ending.books.suppressed + self.survey.preflight.invalid
+        unsent = outcomes[Outcome.NOT_SENT] > settled or outcomes[Outcome.REJECTED]
         if self.journal is not None and (unsent or self.ending.signal is not None):
             yield "Run the same command with --resume to go on."
             if self.report is not None:

@@ -63,6 +63,22 @@ def test_a_killed_blast_goes_on_where_it_was(
     assert 0 < ran.json["in_doubt"] <= 64
 
 
+def test_a_bad_row_is_no_reason_to_run_it_again(
+    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """The same command would do nothing about it; about what Pico refused, it would."""
+    rows = write_csv([*people(3), ("12", "1234")])
+    out = {}
+    for name, options in (("takes", ()), ("refuses", ("--fault-rate", "1", "--fault-kinds", "bad-request"))):
+        sandbox = start_sandbox("--rate-rule", "none", *options)
+        blast = ("blast", rows, *QUICK, "--text", TEXT, "--journal", tmp_path / f"{name}.db")
+        out[name] = pico(*blast, env=sandbox.env).out
+
+    assert "1 not sent" in out["takes"]
+    assert "Run the same command" not in out["takes"]
+    assert "Run the same command with --resume to go on." in out["refuses"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
     pico: Pico,

@@ -120,6 +120,8 @@ def configuration(
     fleet = settings.fleet
     note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
     warnings = [*_unknown_variables(), *_strange_host(base_url)]
+    if not sender:
+        warnings.append("There is no sender: set PICO_SENDER, or each SMS and MMS has to name its own.")
     facts["whitelist_host"] = base_url == WHITELIST_BASE_URL
     finding = Finding(
         check="configuration",

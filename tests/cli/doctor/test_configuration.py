@@ -76,9 +76,19 @@ def test_picos_own_hosts_are_no_reason_to_warn(
     """Which of the two it is, is told."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 
-    found = configuration(Settings(username="user333", base_url=base_url), {}, sender=None, callback=None)
+    found = configuration(Settings(username="user333", base_url=base_url), {}, sender="PICO", callback=None)
 
     assert found.finding.state == "ok"
     assert found.finding.facts["whitelist_host"] == whitelist
     assert ("IP whitelist" in found.finding.said) == whitelist
     assert KEY not in repr(found)
+
+
+def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is told here, and not first by a message."""
+    monkeypatch.setenv("PICO_API_KEY", KEY)
+
+    found = configuration(Settings(username="user333"), {}, sender=None, callback=None)
+
+    assert found.finding.state == "warning"
+    assert "PICO_SENDER" in found.finding.said
