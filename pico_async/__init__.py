@@ -59,7 +59,9 @@ if TYPE_CHECKING:
     )
     from pico_async.grants import Accepted, UserToken
     from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
-    from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptMemory
+    from pico_async.integrations.receipt_desk import ReceiptDesk
+    from pico_async.integrations.receipt_memory import ReceiptMemory
+    from pico_async.integrations.redis_receipts import RedisReceiptMemory as RedisReceiptMemory
     from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
     from pico_async.numbers import destination
     from pico_async.receipts import DeliveryReceipt, DeliveryStatus
@@ -197,8 +199,9 @@ _LATER = {
     "RateRefused": "pico_async.events",
     "Rates": "pico_async.coordination.rates",
     "ReceiptDesk": "pico_async.integrations.receipt_desk",
-    "ReceiptMemory": "pico_async.integrations.receipt_desk",
+    "ReceiptMemory": "pico_async.integrations.receipt_memory",
     "RedisCoordinator": "pico_async.coordination.redis",
+    "RedisReceiptMemory": "pico_async.integrations.redis_receipts",
     "RejectedError": "pico_async.errors",
     "Retrying": "pico_async.events",
     "Segments": "pico_async.segmentation",

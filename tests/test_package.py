@@ -164,6 +164,7 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         ("import pico_async.sandbox", "starlette", "sandbox"),
         ("import pico_async.sandbox", "uvicorn", "sandbox"),
         ("from pico_async import RedisCoordinator", "redis", "redis"),
+        ("from pico_async import RedisReceiptMemory", "redis", "redis"),
         ("from pico_async import AiohttpTransport", "aiohttp", "fast"),
         ("import pico_async.integrations.procrastinate", "procrastinate", "procrastinate"),
         ("import pico_async.integrations.procrastinate", "psycopg", "procrastinate"),

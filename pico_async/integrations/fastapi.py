@@ -22,7 +22,8 @@ except ImportError as error:
     raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from error
 
 from pico_async.callbacks import CallbackSigner
-from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt, ReceiptMemory
+from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt
+from pico_async.integrations.receipt_memory import ReceiptMemory
 from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
 from pico_async.session import PicoSession
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Awaitable, Callable
 from enum import StrEnum
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import anyio
-import attrs
-from attrs import define, field, frozen
 
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
 from pico_async.errors import ConfigurationError, NotInDoubtError
+from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory, ReceiptMemory
 from pico_async.receipts import LONGEST_BODY, DeliveryReceipt, DeliveryStatus
 from pico_async.settings import checked_signer
 
@@ -29,7 +25,6 @@ OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
 
 _log = logging.getLogger("pico_async.receipts")
 _LONGEST_READ_S = 10.0
-_LONGEST_WAIT_S = 10.0
 # What else one message is told of: a sender that says more than that says nothing new.
 _MOST_WORDS = 16
 
@@ -96,69 +91,6 @@ class Confirming(Protocol):
         ...
 
 
-@frozen
-class Heard:
-    """
-    What is remembered of one message's receipts.
-
-    Attributes:
-        status: The furthest that they told.
-        words: Digests of all that were taken.
-    """
-
-    status: DeliveryStatus
-    words: tuple[bytes, ...]
-
-
-@runtime_checkable
-class ReceiptMemory(Protocol):
-    """
-    Remember which receipts were taken.
-
-    One that all your processes share makes duplicates known to all of them, but for two that come at the same moment.
-    """
-
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
-        ...
-
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
-        """Remember it, until the Unix time at which the URL expires."""
-        ...
-
-
-def _positive(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"`{attribute.name}` must be a positive whole number.")
-
-
-@define(eq=False)
-class LocalReceiptMemory:
-    """
-    Remember the receipts of this process, of the last *limit* messages, in half a kilobyte each.
-
-    What is forgotten, as all is in a restart, or what another process was told, is news when it comes again: so let
-    `on_receipt` take it twice.
-
-    Raises:
-        ConfigurationError: *limit* is no positive number.
-    """
-
-    limit: int = field(default=100_000, validator=_positive)
-    _heard: OrderedDict[str, Heard] = field(factory=OrderedDict, init=False, repr=False)
-
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
-        return self._heard.get(callback_id)
-
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
-        """Remember it."""
-        self._heard[callback_id] = heard
-        self._heard.move_to_end(callback_id)
-        while len(self._heard) > self.limit:
-            self._heard.popitem(last=False)
-
-
 class ReceiptDesk:
     """
     Take delivery receipts: each once, only forward, and only those that prove where they come from.
@@ -174,7 +106,7 @@ class ReceiptDesk:
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more. A key
             must name one message there and in whatever else the signer's secrets sign for.
-        memory: Where duplicates are recognised; in this process alone where None.
+        memory: Where duplicates are recognised; in this process alone where None. See `RedisReceiptMemory`.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -206,7 +138,6 @@ class ReceiptDesk:
         self._on_receipt = on_receipt
         self._journal = journal
         self._memory = memory or LocalReceiptMemory()
-        self._turns: dict[str, _Turn] = {}
 
     async def take(self, method: str, path: str, query: str, body: AsyncIterable[bytes]) -> ReceiptVerdict:
         """
@@ -236,11 +167,13 @@ class ReceiptDesk:
         receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content)
         word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + content, digest_size=16).digest()
         try:
-            async with self._turn(callback.id):
+            async with self._memory.turn(callback.id):
                 return await self._judge(callback, receipt, word)
         except TimeoutError:
-            _log.warning("A delivery receipt waited %g s for another one of its message.", _LONGEST_WAIT_S)
-            return ReceiptVerdict.FAILED
+            _log.warning("A delivery receipt waited too long for another one of its message.")
+        except Exception:  # noqa: BLE001  it is logged whole, and asked for again
+            _log.exception("A delivery receipt was not taken: its turn could not be had.")
+        return ReceiptVerdict.FAILED
 
     async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> ReceiptVerdict:
         try:
@@ -269,35 +202,6 @@ class ReceiptDesk:
         except NotInDoubtError as error:
             # Most apps send some messages without a journal. Where it is the wrong one, this tells.
             _log.debug("A delivery receipt settled nothing. %s", error)
-
-    @asynccontextmanager
-    async def _turn(self, callback_id: str) -> AsyncIterator[None]:
-        """
-        Let one receipt of a message go after the other.
-
-        Raises:
-            TimeoutError: Its turn did not come.
-        """
-        turn = self._turns.setdefault(callback_id, _Turn())
-        turn.waiting += 1
-        try:
-            # A sender that repeats itself must not fill the memory while the app hangs.
-            with anyio.fail_after(_LONGEST_WAIT_S):
-                await turn.lock.acquire()
-            try:
-                yield
-            finally:
-                turn.lock.release()
-        finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[callback_id]
-
-
-@define(eq=False)
-class _Turn:
-    lock: asyncio.Lock = field(factory=asyncio.Lock)
-    waiting: int = 0
 
 
 def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> ReceiptVerdict:

@@ -28,7 +28,8 @@ except ImportError as error:
 from pico_async.callbacks import CallbackSigner
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
-from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt, ReceiptDesk, ReceiptMemory
+from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt, ReceiptDesk
+from pico_async.integrations.receipt_memory import ReceiptMemory
 from pico_async.session import PicoSession
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -126,7 +127,7 @@ def receipts_route(
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
-        memory: Where duplicates are recognised; in this process alone where None.
+        memory: Where duplicates are recognised; in this process alone where None. See `RedisReceiptMemory`.
         public_path: The path of `callback`, where a proxy in front makes another one of it.
     """
     desk = ReceiptDesk(signer, on_receipt=on_receipt, journal=journal, memory=memory)

@@ -17,7 +17,8 @@ import pytest
 
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus, SqliteJournal
 from pico_async.errors import JournalError, NotInDoubtError
-from pico_async.integrations.receipt_desk import Heard, LocalReceiptMemory, ReceiptDesk, ReceiptVerdict
+from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptVerdict
+from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory
 
 URL = "https://shop.example/receipts"
 SECRET = "a-secret-of-32-characters-or-so-"
@@ -144,7 +145,7 @@ async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
 
     assert Counter(verdicts) == {ReceiptVerdict.TAKEN: 1, ReceiptVerdict.DUPLICATE: 19}
     assert len(told) == 1
-    assert not desk._turns
+    assert not desk._memory._turns
 
 
 async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,7 +195,7 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
 
     assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
     assert len(box.receipts) == 1
-    assert not desk._turns
+    assert not desk._memory._turns
 
 
 @pytest.mark.virtual_time
@@ -212,14 +213,14 @@ async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFi
         first = tasks.create_task(post(desk, url, said("DELIVRD")))
         await asyncio.sleep(0)
         others = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
-        waiting = [turn.waiting for turn in desk._turns.values()]
+        waiting = [turn.waiting for turn in desk._memory._turns.values()]
         goes_on.set()
 
     assert set(others) == {ReceiptVerdict.FAILED}
     assert waiting == [1]
     assert await first is ReceiptVerdict.TAKEN
     assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.DUPLICATE
-    assert not desk._turns
+    assert not desk._memory._turns
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 

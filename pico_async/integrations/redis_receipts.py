@@ -1,0 +1,120 @@
+"""What was heard of each message's delivery, in a Redis that all processes of an app share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+try:
+    from redis.asyncio import Redis
+    from redis.exceptions import LockError
+except ImportError as error:
+    raise ImportError("RedisReceiptMemory needs redis-py: pip install 'pico-async[redis]'") from error
+
+from pico_async.coordination.redis import client_for
+from pico_async.errors import ConfigurationError
+from pico_async.integrations.receipt_memory import LONGEST_WAIT_S, Heard
+from pico_async.receipts import DeliveryStatus
+
+# Of a process that dies with a turn in hand, the others wait no longer than this.
+_TURN_S = 60
+
+
+class RedisReceiptMemory:
+    """
+    Remember receipts for all processes that share a Redis or Valkey, until their URLs expire.
+
+    Each receipt is told once, whichever process it comes to; twice only where a process dies, or takes more than a
+    minute, with it. Redis holds random names of the URLs, digests and outcomes: no key of yours, no number, no text.
+    While Redis is away, receipts are answered with 503, and so asked for again.
+
+        async with RedisReceiptMemory.from_url("redis://…") as memory: ...
+
+    Args:
+        client: A client of redis-py, which you close.
+        prefix: What its keys begin with.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+
+    def __init__(self, client: Redis, *, prefix: str = "pico") -> None:
+        if not isinstance(client, Redis):
+            raise ConfigurationError("`client` must be a redis.asyncio.Redis; from_url makes it of an address.")
+        if not isinstance(prefix, str) or not prefix:
+            raise ConfigurationError("`prefix` must be a str that is not empty.")
+        self._client = client
+        self._prefix = prefix
+        self._owned = False
+
+    @classmethod
+    def from_url(cls, url: str, *, prefix: str = "pico", timeout: float = 1.0, **options: Any) -> Self:
+        """
+        Make one from an address; close it with `aclose()`, or `async with`.
+
+        Args:
+            url: As redis://[user:password@]host:6379/0, rediss://… (TLS) or unix:///path/to.sock.
+            timeout: Seconds for one answer of Redis.
+            options: Passed on to `redis.asyncio.Redis.from_url`.
+
+        Raises:
+            ConfigurationError: It is no such address, or another argument is wrong.
+        """
+        made = cls(client_for(url, timeout, options), prefix=prefix)
+        made._owned = True
+        return made
+
+    @asynccontextmanager
+    async def turn(self, callback_id: str) -> AsyncIterator[None]:
+        """
+        Let one receipt of a message go after the other, in all processes.
+
+        Raises:
+            TimeoutError: Its turn did not come.
+            RedisError: Redis is away.
+        """
+        lock = self._client.lock(
+            f"{self._name(callback_id)}:turn", timeout=_TURN_S, sleep=0.05, blocking_timeout=LONGEST_WAIT_S
+        )
+        if not await lock.acquire():
+            raise TimeoutError
+        try:
+            yield
+        finally:
+            # It expires by itself; what was taken stays taken.
+            with suppress(LockError):
+                await lock.release()
+
+    async def get(self, callback_id: str) -> Heard | None:
+        """Give what was heard at one callback URL."""
+        found = await self._client.get(self._name(callback_id))
+        if found is None:
+            return None
+        told = json.loads(found)
+        return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
+
+    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+        """Remember it, until the Unix time at which the URL expires."""
+        told = {"status": heard.status.value, "words": [word.hex() for word in heard.words]}
+        kept_s = max(1, expires_at - int(time.time()))
+        await self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s)
+
+    async def aclose(self) -> None:
+        """Close the client, where `from_url` made it."""
+        if self._owned:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _name(self, callback_id: str) -> str:
+        return f"{self._prefix}:receipt:{callback_id}"

@@ -1,0 +1,149 @@
+"""Receipts of one message that come to several processes: each is told once. A real Valkey, and a client for each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, RedisReceiptMemory
+from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptVerdict
+from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
+
+SIGNER = CallbackSigner(["a-secret-of-32-characters-or-so-"])
+URL = "https://shop.example/receipts"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with empty_redis() as url:
+        yield url
+
+
+@asynccontextmanager
+async def desks(url: str, count: int, told: list[DeliveryReceipt]) -> AsyncIterator[list[ReceiptDesk]]:
+    """One for each process; the app takes a moment with each receipt."""
+
+    async def on_receipt(receipt: DeliveryReceipt) -> None:
+        await asyncio.sleep(0.02)
+        told.append(receipt)
+
+    async with AsyncExitStack() as held:
+        memories = [await held.enter_async_context(RedisReceiptMemory.from_url(url)) for _ in range(count)]
+        yield [ReceiptDesk(SIGNER, on_receipt=on_receipt, memory=memory) for memory in memories]
+
+
+async def post(desk: ReceiptDesk, callback: str, status: str) -> ReceiptVerdict:
+    async def body() -> AsyncIterator[bytes]:
+        yield json.dumps({"status": status, "to": "8612345678901"}).encode()
+
+    parts = urlsplit(callback)
+    return await desk.take("POST", parts.path, parts.query, body())
+
+
+async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> None:
+    """Also where all of them get it at the same moment, and after a restart."""
+    told: list[DeliveryReceipt] = []
+    callback = SIGNER.sign(URL, "order-17")
+
+    async with desks(url, 4, told) as processes:
+        verdicts = await asyncio.gather(*(post(process, callback, "DELIVRD") for process in processes * 3))
+    async with desks(url, 1, told) as (restarted,):
+        verdicts.append(await post(restarted, callback, "DELIVRD"))
+        verdicts.append(await post(restarted, callback, "FAILED"))
+
+    assert Counter(verdicts) == {
+        ReceiptVerdict.TAKEN: 1,
+        ReceiptVerdict.DUPLICATE: 12,
+        ReceiptVerdict.CONTRADICTED: 1,
+    }
+    assert len(told) == 1
+
+
+async def test_a_message_moves_forward_across_processes(url: str) -> None:
+    """What one knows, the others do."""
+    told: list[DeliveryReceipt] = []
+    callback = SIGNER.sign(URL, "order-17")
+
+    async with desks(url, 2, told) as (one, other):
+        verdicts = [
+            await post(desk, callback, word) for desk, word in ((one, "SENT"), (other, "DELIVRD"), (one, "SENT"))
+        ]
+
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert [receipt.status_text for receipt in told] == ["SENT", "DELIVRD"]
+
+
+async def test_redis_holds_nothing_of_the_message_and_forgets_with_the_url(url: str) -> None:
+    """Neither its key nor its number; no key in Redis outlives the URL, and no turn is left."""
+    async with desks(url, 1, []) as (desk,):
+        await post(desk, SIGNER.sign(URL, "order-17"), "DELIVRD")
+
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        (name,) = client.keys("*")
+        kept, lives_s = client.get(name), client.ttl(name)
+    assert name.startswith("pico:receipt:")
+    assert "order" not in f"{name} {kept}"
+    assert "861234" not in f"{name} {kept}"
+    assert 71 * 3600 < lives_s <= 72 * 3600
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    with valkey_server() as server:
+        yield server
+
+
+async def test_while_redis_is_away_a_receipt_is_asked_for_again(
+    server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not told, and so it may come again; then it is."""
+    told: list[DeliveryReceipt] = []
+    callback = SIGNER.sign(URL, "order-17")
+
+    async with desks(server.url, 1, told) as (desk,):
+        server.kill()
+        away = await post(desk, callback, "DELIVRD")
+        server.start()
+        back = await post(desk, callback, "DELIVRD")
+
+    assert (away, away.status_code, back) == (ReceiptVerdict.FAILED, 503, ReceiptVerdict.TAKEN)
+    assert len(told) == 1
+    assert "8612345678901" not in caplog.text
+
+
+async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It expires; until then the others are asked to come again."""
+    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr("pico_async.integrations.redis_receipts._TURN_S", 1)
+    callback = SIGNER.sign(URL, "order-17")
+    nonce = callback.split(".")[-2]
+
+    async with desks(url, 1, []) as (desk,), Redis.from_url(url) as dead:
+        assert await dead.lock(f"pico:receipt:{nonce}:turn", timeout=1).acquire()
+        waiting = await post(desk, callback, "DELIVRD")
+        await asyncio.sleep(1.1)
+        after = await post(desk, callback, "DELIVRD")
+
+    assert (waiting, after) == (ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN)
+
+
+@pytest.mark.parametrize("prefix", ["", 5])
+def test_a_wrong_argument_is_told(prefix: object) -> None:
+    """By its name, and an address is not repeated."""
+    with pytest.raises(ConfigurationError, match="prefix"):
+        RedisReceiptMemory.from_url("redis://localhost", prefix=prefix)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="client"):
+        RedisReceiptMemory("redis://localhost")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError) as told:
+        RedisReceiptMemory.from_url("http://user:s3cret@localhost")
+    assert "s3cret" not in str(told.value)
