@@ -55,10 +55,10 @@ def read_only(server: ValkeyServer) -> None:
         client.replicaof("NO", "ONE")
 
 
+# A Redis that is killed is in the test of the shares below, too.
 TROUBLES = [
-    killed,
     frozen,
-    *(pytest.param(trouble, marks=pytest.mark.full) for trouble in (restarted, flushed, read_only)),
+    *(pytest.param(trouble, marks=pytest.mark.full) for trouble in (killed, restarted, flushed, read_only)),
 ]
 
 

@@ -159,7 +159,7 @@ class History(RuleBasedStateMachine):
             raise
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_any_history(examples: int) -> None:
     """No history that Hypothesis finds sends a message twice, loses one, or tells of one what is not so."""
     with sandbox_process("--rate-rule", "none") as History.sandbox:

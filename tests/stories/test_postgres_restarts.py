@@ -63,7 +63,13 @@ async def trouble(server: PostgresServer, sandbox: Sandbox, how: signal.Signals)
         await asyncio.to_thread(server.restart, how)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["in-order", "as-in-a-crash"])
+HOW = [
+    pytest.param(signal.SIGINT, id="in-order", marks=pytest.mark.full),
+    pytest.param(signal.SIGQUIT, id="as-in-a-crash"),
+]
+
+
+@pytest.mark.parametrize("how", HOW)
 async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     """What it had on the wire is settled once PostgreSQL is back; every job comes to its end without a hand."""
     bear_lost_ends()
@@ -133,7 +139,7 @@ async def run(app: procrastinate.App, pico: PicoSession, ledger: PostgresLedger 
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["in-order", "as-in-a-crash"])
+@pytest.mark.parametrize("how", HOW)
 async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None:
     """It waits for PostgreSQL; where it would not wait, what failed says that it was not sent, or is in doubt."""
     sandbox = sandbox_with_latency()
