@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Container
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import Container, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from types import FrameType
 from typing import Literal
 
 import anyio
@@ -82,11 +83,12 @@ class Interrupts:
         """Stop this blast from now on, where before there was nothing to settle."""
         self._stream = stream
 
-    def listen(self) -> None:
+    @contextmanager
+    def listening(self) -> Iterator[None]:
         """
-        Take the signals for the rest of the loop's life.
+        Take the signals for as long as the context lasts.
 
-        They are not given back when the sending ends: a third Ctrl-C must not cut off the rest of the report.
+        It outlasts the sending: a third Ctrl-C must not cut off the rest of the report.
         """
         loop = asyncio.get_running_loop()
         numbers = [signal.SIGINT, signal.SIGTERM]
@@ -94,11 +96,17 @@ class Interrupts:
         hangup = getattr(signal, "SIGHUP", None)
         if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
             numbers.append(hangup)
-        for number in numbers:
-            try:
-                loop.add_signal_handler(number, self._told, number)
-            except NotImplementedError:  # on Windows
-                signal.signal(number, lambda number, _: loop.call_soon_threadsafe(self._told, number))
+
+        def hear(number: int, _: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._told, number)
+
+        # Python's own handlers and not the loop's, which those of Windows do not have.
+        before = {number: signal.signal(number, hear) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _told(self, number: int) -> None:
         if self.first is not None:
@@ -153,10 +161,10 @@ class Blast:
 
     async def _open(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
         interrupts = Interrupts(self.display, self.grace_s)
-        interrupts.listen()
-        async with session as pico:
-            with ExitStack() as held:
-                return await self._send(pico, interrupts, held)
+        with interrupts.listening():
+            async with session as pico:
+                with ExitStack() as held:
+                    return await self._send(pico, interrupts, held)
 
     async def _send(self, pico: PicoSession, interrupts: Interrupts, held: ExitStack) -> Ending:
         books = Books(self.mailing, self.file.rows(), self.report)

@@ -123,19 +123,9 @@ def report_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# `pico` where the loop takes no signals, as on Windows.
-WITHOUT_LOOP_SIGNALS = """
-import asyncio
-def refuse(*_): raise NotImplementedError
-asyncio.SelectorEventLoop.add_signal_handler = refuse
-from pico_async.cli import main
-main()
-"""
-
-
 @contextmanager
 def running(
-    *args: object, env: dict[str, str], loop_signals: bool = True, ignored: Sequence[signal.Signals] = ()
+    *args: object, env: dict[str, str], ignored: Sequence[signal.Signals] = ()
 ) -> Iterator[subprocess.Popen[str]]:
     """
     Run a `pico` for as long as the context lasts, or its command is done.
@@ -150,7 +140,7 @@ def running(
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 
-    command = [*([PICO] if loop_signals else [sys.executable, "-c", WITHOUT_LOOP_SIGNALS]), *map(str, args)]
+    command = [PICO, *map(str, args)]
     with subprocess.Popen(
         command,
         env=environment(env),
