@@ -106,7 +106,9 @@ def checked_account(account: Account) -> Account:
         fault = str(error)
     else:
         if account.signer is not None:
-            account.signer.sign(account.callback)
+            from pico_async.callbacks import signable_path
+
+            signable_path(account.callback)
         return account
     raise ConfigurationError(fault)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import anyio
 import httpx
 
+from pico_async._engine.cancellation import cancellations
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
@@ -65,10 +66,10 @@ class HttpxCarrier(Carrier):
         """
         held_up = False
         in_handshake: Any = None
-        cancellations = 0
+        cancelled_before = 0
 
         async def trace(event: str, told: dict[str, Any]) -> None:
-            nonlocal held_up, in_handshake, cancellations
+            nonlocal held_up, in_handshake, cancelled_before
             if event.endswith("send_request_headers.started"):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
@@ -76,11 +77,11 @@ class HttpxCarrier(Carrier):
                     await departure.leave(held_up=held_up or time.monotonic() - asked_at > AT_ONCE_S)
             elif event == "connection.connect_tcp.started":
                 held_up = True
-                cancellations = _cancellations()
+                cancelled_before = cancellations()
             elif event == "connection.connect_tcp.complete":
                 in_handshake = told["return_value"]
                 # anyio before 4.16 loses one that comes in the moment in which the connection is there.
-                if _cancellations() > cancellations:
+                if cancellations() > cancelled_before:
                     raise asyncio.CancelledError
             elif event == "connection.start_tls.complete":
                 in_handshake = None
@@ -222,11 +223,6 @@ class _Given:
     async def aclose(self) -> None:
         """Close it."""
         await self._transport.aclose()
-
-
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 async def _read(response: httpx.Response) -> Reply:

@@ -17,6 +17,7 @@ from typing import Self, TypeAlias, TypeVar
 import anyio.lowlevel
 from attrs import field, frozen
 
+from pico_async._engine.cancellation import cancellations
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.source import END, Input, Source, no_message
 from pico_async.bulk.suppression import OptOuts, Suppression
@@ -297,12 +298,12 @@ async def preflight(
         raise ConfigurationError("`balance` must be a Decimal, as `balance.get()` gives it, or None.")
     opt_outs = None if suppression is None else OptOuts(suppression)
     source = Source(messages)
-    cancelled_before = _cancellations()
+    cancelled_before = cancellations()
     try:
         with Checklist(check) as checklist:
             for place in itertools.count():
                 item = await source.anext() if source.is_async else source.next()
-                if _cancellations() > cancelled_before:
+                if cancellations() > cancelled_before:
                     # The source took it for one of its own.
                     raise asyncio.CancelledError
                 if item is END:
@@ -339,11 +340,6 @@ def checked_price(price: object) -> Decimal | None:
             if exact.is_finite() and 0 <= exact <= _DEAREST:
                 return exact
     raise ConfigurationError("The price of a part must be a number from 0 to a billion, as '0.04'.")
-
-
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 def _keep(kept: list[Kept], one: Kept) -> None:

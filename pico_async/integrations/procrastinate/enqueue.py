@@ -16,6 +16,7 @@ from procrastinate.types import JSONDict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from pico_async._engine.cancellation import cancellations
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination import Priority
@@ -265,6 +266,5 @@ async def _told() -> AsyncIterator[None]:
 def _pass_a_cancellation_on() -> None:
     # In a blast the input is read in a task of a group; here it is read in the caller's, and the input takes for its
     # own what cancels that.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if cancellations():
         raise asyncio.CancelledError
