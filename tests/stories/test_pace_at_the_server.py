@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,15 @@ from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.fleet_worker import FleetWorker
 
 pytestmark = pytest.mark.alone
+
+
+@pytest.fixture(autouse=True)
+def _without_the_garbage_of_others() -> Iterator[None]:
+    """Leave what earlier tests made out of the collections, which would stop the loop for longer than the guard."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def messages(count: int, named: str = "hello") -> Iterator[SmsMessage]:
