@@ -653,14 +653,14 @@ async def test_an_unreadable_message_is_kept_and_told(
     """Of a version to come, perhaps."""
     await enqueue_bulk(app, [sms(1)])
     with psycopg.connect(database) as connection:
-        connection.execute("""UPDATE pico_outbox SET message = '{"kind": "Pigeon", "text": "4711"}'""")
+        connection.execute("""UPDATE pico_outbox SET message = '{"kind": "Pigeon", "text": "topsecret"}'""")
 
     await work(app, pico)
 
     assert jobs(database) == {"failed": 1}
     assert len(rows(database, "SELECT * FROM pico_outbox WHERE failed_at IS NOT NULL")) == 1
     assert "cannot read" in caplog.text
-    assert "4711" not in caplog.text
+    assert "topsecret" not in caplog.text
 
 
 @pytest.mark.parametrize(
