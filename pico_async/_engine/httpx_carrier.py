@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import anyio
 import httpx
 
-from pico_async._engine.cancellation import cancellations
+from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
@@ -81,8 +81,7 @@ class HttpxCarrier(Carrier):
             elif event == "connection.connect_tcp.complete":
                 in_handshake = told["return_value"]
                 # anyio before 4.16 loses one that comes in the moment in which the connection is there.
-                if cancellations() > cancelled_before:
-                    raise asyncio.CancelledError
+                await end_if_cancelled(cancelled_before)
             elif event == "connection.start_tls.complete":
                 in_handshake = None
             elif watch is not None:

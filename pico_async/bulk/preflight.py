@@ -6,7 +6,6 @@ It lies with the blast, and not beside `segments`: it reads the same inputs in t
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Self, TypeAlias, TypeVar
 import anyio.lowlevel
 from attrs import field, frozen
 
-from pico_async._engine.cancellation import cancellations
+from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.source import END, Input, Source, no_message
 from pico_async.bulk.suppression import OptOuts, Suppression
@@ -303,9 +302,8 @@ async def preflight(
         with Checklist(check) as checklist:
             for place in itertools.count():
                 item = await source.anext() if source.is_async else source.next()
-                if cancellations() > cancelled_before:
-                    # The source took it for one of its own.
-                    raise asyncio.CancelledError
+                # The source may have taken it for one of its own.
+                await end_if_cancelled(cancelled_before)
                 if item is END:
                     break
                 if (message := checklist.message(place, item)) is not None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from pico_async._engine.cancellation import unless_cancelled
 from pico_async.errors import NotSentError
 
 # How long nobody asks a Redis that has just failed: a crowd of senders must not wait for one time-out each.
@@ -69,7 +70,7 @@ class RedisLink:
             self._scripts[script] = self._client.register_script(source)
         try:
             async with asyncio.timeout(self.timeout_s):
-                return _text(await self._scripts[script](keys=keys, args=arguments))
+                return _text(await unless_cancelled(self._scripts[script](keys=keys, args=arguments)))
         except TimeoutError:
             self._fault = f"it did not answer within {self.timeout_s:g} s"
         except RedisError as error:

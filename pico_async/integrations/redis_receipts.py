@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
+
 try:
     from redis.asyncio import Redis
-    from redis.exceptions import LockError
+    from redis.exceptions import RedisError
 except ImportError as error:
     raise ImportError("RedisReceiptMemory needs redis-py: pip install 'pico-async[redis]'") from error
 
+from pico_async._engine.cancellation import unless_cancelled
 from pico_async.coordination.redis import client_for
 from pico_async.errors import ConfigurationError
 from pico_async.integrations.receipt_memory import LONGEST_WAIT_S, Heard
@@ -22,6 +27,8 @@ from pico_async.receipts import DeliveryStatus
 
 # Of a process that dies with a turn in hand, the others wait no longer than this.
 _TURN_S = 60
+_LOOK_S = 0.05
+_GIVE_BACK_S = 2.0
 
 
 class RedisReceiptMemory:
@@ -77,21 +84,23 @@ class RedisReceiptMemory:
             TimeoutError: Its turn did not come.
             RedisError: Redis is away.
         """
-        lock = self._client.lock(
-            f"{self._name(callback_id)}:turn", timeout=_TURN_S, sleep=0.05, blocking_timeout=LONGEST_WAIT_S
-        )
-        if not await lock.acquire():
-            raise TimeoutError
+        # It waits here, not in `acquire`, which would go on through a cancellation that one of its tries has dropped.
+        lock = self._client.lock(f"{self._name(callback_id)}:turn", timeout=_TURN_S, blocking=False)
+        token = secrets.token_bytes(16)
         try:
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                while not await unless_cancelled(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
+                    await asyncio.sleep(_LOOK_S)
             yield
         finally:
-            # It expires by itself; what was taken stays taken.
-            with suppress(LockError):
-                await lock.release()
+            # By the token: who is cancelled while it asks may have the turn and not know. Else it expires by itself,
+            # and what was taken stays taken.
+            with anyio.move_on_after(_GIVE_BACK_S, shield=True), suppress(RedisError):
+                await unless_cancelled(lock.do_release(token))
 
     async def get(self, callback_id: str) -> Heard | None:
         """Give what was heard at one callback URL."""
-        found = await self._client.get(self._name(callback_id))
+        found = await unless_cancelled(self._client.get(self._name(callback_id)))
         if found is None:
             return None
         told = json.loads(found)
@@ -101,7 +110,7 @@ class RedisReceiptMemory:
         """Remember it, until the Unix time at which the URL expires."""
         told = {"status": heard.status.value, "words": [word.hex() for word in heard.words]}
         kept_s = max(1, expires_at - int(time.time()))
-        await self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s)
+        await unless_cancelled(self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s))
 
     async def aclose(self) -> None:
         """Close the client, where `from_url` made it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,7 +15,7 @@ from procrastinate.types import JSONDict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pico_async._engine.cancellation import cancellations
+from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination import Priority
@@ -82,11 +81,18 @@ async def enqueue_bulk(
     """
     intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
     source = Source(messages)
+    since = cancellations()
     try:
-        while (item := await source.anext() if source.is_async else source.next()) is not END:
+        while True:
+            item = await source.anext() if source.is_async else source.next()
+            # In a blast the input is read in a task of a group; here in the caller's, and it may take for its own what
+            # cancels that.
+            await end_if_cancelled(since)
+            if item is END:
+                break
             await intake.take(item)
-        _pass_a_cancellation_on()
         await intake.flush()
+        await end_if_cancelled(since)
         if source.error is not None:
             raise source.error  # noqa: TRY301  the note is for this one, too
     except Exception as error:
@@ -261,10 +267,3 @@ async def _told() -> AsyncIterator[None]:
         if not isinstance(error.__cause__, psycopg.Error):
             raise
         raise told(error.__cause__) from None
-
-
-def _pass_a_cancellation_on() -> None:
-    # In a blast the input is read in a task of a group; here it is read in the caller's, and the input takes for its
-    # own what cancels that.
-    if cancellations():
-        raise asyncio.CancelledError

@@ -1,0 +1,46 @@
+"""A send that is cancelled ends cancelled, at whichever step of its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pico_async import AiohttpTransport, PicoSession, Rates, RedisCoordinator, SmsMessage
+from pico_async.sandbox import Sandbox
+from tests.each_step import survived
+from tests.valkey_server import empty_redis
+
+TO = "8612345678901"
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    with empty_redis() as url:
+        yield url
+
+
+@pytest.mark.parametrize("carrier", ["httpx", "aiohttp", "fleet"])
+async def test_a_send(carrier: str, redis_url: str) -> None:
+    """Alone and in a blast, in a session whose first it is and in one that has sent."""
+    sandbox = Sandbox(rate_rule=None)
+    coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000)) if carrier == "fleet" else None
+
+    async with (
+        sandbox.serve() as base_url,
+        PicoSession(
+            username=sandbox.username,
+            api_key=sandbox.api_key,
+            sender="8612345678888",
+            base_url=base_url,
+            rates=None if coordinator else Rates(sms=None, token=None, balance=None),
+            coordinator=coordinator,
+            transport=AiohttpTransport() if carrier == "aiohttp" else None,
+        ) as pico,
+    ):
+        for begin in (
+            lambda: pico.sms.send(TO, "Your code is 1234"),
+            lambda: pico.send_bulk([SmsMessage(TO, "Your code is 1234")] * 3),
+            lambda: pico.balance.get(),
+        ):
+            assert await survived(begin) == []
