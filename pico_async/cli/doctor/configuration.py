@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from pico_async._engine.hosts import is_loopback, proxy_for
 from pico_async._engine.token import Secret
+from pico_async._engine.wire import Account
 from pico_async.cli.doctor.finding import Finding, State
 from pico_async.cli.session import Settings, read_api_key
 from pico_async.errors import ConfigurationError
@@ -18,12 +21,17 @@ from pico_async.numbers import mask
 from pico_async.settings import (
     DEFAULT_BASE_URL,
     WHITELIST_BASE_URL,
+    checked_account,
     checked_api_key,
     checked_base_url,
     checked_callback,
+    checked_log_level,
     checked_sender,
+    checked_signer,
     checked_username,
 )
+
+Value = TypeVar("Value")
 
 _VARIABLES = (
     "PICO_USERNAME",
@@ -83,40 +91,38 @@ def configuration(
         facts[name] = {"value": shown, "from": source}
         lines.append(f"{name.replace('_', ' ')}: {shown or 'none'}{f', from {source}' if source else ''}")
 
-    username = api_key = base_url = reached_at = proxy = None
-    try:
-        username = checked_username(settings.username)
-    except ConfigurationError as error:
-        faults.append(str(error))
+    def accepted(check: Callable[[], Value]) -> Value | None:
+        try:
+            return check()
+        except ConfigurationError as error:
+            faults.append(str(error))
+            return None
+
+    def where() -> tuple[str, str | None]:
+        address = checked_base_url(settings.base_url or DEFAULT_BASE_URL)
+        note("base_url", address, sources.get("base_url", "the default"))
+        return address, proxy_for(address)
+
+    username = accepted(lambda: checked_username(settings.username))
     note("username", username, sources.get("username"))
-    try:
-        source, key = read_api_key(settings.api_key_file)
-        api_key = checked_api_key(key)
-        del key
-        note("api_key", "set, not shown", source)
-    except ConfigurationError as error:
-        faults.append(str(error))
-        note("api_key", None, None)
-    try:
-        base_url = checked_base_url(settings.base_url or DEFAULT_BASE_URL)
-        note("base_url", base_url, sources.get("base_url", "the default"))
-        proxy = proxy_for(base_url)
-        reached_at = base_url
-    except ConfigurationError as error:
-        faults.append(str(error))
+    source, api_key = accepted(lambda: _api_key(settings.api_key_file)) or (None, None)
+    note("api_key", None if api_key is None else "set, not shown", source)
+    base_url, proxy = accepted(where) or (None, None)
     if proxy is not None:
         # Its credentials are not shown.
         note("proxy", place_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
-    try:
-        checked = checked_sender(sender)
-        # A name is shown; a number is somebody's.
-        shown = mask(checked) if checked and any(c.isdigit() for c in checked) else checked
-        note("sender", shown, sources.get("sender"))
-        where = checked_callback(callback)
-        # The rest of the address may be there to prove who calls it.
-        note("callback", f"an address at {urlsplit(where).hostname}" if where else None, sources.get("callback"))
-    except ConfigurationError as error:
-        faults.append(str(error))
+    checked = accepted(lambda: checked_sender(sender))
+    # A name is shown; a number is somebody's.
+    note("sender", mask(checked) if checked and any(map(str.isdigit, checked)) else checked, sources.get("sender"))
+    receipts = accepted(lambda: checked_callback(callback))
+    # The rest of the address may be there to prove who calls it.
+    note("callback", f"an address at {urlsplit(receipts).hostname}" if receipts else None, sources.get("callback"))
+    signer = accepted(lambda: checked_signer(None, os.environ.get("PICO_CALLBACK_SECRETS")))
+    note("callback_secrets", *(("set, not shown", "PICO_CALLBACK_SECRETS") if signer else (None, None)))
+    loopback = base_url is not None and is_loopback(urlsplit(base_url).hostname)
+    accepted(lambda: checked_account(Account(username or "", callback=receipts, signer=signer, loopback_urls=loopback)))
+    level = accepted(lambda: checked_log_level(os.environ.get("PICO_LOG")))
+    note("log", *((logging.getLevelName(level).lower(), "PICO_LOG") if level else (None, None)))
     fleet = settings.fleet
     note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
     warnings = [*_unknown_variables(), *_strange_host(base_url)]
@@ -133,11 +139,16 @@ def configuration(
     )
     return Configuration(
         finding=finding,
-        base_url=reached_at,
+        base_url=base_url,
         proxy=proxy,
         username=None if faults else username,
         api_key=api_key,
     )
+
+
+def _api_key(file: str | None) -> tuple[str, Secret]:
+    source, key = read_api_key(file)
+    return source, checked_api_key(key)
 
 
 def place_of(address: str) -> str:

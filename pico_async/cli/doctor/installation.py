@@ -16,8 +16,8 @@ _DISTRIBUTION = "pico-async"
 _NAMED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)(?:;\s*(.*))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 _BOUND = re.compile(r"(>=|<)\s*([0-9.]+)")
-# Whose packages are looked at where they are installed. Those of `dev` and `bench` serve no user.
-_EXTRAS = frozenset({"fast", "http2", "cli", "sandbox", "redis", "procrastinate"})
+# The packages of the other extras are looked at where they are installed; those of these serve no user.
+_NOT_OF_USERS = frozenset({"dev", "bench"})
 
 
 def python() -> Finding:
@@ -76,7 +76,7 @@ def _needed(lines: list[str]) -> Iterator[_Needed]:
         if named := _NAMED.match(line):
             name, bounds, condition = named.groups()
             extra = _EXTRA.search(condition or "")
-            if name != _DISTRIBUTION and (extra is None or extra[1] in _EXTRAS):
+            if name != _DISTRIBUTION and (extra is None or extra[1] not in _NOT_OF_USERS):
                 yield _Needed(name, tuple(sorted(_BOUND.findall(bounds), reverse=True)), by_all=not condition)
 
 

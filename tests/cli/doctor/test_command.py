@@ -63,6 +63,8 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
         "base_url": {"value": cloud.base_url, "from": "PICO_BASE_URL"},
         "sender": {"value": "86…88", "from": "PICO_SENDER"},
         "callback": {"value": "an address at example.com", "from": "PICO_CALLBACK"},
+        "callback_secrets": {"value": None, "from": None},
+        "log": {"value": None, "from": None},
         "redis": {"value": None, "from": None},
         "whitelist_host": False,
     }

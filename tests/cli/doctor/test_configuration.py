@@ -20,6 +20,13 @@ from tests.cli.scripted_pico import ScriptedPico
         ({"PICO_API_KEY": f"{KEY} {KEY}"}, "cannot stand in a header"),
         ({"PICO_SENDER": f"{SENDER}\x1b"}, "control characters"),
         ({"PICO_CALLBACK": "callback-secret"}, "no web address"),
+        ({"PICO_CALLBACK": "https://10.0.0.1/callback-secret"}, "only this machine or its network reaches"),
+        ({"PICO_CALLBACK_SECRETS": "short"}, "PICO_CALLBACK_SECRETS is wrong"),
+        (
+            {"PICO_CALLBACK": "https://example.com/?callback-secret", "PICO_CALLBACK_SECRETS": 5 * "callback-secret"},
+            "callback that is to be signed",
+        ),
+        ({"PICO_LOG": "callback-secret"}, "PICO_LOG must be"),
     ],
 )
 def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
@@ -33,6 +40,19 @@ def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
     assert found.states["connection"] == "ok"
     assert found.states["token"] == "not_checked"
     assert cloud.asked == []
+
+
+def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: ScriptedPico) -> None:
+    """A stand-in on loopback may be told of a callback there, as by a session."""
+    secrets = {"PICO_CALLBACK_SECRETS": 5 * "callback-secret", "PICO_LOG": "info"}
+
+    found = doctor(cloud.base_url, env={"PICO_CALLBACK": "http://127.0.0.1:8000/receipts", **secrets})
+
+    assert found.states["configuration"] == "ok"
+    assert found.states["balance"] == "ok"
+    facts = found.checks["configuration"]["facts"]
+    assert facts["callback_secrets"] == {"value": "set, not shown", "from": "PICO_CALLBACK_SECRETS"}
+    assert facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
 
 @pytest.mark.parametrize(

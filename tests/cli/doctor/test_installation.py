@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.doctor.diagnosis import Doctor
 from tests.cli.scripted_pico import ScriptedPico
+
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
 
 def installed(folder: Path, name: str, version: str, *needs: str) -> None:
@@ -56,3 +60,16 @@ def test_a_package_that_is_missing(
     assert found.states["packages"] == "failed"
     assert "nothing-like-it is missing." in found.said("packages")
     assert found.checks["packages"]["facts"]["wanted"] == ["nothing-like-it>=2"]
+
+
+def test_the_packages_of_all_extras_for_users_are_looked_at(doctor: Doctor, cloud: ScriptedPico) -> None:
+    """Of those extras, too, that were added later; not of what the project's own development needs."""
+    extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = [line for extra, lines in extras.items() if extra not in ("all", "dev", "bench") for line in lines]
+    needed = {re.split(r"[^\w-]", line)[0] for line in named}
+
+    found = doctor(cloud.base_url)
+
+    installed = set(found.checks["packages"]["facts"]["installed"])
+    assert {"fastapi", "phonenumberslite", "opentelemetry-api"} <= needed <= installed
+    assert "pytest" not in installed
