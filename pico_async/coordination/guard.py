@@ -35,6 +35,7 @@ class Guard:
         self._fixed_s = fixed_s
         self._heard: deque[tuple[float, float]] = deque(maxlen=int(2 * WINDOW_S * HEARD_PER_S))
         self._last_turn_at = float("-inf")
+        self._least_s = float("inf")
         self._widened_s = 0.0
         self._widened_at = float("-inf")
 
@@ -44,7 +45,17 @@ class Guard:
         if self._fixed_s is None and abs(now - took_s - self._last_turn_at) >= 1 / HEARD_PER_S:
             self._last_turn_at = now - took_s
             self._heard.append((now, took_s))
+            self._least_s = min(self._least_s, took_s)
             self._forget(now)
+
+    def lag_s(self, took_s: float) -> float:
+        """
+        Say how much later than the quickest of late a request may have come, going by its reply.
+
+        0.0 where nothing is known, and where it took so long that it was Pico that took the time.
+        """
+        lag_s = took_s - self._least_s
+        return lag_s if self._fixed_s is None and 0.0 < lag_s <= MOST_S else 0.0
 
     def refused(self, now: float) -> bool:
         """Widen it at once, for a while; False where it cannot be any wider."""
@@ -60,6 +71,7 @@ class Guard:
             return self._fixed_s
         self._forget(now)
         took_s = sorted(took_s for _, took_s in self._heard)
+        self._least_s = took_s[0] if took_s else float("inf")
         spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0
         if len(took_s) < ENOUGH:
             spread_s = max(spread_s, START_S)

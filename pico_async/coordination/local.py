@@ -33,6 +33,9 @@ class LocalPace:
         self._guard = Guard(guard_s)
         self._guard_s = self._guard.at(float("-inf"))
         self._queue = FairQueue()
+        self._window_s = 1.0 if rate is None else max(1.0, 1 / rate)
+        # From when to when nobody leaves.
+        self._gaps: list[tuple[float, float]] = []
         self._share = 1.0
         self._limiter = self._new_limiter()
         self._given_at = self._fitted_at = self._resume_at = self._recover_at = float("-inf")
@@ -55,6 +58,9 @@ class LocalPace:
                 if self._limiter is not None:
                     await self._limiter.acquire()
                     await self._fit()
+                    while gap_s := self._gap_s():
+                        await asyncio.sleep(gap_s)
+                        await self._forgo(gap_s)
                 # A refusal may have come while this waited, for the bucket or in the pause.
                 if not self._pause_s():
                     self._given_at = time.monotonic()
@@ -70,16 +76,22 @@ class LocalPace:
             return True
         if self._given_at > turn_at:
             return False
-        # What the bucket got since then, it would get twice.
-        got = (time.monotonic() - turn_at) * self._limiter.max_rate / self._limiter.time_period
-        await self._limiter.acquire(min(got, self._limiter.max_rate))
+        await self._forgo(time.monotonic() - turn_at)
         self._given_at = time.monotonic()
         return True
 
     def heard(self, took_s: float) -> None:
         """Learn from how long after its turn a request had its reply."""
-        if self._rate is not None:
-            self._guard.heard(took_s, asyncio.get_running_loop().time())
+        if self._rate is None:
+            return
+        now = asyncio.get_running_loop().time()
+        self._guard.heard(took_s, now)
+        lag_s = self._guard.lag_s(took_s)
+        if lag_s > self._guard_s:
+            # It may have come so late that what leaves a window after it would come too soon after it.
+            over_at = now - took_s + self._window_s
+            self._gaps = [gap for gap in self._gaps if gap[1] > now]
+            self._gaps.append((over_at, over_at + lag_s))
 
     def refused(self, retry_after_s: float | None) -> None:
         """Pause, then go slower for a while."""
@@ -104,6 +116,18 @@ class LocalPace:
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
+
+    async def _forgo(self, waited_s: float) -> None:
+        """Take from the bucket what it got while a turn that it had given was waiting: else it would be given twice."""
+        if self._limiter is not None:
+            got = waited_s * self._limiter.max_rate / self._limiter.time_period
+            await self._limiter.acquire(min(got, self._limiter.max_rate))
+
+    def _gap_s(self) -> float:
+        if not self._gaps:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        return max((end - now for begin, end in self._gaps if begin <= now < end), default=0.0)
 
     async def _fit(self) -> None:
         """Follow the guard, and go back to the full rate in time."""

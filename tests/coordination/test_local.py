@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 
@@ -219,6 +220,44 @@ async def test_the_pace_follows_the_network() -> None:
     assert told[-1] == pytest.approx(29.88, abs=0.01)
     assert densest(moments) <= 30
     assert 199 / (moments[-1] - moments[-200]) == pytest.approx(29.88, rel=0.002)
+
+
+@pytest.mark.parametrize("lag_s", [0.008, 0.02, 0.045])
+async def test_a_server_that_stands_still_now_and_then_sees_no_more_than_30(lag_s: float) -> None:
+    """What leaves a second after a message that came late waits for as long; little of the pace is lost by it."""
+    random, pace, arrivals = Random(7), LocalPace(30), []
+    begun_at = now()
+    stalls = [begun_at + number + random.uniform(0.0, 1.0 - lag_s) for number in range(25)]
+
+    async def send() -> None:
+        await pace.turn(Priority.BULK)
+        left_at = now()
+        arrives_at = left_at + 0.001
+        arrives_at = next((stall + lag_s for stall in stalls if stall <= arrives_at < stall + lag_s), arrives_at)
+        await asyncio.sleep(arrives_at - left_at)
+        arrivals.append(now())
+        await asyncio.sleep(0.001)
+        pace.heard(now() - left_at)
+
+    await asyncio.gather(*(send() for _ in range(600)))
+
+    assert densest(arrivals) <= 30
+    assert 599 / (arrivals[-1] - arrivals[0]) > 29
+
+
+async def test_a_reply_that_took_pico_long_holds_nobody_up() -> None:
+    """A second more is no stall of the way there."""
+    pace, moments = LocalPace(30), []
+
+    for _ in range(60):
+        await leave(pace, moments)
+        pace.heard(0.1)
+    pace.heard(1.1)
+    for _ in range(60):
+        await leave(pace, moments)
+        pace.heard(0.1)
+
+    assert 60 / (moments[-1] - moments[-61]) == pytest.approx(29.88, rel=0.002)
 
 
 async def test_a_crowd_that_waits_through_the_recovery_gets_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
