@@ -23,6 +23,9 @@ TOKEN_IDLE_S = 18 * 60
 # How often, and for how much of a change, the bucket is made anew: what is late by then is not caught up.
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
+# At this rate and below, what leaves a window after a late one is held back. Above, the gaps of all that come late
+# would add up to a lower pace, and each is a smaller part of a second.
+GAPS_TO_RATE = 60
 
 
 class LocalPace:
@@ -87,7 +90,7 @@ class LocalPace:
         now = asyncio.get_running_loop().time()
         self._guard.heard(took_s, now)
         lag_s = self._guard.lag_s(took_s)
-        if lag_s > self._guard_s:
+        if lag_s > self._guard_s and self._rate <= GAPS_TO_RATE:
             # It may have come so late that what leaves a window after it would come too soon after it.
             over_at = now - took_s + self._window_s
             self._gaps = [gap for gap in self._gaps if gap[1] > now]

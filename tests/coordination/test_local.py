@@ -245,6 +245,17 @@ async def test_a_server_that_stands_still_now_and_then_sees_no_more_than_30(lag_
     assert 599 / (arrivals[-1] - arrivals[0]) > 29
 
 
+async def test_at_a_high_rate_those_that_come_late_do_not_add_up() -> None:
+    """One in twenty-five takes 20 ms more, as beside a busy loop; that makes the pace no lower."""
+    pace, moments = LocalPace(1_000), []
+
+    for number in range(3_000):
+        await leave(pace, moments)
+        pace.heard(0.12 if number % 26 == 0 else 0.1)
+
+    assert 1_000 / (moments[-1] - moments[-1_001]) == pytest.approx(1_000, rel=0.01)
+
+
 async def test_a_reply_that_took_pico_long_holds_nobody_up() -> None:
     """A second more is no stall of the way there."""
     pace, moments = LocalPace(30), []

@@ -44,7 +44,7 @@ def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
 
 def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: ScriptedPico) -> None:
     """A stand-in on loopback may be told of a callback there, as by a session."""
-    secrets = {"PICO_CALLBACK_SECRETS": 5 * "callback-secret", "PICO_LOG": "info"}
+    secrets = {"PICO_CALLBACK_SECRETS": 5 * "callback-secret"}
 
     found = doctor(cloud.base_url, env={"PICO_CALLBACK": "http://127.0.0.1:8000/receipts", **secrets})
 
@@ -52,7 +52,6 @@ def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: S
     assert found.states["balance"] == "ok"
     facts = found.checks["configuration"]["facts"]
     assert facts["callback_secrets"] == {"value": "set, not shown", "from": "PICO_CALLBACK_SECRETS"}
-    assert facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +101,16 @@ def test_picos_own_hosts_are_no_reason_to_warn(
     assert found.finding.facts["whitelist_host"] == whitelist
     assert ("IP whitelist" in found.finding.said) == whitelist
     assert KEY not in repr(found)
+
+
+def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the name of the variable that it comes from."""
+    monkeypatch.setenv("PICO_API_KEY", KEY)
+    monkeypatch.setenv("PICO_LOG", "info")
+
+    found = configuration(Settings(username="user333"), {}, sender="PICO", callback=None)
+
+    assert found.finding.facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
 
 def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
