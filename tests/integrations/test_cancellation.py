@@ -1,23 +1,17 @@
-"""What is cancelled ends cancelled, at whichever step of its way to Redis and to PostgreSQL."""
+"""What is cancelled ends cancelled, at whichever step of its way to Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
 
-from pico_async import PicoSession, RedisReceiptMemory, SmsMessage
+from pico_async import RedisReceiptMemory
 from pico_async.coordination.redis_link import RedisLink
-from pico_async.integrations.once import send_once
-from pico_async.integrations.postgres import PostgresLedger
-from pico_async.sandbox import Sandbox
 from tests.each_step import survived
 from tests.valkey_server import empty_redis
-
-TO = "8612345678901"
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +39,3 @@ async def test_a_receipt_s_turn(redis_url: str) -> None:
         assert await survived(take) == []
         async with asyncio.timeout(1):
             await take()
-
-
-async def test_a_message_in_postgres(ledger: PostgresLedger, sandbox: Sandbox, pico: PicoSession) -> None:
-    """What Pico has, the ledger has as accepted or in doubt."""
-    keys = (f"order-{number}" for number in itertools.count())
-
-    assert await survived(lambda: send_once(pico, SmsMessage(TO, "x", key=next(keys)), ledger=ledger)) == []
-
-    counts = await ledger.counts()
-    assert counts["in_doubt"] + counts["accepted"] >= len(sandbox.ledger.accepted)
