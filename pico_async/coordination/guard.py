@@ -55,7 +55,7 @@ class Guard:
         0.0 where nothing is known, and where it took so long that it was Pico that took the time.
         """
         lag_s = took_s - self._least_s
-        return lag_s if self._fixed_s is None and 0.0 < lag_s <= MOST_S else 0.0
+        return lag_s if 0.0 < lag_s <= MOST_S else 0.0
 
     def refused(self, now: float) -> bool:
         """Widen it at once, for a while; False where it cannot be any wider."""
