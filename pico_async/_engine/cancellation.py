@@ -2,8 +2,8 @@
 How often a task was asked to end: by this, a cancellation that a library took for its own is noticed.
 
 Python 3.11's `asyncio.wait_for` drops one that comes as its own work is done. redis-py writes each command in one, and
-older releases of psycopg wait in one: what asks again and again would never end, and a message that was cancelled would
-go out all the same.
+who waits for a connection of psycopg's pool waits in one: what asks again and again would never end, and a message that
+was cancelled would go out all the same.
 """
 
 from __future__ import annotations

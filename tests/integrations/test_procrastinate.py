@@ -584,6 +584,20 @@ async def test_another_ledger_is_asked_where_it_is_given(
     assert rows(database, "SELECT * FROM pico_ledger") == []
 
 
+async def test_a_worker_that_finds_nothing_ends(app: procrastinate.App, pico: PicoSession) -> None:
+    """Each time: psycopg before 3.3.6 dropped the cancellation of its listener, at one end in some tens."""
+    for _ in range(150):
+        worker = asyncio.create_task(work(app, pico))
+        ended, _ = await asyncio.wait([worker], timeout=20)
+        if not ended:
+            # It does not hear of its own cancellation: its listener does.
+            for task in asyncio.all_tasks():
+                if task.cancelling():
+                    task.cancel()
+        await worker
+        assert ended
+
+
 async def test_a_cancelled_worker_settles_what_is_on_the_wire(
     app: procrastinate.App, sandbox: Sandbox, database: str
 ) -> None:
