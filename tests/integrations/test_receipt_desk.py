@@ -22,7 +22,7 @@ from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory
 
 URL = "https://shop.example/receipts"
 SECRET = "a-secret-of-32-characters-or-so-"
-# No request may take as long as this: it would be read, matched or parsed in a way that grows too fast.
+# No request may keep the processor for as long as this: it is read, matched or parsed in a way that grows too fast.
 LONGEST_S = 0.5
 
 
@@ -382,9 +382,9 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     for number in range(10_000):
         make, expected = kinds[number % len(kinds)]
         url = make(used[number % len(used)])
-        began = time.perf_counter()
+        began = time.process_time()
         verdict = await post(desk, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
         assert verdict in expected, url
 
     assert len(box.receipts) == told
@@ -427,9 +427,9 @@ async def test_ten_thousand_generated_bodies() -> None:
     for number in range(10_000):
         content, genuine = body(chance), number % 2 == 0
         url = (signer if genuine else other).sign(URL, f"order-{number}")
-        began = time.perf_counter()
+        began = time.process_time()
         verdict = await post(desk, url, content)
-        slowest = max(slowest, time.perf_counter() - began)
+        slowest = max(slowest, time.process_time() - began)
         assert verdict is (ReceiptVerdict.TAKEN if genuine else ReceiptVerdict.FORGED), content[:100]
         taken += genuine
 

@@ -40,7 +40,7 @@ async def test_nothing_is_left_behind(connect, sms) -> None:
             while not sandbox.ledger.arrivals:
                 await anyio.sleep(0.005)
             started = time.perf_counter()
-        assert time.perf_counter() - started < 1.0
+        assert time.perf_counter() - started < 4.0
     await pico.aclose()
 
     assert asyncio.all_tasks() == before
