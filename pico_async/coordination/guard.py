@@ -13,7 +13,8 @@ WINDOW_S = 4.0
 # So many a second are enough, at any rate.
 HEARD_PER_S = 40
 ENOUGH = 32
-# A busy loop reads a reply late now and then, which bunches nothing: one time in twenty-five is not looked at.
+# A busy loop reads a reply late now and then, which bunches nothing: one time in twenty-five is not looked at here. Where
+# it was the way there that was late, `Arrivals` holds back who would meet it.
 LATE_READS = 1 / 25
 # A refusal means that the network bunches more than its replies tell.
 WIDENED_BY_S = 0.020
@@ -29,13 +30,16 @@ class Guard:
 
     Args:
         fixed_s: Learn nothing, and say this.
+
+    Attributes:
+        least_s: How long the quickest of late took; infinity where nothing is known.
     """
 
     def __init__(self, fixed_s: float | None = None) -> None:
         self._fixed_s = fixed_s
         self._heard: deque[tuple[float, float]] = deque(maxlen=int(2 * WINDOW_S * HEARD_PER_S))
         self._last_turn_at = float("-inf")
-        self._least_s = float("inf")
+        self.least_s = float("inf")
         self._widened_s = 0.0
         self._widened_at = float("-inf")
 
@@ -45,17 +49,8 @@ class Guard:
         if self._fixed_s is None and abs(now - took_s - self._last_turn_at) >= 1 / HEARD_PER_S:
             self._last_turn_at = now - took_s
             self._heard.append((now, took_s))
-            self._least_s = min(self._least_s, took_s)
+            self.least_s = min(self.least_s, took_s)
             self._forget(now)
-
-    def lag_s(self, took_s: float) -> float:
-        """
-        Say how much later than the quickest of late a request may have come, going by its reply.
-
-        0.0 where nothing is known, and where it took so long that it was Pico that took the time.
-        """
-        lag_s = took_s - self._least_s
-        return lag_s if 0.0 < lag_s <= MOST_S else 0.0
 
     def refused(self, now: float) -> bool:
         """Widen it at once, for a while; False where it cannot be any wider."""
@@ -71,7 +66,7 @@ class Guard:
             return self._fixed_s
         self._forget(now)
         took_s = sorted(took_s for _, took_s in self._heard)
-        self._least_s = took_s[0] if took_s else float("inf")
+        self.least_s = took_s[0] if took_s else float("inf")
         spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0
         if len(took_s) < ENOUGH:
             spread_s = max(spread_s, START_S)

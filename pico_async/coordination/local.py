@@ -11,9 +11,10 @@ from aiolimiter import AsyncLimiter
 
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Priority, digest
+from pico_async.coordination.arrivals import Arrivals
 from pico_async.coordination.guard import Guard
 from pico_async.coordination.queue import FairQueue
-from pico_async.coordination.rates import Rates, bucket
+from pico_async.coordination.rates import Rates, bucket, window
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from pico_async.errors import ConfigurationError
 
@@ -23,9 +24,6 @@ TOKEN_IDLE_S = 18 * 60
 # How often, and for how much of a change, the bucket is made anew: what is late by then is not caught up.
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
-# At this rate and below, what leaves a window after a late one is held back. Above, the gaps of all that come late
-# would add up to a lower pace, and each is a smaller part of a second.
-GAPS_TO_RATE = 60
 
 
 class LocalPace:
@@ -36,9 +34,7 @@ class LocalPace:
         self._guard = Guard(guard_s)
         self._guard_s = self._guard.at(float("-inf"))
         self._queue = FairQueue()
-        self._window_s = 1.0 if rate is None else max(1.0, 1 / rate)
-        # From when to when nobody leaves.
-        self._gaps: list[tuple[float, float]] = []
+        self._arrivals = None if rate is None else Arrivals(*window(rate))
         self._share = 1.0
         self._limiter = self._new_limiter()
         self._given_at = self._fitted_at = self._resume_at = self._recover_at = float("-inf")
@@ -61,12 +57,12 @@ class LocalPace:
                 if self._limiter is not None:
                     await self._limiter.acquire()
                     await self._fit()
-                    while gap_s := self._gap_s():
-                        await asyncio.sleep(gap_s)
-                        await self._forgo(gap_s)
+                    while wait_s := self._meets_s():
+                        await asyncio.sleep(wait_s)
+                        await self._forgo(wait_s)
                 # A refusal may have come while this waited, for the bucket or in the pause.
                 if not self._pause_s():
-                    self._given_at = time.monotonic()
+                    self._give()
                     return
         finally:
             self._queue.give_back()
@@ -75,26 +71,23 @@ class LocalPace:
         """Count the turn of that time from now on; False where others had theirs meanwhile."""
         if self._pause_s():
             return False
-        if self._limiter is None:
+        if self._arrivals is None:
             return True
-        if self._given_at > turn_at:
+        # It left neither then nor, where it is too late, now.
+        self._arrivals.not_left(turn_at)
+        if self._given_at > turn_at or self._meets_s():
             return False
         await self._forgo(time.monotonic() - turn_at)
-        self._given_at = time.monotonic()
+        self._give()
         return True
 
     def heard(self, took_s: float) -> None:
         """Learn from how long after its turn a request had its reply."""
-        if self._rate is None:
+        if self._arrivals is None:
             return
         now = asyncio.get_running_loop().time()
         self._guard.heard(took_s, now)
-        lag_s = self._guard.lag_s(took_s)
-        if lag_s > self._guard_s and self._rate <= GAPS_TO_RATE:
-            # It may have come so late that what leaves a window after it would come too soon after it.
-            over_at = now - took_s + self._window_s
-            self._gaps = [gap for gap in self._gaps if gap[1] > now]
-            self._gaps.append((over_at, over_at + lag_s))
+        self._arrivals.heard(now - took_s, took_s, self._guard.least_s)
 
     def refused(self, retry_after_s: float | None) -> None:
         """Pause, then go slower for a while."""
@@ -114,8 +107,10 @@ class LocalPace:
 
     def remembers_s(self) -> float:
         """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
+        now = asyncio.get_running_loop().time()
+        counts_s = 0.0 if self._arrivals is None else self._arrivals.remembers_s(now)
         refill_s = 0.0 if self._limiter is None else self._limiter.time_period
-        return max(self._pause_s() + refill_s, self._recover_at - asyncio.get_running_loop().time())
+        return max(counts_s, self._pause_s() + refill_s, self._recover_at - now)
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
@@ -126,11 +121,14 @@ class LocalPace:
             got = waited_s * self._limiter.max_rate / self._limiter.time_period
             await self._limiter.acquire(min(got, self._limiter.max_rate))
 
-    def _gap_s(self) -> float:
-        if not self._gaps:
-            return 0.0
-        now = asyncio.get_running_loop().time()
-        return max((end - now for begin, end in self._gaps if begin <= now < end), default=0.0)
+    def _give(self) -> None:
+        self._given_at = time.monotonic()
+        if self._arrivals is not None:
+            self._arrivals.left(self._given_at)
+
+    def _meets_s(self) -> float:
+        """Say for how long what leaves would come to Pico in one window with too many of those that came late."""
+        return 0.0 if self._arrivals is None else self._arrivals.wait_s(asyncio.get_running_loop().time())
 
     async def _fit(self) -> None:
         """Follow the guard, and go back to the full rate in time."""

@@ -67,6 +67,18 @@ class Rates:
         return rate
 
 
+class Window(NamedTuple):
+    """So many requests at most in any time of this length."""
+
+    number: int
+    length_s: float
+
+
+def window(rate: float) -> Window:
+    """Say what a rate means to a server: whole requests in any second, or one in a longer time below one a second."""
+    return Window(math.floor(rate), 1.0) if rate >= 1 else Window(1, 1 / rate)
+
+
 class Bucket(NamedTuple):
     """A token bucket: `capacity` tokens at most, refilled with `refill_per_s`."""
 
@@ -85,7 +97,7 @@ def bucket(rate: float, guard_s: float) -> Bucket:
 
     Below one a second the same holds for n = 1 and a window of 1/rate seconds.
     """
-    window_s, n = (1.0, math.floor(rate)) if rate >= 1 else (1 / rate, 1)
+    n, window_s = window(rate)
     capacity = 1 + n / window_s * CATCH_UP_S
     refill = (n + 1 - capacity) / (window_s + guard_s)
     # Rounded down, because the bound is strict.
@@ -100,5 +112,5 @@ def spacing_s(rate: float, guard_s: float | None = None) -> float:
     another, each used up to L late and then delayed by the network by up to J, put no more than (1 + A + L + J) / T of
     them into one second. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
     """
-    window_s, n = (1.0, math.floor(rate)) if rate >= 1 else (1 / rate, 1)
+    n, window_s = window(rate)
     return (window_s + APART_S + LATE_S + (GUARD_S if guard_s is None else guard_s)) / n

@@ -1,0 +1,148 @@
+"""When what left came to Pico, as far as its reply tells, and who may leave after it."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from math import inf
+from random import Random
+
+import pytest
+
+from pico_async.coordination import arrivals
+from pico_async.coordination.arrivals import Arrivals
+
+LEAST_S = 0.1
+
+
+def left(number: int, *moments: float) -> Arrivals:
+    """Say what left, and that nothing was heard of it but how long the quickest took."""
+    those = Arrivals(number, 1.0)
+    for moment in moments:
+        those.left(moment)
+    those.heard(moments[0], LEAST_S, LEAST_S)
+    return those
+
+
+def test_a_window_holds_its_number_and_no_more() -> None:
+    """The fourth waits for the first to be a window ago."""
+    those = left(3, 10.0, 10.2)
+    assert those.wait_s(10.4) == 0.0
+
+    those.left(10.4)
+
+    assert those.wait_s(10.4) == pytest.approx(0.6)
+    assert those.wait_s(10.999) == pytest.approx(0.001)
+    assert those.wait_s(11.0) == 0.0
+
+
+def test_what_came_late_counts_from_then_on() -> None:
+    """By as much as its reply was later than the quickest; not one whose reply was there as soon."""
+    those = left(3, 10.0, 10.2, 10.4)
+
+    those.heard(10.0, LEAST_S + 0.04, LEAST_S)
+    assert those.wait_s(11.0) == pytest.approx(0.04)
+    those.heard(10.2, LEAST_S, LEAST_S)
+    assert those.wait_s(11.0) == pytest.approx(0.04)
+
+
+def test_nothing_is_late_where_nobody_knows_how_long_the_quickest_takes() -> None:
+    """As for a guard that is fixed."""
+    those = Arrivals(1, 1.0)
+    those.left(10.0)
+
+    those.heard(10.0, 0.3, inf)
+
+    assert those.wait_s(11.0) == 0.0
+
+
+def test_one_that_is_quicker_than_all_before_says_that_they_were_late() -> None:
+    """The others are behind the quickest by more than was known, and what is quick may catch up with them."""
+    those = left(3, 10.0, 10.2, 10.4)
+
+    those.heard(10.4, LEAST_S - 0.04, LEAST_S - 0.04)
+
+    assert those.wait_s(11.0) == pytest.approx(0.04)
+
+
+def test_one_that_is_late_enough_is_among_the_latest_again() -> None:
+    """Its reply came when more than the number had left after it."""
+    those = left(3, 10.0, 10.02, 10.04, 10.06, 10.08)
+    assert those.wait_s(11.0) == pytest.approx(0.04)
+
+    those.heard(10.0, LEAST_S + 0.049, LEAST_S)
+
+    assert those.wait_s(11.0) == pytest.approx(0.049)
+
+
+def test_one_that_did_not_leave_is_taken_back() -> None:
+    """Also where its own idea of when it would have left is a little later; any other is let alone."""
+    those = left(3, 10.0, 10.2, 10.4)
+
+    those.not_left(10.3)
+    assert those.wait_s(10.5) == pytest.approx(0.5)
+    those.not_left(10.4002)
+    assert those.wait_s(10.5) == 0.0
+    those.left(10.5)
+    assert those.wait_s(10.5) == pytest.approx(0.5)
+
+
+def test_the_one_before_counts_again_where_one_is_taken_back() -> None:
+    """It had left the window for that one."""
+    those = left(3, 10.0, 10.2, 10.4, 10.5)
+    assert those.wait_s(11.0) == pytest.approx(0.2)
+
+    those.not_left(10.5)
+
+    assert those.wait_s(10.9) == pytest.approx(0.1)
+
+
+def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_guard() -> None:
+    """Whether one is so much later than the quickest, or so much quicker than all before."""
+    those = left(3, 10.0, 10.2, 10.4)
+
+    those.heard(10.0, LEAST_S + 0.06, LEAST_S)
+    those.heard(10.2, LEAST_S - 0.06, LEAST_S - 0.06)
+
+    assert those.wait_s(10.9) == pytest.approx(0.1)
+
+
+def test_it_remembers_for_as_long_as_one_counts() -> None:
+    """Nothing, then a window, then nothing."""
+    those = Arrivals(3, 1.0)
+    assert those.remembers_s(10.0) == 0.0
+
+    those.left(10.0)
+
+    assert those.remembers_s(10.25) == pytest.approx(0.75)
+    assert those.remembers_s(11.5) == 0.0
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, 30])
+@pytest.mark.parametrize("longest_s", [0.02, 0.3, 0.9])
+def test_no_window_holds_more_whatever_the_way_there_does(
+    number: int, longest_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is late by something else, overtakes and is overtaken; its reply comes within the window."""
+    monkeypatch.setattr(arrivals, "MOST_S", 1.0)
+    chance = Random(number)
+    those, now, least_s = Arrivals(number, 1.0), 0.0, LEAST_S
+    replies: list[tuple[float, float]] = []
+    came: list[float] = []
+
+    for _ in range(2_000):
+        while True:
+            while replies and replies[0][0] <= now:
+                replied_at, left_at = heappop(replies)
+                those.heard(left_at, replied_at - left_at, least_s)
+            soon = min(now + those.wait_s(now), replies[0][0] if replies else inf)
+            if soon <= now:
+                break
+            now = soon
+        those.left(now)
+        # Half of them are not held up; the last way is the shortest.
+        came.append(now + chance.choice([0.0, chance.uniform(0.0, longest_s)]))
+        heappush(replies, (came[-1] + LEAST_S - 1e-9, now))
+        now += chance.choice([0.0, chance.expovariate(2 * number)])
+
+    came.sort()
+    assert all(later - sooner >= 1.0 - 1e-6 for sooner, later in zip(came, came[number:], strict=False))
