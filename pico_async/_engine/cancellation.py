@@ -9,7 +9,8 @@ was cancelled would go out all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio.lowlevel
@@ -39,14 +40,29 @@ async def end_if_cancelled(since: int) -> None:
         raise asyncio.CancelledError
 
 
+@asynccontextmanager
+async def cancellable() -> AsyncIterator[None]:
+    """
+    End the current task where it was asked to end meanwhile, whether what it waited for came, or went wrong.
+
+    Raises:
+        asyncio.CancelledError: The task was asked to end, and a library has dropped that.
+    """
+    since = cancellations()
+    try:
+        yield
+    except Exception:
+        await end_if_cancelled(since)
+        raise
+    await end_if_cancelled(since)
+
+
 async def unless_cancelled(answer: Awaitable[Value]) -> Value:
     """
-    Wait for a library's answer, and end the current task all the same where it was asked to end meanwhile.
+    Wait for a library's answer, `cancellable` all the while.
 
     Raises:
         asyncio.CancelledError: The task was asked to end.
     """
-    since = cancellations()
-    value = await answer
-    await end_if_cancelled(since)
-    return value
+    async with cancellable():
+        return await answer

@@ -13,8 +13,8 @@ WINDOW_S = 4.0
 # So many a second are enough, at any rate.
 HEARD_PER_S = 40
 ENOUGH = 32
-# A busy loop reads a reply late now and then, which bunches nothing: one time in twenty-five is not looked at here. Where
-# it was the way there that was late, `Arrivals` holds back who would meet it.
+# A busy loop reads a reply late now and then, which bunches nothing: one time in twenty-five is not looked at here.
+# Where it was the way there that was late, `Arrivals` holds back who would meet it.
 LATE_READS = 1 / 25
 # A refusal means that the network bunches more than its replies tell.
 WIDENED_BY_S = 0.020

@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeAlias
 
 import anyio
 
-from pico_async._engine.cancellation import cancellations, end_if_cancelled
+from pico_async._engine.cancellation import cancellable
 from pico_async.errors import JournalError
 
 try:
@@ -99,14 +99,13 @@ class PostgresLink:
     async def cursor(self, timeout_s: float) -> AsyncIterator[Cursor]:
         """Lend a connection's cursor, with rows as tuples, for so many seconds."""
         timeout_s = max(timeout_s, 0.001)
-        since = cancellations()
         with anyio.fail_after(timeout_s):
             async with (
+                cancellable(),
                 self.pool.connection(timeout=timeout_s) as connection,
                 connection.cursor(row_factory=tuple_row) as cursor,
             ):
                 yield cursor
-            await end_if_cancelled(since)
 
 
 async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralString) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import psycopg
 import pytest
+import redis
+from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 
 from pico_async import RedisReceiptMemory
 from pico_async.coordination.redis_link import RedisLink
+from pico_async.integrations.postgres_link import PostgresLink
 from tests.each_step import survived
 from tests.valkey_server import empty_redis
 
@@ -28,6 +32,27 @@ async def test_a_script_in_redis(redis_url: str) -> None:
         assert await survived(lambda: link.run("token_lock", ["k:lock"], "renew", "me", 1000)) == []
 
 
+async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
+    """No error of redis-py's stands in the place of the cancellation that it dropped."""
+    survived = []
+    with redis.Redis.from_url(redis_url) as trouble:
+        async with Redis.from_url(redis_url, socket_timeout=0.1) as client:
+            for turns in range(1, 8):
+                await client.ping()
+                trouble.client_pause(200)
+                link = RedisLink(client, 1.0)
+                waiting = asyncio.ensure_future(link.run("token_lock", ["k:lock"], "renew", "me", 1000))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting], timeout=10)
+                if not waiting.cancelled():
+                    survived.append(turns)
+                trouble.client_unpause()
+
+    assert survived == []
+
+
 async def test_a_receipt_s_turn(redis_url: str) -> None:
     """And whoever was cancelled leaves it to the next one, even where Redis had given it already."""
     async with RedisReceiptMemory.from_url(redis_url) as memory:
@@ -39,3 +64,26 @@ async def test_a_receipt_s_turn(redis_url: str) -> None:
         assert await survived(take) == []
         async with asyncio.timeout(1):
             await take()
+
+
+async def test_a_statement_whose_connection_was_lost_in_that_moment(database: str) -> None:
+    """What was cancelled as the pool lent it a dead connection is not tried again on another one."""
+    survived = []
+    with psycopg.connect(database, autocommit=True) as trouble:
+        async with AsyncConnectionPool(database, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
+            for turns in range(8):
+                async with pool.connection() as only:
+                    waiting = asyncio.ensure_future(PostgresLink(pool).fetch("SELECT 42", patience_s=5))
+                    await asyncio.sleep(0.02)
+                    process = only.info.backend_pid
+                # It is lent to who waits in these turns.
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                in_time = waiting.cancel()
+                trouble.execute("SELECT pg_terminate_backend(%s)", (process,))
+                await asyncio.wait([waiting], timeout=10)
+                if in_time and not waiting.cancelled():
+                    survived.append(turns)
+                await pool.check()
+
+    assert survived == []
