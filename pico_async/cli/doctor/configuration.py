@@ -44,6 +44,8 @@ _VARIABLES = (
     "PICO_REDIS_URL",
     "PICO_REDIS_PREFIX",
 )
+# What is wrong may hold a secret, or a number.
+_UNFIT = "set, but it cannot be used"
 
 
 @frozen(kw_only=True)
@@ -116,13 +118,18 @@ def configuration(
     note("sender", mask(checked) if checked and any(map(str.isdigit, checked)) else checked, sources.get("sender"))
     receipts = accepted(lambda: checked_callback(callback))
     # The rest of the address may be there to prove who calls it.
-    note("callback", f"an address at {urlsplit(receipts).hostname}" if receipts else None, sources.get("callback"))
-    signer = accepted(lambda: checked_signer(None, os.environ.get("PICO_CALLBACK_SECRETS")))
-    note("callback_secrets", *(("set, not shown", "PICO_CALLBACK_SECRETS") if signer else (None, None)))
+    address = f"an address at {urlsplit(receipts).hostname}" if receipts else _UNFIT if callback else None
+    note("callback", address, sources.get("callback"))
+    secrets = os.environ.get("PICO_CALLBACK_SECRETS")
+    signer = accepted(lambda: checked_signer(None, secrets))
+    shown = "set, not shown" if signer else _UNFIT if secrets else None
+    note("callback_secrets", shown, "PICO_CALLBACK_SECRETS" if shown else None)
     loopback = base_url is not None and is_loopback(urlsplit(base_url).hostname)
     accepted(lambda: checked_account(Account(username or "", callback=receipts, signer=signer, loopback_urls=loopback)))
-    level = accepted(lambda: checked_log_level(os.environ.get("PICO_LOG")))
-    note("log", *((logging.getLevelName(level).lower(), "PICO_LOG") if level else (None, None)))
+    log = os.environ.get("PICO_LOG")
+    level = accepted(lambda: checked_log_level(log))
+    shown = logging.getLevelName(level).lower() if level else _UNFIT if log else None
+    note("log", shown, "PICO_LOG" if shown else None)
     fleet = settings.fleet
     note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
     warnings = [*_unknown_variables(), *_strange_host(base_url)]

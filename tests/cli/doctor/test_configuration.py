@@ -113,6 +113,23 @@ def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.finding.facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
 
+def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor shown: it may hold a secret."""
+    monkeypatch.setenv("PICO_API_KEY", KEY)
+    monkeypatch.setenv("PICO_CALLBACK_SECRETS", "short-secret")
+    monkeypatch.setenv("PICO_LOG", "loud-secret")
+    sources = {"callback": "PICO_CALLBACK"}
+
+    found = configuration(Settings(username="user333"), sources, sender="PICO", callback="ftp://secret.example").finding
+
+    unfit = "set, but it cannot be used"
+    assert found.state == "failed"
+    assert found.facts["callback"] == {"value": unfit, "from": "PICO_CALLBACK"}
+    assert found.facts["callback_secrets"] == {"value": unfit, "from": "PICO_CALLBACK_SECRETS"}
+    assert found.facts["log"] == {"value": unfit, "from": "PICO_LOG"}
+    assert "secret" not in " ".join(found.details).replace("callback secrets", "").replace("CALLBACK_SECRETS", "")
+
+
 def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """That is told here, and not first by a message."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
