@@ -92,8 +92,8 @@ class FleetPace:
 
     @property
     def per_s(self) -> float:
-        """Requests a second that the whole fleet gives."""
-        return 1 / self._spacing_s
+        """Requests a second that the whole fleet gives, or this process by itself, while Redis is away."""
+        return (self._share and self._share.per_s) or 1 / self._spacing_s
 
     async def leave_late(self, turn_at: float) -> bool:
         """

@@ -85,7 +85,8 @@ class LocalPace:
         """Learn from how long after its turn a request had its reply."""
         if self._arrivals is None:
             return
-        now = asyncio.get_running_loop().time()
+        # Not the loop's own time, which uvloop rounds: by its turn a request is known again.
+        now = time.monotonic()
         self._guard.heard(took_s, now)
         self._arrivals.heard(now - took_s, took_s, self._guard.least_s)
 
@@ -128,7 +129,7 @@ class LocalPace:
 
     def _meets_s(self) -> float:
         """Say for how long what leaves would come to Pico in one window with too many of those that came late."""
-        return 0.0 if self._arrivals is None else self._arrivals.wait_s(asyncio.get_running_loop().time())
+        return 0.0 if self._arrivals is None else self._arrivals.wait_s(time.monotonic())
 
     async def _fit(self) -> None:
         """Follow the guard, and go back to the full rate in time."""

@@ -33,6 +33,11 @@ class Share:
         """Seconds from when Redis is back, until when others may go on with their shares, and it is forgotten."""
         self._next_at: float | None = None
 
+    @property
+    def per_s(self) -> float | None:
+        """How many of its slots are in a second; None while it takes none."""
+        return None if self._next_at is None else 1 / self._spacing_s
+
     def take(self, wanted: int, now: float, *, reserved_until: float) -> list[float]:
         """Take slots for a moment; the first time, from when the fleet's reservations are used up and forgotten."""
         if self._next_at is None:

@@ -22,12 +22,14 @@ class Server:
     Grants what is wanted, and hears of no refusal.
 
     Attributes:
+        away: Whether it gives no answer at all.
         first_us: When the first slot is, from now.
         answers: How often it answers.
         asked: With what, for slots.
         given_back: How many slots, each time.
     """
 
+    away: bool = False
     first_us: int = 0
     answers: float = float("inf")
     timeout_s: float = 1.0
@@ -38,7 +40,7 @@ class Server:
     async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
         if script == "give_back":
             self.given_back.append(arguments[3])
-        if script != "reserve":
+        if script != "reserve" or self.away:
             raise RedisUnavailableError("it does not answer")
         self.asked.append(arguments)
         if len(self.asked) > self.answers:
@@ -84,6 +86,27 @@ async def test_redis_is_told_for_how_long_others_may_be_alone(share: float | Non
     await pace.turn(Priority.INTERACTIVE)
 
     assert least_us <= int(str(server.asked[0][9])) <= 2 * least_us
+    await pace.aclose()
+
+
+async def test_a_process_that_goes_on_alone_tells_its_own_pace() -> None:
+    """And the fleet's again when Redis is back. With nobody to share with, it fails and tells the fleet's."""
+    server = Server(away=True)
+    pace = FleetPace(30, server, "lane", member=Member(id="me", about="host:1"), share=0.5)
+    before = pace.per_s
+
+    await pace.turn(Priority.INTERACTIVE)
+    alone = pace.per_s
+    server.away = False
+    waiting = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(40)]
+    while not server.asked:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+
+    assert before == pytest.approx(28.99, abs=0.01)
+    assert alone == pytest.approx(before / 2, rel=0.05)
+    assert pace.per_s == before
+    await cancelled(*waiting)
     await pace.aclose()
 
 
