@@ -32,7 +32,8 @@ class Guard:
         fixed_s: Learn nothing, and say this.
 
     Attributes:
-        least_s: How long the quickest of late took; infinity where nothing is known.
+        least_s: How long the quickest of late took, as `at` found it last, or one since then that was quicker still;
+            infinity where nothing is known.
     """
 
     def __init__(self, fixed_s: float | None = None) -> None:

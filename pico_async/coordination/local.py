@@ -69,12 +69,13 @@ class LocalPace:
 
     async def leave_late(self, turn_at: float) -> bool:
         """Count the turn of that time from now on; False where others had theirs meanwhile."""
+        if self._arrivals is not None:
+            # Not then, and, where it is too late, not now.
+            self._arrivals.not_left(turn_at)
         if self._pause_s():
             return False
-        if self._arrivals is None:
+        if self._limiter is None:
             return True
-        # It left neither then nor, where it is too late, now.
-        self._arrivals.not_left(turn_at)
         if self._given_at > turn_at or self._meets_s():
             return False
         await self._forgo(time.monotonic() - turn_at)
@@ -128,7 +129,7 @@ class LocalPace:
             self._arrivals.left(self._given_at)
 
     def _meets_s(self) -> float:
-        """Say for how long what leaves would come to Pico in one window with too many of those that came late."""
+        """Say for how long what leaves would come to Pico in one window with too many of those before it."""
         return 0.0 if self._arrivals is None else self._arrivals.wait_s(time.monotonic())
 
     async def _fit(self) -> None:

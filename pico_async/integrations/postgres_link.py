@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeAlias
 
 import anyio
 
-from pico_async._engine.cancellation import cancellable
+from pico_async._engine.cancellation import cancellable, cancellations, end_if_cancelled
 from pico_async.errors import JournalError
 
 try:
@@ -101,11 +101,25 @@ class PostgresLink:
         timeout_s = max(timeout_s, 0.001)
         with anyio.fail_after(timeout_s):
             async with (
-                cancellable(),
-                self.pool.connection(timeout=timeout_s) as connection,
+                lent(self.pool, timeout_s) as connection,
                 connection.cursor(row_factory=tuple_row) as cursor,
             ):
                 yield cursor
+
+
+@asynccontextmanager
+async def lent(pool: Pool, timeout_s: float | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """
+    Lend a connection to who still wants it when it comes.
+
+    Args:
+        timeout_s: How long it may take to come; None for the pool's own time.
+    """
+    since = cancellations()
+    async with cancellable(), pool.connection(timeout=timeout_s) as connection:
+        # The pool drops a cancellation that comes as it lends. Nothing was done so far, and nothing must be.
+        await end_if_cancelled(since)
+        yield connection
 
 
 async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralString) -> None:

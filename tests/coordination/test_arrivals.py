@@ -64,6 +64,42 @@ def test_one_that_is_quicker_than_all_before_says_that_they_were_late() -> None:
     assert those.wait_s(11.0) == pytest.approx(0.04)
 
 
+def test_what_was_under_way_meanwhile_is_counted_once() -> None:
+    """Its reply comes after the one that was quicker than all before."""
+    moments = [10.0 + number / 10 for number in range(6)]
+    those = left(7, *moments)
+
+    those.heard(moments[1], LEAST_S - 0.01, LEAST_S - 0.01)
+    for moment in moments[2:]:
+        those.heard(moment, LEAST_S, LEAST_S - 0.01)
+
+    # A seventh may leave at once, and an eighth a second after the first.
+    assert those.wait_s(10.6) == 0.0
+    those.left(10.6)
+    assert those.wait_s(10.6) == pytest.approx(0.41)
+
+
+def test_of_some_that_left_together_each_is_late_by_itself() -> None:
+    """Whichever is heard first."""
+    those = left(3, 10.0, 10.0, 10.0)
+
+    for lag_s in (0.03, 0.01, 0.02):
+        those.heard(10.0, LEAST_S + lag_s, LEAST_S)
+
+    assert those.wait_s(10.9) == pytest.approx(0.11)
+
+
+def test_it_remembers_no_more_than_what_counts() -> None:
+    """Where the rate is as good as none, too."""
+    those = Arrivals(1_000_000_000, 1.0)
+
+    for number in range(5_000):
+        those.left(10.0 + number / 1_000)
+
+    assert len(those._left) == len(those._came) < 1_100
+    assert len(those._in_order) <= 1_001
+
+
 def test_one_that_is_late_enough_is_among_the_latest_again() -> None:
     """Its reply came when more than the number had left after it."""
     those = left(3, 10.0, 10.02, 10.04, 10.06, 10.08)
@@ -100,8 +136,8 @@ def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_guard() -> None:
     """Whether one is so much later than the quickest, or so much quicker than all before."""
     those = left(3, 10.0, 10.2, 10.4)
 
-    those.heard(10.0, LEAST_S + 0.06, LEAST_S)
-    those.heard(10.2, LEAST_S - 0.06, LEAST_S - 0.06)
+    those.heard(10.0, LEAST_S + 0.08, LEAST_S)
+    those.heard(10.2, LEAST_S - 0.08, LEAST_S - 0.08)
 
     assert those.wait_s(10.9) == pytest.approx(0.1)
 
@@ -123,7 +159,7 @@ def test_no_window_holds_more_whatever_the_way_there_does(
     number: int, longest_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is late by something else, overtakes and is overtaken; its reply comes within the window."""
-    monkeypatch.setattr(arrivals, "MOST_S", 1.0)
+    monkeypatch.setattr(arrivals, "LATE_S", 1.0)
     chance = Random(number)
     those, now, least_s = Arrivals(number, 1.0), 0.0, LEAST_S
     replies: list[tuple[float, float]] = []

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import procrastinate
 import psycopg
 import pytest
 import redis
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 
-from pico_async import RedisReceiptMemory
+from pico_async import RedisReceiptMemory, SmsMessage
 from pico_async.coordination.redis_link import RedisLink
 from pico_async.integrations.postgres_link import PostgresLink
+from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.each_step import survived
 from tests.valkey_server import empty_redis
 
@@ -87,3 +89,26 @@ async def test_a_statement_whose_connection_was_lost_in_that_moment(database: st
                 await pool.check()
 
     assert survived == []
+
+
+async def test_what_is_enqueued_by_who_was_cancelled(database: str) -> None:
+    """Nothing is in the queue, for nothing was done when the pool lent its connection: else it would go out."""
+    kept = []
+    connector = procrastinate.PsycopgConnector(conninfo=database, min_size=1, max_size=1)
+    async with procrastinate.App(connector=connector).open_async() as app:
+        await setup(app)
+        for turns in range(6):
+            async with connector.pool.connection():
+                waiting = asyncio.ensure_future(enqueue_bulk(app, [SmsMessage("8612345678901", "x")]))
+                await asyncio.sleep(0.02)
+            # It is lent to who waits in these turns.
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting], timeout=10)
+            assert waiting.cancelled()
+            async with connector.pool.connection() as connection:
+                if (await connection.execute("DELETE FROM pico_outbox")).rowcount:
+                    kept.append(turns)
+
+    assert kept == []

@@ -15,13 +15,13 @@ from procrastinate.types import JSONDict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from pico_async._engine.cancellation import cancellable, cancellations, end_if_cancelled
+from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
 from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import PostgresLink, told
+from pico_async.integrations.postgres_link import PostgresLink, lent, told
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, Parcel, pool_of, put, unpacked
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
@@ -137,7 +137,7 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     wanted = set(await ledger.resend(*(name for name in names if name not in unknown)))
     meant = unknown | {key for name, key in ids.items() if name in wanted}
     back = [name for name, key in keys.items() if key in meant]
-    async with _told(), cancellable(), link.pool.connection() as connection:
+    async with _told(), lent(link.pool) as connection:
         await connection.execute("UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s)", (back,))
         await _defer(app, back, connection, priority=priority, queue=queue)
     return len(back)
@@ -205,7 +205,7 @@ class _Intake:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if self._connection is None:
-            async with cancellable(), self._pool.connection() as connection, connection.transaction():
+            async with lent(self._pool) as connection, connection.transaction():
                 yield connection
         elif self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
             async with self._connection.transaction():
