@@ -13,6 +13,8 @@ WINDOW_S = 4.0
 # So many a second are enough, at any rate.
 HEARD_PER_S = 40
 ENOUGH = 32
+# A reply that takes so long tells of the way there when what might meet its request has left already.
+TOO_LATE_S = 1.0
 # A busy loop reads a reply late now and then, which bunches nothing: one time in twenty-five is not looked at here.
 # Where it was the way there that was late, `Arrivals` holds back who would meet it.
 LATE_READS = 1 / 25
@@ -69,7 +71,7 @@ class Guard:
         took_s = sorted(took_s for _, took_s in self._heard)
         self.least_s = took_s[0] if took_s else float("inf")
         spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0
-        if len(took_s) < ENOUGH:
+        if len(took_s) < ENOUGH or self.least_s >= TOO_LATE_S:
             spread_s = max(spread_s, START_S)
         widened_s = self._widened_s - NARROWED_PER_S * (now - self._widened_at)
         return min(MOST_S, max(LEAST_S, spread_s, widened_s))
