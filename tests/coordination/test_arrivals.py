@@ -132,7 +132,7 @@ def test_the_one_before_counts_again_where_one_is_taken_back() -> None:
     assert those.wait_s(10.9) == pytest.approx(0.1)
 
 
-def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_guard() -> None:
+def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_stall() -> None:
     """Whether one is so much later than the quickest, or so much quicker than all before."""
     those = left(3, 10.0, 10.2, 10.4)
 

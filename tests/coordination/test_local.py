@@ -360,7 +360,7 @@ async def test_a_turn_is_over_once_others_had_theirs() -> None:
 
 
 async def test_a_turn_that_is_used_late_meets_nobody_that_came_late() -> None:
-    """Its own reply tells only now that the first came 40 ms after it left: a second after that, and no sooner."""
+    """The first reply tells only now that its request came 40 ms late: a second after that, and no sooner."""
     pace, moments = LocalPace(2), []
     await leave(pace, moments)
     await leave(pace, moments)
