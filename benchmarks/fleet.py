@@ -5,9 +5,9 @@ How a fleet shares 30 messages a second over one Redis: 1, 10 and 100 hosts, in 
     python -m benchmarks.fleet --quick                              # a quarter of the time, and less to judge by
     python -m benchmarks.fleet --picture benchmarks/fleet.png --markdown
 
-What is real and what is simulated stands in tests/virtual_fleet.py. In short: the scripts run on a real Valkey and the
-paces are the product's; clocks and networks are simulated. Every host's clock is wrong by up to ten hours and runs up
-to 50 ppm too fast or too slow, its timers are up to 3 ms late, and Pico gets each message up to 10 ms later than
+What is real and what is simulated stands in tests/support/virtual_fleet.py. In short: the scripts run on a real Valkey
+and the paces are the product's; clocks and networks are simulated. Every host's clock is wrong by up to ten hours and
+runs up to 50 ppm too fast or too slow, its timers are up to 3 ms late, and Pico gets each message up to 10 ms later than
 another. The numbers are the same on every machine.
 
 It does not tell what a real network does, nor what Redis costs: a script takes no virtual time.
@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pico_async.coordination.rates import spacing_s
-from tests.valkey_server import valkey_server
-from tests.virtual_fleet import (
+from tests.support.valkey_server import valkey_server
+from tests.support.virtual_fleet import (
     LOPSIDED,
     MIXED,
     NEAR,

@@ -31,9 +31,9 @@ sys.path.insert(0, str(ROOT))
 
 from pico_async import Identity, PicoSession, Priority, Rates, RedisCoordinator, SmsMessage  # noqa: E402
 from pico_async._engine.endpoints import Lane  # noqa: E402
-from tests.sandbox_process import sandbox_process  # noqa: E402
-from tests.stories.fleet_worker import FleetWorker  # noqa: E402
-from tests.valkey_server import ValkeyServer, valkey_server  # noqa: E402
+from tests.support.fleet_worker import FleetWorker  # noqa: E402
+from tests.support.sandbox_process import sandbox_process  # noqa: E402
+from tests.support.valkey_server import ValkeyServer, valkey_server  # noqa: E402
 
 PROCESSES = 4
 

@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from pico_async import LocalCoordinator, Priority
 from pico_async._engine.endpoints import Lane
-from tests.conftest import VirtualClock, VirtualSelector
+from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 RATE = 30
 LASTS_S = 3.0

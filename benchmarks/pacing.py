@@ -10,9 +10,9 @@ How evenly four strategies send 30 messages a second, as the server sees it.
 The sandbox runs in a process of its own, stamps what arrives and enforces no rate: only so does everything arrive,
 and one recording can be judged by every rule. Jitter delays each request by up to so many milliseconds before its
 arrival. A round trip (RTT) or a stall is that of a relay between client and sandbox, in a process of its own, too,
-where also the opening of a connection and a TLS handshake cost their round trips (`tests/far_away.py`). Every strategy
-meets the same jitter (one seed), sends the same request through httpx with the same limits, keeps at most 192 messages
-in flight and has its token before it starts pacing. Runs follow each other and never overlap, or they would measure
+where also the opening of a connection and a TLS handshake cost their round trips (`tests/support/far_away.py`). Every
+strategy meets the same jitter (one seed), sends the same request through httpx with the same limits, keeps at most 192
+messages in flight and has its token before it starts pacing. Runs follow each other and never overlap, or they would measure
 each other.
 
 It does not tell what Pico itself would refuse: which rule Pico enforces is not documented.
@@ -51,7 +51,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pico_async import PicoSession, SmsMessage
 from pico_async.sandbox import DEFAULT_API_KEY, RateRule, replay
-from tests.far_away import far_away, slow_to_connect
+from tests.support.far_away import far_away, slow_to_connect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

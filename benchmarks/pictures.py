@@ -21,7 +21,7 @@ from PIL import Image
 
 from pico_async import PicoSession, SmsMessage
 from pico_async.sandbox import Receipts, Sandbox
-from tests.sandbox.browser import browser
+from tests.support.browser import browser
 
 HERE = Path(__file__).parent
 SIZE = {"width": 1120, "height": 660}

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pyte
 
-from tests.sandbox.browser import browser
+from tests.support.browser import browser
 
 COLUMNS, LINES = 100, 8
 ROWS = 600

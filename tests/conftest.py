@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import selectors
+import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
@@ -14,29 +14,19 @@ from typing import Any
 
 import pytest
 
-
-class VirtualClock:
-    """A monotonic clock that moves only when everybody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 
-class VirtualSelector(selectors.DefaultSelector):
-    """Where nothing is ready, turn the clock to the next timer and do not wait for it."""
+def pytest_configure() -> None:
+    """
+    Let no child of the tests inherit that a signal is ignored.
 
-    def __init__(self, clock: VirtualClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(None if timeout is None else 0)
-        # A turn of the loop costs a little, as a real one does: a timer set for "now" would else come for ever.
-        self._clock.now += 1e-6 if ready or not timeout else max(timeout, 1e-6)
-        return ready
+    A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing keeps that for this
+    process, and is not inherited.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(tryfirst=True)

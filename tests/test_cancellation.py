@@ -11,9 +11,9 @@ from pico_async import AiohttpTransport, PicoSession, Rates, RedisCoordinator, S
 from pico_async.integrations.once import send_once
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.sandbox import Sandbox
-from tests.each_step import survived
-from tests.postgres_server import any_postgres, fresh_database
-from tests.valkey_server import empty_redis
+from tests.support.each_step import survived
+from tests.support.postgres_server import any_postgres, fresh_database
+from tests.support.valkey_server import empty_redis
 
 TO = "8612345678901"
 

@@ -11,7 +11,6 @@ import sys
 import time
 import typing
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +51,7 @@ from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
 from pico_async._engine.observer import Observer, ToldCall
 from pico_async._engine.trace import CallTrace
 from pico_async.sandbox import Fault, FaultRule, Sandbox
+from tests.support.waiting import until
 
 TO = "8612345678901"
 UNLIMITED = Rates(sms=None, token=None, balance=None)
@@ -78,12 +78,6 @@ def only(events: list[Event], kind: type[Kind], operation: str = "sms.send") -> 
 
 def names(events: list[Event], operation: str = "sms.send") -> list[str]:
     return [type(event).__name__ for event in events if getattr(event, "operation", None) == operation]
-
-
-async def until(happened: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not happened():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.virtual_time

@@ -19,7 +19,7 @@ from pico_async.models import (
     Template,
     UserToken,
 )
-from tests.reference.requests import TOKEN
+from tests.support.reference.requests import TOKEN
 
 EXTRA = {"phone": "8612345678901", "note": "Your verification code is 1234"}
 EXAMPLES: list[Any] = [

@@ -17,11 +17,12 @@ import httpx
 import psycopg
 import pytest
 
-from tests.postgres_server import any_postgres, fresh_database
-from tests.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
-from tests.sandbox_process import sandbox_process
-from tests.stories.fleet_worker import wait_for_accepted, wait_until
-from tests.valkey_server import empty_redis
+from tests.support.fleet_worker import wait_for_accepted
+from tests.support.postgres_server import any_postgres, fresh_database
+from tests.support.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
+from tests.support.sandbox_process import sandbox_process
+from tests.support.valkey_server import empty_redis
+from tests.support.waiting import wait_until
 
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.ports import free_port, listens
-from tests.readme import FILES, environment, write_recipe
-from tests.sandbox_process import sandbox_process
-from tests.stories.fleet_worker import wait_until
+from tests.support.ports import free_port, listens
+from tests.support.readme import FILES, environment, write_recipe
+from tests.support.sandbox_process import sandbox_process
+from tests.support.waiting import wait_until
 
 SECRET = "a-secret-of-32-characters-or-so-"
 

@@ -12,15 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from attrs import define, field, frozen
 
 from pico_async.sandbox import Ledger
 from tests.bots.telegram_server import TOKEN, TelegramServer, telegram_server
-from tests.readme import RECIPES, ROOT, environment, write_recipe
-from tests.sandbox_process import SandboxProcess, sandbox_process
-from tests.stories.fleet_worker import wait_for_accepted
+from tests.support.fleet_worker import wait_for_accepted
+from tests.support.readme import RECIPES, ROOT, environment, write_recipe
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 BOTS = RECIPES["bots"]
 ADMIN, STRANGER = 7, 8
@@ -83,7 +82,7 @@ class Stage:
     def inject(self, fault: str, user: int) -> None:
         """Let this befall the next message to *user*."""
         rule = {"fault": fault, "to": PEOPLE[str(user)], "times": 1}
-        httpx.post(f"{self.sandbox.base_url}/_sandbox/faults", json=rule).raise_for_status()
+        self.sandbox.control("POST", "faults", rule)
 
     def ask(self, user: int, text: str) -> str:
         """Write to the bot as *user*, and give its answer."""

@@ -10,22 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import PICO, Ran, SandboxProcess, command, environment, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
+from tests.support.pico_command import KEY, PICO, Ran, command, environment
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 
 @pytest.fixture
 def start_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
     """A function that starts a sandbox process with the options given."""
     with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(sandbox_process(*options))
+        yield lambda *options: stack.enter_context(sandbox_process(*options, api_key=KEY))
 
 
 @pytest.fixture(scope="session")
 def shared_sandbox() -> Iterator[SandboxProcess]:
     """One sandbox process for all tests that look at their own requests only: to start one takes half a second."""
-    with sandbox_process("--rate-rule", "none") as sandbox:
+    with sandbox_process("--rate-rule", "none", api_key=KEY) as sandbox:
         yield sandbox
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from tests.cli.processes import KEY
+from tests.support.pico_command import KEY
 
 TOKEN = "token-that-nobody-may-see-0123456789"
 GIVEN = f'{{"request_id": "r-1", "token": "{TOKEN}"}}'

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import Ran, command, environment
+from tests.support.pico_command import Ran, command, environment
 
 OnTerminal = Callable[..., Ran]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import KEY, PICO, TEXT, Ran, SandboxProcess, environment, people, report_rows
+from tests.support.pico_command import KEY, PICO, TEXT, Ran, environment, people, report_rows
+from tests.support.sandbox_process import SandboxProcess
 
 Pico = Callable[..., Ran]
 WriteCsv = Callable[..., Path]
@@ -30,10 +31,10 @@ def test_the_main_job(
     ran = pico("blast", write_csv(recipients), "--text", TEXT, "--report", report, env=sandbox.env)
 
     ledger = sandbox.ledger()
-    got = [(message["to"], message["text"]) for message in ledger["accepted"]]
+    got = [(message.to, message.text) for message in ledger.accepted]
     assert sorted(got) == [(to, f"Your code is {code}") for to, code in recipients]
-    assert ledger["refusals"] == 0
-    assert ledger["token_requests"] == 1
+    assert ledger.refusals == 0
+    assert ledger.token_requests == 1
     assert ran.code == 0
     assert "300 accepted" in ran.out
     assert re.search(r"300 rows, numbers from `phone`, about 10\.\d s at 29\.\d a second", ran.err)
@@ -41,7 +42,7 @@ def test_the_main_job(
     by_line = {int(row["line"]): row for row in report_rows(report)}
     assert sorted(by_line) == list(range(2, 302))
     assert {row["outcome"] for row in by_line.values()} == {"accepted"}
-    assert {row["request_id"] for row in by_line.values()} == {m["request_id"] for m in ledger["accepted"]}
+    assert {row["request_id"] for row in by_line.values()} == {m.request_id for m in ledger.accepted}
 
 
 def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
@@ -55,7 +56,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
 
     ran = pico("blast", path, "--text", TEXT, "--key-column", "id", "--report", report, *QUICK, env=quick.env)
 
-    assert sorted((m["to"], m["text"]) for m in quick.accepted()) == [
+    assert sorted((m.to, m.text) for m in quick.accepted()) == [
         ("8613000000001", "Your code is a"),
         ("8613000000005", "Your code is two\nlines"),
         ("8613000000006", "Your code is f"),
@@ -163,7 +164,7 @@ def test_numbers_that_opted_out_get_nothing(
         "4": ("not_sent", "The number has opted out. Nothing was sent."),
     }
     assert (by_json["accepted"], by_json["not_sent"], by_json["suppressed"]) == (1, 2, 2)
-    assert {message["to"] for message in quick.accepted()} == {"8613000000002"}
+    assert {message.to for message in quick.accepted()} == {"8613000000002"}
 
 
 def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
@@ -222,7 +223,7 @@ def test_chinese_text_goes_out_as_it_is_written(
     ran = pico_here("blast", path, "--text", "{{姓名}}您好", *QUICK, env=quick.env)
 
     assert ran.code == 0
-    assert [message["text"] for message in quick.accepted()] == ["陳大文您好"]
+    assert [message.text for message in quick.accepted()] == ["陳大文您好"]
 
 
 def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
@@ -238,7 +239,7 @@ def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, wr
     )
 
     assert ran.code == 0
-    sent = {(m["template_id"], m["text"], m["sender"], m["callback"]) for m in quick.accepted()}
+    sent = {(m.template_id, m.text, m.sender, m.callback) for m in quick.accepted()}
     assert sent == {(template_id, None, "PICO", "https://example.com/receipts")}
 
 

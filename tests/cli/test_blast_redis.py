@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pico_async.coordination.rates import spacing_s
-from tests.cli.processes import KEY, TEXT, Ran, SandboxProcess, numbers_of, people, running
-from tests.sandbox_process import SandboxProcess as Watched
-from tests.valkey_server import empty_redis
+from tests.support.pico_command import KEY, TEXT, Ran, people, running
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.valkey_server import empty_redis
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -47,10 +47,10 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
         ]
         said = [blast.communicate(timeout=60) for blast in blasts]
 
-    ledger = Watched(sandbox.base_url).ledger()
+    ledger = sandbox.ledger()
     assert [blast.returncode for blast in blasts] == [0, 0]
     assert all(f"{1 / spacing_s(25):.1f} a second, which the fleet shares" in err for _, err in said)
-    assert numbers_of(sandbox) == dict.fromkeys((to for to, _ in recipients), 1)
+    assert sandbox.accepted_by_number() == dict.fromkeys((to for to, _ in recipients), 1)
     assert ledger.densest() <= 30
     assert ledger.refusals == 0
     assert ledger.token_requests == 1
@@ -58,19 +58,16 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
 
 def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """It costs the fleet no second one."""
-    before = quick.ledger()["token_requests"]
-
     first = pico_here("sms", "send", "8613000000001", "hi", "--redis", redis_url, env=quick.env)
     second = pico_here("balance", "--redis", redis_url, env=quick.env)
 
     assert (first.code, second.code) == (0, 0)
-    assert quick.ledger()["token_requests"] - before == 1
+    assert quick.ledger().token_requests == 1
 
 
 @pytest.mark.alone
 def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """Each with a token of its own; and status finds the one that it is asked for."""
-    before = quick.ledger()["token_requests"]
     env = quick.env | {"PICO_REDIS_URL": redis_url}
 
     sent = pico_here("balance", "--redis-prefix", "one", env=env)
@@ -78,7 +75,7 @@ def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: Sand
     found = [pico_here("fleet", "status", "--json", "--prefix", name, env=env).json["fleets"] for name in ("one", "tw")]
 
     assert (sent.code, also.code) == (0, 0)
-    assert quick.ledger()["token_requests"] - before == 2
+    assert quick.ledger().token_requests == 2
     assert [len(fleets) for fleets in found] == [1, 0]
 
 

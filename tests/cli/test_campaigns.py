@@ -11,9 +11,10 @@ from contextlib import suppress
 
 import pytest
 
-from tests.cli.processes import PICO, Ran, SandboxProcess, environment, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico
 from tests.cli.terminal import terminal_of
+from tests.support.pico_command import PICO, Ran, environment
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 Pico = Callable[..., Ran]
 
@@ -74,7 +75,7 @@ def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess
     """Only a yes goes on, which here finds nothing to delete."""
     ran = pico_on_terminal("campaigns", "delete", ID, env=quick.env, typed=typed)
 
-    deletions = [arrival for arrival in quick.arrivals() if arrival["operation"] == "campaigns.delete"]
+    deletions = [arrival for arrival in quick.arrivals() if arrival.operation == "campaigns.delete"]
     assert f"Delete the campaign {ID}?" in ran.out
     assert ran.code == code
     assert bool(deletions) == (typed == "y\n")

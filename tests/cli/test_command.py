@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pico_async import __version__
-from tests.cli.processes import TEXT, Ran, environment, people
+from tests.support.pico_command import TEXT, Ran, environment, people
 
 Pico = Callable[..., Ran]
 

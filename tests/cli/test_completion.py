@@ -16,8 +16,8 @@ import pytest
 
 from pico_async.cli.completion import DIALECTS, RATE_RULES
 from pico_async.sandbox import Dialect, RateRule
-from tests.cli.processes import PICO, Ran, environment
 from tests.cli.terminal import terminal_of
+from tests.support.pico_command import PICO, Ran, environment
 
 Pico = Callable[..., Ran]
 

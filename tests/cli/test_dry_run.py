@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import TEXT, Ran, SandboxProcess, environment, people
+from tests.support.pico_command import TEXT, Ran, environment, people
+from tests.support.sandbox_process import SandboxProcess
 
 Pico = Callable[..., Ran]
 WriteCsv = Callable[..., Path]
@@ -123,7 +124,7 @@ def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
     arguments = ("blast", write_csv(people(3)), "--text", TEXT, "--dry-run")
 
     ran = pico_here(*arguments, "--price", 0.5, env=quick.env)
-    operations = [arrival["operation"] for arrival in quick.arrivals()]
+    operations = [arrival.operation for arrival in quick.arrivals()]
     by_json = pico_here(*arguments, "--price", 0.5, "--json", env=quick.env).json
     dear = pico_here(*arguments, "--price", 10**6, env=quick.env)
 

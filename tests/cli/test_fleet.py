@@ -15,9 +15,11 @@ from redis.asyncio import Redis
 
 from pico_async.coordination.fleet_status import read_fleets
 from pico_async.coordination.rates import spacing_s
-from tests.cli.processes import KEY, TEXT, Ran, people, running, sandbox_process, wait_until
 from tests.cli.test_blast_redis import PASSWORD
-from tests.valkey_server import valkey_server
+from tests.support.pico_command import KEY, TEXT, Ran, people, running
+from tests.support.sandbox_process import sandbox_process
+from tests.support.valkey_server import valkey_server
+from tests.support.waiting import wait_until
 
 Pico = Callable[..., Ran]
 
@@ -47,7 +49,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One for all tests that look."""
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
-        sandbox = held.enter_context(sandbox_process("--rate-rule=none"))
+        sandbox = held.enter_context(sandbox_process("--rate-rule=none", api_key=KEY))
         client = held.enter_context(server.client())
         for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
             client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)

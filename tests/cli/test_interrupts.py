@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from pico_async.bulk.ownership import is_in_use
-from tests.cli.processes import (
-    KEY,
-    TEXT,
-    Ran,
-    SandboxProcess,
-    people,
-    report_rows,
-    running,
-    wait_for_stopping,
-    wait_until,
-)
+from tests.support.pico_command import KEY, TEXT, Ran, people, report_rows, running, wait_for_stopping
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
 
@@ -48,7 +40,7 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     assert process.returncode == 128 + number
     assert sorted(int(row["line"]) for row in rows) == list(range(2, 2002))
     told = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
-    carried_out = {(message["to"], message["request_id"]) for message in sandbox.accepted()}
+    carried_out = {(message.to, message.request_id) for message in sandbox.accepted()}
     assert told == carried_out
     assert 60 < len(carried_out) < 1000
     # Whatever was about to be written in that very moment may be in doubt.
@@ -71,7 +63,7 @@ def test_the_second_signal_leaves_what_hangs_in_doubt(
     command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 50, "--report", report, "--json")
 
     with running(*command, env=quick.env) as process:
-        wait_until(lambda: any(message["to"] == hanging[0] for message in quick.accepted()))
+        wait_until(lambda: any(message.to == hanging[0] for message in quick.accepted()))
         process.send_signal(signal.SIGINT)
         wait_for_stopping(process)
         began = time.monotonic()
@@ -99,7 +91,7 @@ def test_a_signal_before_the_first_message_sends_nothing(
     command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal, "--report", report, "--force")
 
     with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: sandbox.ledger()["token_requests"] == 1)
+        wait_until(lambda: sandbox.ledger().token_requests == 1)
         process.send_signal(number)
         out, err = process.communicate(timeout=10)
 
@@ -174,7 +166,7 @@ def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
     assert process.returncode == 1
     assert "line 1002: byte 15 of the line is not UTF-8" in err
     told = {row["request_id"] for row in report_rows(report) if row["outcome"] == "accepted"}
-    assert told == {message["request_id"] for message in quick.accepted()}
+    assert told == {message.request_id for message in quick.accepted()}
     assert len(told) > 500
 
 

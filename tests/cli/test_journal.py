@@ -11,20 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import (
+from tests.support.pico_command import (
     KEY,
     PICO,
     TEXT,
     Ran,
-    SandboxProcess,
     environment,
-    numbers_of,
     people,
     report_rows,
     running,
     wait_for_stopping,
-    wait_until,
 )
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -47,10 +46,10 @@ def test_a_killed_blast_goes_on_where_it_was(
 
     ran = pico(*command, "--resume", "--report", report, "--json", env=sandbox.env)
 
-    received = numbers_of(sandbox)
+    received = sandbox.accepted_by_number()
     rows = {recipients[int(row["line"]) - 2][0]: row for row in report_rows(report)}
     outcomes = {to: row["outcome"] for to, row in rows.items()}
-    request_ids = {message["to"]: message["request_id"] for message in sandbox.accepted()}
+    request_ids = {message.to: message.request_id for message in sandbox.accepted()}
     assert set(received.values()) == {1}
     assert {to for to, outcome in outcomes.items() if outcome in ("accepted", "skipped")} <= set(received)
     assert set(received) <= {to for to, outcome in outcomes.items() if outcome != "not_sent"}
@@ -102,8 +101,8 @@ def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
     assert "Run the same command with --resume to go on." in out
     assert ran.code == 0
     assert (ran.json["skipped"], ran.json["accepted"], ran.json["in_doubt"]) == (sent, 600 - sent, 0)
-    assert set(numbers_of(sandbox).values()) == {1}
-    assert len(numbers_of(sandbox)) == 600
+    assert set(sandbox.accepted_by_number().values()) == {1}
+    assert len(sandbox.accepted_by_number()) == 600
 
 
 def test_the_grace_period_ends_and_the_owner_decides(
@@ -118,7 +117,7 @@ def test_the_grace_period_ends_and_the_owner_decides(
     )
     command = ("blast", path, "--text", TEXT, "--key-column", "id", "--rate", 50, "--journal", journal, "--json")
     with running(*command, "--grace", 0.3, env=sandbox.env) as process:
-        wait_until(lambda: numbers_of(sandbox)[HANGS] == 2)
+        wait_until(lambda: sandbox.accepted_by_number()[HANGS] == 2)
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=9)
     first = json.loads(out)
@@ -129,7 +128,7 @@ def test_the_grace_period_ends_and_the_owner_decides(
     resent = pico("journal", "resend", journal, listed[1]["id"][:12], "--yes")
 
     with running(*command, "--resume", "--grace", 0, env=sandbox.env) as process:
-        wait_until(lambda: numbers_of(sandbox)[HANGS] == 3)
+        wait_until(lambda: sandbox.accepted_by_number()[HANGS] == 3)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     last = pico(*command, "--resume", env=sandbox.env).json
@@ -142,8 +141,8 @@ def test_the_grace_period_ends_and_the_owner_decides(
     assert [record["position"] for record in listed] == [0, 1]
     assert (marked.code, resent.code) == (0, 0)
     assert (last["skipped"], last["in_doubt"]) == (301, 1)
-    assert numbers_of(sandbox)[HANGS] == 3
-    assert {count for to, count in numbers_of(sandbox).items() if to != HANGS} == {1}
+    assert sandbox.accepted_by_number()[HANGS] == 3
+    assert {count for to, count in sandbox.accepted_by_number().items() if to != HANGS} == {1}
 
 
 def test_a_journal_that_cannot_be_written_on_ends_the_blast(
@@ -171,7 +170,7 @@ def test_a_journal_that_cannot_be_written_on_ends_the_blast(
     assert first["accepted"] + first["in_doubt"] >= sent > 0
     assert first["never_read"] > 0
     assert ran.json["skipped"] + ran.json["accepted"] + ran.json["in_doubt"] == 500
-    assert set(numbers_of(quick).values()) == {1}
+    assert set(quick.accepted_by_number().values()) == {1}
 
 
 def test_the_journal_holds_no_number_no_text_and_no_key(

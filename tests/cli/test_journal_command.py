@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import PICO, TEXT, Ran, SandboxProcess, environment, numbers_of, people
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people
+from tests.support.sandbox_process import SandboxProcess
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -85,7 +86,7 @@ def test_the_journal_shows_its_counts_and_doubts(
     assert "1 message marked as sent." in everything.out
     assert "3 skipped" in resumed.out
     assert "1 rejected" in resumed.out
-    assert numbers_of(quick) == {**dict.fromkeys((to for to, _ in people(2)), 1), drops: 1}
+    assert quick.accepted_by_number() == {**dict.fromkeys((to for to, _ in people(2)), 1), drops: 1}
 
 
 def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtful: Path) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.cli.processes import TEXT, Ran, SandboxProcess, numbers_of, people, running, wait_until
+from tests.support.pico_command import TEXT, Ran, people, running
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -47,8 +49,8 @@ def test_a_journal_serves_one_blast_at_a_time(
     assert process.returncode == 143
     assert "0 in doubt" in out
     assert (resumed.code, resumed.json["skipped"] + resumed.json["accepted"]) == (0, 3000)
-    assert set(numbers_of(sandbox).values()) == {1}
-    assert len(numbers_of(sandbox)) == 3000
+    assert set(sandbox.accepted_by_number().values()) == {1}
+    assert len(sandbox.accepted_by_number()) == 3000
 
 
 def test_a_resume_is_wanted_or_refused(

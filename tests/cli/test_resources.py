@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.processes import KEY, Ran, SandboxProcess
+from tests.support.pico_command import KEY, Ran
+from tests.support.sandbox_process import SandboxProcess
 
 Pico = Callable[..., Ran]
 
@@ -46,7 +47,7 @@ def test_a_message_is_sent_and_told_with_its_number_masked(
     (message,) = quick.accepted()
     assert ran.code == 0
     assert ran.out == f"accepted: the message to 86…01, request_id {message['request_id']}\n"
-    assert message["to"] == "8612345678901"
+    assert message.to == "8612345678901"
     assert carried_out.items() <= message.items()
 
 
@@ -59,8 +60,8 @@ def test_a_message_by_template(ask: Pico, quick: SandboxProcess) -> None:
     ran = ask("sms", "send", "8612345678901", "--template-id", template["id"], "--json")
 
     (message,) = quick.accepted()
-    assert ran.json == {"outcome": "accepted", "request_id": message["request_id"]}
-    assert message["template_id"] == template["id"]
+    assert ran.json == {"outcome": "accepted", "request_id": message.request_id}
+    assert message.template_id == template["id"]
 
 
 @pytest.mark.parametrize(("to", "outcome", "sent"), [("99900000018", "rejected", 0), ("99900000001", "in doubt", 1)])

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from pico_async.sandbox import BANNER, RateRule
-from tests.cli.processes import PICO, TEXT, Ran, environment, people
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people
 
 Pico = Callable[..., Ran]
 
@@ -33,7 +33,6 @@ def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Ca
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None
         said = ""

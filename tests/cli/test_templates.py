@@ -10,8 +10,9 @@ import pytest
 
 from pico_async import PicoSession
 from pico_async.cli.templates import decided
-from tests.cli.processes import KEY, Ran, SandboxProcess, sandbox_process
 from tests.cli.scripted_pico import ScriptedPico
+from tests.support.pico_command import KEY, Ran
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 Pico = Callable[..., Ran]
 Ask = Callable[..., Ran]

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
-from tests.valkey_server import valkey_server
-from tests.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
+from tests.support.valkey_server import valkey_server
+from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
 
 OWN_RATE = 1 / spacing_s(RATE)
 # When something befalls them.

@@ -34,7 +34,7 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination.fleet_pace import Answer
 from pico_async.coordination.redis_link import RedisLink, RedisUnavailableError
 from pico_async.sandbox import Sandbox
-from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
+from tests.support.valkey_server import ValkeyServer, empty_redis, valkey_server
 
 ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
 

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from pico_async.coordination.fleet_pace import Answer
-from tests.valkey_server import valkey_server
-from tests.virtual_fleet import with_told_clock
+from tests.support.valkey_server import valkey_server
+from tests.support.virtual_fleet import with_told_clock
 
 SECOND = 1_000_000
 SPACING = 34_000

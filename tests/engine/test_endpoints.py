@@ -18,7 +18,7 @@ from pico_async._engine.endpoints import (
 )
 from pico_async.coordination.rates import Rates
 from pico_async.errors import InvalidMessageError
-from tests.reference.requests import EXAMPLE, EXAMPLES, Example
+from tests.support.reference.requests import EXAMPLE, EXAMPLES, Example
 
 BY_SECTION = {endpoint.section: endpoint for endpoint in ENDPOINTS}
 

@@ -8,7 +8,7 @@ import pytest
 from pico_async._engine.holdings import decode_acknowledged, decode_campaigns, decode_templates
 from pico_async._engine.wire import DecodeError, parse
 from pico_async.holdings import Acknowledged, Campaign, Listing, Template
-from tests.reference import replies
+from tests.support.reference import replies
 
 
 def test_the_documented_list_of_campaigns_is_read_whole() -> None:

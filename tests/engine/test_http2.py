@@ -22,8 +22,8 @@ from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
-from tests.stories import raw_pico
-from tests.stories.raw_pico import wait_for_ever
+from tests.support import raw_pico
+from tests.support.raw_pico import wait_for_ever
 
 # What the extra `http2` brings.
 pytest.importorskip("h2")

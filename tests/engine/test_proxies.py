@@ -28,7 +28,7 @@ from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
-from tests.stories.raw_pico import reset, wait_for_ever
+from tests.support.raw_pico import reset, wait_for_ever
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

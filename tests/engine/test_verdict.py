@@ -35,9 +35,9 @@ from pico_async.errors import (
     UnexpectedResponseError,
 )
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
-from tests.reference import replies
-from tests.reference.replies import REQUEST_ID, framework
-from tests.reference.requests import API_KEY, TOKEN
+from tests.support.reference import replies
+from tests.support.reference.replies import REQUEST_ID, framework
+from tests.support.reference.requests import API_KEY, TOKEN
 
 ACCOUNT = Account("user333", sender="8612345678888")
 NUMBER = "8612345678901"

@@ -39,8 +39,8 @@ from pico_async.models import (
     Template,
     UserToken,
 )
-from tests.reference import replies
-from tests.reference.requests import EXAMPLE
+from tests.support.reference import replies
+from tests.support.reference.requests import EXAMPLE
 
 TO = "8612345678901"
 ACCOUNT = Account("user333", sender="8612345678888")

@@ -9,7 +9,7 @@ import pytest
 from pico_async import PicoSession
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.sandbox import Sandbox
-from tests.postgres_server import Postgres, any_postgres, fresh_database
+from tests.support.postgres_server import Postgres, any_postgres, fresh_database
 
 
 @pytest.fixture(scope="session")

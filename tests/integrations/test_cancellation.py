@@ -16,8 +16,8 @@ from pico_async import RedisReceiptMemory, SmsMessage
 from pico_async.coordination.redis_link import RedisLink
 from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
-from tests.each_step import survived
-from tests.valkey_server import empty_redis
+from tests.support.each_step import survived
+from tests.support.valkey_server import empty_redis
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from pico_async.bulk.journal import Line
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_run import PostgresRun
 from pico_async.sandbox import Sandbox
-from tests.postgres_server import PostgresServer, fresh_database, postgres_server
+from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
 
 ACCOUNT = "user333 at somewhere"
 

@@ -54,7 +54,7 @@ from pico_async.integrations.procrastinate.worker import RESCUE_LOCK, _Rescue
 from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
-from tests.stories.queue_worker import bear_lost_ends
+from tests.support.queue_worker import bear_lost_ends
 
 TEXT = "Your code is 4711"
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, RedisReceiptMemory
 from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptVerdict
-from tests.valkey_server import ValkeyServer, empty_redis, valkey_server
+from tests.support.valkey_server import ValkeyServer, empty_redis, valkey_server
 
 SIGNER = CallbackSigner(["a-secret-of-32-characters-or-so-"])
 URL = "https://shop.example/receipts"

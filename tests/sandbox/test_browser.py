@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.browser import chromium_path
+from tests.support.browser import chromium_path
 
 ROOT = Path(__file__).parents[2]
 

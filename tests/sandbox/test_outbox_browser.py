@@ -13,8 +13,8 @@ import pytest
 
 from pico_async import InDoubtError, PicoError, PicoSession
 from pico_async.sandbox import Arrival, Message, Receipts, Sandbox
-from tests.sandbox.browser import browser
 from tests.sandbox.receiver import receiving
+from tests.support.browser import browser
 
 TO, SENDER = "8612345678901", "8612345678888"
 if TYPE_CHECKING:

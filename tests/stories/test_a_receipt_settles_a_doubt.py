@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.ports import free_port, listens
-from tests.readme import environment
-from tests.sandbox_process import sandbox_process
-from tests.stories.fleet_worker import wait_until
+from tests.support.fleet_worker import wait_until
+from tests.support.ports import free_port, listens
+from tests.support.readme import environment
+from tests.support.sandbox_process import sandbox_process
 
 # The app of a user who blasts with a journal and takes the receipts elsewhere: in two processes, as uvicorn runs them.
 APP = """
@@ -68,9 +67,9 @@ def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> Non
         (tmp_path / "people.csv").write_text("\n".join(["phone,key", *lines]) + "\n")
         late = {"sent_after_s": 0.2, "delivered_after_s": 0.4, "backoff_s": 0.2, "tries": 20}
         settings = {"receipts": {**late, "duplicates": 0.5, "reordered": 0.5, "undelivered": 0.2}}
-        httpx.post(f"{sandbox.base_url}/_sandbox/settings", json=settings).raise_for_status()
+        sandbox.control("POST", "settings", settings)
         rules = [{"fault": "accept-then-drop", "times": 10, "after": 5}]
-        httpx.post(f"{sandbox.base_url}/_sandbox/faults", json=rules).raise_for_status()
+        sandbox.control("POST", "faults", rules)
         blast = (
             "blast",
             "people.csv",
@@ -88,7 +87,7 @@ def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> Non
         in_doubt = len(pico("journal", "in-doubt", "blast.db")["in_doubt"])  # type: ignore[arg-type]
         with receiving(tmp_path, env, port):
             wait_until(lambda: not pico("journal", "in-doubt", "blast.db")["in_doubt"], "nothing is in doubt")
-        httpx.delete(f"{sandbox.base_url}/_sandbox/faults").raise_for_status()
+        sandbox.control("DELETE", "faults")
         second = pico(*blast, "--resume")
         ledger = sandbox.ledger()
 

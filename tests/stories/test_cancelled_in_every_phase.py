@@ -14,8 +14,8 @@ import pytest
 
 from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
 from pico_async._engine.endpoints import Lane
-from tests.stories import raw_pico
-from tests.stories.raw_pico import RawPico, full_backlog, session, wait_for_ever
+from tests.support import raw_pico
+from tests.support.raw_pico import RawPico, full_backlog, session, wait_for_ever
 
 TO = "8612345678901"
 LONG = "x" * 30_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.crashing_blast import CrashingBlast, recipients
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 
 @pytest.fixture(scope="module")

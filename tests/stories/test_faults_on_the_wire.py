@@ -20,8 +20,8 @@ from pico_async import (
     PicoSession,
     UnexpectedResponseError,
 )
-from tests.stories import raw_pico
-from tests.stories.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, wait_for_ever
+from tests.support import raw_pico
+from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, wait_for_ever
 
 TO = "8612345678901"
 # More than what the kernel takes for a peer that does not read.

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.sandbox_process import sandbox_process
-from tests.stories.fleet_worker import FleetWorker, Told
-from tests.valkey_server import empty_redis
+from tests.support.fleet_worker import FleetWorker, Told
+from tests.support.sandbox_process import sandbox_process
+from tests.support.valkey_server import empty_redis
 
 pytestmark = pytest.mark.alone
 

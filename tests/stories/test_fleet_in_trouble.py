@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import httpx
 import pytest
 
 from pico_async.coordination.rates import spacing_s
 from pico_async.sandbox import Ledger
-from tests.sandbox_process import SandboxProcess, sandbox_process
-from tests.stories.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted, wait_until
-from tests.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
+from tests.support.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
+from tests.support.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -96,7 +96,7 @@ def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
-        tell(sandbox, "faults", {"fault": "hang-before-accept", "operation": "token.get", "times": 1})
+        sandbox.control("POST", "faults", {"fault": "hang-before-accept", "operation": "token.get", "times": 1})
         doomed = held.enter_context(worker("doomed", server, sandbox, 1).start())
         wait_until(lambda: sandbox.ledger().token_requests == 1, "the doomed one fetches a token")
         doomed.process.kill()
@@ -114,7 +114,7 @@ def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
 def test_a_token_that_expires_for_all_is_fetched_once() -> None:
     """Whoever meets the 401 first has it replaced; the others take the new one."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
-        told, ledger = in_trouble(server, sandbox, lambda: tell(sandbox, "expire-tokens"), 40)
+        told, ledger = in_trouble(server, sandbox, lambda: sandbox.control("POST", "expire-tokens"), 40)
 
     settle_accounts(told, ledger, 40, token_requests=2)
 
@@ -123,7 +123,7 @@ def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
     """Pico says no to one of them, and for the second that it asks for nobody sends."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
         refusal = {"fault": "rate-limited", "times": 1, "retry_after_s": 2.0}
-        told, ledger = in_trouble(server, sandbox, lambda: tell(sandbox, "faults", refusal), 25)
+        told, ledger = in_trouble(server, sandbox, lambda: sandbox.control("POST", "faults", refusal), 25)
 
     assert {tries[-1] for one in told for tries in one.outcomes.values()} == {"accepted"}
     (refused_at,) = [arrival.at for arrival in ledger.arrivals if arrival.fault == "rate-limited"]
@@ -134,11 +134,6 @@ def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
     assert refused_at - 0.1 <= began_at <= refused_at + 1.0
     after = [moment for moment in moments if moment > began_at + 0.1]
     assert (len(after) - 1) / (after[-1] - after[0]) < 0.9 / spacing_s(30)
-
-
-def tell(sandbox: SandboxProcess, what: str, body: object = None) -> None:
-    """Trouble the sandbox."""
-    httpx.post(f"{sandbox.base_url}/_sandbox/{what}", json=body).raise_for_status()
 
 
 def in_trouble(

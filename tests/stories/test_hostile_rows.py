@@ -15,7 +15,7 @@ import pytest
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
 from pico_async.cli.mailing import Mailing
 from pico_async.cli.rows import CsvFile
-from tests.cli.processes import PICO, environment, report_rows
+from tests.support.pico_command import PICO, environment, report_rows
 
 TEXT = "Hush {{name}}, your code is {{code}}"
 

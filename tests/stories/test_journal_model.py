@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 from pico_async import JournalError, JournalState, SmsMessage, SqliteJournal
-from tests.sandbox_process import SandboxProcess, sandbox_process
 from tests.stories.crashing_blast import CrashingBlast
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 # What befalls the first try of a message.
 FATES = ("honest", "honest", "honest", "bad-request", "accept-then-drop", "drop-before-accept")
@@ -60,7 +59,7 @@ class History(RuleBasedStateMachine):
         to = f"8613{History.blasts:05}{len(self.messages):04}"
         if fate != "honest":
             rule = {"fault": fate, "to": to, "times": 1}
-            httpx.post(f"{self.sandbox.base_url}/_sandbox/faults", json=rule, timeout=30).raise_for_status()
+            self.sandbox.control("POST", "faults", rule)
         self.messages += [SmsMessage(to, "hello", key=to) if keyed else SmsMessage(to, "hello")] * (
             1 if keyed else copies
         )

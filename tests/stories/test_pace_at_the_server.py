@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pico_async import PicoSession, SmsMessage
-from tests.sandbox_process import SandboxProcess, sandbox_process
-from tests.stories.fleet_worker import FleetWorker
+from tests.support.fleet_worker import FleetWorker
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 pytestmark = pytest.mark.alone
 

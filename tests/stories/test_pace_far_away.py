@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.far_away import far_away
-from tests.sandbox_process import sandbox_process
-from tests.stories.fleet_worker import FleetWorker
+from tests.support.far_away import far_away
+from tests.support.fleet_worker import FleetWorker
+from tests.support.sandbox_process import sandbox_process
 
 pytestmark = pytest.mark.alone
 full = pytest.mark.full

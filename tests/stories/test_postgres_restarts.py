@@ -14,8 +14,8 @@ import pytest
 from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
 from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, run_worker, setup
 from pico_async.sandbox import Sandbox
-from tests.postgres_server import PostgresServer, fresh_database, postgres_server
-from tests.stories.queue_worker import bear_lost_ends, make_app
+from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
+from tests.support.queue_worker import bear_lost_ends, make_app
 
 COUNT = 200
 CONCURRENCY = 4

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pico_async import Outcome, PicoSession, Rates, SendResult, SmsMessage
-from tests.power_cut import Recorder, lay_down, recording
+from tests.support.power_cut import Recorder, lay_down, recording
 
 
 class Pico(httpx.AsyncBaseTransport):

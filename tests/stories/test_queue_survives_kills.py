@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Self
 
 import psycopg
@@ -14,13 +13,13 @@ from attrs import define, field
 
 from pico_async import SmsMessage
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
-from tests.postgres_server import any_postgres, fresh_database
-from tests.sandbox_process import sandbox_process
-from tests.stories.queue_worker import CONCURRENCY, QueueWorker, make_app
+from tests.support.postgres_server import any_postgres, fresh_database
+from tests.support.queue_worker import CONCURRENCY, QueueWorker, make_app
+from tests.support.sandbox_process import sandbox_process
+from tests.support.waiting import wait_until
 
 # Short, for the test waits for it after its last kill.
 STALLED_S = 2.0
-PATIENCE_S = 100.0
 
 
 @define
@@ -46,13 +45,13 @@ class Fleet:
     def kill(self, chance: random.Random) -> None:
         """Kill one of them at some moment at which it has work, note what that left, and start another."""
         worker = chance.choice(self.workers)
-        await_that(lambda: self.held_by(worker))
+        wait_until(lambda: self.held_by(worker))
         time.sleep(chance.uniform(0, 0.6))  # the moment is what is tried
         worker.kill()
         self.workers.remove(worker)
         # What it asked PostgreSQL for at the last may still be carried out.
         named = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{worker.name}'"
-        await_that(lambda: not self.ask(named))
+        wait_until(lambda: not self.ask(named))
         self.interrupted |= self.held_by(worker)
         self.kills += 1
         self.start()
@@ -80,14 +79,6 @@ class Fleet:
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database) as connection:
             return connection.execute(statement).fetchall()  # type: ignore[arg-type]
-
-
-def await_that(holds: Callable[[], object]) -> None:
-    """Ask again and again, for PostgreSQL calls nobody back."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
 
 
 async def fill(database: str, messages: list[SmsMessage]) -> None:
@@ -118,7 +109,7 @@ async def test_what_was_interrupted_is_in_doubt_and_nothing_else(
             fleet.start()
             for _ in range(kills):
                 fleet.kill(chance)
-            await_that(lambda: not fleet.jobs()["todo"] and not fleet.jobs()["doing"])
+            wait_until(lambda: not fleet.jobs()["todo"] and not fleet.jobs()["doing"])
             assert [worker.end() for worker in fleet.workers] == [0, 0]
 
         arrived = Counter(numbers[message.to] for message in sandbox.ledger().accepted)

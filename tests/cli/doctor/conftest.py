@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.cli.doctor.diagnosis import SECRETS, SENDER, Diagnosis, Doctor
-from tests.cli.processes import KEY, Ran
+from tests.support.pico_command import KEY, Ran
 
 
 @pytest.fixture(autouse=True)

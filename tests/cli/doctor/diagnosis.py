@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import frozen
 
-from tests.cli.processes import KEY, Ran
 from tests.cli.scripted_pico import TOKEN
+from tests.support.pico_command import KEY, Ran
 
 SENDER = "8612345678888"
 CHECKS = ["python", "packages", "configuration", "dns", "connection", "tls", "clock", "token", "balance"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.doctor.diagnosis import Doctor
-from tests.cli.processes import SandboxProcess
 from tests.cli.scripted_pico import CREDIT, ScriptedPico
+from tests.support.sandbox_process import SandboxProcess
 
 
 def test_a_wrong_key(doctor: Doctor, quick: SandboxProcess) -> None:
@@ -17,7 +17,7 @@ def test_a_wrong_key(doctor: Doctor, quick: SandboxProcess) -> None:
     assert found.checks["token"]["facts"]["status_code"] == 400
     assert "The username or the API key is wrong" in found.said("token")
     assert found.states["balance"] == "not_checked"
-    assert [arrival["operation"] for arrival in quick.arrivals()] == ["token.get"]
+    assert [arrival.operation for arrival in quick.arrivals()] == ["token.get"]
 
 
 REFUSED = '{"msg": "請求訪問:/token/user333,驗證失敗,無法訪問系统資源", "code": "401"}'

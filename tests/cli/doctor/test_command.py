@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
-from tests.cli.processes import KEY, PICO, Ran, SandboxProcess, environment, running, wait_until
 from tests.cli.scripted_pico import CREDIT, ScriptedPico
+from tests.support.pico_command import KEY, PICO, Ran, environment, running
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 
 def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
@@ -27,7 +29,7 @@ def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
     assert found.checks["tls"]["message"] == "It is not used on loopback."
     # Other tests have spent some of it.
     assert 900 < Decimal(found.checks["balance"]["facts"]["balance"]) <= 1000
-    assert sorted(arrival["operation"] for arrival in quick.arrivals()) == ["balance.get", "token.get"]
+    assert sorted(arrival.operation for arrival in quick.arrivals()) == ["balance.get", "token.get"]
 
 
 def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:

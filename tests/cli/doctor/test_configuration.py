@@ -8,8 +8,8 @@ from pico_async.cli.doctor.configuration import configuration, place_of
 from pico_async.cli.session import Settings
 from pico_async.settings import WHITELIST_BASE_URL
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
-from tests.cli.processes import KEY
 from tests.cli.scripted_pico import ScriptedPico
+from tests.support.pico_command import KEY
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import trustme
 
 from tests.cli.doctor.diagnosis import CHECKS, Doctor
-from tests.cli.processes import Ran
 from tests.cli.scripted_pico import ScriptedPico, connecting_proxy, scripted_pico, silent_host
+from tests.support.pico_command import Ran
 
 
 def test_a_name_that_does_not_resolve(doctor: Doctor) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.doctor.diagnosis import Doctor
-from tests.cli.processes import TEXT, Ran, SandboxProcess
 from tests.cli.scripted_pico import ScriptedPico, silent_host
-from tests.valkey_server import valkey_server, valkey_server_with_clock
+from tests.support.pico_command import TEXT, Ran
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.valkey_server import valkey_server, valkey_server_with_clock
 
 
 @pytest.mark.parametrize("rights", ["+@all", "+@read +time", "+get"])

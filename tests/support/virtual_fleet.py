@@ -28,7 +28,7 @@ from pico_async.coordination.fleet_pace import FleetPace, Member
 from pico_async.coordination.rates import spacing_s
 from pico_async.coordination.redis_link import RedisLink
 from pico_async.errors import NotSentError
-from tests.conftest import VirtualClock, VirtualSelector
+from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 RATE = 30
 # What a bulk send keeps in flight.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.servers import unavailable
+from tests.support.servers import unavailable
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext

@@ -7,8 +7,8 @@ import signal
 import psycopg
 import pytest
 
-from tests.postgres_server import fresh_database, postgres_server
-from tests.servers import unavailable
+from tests.support.postgres_server import fresh_database, postgres_server
+from tests.support.servers import unavailable
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])

@@ -1,8 +1,11 @@
 """
 A relay on loopback that makes a server seem far away: what travels takes its time, and so does a handshake.
 
-It runs in a process of its own, `python -m tests.far_away --target http://127.0.0.1:8025 --rtt-ms 200 --tls DIR`, or
-as the context manager `far_away`. With `tls`, the delays lie between the client and the end of TLS:
+It runs in a process of its own, or as the context manager `far_away`:
+
+    python -m tests.support.far_away --target http://127.0.0.1:8025 --rtt-ms 200 --tls DIR
+
+With `tls`, the delays lie between the client and the end of TLS:
 
     client  →  delaying relay  →  end of TLS  →  server
 
@@ -262,7 +265,7 @@ def far_away(
     The arguments are `Network`'s.
     """
     command = [
-        *(sys.executable, "-W", "error", "-m", "tests.far_away", "--target", target),
+        *(sys.executable, "-W", "error", "-m", "tests.support.far_away", "--target", target),
         *("--rtt-ms", str(rtt_s * 1000), "--jitter-ms", str(jitter_s * 1000), "--seed", str(seed)),
     ]
     if jitter_both:
@@ -275,7 +278,7 @@ def far_away(
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             command += ["--tls", directory]
             ca_file = str(Path(directory) / "ca.pem")
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent.parent)
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
@@ -306,7 +309,9 @@ def slow_to_connect(rtt_s: float) -> Iterator[None]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the command line's parser."""
-    parser = argparse.ArgumentParser(prog="python -m tests.far_away", description="Relay until SIGTERM or SIGINT.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.far_away", description="Relay until SIGTERM or SIGINT."
+    )
     parser.add_argument("--target", required=True, metavar="URL", help="a plain HTTP server on loopback")
     parser.add_argument("--rtt-ms", type=float, default=0.0)
     parser.add_argument("--jitter-ms", type=float, default=0.0, help="of each piece from the client, from 0 to this")

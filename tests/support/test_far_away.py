@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.far_away import HOST, FarAway, Network, far_away, slow_to_connect
-from tests.sandbox_process import SandboxProcess, sandbox_process
+from tests.support.far_away import HOST, FarAway, Network, far_away, slow_to_connect
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 RTT_S = 0.1
 # asyncio's timers are of another clock's resolution than what a test measures with.
@@ -198,13 +198,13 @@ def test_it_ends_without_a_word_amid_open_connections(
     sandbox: SandboxProcess, tmp_path: Path, number: signal.Signals
 ) -> None:
     """No task, socket or warning is left, also where asyncio looks closely."""
-    command = (sys.executable, "-X", "dev", "-W", "error", "-m", "tests.far_away", "--target", sandbox.base_url)
+    command = (sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.far_away", "--target", sandbox.base_url)
     relay = subprocess.Popen(
         [*command, "--rtt-ms=50", "--tls", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
     )
     assert relay.stdout is not None
     far = FarAway(relay.stdout.readline().removeprefix("listening on ").strip(), str(tmp_path / "ca.pem"))

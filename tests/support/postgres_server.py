@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from tests.servers import unavailable
+from tests.support.servers import unavailable
 
 USER = "pico"
 PATIENCE_S = 30

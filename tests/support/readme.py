@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 # A block that is a file says so in its first line, and is run with the others of its recipe.
 FILES = {code[2:].partition(":")[0]: code for language, code in BLOCKS if re.match(r"# \w+\.py:", code)}

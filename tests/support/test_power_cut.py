@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.power_cut import Recorder, lay_down, recording
+from tests.support.power_cut import Recorder, lay_down, recording
 
 
 def commits(folder: Path, synchronous: str) -> Recorder:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +15,9 @@ from typing import Any, Self
 from attrs import asdict, field, frozen
 
 from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
-from tests.far_away import slow_to_connect
-from tests.sandbox_process import SandboxProcess
+from tests.support.far_away import slow_to_connect
+from tests.support.sandbox_process import SandboxProcess
+from tests.support.waiting import wait_until
 
 
 @frozen(kw_only=True)
@@ -51,7 +51,7 @@ class FleetWorker:
         return RunningWorker(
             self,
             subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.stories.fleet_worker", json.dumps(asdict(self))],
+                [sys.executable, "-W", "error", "-m", "tests.support.fleet_worker", json.dumps(asdict(self))],
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=Path(__file__).parent.parent.parent,
@@ -132,18 +132,9 @@ class Told:
     elapsed_s: float = 0.0
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Look again and again, for a minute at most."""
-    for _ in range(1200):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"it never came to this: {what}")
-
-
 def wait_for_accepted(sandbox: SandboxProcess, count: int) -> None:
     """Let the fleet get so far."""
-    wait_until(lambda: len(sandbox.ledger().accepted) >= count, f"{count} accepted")
+    wait_until(lambda: len(sandbox.accepted()) >= count, f"{count} messages are accepted")
 
 
 if __name__ == "__main__":

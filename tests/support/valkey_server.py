@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from tests.servers import unavailable
+from tests.support.servers import unavailable
 
 
 class ValkeyServer:

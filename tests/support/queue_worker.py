@@ -1,4 +1,4 @@
-"""A queue worker in a process of its own: `python -m tests.stories.queue_worker`, which reads its settings as JSON."""
+"""A queue worker in a process of its own: `python -m tests.support.queue_worker`, which reads its settings as JSON."""
 
 from __future__ import annotations
 

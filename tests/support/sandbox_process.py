@@ -1,0 +1,94 @@
+"""A sandbox in a process of its own: the client's loop and the server's do not disturb each other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from attrs import evolve, frozen
+
+from pico_async.sandbox import Ledger
+from pico_async.sandbox.ledger import Arrival, Message
+
+# Requests to loopback never go through a proxy. An opener without TLS costs a tenth of an HTTP client.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@frozen
+class SandboxProcess:
+    """
+    A sandbox that runs, and what reached it.
+
+    Attributes:
+        since: How many requests had reached it when the test began; the ledger leaves them out.
+    """
+
+    base_url: str
+    api_key: str = "sandbox-api-key"
+    since: int = 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment that points a client at it."""
+        return {
+            "PICO_BASE_URL": self.base_url,
+            "PICO_USERNAME": "user333",
+            "PICO_API_KEY": self.api_key,
+            "PICO_SENDER": "8612345678888",
+        }
+
+    def ledger(self) -> Ledger:
+        """Return what reached it since the test began."""
+        rows = self.control("GET", f"ledger?since={self.since}")
+        return Ledger.from_rows(rows["arrivals"], rows["accepted"])
+
+    def arrivals(self) -> list[Arrival]:
+        """Return the requests that reached it since the test began."""
+        return self.ledger().arrivals
+
+    def accepted(self) -> list[Message]:
+        """Return the messages that it accepted since the test began."""
+        return self.ledger().accepted
+
+    def accepted_by_number(self) -> Counter[str]:
+        """Count the messages that it accepted since the test began by their number."""
+        return Counter(message.to for message in self.accepted())
+
+    def fresh(self) -> Self:
+        """Return the same sandbox, whose ledger begins now."""
+        return evolve(self, since=self.control("GET", f"ledger?since={10**9}")["total_arrivals"])
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """Send a request to its controls, and return the JSON of the reply."""
+        request = urllib.request.Request(
+            f"{self.base_url}/_sandbox/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with _opener.open(request, timeout=30) as reply:
+            content = reply.read()
+        return json.loads(content) if content else None
+
+
+@contextmanager
+def sandbox_process(*options: str, api_key: str = "sandbox-api-key") -> Iterator[SandboxProcess]:
+    """Start a sandbox on a free port of loopback, and end it with the context."""
+    command = [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--api-key", api_key, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith("listening on "):
+                    yield SandboxProcess(line.removeprefix("listening on ").strip(), api_key)
+                    return
+            raise AssertionError("the sandbox did not start")
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
