@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
+from tests.support.postgres_server import Postgres, any_postgres, fresh_database
+from tests.support.valkey_server import empty_redis
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 
@@ -35,20 +36,33 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.anyio(obj)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Where processes share the tests (pytest -n 2), let one that measures a pace have the machine to itself."""
-    if "PYTEST_XDIST_WORKER" not in os.environ or sys.platform == "win32":
-        return (yield)
-    import fcntl
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[str]:
+    """One Redis for all tests of this process; what other tests left is still in it."""
+    with empty_redis() as url:
+        yield url
 
-    alone = item.get_closest_marker("alone") is not None
-    with Path(__file__).open() as turnstile, item.config.rootpath.joinpath("pyproject.toml").open() as room:
-        # Whoever wants the room alone waits for the others with the turnstile in hand, so that no more of them enter.
-        fcntl.flock(turnstile, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(turnstile, fcntl.LOCK_UN)
-        return (yield)
+
+@pytest.fixture
+def redis_url(shared_redis: str) -> str:
+    """The address of a Redis that is empty."""
+    with redis.Redis.from_url(shared_redis) as client:
+        client.flushdb()
+    return shared_redis
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests of this process."""
+    with any_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The address of a database that is empty."""
+    with fresh_database(postgres) as conninfo:
+        yield conninfo
 
 
 @pytest.fixture

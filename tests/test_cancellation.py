@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,16 +11,8 @@ from pico_async.integrations.once import send_once
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.sandbox import Sandbox
 from tests.support.each_step import survived
-from tests.support.postgres_server import any_postgres, fresh_database
-from tests.support.valkey_server import empty_redis
 
 TO = "8612345678901"
-
-
-@pytest.fixture
-def redis_url() -> Iterator[str]:
-    with empty_redis() as url:
-        yield url
 
 
 @pytest.mark.parametrize("carrier", ["httpx", "aiohttp", "fleet"])
@@ -50,20 +41,19 @@ async def test_a_send(carrier: str, redis_url: str) -> None:
             assert await survived(begin) == []
 
 
-async def test_a_send_that_a_ledger_in_postgres_remembers() -> None:
+async def test_a_send_that_a_ledger_in_postgres_remembers(database: str) -> None:
     """What Pico has, the ledger has as accepted or in doubt."""
     sandbox = Sandbox(rate_rule=None)
     keys = (f"order-{number}" for number in itertools.count())
 
-    with any_postgres() as server, fresh_database(server) as database:
-        async with (
-            PostgresLedger(database, under_way_s=0) as ledger,
-            PicoSession(
-                username=sandbox.username, api_key=sandbox.api_key, sender="PICO", transport=sandbox.transport()
-            ) as pico,
-        ):
-            await ledger.setup()
-            assert await survived(lambda: send_once(pico, SmsMessage(TO, "x", key=next(keys)), ledger=ledger)) == []
-            counts = await ledger.counts()
+    async with (
+        PostgresLedger(database, under_way_s=0) as ledger,
+        PicoSession(
+            username=sandbox.username, api_key=sandbox.api_key, sender="PICO", transport=sandbox.transport()
+        ) as pico,
+    ):
+        await ledger.setup()
+        assert await survived(lambda: send_once(pico, SmsMessage(TO, "x", key=next(keys)), ledger=ledger)) == []
+        counts = await ledger.counts()
 
     assert counts["in_doubt"] + counts["accepted"] >= len(sandbox.ledger.accepted)

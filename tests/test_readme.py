@@ -9,28 +9,28 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
+import redis
 
 from tests.support.fleet_worker import wait_for_accepted
-from tests.support.postgres_server import any_postgres, fresh_database
 from tests.support.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
 from tests.support.sandbox_process import sandbox_process
-from tests.support.valkey_server import empty_redis
 from tests.support.waiting import wait_until
 
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
 
 
 @pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with empty_redis() as url:
-        yield url
+def redis_url(shared_redis: str) -> str:
+    """One fleet for the module: the first request of a new one waits for what others may have begun."""
+    with redis.Redis.from_url(shared_redis) as client:
+        client.flushdb()
+    return shared_redis
 
 
 def run(command: list[str], directory: Path, base_url: str, redis_url: str) -> str:
@@ -90,12 +90,11 @@ def test_the_tests_pass(tmp_path: Path) -> None:
     assert "3 passed" in told
 
 
-def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str) -> None:
+def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: str) -> None:
     """Two web workers and a worker of the queue: what they sent has arrived once, over one token; both end in order."""
     write_recipe("shop", tmp_path)
     with ExitStack() as held:
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
-        database = held.enter_context(fresh_database(held.enter_context(any_postgres())))
         with psycopg.connect(database) as connection:
             connection.execute("CREATE TABLE orders (number int)")
         variables = environment(sandbox.base_url, PICO_REDIS_URL=redis_url, DATABASE_URL=database)

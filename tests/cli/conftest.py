@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
+from tests.support.late_timers import watched
 from tests.support.pico_command import KEY, PICO, Ran, command, environment
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
@@ -49,7 +50,7 @@ def pico() -> Callable[..., Ran]:
 
     def run(*args: object, env: dict[str, str] | None = None, stdin: str = "") -> Ran:
         done = subprocess.run(
-            [PICO, *map(str, args)],
+            watched(PICO, *args),
             env=environment(env),
             input=stdin,
             capture_output=True,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import redis
 
 from pico_async.coordination.rates import spacing_s
+from tests.support.late_timers import repeat_if_starved
 from tests.support.pico_command import KEY, TEXT, Ran, people, running
 from tests.support.sandbox_process import SandboxProcess
-from tests.support.valkey_server import empty_redis
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -20,13 +21,14 @@ PASSWORD = "hidden-word"
 
 
 @pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    """An empty Redis for the module."""
-    with empty_redis() as url:
-        yield url
+def redis_url(shared_redis: str) -> str:
+    """One fleet for the module: the first request of a new one waits for what others may have begun."""
+    with redis.Redis.from_url(shared_redis) as client:
+        client.flushdb()
+    return shared_redis
 
 
-@pytest.mark.alone
+@repeat_if_starved
 def test_two_blasts_at_once_hold_one_limit_with_one_token(
     start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
 ) -> None:
@@ -65,7 +67,6 @@ def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProc
     assert quick.ledger().token_requests == 1
 
 
-@pytest.mark.alone
 def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """Each with a token of its own; and status finds the one that it is asked for."""
     env = quick.env | {"PICO_REDIS_URL": redis_url}

@@ -9,7 +9,6 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
-from tests.support.valkey_server import valkey_server
 from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
 
 OWN_RATE = 1 / spacing_s(RATE)
@@ -19,8 +18,8 @@ fleet = partial(Scenario, network=MIXED, seconds=15.0)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[redis.Redis]:
-    with valkey_server() as running, running.client() as client:
+def server(shared_redis: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(shared_redis) as client:
         yield client
 
 

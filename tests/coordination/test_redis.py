@@ -7,7 +7,7 @@ import copy
 import pickle
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,21 +34,13 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination.fleet_pace import Answer
 from pico_async.coordination.redis_link import RedisLink, RedisUnavailableError
 from pico_async.sandbox import Sandbox
-from tests.support.valkey_server import ValkeyServer, empty_redis, valkey_server
+from tests.support.valkey_server import ValkeyServer, valkey_server
 
 ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
 
 
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with empty_redis() as url:
-        yield url
-
-
 @pytest.fixture
 def url(redis_url: str) -> str:
-    with redis.Redis.from_url(redis_url) as client:
-        client.flushdb()
     return redis_url
 
 

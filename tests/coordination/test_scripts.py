@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from pico_async.coordination.fleet_pace import Answer
-from tests.support.valkey_server import valkey_server
 from tests.support.virtual_fleet import with_told_clock
 
 SECOND = 1_000_000
@@ -20,8 +19,8 @@ LANE = ("lane", "lane:members", "lane:about")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[redis.Redis]:
-    with valkey_server() as running, running.client() as client:
+def server(shared_redis: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(shared_redis) as client:
         yield client
 
 

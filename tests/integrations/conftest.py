@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from pico_async import PicoSession
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.sandbox import Sandbox
-from tests.support.postgres_server import Postgres, any_postgres, fresh_database
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with any_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
-    with fresh_database(postgres) as conninfo:
-        yield conninfo
 
 
 @pytest.fixture

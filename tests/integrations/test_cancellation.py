@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import procrastinate
 import psycopg
-import pytest
 import redis
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
@@ -17,13 +15,6 @@ from pico_async.coordination.redis_link import RedisLink
 from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
-from tests.support.valkey_server import empty_redis
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with empty_redis() as url:
-        yield url
 
 
 async def test_a_script_in_redis(redis_url: str) -> None:

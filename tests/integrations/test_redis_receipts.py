@@ -15,16 +15,15 @@ from redis.asyncio import Redis
 
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, RedisReceiptMemory
 from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptVerdict
-from tests.support.valkey_server import ValkeyServer, empty_redis, valkey_server
+from tests.support.valkey_server import ValkeyServer, valkey_server
 
 SIGNER = CallbackSigner(["a-secret-of-32-characters-or-so-"])
 URL = "https://shop.example/receipts"
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with empty_redis() as url:
-        yield url
+def url(redis_url: str) -> str:
+    return redis_url
 
 
 @asynccontextmanager

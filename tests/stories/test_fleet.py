@@ -5,26 +5,27 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import pytest
+import redis
 
 from tests.support.fleet_worker import FleetWorker, Told
+from tests.support.late_timers import repeat_if_starved
 from tests.support.sandbox_process import sandbox_process
-from tests.support.valkey_server import empty_redis
-
-pytestmark = pytest.mark.alone
 
 PROCESSES = 4
 
 
 @pytest.mark.parametrize("network", [pytest.param("--jitter-ms=0", marks=pytest.mark.full), "--jitter-ms=10"])
 @pytest.mark.parametrize("count", [30, pytest.param(150, marks=pytest.mark.full)])
-def test_four_processes_hold_one_limit(network: str, count: int) -> None:
+@repeat_if_starved
+def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: int) -> None:
     """A sliding-log server refuses nothing, hands out one token, and hears from each as often as from the others."""
+    with redis.Redis.from_url(shared_redis) as client:
+        client.flushdb()
     with ExitStack() as held:
-        redis_url = held.enter_context(empty_redis())
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log", network))
         workers = [
             held.enter_context(
-                FleetWorker(name=name, redis_url=redis_url, base_url=sandbox.base_url, count=count).start()
+                FleetWorker(name=name, redis_url=shared_redis, base_url=sandbox.base_url, count=count).start()
             )
             for name in "abcd"[:PROCESSES]
         ]

@@ -12,11 +12,10 @@ import pytest
 from pico_async.coordination.rates import spacing_s
 from pico_async.sandbox import Ledger
 from tests.support.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted
+from tests.support.late_timers import repeat_if_starved
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.alone
 
 PROCESSES = 3
 
@@ -64,6 +63,7 @@ TROUBLES = [
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.full)])
 @pytest.mark.parametrize("trouble", TROUBLES)
+@repeat_if_starved
 def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: int) -> None:
     """What failed says that it was not sent, and is sent later. The server refuses nothing and gets nothing twice."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
@@ -73,6 +73,7 @@ def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: i
 
 
 @pytest.mark.parametrize("trouble", [killed, pytest.param(frozen, marks=pytest.mark.full)])
+@repeat_if_starved
 def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) -> None:
     """With share=1/3 nothing fails, and the shares together cross nothing, nor does the way there and back."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
@@ -83,6 +84,7 @@ def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) ->
 
 
 @pytest.mark.parametrize("seconds", [3600, pytest.param(-3600, marks=pytest.mark.full)])
+@repeat_if_starved
 def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
     """Nobody waits for an hour, and nobody sends an hour's worth."""
     with valkey_server_with_clock() as (server, clock), sandbox_process("--rate-rule=sliding-log") as sandbox:
@@ -91,6 +93,7 @@ def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
     settle_accounts(told, ledger, 25)
 
 
+@repeat_if_starved
 def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
     """The others wait until the lock expires, some seconds, and then one of them fetches."""
     with ExitStack() as held:
@@ -111,6 +114,7 @@ def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
     settle_accounts(told, ledger, 5, token_requests=2)
 
 
+@repeat_if_starved
 def test_a_token_that_expires_for_all_is_fetched_once() -> None:
     """Whoever meets the 401 first has it replaced; the others take the new one."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
@@ -119,6 +123,7 @@ def test_a_token_that_expires_for_all_is_fetched_once() -> None:
     settle_accounts(told, ledger, 40, token_requests=2)
 
 
+@repeat_if_starved
 def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
     """Pico says no to one of them, and for the second that it asks for nobody sends."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:

@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.far_away import far_away
 from tests.support.fleet_worker import FleetWorker
+from tests.support.late_timers import repeat_if_starved
 from tests.support.sandbox_process import sandbox_process
 
-pytestmark = pytest.mark.alone
 full = pytest.mark.full
 
 
@@ -22,6 +22,7 @@ full = pytest.mark.full
         pytest.param(2.0, False, 192, 900, id="2 s without TLS, 900 messages", marks=full),
     ],
 )
+@repeat_if_starved
 def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
     rtt_s: float, tls: bool, concurrency: int, count: int
 ) -> None:

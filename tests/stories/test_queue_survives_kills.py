@@ -13,7 +13,6 @@ from attrs import define, field
 
 from pico_async import SmsMessage
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
-from tests.support.postgres_server import any_postgres, fresh_database
 from tests.support.queue_worker import CONCURRENCY, QueueWorker, make_app
 from tests.support.sandbox_process import sandbox_process
 from tests.support.waiting import wait_until
@@ -93,14 +92,12 @@ async def fill(database: str, messages: list[SmsMessage]) -> None:
     ("count", "kills"), [(60, 4), pytest.param(300, 20, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
 )
 async def test_what_was_interrupted_is_in_doubt_and_nothing_else(
-    count: int, kills: int, capsys: pytest.CaptureFixture[str]
+    database: str, count: int, kills: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The sandbox's ledger is the judge of what arrived; a dead worker's unsettled rows, of what is in doubt."""
     chance = random.Random(count)
     numbers = {f"8613{number:09}": f"order-{number}" for number in range(count)}
     with (
-        any_postgres() as postgres,
-        fresh_database(postgres) as database,
         sandbox_process("--rate-rule", "none", "--latency-ms", "700") as sandbox,
     ):
         await fill(database, [SmsMessage(to, "Your code is 4711", key=key) for to, key in numbers.items()])

@@ -32,7 +32,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 from asyncio.selector_events import BaseSelectorEventLoop
 from collections import deque
@@ -46,6 +45,8 @@ from urllib.parse import urlsplit
 
 import trustme
 from attrs import frozen
+
+from tests.support.late_timers import watched
 
 HOST = "127.0.0.1"
 
@@ -264,10 +265,8 @@ def far_away(
 
     The arguments are `Network`'s.
     """
-    command = [
-        *(sys.executable, "-W", "error", "-m", "tests.support.far_away", "--target", target),
-        *("--rtt-ms", str(rtt_s * 1000), "--jitter-ms", str(jitter_s * 1000), "--seed", str(seed)),
-    ]
+    options = ("--rtt-ms", rtt_s * 1000, "--jitter-ms", jitter_s * 1000, "--seed", seed)
+    command = watched("tests.support.far_away", "--target", target, *options, flags=("-W", "error"))
     if jitter_both:
         command += ["--jitter-both"]
     if stall_at_s is not None:

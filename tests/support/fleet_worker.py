@@ -16,6 +16,7 @@ from attrs import asdict, field, frozen
 
 from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
 from tests.support.far_away import slow_to_connect
+from tests.support.late_timers import watched
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
 
@@ -51,7 +52,7 @@ class FleetWorker:
         return RunningWorker(
             self,
             subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.support.fleet_worker", json.dumps(asdict(self))],
+                watched("tests.support.fleet_worker", json.dumps(asdict(self)), flags=("-W", "error")),
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=Path(__file__).parent.parent.parent,

@@ -18,6 +18,7 @@ from attrs import frozen
 from typer.main import get_command
 
 from pico_async.cli.app import app
+from tests.support.late_timers import watched
 
 PICO = Path(sys.executable).with_name("pico")
 KEY = "0123key-that-nobody-may-see"
@@ -76,7 +77,7 @@ def running(
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 
-    command = [PICO, *map(str, args)]
+    command = watched(PICO, *args)
     with subprocess.Popen(
         command,
         env=environment(env),

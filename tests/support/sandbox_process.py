@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from attrs import evolve, frozen
 
 from pico_async.sandbox import Ledger
 from pico_async.sandbox.ledger import Arrival, Message
+from tests.support.late_timers import watched
 
 # Requests to loopback never go through a proxy. An opener without TLS costs a tenth of an HTTP client.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -80,7 +80,7 @@ class SandboxProcess:
 @contextmanager
 def sandbox_process(*options: str, api_key: str = "sandbox-api-key") -> Iterator[SandboxProcess]:
     """Start a sandbox on a free port of loopback, and end it with the context."""
-    command = [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--api-key", api_key, *options]
+    command = watched("pico_async.sandbox", "--port", 0, "--api-key", api_key, *options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -1,0 +1,46 @@
+"""
+Programs for the stories of the rate, each in a process of its own: `python -m tests.stories.pace_programs NAME URL`.
+
+A client that shared the tests' process would be held up by their garbage collections for longer than it allows for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+
+from pico_async import PicoSession, SmsMessage
+
+CODE = "a chatbot's code"
+SEEN = 20
+
+
+def messages(count: int, named: str) -> Iterator[SmsMessage]:
+    return (SmsMessage(f"86123456{number:05}", f"{named} {number}") for number in range(count))
+
+
+def session(base_url: str) -> PicoSession:
+    return PicoSession(username="user333", api_key="sandbox-api-key", sender="8612345678888", base_url=base_url)
+
+
+async def two_sessions(base_url: str) -> list[int]:
+    """Blast over two sessions that know nothing of each other; return how many messages each had accepted."""
+    async with session(base_url) as one, session(base_url) as other:
+        reports = await asyncio.gather(one.send_bulk(messages(60, "one")), other.send_bulk(messages(60, "other")))
+    return [report.accepted for report in reports]
+
+
+async def single_send(base_url: str) -> int:
+    """Send a code while 256 messages of a blast wait; return how many results the blast had brought by then."""
+    async with session(base_url) as pico, pico.stream_bulk(messages(1000, "news"), concurrency=256) as results:
+        for _ in range(SEEN):
+            await anext(results)
+        await pico.sms.send("8612345678901", CODE)
+    return SEEN
+
+
+if __name__ == "__main__":
+    program = {"two_sessions": two_sessions, "single_send": single_send}[sys.argv[1]]
+    sys.stdout.write(json.dumps(asyncio.run(program(sys.argv[2]))))

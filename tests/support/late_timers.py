@@ -1,0 +1,99 @@
+"""
+Timers that come late tell a test that the machine starved from a client that sent too fast.
+
+    python late_timers.py FOLDER PROGRAM ARGUMENT ...
+
+runs a program (a file, or a module as with `python -m`) and records in the folder by how much its timers were late. The
+processor time that the program itself used is no lateness: a client that is too slow by its own fault does not look
+starved.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import runpy
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec
+
+EVERY_S = 0.005
+# The jitter allowance that the limiter begins with: a process that waits for a processor longer may bunch more.
+BOUND_S = 0.010
+# A test that is repeated ends before pytest's time-out.
+PATIENCE_S = 60.0
+
+P = ParamSpec("P")
+
+_folder: str | None = None
+
+
+def watched(program: str | Path, *arguments: object, flags: Sequence[str] = ()) -> list[str]:
+    """
+    Return the command that runs a module or a file with Python; within a test of the rate, its timers are watched.
+
+    Args:
+        flags: Python's own options, as "-X", "dev".
+    """
+    watch = [__file__, _folder] if _folder is not None else [] if Path(program).exists() else ["-m"]
+    return [sys.executable, *flags, *watch, str(program), *map(str, arguments)]
+
+
+def repeat_if_starved(test: Callable[P, None]) -> Callable[P, None]:
+    """
+    Run a test of the rate at a real server again where it failed and the machine had starved one of its processes.
+
+    A test that failed while no timer was late by more than `BOUND_S` fails at once. One that was starved in each run is
+    skipped: it shows nothing of the client. The test starts its processes with `watched`, and can be run twice.
+    """
+
+    @functools.wraps(test)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> None:
+        global _folder
+        give_up_at = time.monotonic() + PATIENCE_S
+        while True:
+            with tempfile.TemporaryDirectory(prefix="late") as _folder:
+                try:
+                    test(*args, **kwargs)
+                except Exception as error:
+                    late_s = max((float(file.read_text()) for file in Path(_folder).glob("*[0-9]")), default=0.0)
+                    if late_s <= BOUND_S:
+                        raise
+                    if time.monotonic() > give_up_at:
+                        import pytest
+
+                        pytest.skip(f"The machine starved each run: timers were {late_s * 1000:.0f} ms late. {error!r}")
+                else:
+                    return
+                finally:
+                    _folder = None
+
+    return repeated
+
+
+def _watch(file: Path) -> None:
+    worst_s = 0.0
+    while True:
+        began_at, worked_s = time.monotonic(), time.process_time()
+        time.sleep(EVERY_S)
+        late_s = time.monotonic() - began_at - EVERY_S - (time.process_time() - worked_s)
+        if late_s > worst_s:
+            worst_s = late_s
+            file.with_suffix(".new").write_text(str(late_s))
+            file.with_suffix(".new").replace(file)
+
+
+if __name__ == "__main__":
+    _, folder, program, *_ = sys.argv
+    threading.Thread(target=_watch, args=(Path(folder, str(os.getpid())),), daemon=True).start()
+    sys.argv = sys.argv[2:]
+    # As without this program in between: `python -m` looks for modules in the working directory.
+    sys.path[0] = os.getcwd()
+    if Path(program).exists():
+        runpy.run_path(program, run_name="__main__")
+    else:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
