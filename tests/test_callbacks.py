@@ -1,4 +1,4 @@
-"""Signed callback URLs: only ours are taken, for one message, on one path, until they expire."""
+"""A callback URL is accepted only with a valid signature, for one message, on one path, until it expires."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def verified(signer: CallbackSigner, url: str) -> SignedCallback | CallbackFault
 
 @given(st.text(st.characters(), min_size=1, max_size=60))
 def test_a_url_tells_its_message_and_nobody_elses(key: str) -> None:
-    """Whatever the key holds, it comes back whole; each URL is its own."""
+    """
+    Verifying a signed URL returns its key unchanged, whatever the key contains; two URLs of one key have different IDs.
+    """
     signer = CallbackSigner([NEW])
 
     first, second = (verified(signer, signer.sign(URL, key)) for _ in range(2))
@@ -45,7 +47,7 @@ def test_a_url_tells_its_message_and_nobody_elses(key: str) -> None:
 
 
 def test_a_message_without_a_key_has_a_url_too() -> None:
-    """It proves where a receipt comes from, though not of which message it is."""
+    """A URL that was signed without a key passes verification; the key of the result is None."""
     signer = CallbackSigner([NEW])
 
     callback = verified(signer, signer.sign(URL))
@@ -55,7 +57,7 @@ def test_a_message_without_a_key_has_a_url_too() -> None:
 
 
 def test_a_url_expires_after_72_hours() -> None:
-    """To the second; before, whatever Pico adds to the query does no harm."""
+    """A signed URL is valid for 72 hours to the second, also when Pico appends its own query parameters."""
     clock = Clock()
     signer = CallbackSigner([NEW], clock=clock)
     url = signer.sign(URL, "order-17")
@@ -67,7 +69,7 @@ def test_a_url_expires_after_72_hours() -> None:
 
 
 def test_two_secrets_are_live_while_they_are_rotated() -> None:
-    """The first signs, both are taken, and one that was dropped is taken no more."""
+    """The first secret signs and every secret verifies; a URL signed with a removed secret is refused as forged."""
     before, during, after = CallbackSigner([OLD]), CallbackSigner([NEW, OLD]), CallbackSigner([NEW])
 
     assert isinstance(verified(during, before.sign(URL, "a")), SignedCallback)
@@ -76,7 +78,10 @@ def test_two_secrets_are_live_while_they_are_rotated() -> None:
 
 
 def test_every_single_change_is_noticed() -> None:
-    """Each character of the signed part matters, and so does each of the path."""
+    """
+    A URL is refused when one character of the signed value changes, when the value is cut short, or when the path
+    differs.
+    """
     signer = CallbackSigner([NEW])
     path, query = "/pico/receipts", urlsplit(signer.sign(URL, "order-17")).query
     name = len("pico=")
@@ -96,7 +101,7 @@ def test_every_single_change_is_noticed() -> None:
 
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_nothing_that_arrives_raises(path: str, query: str) -> None:
-    """Neither the path nor the query is trusted to be anything."""
+    """`verify` returns a `CallbackFault` and raises nothing, whatever the path and the query contain."""
     assert isinstance(CallbackSigner([NEW]).verify(path, f"pico={query}"), CallbackFault)
 
 
@@ -118,13 +123,18 @@ def test_nothing_that_arrives_raises(path: str, query: str) -> None:
     ],
 )
 def test_an_address_that_may_be_written_otherwise_is_not_signed(url: str) -> None:
-    """A proxy or a framework may change it, and then no receipt would be taken."""
+    """
+    A URL that a proxy or a framework may rewrite is not signed, because its receipts would be refused. A URL that is
+    relative, malformed or has a query is not signed either.
+    """
     with pytest.raises(ConfigurationError, match="callback that is to be signed"):
         CallbackSigner([NEW]).sign(url)
 
 
 def test_a_key_too_long_for_a_url_is_told_before_anything_is_sent() -> None:
-    """Its length is told, and it is not repeated."""
+    """
+    A key that is too long is refused when the URL is signed; the error names its length and does not repeat the key.
+    """
     with pytest.raises(InvalidMessageError, match="takes 257 bytes") as told:
         CallbackSigner([NEW]).sign(URL, "k" * 257)
 
@@ -133,7 +143,9 @@ def test_a_key_too_long_for_a_url_is_told_before_anything_is_sent() -> None:
 
 @pytest.mark.parametrize("secrets", [[], "a-bare-string-of-secrets", ["short"], [NEW, ""], [7], None, 5])
 def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
-    """A bare string would be one secret a character."""
+    """
+    Invalid secrets raise an error that does not show them. A bare string is invalid: each character would be a secret.
+    """
     with pytest.raises(ConfigurationError, match="secret_keys") as told:
         CallbackSigner(secrets)  # type: ignore[arg-type]
 
@@ -155,7 +167,7 @@ def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
 def test_an_error_report_that_prints_locals_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]
 ) -> None:
-    """One that is wrong takes those beside it along, which may be right and in use."""
+    """When the settings are refused, a traceback that prints local variables shows no secret, not even a valid one."""
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{NEW},too-short")
 
     with pytest.raises(ConfigurationError) as told:
@@ -170,13 +182,13 @@ def test_an_error_report_that_prints_locals_shows_no_secret(
 
 @pytest.mark.parametrize("valid_s", [0, -1, float("nan"), True, "72", 1e12])
 def test_a_url_is_valid_for_a_time_that_makes_sense(valid_s: object) -> None:
-    """Nothing else is taken."""
+    """`valid_s` must be a number of seconds within its limits; any other value raises a `ConfigurationError`."""
     with pytest.raises(ConfigurationError, match="valid_s"):
         CallbackSigner([NEW], valid_s=valid_s)  # type: ignore[arg-type]
 
 
 def test_no_repr_shows_a_secret_or_a_number() -> None:
-    """Not that of the signer, and not that of what it found."""
+    """The repr of a signer shows no secret, and the repr of a verified callback shows no whole number."""
     signer = CallbackSigner([NEW, OLD])
     callback = verified(signer, signer.sign(URL, "8612345678901"))
 

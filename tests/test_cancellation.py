@@ -1,4 +1,4 @@
-"""A send that is cancelled ends cancelled, at whichever step of its way."""
+"""A send that is cancelled at any step ends as cancelled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ TO = "8612345678901"
 
 @pytest.mark.parametrize("carrier", ["httpx", "aiohttp", "fleet"])
 async def test_a_send(carrier: str, redis_url: str) -> None:
-    """Alone and in a blast, in a session whose first it is and in one that has sent."""
+    """
+    A single send, a bulk send or a balance request that is cancelled at any step ends as cancelled. This holds for both
+    HTTP transports and with Redis.
+    """
     sandbox = Sandbox(rate_rule=None)
     coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000)) if carrier == "fleet" else None
 
@@ -42,7 +45,10 @@ async def test_a_send(carrier: str, redis_url: str) -> None:
 
 
 async def test_a_send_that_a_ledger_in_postgres_remembers(database: str) -> None:
-    """What Pico has, the ledger has as accepted or in doubt."""
+    """
+    A cancelled `send_once` ends as cancelled. The ledger counts at least as many messages accepted or in doubt as Pico
+    accepted.
+    """
     sandbox = Sandbox(rate_rule=None)
     keys = (f"order-{number}" for number in itertools.count())
 

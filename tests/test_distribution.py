@@ -1,4 +1,4 @@
-"""What is published: the wheel and the sdist hold what they should, and nothing else."""
+"""The wheel and the source distribution contain the files that they should contain, and no other file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME = f"pico_async-{PROJECT['version']}"
-# By their endings: what is not code, and is needed where the package runs.
+# Suffixes of the files that are not code and that the package needs at run time.
 PACKAGE_DATA = {".css", ".html", ".ico", ".js", ".lua", ".png", ".sql", ".svg", ".typed"}
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the directory that holds both: the one that a release has built, or one that is built now."""
+    """
+    Return the directory of both distributions: the one in PICO_TEST_DIST if it is set, otherwise one that is built now.
+    """
     if given := os.environ.get("PICO_TEST_DIST"):
         return ROOT / given
     built = tmp_path_factory.mktemp("dist")
@@ -51,18 +53,18 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 
 
 def package_files() -> set[str]:
-    """List the package as it lies here, without what Python and editors leave in it."""
+    """Return the paths of the package's files in this checkout, without bytecode caches."""
     files = (path for path in (ROOT / "pico_async").rglob("*") if path.is_file())
     return {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
 
 
 def test_there_is_one_wheel_and_one_sdist(dist: Path) -> None:
-    """For any platform, and of this version."""
+    """The build makes one wheel for any platform and one source distribution, both of the project's version."""
     assert {path.name for path in dist.iterdir()} == {f"{NAME}-py3-none-any.whl", f"{NAME}.tar.gz"}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """All its modules and all that they read; no test, no benchmark, no cache."""
+    """Apart from its metadata, the wheel contains exactly the package's files: no test, no benchmark and no cache."""
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert names == package_files()
@@ -70,14 +72,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 
 def test_the_package_holds_code_and_known_kinds_of_data() -> None:
-    """What else lies in it would be published, too: a key, a dump, a copy of an editor's."""
+    """
+    Every file in the package has a known suffix, because any file would be published: a key, a dump, an editor's copy.
+    """
     strangers = {name for name in package_files() if Path(name).suffix not in {".py"} | PACKAGE_DATA}
 
     assert strangers == set()
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """Its license, its entry points, and what it needs."""
+    """The wheel's metadata names the license, both entry points, the Python version and the core dependencies."""
     entry_points = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode()
 
     assert f"{NAME}.dist-info/licenses/LICENSE" in wheel.namelist()
@@ -90,7 +94,7 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile, metadata: Message) ->
 
 
 def test_the_sdist_holds_what_builds_and_tests_it_and_nothing_else(in_sdist: set[str]) -> None:
-    """No environment, no cache, nothing that git ignores."""
+    """The source distribution contains all that is needed to build and test it, and no environment and no cache."""
     tops = {"pico_async", "tests", "benchmarks", ".ci", ".github"}
     files = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "PKG-INFO", ".gitignore"}
 
@@ -101,7 +105,7 @@ def test_the_sdist_holds_what_builds_and_tests_it_and_nothing_else(in_sdist: set
 
 
 def test_both_pass_twine(dist: Path) -> None:
-    """Their metadata is whole, and the README renders."""
+    """`twine check` accepts both distributions: their metadata is complete and the README renders."""
     files = [str(path) for path in dist.iterdir()]
     ran = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True, check=False

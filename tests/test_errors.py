@@ -1,4 +1,4 @@
-"""The tree of errors: what each says of the message, and that it survives a trip to another process."""
+"""Each error class has its documented parent and outcome, and an error survives copying and pickling."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ import pico_async
 from pico_async import errors
 from pico_async.errors import BulkError, Outcome, PicoError
 
-# The drawing in the docstring of `pico_async.errors`, with the outcome of each.
+# The tree in the docstring of `pico_async.errors`: the parent and the outcome of each class.
 TREE = {
     "PicoError": ("Exception", "not_sent"),
     "ConfigurationError": ("PicoError", "not_sent"),
@@ -47,13 +47,13 @@ COPIES: dict[str, Callable[[PicoError], PicoError]] = {
 
 
 def tree_of(kind: type[PicoError]) -> set[type[PicoError]]:
-    """The package's own classes from this one down."""
+    """Return this class and all its subclasses in the package."""
     own = {sub for sub in kind.__subclasses__() if sub.__module__.startswith("pico_async")}
     return {kind}.union(*(tree_of(sub) for sub in own))
 
 
 def test_the_tree_holds_the_drawn_classes_and_no_other() -> None:
-    """A class that is not in the drawing is one that no user knows to catch."""
+    """The core has exactly the documented error classes; a user could not know to catch any other class."""
     names = {
         kind.__name__
         for kind in tree_of(PicoError)
@@ -65,7 +65,7 @@ def test_the_tree_holds_the_drawn_classes_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", TREE)
 def test_each_class_hangs_where_the_drawing_has_it(name: str) -> None:
-    """Its parent, its outcome and whether it is a ValueError too are those of the drawing."""
+    """Each error class has the documented parent and outcome, and is a `ValueError` only where that is documented."""
     kind = getattr(errors, name)
     parent, outcome = TREE[name]
 
@@ -76,13 +76,13 @@ def test_each_class_hangs_where_the_drawing_has_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*TREE, "Outcome"])
 def test_each_class_is_a_public_name(name: str) -> None:
-    """Whoever catches an error imports it from the package itself."""
+    """Each error class and `Outcome` can be imported from `pico_async` itself."""
     assert name in pico_async.__all__
     assert getattr(pico_async, name) is getattr(errors, name)
 
 
 def test_outcomes_are_the_five_of_the_contract() -> None:
-    """They go into journals and logs as these words."""
+    """`Outcome` has exactly these five values; journals and logs contain these words."""
     assert {outcome.name: str(outcome) for outcome in Outcome} == {
         "ACCEPTED": "accepted",
         "REJECTED": "rejected",
@@ -94,7 +94,7 @@ def test_outcomes_are_the_five_of_the_contract() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_known_is_none(kind: type[PicoError]) -> None:
-    """Every attribute is there to be read, also where there was no reply."""
+    """Every error has all the attributes; an attribute without a known value is None or empty."""
     error = kind("POST /sms: something happened.")
 
     assert str(error) == "POST /sms: something happened."
@@ -105,7 +105,9 @@ def test_what_is_not_known_is_none(kind: type[PicoError]) -> None:
 @pytest.mark.parametrize("made_by", COPIES)
 @pytest.mark.parametrize("kind", KINDS_OF_ONE_REQUEST)
 def test_a_copy_is_whole(kind: type[PicoError], made_by: str) -> None:
-    """Errors cross process pools and task queues with all that they tell, notes included."""
+    """
+    An error that is copied or pickled keeps its attributes and notes, so it can cross process pools and task queues.
+    """
     error = kind(
         "POST /sms: Pico refused.",
         status_code=400,
@@ -135,7 +137,7 @@ def test_a_copy_is_whole(kind: type[PicoError], made_by: str) -> None:
 @pytest.mark.parametrize("made_by", COPIES)
 @pytest.mark.parametrize("outcome", [Outcome.IN_DOUBT, Outcome.REJECTED, Outcome.NOT_SENT])
 def test_a_copy_of_a_blasts_error_keeps_its_outcome(outcome: Outcome, made_by: str) -> None:
-    """The outcome of a BulkError is its own, not its class's, and it must not fall back on the way."""
+    """A `BulkError` that is copied or pickled keeps its own outcome and does not return to the outcome of its class."""
     error = BulkError("Of 3 messages 2 were accepted.", outcome)
 
     twin = COPIES[made_by](error)
@@ -146,7 +148,7 @@ def test_a_copy_of_a_blasts_error_keeps_its_outcome(outcome: Outcome, made_by: s
 
 
 def test_a_blasts_outcome_does_not_stick_to_its_class() -> None:
-    """One blast in doubt says nothing of the next."""
+    """The outcome of one `BulkError` does not change the outcome of the next one."""
     doubtful = BulkError("first", Outcome.IN_DOUBT)
 
     other = BulkError("second")

@@ -1,4 +1,4 @@
-"""What a session tells whoever listens: all of it, in order, honestly, and nothing that is nobody's business."""
+"""A session emits all its events in order and with true values, and no event contains private values."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Kind = TypeVar("Kind")
 
 
 def session(sandbox: Sandbox, on_event: Any, base_url: str | None = None, **settings: Any) -> PicoSession:
-    """One on the sandbox, in this process or at its socket."""
+    """Make a session that uses the sandbox in this process, or at *base_url* over a socket."""
     where: dict[str, Any] = {"transport": sandbox.transport()} if base_url is None else {"base_url": base_url}
     return PicoSession(
         username=sandbox.username,
@@ -82,7 +82,7 @@ def names(events: list[Event], operation: str = "sms.send") -> list[str]:
 
 @pytest.mark.virtual_time
 async def test_a_send_is_told_from_its_beginning_to_its_end() -> None:
-    """The token that it needs is a call of its own, within it."""
+    """A send emits events from its start to its end. The token request is a separate call within the send."""
     sandbox, events = Sandbox(), list[Event]()
 
     async with session(sandbox, events.append, base_url="http://127.0.0.1:81", transport=sandbox.transport()) as pico:
@@ -108,7 +108,7 @@ async def test_a_send_is_told_from_its_beginning_to_its_end() -> None:
 
 @pytest.mark.virtual_time
 async def test_waits_and_durations_are_those_of_the_clock() -> None:
-    """The turn, the exchange and the whole: none of them counts another's seconds."""
+    """The wait for the slot, the duration of the exchange and the duration of the call are reported separately."""
     sandbox, events = Sandbox(latency_s=0.25), list[Event]()
 
     async with session(sandbox, events.append, rates=Rates(sms=2, token=None)) as pico:
@@ -136,7 +136,7 @@ def pico_pace(sms: int) -> float:
 
 @pytest.mark.virtual_time
 async def test_refusals_and_retries_are_told_with_their_reason() -> None:
-    """As many as there were, and the pause that they brought is a wait for the turn."""
+    """Each rate refusal and each retry emits an event with its reason; waits and delays add up to the pauses."""
     sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=2)]), list[Event]()
 
     async with session(sandbox, events.append, retries=2) as pico:
@@ -148,14 +148,14 @@ async def test_refusals_and_retries_are_told_with_their_reason() -> None:
     assert [refusal.lane for refusal in only(events, RateRefused)] == ["sms", "sms"]
     (ended,) = only(events, CallEnded)
     assert (ended.outcome, ended.attempts) == (Outcome.ACCEPTED, 3)
-    # Two pauses of a second each, slept away or waited for.
+    # Two pauses of one second each, as retry delays or as waits for a slot.
     assert ended.waited_s + sum(retry.delay_s for retry in retries) == pytest.approx(2.0, abs=0.01)
     assert ended.duration_s == pytest.approx(2.0, abs=0.01)
 
 
 @pytest.mark.virtual_time
 async def test_what_pico_asked_to_wait_is_told() -> None:
-    """Also where the call gives up by it."""
+    """`RateRefused` reports the wait that Pico asked for, also when the call is not retried."""
     rule = FaultRule(Fault.RATE_LIMITED, retry_after_s=7.0)
     sandbox, events = Sandbox(faults=[rule]), list[Event]()
 
@@ -171,7 +171,7 @@ async def test_what_pico_asked_to_wait_is_told() -> None:
 
 @pytest.mark.virtual_time
 async def test_a_stale_token_is_a_retry_and_a_refresh() -> None:
-    """Each attempt but the last is followed by a Retrying."""
+    """When Pico refuses a stale token, the call emits one `Retrying` event and fetches a new token."""
     sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(Fault.STALE_TOKEN, times=1)]), list[Event]()
 
     async with session(sandbox, events.append) as pico:
@@ -187,7 +187,7 @@ async def test_a_stale_token_is_a_retry_and_a_refresh() -> None:
 
 @pytest.mark.virtual_time
 async def test_an_attempt_without_a_reply_has_no_status() -> None:
-    """Not that of the attempt before it."""
+    """An attempt without a reply reports no status code, not the status code of the attempt before it."""
     faults = [FaultRule(Fault.RATE_LIMITED, times=1), FaultRule(Fault.ACCEPT_THEN_DROP)]
     sandbox, events = Sandbox(rate_rule=None, faults=faults), list[Event]()
 
@@ -200,7 +200,9 @@ async def test_an_attempt_without_a_reply_has_no_status() -> None:
 
 @pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
 async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
-    """Whatever goes wrong, over a socket: outcome, class, status, request_id and attempts."""
+    """
+    For each fault, `CallEnded` reports the same outcome, class, status code, request ID and attempts as the error.
+    """
     sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
     raised: PicoError | None = None
 
@@ -225,7 +227,10 @@ async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
 
 
 async def test_a_call_cancelled_on_the_wire_is_in_doubt_and_one_that_waits_is_not_sent() -> None:
-    """Each has its end, with the class of what ended it."""
+    """
+    A call that is cancelled during its exchange ends in doubt; a call that is cancelled before its slot ends as not
+    sent.
+    """
     sandbox, events = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)]), list[Event]()
 
     async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, rates=Rates(sms=1)) as pico:
@@ -247,7 +252,7 @@ async def test_a_call_cancelled_on_the_wire_is_in_doubt_and_one_that_waits_is_no
 
 @pytest.mark.virtual_time
 async def test_an_expired_message_tells_how_long_it_waited() -> None:
-    """There was no turn, and no attempt."""
+    """A message that expires before its slot reports how long the call waited, and emits no slot or attempt event."""
     sandbox, events = Sandbox(), list[Event]()
 
     async with session(sandbox, events.append, rates=Rates(sms=0.1, token=None)) as pico:
@@ -262,7 +267,9 @@ async def test_an_expired_message_tells_how_long_it_waited() -> None:
 
 
 async def test_calls_that_the_closing_ends_are_told_as_they_are_raised() -> None:
-    """On the wire and waiting."""
+    """
+    When the session closes, `CallEnded` names the error that each call raises, in its exchange or before its slot.
+    """
     rule = FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)
     sandbox, events = Sandbox(faults=[rule]), list[Event]()
     pico = session(sandbox, events.append, rates=Rates(sms=1), timeout=0.3)
@@ -279,7 +286,9 @@ async def test_calls_that_the_closing_ends_are_told_as_they_are_raised() -> None
 
 
 async def test_the_events_of_a_blast_agree_with_its_report_and_with_the_server() -> None:
-    """64 in flight, a third of them in trouble: each attempt arrived, each outcome is in the report."""
+    """
+    The events of a bulk send with many faults agree with its report and with the requests that the server received.
+    """
     sandbox, events = Sandbox(rate_rule=None, seed=3, fault_rate=0.3), list[Event]()
     messages = (SmsMessage(TO, f"hello {n}") for n in range(300))
 
@@ -306,7 +315,7 @@ async def test_the_events_of_a_blast_agree_with_its_report_and_with_the_server()
 
 
 async def test_a_blast_counts_what_is_no_call(tmp_path: Any) -> None:
-    """A bad row, and what the journal has."""
+    """`BlastEnded` counts bad rows and rows that the journal skips, although no call is made for them."""
     sandbox, events = Sandbox(), list[Event]()
     rows: list[Any] = [SmsMessage(TO, "one"), InvalidMessageError("a bad row"), SmsMessage(TO, "two")]
 
@@ -322,7 +331,9 @@ async def test_a_blast_counts_what_is_no_call(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("stopped", ["left", "stop_after", "cancelled"])
 async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
-    """However it is ended, its end comes once and after those of its calls."""
+    """
+    A bulk send that ends before its input emits one `BlastEnded` with `ended_early`, after the events of its calls.
+    """
     sandbox, events = Sandbox(), list[Event]()
     messages = (SmsMessage(Fault.BAD_REQUEST.magic_number, f"hello {n}") for n in range(1000))
 
@@ -344,7 +355,7 @@ async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
 
 
 async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
-    """The attempt's duration counts from the second one."""
+    """When an attempt waits for a second slot, that wait counts as waiting time and not as the attempt's duration."""
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
     request, trace = Request(SEND_SMS, "/sms"), CallTrace()
     story = ToldCall(Observer([events.append], "http://127.0.0.1:80"), request, trace, coordinator.per_s)
@@ -363,7 +374,7 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
 
 @pytest.mark.virtual_time
 async def test_sessions_that_share_a_listener_can_be_told_apart() -> None:
-    """No two calls in this process have one number."""
+    """Each call in this process has its own number, so one listener can distinguish the calls of two sessions."""
     sandbox, events = Sandbox(), list[Event]()
 
     async with session(sandbox, events.append) as one, session(sandbox, events.append) as other:
@@ -374,7 +385,9 @@ async def test_sessions_that_share_a_listener_can_be_told_apart() -> None:
 
 
 async def test_a_name_of_pico_s_that_repeats_the_number_is_not_told() -> None:
-    """What a request_id is made of is not documented in v0.4."""
+    """
+    An event omits a request ID that contains the number, the API key or the token; v0.4 does not define its content.
+    """
     events, named = list[Event](), iter(["r-1", f"sms-{TO}", "key-THAT-NOBODY-MAY-SEE", "bearer-THAT-NOBODY-MAY-SEE"])
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -398,7 +411,7 @@ async def test_a_name_of_pico_s_that_repeats_the_number_is_not_told() -> None:
 
 
 async def test_a_listener_that_raises_harms_nobody_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the sends, nor the listeners beside it."""
+    """A listener that raises an exception disturbs neither the sends nor the other listeners, and is logged once."""
     sandbox, events = Sandbox(), list[Event]()
 
     def broken(_: Event) -> None:
@@ -417,7 +430,9 @@ async def test_a_listener_that_raises_harms_nobody_and_is_logged_once(caplog: py
 
 @pytest.mark.parametrize("kind", [CallStarted, TurnTaken, AttemptStarted, AttemptEnded, CallEnded])
 async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
-    """It is not the listener's failure. The session can be closed, and the call has an end."""
+    """
+    A `BaseException` from a listener reaches the caller. The call emits `CallEnded`, and the session can be closed.
+    """
     sandbox, events = Sandbox(), list[Event]()
 
     class Interrupt(BaseException):
@@ -432,7 +447,7 @@ async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
         await pico.token.ensure()
         with pytest.raises(Interrupt):
             await pico.sms.send(TO, "hello")
-    gc.collect()  # a coroutine that nobody awaited would warn
+    gc.collect()  # a coroutine that was never awaited would warn
 
     (ended,) = only(events, CallEnded)
     honest = {AttemptEnded: Outcome.IN_DOUBT, CallEnded: Outcome.ACCEPTED}
@@ -441,7 +456,9 @@ async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
 
 
 async def test_an_interrupt_where_a_blast_begins_ends_it(tmp_path: Path) -> None:
-    """Its end is told, and it holds the journal no longer."""
+    """
+    A `BaseException` from a listener at the start of a bulk send ends it with `BlastEnded` and releases the journal.
+    """
     sandbox, events = Sandbox(), list[Event]()
 
     class Interrupt(BaseException):
@@ -464,7 +481,9 @@ async def test_an_interrupt_where_a_blast_begins_ends_it(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", [TurnTaken, AttemptStarted, AttemptEnded, CallEnded])
 async def test_a_cancellation_out_of_a_listener_makes_no_message_safe_to_repeat(kind: type) -> None:
-    """A blast's result is not sent only where the server does not have the message."""
+    """
+    When a listener raises `CancelledError`, a message is reported as not sent only if the server does not have it.
+    """
     sandbox, results = Sandbox(), list[SendResult]()
 
     def listen(event: Event) -> None:
@@ -481,7 +500,7 @@ async def test_a_cancellation_out_of_a_listener_makes_no_message_safe_to_repeat(
 
 
 def test_a_listener_must_be_a_plain_function() -> None:
-    """A coroutine function would be called and never awaited."""
+    """A coroutine function is refused as a listener, because it would be called and never awaited."""
 
     class Asynchronous:
         async def __call__(self, event: Event) -> None: ...
@@ -495,14 +514,16 @@ def test_a_listener_must_be_a_plain_function() -> None:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.section)
 def test_an_operation_is_named_as_the_method_that_makes_it(endpoint: Any) -> None:
-    """So that who reads a metric finds it in the code."""
+    """
+    Each operation has the name of the session method that performs it, so the reader of a metric finds it in the code.
+    """
     pico = PicoSession(username="user333", api_key="k")
 
     assert callable(operator.attrgetter(endpoint.operation)(pico))
 
 
 def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
-    """Whoever adds one must decide here that it may be told."""
+    """Events have exactly these fields; a new field is added here only when its value may be reported."""
     fields = {name for kind in typing.get_args(Event) for name in kind.__slots__} - {"__weakref__"}
 
     assert fields == {
@@ -524,7 +545,7 @@ def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
 
 
 def test_where_nobody_listens_no_event_is_even_imported() -> None:
-    """A send and a blast."""
+    """Without a listener, a send and a bulk send do not import the modules of events and logging."""
     ran = subprocess.run(
         [
             sys.executable,

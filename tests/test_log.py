@@ -1,4 +1,4 @@
-"""`PICO_LOG` and the logger `pico_async`: the events in words."""
+"""`PICO_LOG` and the logger `pico_async` write a session's events as log lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pico_async.log import StderrHandler, words
 from pico_async.sandbox import Fault, Sandbox
 
 TO = "8612345678901"
-# Two sessions, one after the other: a single send each, and a blast.
+# Two sessions, one after the other, each with a single send and a bulk send.
 SCRIPT = """
 import asyncio
 from pico_async import PicoSession, SmsMessage
@@ -68,12 +68,15 @@ def stderr_of(script: str, monkeypatch: pytest.MonkeyPatch, level: str | None) -
 
 
 def test_without_pico_log_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody asked."""
+    """Without `PICO_LOG`, a session writes nothing to standard error."""
     assert stderr_of(SCRIPT, monkeypatch, None) == []
 
 
 def test_info_is_a_line_for_each_single_call_and_two_for_each_blast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, also with several sessions; a million accepted messages are not a million lines."""
+    """
+    At INFO, each single call is logged in one line and each bulk send in two, once, also with several sessions. A bulk
+    send of a million accepted messages does not write a million lines.
+    """
     lines = stderr_of(SCRIPT, monkeypatch, "info")
 
     assert all(" INFO " in line for line in lines)
@@ -89,7 +92,7 @@ def test_info_is_a_line_for_each_single_call_and_two_for_each_blast(monkeypatch:
 
 
 def test_debug_has_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also of a blast's calls. The level's spelling does not matter."""
+    """At DEBUG, each step is logged, also of a bulk send's calls. The level may be written in capitals."""
     lines = stderr_of(SCRIPT, monkeypatch, "DEBUG")
 
     assert sum("attempt 1 began" in line for line in lines) == 5
@@ -98,7 +101,7 @@ def test_debug_has_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever mistypes it would look in vain for the lines."""
+    """Any other value of `PICO_LOG` raises an error, because a mistyped level would silently log nothing."""
     monkeypatch.setenv("PICO_LOG", "verbose")
 
     with pytest.raises(ConfigurationError, match="PICO_LOG must be 'debug' or 'info'"):
@@ -108,7 +111,10 @@ def test_another_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_application_s_own_logging_has_the_lines_without_pico_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the logger's name, as with any library; at INFO what failed in a blast, and not what was accepted."""
+    """
+    Without `PICO_LOG`, the application's own logging gets the lines. At INFO, a bulk send logs its failed calls and not
+    its accepted ones.
+    """
     monkeypatch.delenv("PICO_LOG", raising=False)
     caplog.set_level(logging.INFO, "pico_async")
 
@@ -126,7 +132,9 @@ async def test_the_application_s_own_logging_has_the_lines_without_pico_log(
 
 
 async def test_it_writes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A progress bar puts its own in the place, and would be torn by a line beside it."""
+    """
+    Log lines go to the current `sys.stderr`, because a progress bar replaces it and other lines would break the bar.
+    """
     monkeypatch.setenv("PICO_LOG", "info")
 
     first, then = io.StringIO(), io.StringIO()
@@ -144,7 +152,7 @@ async def test_it_writes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", typing.get_args(Event), ids=lambda kind: kind.__name__)
 def test_each_event_has_its_words(kind: type) -> None:
-    """With what is optional, and without."""
+    """Each kind of event has a log line, with and without its optional fields."""
     given = {
         "operation": "sms.send",
         "lane": "sms",
@@ -168,7 +176,7 @@ def test_each_event_has_its_words(kind: type) -> None:
 
 
 def test_the_words_of_an_end_tell_what_there_is_to_know() -> None:
-    """By example."""
+    """The log line of a call's end and of a bulk send's end contain all the facts of these two examples."""
     assert words(
         CallEnded(
             call=3,

@@ -1,4 +1,4 @@
-"""Message values: valid once made, silent about what they hold."""
+"""A message is validated when it is made, and it shows neither its text nor its whole number."""
 
 import copy
 import inspect
@@ -50,12 +50,12 @@ of_every_kind = pytest.mark.parametrize("make", [sms, mms, voice])
     ],
 )
 def test_arguments_stand_in_the_order_of_the_contract(kind: type[Message], order: list[str]) -> None:
-    """Code that passes them by position keeps working."""
+    """The arguments of each message keep this order, so code that passes them by position continues to work."""
     assert list(inspect.signature(kind).parameters) == order
 
 
 def test_a_message_holds_what_it_was_given() -> None:
-    """By position, each value lands in its own field."""
+    """Each argument that is passed by position is stored in its own field."""
     message = SmsMessage("+86 123-4567-8901", TEXT, None, "PICO", "https://example.com/dlr", "row 7", 30)
 
     assert (message.to, message.text, message.template_id, message.sender, message.callback, message.key) == (
@@ -70,7 +70,7 @@ def test_a_message_holds_what_it_was_given() -> None:
 
 
 def test_only_what_is_needed_has_to_be_given() -> None:
-    """What is left out is None, for the session to fill in, and the language is the reference's default."""
+    """An omitted field is None, for the session to fill in; an omitted language is the reference's default."""
     assert attrs.astuple(SmsMessage(TO, TEXT))[:-1] == (TO, TEXT, None, None, None, None, None)
     assert attrs.astuple(SmsMessage(TO, template_id="t-1"))[:-1] == (TO, None, "t-1", None, None, None, None)
     assert attrs.astuple(MmsMessage(TO, IMAGE))[:-1] == (TO, IMAGE, None, None, None, None)
@@ -79,14 +79,14 @@ def test_only_what_is_needed_has_to_be_given() -> None:
 
 @pytest.mark.parametrize("given_", [{}, {"text": TEXT, "template_id": "t-1"}, {"text": None, "template_id": None}])
 def test_a_text_message_has_exactly_one_of_text_and_template(given_: dict[str, Any]) -> None:
-    """Neither or both is refused before anything is sent."""
+    """A text message with neither or both of `text` and `template_id` is refused before anything is sent."""
     with pytest.raises(InvalidMessageError, match=r"^Pass exactly one of `text` and `template_id`\.$"):
         SmsMessage(TO, **given_)
 
 
 @of_every_kind
 def test_a_bad_number_is_refused(make: Make) -> None:
-    """Every kind of message checks its destination."""
+    """Every kind of message checks its destination number."""
     with pytest.raises(InvalidMessageError, match=r"^`to` starts with 0"):
         make(to="008612345678901")
 
@@ -112,13 +112,13 @@ ACCEPTED_VALUES = [
 
 @pytest.mark.parametrize(("make", "name", "value"), ACCEPTED_VALUES)
 def test_a_good_value_is_kept_as_it_is(make: Make, name: str, value: object) -> None:
-    """Only the destination is rewritten."""
+    """A valid value is stored unchanged; only the destination number is rewritten."""
     assert getattr(make(**{name: value}), name) == value
 
 
 @pytest.mark.parametrize("template_id", ["t-1", "9ca38439-732f-4c88-87c7-0b3eda19dfca", "x" * 128, "a.b_c~d"])
 def test_a_template_is_named_by_its_id(template_id: str) -> None:
-    """The reference speaks of a UUID and shows `template-123`."""
+    """Any short word is accepted as a template ID: the reference mentions a UUID and shows `template-123`."""
     assert SmsMessage(TO, template_id=template_id).template_id == template_id
 
 
@@ -176,18 +176,18 @@ REFUSED_VALUES = [
 
 @pytest.mark.parametrize(("make", "name", "value", "fault"), REFUSED_VALUES)
 def test_a_bad_value_is_refused_by_name(make: Make, name: str, value: object, fault: str) -> None:
-    """The error names the argument and what is wrong with it, and does not repeat the value."""
+    """The error for an invalid value names the argument and the fault, and does not repeat the value."""
     with pytest.raises(InvalidMessageError, match=rf"^`{name}` .*{fault}.*\.$") as caught:
         make(**{name: value})
 
     assert caught.value.__context__ is None
-    if isinstance(value, str) and len(value) > 8:  # a shorter one may stand in the example that the error gives
+    if isinstance(value, str) and len(value) > 8:  # a shorter value may occur in the error's example
         assert value not in str(caught.value)
 
 
 @pytest.mark.parametrize("template_id", ["", " ", "a b", "../sms", "a/b", "x" * 129, "a\n", "語", "\ud800", 7])
 def test_what_is_no_id_is_refused(template_id: object) -> None:
-    """An ID is a short word; the message says what may stand in it and does not repeat the value."""
+    """A template ID that is not a short word is refused, and the error does not repeat the value."""
     with pytest.raises(InvalidMessageError, match=r"^`template_id` is no ID of Pico's") as caught:
         SmsMessage(TO, template_id=template_id)
 
@@ -196,7 +196,7 @@ def test_what_is_no_id_is_refused(template_id: object) -> None:
 
 @given(st.text())
 def test_any_text_makes_a_message_or_the_one_error(text: str) -> None:
-    """No other exception, and the error does not hold the text."""
+    """Any text makes a message or raises an `InvalidMessageError` that does not contain the text."""
     if text.strip() and is_encodable(text):
         assert SmsMessage(TO, text).text == text
         return
@@ -209,7 +209,7 @@ def test_any_text_makes_a_message_or_the_one_error(text: str) -> None:
 
 @pytest.mark.parametrize("url", [None, 7, b"https://example.com", "", *NO_WEB_ADDRESS])
 def test_what_is_no_web_address_is_told_apart(url: object) -> None:
-    """Only http and https with a host are addresses; nothing is raised for anything else."""
+    """`is_web_address` returns False, and raises nothing, for a value that is not an http or https URL with a host."""
     assert is_web_address(url) is False
 
 
@@ -222,7 +222,10 @@ def test_what_is_no_web_address_is_told_apart(url: object) -> None:
     ],
 )
 def test_an_address_that_cannot_be_sent_is_none(url: str) -> None:
-    """The session's callback and a template's media have no other check: what passes goes into a body."""
+    """
+    `is_web_address` returns False for a URL that cannot be sent. The session's callback and a template's media have no
+    other check.
+    """
     assert not is_web_address(url)
 
 
@@ -232,7 +235,7 @@ def test_an_address_that_cannot_be_sent_is_none(url: str) -> None:
 @of_every_kind
 @pytest.mark.parametrize("show", [repr, str, "{}".format], ids=["repr", "str", "format"])
 def test_a_message_shows_neither_its_text_nor_its_number(make: Make, show: Callable[[Message], str]) -> None:
-    """It may be printed and logged: the text is its length, the number its ends."""
+    """A message may be printed and logged: it shows only the length of its text and the ends of its number."""
     shown = show(make(to="+86 123 4567 8901", text=TEXT))
 
     assert shown.startswith(f"{type(make()).__name__}(to=86…01, ")
@@ -242,7 +245,9 @@ def test_a_message_shows_neither_its_text_nor_its_number(make: Make, show: Calla
 
 
 def test_a_message_shows_no_address() -> None:
-    """A callback or a media address may carry a signature or a user's token."""
+    """
+    A message does not show its callback or its media URL, because a URL may contain a signature or a user's token.
+    """
     shown = repr([sms(callback="https://example.com/dlr?sign=topsecret"), mms(media_url="https://example.com/~anna")])
 
     assert "example" not in shown
@@ -266,14 +271,14 @@ def test_a_message_shows_no_address() -> None:
     ],
 )
 def test_a_number_in_a_key_or_a_sender_is_not_shown_whole(spelled: str) -> None:
-    """Both are often a number, however it is spelled."""
+    """A key or a sender is often a phone number, so a number in it is not shown whole, however it is spelled."""
     shown = repr([sms(key=spelled), sms(sender=spelled), mms(key=spelled), mms(sender=spelled), voice(key=spelled)])
 
     assert "8612345678888" not in re.sub(r"\\xa0|[^0-9]", "", shown)
 
 
 def test_a_key_without_a_number_is_shown() -> None:
-    """It is there to find the message again."""
+    """A key without a number is shown, so that the message can be found again."""
     assert "key='row 7 of blast 12'" in repr(sms(key="row 7 of blast 12"))
 
 
@@ -295,13 +300,13 @@ def test_a_key_without_a_number_is_shown() -> None:
     ],
 )
 def test_what_was_left_out_shows_as_none(message: Message, shown: str) -> None:
-    """And the moment of making is nobody's business."""
+    """The repr shows an omitted field as None, and does not show when the message was made."""
     assert repr(message) == shown
 
 
 @given(text=st.text("abcXYZ0123456789 短信", min_size=8).filter(str.strip))
 def test_no_repr_holds_any_text(text: str) -> None:
-    """Of any text, not even a run of eight characters is shown."""
+    """The repr of a message contains no run of eight characters of its text, whatever the text is."""
     shown = "".join(repr(make(text=text)) for make in (sms, mms, voice))
 
     assert not any(text[start : start + 8] in shown for start in range(len(text) - 7))
@@ -312,7 +317,7 @@ def test_no_repr_holds_any_text(text: str) -> None:
 
 @of_every_kind
 def test_a_message_is_frozen(make: Make) -> None:
-    """What was checked stays as it was checked."""
+    """A message cannot be changed after its values were checked."""
     message = make()
 
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -323,7 +328,7 @@ def test_a_message_is_frozen(make: Make) -> None:
 
 @of_every_kind
 def test_equal_messages_are_equal_whenever_they_were_made(make: Make, virtual_clock: Any) -> None:
-    """A message stands for what is sent, not for the moment."""
+    """Messages with equal fields are equal, even if they were made at different times."""
     first = make(key="row 7")
     virtual_clock.now += 60
 
@@ -338,7 +343,7 @@ def test_equal_messages_are_equal_whenever_they_were_made(make: Make, virtual_cl
 @of_every_kind
 @pytest.mark.parametrize("twin_of", [copy.copy, copy.deepcopy, lambda message: pickle.loads(pickle.dumps(message))])
 def test_a_copy_is_whole(make: Make, twin_of: Callable[[Message], Message]) -> None:
-    """It also keeps the moment from which `expires_in` counts."""
+    """A message that is copied or pickled keeps all its fields and the moment from which `expires_in` counts."""
     message = make(text=TEXT, key="row 7", expires_in=30)
 
     twin = twin_of(message)
@@ -349,7 +354,7 @@ def test_a_copy_is_whole(make: Make, twin_of: Callable[[Message], Message]) -> N
 
 @of_every_kind
 def test_a_message_expires_after_it_was_made(make: Make, virtual_clock: Any) -> None:
-    """Not after it got its turn: a blast may reach it an hour later."""
+    """`expires_in` counts from the making of the message, because a bulk send may reach the message an hour later."""
     virtual_clock.now = 1000.0
     message = make(expires_in=30)
     virtual_clock.now = 5000.0
@@ -359,5 +364,5 @@ def test_a_message_expires_after_it_was_made(make: Make, virtual_clock: Any) -> 
 
 @of_every_kind
 def test_a_message_without_expiry_has_no_deadline(make: Make) -> None:
-    """It waits as long as it takes."""
+    """A message without `expires_in` has no deadline."""
     assert deadline(make()) is None

@@ -1,4 +1,4 @@
-"""What comes out: frozen values that show no secret, and a listing that is a sequence."""
+"""The values that resources return are frozen and show no secret, and a listing is a sequence."""
 
 import pickle
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ of_every_kind = pytest.mark.parametrize("value", EXAMPLES, ids=lambda value: typ
 
 @of_every_kind
 def test_what_pico_adds_is_kept_and_not_shown(value: Any) -> None:
-    """Nobody knows what it is, so it may be a number or a text."""
+    """Fields that Pico adds are kept in `extra` and never shown, because they may contain a number or a text."""
     shown = repr(value) + str(value)
 
     assert value.extra == EXTRA
@@ -47,7 +47,7 @@ def test_what_pico_adds_is_kept_and_not_shown(value: Any) -> None:
 
 @of_every_kind
 def test_a_value_is_frozen(value: Any) -> None:
-    """What Pico said stays what Pico said."""
+    """A value that a resource returned cannot be changed."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         value.request_id = "another"
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -56,7 +56,7 @@ def test_a_value_is_frozen(value: Any) -> None:
 
 @of_every_kind
 def test_a_value_survives_a_pickle(value: Any) -> None:
-    """It crosses process pools and task queues whole."""
+    """A pickled value keeps all its fields, so it can cross process pools and task queues."""
     twin = pickle.loads(pickle.dumps(value))
 
     assert twin == value
@@ -65,7 +65,7 @@ def test_a_value_survives_a_pickle(value: Any) -> None:
 
 @of_every_kind
 def test_extra_cannot_be_given_by_position(value: Any) -> None:
-    """A field that a later version of the API documents takes its place without moving the others."""
+    """`extra` cannot be passed by position, so a later version can add a field without moving the others."""
     fields = [attribute.name for attribute in attrs.fields(type(value)) if attribute.name != "extra"]
 
     with pytest.raises(TypeError, match="positional"):
@@ -73,7 +73,7 @@ def test_extra_cannot_be_given_by_position(value: Any) -> None:
 
 
 def test_the_token_is_not_shown() -> None:
-    """It is as good as the password."""
+    """A `UserToken` shows only the length of its token, because the token is as good as the password."""
     shown = f"{UserToken(TOKEN)!r} {UserToken(TOKEN)}"
 
     assert TOKEN not in shown
@@ -82,7 +82,7 @@ def test_the_token_is_not_shown() -> None:
 
 
 def test_a_templates_content_is_not_shown() -> None:
-    """It is a message text."""
+    """A template shows only the length of its content, because the content is a message text."""
     shown = repr(Listing((Template("template-123", content="Your code is {{code}}"),)))
 
     assert "content=<21 characters>" in shown
@@ -91,12 +91,12 @@ def test_a_templates_content_is_not_shown() -> None:
 
 
 def test_the_id_of_a_created_campaign_is_its_request_id() -> None:
-    """As the reference's "Definitions" have it."""
+    """The ID of a created campaign is its request ID, as the reference's "Definitions" have it."""
     assert CreatedCampaign("db675a0f-c0ca-46b1-bfc1-abf76663feee").campaign_id == "db675a0f-c0ca-46b1-bfc1-abf76663feee"
 
 
 def test_a_listing_is_a_sequence() -> None:
-    """It is indexed, sliced, searched, counted and unpacked like any other."""
+    """A listing is indexed, sliced, searched, counted and unpacked like any other sequence."""
     one, two, three = (Campaign(f"campaign-{n}") for n in (1, 2, 3))
     listing = Listing((one, two, three), "r-1")
 
@@ -115,7 +115,7 @@ def test_a_listing_is_a_sequence() -> None:
 
 
 def test_a_listing_ends_where_its_items_end() -> None:
-    """An index past the end is an IndexError, and an empty listing is false."""
+    """An index past the end of a listing raises an `IndexError`, and an empty listing is false."""
     with pytest.raises(IndexError):
         Listing((Campaign("campaign-1"),))[1]
 
@@ -125,7 +125,7 @@ def test_a_listing_ends_where_its_items_end() -> None:
 
 
 def test_two_values_do_not_share_their_extra() -> None:
-    """The default is made anew for each."""
+    """Each value has its own `extra` dictionary."""
     assert Accepted("r-1").extra is not Accepted("r-1").extra
     assert Accepted("r-1") == Accepted("r-1")
     assert Accepted("r-1") != Accepted("r-1", extra={"new": 1})

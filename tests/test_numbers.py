@@ -1,4 +1,4 @@
-"""Destination numbers: what is taken, what is refused, and how little of one is shown."""
+"""A destination number is accepted in many spellings, refused with a reason, and never shown whole."""
 
 import re
 
@@ -17,7 +17,7 @@ SEPARATORS = st.text(" -\t\n\u00a0\u00ad\u2007\u2011\u2013\u2212\u3000\ufeff", m
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[str, str]:
-    """A number, and one way in which people and spreadsheets write it."""
+    """Return a number, and one way in which people and spreadsheets write it."""
     number = draw(NUMBERS)
     spelled = "".join(digit + draw(SEPARATORS) for digit in number)
     return number, draw(SEPARATORS) + draw(st.sampled_from(["", "+", "+ "])) + spelled
@@ -39,13 +39,13 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
     ],
 )
 def test_a_number_is_taken_however_it_is_spelled(to: str) -> None:
-    """A leading plus, spaces and dashes are dropped; what remains goes out as it is."""
+    """A leading plus, spaces and dashes are removed from a number; the remaining digits are sent unchanged."""
     assert destination(to) == "8612345678901"
 
 
 @given(spellings())
 def test_any_mix_of_spaces_and_dashes_comes_down_to_the_digits(spelling: tuple[str, str]) -> None:
-    """No digit is lost, added or moved, whatever stands between them."""
+    """Whatever spaces and dashes separate the digits of a number, no digit is lost, added or moved."""
     number, spelled = spelling
 
     assert destination(spelled) == number
@@ -53,7 +53,7 @@ def test_any_mix_of_spaces_and_dashes_comes_down_to_the_digits(spelling: tuple[s
 
 @pytest.mark.parametrize("to", ["1234567", "123456789012345"])
 def test_the_shortest_and_the_longest_number_are_taken(to: str) -> None:
-    """7 and 15 digits are still in bounds."""
+    """A number of 7 digits and a number of 15 digits are accepted."""
     assert destination(to) == to
 
 
@@ -90,34 +90,34 @@ def test_the_shortest_and_the_longest_number_are_taken(to: str) -> None:
     ],
 )
 def test_what_is_no_number_is_refused_with_the_reason(to: str, fault: str) -> None:
-    """The error names the argument and what is wrong with it, and does not repeat the value."""
+    """The error for an invalid number names the argument and the fault, and does not repeat the value."""
     with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}.*\. Pass E\.164") as caught:
         destination(to)
 
-    shown = str(caught.value).replace("8612345678901", "", 1)  # the example that every such error gives
+    shown = str(caught.value).replace("8612345678901", "", 1)  # the example in every such error
     assert not to.strip(" +-") or to not in shown
 
 
 @pytest.mark.parametrize("to", [None, 8612345678901, 8612345678901.0, True, b"8612345678901", ["8612345678901"]])
 def test_what_is_no_text_is_refused_by_its_type(to: object) -> None:
-    """A number out of a spreadsheet may have lost digits already, so even an int is not taken."""
+    """Only a str is accepted as a number: even an int is refused, because a spreadsheet may have removed digits."""
     with pytest.raises(InvalidMessageError, match=rf"^`to` must be a str .* not {type(to).__name__}\.$"):
         destination(to)
 
 
 @given(st.text(alphabet=st.sampled_from("0123456789+() ."), min_size=7))
 def test_a_refusal_never_repeats_the_number(to: str) -> None:
-    """Whatever is refused, no run of its digits that is long enough to call stands in the error."""
+    """The error for a refused number contains no run of digits that is long enough to call."""
     try:
         destination(to)
     except InvalidMessageError as error:
-        shown = str(error).replace("8612345678901", "", 1)  # the example that every such error gives
+        shown = str(error).replace("8612345678901", "", 1)  # the example in every such error
 
         assert not re.search(r"[0-9]{7}", shown)
 
 
 def test_a_masked_number_shows_two_digits_at_each_end() -> None:
-    """Enough to recognise it among one's own, too little to call it."""
+    """A masked number shows two digits at each end: enough to recognise the number, too little to call it."""
     assert mask("8612345678901") == "86…01"
 
 
@@ -149,7 +149,9 @@ def test_a_masked_number_shows_two_digits_at_each_end() -> None:
     ],
 )
 def test_numbers_in_a_text_are_masked_and_the_rest_stays(text: str, masked: str) -> None:
-    """Seven digits or more are masked, also with single spaces or dashes in them; fewer are no destination."""
+    """
+    Seven digits or more in a text are masked, also with separators between them; fewer digits are no phone number.
+    """
     assert mask_numbers(text) == masked
 
 
@@ -169,13 +171,13 @@ def test_numbers_in_a_text_are_masked_and_the_rest_stays(text: str, masked: str)
     ],
 )
 def test_what_else_has_dots_stays(text: str) -> None:
-    """Decimals, amounts, dates, versions and addresses."""
+    """Decimals, amounts, dates, versions and addresses with dots are not masked."""
     assert mask_numbers(text) == text
 
 
 @given(NUMBERS, st.data())
 def test_no_dotted_number_after_a_plus_survives_masking(number: str, data: st.DataObject) -> None:
-    """Wherever the dots stand."""
+    """A number after a plus is masked, wherever dots separate its digits."""
     dotted = "+" + "".join(digit + data.draw(st.sampled_from(["", "."])) for digit in number)
 
     assert re.sub(r"[^0-9]", "", mask_numbers(dotted)) != number
@@ -183,13 +185,13 @@ def test_no_dotted_number_after_a_plus_survives_masking(number: str, data: st.Da
 
 @given(NUMBERS, st.text(alphabet=st.sampled_from("abc.,:/'\"(+")), st.text(alphabet=st.sampled_from("abc.,:/'\")")))
 def test_no_number_survives_masking(number: str, before: str, after: str) -> None:
-    """Whatever stands around it."""
+    """A number in a text is masked, whatever characters surround it."""
     assert number not in mask_numbers(f"{before}{number}{after}")
 
 
 @given(spellings())
 def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -> None:
-    """What counts as a number when it comes in counts as one when it is to be hidden."""
+    """Every spelling that is accepted as a destination is also masked in a text."""
     number, spelled = spelling
 
     assert re.sub(r"[^0-9]", "", mask_numbers(spelled)) != number
@@ -218,7 +220,7 @@ def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -
     ],
 )
 def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region: str, number: str) -> None:
-    """And comes out as Pico takes it, so that a message takes it, too."""
+    """With a region, a number in the national spelling is converted to the digits that Pico and a message accept."""
     found = pico_async.destination(to, region=region)
 
     assert found == number
@@ -243,7 +245,10 @@ def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region
     ],
 )
 def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault: str) -> None:
-    """The error repeats no number, nor does the package's own, which is not its context."""
+    """
+    The error for a number that is invalid in its region repeats no number. The error of `phonenumbers`, which may
+    repeat it, is not its context.
+    """
     with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}") as caught:
         destination(to, region="TW")
 
@@ -253,13 +258,15 @@ def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault
 
 
 def test_a_number_without_its_area_code_is_refused() -> None:
-    """It can be called from next door, and from nowhere else."""
+    """A number without its area code is refused, because it can be called only from the same area."""
     with pytest.raises(InvalidMessageError, match="lacks its area code"):
         destination("2345678", region="US")
 
 
 def test_a_range_that_the_package_does_not_know_is_taken() -> None:
-    """Its subscribers are there before the package's next release is; "possible" is asked, and not "valid"."""
+    """
+    A number only has to be "possible" and not "valid", because new ranges are in use before `phonenumbers` knows them.
+    """
     import phonenumbers
 
     assert not phonenumbers.is_valid_number(phonenumbers.parse("+8612345678901"))
@@ -267,25 +274,27 @@ def test_a_range_that_the_package_does_not_know_is_taken() -> None:
 
 
 def test_without_a_region_a_national_number_is_refused_as_ever() -> None:
-    """Nobody's country is guessed."""
+    """Without a region, a national number is refused; no country is guessed."""
     with pytest.raises(InvalidMessageError, match="starts with 0"):
         destination("0912 345 678")
 
 
 @pytest.mark.parametrize("region", ["", "XX", "Taiwan", "886", 886, "\ud800"])
 def test_an_unknown_region_is_an_error_of_the_caller(region: object) -> None:
-    """And not of each number."""
+    """
+    An unknown region raises a `ConfigurationError`, because it is the caller's mistake and not a fault of the number.
+    """
     with pytest.raises(ConfigurationError, match="`region` must be two letters"):
         destination("0912 345 678", region=region)  # type: ignore[arg-type]
 
 
-# The package reads a region's tables with its first number.
+# `phonenumbers` loads the tables of a region with its first number, which takes longer.
 @settings(deadline=None)
 @given(
     st.text(alphabet=st.sampled_from("0123456789+() ./-x\uff11\u0661"), min_size=5), st.sampled_from(["TW", "DE", "US"])
 )
 def test_a_refusal_with_a_region_never_repeats_the_number(to: str, region: str) -> None:
-    """Whatever it is, the outcome is a number for Pico or an InvalidMessageError without one."""
+    """With a region, any input returns a number for Pico or raises an `InvalidMessageError` that contains no number."""
     try:
         said = destination(to, region=region)
     except InvalidMessageError as error:

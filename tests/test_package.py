@@ -1,4 +1,4 @@
-"""The package: what it needs, what it exports, what it costs to import."""
+"""The package has five core dependencies, exports documented names, and imports a module only when it is needed."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def named(requirement: str) -> str:
 
 
 def test_the_core_depends_on_five_packages_alone() -> None:
-    """The card names them."""
+    """The core depends only on the five packages that the project's card names."""
     assert {named(requirement) for requirement in PROJECT["dependencies"]} == CORE
 
 
 def test_each_lower_bound_is_the_version_that_is_tested() -> None:
-    """What pyproject.toml promises is what .ci/lowest.txt installs."""
+    """Each lower bound in pyproject.toml is the version that .ci/lowest.txt installs."""
     extras = PROJECT["optional-dependencies"]
     promised = dict(
         re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
         for requirement in PROJECT["dependencies"]
-        # What httpx itself asks for with http2 has its bound there.
+        # The extra http2 has no bound of its own: httpx sets the bound of the package that it needs.
         + [bound for extra in extras if extra not in ("all", "dev", "bench", "http2") for bound in extras[extra]]
     )
 
@@ -49,7 +49,7 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
 
 
 def test_the_version_is_one() -> None:
-    """Of the project, of the module, and of the newest entry in the changelog."""
+    """The project, the module, the installed metadata and the newest changelog entry have the same version."""
     newest = re.search(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
     assert newest is not None
@@ -57,7 +57,7 @@ def test_the_version_is_one() -> None:
 
 
 def test_everything_that_is_exported_is_there_and_documented() -> None:
-    """And it is typed."""
+    """Every exported name exists, every exported class has a docstring, and the package is marked as typed."""
     for name in pico_async.__all__:
         thing = getattr(pico_async, name)
         assert not isinstance(thing, type) or thing.__doc__, name
@@ -65,7 +65,10 @@ def test_everything_that_is_exported_is_there_and_documented() -> None:
 
 
 def test_importing_the_package_alone_loads_nothing() -> None:
-    """Each name is loaded by its first use; the pytest plugin counts on it."""
+    """
+    `import pico_async` loads only the package and its version; each name is loaded by its first use. The pytest plugin
+    relies on this.
+    """
     loaded = run(
         "import sys, importlib, typing; before = set(sys.modules); import pico_async; print(*set(sys.modules) - before)"
     )
@@ -75,7 +78,7 @@ def test_importing_the_package_alone_loads_nothing() -> None:
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
-    """And those that are can be listed before they are loaded."""
+    """`dir` lists every public name before it is loaded, and an unknown name raises an `AttributeError`."""
     assert set(pico_async.__all__) <= set(dir(pico_async))
     assert {"AiohttpTransport", "RedisCoordinator"} <= set(dir(pico_async))
     with pytest.raises(AttributeError, match="no attribute 'PicoSesion'"):
@@ -83,14 +86,14 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 
 def test_a_module_of_the_package_can_be_reached_without_a_second_import() -> None:
-    """As in 0.1.0, where `except pico_async.errors.PicoError` needed no more than `import pico_async`."""
+    """After `import pico_async`, a module is available as `pico_async.errors` without a second import, as in 0.1.0."""
     ran = run("import pico_async as it; print(it.errors.PicoError.__name__, it.messages.SmsMessage.__name__)")
 
     assert ran.stdout == "PicoError SmsMessage\n"
 
 
 def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
-    """That each name is loaded later hides no slip."""
+    """mypy reports a mistyped name, although the names are loaded later."""
     slip = "import pico_async\nfrom pico_async import PicoSession, PicoSesion\npico_async.nope\n"
     (tmp_path / "slip.py").write_text(slip)
 
@@ -110,7 +113,7 @@ def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> None:
-    """No extra, no framework, no database: their cost is not the core's."""
+    """Importing `PicoSession` loads no module that its five core packages do not load: no extra and no framework."""
     loaded = run(
         "import sys, httpx, attrs, cattrs, aiolimiter, anyio, asyncio, anyio._backends._asyncio\n"
         "import cattrs.gen, anyio.streams.memory\n"
@@ -124,7 +127,10 @@ def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> Non
 
 
 def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
-    """What a blast, a fleet or the management of an account needs is loaded by its first use."""
+    """
+    Opening a session does not load the modules of bulk sends, fleets, events or account management; their first use
+    does.
+    """
     later = (
         "pico_async._engine.aiohttp_carrier",
         "pico_async._engine.holdings",
@@ -173,7 +179,9 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
     ],
 )
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(statement: str, missing: str, extra: str) -> None:
-    """And `import pico_async` needs none."""
+    """
+    A missing extra raises an error whose last line names the `pip install` command; `import pico_async` needs no extra.
+    """
     ran = run(f"import sys; sys.modules[{missing!r}] = None\nfrom pico_async import *\n{statement}")
 
     assert ran.returncode == 1

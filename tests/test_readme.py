@@ -1,4 +1,4 @@
-"""Every block of the README runs as it stands."""
+"""Every code block of the README runs unchanged."""
 
 from __future__ import annotations
 
@@ -48,19 +48,23 @@ def run(command: list[str], directory: Path, base_url: str, redis_url: str) -> s
 
 
 def test_there_are_blocks_of_two_languages_and_no_other() -> None:
-    """A block in a language that nobody runs would go stale."""
+    """
+    The README has only Python and shell blocks, because a block in a language that no test runs would become outdated.
+    """
     assert {language for language, _ in BLOCKS} == {"python", "sh"}
     assert len(PYTHON) >= 4
 
 
 def test_every_file_belongs_to_a_recipe() -> None:
-    """And each recipe is run by a test that names it; a file in none would not run."""
+    """Each file in the README belongs to a recipe. A test runs each recipe, so a file in no recipe would not run."""
     assert sorted(FILES) == sorted(name for names in RECIPES.values() for name in names)
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_a_python_block_runs(code: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """As a script, against a sandbox on a socket, and it has something to show."""
+    """
+    Each Python block runs as a script against a sandbox on a socket. It prints output, unless it shows an `except`.
+    """
     redis_url = request.getfixturevalue("redis_url") if "PICO_REDIS_URL" in code else ""
     with sandbox_process() as sandbox:
         shown = run([sys.executable, "-W", "error", "-c", code], tmp_path, sandbox.base_url, redis_url)
@@ -69,7 +73,9 @@ def test_a_python_block_runs(code: str, tmp_path: Path, request: pytest.FixtureR
 
 
 def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
-    """The `pico` lines, one after the other; the blast reaches each recipient with its own code."""
+    """
+    The `pico` commands run one after the other, and the bulk send sends the code of the second row to its recipient.
+    """
     with sandbox_process() as sandbox:
         for code in SHELL[2:]:
             run(["bash", "-euo", "pipefail", "-c", code], tmp_path, sandbox.base_url, redis_url)
@@ -80,7 +86,7 @@ def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
 
 
 def test_the_tests_pass(tmp_path: Path) -> None:
-    """In a project of their own; none of them reaches the account that the environment names."""
+    """The README's tests pass in a separate project, and none of them uses the account in the environment."""
     write_recipe("tests", tmp_path)
 
     told = run(
@@ -91,7 +97,7 @@ def test_the_tests_pass(tmp_path: Path) -> None:
 
 
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: str) -> None:
-    """Two web workers and a worker of the queue: what they sent has arrived once, over one token; both end in order."""
+    """Two web workers and a queue worker send each message once over one token, and both programs exit cleanly."""
     write_recipe("shop", tmp_path)
     with ExitStack() as held:
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
@@ -105,7 +111,7 @@ def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: 
             held.callback(process.kill)
             return process
 
-        # Not in tmp_path: the path of a unix socket is short.
+        # Not in tmp_path: the path of a Unix socket must be short.
         address = str(Path(held.enter_context(tempfile.TemporaryDirectory(prefix="shop"))) / "socket")
         shop = start("uvicorn", "shop:api", "--workers", "2", "--uds", address, "--log-level", "warning")
         worker = start("worker")
@@ -134,7 +140,7 @@ def listens(address: str) -> bool:
 
 
 def test_the_first_block_makes_an_environment_and_runs_the_demo(tmp_path: Path) -> None:
-    """In a fresh copy of the project, with nothing installed; nothing else stands in the block."""
+    """The first shell block is one line, which runs the demo in a fresh copy of the project with nothing installed."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "__pycache__", "dist"))
 
@@ -146,7 +152,7 @@ def test_the_first_block_makes_an_environment_and_runs_the_demo(tmp_path: Path) 
 
 
 def test_the_gate_runs_the_second_block() -> None:
-    """It is one line that makes an environment and runs the tests, and .ci/run takes it from here."""
+    """The second shell block is one line that runs the tests, and .ci/run extracts this line from the README."""
     (line,) = SHELL[1].splitlines()
 
     assert line.endswith("pytest -n 2 --dist loadfile")

@@ -1,4 +1,4 @@
-"""The README's web apps run as they stand: a code is sent, and its receipt comes back over the signed URL."""
+"""The README's web apps run unchanged: each sends a code and accepts its receipt on the signed URL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "a-secret-of-32-characters-or-so-"
 
 @contextmanager
 def running(recipe: str, directory: Path, pico_url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start the app as its first line says; the port alone is this machine's."""
+    """Start the app with the command in its first line, on a free port of this machine."""
     write_recipe(recipe, directory)
     port = free_port()
     if recipe == "aiohttp":
@@ -48,7 +48,10 @@ def running(recipe: str, directory: Path, pico_url: str) -> Iterator[tuple[str, 
 
 @pytest.mark.parametrize("recipe", ["fastapi", "aiohttp"])
 def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path) -> None:
-    """What Pico is told of is where the app listens; a stranger is refused; the app ends in order."""
+    """
+    The app sends a code and accepts its receipt once, on the callback URL that Pico got. A receipt without a signature
+    is refused, no secret is printed, and the app exits cleanly.
+    """
     with sandbox_process() as sandbox, running(recipe, tmp_path, sandbox.base_url) as (url, process):
         with httpx.Client() as client:
             sent = client.post(f"{url}/codes", json={"phone": "+86 123 4567 8901"})

@@ -1,4 +1,4 @@
-"""Delivery receipts, as leniently as something undocumented must be read."""
+"""Delivery receipts are parsed leniently, because their format is not documented."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ MOMENT = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
     ids=["query", "form", "JSON", "a list of one", "other names"],
 )
 def test_a_receipt_is_read_from_query_form_or_json(query: str, body: bytes) -> None:
-    """By the common names, however they are spelled; all else is in `extra`, but for our own parameter."""
+    """
+    A receipt is parsed from a query, a form or JSON by the common field names. Other fields are in `extra`, except the
+    package's own parameter.
+    """
     receipt = DeliveryReceipt.parse(key="order-17", query=query, body=body)
 
     assert receipt.key == "order-17"
@@ -55,7 +58,7 @@ def test_a_receipt_is_read_from_query_form_or_json(query: str, body: bytes) -> N
     ],
 )
 def test_common_words_are_understood_and_no_other_is_guessed(word: str, status: DeliveryStatus) -> None:
-    """What is not understood is kept as it came."""
+    """Common status words are recognised and no other word is guessed; an unknown word is kept as text."""
     receipt = DeliveryReceipt.parse(body=json.dumps({"status": word}).encode())
 
     assert receipt.status is status
@@ -70,7 +73,7 @@ def test_common_words_are_understood_and_no_other_is_guessed(word: str, status: 
     ],
 )
 def test_a_moment_that_is_not_certain_stays_in_extra(at: str) -> None:
-    """No offset is invented."""
+    """A time without a certain meaning stays in `extra`; no UTC offset is invented."""
     receipt = DeliveryReceipt.parse(body=json.dumps({"status": "SENT", "timestamp": at}).encode())
 
     assert receipt.at is None
@@ -88,14 +91,16 @@ def test_a_moment_that_is_not_certain_stays_in_extra(at: str) -> None:
     ids=["same names", "other spelling", "other names", "an uncertain moment first"],
 )
 def test_the_body_counts_before_the_query(query: str, body: bytes) -> None:
-    """However each of them calls it; and a moment that is certain before one that is not."""
+    """
+    A value in the body overrides a value in the query, whatever their names. A certain time overrides an uncertain one.
+    """
     receipt = DeliveryReceipt.parse(query=query, body=body)
 
     assert (receipt.status, receipt.at) == (DeliveryStatus.DELIVERED, MOMENT)
 
 
 def test_an_offset_is_kept() -> None:
-    """As the receipt gives it."""
+    """The time of a receipt keeps its UTC offset."""
     receipt = DeliveryReceipt.parse(query="time=2026-11-25T18%3A00%3A00%2B08%3A00")
 
     assert receipt.at == MOMENT
@@ -108,7 +113,7 @@ def test_an_offset_is_kept() -> None:
     [(b"[1, 2]", [1, 2]), (b"null", None), (b'"DELIVRD"', "DELIVRD"), (b"\xff\xfe<xml/>", "\ufffd\ufffd<xml/>")],
 )
 def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
-    """Nothing is guessed from it."""
+    """A body that is neither a form nor a JSON object is kept in `extra`; no status is guessed from it."""
     receipt = DeliveryReceipt.parse(body=body)
 
     assert receipt.status is DeliveryStatus.UNKNOWN
@@ -121,18 +126,18 @@ def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
     ids=["nested", "a long number", "empty fields", "many fields", "other types"],
 )
 def test_a_hostile_body_is_read_as_nothing(body: bytes) -> None:
-    """It raises nothing."""
+    """A hostile body raises nothing, and the status of its receipt is UNKNOWN."""
     assert DeliveryReceipt.parse(key="k", body=body).status is DeliveryStatus.UNKNOWN
 
 
 @given(st.text(max_size=200), st.one_of(st.binary(max_size=300), st.text(max_size=200).map(str.encode)))
 def test_nothing_raises(query: str, body: bytes) -> None:
-    """Whatever arrives is a receipt of the message that the URL names."""
+    """Any query and any body are parsed as a receipt of the message that the URL names."""
     assert DeliveryReceipt.parse(key="k", query=query, body=body).key == "k"
 
 
 def test_no_repr_shows_a_number() -> None:
-    """Where one stands, in the key, in a word or in `extra`."""
+    """The repr of a receipt shows no whole number, whether the number is in the key, in a field or in `extra`."""
     receipt = DeliveryReceipt.parse(
         key="8612345678901", body=b"status=sent to 8612345678901&error=8612345678901&id=8612345678901&to=8612345678901"
     )

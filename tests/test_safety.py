@@ -1,4 +1,4 @@
-"""No key, token, message text or whole number in a log line, error, repr, traceback, event, span or metric."""
+"""No log, error, repr, traceback, event, span or metric contains a key, a token, a message text or a whole number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CALLBACK = "https://shop.example/receipts?signature=S1GNED-THAT-NOBODY-MAY-SEE"
 
 
 class Everything(logging.Handler):
-    """Keeps each record as a line, whoever logged it."""
+    """A handler that keeps each record of every logger as a line."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -71,14 +71,14 @@ async def session(
 
 
 def told(error: BaseException) -> Iterator[str]:
-    """All that an error, its attributes and its whole chain say, with the locals of our frames."""
+    """Yield all texts that an error and its chain can show, with the local variables of the package's frames."""
     yield repr(error)
     yield str(error)
     yield repr(getattr(error, "__dict__", {}))
     yield pickle.dumps(error).decode("latin-1")
     yield "".join(traceback.format_exception(error))
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        # The caller's own frames, and the method that was handed the text, hold it by nature.
+        # The caller's frames and the method that received the text necessarily contain it.
         if "pico_async/_engine" in frame.f_code.co_filename or "bulk" in frame.f_code.co_filename:
             yield repr(frame.f_locals)
     assert error.__cause__ is None
@@ -87,7 +87,7 @@ def told(error: BaseException) -> Iterator[str]:
 
 @pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
 async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> None:
-    """Whatever goes wrong, with httpx and httpcore at DEBUG, nothing is shown that is nobody's business."""
+    """For each fault, with httpx and httpcore at DEBUG, neither the logs nor the error show a secret."""
     sandbox = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)])
 
     async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
@@ -108,7 +108,9 @@ async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> N
 async def test_no_fault_makes_telemetry_talk(
     fault: Fault, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:
-    """`PICO_LOG=debug`, events, spans and metrics, of a single send and of a blast: all the same."""
+    """
+    For each fault, `PICO_LOG=debug`, events, spans and metrics show no secret, in a single send and in a bulk send.
+    """
     monkeypatch.setenv("PICO_LOG", "debug")
     monkeypatch.setattr(logging.getLogger("pico_async"), "handlers", [])
     sandbox, events = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
@@ -148,7 +150,7 @@ async def test_no_fault_makes_telemetry_talk(
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
 async def test_what_pico_echoes_is_not_repeated(reply: dict[str, object], status: int) -> None:
-    """An error tells Pico's words without what we had told Pico."""
+    """When Pico's reply repeats private values of the request, the error does not repeat them."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith("/token/"):
@@ -166,7 +168,7 @@ async def test_what_pico_echoes_is_not_repeated(reply: dict[str, object], status
 
 
 async def test_a_blast_s_results_and_report_show_nothing() -> None:
-    """Neither accepted nor failed results, whole or in a report's repr."""
+    """The results and the report of a bulk send show no secret, whether messages were accepted or failed."""
     sandbox = Sandbox(api_key=KEY, rate_rule=None, seed=1, fault_rate=0.5)
     results: list[SendResult] = []
 
@@ -183,7 +185,10 @@ async def test_a_blast_s_results_and_report_show_nothing() -> None:
 
 
 async def test_a_cancelled_send_leaves_no_frame_that_holds_the_headers() -> None:
-    """A timeout of the caller's own is reported with tracebacks, and some reporters print locals."""
+    """
+    When a timeout of the caller cancels a send, no frame of its traceback contains a secret, because some reporters
+    print local variables.
+    """
     sandbox = Sandbox(api_key=KEY, faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=5.0)])
 
     async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):

@@ -1,4 +1,4 @@
-"""The parts of a text: what the standard says, what an independent package says, and what trying all cuts says."""
+"""The parts of a text agree with the standard, with an independent package, and with a search over all cuts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTENDED = smsutil.codecs.GSM_EXT_CHARSET
 
 
 def runs_of(characters: str) -> st.SearchStrategy[str]:
-    """Texts of runs, for those of single characters are too short to meet a border."""
+    """Return texts of long runs, because texts of single characters are too short to reach the end of a part."""
     run = st.tuples(st.sampled_from(characters), st.integers(1, 160))
     return st.lists(run, max_size=8).map(lambda found: "".join(character * length for character, length in found))
 
@@ -59,23 +59,24 @@ TEXTS = GSM7_TEXTS | UCS2_TEXTS
 def test_a_text_takes_the_parts_that_the_standard_says(
     text: str, encoding: Encoding, parts: int, units: int, left: int
 ) -> None:
-    """Also at each border, where what takes two units is never parted."""
+    """Each text is counted as the standard defines; a character of two units is never split between two parts."""
     found = segments(text)
 
     assert (found.encoding, found.parts, found.units, found.left) == (encoding, parts, units, left)
 
 
-# Of long texts, some take long on a busy machine.
+# Some long texts take long on a busy machine.
 @settings(deadline=None)
 @given(TEXTS)
 @example("a" * 152 + "€" * 5)
 @example("中" * 66 + "😀" * 5)
 def test_an_independent_package_cuts_in_the_same_places(text: str) -> None:
     """
-    But for two cases, in which it is not right.
+    The independent package `smsutil` cuts each text in the same places, except in two cases where `smsutil` is wrong.
 
-    It takes the escape (U+001B) for a character of the alphabet: 23.038 has no character there, and a handset that
-    meets a single escape shows a space. And an empty text is to it one part of UCS-2, where there is nothing to send.
+    `smsutil` counts the escape (U+001B) as a character of the alphabet. 23.038 has no character there, and a handset
+    shows a single escape as a space. `smsutil` also counts an empty text as one part of UCS-2, where there is nothing
+    to send.
     """
     assume(text and "\x1b" not in text)
 
@@ -88,7 +89,7 @@ def test_an_independent_package_cuts_in_the_same_places(text: str) -> None:
 
 
 def test_the_escape_is_no_character_of_the_alphabet() -> None:
-    """The one difference from the package that costs: the text takes UCS-2."""
+    """A text with an escape character is UCS-2, although `smsutil` counts it as GSM-7. An empty text has no parts."""
     assert segments("\x1b").encoding is Encoding.UCS_2
     assert smsutil.split("\x1b").encoding == "gsm0338"
     assert segments("").parts == 0
@@ -97,7 +98,7 @@ def test_the_escape_is_no_character_of_the_alphabet() -> None:
 @settings(deadline=None)
 @given(TEXTS)
 def test_no_other_cut_takes_fewer_parts(text: str) -> None:
-    """Counted by octets as they travel, with each way of cutting tried: another sum than the one that is tested."""
+    """No other cut of a text has fewer parts: this test tries all cuts and counts the units with code of its own."""
     found = segments(text)
 
     assert "".join(found.texts) == text
@@ -112,7 +113,7 @@ def test_no_other_cut_takes_fewer_parts(text: str) -> None:
 
 
 def units_of(text: str, encoding: Encoding) -> list[object]:
-    """The septets, or the code units, of a text, by the package's own tables."""
+    """Return the septets, or the UTF-16 code units, of a text by the tables of `smsutil`."""
     if encoding is Encoding.GSM_7:
         return [unit for character in text for unit in (("esc", character) if character in EXTENDED else (character,))]
     raw = text.encode("utf-16-be")
@@ -120,7 +121,7 @@ def units_of(text: str, encoding: Encoding) -> list[object]:
 
 
 def fewest_parts(text: str) -> int:
-    """The least number of parts over all cuts between characters."""
+    """Return the smallest number of parts over all cuts between characters."""
     gsm7 = set(text) <= set(BASIC + EXTENDED)
     alone, joined = (160, 153) if gsm7 else (70, 67)
     widths = [
@@ -140,7 +141,10 @@ def fewest_parts(text: str) -> int:
 
 
 def test_what_made_it_ucs_2_is_told_with_its_places() -> None:
-    """Each character once, in the order of their appearance; its str is what a person looks for."""
+    """
+    `foreign` lists each character that requires UCS-2 once, in order, with its indexes; its str is the character's
+    name.
+    """
     foreign = segments("It’s a\u00a0‘code’ – 😀").foreign
 
     assert [(one.character, one.positions) for one in foreign] == [
@@ -156,13 +160,13 @@ def test_what_made_it_ucs_2_is_told_with_its_places() -> None:
 
 @given(GSM7_TEXTS)
 def test_a_text_of_the_alphabet_names_no_character(text: str) -> None:
-    """There is nothing to mend."""
+    """A text of the GSM-7 alphabet has no foreign characters."""
     assert segments(text).foreign == ()
 
 
 @pytest.mark.parametrize("text", ["Secret €1234", "Secret’ 1234"])
 def test_no_repr_shows_anything_of_the_text(text: str) -> None:
-    """Neither of the parts nor of the characters that made it UCS-2; and it crosses processes whole."""
+    """The repr shows neither the parts nor the foreign characters of the text, and a pickled copy is equal."""
     found = segments(text)
 
     shown = repr(found) + str(found) + repr(found.foreign)
@@ -173,7 +177,10 @@ def test_no_repr_shows_anything_of_the_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\ud83d\ude00", "\ude00\ud83d" * 40, None, b"abc", 1])
 def test_what_no_message_can_carry_is_refused(text: object) -> None:
-    """Halves of a pair, also two that look like one: Python keeps them apart. The error holds nothing of the text."""
+    """
+    A text with half of a surrogate pair is refused, also where two halves look like a pair. Any value but a str is
+    refused. The error has no context, which could contain the text.
+    """
     with pytest.raises(InvalidMessageError) as caught:
         segments(text)  # type: ignore[arg-type]
 
@@ -182,7 +189,10 @@ def test_what_no_message_can_carry_is_refused(text: object) -> None:
 
 @pytest.mark.parametrize("character", ["a", "€", "中", "😀"])
 def test_a_megabyte_is_counted(character: str) -> None:
-    """No recursion and nothing quadratic, which the timeout would end; the parts hold it whole."""
+    """
+    A text of a million characters is cut completely; a recursion would fail, and quadratic time would exceed the
+    timeout.
+    """
     found = segments(character * 1_000_000)
 
     assert found.parts == len(found.texts)
@@ -190,6 +200,6 @@ def test_a_megabyte_is_counted(character: str) -> None:
 
 
 def test_the_function_is_public_whatever_was_imported_before() -> None:
-    """A module of its name would take its place as soon as anything imported that."""
+    """`pico_async.segments` is the function. A module of that name would replace the function once it was imported."""
     assert pico_async.segments is segments
     assert callable(pico_async.segments)

@@ -1,4 +1,4 @@
-"""The session: its settings, its loop, its end."""
+"""A session checks its settings, belongs to one event loop, and can be closed at any time."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def session(**settings: Any) -> PicoSession:
 
 
 def test_the_hosts_are_the_reference_s() -> None:
-    """The documented one, and the one for the IP whitelist."""
+    """The two base URLs are those of the reference: the documented host, and the host for the IP whitelist."""
     assert DEFAULT_BASE_URL == "https://rest.picotw.com"
     assert WHITELIST_BASE_URL == "https://api.picotw.com"
 
 
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the five, where the argument is left out."""
+    """Each of the five settings is read from the environment when its argument is omitted."""
     requests = []
 
     def remember(request: httpx.Request) -> httpx.Response:
@@ -88,7 +88,7 @@ async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written in the code was meant."""
+    """An argument overrides the environment variable."""
     monkeypatch.setenv("PICO_USERNAME", "env-user")
 
     async with session(username="argument") as pico:
@@ -130,18 +130,18 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"base_url": "https://a.example/b/../c"}, "`base_url`"),
         ({"rates": Rates(), "coordinator": LocalCoordinator()}, "coordinator"),
     ],
-    # Without addresses: two processes that share the tests must agree on their names.
+    # Without memory addresses: two processes that share the tests must agree on the tests' names.
     ids=lambda value: re.sub(" at 0x[0-9a-f]+", "", str(value)) if isinstance(value, dict) else None,
 )
 def test_a_bad_setting_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
-    """Before anything is opened."""
+    """An invalid setting is refused by name before anything is opened."""
     with pytest.raises(ConfigurationError, match=named):
         session(**settings)
 
 
 @pytest.mark.parametrize("bad", ["\n", "\r\nX-Evil: 1", " inner blank", "\x00", "ü", "\x7f"])
 def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(bad: str) -> None:
-    """The error says what to look for and does not repeat the key."""
+    """An API key that cannot be sent in a header is refused, and the error does not repeat the key."""
     with pytest.raises(ConfigurationError, match="`api_key`") as raised:
         session(api_key=KEY + bad)
 
@@ -151,12 +151,12 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_unseen(bad: str) -> None
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:80", "127.9.9.9"])
 def test_plain_http_is_for_loopback(host: str) -> None:
-    """The sandbox speaks it; nothing leaves the machine."""
+    """Plain HTTP is accepted for loopback hosts, because the sandbox uses it and nothing leaves the machine."""
     assert host in repr(session(base_url=f"http://{host}"))
 
 
 async def test_any_message_value_can_be_sent() -> None:
-    """pico.send takes the three kinds, and nothing else."""
+    """`pico.send` accepts the three kinds of messages, and nothing else."""
     async with session() as pico:
         for message in (
             SmsMessage("8612345678901", "hi"),
@@ -170,14 +170,14 @@ async def test_any_message_value_can_be_sent() -> None:
 
 @pytest.mark.parametrize("name", ["sms", "mms", "voice", "campaigns", "templates", "balance", "token"])
 def test_a_resource_is_the_same_each_time(name: str) -> None:
-    """Also one that is made by its first use."""
+    """A resource is the same object at each access, also a resource that its first use creates."""
     pico = session()
 
     assert getattr(pico, name) is getattr(pico, name)
 
 
 async def test_a_message_without_a_sender_says_where_to_give_one() -> None:
-    """Neither the message nor the session names one: nothing was sent."""
+    """A text message without a sender is refused, and the error names PICO_SENDER; a voice message needs no sender."""
     async with session(sender=None) as pico:
         with pytest.raises(InvalidMessageError, match="PICO_SENDER"):
             await pico.sms.send("8612345678901", "hi")
@@ -185,7 +185,7 @@ async def test_a_message_without_a_sender_says_where_to_give_one() -> None:
 
 
 async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed() -> None:
-    """And one of another account does not."""
+    """Two sessions of one account share a coordinator until both are closed; a session of another account does not."""
     async with session() as one, session() as other, session(username="another") as third:
         coordinators = {id(it._open()._coordinator) for it in (one, other, third)}
         assert len(coordinators) == 2
@@ -195,7 +195,7 @@ async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed
 
 
 async def test_a_session_works_without_async_with() -> None:
-    """Opened by its first call, ended by aclose, which may come twice."""
+    """A session without `async with` is opened by its first call and ended by `aclose`, which may be called twice."""
     pico = session()
 
     await pico.sms.send("8612345678901", "hi")
@@ -208,7 +208,7 @@ async def test_a_session_works_without_async_with() -> None:
 
 
 async def test_a_session_that_was_never_opened_closes() -> None:
-    """Nothing to end is no error."""
+    """A session that was never opened can be closed without an error."""
     pico = session()
 
     await pico.aclose()
@@ -217,7 +217,9 @@ async def test_a_session_that_was_never_opened_closes() -> None:
 
 
 def test_use_in_another_loop_is_a_clear_error() -> None:
-    """A session belongs to the loop that opened it."""
+    """
+    A session belongs to the loop that opened it; its use in another loop, or without a loop, is a `ConfigurationError`.
+    """
     pico = session()
 
     async def send() -> None:
@@ -232,7 +234,7 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
 
 
 async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
-    """As a blast by itself, or as a single send where somebody waits for each of its messages."""
+    """A bulk send waits for its slots with bulk priority, or with the priority that the caller passes."""
 
     class Noting(LocalCoordinator):
         priorities: set[Priority] = set()  # noqa: RUF012  the test's only one
@@ -252,7 +254,10 @@ async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
 
 
 async def test_closing_stops_a_blast() -> None:
-    """The rest of the input is not read; what waits is not sent; the loop over the results ends."""
+    """
+    Closing the session stops a bulk send. The rest of the input is not read, waiting messages are not sent, and the
+    loop over the results ends.
+    """
     pico = session()
     seen = []
 
@@ -267,7 +272,9 @@ async def test_closing_stops_a_blast() -> None:
 
 
 async def test_closing_does_not_wait_for_a_token_that_nobody_will_use() -> None:
-    """Whoever waits for it hears that nothing was sent, however slow Pico is."""
+    """
+    Closing the session does not wait for a slow token request; the send that waits for the token raises `NotSentError`.
+    """
     asked = asyncio.Event()
 
     async def never(_: httpx.Request) -> httpx.Response:
@@ -291,7 +298,7 @@ async def close_soon(pico: PicoSession) -> None:
 
 
 async def test_neither_repr_nor_vars_show_the_key() -> None:
-    """Also where an error report prints the session's attributes."""
+    """Neither the repr nor the attributes of a session show the API key, because an error report may print them."""
     async with session() as pico:
         await pico.sms.send("8612345678901", "hi")
 
@@ -301,7 +308,7 @@ async def test_neither_repr_nor_vars_show_the_key() -> None:
 
 
 async def test_it_tells_its_pace() -> None:
-    """In its repr while it is open, and in the report of a blast."""
+    """The repr of an open session and the report of a bulk send show the rate."""
     pico = session(rates=Rates(guard_s=0.02))
     before = repr(pico)
 
@@ -319,7 +326,7 @@ async def test_it_tells_its_pace() -> None:
 async def test_authorities_that_cannot_be_read_are_told(
     transport: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By what to correct, and before anything is sent."""
+    """When the CA certificates cannot be loaded, the error names SSL_CERT_FILE as the setting to correct."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
     if httpx.__version__.startswith("0.27."):
         pytest.skip("this httpx ignores a file that is not there")

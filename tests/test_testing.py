@@ -1,4 +1,4 @@
-"""The sandbox as a test wants it."""
+"""`PicoSandbox` lets a test send messages, read them, inject faults and advance the clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sandbox() -> Iterator[PicoSandbox]:
 
 
 async def test_what_was_sent_is_found_by_a_number_as_a_user_writes_it(sandbox: PicoSandbox) -> None:
-    """Of any kind, oldest first, and of no other number."""
+    """`sent_to` returns the messages of any kind to one number, oldest first, however the number is spelled."""
     session = sandbox.session()
     await session.sms.send(TO, "One")
     await session.voice.send(TO, "Two")
@@ -60,7 +60,9 @@ async def test_what_was_sent_is_found_by_a_number_as_a_user_writes_it(sandbox: P
     ],
 )
 async def test_the_code_is_the_last_run_of_four_to_eight_digits(sandbox: PicoSandbox, text: str, code: str) -> None:
-    """A longer run is a number of something else, and no part of it a code."""
+    """
+    The code in a text is the last run of four to eight digits; a longer run is another number and contains no code.
+    """
     session = sandbox.session()
     await session.sms.send(TO, "An older one: 9999")
     await session.sms.send(TO, text)
@@ -69,7 +71,7 @@ async def test_the_code_is_the_last_run_of_four_to_eight_digits(sandbox: PicoSan
 
 
 async def test_a_pattern_says_what_the_code_looks_like(sandbox: PicoSandbox) -> None:
-    """Its first group, if it has one, else the whole."""
+    """With a pattern, the code is the pattern's first group if it has one, otherwise the whole match."""
     await sandbox.session().sms.send(TO, "Your code is K3-77A. It is good until 2031.")
 
     assert sandbox.otp_for(TO) == "2031"
@@ -78,7 +80,7 @@ async def test_a_pattern_says_what_the_code_looks_like(sandbox: PicoSandbox) -> 
 
 
 async def test_a_voice_message_has_a_code_too(sandbox: PicoSandbox) -> None:
-    """The newest message counts, of whatever kind."""
+    """`otp_for` reads the newest message to the number, of any kind."""
     session = sandbox.session()
     await session.sms.send(TO, "Your code is 4711")
     await session.voice.send(TO, "Your code is 4712")
@@ -87,7 +89,9 @@ async def test_a_voice_message_has_a_code_too(sandbox: PicoSandbox) -> None:
 
 
 async def test_where_there_is_no_code_the_error_says_what_there_is_and_shows_none_of_it(sandbox: PicoSandbox) -> None:
-    """Numbers are masked, and texts are told by their length."""
+    """
+    When there is no code, the error describes the messages with masked numbers, and with the length of a text only.
+    """
     session = sandbox.session()
 
     with pytest.raises(AssertionError, match=r"^No message was sent to 86…01\. Nothing was sent to others\.$"):
@@ -115,7 +119,7 @@ async def test_where_there_is_no_code_the_error_says_what_there_is_and_shows_non
 
 
 async def test_a_message_by_template_says_so(sandbox: PicoSandbox) -> None:
-    """The request holds the template's id alone."""
+    """The error for a message by template names the template, because the request contains only the template's ID."""
     session = sandbox.session()
     campaign = await session.campaigns.create("Codes")
     await session.templates.create_sms(campaign.campaign_id, "Code", "Your code is {{code}}")
@@ -127,7 +131,7 @@ async def test_a_message_by_template_says_so(sandbox: PicoSandbox) -> None:
 
 
 async def test_a_fault_ends_with_its_block(sandbox: PicoSandbox) -> None:
-    """However that is left; an outer one goes on, and has counted what it met."""
+    """A fault ends with its block, also after an exception; an outer fault continues with its own count."""
     session = sandbox.session(retries=0)
     with sandbox.fault("accept-then-drop", to="+86 123 4567 8902", times=2):
         with pytest.raises(KeyError), sandbox.fault("refused-connection"):
@@ -143,7 +147,9 @@ async def test_a_fault_ends_with_its_block(sandbox: PicoSandbox) -> None:
 
 
 def test_a_fault_that_does_not_exist_is_told_at_once(sandbox: PicoSandbox) -> None:
-    """And not by a test that passes because nothing went wrong."""
+    """
+    An unknown fault or operation raises a `ValueError` at once; otherwise a test could pass because no fault occurred.
+    """
     with pytest.raises(ValueError, match="accept-then-vanish"), sandbox.fault("accept-then-vanish"):
         pass
     with pytest.raises(ValueError, match="no such operation"), sandbox.fault("bad-request", "fax.send"):
@@ -151,7 +157,7 @@ def test_a_fault_that_does_not_exist_is_told_at_once(sandbox: PicoSandbox) -> No
 
 
 async def test_clear_forgets_messages_and_nothing_else(sandbox: PicoSandbox) -> None:
-    """The ledger is the truth, and stays."""
+    """`clear` removes the messages and nothing else: the ledger keeps every accepted message."""
     session = sandbox.session()
     await session.sms.send(TO, "Your code is 4711")
 
@@ -166,7 +172,9 @@ async def test_clear_forgets_messages_and_nothing_else(sandbox: PicoSandbox) -> 
 
 
 async def test_the_clock_ages_tokens(sandbox: PicoSandbox) -> None:
-    """Half an hour and a minute later, the session fetches another, and the message goes out once."""
+    """
+    When the sandbox's clock advances by 31 minutes, the session fetches another token and the message is sent once.
+    """
     session = sandbox.session()
     await session.sms.send(TO, "One")
 
@@ -182,7 +190,7 @@ async def test_the_clock_ages_tokens(sandbox: PicoSandbox) -> None:
 
 
 async def test_the_clock_frees_a_rate() -> None:
-    """With Pico's rule in force, a refused second is over when the clock is a second further."""
+    """With Pico's rate rule in force, a request is accepted again when the sandbox's clock advances by a second."""
     with PicoSandbox(rate_rule="sliding-log", rates={"sms": 2}) as sandbox:
         session = sandbox.session(retries=0)
         await session.sms.send(TO, "One")
@@ -190,14 +198,14 @@ async def test_the_clock_frees_a_rate() -> None:
         with pytest.raises(RateLimitError):
             await session.sms.send(TO, "Three")
         sandbox.clock.advance(1)
-        # A session that was refused pauses; this one was not.
+        # The session that was refused pauses; this new session was not refused.
         await sandbox.session(retries=0, coordinator=LocalCoordinator()).sms.send(TO, "Four")
 
     assert [message.text for message in sandbox.messages] == ["One", "Two", "Four"]
 
 
 async def test_a_developers_own_account_has_no_say(sandbox: PicoSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the environment names, the session is the sandbox's, and the environment is as it was."""
+    """The session of a sandbox ignores the account in the environment, and the environment stays unchanged."""
     theirs = {
         "PICO_USERNAME": "developer",
         "PICO_API_KEY": "real",
@@ -219,7 +227,7 @@ async def test_a_developers_own_account_has_no_say(sandbox: PicoSandbox, monkeyp
 
 
 async def test_two_sandboxes_in_one_loop_share_nothing(sandbox: PicoSandbox) -> None:
-    """A loop of a whole run meets one after the other, and each asks for its own token."""
+    """Two sandboxes in one event loop share nothing: each session fetches its own token."""
     with PicoSandbox() as other:
         await sandbox.session().sms.send(TO, "One")
         await other.session().sms.send(TO, "Two")
@@ -228,7 +236,7 @@ async def test_two_sandboxes_in_one_loop_share_nothing(sandbox: PicoSandbox) -> 
 
 
 async def test_a_session_takes_settings(sandbox: PicoSandbox) -> None:
-    """Those of PicoSession, its own pace included."""
+    """The session of a sandbox accepts the settings of `PicoSession`, its rates included."""
     hasty = sandbox.session(timeout=0.05, sender="Shop")
     paced = PicoSandbox().session(rates=Rates(sms=500))
 
@@ -242,10 +250,10 @@ async def test_a_session_takes_settings(sandbox: PicoSandbox) -> None:
 
 
 class TestClosing:
-    """Sessions end with their sandbox, wherever their loop is by then."""
+    """Closing a sandbox closes its sessions, whatever their event loop does by then."""
 
     def test_a_loop_that_has_ended(self) -> None:
-        """It took everything with it; the session is closed to whoever kept it."""
+        """A session whose event loop has ended is closed with its sandbox; a second `close` is no error."""
         sandbox = PicoSandbox()
         session = sandbox.session()
         asyncio.run(session.sms.send(TO, "Hello"))
@@ -257,7 +265,7 @@ class TestClosing:
             asyncio.run(session.sms.send(TO, "Hello"))
 
     def test_a_session_that_nobody_used(self) -> None:
-        """There is no loop to close it in."""
+        """A session that was never used has no event loop and is closed with its sandbox."""
         sandbox = PicoSandbox()
         session = sandbox.session()
 
@@ -266,7 +274,9 @@ class TestClosing:
         assert repr(session) == "<PicoSession 'user333' at https://pico-sandbox.invalid, closed>"
 
     def test_a_loop_that_goes_on_between_tests(self) -> None:
-        """What a test left in it is ended, and not met by the next test."""
+        """
+        A request that a test left open is ended with the sandbox, so the next test in the same loop does not meet it.
+        """
         with asyncio.Runner() as runner:
             sandbox = PicoSandbox()
             session = sandbox.session()
@@ -279,7 +289,7 @@ class TestClosing:
             assert runner.run(_others()) == set()
 
     def test_a_loop_of_another_thread(self) -> None:
-        """As that of a portal, or of a framework's test client."""
+        """A session in another thread's event loop, as of a portal or a test client, is closed with its sandbox."""
         with start_blocking_portal() as portal:
             sandbox = PicoSandbox()
             session = sandbox.session()
@@ -291,7 +301,7 @@ class TestClosing:
             assert isinstance(left.exception(), InDoubtError)
 
     async def test_the_loop_that_is_running(self) -> None:
-        """Nobody can wait for it there, but the session is of no more use."""
+        """In the running event loop, `close` cannot wait for the session, but the session refuses every later call."""
         sandbox = PicoSandbox()
         session = sandbox.session()
         await session.sms.send(TO, "Hello")

@@ -1,4 +1,4 @@
-"""The workflows: what they use is pinned, and they may do no more than they need."""
+"""The workflows use pinned actions and have only the permissions that they need."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def steps(workflow: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_each_action_is_pinned_to_a_commit_and_says_which_version_that_is(workflow: Path) -> None:
-    """A tag can be moved to another commit; a hash cannot. A workflow of this repository is of the same commit."""
+    """
+    Each action is pinned to a commit, because a tag can be moved to another commit. A workflow of this repository is
+    always of the same commit.
+    """
     used = re.findall(r"^[ -]*uses: *(.*)$", workflow.read_text(), re.MULTILINE)
 
     assert used
@@ -48,7 +51,7 @@ def test_each_action_is_pinned_to_a_commit_and_says_which_version_that_is(workfl
 
 
 def test_one_action_is_one_version() -> None:
-    """In all workflows."""
+    """All workflows use the same version of each action."""
     used = {
         line for workflow in WORKFLOWS for line in re.findall(r"uses: *(\S+@.*)$", workflow.read_text(), re.MULTILINE)
     }
@@ -58,12 +61,15 @@ def test_one_action_is_one_version() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_nothing_is_permitted_but_what_a_job_needs(workflow: Path) -> None:
-    """The workflow permits nothing, each job what the table says, no credentials stay on the disk, and all end."""
+    """
+    A workflow permits nothing by default, and each job only what the table lists. No credentials stay on the disk, and
+    each job has a time limit.
+    """
     read = yaml.safe_load(workflow.read_text())
 
     assert read["permissions"] == {}
     assert "concurrency" in read
-    # YAML 1.1 takes `on` for a truth.
+    # YAML 1.1 reads the key `on` as True.
     assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(read[True])
     for name, job in jobs(workflow).items():
         assert job["permissions"] == NEEDED[workflow.name, name]
@@ -74,7 +80,10 @@ def test_nothing_is_permitted_but_what_a_job_needs(workflow: Path) -> None:
 
 
 def test_only_what_was_checked_is_published() -> None:
-    """Nothing is built twice; the publishing job runs no code but the action's, in its environment, with no secret."""
+    """
+    The release builds once and publishes that build. The publishing job runs only actions, in its own environment and
+    without a secret.
+    """
     release = jobs(RELEASE)
     publish = release["publish"]
 
@@ -87,7 +96,7 @@ def test_only_what_was_checked_is_published() -> None:
 
 @pytest.mark.parametrize(("tag", "passes"), [("v{}", True), ("{}", False), ("v{}.1", False), ("v9.9.9", False)])
 def test_a_tag_that_is_not_the_version_is_refused(tag: str, passes: bool) -> None:
-    """Before anything is built, and without any package installed."""
+    """A tag that differs from the version is refused by a script that needs no installed package."""
     (script,) = (step["run"] for step in jobs(RELEASE)["build"]["steps"] if "TAG" in step.get("env", {}))
     python = Path(sys.executable).parent
 
@@ -105,7 +114,9 @@ def test_a_tag_that_is_not_the_version_is_refused(tag: str, passes: bool) -> Non
 
 
 def test_all_supported_pythons_are_tried_by_the_readmes_command() -> None:
-    """Those of the classifiers: the gate has the oldest, and the others run what the README says."""
+    """
+    The gate runs the oldest Python of the classifiers, and the other jobs run the README's test command on the others.
+    """
     project = (ROOT / "pyproject.toml").read_text()
     supported = set(re.findall(r"Python :: (3\.\d+)\"", project))
     ci = jobs(ROOT / ".github" / "workflows" / "ci.yml")
@@ -121,7 +132,7 @@ def test_all_supported_pythons_are_tried_by_the_readmes_command() -> None:
 
 
 def test_zizmor_finds_nothing() -> None:
-    """It knows how workflows are broken into: by what they interpolate, cache, trust or leave behind."""
+    """`zizmor`, which knows how workflows are attacked, finds no fault in the workflows."""
     zizmor = Path(sys.executable).parent / "zizmor"
 
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""`python -m tests.bots.on_loopback bot.py URL`: run the bot as it stands, with Telegram at URL."""
+"""`python -m tests.bots.on_loopback bot.py URL` runs the bot unchanged, with Telegram's API at URL."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def _ptb_asks(url: str) -> None:
 
 if __name__ == "__main__":
     program, url = sys.argv[1:]
-    # Only the one that the program is written for: each takes a second to import.
+    # Patch only the library that the program uses, because each library takes a second to import.
     (_aiogram_asks if "aiogram" in program else _ptb_asks)(url)
     runpy.run_path(program, run_name="__main__")

@@ -1,4 +1,4 @@
-"""Telegram's Bot API on loopback: what the users say is given out, and what the bot answers is kept."""
+"""This server is Telegram's Bot API on loopback: it passes on what users write and keeps what the bot answers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BOT = {"id": 123456, "is_bot": True, "first_name": "Bot", "username": "the_bot"
 
 class TelegramServer:
     """
-    Serves getMe, getUpdates (long poll) and sendMessage, as the two libraries ask for them.
+    A server for getMe, getUpdates (long poll) and sendMessage, as the two libraries call them.
 
     Attributes:
-        answers: What the bot said, in order, by chat.
-        latency_s: How long it takes to send a message; a bot that hangs up before has said nothing.
+        answers: The bot's answers, in order, by chat.
+        latency_s: Seconds that it takes to send a message; a bot that disconnects earlier has sent nothing.
     """
 
     def __init__(self) -> None:
@@ -32,13 +32,13 @@ class TelegramServer:
         self._numbers = itertools.count(1)
 
     def say(self, user: int, text: str) -> None:
-        """Let *user* write to the bot."""
+        """Send *text* to the bot as *user*."""
         number = next(self._numbers)
         length = len(text.split(maxsplit=1)[0])
         self._updates.append({"update_id": number, "message": _message(number, user, text, length)})
 
     def wait_for(self, user: int, words: str, within_s: float = 30.0) -> str:
-        """Give the first answer to *user* with these *words* in it, and forget those before it."""
+        """Return the first answer to *user* that contains *words*, and delete this answer and those before it."""
         ends_at = time.monotonic() + within_s
         while time.monotonic() < ends_at:
             answers = self.answers.get(user, [])
@@ -54,7 +54,7 @@ class TelegramServer:
         assert request.match_info["token"] == TOKEN
         said = await request.post()
         method = request.match_info["method"].lower()
-        result: object = True  # deleteWebhook, and whatever else is only to be taken
+        result: object = True  # for deleteWebhook, and for other methods that need no other result
         if method == "getme":
             result = _BOT
         elif method == "getupdates":
@@ -89,7 +89,7 @@ def _message(number: int, user: int, text: str, command: int) -> dict[str, objec
 
 @contextmanager
 def telegram_server() -> Iterator[TelegramServer]:
-    """Serve on a free port, in a thread of its own."""
+    """Run the server on a free port, in a thread of its own."""
     server = TelegramServer()
     app = web.Application()
     app.router.add_post("/bot{token}/{method}", server.answer)

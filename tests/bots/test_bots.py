@@ -1,4 +1,4 @@
-"""The README's chatbots run as they stand: real libraries, Telegram's API on loopback, and the sandbox on a socket."""
+"""The README's chatbots run unchanged, with real libraries, Telegram's API on loopback, and the sandbox on a socket."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tests.support.sandbox_process import SandboxProcess, sandbox_process
 BOTS = RECIPES["bots"]
 ADMIN, STRANGER = 7, 8
 PEOPLE = {str(user): f"86123456{user:05}" for user in range(1000, 1090)}
-# One is wrong, and others come after it.
+# One number is wrong, and other numbers come after it.
 LISTED = dict(sorted([*PEOPLE.items(), ("1080x", "0912 345 678")]))
-# The last of the newsletter's: it reaches them after their codes.
+# The last users of the newsletter, which reaches them after their codes.
 ASKS, IN_DOUBT, REFUSED = 1087, 1088, 1089
 NEWS = "We moved"
 
 
 @frozen(kw_only=True)
 class Story:
-    """What a bot said, and what the sandbox saw."""
+    """The answers of a bot, and what the sandbox received."""
 
     answers: dict[str, str]
     at_the_stop: Ledger
@@ -43,7 +43,7 @@ class Story:
 
     @property
     def codes(self) -> list[tuple[int, str, str]]:
-        """Where among all messages a code came, to whom, and its text."""
+        """Return for each code its index among all messages, its recipient and its text."""
         return [
             (place, sent.to, str(sent.text)) for place, sent in enumerate(self.at_the_end.accepted) if sent.text != NEWS
         ]
@@ -51,7 +51,7 @@ class Story:
 
 @define
 class Stage:
-    """One of the README's bots, with all that it talks to."""
+    """One of the README's bots, with the servers that it connects to."""
 
     program: str
     directory: Path
@@ -61,7 +61,10 @@ class Stage:
 
     @contextmanager
     def bot(self) -> Iterator[None]:
-        """Run it in a process of its own, where a warning is an error; end it as a deploy does, and in order."""
+        """
+        Run the bot in its own process, with warnings as errors; end it with SIGTERM, as a deployment does, and check
+        that it succeeded.
+        """
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "tests.bots.on_loopback", self.program, self.telegram.url],
             cwd=self.directory,
@@ -80,18 +83,20 @@ class Stage:
             process.communicate()
 
     def inject(self, fault: str, user: int) -> None:
-        """Let this befall the next message to *user*."""
+        """Inject the fault for the next message to *user*."""
         rule = {"fault": fault, "to": PEOPLE[str(user)], "times": 1}
         self.sandbox.control("POST", "faults", rule)
 
     def ask(self, user: int, text: str) -> str:
-        """Write to the bot as *user*, and give its answer."""
+        """Send *text* to the bot as *user*, and return its answer."""
         self.telegram.say(user, text)
         return self.telegram.wait_for(user, "")
 
 
 def play(program: str, directory: Path) -> Story:
-    """A newsletter, codes beside it, a restart in its middle, and then Pico is not to be reached."""
+    """
+    Run a bot through a newsletter, codes meanwhile, a restart in its middle, and a code while Pico is unreachable.
+    """
     write_recipe("bots", directory)
     (directory / "people.json").write_text(json.dumps(LISTED))
     answers = {}
@@ -131,7 +136,7 @@ def play(program: str, directory: Path) -> Story:
 
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Story]]]:
-    """Both at the same time, for they wait most of it."""
+    """Run both bots at the same time, because each of them waits for most of its time."""
     with ThreadPoolExecutor() as threads:
         yield {program: threads.submit(play, program, tmp_path_factory.mktemp("bot")) for program in BOTS}
 
@@ -142,14 +147,20 @@ def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> 
 
 
 def test_a_code_overtakes_the_newsletter(story: Story) -> None:
-    """It waits neither for the newsletter's end nor for its handler: most of the newsletter comes after the code."""
+    """
+    A code waits neither for the newsletter's end nor for its handler: at least a third of all messages follow the
+    codes.
+    """
     assert [to for _, to, _ in story.codes] == [PEOPLE[str(ASKS)], PEOPLE[str(IN_DOUBT)]]
     assert max(place for place, _, _ in story.codes) < len(PEOPLE) * 2 // 3
     assert "on its way" in story.answers["sent"]
 
 
 def test_a_user_hears_whether_to_ask_again(story: Story) -> None:
-    """By what happened: in doubt, no; refused, not like this; not sent, yes. A refused one is not tried again."""
+    """
+    The bot's answer says whether the user may ask again: not in doubt or after a refusal, but after a send that did not
+    happen.
+    """
     assert "do not ask again" in story.answers["in doubt"]
     assert "cannot be sent" in story.answers["refused"]
     assert "cannot be sent" in story.answers["no number"]
@@ -157,10 +168,13 @@ def test_a_user_hears_whether_to_ask_again(story: Story) -> None:
 
 
 def test_a_newsletter_that_was_stopped_tells_so_and_goes_on(story: Story) -> None:
-    """What is told is what arrived; with the second run everybody has it who can be reached, and nobody twice."""
+    """
+    A newsletter that was stopped reports how many messages were accepted. The second run sends the rest, and each user
+    with a valid number gets it once.
+    """
     arrived = len(story.at_the_stop.accepted) - len(story.codes)
 
-    # The wrong one, which is told when it is read, is among those "so far".
+    # The wrong number, which is reported when it is read, is counted in "so far".
     assert 40 <= int(story.answers["progress"].removesuffix(" so far")) <= arrived + 1 <= len(PEOPLE)
     assert f" {arrived} were accepted, 0 are in doubt: the " in story.answers["stopped"]
     assert "91 messages 90 were accepted, 0 are in doubt: done." in story.answers["done"]
@@ -168,13 +182,16 @@ def test_a_newsletter_that_was_stopped_tells_so_and_goes_on(story: Story) -> Non
 
 
 def test_a_bot_takes_one_token_and_only_the_admin_a_newsletter(story: Story) -> None:
-    """One session serves all handlers for the bot's life, of which there are two here."""
+    """
+    One session serves all handlers of a bot, so each of its two runs takes one token. Only the admin starts a
+    newsletter.
+    """
     assert (story.at_the_stop.token_requests, story.at_the_end.token_requests) == (1, 2)
     assert "newsletter" not in "".join(story.said_to_a_stranger)
 
 
 def test_a_bots_log_holds_no_secret_and_no_complaint(story: Story) -> None:
-    """No number, text, code or token; no task was left, and nothing was raised that nobody handled."""
+    """A bot's log contains no number, text, code or token, no traceback, and no report of an unfinished task."""
     codes = [text[-6:] for _, _, text in story.codes]
 
     assert all(re.fullmatch(r"Your code is \d{6}", text) for _, _, text in story.codes)

@@ -1,4 +1,4 @@
-"""Messages that an input holds twice."""
+"""These tests check which messages of one input count as duplicates."""
 
 import sqlite3
 
@@ -9,7 +9,11 @@ from pico_async.bulk.duplicates import Duplicates
 
 
 def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
-    """It is told by the place of the first one; the same text to another number is none, nor another text."""
+    """
+    A message with the number and the text of an earlier one is a duplicate, and the index of the first one is returned.
+
+    A message with another number or another text is no duplicate.
+    """
     with Duplicates() as duplicates:
         lines = [
             duplicates.first_of(SmsMessage(to=to, text=text), line)
@@ -29,7 +33,11 @@ def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
 
 
 def test_messages_of_different_kinds_are_none() -> None:
-    """Nor are a text and a template whose ID reads like it, nor two pictures with one text."""
+    """
+    Messages of different kinds are no duplicates.
+
+    Neither are a text and an equal template ID, nor two media URLs with the same text.
+    """
     kinds = [
         SmsMessage(to="8612345678901", text="t-1"),
         SmsMessage(to="8612345678901", template_id="t-1"),
@@ -44,14 +52,14 @@ def test_messages_of_different_kinds_are_none() -> None:
 
 
 def test_templates_are_compared_by_their_id() -> None:
-    """Who sends them, and what the caller calls them, is not what the recipient gets."""
+    """Messages by template are compared by the template ID; the caller's `key` does not matter."""
     with Duplicates() as duplicates:
         assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1"), 2) is None
         assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1", key="k"), 3) == 2
 
 
 def test_what_lies_on_the_disk_tells_no_number() -> None:
-    """Two runs write different digests of one message, so nobody can try all numbers against them."""
+    """Two runs write different digests of one message, so nothing on disk can be compared with all possible numbers."""
     message = SmsMessage(to="8612345678901", text="1")
     with Duplicates() as one, Duplicates() as other:
         assert one._digest(message) != other._digest(message)
@@ -59,7 +67,7 @@ def test_what_lies_on_the_disk_tells_no_number() -> None:
 
 
 def test_a_full_disk_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says which variable names another disk."""
+    """A full disk raises ConfigurationError, which names TMPDIR as the variable that selects another disk."""
     with Duplicates() as duplicates:
         monkeypatch.setattr(duplicates, "_database", _FullDisk())
 

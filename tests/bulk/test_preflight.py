@@ -1,4 +1,4 @@
-"""What a blast would be: counted in flat memory, in any form of input, with nothing sent."""
+"""These tests check that a preflight counts any form of input in constant memory and sends nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ONE, OTHER, OUT = "8612345678901", "8612345678902", "8612345678903"
 
 
 def mixed() -> list[Any]:
-    """One of each kind that a preflight tells apart."""
+    """Return one item of each kind that a preflight distinguishes."""
     return [
         SmsMessage(ONE, "It’s here"),
         SmsMessage(ONE, "It’s here", key="another name"),
@@ -70,7 +70,11 @@ def session_on(sandbox: Sandbox, **options: Any) -> PicoSession:
 
 @pytest.mark.parametrize("source", [list, iter, drawn_from], ids=["list", "iterator", "async iterator"])
 async def test_everything_is_counted_in_any_form_of_input(source: Any) -> None:
-    """Items that are no message in their place, too, with the reason."""
+    """
+    A preflight counts every item of a list, an iterator or an async iterator.
+
+    It lists a bad item with its index and the reason.
+    """
     found = await preflight(source(mixed()), price="0.04", balance=Decimal(1), per_s=2.0, suppression={OUT})
 
     assert (found.total, found.valid, found.invalid, found.suppressed, found.duplicates) == (10, 7, 2, 1, 1)
@@ -88,7 +92,7 @@ async def test_everything_is_counted_in_any_form_of_input(source: Any) -> None:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([ONE, OTHER]), st.text(st.sampled_from("a€’😀"), min_size=1, max_size=200))))
 def test_the_parts_are_those_of_the_texts(rows: list[tuple[str, str]]) -> None:
-    """And the duplicates those that a set finds."""
+    """The parts are those that `segments` counts, and the duplicates are those that a set finds."""
     found = asyncio.run(preflight(SmsMessage(to, text) for to, text in rows))
 
     assert found.parts == sum(segments(text).parts for _, text in rows)
@@ -97,7 +101,7 @@ def test_the_parts_are_those_of_the_texts(rows: list[tuple[str, str]]) -> None:
 
 
 async def test_an_empty_input_costs_nothing() -> None:
-    """And takes no time."""
+    """An empty input costs nothing and takes no time."""
     found = await preflight([], price=1, balance=Decimal(5), per_s=30)
 
     assert found == Preflight(price=Decimal(1), balance=Decimal(5), per_s=30)
@@ -105,7 +109,11 @@ async def test_an_empty_input_costs_nothing() -> None:
 
 
 async def test_neither_its_str_nor_its_repr_tells_a_number_or_a_text() -> None:
-    """The str says all there is to say; it crosses processes whole."""
+    """
+    The str and the repr of a preflight show no number and no text.
+
+    The str contains every result, and a preflight survives pickling.
+    """
     found = await preflight(mixed(), price="0.04", balance=Decimal("0.1"), per_s=2.0, suppression={OUT})
 
     said, shown = str(found), repr(found)
@@ -129,7 +137,7 @@ async def test_neither_its_str_nor_its_repr_tells_a_number_or_a_text() -> None:
 
 
 async def test_the_session_adds_its_pace_and_one_look_at_the_balance() -> None:
-    """And sends nothing."""
+    """A session's preflight adds the session's rate and one balance request, and sends no message."""
     sandbox = Sandbox(balance=Decimal("12.50"))
     async with session_on(sandbox, rates=Rates(guard_s=0.01)) as pico:
         found = await pico.preflight(mixed(), price=Decimal("0.04"), suppression={OUT})
@@ -141,7 +149,7 @@ async def test_the_session_adds_its_pace_and_one_look_at_the_balance() -> None:
 
 
 async def test_without_a_price_pico_is_not_asked() -> None:
-    """There is no cost to hold beside the balance."""
+    """Without a price, a preflight makes no request, because there is no cost to compare with the balance."""
     sandbox = Sandbox()
     async with session_on(sandbox) as pico:
         found = await pico.preflight(mixed())
@@ -151,7 +159,7 @@ async def test_without_a_price_pico_is_not_asked() -> None:
 
 
 async def test_a_session_without_a_sender_knows_that_nothing_would_go() -> None:
-    """Each message is put into the wire's words, as for the sending."""
+    """In a session without a sender, a message that needs a sender and has none counts as invalid."""
     messages = [SmsMessage(ONE, "hello"), SmsMessage(ONE, "hello", sender="8612345678888"), VoiceMessage(ONE, "hello")]
     async with session_on(Sandbox(), sender=None) as pico:
         found = await pico.preflight(messages)
@@ -161,7 +169,7 @@ async def test_a_session_without_a_sender_knows_that_nothing_would_go() -> None:
 
 
 async def test_a_balance_that_cannot_be_learned_is_told_before_the_input_is_read() -> None:
-    """Nobody wants to hear it after a million messages."""
+    """If the balance cannot be fetched, the error is raised before the input is read."""
     source = iter(mixed())
     async with session_on(Sandbox(), api_key="wrong") as pico:
         with pytest.raises(AuthenticationError):
@@ -172,7 +180,7 @@ async def test_a_balance_that_cannot_be_learned_is_told_before_the_input_is_read
 
 @pytest.mark.parametrize("price", ["nan", "inf", -1, "-0.01", float("nan"), "", "a", True, b"1", [], "1e99"], ids=repr)
 async def test_what_is_no_price_is_refused_before_anything_is_read(price: Any) -> None:
-    """Also by the session, which then asks Pico nothing."""
+    """An invalid price is refused before the input is read, and a session makes no request."""
     sandbox = Sandbox()
     source = iter(mixed())
     with pytest.raises(ConfigurationError, match="price of a part"):
@@ -187,7 +195,7 @@ async def test_what_is_no_price_is_refused_before_anything_is_read(price: Any) -
 
 @pytest.mark.parametrize("price", [Decimal("0.1"), 0.1, "0.1", " 0.1 "])
 async def test_a_price_is_meant_as_it_is_written(price: Any) -> None:
-    """0.1 three times is 0.3, also where it came as a float."""
+    """A price is exact as written, also as a float: three parts at 0.1 cost 0.3."""
     found = await preflight([SmsMessage(ONE, str(number)) for number in range(3)], price=price)
 
     assert str(found.cost) == "0.3"
@@ -195,27 +203,27 @@ async def test_a_price_is_meant_as_it_is_written(price: Any) -> None:
 
 @pytest.mark.parametrize("per_s", [0, -1, float("nan"), "30"])
 async def test_a_pace_is_positive(per_s: Any) -> None:
-    """A blast of no end is no answer."""
+    """A `per_s` that is not a positive number is refused."""
     with pytest.raises(ConfigurationError, match="`per_s`"):
         await preflight([], per_s=per_s)
 
 
 @pytest.mark.parametrize("balance", [0.1, "1"])
 async def test_a_balance_is_exact(balance: Any) -> None:
-    """It comes from Pico as a decimal, and a float would be another number."""
+    """A `balance` that is a float or a string is refused; Pico's balance is a Decimal, and a float is not exact."""
     with pytest.raises(ConfigurationError, match="`balance`"):
         await preflight([], balance=balance)
 
 
 @pytest.mark.parametrize("messages", ["hello", None, 5, b"hello"])
 async def test_what_is_no_input_is_refused(messages: Any) -> None:
-    """As by `send_bulk`."""
+    """An input that is no iterable of messages is refused, as by `send_bulk`."""
     with pytest.raises(ConfigurationError, match="iterable"):
         await preflight(messages)
 
 
 class Closing:
-    """An async generator that tells of its end."""
+    """An input whose async generator records that it was closed."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.closed = False
@@ -239,7 +247,11 @@ class Closing:
 async def test_what_the_input_raises_in_the_middle_is_raised(
     raised: BaseException, caught: type[BaseException]
 ) -> None:
-    """And it is closed. A cancellation of its own is told as an error: nobody cancelled who waits for the numbers."""
+    """
+    An exception of the input is raised, and the input is closed.
+
+    A cancellation inside the input becomes NotSentError, because the caller itself was not cancelled.
+    """
     source = Closing(raised)
 
     with pytest.raises(caught):
@@ -249,7 +261,7 @@ async def test_what_the_input_raises_in_the_middle_is_raised(
 
 
 async def test_a_generator_that_raises_an_invalid_message_is_told_as_cut_short() -> None:
-    """Python lets nothing follow the error, so the numbers are not those of the whole."""
+    """A generator cannot continue after InvalidMessageError, so the result states that the input ended early."""
 
     def generator() -> Iterator[SmsMessage]:
         yield SmsMessage(ONE, "hello")
@@ -263,7 +275,7 @@ async def test_a_generator_that_raises_an_invalid_message_is_told_as_cut_short()
 
 
 async def test_it_is_cancelled_where_it_waits_for_the_input() -> None:
-    """By a task's own cancellation and by a scope; the input is closed."""
+    """A preflight that waits for its input can be cancelled by its task or by a scope, and the input is closed."""
     source = Closing()
     looking = asyncio.create_task(preflight(source.messages()))
     await source.waits.wait()
@@ -283,7 +295,7 @@ async def test_it_is_cancelled_where_it_waits_for_the_input() -> None:
 
 
 async def test_the_loop_goes_on_while_a_long_list_is_counted() -> None:
-    """And a cancellation comes through, although nothing in the input waits."""
+    """While a long input is counted, the event loop runs and the preflight can be cancelled."""
     endless = (SmsMessage(ONE, "hello") for _ in iter(int, 1))
     turns = 0
 
@@ -299,7 +311,11 @@ async def test_the_loop_goes_on_while_a_long_list_is_counted() -> None:
 
 
 async def test_a_hook_that_fails_ends_the_look_with_its_own_error() -> None:
-    """Nothing is sent by a look, so nobody is harmed by hearing of it; one that forgets to answer is told, too."""
+    """
+    An exception of the suppression hook ends the preflight unchanged, and a hook that returns None raises TypeError.
+
+    A preflight sends nothing, so this does no harm.
+    """
 
     def fails(number: str) -> bool:
         raise ConnectionError
@@ -311,7 +327,7 @@ async def test_a_hook_that_fails_ends_the_look_with_its_own_error() -> None:
 
 
 async def test_the_input_is_closed_also_where_something_else_ends_the_look() -> None:
-    """It may hold a file or a cursor, and nobody else knows that it was begun."""
+    """The input is closed when another exception ends the preflight, because the input may hold a file or a cursor."""
     source = Closing()
 
     with pytest.raises(ZeroDivisionError):
@@ -322,7 +338,11 @@ async def test_the_input_is_closed_also_where_something_else_ends_the_look() -> 
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.full)])
 async def test_memory_does_not_grow_with_the_input(count: int) -> None:
-    """Of a message no more than a digest is kept, in SQLite; what SQLite holds is measured with `pico blast`."""
+    """
+    Memory does not grow with the input, because a preflight keeps only one digest per message, in SQLite.
+
+    The memory of SQLite itself is measured with `pico blast`.
+    """
 
     async def peak(messages: int) -> int:
         tracemalloc.start()
@@ -342,6 +362,6 @@ async def test_memory_does_not_grow_with_the_input(count: int) -> None:
 
 
 def test_the_function_is_public_whatever_was_imported_before() -> None:
-    """It has its name from the package, and no module of that name lies beside it."""
+    """`pico_async.preflight` is the function and not a module."""
     assert pico_async.preflight is preflight
     assert callable(pico_async.preflight)

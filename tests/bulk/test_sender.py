@@ -1,4 +1,4 @@
-"""The blast: lazily fed, bounded, and a result for each message."""
+"""These tests check that a bulk send reads its input lazily, limits its concurrency and reports each message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def messages(count: int) -> Iterator[SmsMessage]:
 
 
 class Line:
-    """A send of one virtual second that does what the message's key is told to do."""
+    """A mock send that takes one virtual second and does what `fates` holds for the message's key."""
 
     def __init__(self, **fates: Any) -> None:
         self.fates = {key.removeprefix("n"): fate for key, fate in fates.items()}
@@ -78,7 +78,7 @@ async def drawn_from(items: Iterable[Any]) -> AsyncIterator[Any]:
 
 @pytest.mark.parametrize("source", [list, iter, drawn_from], ids=["list", "iterator", "async iterator"])
 async def test_each_message_of_any_iterable_gets_its_result(source: Any) -> None:
-    """Index, message, outcome and request_id belong together."""
+    """Each message of any kind of iterable gets one result with its own index, key and `request_id`."""
     results = await results_of(blast(source(messages(10)), Line()))
 
     assert sorted(result.index for result in results) == list(range(10))
@@ -87,7 +87,7 @@ async def test_each_message_of_any_iterable_gets_its_result(source: Any) -> None
 
 
 async def test_no_more_are_in_flight_than_the_concurrency() -> None:
-    """And just as many, as long as there are more to send."""
+    """A bulk send of 20 messages has at most `concurrency` messages in flight, and reaches that number."""
     line = Line()
 
     await results_of(blast(messages(20), line, concurrency=5))
@@ -96,7 +96,7 @@ async def test_no_more_are_in_flight_than_the_concurrency() -> None:
 
 
 async def test_the_place_is_taken_before_the_next_message_is_read() -> None:
-    """With five in flight, not a sixth is read."""
+    """A message is read from the input only when it can be in flight: with five in flight, no sixth is read."""
     read = []
 
     def source() -> Iterator[SmsMessage]:
@@ -110,7 +110,7 @@ async def test_the_place_is_taken_before_the_next_message_is_read() -> None:
 
 
 async def test_results_come_as_they_finish() -> None:
-    """A slow first message does not hold back the second one's result."""
+    """A result is returned as soon as its message finishes, even if an earlier message still waits."""
     async with blast(messages(2), Line(n0="waits")) as results:
         first = await anext(results)
 
@@ -118,7 +118,7 @@ async def test_results_come_as_they_finish() -> None:
 
 
 async def test_a_slow_reader_slows_the_blast() -> None:
-    """Results do not pile up: what nobody took keeps its place."""
+    """Unread results count against `concurrency`, so a caller that does not read them stops the bulk send."""
     line = Line()
 
     async with blast(messages(100), line, concurrency=4) as results:
@@ -129,7 +129,7 @@ async def test_a_slow_reader_slows_the_blast() -> None:
 
 
 async def test_a_bad_item_is_a_result_and_ends_nothing() -> None:
-    """None, a dict, an InvalidMessageError: each is told in its place."""
+    """An item that is no message gets a failed result at its own index, and the other messages are sent."""
     first, second = messages(2)
     error = InvalidMessageError("row 3 has no code")
 
@@ -143,7 +143,7 @@ async def test_a_bad_item_is_a_result_and_ends_nothing() -> None:
 
 
 async def test_an_iterator_that_survives_its_error_is_read_on() -> None:
-    """map() goes on after a row that makes no message."""
+    """An iterator that can continue after InvalidMessageError, such as `map()`, is read to its end."""
     numbers = ["8612345678901", "no number", "8612345678902"]
 
     results = await results_of(blast(map(lambda to: SmsMessage(to, "hi"), numbers), Line()))
@@ -153,7 +153,7 @@ async def test_an_iterator_that_survives_its_error_is_read_on() -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["generator", "async generator"])
 async def test_a_generator_that_ends_with_a_bad_row_does_not_end_in_silence(asynchronous: bool) -> None:
-    """Python cannot go on in it, so the report says that the rest was not read, and how to avoid it."""
+    """A generator cannot continue after InvalidMessageError, so the report states that the input ended early."""
     numbers = ["8612345678901", "no number", "8612345678902"]
     source: Any = (SmsMessage(to, "hi") for to in numbers)
     if asynchronous:
@@ -169,7 +169,7 @@ async def test_a_generator_that_ends_with_a_bad_row_does_not_end_in_silence(asyn
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["generator", "async generator"])
 async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: bool) -> None:
-    """The results of what was in flight come first."""
+    """An exception of the input is raised only after the results of all messages in flight were returned."""
 
     def source() -> Iterator[SmsMessage]:
         yield from messages(3)
@@ -188,7 +188,7 @@ async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: 
 
 
 async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
-    """A helper task of the input's was cancelled, nobody else: it is told like any other error of the input."""
+    """A cancelled helper task of the input raises NotSentError and is not taken for the end of the input."""
 
     async def source() -> AsyncIterator[SmsMessage]:
         for message in messages(3):
@@ -207,7 +207,7 @@ async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
 
 
 async def test_a_stream_that_was_not_entered_or_is_used_up_says_so() -> None:
-    """Instead of waiting for ever."""
+    """Reading a stream that is not entered, used up or stopped raises ConfigurationError instead of waiting forever."""
     stream = blast(messages(1), Line())
 
     with pytest.raises(ConfigurationError, match="async with"):
@@ -222,7 +222,7 @@ async def test_a_stream_that_was_not_entered_or_is_used_up_says_so() -> None:
 
 
 async def test_one_message_s_error_does_not_end_the_others() -> None:
-    """Also not one that nobody foresaw: what was written is then in doubt."""
+    """A failed message does not end the others; after a write, an unexpected error leaves its message in doubt."""
     line = Line(n1=RejectedError("refused"), n2=NotSentError("unreached"), n3=RuntimeError("a bug"))
     line.fates["5"] = asyncio.CancelledError()
 
@@ -241,7 +241,11 @@ async def test_one_message_s_error_does_not_end_the_others() -> None:
 
 
 async def test_leaving_early_stops_at_once() -> None:
-    """What was on the wire is in doubt, what waited is not sent, and both are told; no task stays."""
+    """
+    Leaving the `async with` stops the bulk send at once.
+
+    `leftover` holds written messages as in doubt and waiting ones as not sent, and no task remains.
+    """
     tasks, line = asyncio.all_tasks(), Line(n2="waits", n3="waits")
 
     async with blast(messages(100), line, concurrency=4) as results:
@@ -262,7 +266,7 @@ async def test_leaving_early_stops_at_once() -> None:
 
 
 async def test_results_that_nobody_took_are_told() -> None:
-    """What had finished when the `async with` was left is among the leftover, as it ended."""
+    """Results that were not read when the `async with` is left are in `leftover`, with their own outcomes."""
     async with blast(messages(100), Line(), concurrency=4) as results:
         await asyncio.sleep(1.5)
 
@@ -273,7 +277,7 @@ async def test_results_that_nobody_took_are_told() -> None:
 
 
 async def test_what_is_read_in_the_moment_of_the_stop_is_not_sent() -> None:
-    """It has a result like every other."""
+    """A message that is read while the bulk send stops is not sent, and it gets a result."""
     line = Line()
 
     async def source() -> AsyncIterator[SmsMessage]:
@@ -290,7 +294,7 @@ async def test_what_is_read_in_the_moment_of_the_stop_is_not_sent() -> None:
 
 
 async def test_leaving_with_an_error_raises_that_error() -> None:
-    """Bare, not wrapped into a group."""
+    """An exception in the body of the `async with` is raised unchanged, not in an exception group."""
     with pytest.raises(ZeroDivisionError):
         async with blast(messages(10), Line()) as results:
             async for _ in results:
@@ -298,7 +302,7 @@ async def test_leaving_with_an_error_raises_that_error() -> None:
 
 
 async def test_leaving_early_closes_an_async_generator() -> None:
-    """Its own cleaning up is done before the `async with` is left, not by the garbage collector."""
+    """Leaving the `async with` early closes an async generator before the block ends."""
     closed = False
 
     async def source() -> AsyncIterator[SmsMessage]:
@@ -316,7 +320,7 @@ async def test_leaving_early_closes_an_async_generator() -> None:
 
 
 async def test_cancelling_a_blast_tells_what_was_in_flight() -> None:
-    """on_result hears of each, and then the cancellation goes on."""
+    """A cancelled bulk send calls `on_result` for each message in flight before the cancellation continues."""
     line, heard = Line(n1="waits"), {}
 
     def hear(result: SendResult) -> None:
@@ -330,7 +334,11 @@ async def test_cancelling_a_blast_tells_what_was_in_flight() -> None:
 
 
 async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
-    """It is awaited; what it raises comes out of send_bulk as it is."""
+    """
+    An async `on_result` is awaited.
+
+    Its exception is raised unchanged after `on_result` was called for each message in flight.
+    """
     heard = []
     stream = blast(messages(100), Line())
 
@@ -348,7 +356,11 @@ async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
 
 
 async def test_so_many_failures_in_a_row_end_the_blast() -> None:
-    """What waits is not sent, the rest is not even read, and the report says why."""
+    """
+    `stop_after` failures in a row stop the bulk send, and the report states why.
+
+    Waiting messages are not sent, and the rest of the input is not read.
+    """
     line = Line(all=RejectedError("refused"))
 
     report = await send_all(blast(messages(1000), line, concurrency=4, stop_after=5), None)
@@ -359,7 +371,7 @@ async def test_so_many_failures_in_a_row_end_the_blast() -> None:
 
 
 async def test_a_success_between_failures_begins_the_count_anew() -> None:
-    """Four, a success, four: five in a row never came."""
+    """A success between failures resets the count for `stop_after`."""
     line = Line(**{f"n{n}": RejectedError("refused") for n in range(9) if n != 4})
 
     report = await send_all(blast(messages(20), line, concurrency=1, stop_after=5), None)
@@ -369,7 +381,7 @@ async def test_a_success_between_failures_begins_the_count_anew() -> None:
 
 
 async def test_stop_settles_what_is_on_the_wire_and_drops_what_waits() -> None:
-    """Both results still come, and nothing that was read is forgotten."""
+    """`stop()` waits for messages on the wire and does not send waiting ones. A result is returned for each of them."""
     line = Line(n2="waits", n3="waits")
     stream, seen = blast(messages(100), line, concurrency=4), {}
 
@@ -384,7 +396,7 @@ async def test_stop_settles_what_is_on_the_wire_and_drops_what_waits() -> None:
 
 
 async def test_no_message_that_was_read_goes_without_a_result() -> None:
-    """Stopped at any moment, results and messages read are one to one."""
+    """Each message that was read gets exactly one result, whenever the bulk send is stopped."""
     for tenths in range(0, 40, 3):
         read = []
 
@@ -403,7 +415,7 @@ async def test_no_message_that_was_read_goes_without_a_result() -> None:
 
 
 async def test_the_report_counts_and_raises() -> None:
-    """The gravest outcome is the error's; the first failures are kept, the rest only counted."""
+    """The report counts the outcomes, and the error of `raise_for_failures` has the gravest one."""
     line = Line(n1=RejectedError("refused"), n2=NoResponseError("lost"))
 
     report = await send_all(blast(messages(4), line), None)
@@ -418,7 +430,7 @@ async def test_the_report_counts_and_raises() -> None:
 
 
 async def test_a_blast_that_went_well_raises_nothing() -> None:
-    """Nor does an empty one."""
+    """`raise_for_failures` raises nothing after a bulk send without failures or without messages."""
     (await send_all(blast(messages(3), Line()), None)).raise_for_failures()
     report = await send_all(blast([], Line()), None)
 
@@ -428,7 +440,7 @@ async def test_a_blast_that_went_well_raises_nothing() -> None:
 
 
 async def test_only_the_first_failures_are_kept() -> None:
-    """A million refusals do not fill the memory."""
+    """The report keeps only the first 20 failures, so a million failures do not fill the memory."""
     report = await send_all(blast(messages(100), Line(all=RejectedError("refused"))), None)
 
     assert report.rejected == 100
@@ -439,20 +451,20 @@ async def test_only_the_first_failures_are_kept() -> None:
     "settings", [{"concurrency": 0}, {"concurrency": 1.5}, {"stop_after": 0}, {"stop_after": True}]
 )
 def test_bad_settings_are_refused_by_name(settings: dict[str, Any]) -> None:
-    """Before anything is read."""
+    """A bad `concurrency` or `stop_after` is refused by name when the stream is made."""
     with pytest.raises(ConfigurationError, match=f"`{next(iter(settings))}`"):
         blast([], Line(), **settings)
 
 
 @pytest.mark.parametrize("source", [None, 5, "8612345678901", SmsMessage("8612345678901", "hi")])
 def test_what_is_no_iterable_of_messages_is_refused(source: Any) -> None:
-    """A string is one, but not of messages."""
+    """An input that is no iterable of messages is refused; a string is refused, too."""
     with pytest.raises(ConfigurationError, match="iterable"):
         blast(source, Line())
 
 
 async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> None:
-    """One message's task is cancelled from outside, as no scope would: it has its result, and so have the others."""
+    """If other code cancels the task of one message, that message is in doubt, and the other messages are accepted."""
     line, seen = Line(), []
 
     async def send(message: Message, trace: CallTrace) -> Accepted:
@@ -471,7 +483,7 @@ async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> Non
 
 
 async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
-    """After 5,000 messages no more of them live than are in flight."""
+    """While 5,000 messages are sent eight at a time, at most 20 message objects are alive."""
     living = []
 
     def watch(result: SendResult) -> None:

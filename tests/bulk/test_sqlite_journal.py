@@ -1,4 +1,4 @@
-"""The journal of a blast: what it remembers, what it refuses, and what happens when it fails."""
+"""These tests check what the journal of a bulk send records, what it refuses, and what happens when it fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)
 
 
 class Pico(httpx.AsyncBaseTransport):
-    """Does to each number what it is told to, and counts what it carried out."""
+    """A mock Pico that treats each number as `does` says, and counts the messages that it carried out."""
 
     def __init__(self) -> None:
         self.does: dict[str, int] = {}
@@ -79,7 +79,7 @@ async def session(pico: Pico, **settings: Any) -> AsyncIterator[PicoSession]:
 async def blast(
     pico: Pico, messages: Sequence[SmsMessage], journal: Any, *, concurrency: int = 8, **settings: Any
 ) -> list[SendResult]:
-    """Run it in a session of its own, and give its results in the order of the input."""
+    """Run a bulk send in its own session, and return its results in the order of the input."""
     results: list[SendResult] = []
     async with session(pico, **settings) as it:
         await it.send_bulk(messages, journal=journal, on_result=results.append, concurrency=concurrency)
@@ -92,7 +92,9 @@ def outcomes(results: list[SendResult]) -> list[str]:
 
 async def test_a_run_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
     """
-    Accepted is skipped, with its request_id; refused and unreached are sent again; in doubt is told, and not sent.
+    A second run skips accepted messages with their `request_id`, and sends refused and unreached messages again.
+
+    It reports a message in doubt and does not send it.
     """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(4)]
@@ -115,7 +117,11 @@ async def test_a_run_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
 
 
 async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
-    """By key or by ID: what is marked is skipped, what is resent is sent once more, with another text too."""
+    """
+    The owner decides about messages in doubt, by key or by ID.
+
+    A message marked as sent is skipped; a message to resend is sent once more, even with another text.
+    """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
     pico.does = {message.to: DROPS for message in messages}
@@ -133,7 +139,7 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
 
 
 async def test_a_decision_is_made_for_all_or_for_none(tmp_path: Path) -> None:
-    """A name that is not there, or one that is not in doubt, changes nothing of the others."""
+    """A decision about several messages changes none of them if one name is unknown or is not in doubt."""
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
     pico.does = {messages[0].to: DROPS, messages[2].to: REFUSES}
@@ -153,7 +159,7 @@ async def test_a_decision_is_made_for_all_or_for_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_same_content_is_as_many_messages_as_it_comes(tmp_path: Path, seed: int) -> None:
-    """Without keys, and however the two runs batch them: each place in the input goes out once."""
+    """Without keys, equal messages are sent as often as they occur in the input, however the runs batch them."""
     chance = random.Random(seed)
     messages = [sms(chance.randrange(3)) for _ in range(40)]
     times = Counter(message.to for message in messages)
@@ -172,7 +178,11 @@ async def test_the_same_content_is_as_many_messages_as_it_comes(tmp_path: Path, 
 
 @pytest.mark.parametrize("concurrency", [1, 64])
 async def test_a_key_names_one_message(tmp_path: Path, concurrency: int) -> None:
-    """The second of one blast is refused by name, and so is another content in a later one; a receipt may move."""
+    """
+    A key used twice in one bulk send is refused, and so is a known key with other content in a later one.
+
+    A new callback or expiry is not other content.
+    """
     pico, path = Pico(), tmp_path / "blast.db"
     first = await blast(pico, [sms(1, key="a"), sms(2, key="a"), sms(3, key="b")], path, concurrency=concurrency)
 
@@ -193,7 +203,7 @@ async def test_a_key_names_one_message(tmp_path: Path, concurrency: int) -> None
 
 
 async def test_nothing_is_on_the_wire_that_is_not_in_the_file(tmp_path: Path) -> None:
-    """When Pico has a message, its line says sending; when the caller hears of it, its line says accepted."""
+    """A message is `sending` in the journal before Pico gets it, and `accepted` before the caller gets the result."""
     pico, path = Pico(), tmp_path / "blast.db"
     seen: list[str] = []
 
@@ -218,7 +228,7 @@ async def test_nothing_is_on_the_wire_that_is_not_in_the_file(tmp_path: Path) ->
 
 
 async def test_few_wait_for_their_turn_as_if_they_were_sent(tmp_path: Path) -> None:
-    """At a slow pace a crash would leave no more than 16 in doubt, although 64 are in flight."""
+    """At a low rate at most `AHEAD` of 64 messages are `sending`, so a crash leaves no more than these in doubt."""
     pico, path = Pico(), tmp_path / "blast.db"
     async with session(pico, rates=Rates(sms=2)) as it:
         async with it.stream_bulk([sms(number) for number in range(100)], journal=path, concurrency=64) as results:
@@ -232,7 +242,11 @@ async def test_few_wait_for_their_turn_as_if_they_were_sent(tmp_path: Path) -> N
 
 
 async def test_a_journal_has_one_owner(tmp_path: Path) -> None:
-    """Also by another name for the same file; the first run goes on, and a look is allowed."""
+    """
+    A journal in use cannot be opened by another run, even by another name of the file.
+
+    The first run continues, and the counts can be read.
+    """
     pico, path = Pico(), tmp_path / "blast.db"
     link = tmp_path / "link.db"
     link.symlink_to(path)
@@ -252,7 +266,7 @@ async def test_a_journal_has_one_owner(tmp_path: Path) -> None:
 
 
 async def test_an_owner_that_was_passed_over_sends_no_more(tmp_path: Path) -> None:
-    """Where its lock is removed and another run takes the file, the first one's next commit fails: it is fenced."""
+    """A run whose lock is removed and whose journal another run opens fails at its next commit and stops."""
     pico, path = Pico(), tmp_path / "blast.db"
     async with session(pico) as it:
         async with it.stream_bulk([sms(number) for number in range(50)], journal=path, concurrency=1) as results:
@@ -270,7 +284,11 @@ async def test_an_owner_that_was_passed_over_sends_no_more(tmp_path: Path) -> No
 
 
 async def test_a_receipt_may_be_quicker_than_the_reply(tmp_path: Path) -> None:
-    """It is taken while the blast runs, is not undone by what the blast learns later, and a guess is refused."""
+    """
+    A receipt may confirm a message while the bulk send runs, and a later result does not undo it.
+
+    An unknown key cannot be confirmed.
+    """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     confirmed: list[bool] = []
     async with session(pico) as it:
@@ -295,7 +313,11 @@ async def test_a_receipt_may_be_quicker_than_the_reply(tmp_path: Path) -> None:
 
 
 async def test_a_proof_is_of_the_message_that_it_names(tmp_path: Path) -> None:
-    """A key of another journal may look like the beginning of an ID of this one: that settles nothing."""
+    """
+    A receipt confirms only the message whose whole ID or key it names.
+
+    The beginning of an ID confirms nothing, because a key of another journal may look like it.
+    """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     pico.does = {sms(1).to: DROPS}
     await blast(pico, [sms(1, key="dropped")], journal)
@@ -314,7 +336,11 @@ async def test_a_proof_is_of_the_message_that_it_names(tmp_path: Path) -> None:
     ids=["account", "loopback", "host"],
 )
 async def test_a_journal_serves_one_account(tmp_path: Path, other: dict[str, str]) -> None:
-    """What went to a sandbox, or to somebody else's account, is not skipped for this one."""
+    """
+    A journal that belongs to another account or another host is refused.
+
+    Pico's two official hosts count as one host.
+    """
     pico, path = Pico(), tmp_path / "blast.db"
     await blast(pico, [sms(1)], path)
 
@@ -327,7 +353,7 @@ async def test_a_journal_serves_one_account(tmp_path: Path, other: dict[str, str
 
 @pytest.mark.parametrize("path", ["", ":memory:", b"blast.db", 7, "a\0b"])
 async def test_what_is_no_file_is_no_journal(path: Any) -> None:
-    """It is told at once, before the input is touched."""
+    """A journal path that cannot name a file is refused before the input is read."""
     async with session(Pico()) as it:
         with pytest.raises(ConfigurationError, match=r"[Jj]ournal"):
             it.stream_bulk([sms(1)], journal=path)
@@ -335,7 +361,7 @@ async def test_what_is_no_file_is_no_journal(path: Any) -> None:
 
 @pytest.mark.parametrize("name", ["missing/blast.db", "folder"])
 async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -> None:
-    """Nothing was sent, and nothing is left there."""
+    """A journal path where no file can be created raises JournalError. Nothing is sent, and no file is left."""
     pico = Pico()
     (tmp_path / "folder").mkdir()
 
@@ -349,7 +375,11 @@ async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -
 async def test_a_receipt_costs_the_same_however_long_the_journal_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of the file is looked through for damage by who looks at all of it, and not for each receipt."""
+    """
+    Confirming one receipt does not check the whole file for damage, so its cost does not grow with the journal.
+
+    Listing the messages in doubt does check the file.
+    """
     journal, statements = SqliteJournal(tmp_path / "blast.db"), []
     async with session(Pico()) as it:
         await it.send_bulk([sms(1, key="k")], journal=journal)
@@ -371,7 +401,11 @@ async def test_a_receipt_costs_the_same_however_long_the_journal_is(
 
 
 async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:
-    """With any page overwritten: either it is told, and nothing is sent, or nothing is sent twice."""
+    """
+    With any one page of the file overwritten, a run raises JournalError or sends no message twice.
+
+    At least nine in ten damaged pages raise.
+    """
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(600)]
     await blast(pico, messages, path, concurrency=64)
@@ -392,7 +426,7 @@ async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_a_crash_left_empty_is_begun_again(tmp_path: Path) -> None:
-    """The first moment of a journal's life is no trap; a look takes it for none."""
+    """A run starts an empty journal file again, which a crash can leave. Reading an empty file raises JournalError."""
     path = tmp_path / "blast.db"
     path.touch()
     with pytest.raises(JournalError, match="it is empty"):
@@ -402,7 +436,7 @@ async def test_a_file_that_a_crash_left_empty_is_begun_again(tmp_path: Path) -> 
 
 
 class Full(sqlite3.Connection):
-    """A connection to a disk with little room."""
+    """A connection to a database on a disk with little free space."""
 
     pages = 0
 
@@ -413,7 +447,7 @@ class Full(sqlite3.Connection):
 
 
 class Failing(sqlite3.Connection):
-    """A connection whose disk breaks after some commits."""
+    """A connection whose disk fails after some commits."""
 
     commits = 0
 
@@ -433,7 +467,7 @@ def use(monkeypatch: pytest.MonkeyPatch, connection: type[sqlite3.Connection]) -
 
 
 async def test_a_full_disk_at_the_start_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told as what it is."""
+    """A disk that is full at the start raises JournalError with this reason, and nothing is sent."""
     pico = Pico()
     use(monkeypatch, Full)
     monkeypatch.setattr(Full, "pages", 1)
@@ -457,8 +491,9 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     said: str,
 ) -> None:
     """
-    Each message still gets its outcome, and what was accepted is told so; what went out is in the file, as accepted or
-    in doubt, and the run after it doubles nothing.
+    A disk that fails in the middle stops the bulk send: sent messages are reported as accepted, the others as not sent.
+
+    The next run sends no message twice.
     """
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(400)]
@@ -503,7 +538,7 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can become somebody else")
 def test_a_folder_that_may_not_be_written_in_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """By somebody who is not root."""
+    """A folder that the user may not write in raises JournalError for a user who is not root."""
     folder = tmp_path_factory.mktemp("read-only")
     for parent in (folder, *folder.parents):
         if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
@@ -520,7 +555,7 @@ def test_a_folder_that_may_not_be_written_in_is_told(tmp_path_factory: pytest.Te
 
 
 async def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    """Neither a thread nor an open file, however the blast ends; and a cancellation is no way round a commit."""
+    """No thread and no open file remains, however the bulk send ends. A cancellation does not skip a commit."""
     threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number) for number in range(500)]
@@ -551,7 +586,7 @@ async def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
 
 class Memory:
-    """A journal of one's own: no more than a dictionary."""
+    """A user's own journal that keeps its lines in a dictionary."""
 
     def __init__(self, fault: str = "") -> None:
         self.lines: dict[str, list[Any]] = {}
@@ -586,7 +621,7 @@ class Memory:
 
 
 async def test_a_journal_of_ones_own_is_as_good(tmp_path: Path) -> None:
-    """Whatever has the protocol's methods."""
+    """Any object with the methods of the `Journal` protocol works as a journal."""
     pico, memory = Pico(), Memory()
     assert isinstance(memory, Journal)
     pico.does = {sms(1).to: DROPS}
@@ -601,7 +636,11 @@ async def test_a_journal_of_ones_own_is_as_good(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["claim", "intend", "settle"])
 async def test_a_journal_that_breaks_ends_the_blast(fault: str) -> None:
-    """Whatever it raises, no message goes out that it has not, and none is left without an outcome."""
+    """
+    If a journal raises, the bulk send stops.
+
+    No message is sent without an entry in the journal, and each message read gets an outcome.
+    """
     pico = Pico()
     results: list[SendResult] = []
     async with session(pico) as it:
@@ -617,7 +656,7 @@ async def test_a_journal_that_breaks_ends_the_blast(fault: str) -> None:
 
 
 async def test_what_the_journal_knew_is_no_failure_of_today(tmp_path: Path) -> None:
-    """Five in doubt from the last run, one after the other, do not stop the blast that has `stop_after=3`."""
+    """Messages that are in doubt from an earlier run do not count for `stop_after`."""
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(8)]
     pico.does = {message.to: DROPS for message in messages[:5]}
@@ -630,7 +669,7 @@ async def test_what_the_journal_knew_is_no_failure_of_today(tmp_path: Path) -> N
 
 
 async def test_a_proof_that_contradicts_the_journal_is_refused(tmp_path: Path) -> None:
-    """What provably did not go out has no receipt: somebody took another message for it."""
+    """A receipt for a message that was provably not sent is refused, because it must belong to another message."""
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     pico.does = {sms(1).to: UNREACHABLE}
     await blast(pico, [sms(1, key="k")], journal)
@@ -642,7 +681,9 @@ async def test_a_proof_that_contradicts_the_journal_is_refused(tmp_path: Path) -
 
 
 async def test_slow_replies_do_not_slow_the_blast(tmp_path: Path) -> None:
-    """Whoever waits for a reply no longer stands in the way of those that wait for their turn: all 40 are sent."""
+    """
+    Messages that wait for a reply do not delay others that wait for a slot: all 40 are sent before the first reply.
+    """
     arrived = asyncio.Event()
     waiting: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Numbers that opted out: nothing goes to them, their result says so, and no failure of the hook lets one pass."""
+"""These tests check that no message goes to a number that opted out, and that a failing hook lets no message pass."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def asks(number: str) -> bool:
 
 
 class Registry:
-    """A container that nobody can read through, a Bloom filter or a table."""
+    """A container that can only be asked for one number, like a Bloom filter or a database table."""
 
     def __contains__(self, number: object) -> bool:
         return number == OUT
@@ -71,7 +71,7 @@ class Registry:
     ids=["set", "list, spelled otherwise", "mapping", "container", "function", "0 and 1", "async function"],
 )
 async def test_a_number_that_opted_out_gets_nothing(suppression: Any) -> None:
-    """In whatever form the numbers come; the others get theirs."""
+    """A number that opted out gets no message, in whatever form `suppression` is passed; the others get theirs."""
     sandbox = Sandbox()
 
     results = await results_of(sandbox, suppression)
@@ -85,7 +85,7 @@ async def test_a_number_that_opted_out_gets_nothing(suppression: Any) -> None:
 
 
 async def test_it_is_counted_and_is_no_failure() -> None:
-    """Of those not sent; the report raises nothing for it, and does not list it."""
+    """A suppressed message counts as suppressed and as not sent, and the report treats it as no failure."""
     async with session_on(Sandbox()) as pico:
         report = await pico.send_bulk(messages(), suppression={OUT})
 
@@ -95,7 +95,7 @@ async def test_it_is_counted_and_is_no_failure() -> None:
 
 
 async def test_beside_a_failure_the_error_tells_both() -> None:
-    """The suppressed are not among the failures, and not among the unsent that it counts."""
+    """The error of a bulk send with failures counts suppressed messages apart from the failed and the unsent ones."""
     items = [*messages(), InvalidMessageError("row 4")]
     async with session_on(Sandbox()) as pico:
         report = await pico.send_bulk(items, suppression={OUT})
@@ -107,7 +107,7 @@ async def test_beside_a_failure_the_error_tells_both() -> None:
 
 
 async def test_any_number_of_them_in_a_row_end_nothing() -> None:
-    """They say nothing about how Pico is, neither well nor ill."""
+    """A suppressed message neither counts for `stop_after` nor resets its count."""
     people = [SmsMessage(OUT, "hello") for _ in range(5)]
     bad = InvalidMessageError("no message")
     async with session_on(Sandbox()) as pico:
@@ -149,7 +149,7 @@ class _Broken:
     ids=["raises", "raises later", "container raises", "forgets to answer", "answers otherwise", "is cancelled"],
 )
 async def test_where_the_hook_fails_nothing_is_sent(suppression: Any, said: str) -> None:
-    """Each message has its error, which names the trouble and not the number; it is safe to send again."""
+    """If the suppression hook fails, each message gets NotSentError, which names the fault and not the number."""
     sandbox = Sandbox()
 
     results = await results_of(sandbox, suppression)
@@ -163,7 +163,7 @@ async def test_where_the_hook_fails_nothing_is_sent(suppression: Any, said: str)
 
 
 async def test_a_hook_that_fails_is_a_failure() -> None:
-    """So that `stop_after` ends a blast whose table is gone, and the report raises."""
+    """A failing suppression hook counts as a failure: `stop_after` stops the bulk send, and the report raises."""
     people = [SmsMessage(PEOPLE[0], str(number)) for number in range(50)]
     async with session_on(Sandbox()) as pico:
         report = await pico.send_bulk(people, suppression=_raises, stop_after=3, concurrency=1)
@@ -174,7 +174,11 @@ async def test_a_hook_that_fails_is_a_failure() -> None:
 
 
 async def test_a_hook_that_takes_its_time_holds_up_its_own_message_alone() -> None:
-    """The others go out meanwhile; and leaving the blast ends the wait, with nothing sent."""
+    """
+    A slow suppression hook delays only its own message.
+
+    Leaving the bulk send ends the wait, and that message is not sent.
+    """
     sandbox = Sandbox()
     begun = asyncio.Event()
 
@@ -195,7 +199,7 @@ async def test_a_hook_that_takes_its_time_holds_up_its_own_message_alone() -> No
 
 
 async def test_a_blast_that_is_cancelled_while_the_hook_is_asked_sends_nothing() -> None:
-    """The cancellation goes through, and no task is left behind."""
+    """A bulk send that is cancelled while it waits for the suppression hook sends nothing and leaves no task."""
     sandbox = Sandbox()
     begun = asyncio.Event()
 
@@ -217,7 +221,11 @@ async def test_a_blast_that_is_cancelled_while_the_hook_is_asked_sends_nothing()
 
 
 async def test_with_a_journal_it_is_left_for_a_run_in_which_the_number_is_wanted_again(tmp_path: Path) -> None:
-    """It is not in doubt: the next run suppresses it again, or sends it, and what was accepted is skipped."""
+    """
+    With a journal, a suppressed message is not in doubt: a later run suppresses it again or sends it.
+
+    Accepted messages are skipped.
+    """
     sandbox = Sandbox()
     journal = SqliteJournal(tmp_path / "blast.db")
 
@@ -235,7 +243,7 @@ async def test_with_a_journal_it_is_left_for_a_run_in_which_the_number_is_wanted
 
 
 async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
-    """It may have gone out before the number opted out, and "suppressed" would say that it did not."""
+    """A message in doubt stays in doubt when its number opts out later, because it may already have been sent."""
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_DROP, to=OUT, times=1)])
     journal = SqliteJournal(tmp_path / "blast.db")
 
@@ -251,7 +259,11 @@ async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
     ids=["one number", "bytes", "a whole number", "an iterator", "a bad number", "no str", "nothing"],
 )
 async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(suppression: Any) -> None:
-    """A text would be searched for the number, an iterator be used up, and a number that is none be overlooked."""
+    """
+    An unusable `suppression` is refused before anything is sent, and the error does not show a bad number.
+
+    A string could match a part of a number, and an iterator could be read only once.
+    """
     sandbox = Sandbox()
 
     with pytest.raises(ConfigurationError, match="`suppression`") as caught:
@@ -262,7 +274,7 @@ async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(
 
 
 async def test_a_set_is_read_once_and_a_function_asked_for_each_message() -> None:
-    """Whoever opts out during a blast is heard by a function."""
+    """A set is copied once; a function is called for each message and sees later changes."""
     known = {OUT}
     read = OptOuts(known)
     asked = OptOuts(lambda number: number in known)
@@ -274,7 +286,7 @@ async def test_a_set_is_read_once_and_a_function_asked_for_each_message() -> Non
 
 
 def test_the_error_is_none_of_those_that_are_sent_again() -> None:
-    """It crosses processes whole."""
+    """SuppressedError is not a NotSentError, which callers send again, and it survives pickling."""
     error = pickle.loads(pickle.dumps(SuppressedError("The number has opted out.")))
 
     assert error.outcome is Outcome.NOT_SENT

@@ -1,4 +1,4 @@
-"""When what left came to Pico, as far as its reply tells, and who may leave after it."""
+"""The arrival window admits a request only if no window at Pico would then hold more than the limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_S = 0.1
 
 
 def left(number: int, *moments: float) -> Arrivals:
-    """Say what left, and that nothing was heard of it but how long the quickest took."""
+    """Return an arrival window in which requests left at *moments*, and the first one had the fastest reply."""
     those = Arrivals(number, 1.0)
     for moment in moments:
         those.left(moment)
@@ -24,7 +24,7 @@ def left(number: int, *moments: float) -> Arrivals:
 
 
 def test_a_window_holds_its_number_and_no_more() -> None:
-    """The fourth waits for the first to be a window ago."""
+    """With a limit of three, a fourth request waits until the first one is one window old."""
     those = left(3, 10.0, 10.2)
     assert those.wait_s(10.4) == 0.0
 
@@ -36,7 +36,7 @@ def test_a_window_holds_its_number_and_no_more() -> None:
 
 
 def test_what_came_late_counts_from_then_on() -> None:
-    """By as much as its reply was later than the quickest; not one whose reply was there as soon."""
+    """A request counts later by as much as its reply was slower than the fastest; a fastest reply changes nothing."""
     those = left(3, 10.0, 10.2, 10.4)
 
     those.heard(10.0, LEAST_S + 0.04, LEAST_S)
@@ -46,7 +46,7 @@ def test_what_came_late_counts_from_then_on() -> None:
 
 
 def test_nothing_is_late_where_nobody_knows_how_long_the_quickest_takes() -> None:
-    """As for a guard that is fixed."""
+    """No request counts as late while the fastest reply time is unknown, as with a fixed jitter allowance."""
     those = Arrivals(1, 1.0)
     those.left(10.0)
 
@@ -56,7 +56,7 @@ def test_nothing_is_late_where_nobody_knows_how_long_the_quickest_takes() -> Non
 
 
 def test_one_that_is_quicker_than_all_before_says_that_they_were_late() -> None:
-    """The others are behind the quickest by more than was known, and what is quick may catch up with them."""
+    """A reply that is faster than all before shows that the earlier requests were late by the difference."""
     those = left(3, 10.0, 10.2, 10.4)
 
     those.heard(10.4, LEAST_S - 0.04, LEAST_S - 0.04)
@@ -65,7 +65,7 @@ def test_one_that_is_quicker_than_all_before_says_that_they_were_late() -> None:
 
 
 def test_what_was_under_way_meanwhile_is_counted_once() -> None:
-    """Its reply comes after the one that was quicker than all before."""
+    """A request in flight while a faster reply arrives is re-dated once, although its own reply comes later."""
     moments = [10.0 + number / 10 for number in range(6)]
     those = left(7, *moments)
 
@@ -73,14 +73,14 @@ def test_what_was_under_way_meanwhile_is_counted_once() -> None:
     for moment in moments[2:]:
         those.heard(moment, LEAST_S, LEAST_S - 0.01)
 
-    # A seventh may leave at once, and an eighth a second after the first.
+    # A seventh request may leave at once; an eighth waits until one second after the first one's arrival.
     assert those.wait_s(10.6) == 0.0
     those.left(10.6)
     assert those.wait_s(10.6) == pytest.approx(0.41)
 
 
 def test_of_some_that_left_together_each_is_late_by_itself() -> None:
-    """Whichever is heard first."""
+    """Requests that left at the same time are each re-dated by their own reply, in whatever order the replies come."""
     those = left(3, 10.0, 10.0, 10.0)
 
     for lag_s in (0.03, 0.01, 0.02):
@@ -90,7 +90,7 @@ def test_of_some_that_left_together_each_is_late_by_itself() -> None:
 
 
 def test_it_remembers_no_more_than_what_counts() -> None:
-    """Where the rate is as good as none, too."""
+    """The window forgets requests that no longer count, even at a rate so high that it limits nothing."""
     those = Arrivals(1_000_000_000, 1.0)
 
     for number in range(5_000):
@@ -101,7 +101,7 @@ def test_it_remembers_no_more_than_what_counts() -> None:
 
 
 def test_one_that_is_late_enough_is_among_the_latest_again() -> None:
-    """Its reply came when more than the number had left after it."""
+    """A request whose reply shows a long delay counts again, even if more requests than the limit left after it."""
     those = left(3, 10.0, 10.02, 10.04, 10.06, 10.08)
     assert those.wait_s(11.0) == pytest.approx(0.04)
 
@@ -111,7 +111,7 @@ def test_one_that_is_late_enough_is_among_the_latest_again() -> None:
 
 
 def test_one_that_did_not_leave_is_taken_back() -> None:
-    """Also where its own idea of when it would have left is a little later; any other is let alone."""
+    """A request that did not leave is removed by its approximate time; a time that fits no request removes nothing."""
     those = left(3, 10.0, 10.2, 10.4)
 
     those.not_left(10.3)
@@ -123,7 +123,7 @@ def test_one_that_did_not_leave_is_taken_back() -> None:
 
 
 def test_the_one_before_counts_again_where_one_is_taken_back() -> None:
-    """It had left the window for that one."""
+    """After a request is removed, the older request that it had replaced counts again."""
     those = left(3, 10.0, 10.2, 10.4, 10.5)
     assert those.wait_s(11.0) == pytest.approx(0.2)
 
@@ -133,7 +133,7 @@ def test_the_one_before_counts_again_where_one_is_taken_back() -> None:
 
 
 def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_stall() -> None:
-    """Whether one is so much later than the quickest, or so much quicker than all before."""
+    """A reply that differs from the fastest one by more than 70 ms re-dates no request: Pico itself took that time."""
     those = left(3, 10.0, 10.2, 10.4)
 
     those.heard(10.0, LEAST_S + 0.08, LEAST_S)
@@ -143,7 +143,7 @@ def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_stall() -> None:
 
 
 def test_it_remembers_for_as_long_as_one_counts() -> None:
-    """Nothing, then a window, then nothing."""
+    """The window must be kept for one second after its last request, and no longer."""
     those = Arrivals(3, 1.0)
     assert those.remembers_s(10.0) == 0.0
 
@@ -158,7 +158,7 @@ def test_it_remembers_for_as_long_as_one_counts() -> None:
 def test_no_window_holds_more_whatever_the_way_there_does(
     number: int, longest_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is late by something else, overtakes and is overtaken; its reply comes within the window."""
+    """No window at Pico exceeds the limit, however delays vary, as long as each reply arrives within one window."""
     monkeypatch.setattr(arrivals, "LATE_S", 1.0)
     chance = Random(number)
     those, now, least_s = Arrivals(number, 1.0), 0.0, LEAST_S
@@ -175,7 +175,7 @@ def test_no_window_holds_more_whatever_the_way_there_does(
                 break
             now = soon
         those.left(now)
-        # Half of them are not held up; the last way is the shortest.
+        # Half of the requests are not delayed. Each reply takes the shortest time back.
         came.append(now + chance.choice([0.0, chance.uniform(0.0, longest_s)]))
         heappush(replies, (came[-1] + LEAST_S - 1e-9, now))
         now += chance.choice([0.0, chance.expovariate(2 * number)])

@@ -1,4 +1,4 @@
-"""Many hosts share one pace: real scripts on a real Redis, simulated clocks and networks, so that times are exact."""
+"""Many hosts share one rate by real scripts on a real Redis; clocks and networks are simulated, so times are exact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pico_async.coordination.rates import spacing_s
 from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
 
 OWN_RATE = 1 / spacing_s(RATE)
-# When something befalls them.
+# When the event of a scenario happens.
 AT_S = 5.0
 fleet = partial(Scenario, network=MIXED, seconds=15.0)
 
@@ -25,7 +25,7 @@ def server(shared_redis: str) -> Iterator[redis.Redis]:
 
 @pytest.mark.parametrize("hosts", [1, 10, 100])
 def test_a_blasting_fleet_goes_at_its_full_pace_and_never_beyond(server: redis.Redis, hosts: int) -> None:
-    """Whatever their clocks and distances: 97 % of the pace, and 30 in the densest second."""
+    """A fleet of bulk sends reaches 97 % of its rate, and at most 30 messages leave or arrive in any second."""
     outcome = simulate(fleet(name="all blast", hosts=hosts, blasting=hosts), server)
 
     assert densest(outcome.turns) <= RATE
@@ -35,7 +35,7 @@ def test_a_blasting_fleet_goes_at_its_full_pace_and_never_beyond(server: redis.R
 
 @pytest.mark.parametrize(("hosts", "seconds"), [(10, 15.0), (100, 60.0)])
 def test_hosts_get_equal_shares(server: redis.Redis, hosts: int, seconds: float) -> None:
-    """None sends half as much again as another, and all together ask Redis twice for each slot at the most."""
+    """No host sends more than 1.5 times as much as another, and the fleet calls Redis about twice per slot at most."""
     outcome = simulate(fleet(name="all blast", hosts=hosts, blasting=hosts, seconds=seconds), server)
 
     assert outcome.unfairness is not None
@@ -45,7 +45,7 @@ def test_hosts_get_equal_shares(server: redis.Redis, hosts: int, seconds: float)
 
 @pytest.mark.parametrize("hosts", [1, 10, 100])
 def test_a_single_send_does_not_wait_for_the_others_blasts(server: redis.Redis, hosts: int) -> None:
-    """Half a second at the most, once its host has a connection."""
+    """Once its host is connected, a single send waits at most 0.5 s for its slot while the fleet sends in bulk."""
     scenario = fleet(name="one chats", hosts=hosts, blasting=max(1, hosts - 1), chatting=1, chat_per_s=2.0)
     outcome = simulate(scenario, server)
 
@@ -56,7 +56,7 @@ def test_a_single_send_does_not_wait_for_the_others_blasts(server: redis.Redis, 
 
 
 def test_a_single_send_from_far_away_waits_for_one_round_trip(server: redis.Redis) -> None:
-    """Where nobody else sends: its slot is not past when the answer arrives, or else it would ask again, and again."""
+    """A lone host far from Redis waits one round trip per slot: the slot is not yet past when the answer arrives."""
     outcome = simulate(fleet(name="alone", hosts=1, network=FAR, chatting=1, chat_per_s=1.0, seconds=60.0), server)
 
     _, *later = outcome.single
@@ -65,7 +65,7 @@ def test_a_single_send_from_far_away_waits_for_one_round_trip(server: redis.Redi
 
 
 def test_a_host_that_joins_from_far_away_takes_no_slot_early(server: redis.Redis) -> None:
-    """Its first call carries the connection, and says little of the server's clock."""
+    """A host that joins uses no slot early, although connecting delays its first reading of Redis's clock."""
     for seed in range(3):
         outcome = simulate(fleet(name="joins", hosts=3, blasting=3, begin_every_s=2.37, seed=seed), server)
 
@@ -74,7 +74,7 @@ def test_a_host_that_joins_from_far_away_takes_no_slot_early(server: redis.Redis
 
 @pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
 def test_a_step_of_the_server_s_clock_stops_nobody(server: redis.Redis, step_s: float) -> None:
-    """No second with more than 30, and no pause that lasts as long as the step."""
+    """A step of Redis's clock by an hour causes no second with more than 30 messages, and no pause above 1 s."""
 
     def step(fleet: Fleet) -> None:
         fleet.server_offset_s += step_s
@@ -86,7 +86,7 @@ def test_a_step_of_the_server_s_clock_stops_nobody(server: redis.Redis, step_s: 
 
 
 def test_a_redis_that_forgets_lets_nobody_send_twice_as_fast(server: redis.Redis) -> None:
-    """Slots that hosts still hold are not given again."""
+    """After Redis loses its data, slots that hosts still hold are not granted again, and sends pause 1 s at most."""
     outcome = simulate(_befallen(lambda fleet: fleet.server.flushdb()), server)
 
     assert densest(outcome.turns) <= RATE
@@ -98,7 +98,11 @@ def test_a_redis_that_forgets_lets_nobody_send_twice_as_fast(server: redis.Redis
 def test_a_redis_that_is_away_for_a_while_lets_nobody_send_too_much(
     server: redis.Redis, how: str, share: float | None
 ) -> None:
-    """Neither while each host has its share, nor when some have heard that it is back and others have not."""
+    """
+    While Redis is away, and while hosts notice its return, no second holds more than 30 messages.
+
+    The full rate then resumes. Sends fail only where the hosts have no fallback share.
+    """
 
     def leave(fleet: Fleet) -> None:
         fleet.away = how
@@ -126,7 +130,7 @@ def test_a_redis_that_is_away_for_a_while_lets_nobody_send_too_much(
 
 
 def test_hosts_that_vanish_leave_their_part_to_the_others(server: redis.Redis) -> None:
-    """Half of them lose their power while they hold slots; within seconds the rest sends at the full pace."""
+    """Five seconds after half of the hosts lose power with slots in hand, the other hosts send at the full rate."""
     outcome = simulate(_befallen(lambda fleet: fleet.vanish(range(5, 10))), server)
 
     late = [at for at in outcome.turns if at > AT_S + 5.0]
@@ -135,7 +139,7 @@ def test_hosts_that_vanish_leave_their_part_to_the_others(server: redis.Redis) -
 
 
 def test_a_refusal_that_one_host_meets_pauses_all(server: redis.Redis) -> None:
-    """But for what others had reserved before they asked again: then the fleet is silent, and then slower."""
+    """A refusal of one host pauses the whole fleet, except for slots already reserved, and then slows it to 80 %."""
     outcome = simulate(_befallen(lambda fleet: fleet.refuse(4)), server)
 
     paused = [at for at in outcome.turns if AT_S + 0.4 < at < AT_S + 1.0]
@@ -146,7 +150,7 @@ def test_a_refusal_that_one_host_meets_pauses_all(server: redis.Redis) -> None:
 
 
 def test_the_simulation_runs_what_production_runs() -> None:
-    """A script that asks for the time otherwise would be simulated at the wrong time: that is an error."""
+    """The simulation rejects a script that does not read the clock, because it would run at the wrong time."""
     with pytest.raises(AssertionError, match="asks for the time 0 times"):
         with_told_clock("return 1")
 

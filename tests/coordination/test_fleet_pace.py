@@ -1,4 +1,4 @@
-"""What one process does with its slots, and what it tells Redis."""
+"""One process of a fleet uses, drops and returns its slots, and reports to Redis how long it may send alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SPACING_US = 20_000
 @define
 class Server:
     """
-    Grants what is wanted, and hears of no refusal.
+    A stand-in for Redis that grants every slot and fails every other script.
 
     Attributes:
-        away: Whether it gives no answer at all.
+        away: Whether every call fails.
         first_us: When the first slot is, from now.
-        answers: How often it answers.
-        asked: With what, for slots.
-        given_back: How many slots, each time.
+        answers: How many requests for slots are answered; later ones never are.
+        asked: The arguments of each request for slots.
+        given_back: The number of slots in each return.
     """
 
     away: bool = False
@@ -55,14 +55,14 @@ def pace_on(server: Server) -> FleetPace:
 
 
 async def cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel them, and wait for their end."""
+    """Cancel the tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_who_is_refused_uses_none_of_the_slots_that_it_holds() -> None:
-    """Not even where Redis does not hear of the refusal: for as long as Pico asks, nothing is sent."""
+    """A process that was refused uses none of its slots during the pause, even if Redis cannot record the refusal."""
     pace = pace_on(Server())
     waiting = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(5)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -79,7 +79,7 @@ async def test_who_is_refused_uses_none_of_the_slots_that_it_holds() -> None:
 
 @pytest.mark.parametrize(("share", "least_us"), [(None, 0), (0.25, 3_000_000)])
 async def test_redis_is_told_for_how_long_others_may_be_alone(share: float | None, least_us: int) -> None:
-    """Where it has no schedule any more, a newcomer waits for them, too."""
+    """A request for slots includes how long others may use a fallback share, so that a newcomer waits for them, too."""
     server = Server()
     pace = FleetPace(30, server, "lane", member=Member(id="me", about="host:1"), share=share)
 
@@ -90,7 +90,7 @@ async def test_redis_is_told_for_how_long_others_may_be_alone(share: float | Non
 
 
 async def test_a_process_that_goes_on_alone_tells_its_own_pace() -> None:
-    """And the fleet's again when Redis is back. With nobody to share with, it fails and tells the fleet's."""
+    """While Redis is away, `per_s` is the rate of the fallback share; after that, it is the fleet's rate again."""
     server = Server(away=True)
     pace = FleetPace(30, server, "lane", member=Member(id="me", about="host:1"), share=0.5)
     before = pace.per_s
@@ -111,7 +111,11 @@ async def test_a_process_that_goes_on_alone_tells_its_own_pace() -> None:
 
 
 async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one moment: it is given, and its taker is cancelled. Redis gives no other one here."""
+    """
+    A slot whose caller is cancelled at the moment of the grant goes to the next caller.
+
+    Redis grants no other slot here.
+    """
     monkeypatch.setattr("pico_async.coordination.fleet_pace.LATE_S", 5.0)
     pace = pace_on(Server(answers=1))
     give = pace._line.give
@@ -136,7 +140,7 @@ async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkey
 
 
 async def test_only_slots_of_the_newest_grant_are_given_back() -> None:
-    """Those of an earlier one may lie before another process's: they are forfeited."""
+    """Only slots of the newest grant are returned; older ones are dropped: others may have reserved after them."""
     server = Server(first_us=60_000_000)
     pace = pace_on(server)
     waiting = [asyncio.create_task(pace.turn(Priority.INTERACTIVE))]

@@ -1,4 +1,4 @@
-"""What a fleet's Redis tells, read from made-up snapshots: no server, no clock."""
+"""The fleet status is computed from made-up snapshots of Redis, without a server or a clock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EARLIER = {"granted": 75.0, "tat": NOW - 0.75 * SECOND, "spacing": 0.05 * SECOND
 
 
 def snapshot(schedule: dict[str, float], *, at: float = NOW, **parts: Any) -> Snapshot:
-    """Make one of a single lane."""
+    """Make a snapshot of one rate group and one token."""
     return Snapshot(
         at=at,
         schedules={SMS: schedule},
@@ -29,31 +29,31 @@ def snapshot(schedule: dict[str, float], *, at: float = NOW, **parts: Any) -> Sn
 
 
 def about(waiting: int, reserved: int, until_s: float) -> str:
-    """Say what a member says of itself."""
+    """Return what a member reports about itself to Redis."""
     return f"web-1:42 {waiting} {reserved} {NOW + until_s * SECOND:.0f}"
 
 
 def test_slots_that_are_reserved_ahead_are_not_the_pace_yet() -> None:
-    """Each call reserves some for later: counted by calls, the pace of a second would jump about."""
+    """The rate counts slots that fell due, not slots reserved ahead; otherwise it would jump with every call."""
     before = snapshot(EARLIER, at=NOW - SECOND)
 
     lane = snapshot(SCHEDULE).lane(SMS, before)
 
-    # 25 were granted in that second, and five more than before lie ahead.
+    # 25 slots were granted in that second. Ten lie ahead now, five lay ahead before.
     assert lane.per_s == pytest.approx(25 - 10 + 5)
     assert lane.allowed_per_s == pytest.approx(20)
     assert lane.ahead_s == pytest.approx(0.5)
 
 
 def test_a_schedule_that_redis_lost_has_no_pace_rather_than_a_negative_one() -> None:
-    """It counts from 0 again."""
+    """After Redis lost its schedule and counts from 0 again, the reported rate is 0 and not negative."""
     before = snapshot(SCHEDULE | {"granted": 9000.0}, at=NOW - SECOND)
 
     assert snapshot(SCHEDULE).lane(SMS, before).per_s == 0
 
 
 def test_a_refusal_is_a_pause_then_a_slower_pace() -> None:
-    """Both with the seconds that are left. Slots before the end of the pause are nobody's."""
+    """After a refusal, the status shows how long the pause and the slower rate last; slots in the pause are void."""
     refused = {"resume": NOW + 2 * SECOND, "recover": NOW + 32 * SECOND, "share": 0.8}
     members = {"m": (NOW - 5 * SECOND, about(7, 4, 0.3))}
 
@@ -66,7 +66,7 @@ def test_a_refusal_is_a_pause_then_a_slower_pace() -> None:
 
 
 def test_a_slow_down_that_is_over_is_none() -> None:
-    """Redis keeps what it was."""
+    """A slowdown that is over is not shown, although Redis still stores it."""
     over = {"resume": NOW - 40 * SECOND, "recover": NOW - SECOND, "share": 0.8}
 
     lane = snapshot(SCHEDULE | over).lane(SMS, snapshot(EARLIER, at=NOW - SECOND))
@@ -89,7 +89,7 @@ def test_a_slow_down_that_is_over_is_none() -> None:
 def test_a_member_is_what_it_last_said_less_what_is_over(
     asked_ago_s: float, said: str, seen: tuple[bool, int, int, float]
 ) -> None:
-    """Silent, waiting, reserved, and until when."""
+    """A member is shown as it last reported, without slots that have passed; after about two seconds it is silent."""
     lane = snapshot(SCHEDULE, members={"m": (NOW - asked_ago_s * SECOND, said)}).lane(
         SMS, snapshot(EARLIER, at=NOW - SECOND)
     )
@@ -102,7 +102,7 @@ def test_a_member_is_what_it_last_said_less_what_is_over(
 
 
 def test_a_host_s_name_may_hold_blanks() -> None:
-    """Some desktops are named as people name things."""
+    """A host name with spaces is shown in full, for a member and for the process that fetches a token."""
     members = {"m": (NOW, f"Ann's new laptop:42 3 0 {NOW:.0f}")}
     here = snapshot(SCHEDULE, members=members, lock="m")
 
@@ -113,7 +113,7 @@ def test_a_host_s_name_may_hold_blanks() -> None:
 
 
 def test_a_token_is_told_by_its_age_and_its_use() -> None:
-    """And by who fetches another right now: by host and process where that is known, else by the member's ID."""
+    """The status of a token shows its age, its last use, and the name or ID of a process that fetches another."""
     token = (NOW - 240 * SECOND, NOW - 3 * SECOND, True)
     members = {"m": (NOW, about(0, 0, 0))}
 
@@ -127,7 +127,7 @@ def test_a_token_is_told_by_its_age_and_its_use() -> None:
 
 
 def test_a_token_that_pico_refused_has_no_age() -> None:
-    """Its moments are still there, and say nothing."""
+    """A token that Pico refused has no age and no last use, although Redis still stores both times."""
     gone = snapshot(SCHEDULE, token=(NOW - SECOND, NOW, False)).token(TOKEN)
 
     assert (gone.there, gone.age_s, gone.unused_s) == (False, None, None)

@@ -1,4 +1,4 @@
-"""When a process looks at the fleet's token in Redis, and when it trusts its copy."""
+"""A process reads the fleet's token in Redis from time to time, and trusts its own copy in between."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pico_async.coordination.fleet_token import FleetTokenStore
 @define
 class Server:
     """
-    Has a token, and gives each who asks the right to fetch one.
+    A stand-in for Redis that holds a token and grants every request for its lock.
 
     Attributes:
-        answers: How often it answers; then there is silence.
-        looks: How often it was looked at.
+        answers: How many reads are answered; later ones never are.
+        looks: How many reads came.
     """
 
     token: str
@@ -43,7 +43,7 @@ def store_on(server: Server, *, alone: bool = False) -> FleetTokenStore:
 
 
 async def test_one_look_serves_all_who_ask_within_a_second() -> None:
-    """However fast it sends, a process asks Redis once a second."""
+    """One read of the token in Redis serves every request of the process within a second."""
     server = Server("t")
     store = store_on(server)
 
@@ -58,7 +58,7 @@ async def test_one_look_serves_all_who_ask_within_a_second() -> None:
 
 
 async def test_a_copy_of_long_ago_is_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may have replaced the token: after a minute of silence it is looked for first."""
+    """A copy that is too old is not used until Redis was read again: another process may have replaced the token."""
     monkeypatch.setattr("pico_async.coordination.fleet_token.CHECKED_FOR_S", 0.0)
     monkeypatch.setattr("pico_async.coordination.fleet_token.TRUSTED_FOR_S", 0.0)
     server = Server("old")
@@ -72,7 +72,7 @@ async def test_a_copy_of_long_ago_is_given_to_nobody(monkeypatch: pytest.MonkeyP
 
 
 async def test_who_may_fetch_looks_first_whether_another_has_fetched() -> None:
-    """Also where it has just seen that there was none: that was before it waited for the right."""
+    """A process that gets the lock reads Redis before it fetches: another may have fetched while it waited."""
     server = Server("")
     store = store_on(server)
     assert await store.current() is None
@@ -85,7 +85,11 @@ async def test_who_may_fetch_looks_first_whether_another_has_fetched() -> None:
 
 
 async def test_who_goes_on_alone_has_nobody_wait_for_a_silent_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those who have their turns would leave in a bunch, and more than 30 in a second with those of the next one."""
+    """
+    With a fallback share, a process uses its own copy while Redis is silent, and reads Redis in the background.
+
+    Requests that waited for Redis with their slots would otherwise leave in one burst.
+    """
     monkeypatch.setattr("pico_async.coordination.fleet_token.CHECKED_FOR_S", 0.0)
     monkeypatch.setattr("pico_async.coordination.fleet_token.TRUSTED_FOR_S", 0.0)
     server = Server("t", answers=1)
@@ -102,7 +106,7 @@ async def test_who_goes_on_alone_has_nobody_wait_for_a_silent_redis(monkeypatch:
 
 @pytest.mark.parametrize("what", ["keep", "discard"])
 async def test_who_is_cancelled_meanwhile_shows_no_token(what: str) -> None:
-    """A timeout of the caller's own is reported with tracebacks, and some reporters print locals."""
+    """The traceback of a cancelled `keep` or `discard` has no token in its locals, which some error reports print."""
     store = store_on(Server("S3CRET", answers=0))
 
     with pytest.raises(TimeoutError) as raised:

@@ -1,4 +1,4 @@
-"""What is learned of the network."""
+"""The jitter allowance is learned from response times and refusals."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pico_async.coordination.guard import Guard
 
 
 def told(guard: Guard, took_s: list[float], *, since: float = 0.0, per_s: float = 30) -> float:
-    """Let it hear of those that left evenly, and give the moment in which the next one would."""
+    """Record the replies of evenly spaced requests, and return when the next request would leave."""
     for number, took in enumerate(took_s):
         guard.heard(took, since + number / per_s + took)
     return since + len(took_s) / per_s
 
 
 def test_it_begins_with_what_a_common_network_does() -> None:
-    """10 ms, and more as soon as the first replies spread more."""
+    """The jitter allowance starts at 10 ms, and widens as soon as the first replies spread more."""
     guard = Guard()
     assert guard.at(0.0) == 0.010
 
@@ -28,7 +28,7 @@ def test_it_begins_with_what_a_common_network_does() -> None:
 
 @pytest.mark.parametrize(("jitter_s", "least", "most"), [(0, 0.002, 0.002), (0.02, 0.018, 0.02), (0.5, 0.05, 0.05)])
 def test_it_follows_the_spread_of_the_response_times(jitter_s: float, least: float, most: float) -> None:
-    """Whatever the response times themselves are, below a second; between 2 and 50 ms."""
+    """The jitter allowance follows the spread of response times from 2 to 50 ms, even if they are near a second."""
     draw = random.Random(1).uniform
     guard = Guard()
 
@@ -38,7 +38,7 @@ def test_it_follows_the_spread_of_the_response_times(jitter_s: float, least: flo
 
 
 def test_replies_of_a_second_and_more_leave_it_as_it_begins() -> None:
-    """They are heard too late for what might have met their requests at Pico."""
+    """Replies that take a second or more leave the jitter allowance at 10 ms: they come too late to correct it."""
     guard = Guard()
 
     now = told(guard, [1.0] * 120)
@@ -47,7 +47,7 @@ def test_replies_of_a_second_and_more_leave_it_as_it_begins() -> None:
 
 
 def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
-    """One in twenty-five may be a busy loop's."""
+    """A late reply in every 60 does not widen the jitter allowance: a busy event loop may have read it late."""
     guard = Guard()
 
     now = told(guard, [0.1 + 0.3 * (number % 60 == 7) for number in range(120)])
@@ -56,10 +56,10 @@ def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
 
 
 def test_a_spike_is_forgotten() -> None:
-    """Ten replies of one stall make it as wide as it gets, and 4 s later it is as before."""
+    """Ten replies of one stall widen the jitter allowance to 50 ms, and some 4 s later it is 2 ms again."""
     guard = Guard()
     now = told(guard, [0.1] * 60)
-    for number in range(10):  # what left in those 300 ms comes all at once
+    for number in range(10):  # replies to the requests of 300 ms arrive together
         guard.heard(0.4 - number / 30, now + 0.3)
     now += 0.3
     assert guard.at(now) == 0.05
@@ -70,7 +70,7 @@ def test_a_spike_is_forgotten() -> None:
 
 
 def test_what_was_heard_long_ago_counts_no_more() -> None:
-    """After a minute without a message it begins anew."""
+    """After a minute without a reply, the jitter allowance is 10 ms again, as at the start."""
     guard = Guard()
 
     now = told(guard, [0.1] * 120)
@@ -79,7 +79,7 @@ def test_what_was_heard_long_ago_counts_no_more() -> None:
 
 
 def test_a_refusal_widens_it_at_once_and_it_narrows_slowly() -> None:
-    """By 20 ms, and by 3 ms less each second; up to 50 ms, and no further."""
+    """A refusal widens the jitter allowance by 20 ms at once, up to 50 ms; it narrows by 3 ms each second."""
     guard = Guard()
     now = told(guard, [0.1] * 120)
 
@@ -93,7 +93,7 @@ def test_a_refusal_widens_it_at_once_and_it_narrows_slowly() -> None:
 
 
 def test_one_that_is_fixed_learns_nothing() -> None:
-    """Neither from replies nor from refusals."""
+    """A fixed jitter allowance changes neither with replies nor with refusals."""
     guard = Guard(0.007)
 
     now = told(guard, [0.1, 0.9] * 60)
@@ -103,7 +103,7 @@ def test_one_that_is_fixed_learns_nothing() -> None:
 
 
 def test_a_high_rate_costs_no_memory() -> None:
-    """Of thousands a second it keeps no more than it needs, and those of the whole time."""
+    """At thousands of requests a second, at most 320 response times are kept, and they span the whole period."""
     guard = Guard()
 
     now = told(guard, [0.1 + 0.03 * (number < 1000) * (number // 60 % 2) for number in range(8000)], per_s=2000)

@@ -1,4 +1,4 @@
-"""One pace and one token for the sessions of a loop."""
+"""The sessions of one API key in one event loop share a limiter and a token cache."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def leave(pace: LocalPace, moments: list[float], priority: Priority = Prio
 
 
 async def test_a_crowd_leaves_at_the_documented_pace() -> None:
-    """300 at once leave at 29.6 a second, and no second holds more than 30."""
+    """300 requests at once leave at 29.6 a second, and no second holds more than 30."""
     pace, moments = LocalPace(30), []
 
     await asyncio.gather(*(leave(pace, moments) for _ in range(300)))
@@ -43,7 +43,7 @@ async def test_a_crowd_leaves_at_the_documented_pace() -> None:
 
 
 async def test_a_pause_of_the_callers_saves_nothing_up() -> None:
-    """After an idle minute no burst leaves, as the plain limiter's would."""
+    """After an idle minute no burst leaves: no second holds more than 30 requests."""
     pace, moments = LocalPace(30), []
 
     await leave(pace, moments)
@@ -54,7 +54,7 @@ async def test_a_pause_of_the_callers_saves_nothing_up() -> None:
 
 
 async def test_the_pace_is_first_come_first_served() -> None:
-    """Also the late newcomer that finds the bucket just filled stands behind those who wait."""
+    """Slots are granted in the order of arrival, even if a caller arrives just when the bucket is full."""
     pace = LocalPace(30)
     order: list[int] = []
 
@@ -69,7 +69,7 @@ async def test_the_pace_is_first_come_first_served() -> None:
 
 
 async def test_a_single_send_overtakes_a_crowd() -> None:
-    """It waits for one turn, not for the thousand before it."""
+    """A single send waits for one slot, not for the thousand bulk requests before it."""
     pace = LocalPace(30)
     crowd = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(1000)]
     await asyncio.sleep(1)
@@ -85,7 +85,7 @@ async def test_a_single_send_overtakes_a_crowd() -> None:
 
 
 async def test_the_cancelled_give_their_places_back() -> None:
-    """Of 60, every second is cancelled while it waits: the other 30 leave as if they were alone."""
+    """If every second of 60 waiting requests is cancelled, the other 30 leave as if they were alone."""
     pace, moments = LocalPace(30), []
 
     tasks = [asyncio.create_task(leave(pace, moments)) for _ in range(60)]
@@ -100,7 +100,7 @@ async def test_the_cancelled_give_their_places_back() -> None:
 
 
 async def test_the_head_gives_its_place_back_while_it_waits_for_the_bucket() -> None:
-    """A cancelled head neither takes a token along nor stops the queue."""
+    """A cancelled request at the head of the queue neither uses up a token nor blocks the queue."""
     pace, moments = LocalPace(30), []
     await leave(pace, moments)
 
@@ -114,7 +114,7 @@ async def test_the_head_gives_its_place_back_while_it_waits_for_the_bucket() -> 
 
 
 async def test_a_refusal_pauses_the_lane_until_its_deadline() -> None:
-    """Nobody leaves before Retry-After is over, not even who waits for the bucket already."""
+    """After a refusal no request leaves before Retry-After is over, not even one that already waits for the bucket."""
     pace, moments = LocalPace(30), []
     await leave(pace, moments)
     waiting = asyncio.create_task(leave(pace, moments))
@@ -128,7 +128,7 @@ async def test_a_refusal_pauses_the_lane_until_its_deadline() -> None:
 
 
 async def test_a_refusal_without_a_time_pauses_for_a_second() -> None:
-    """The documented window is a second, so after one the server has forgotten the burst."""
+    """A refusal without Retry-After pauses for one second, because the documented window is a second."""
     pace, moments = LocalPace(30), []
 
     refused_at = now()
@@ -139,7 +139,7 @@ async def test_a_refusal_without_a_time_pauses_for_a_second() -> None:
 
 
 async def test_refusals_that_ask_for_no_wait_give_no_burst() -> None:
-    """Retry-After: 0, again and again, makes nobody faster."""
+    """Repeated refusals with `Retry-After: 0` cause no burst: no second holds more than 30 requests."""
     pace, moments = LocalPace(30), []
 
     async def refuse() -> None:
@@ -153,7 +153,7 @@ async def test_refusals_that_ask_for_no_wait_give_no_burst() -> None:
 
 
 async def test_an_endless_retry_after_is_bounded() -> None:
-    """A hostile or broken header does not stop the process for a day."""
+    """A Retry-After of a day pauses for at most a minute, so that a broken header cannot stop the process."""
     pace, moments = LocalPace(30), []
 
     refused_at = now()
@@ -164,7 +164,11 @@ async def test_an_endless_retry_after_is_bounded() -> None:
 
 
 async def test_a_refusal_widens_the_guard() -> None:
-    """The next second is a little less dense, and half a minute later all is as before, without a burst."""
+    """
+    A refusal widens the jitter allowance, so the next second holds slightly fewer requests.
+
+    Half a minute later the rate is as before, without a burst.
+    """
     pace, wide, recovered = LocalPace(30), [], []
 
     pace.refused(None)
@@ -178,7 +182,11 @@ async def test_a_refusal_widens_the_guard() -> None:
 
 
 async def test_refusals_that_go_on_slow_the_lane_for_a_while() -> None:
-    """Something else takes of the rate: at 80 % until half a minute has gone by without another, then as before."""
+    """
+    A second refusal within half a minute slows the limiter to 80 %: other senders use a part of the rate.
+
+    After half a minute without another refusal, the full rate returns without a burst.
+    """
     pace, slowed, recovered = LocalPace(30), [], []
 
     pace.refused(None)
@@ -194,7 +202,7 @@ async def test_refusals_that_go_on_slow_the_lane_for_a_while() -> None:
 
 
 async def test_a_guard_that_is_fixed_cannot_widen() -> None:
-    """So the first refusal slows the lane at once."""
+    """With a fixed jitter allowance, the first refusal already slows the limiter to 80 %."""
     pace, moments = LocalPace(30, guard_s=0.02), []
     before = pace.per_s
 
@@ -206,7 +214,7 @@ async def test_a_guard_that_is_fixed_cannot_widen() -> None:
 
 
 async def test_the_pace_follows_the_network() -> None:
-    """Steady response times make it faster, spread ones slower; no second holds more than 30 on the way."""
+    """The rate rises with steady response times and falls with spread ones; no second holds more than 30 requests."""
     pace, moments, told = LocalPace(30), [], []
     spreads_s = [0.0] * 200 + [0.04] * 200 + [0.0] * 400
 
@@ -231,7 +239,7 @@ async def test_the_pace_follows_the_network() -> None:
 async def test_a_server_that_stands_still_now_and_then_sees_no_more_than_the_rate(
     rate: int, lag_s: float, per_s: float, least: float
 ) -> None:
-    """What leaves a second after a message that came late does not meet it; little of the pace is lost by it."""
+    """A server that stalls now and then gets at most the rate in any second, and little of the rate is lost."""
     for seed in range(4):
         random, pace, arrivals = Random(seed), LocalPace(rate), []
         stalls = [now()]
@@ -255,7 +263,7 @@ async def test_a_server_that_stands_still_now_and_then_sees_no_more_than_the_rat
 
 
 async def test_at_a_high_rate_those_that_come_late_do_not_add_up() -> None:
-    """One in twenty-five takes 20 ms more, as beside a busy loop; that makes the pace no lower."""
+    """One late reply in 26, as beside a busy event loop, does not lower a rate of 1000 a second."""
     pace, moments = LocalPace(1_000), []
 
     for number in range(3_000):
@@ -266,7 +274,7 @@ async def test_at_a_high_rate_those_that_come_late_do_not_add_up() -> None:
 
 
 async def test_a_pico_that_takes_its_time_makes_the_pace_little_slower() -> None:
-    """Up to a second, each time another one: no way there is so uneven, so not all of that counts as late."""
+    """Response times that vary up to a second lower the rate only to 28.5 a second: no network is that uneven."""
     random, pace, moments = Random(7), LocalPace(30), []
 
     async def send() -> None:
@@ -281,7 +289,7 @@ async def test_a_pico_that_takes_its_time_makes_the_pace_little_slower() -> None
 
 
 async def test_a_new_latency_holds_up_no_longer_than_it_is_longer_by() -> None:
-    """All are late then, and by the same; what is waited for is not caught up."""
+    """A latency that rises by 45 ms delays the next requests only briefly, and the lost time is not caught up."""
     pace, moments = LocalPace(30), []
 
     async def send(number: int) -> None:
@@ -298,7 +306,7 @@ async def test_a_new_latency_holds_up_no_longer_than_it_is_longer_by() -> None:
 
 
 async def test_a_crowd_that_waits_through_the_recovery_gets_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new bucket does not give again what the slow one gave a moment before."""
+    """Requests that wait while the full rate returns leave without a burst: no second holds more than 30."""
     monkeypatch.setattr(local, "SLOWED_FOR_S", 3.0)
 
     for offset in range(20):
@@ -313,7 +321,7 @@ async def test_a_crowd_that_waits_through_the_recovery_gets_no_burst(monkeypatch
 
 
 async def test_refusals_of_one_burst_count_as_one() -> None:
-    """Ten requests that were in flight together slow the lane once, not to a tenth."""
+    """Ten refusals of requests that were in flight together slow the limiter once, to 80 %."""
     pace, moments = LocalPace(30, guard_s=0.02), []
 
     for _ in range(10):
@@ -324,7 +332,7 @@ async def test_refusals_of_one_burst_count_as_one() -> None:
 
 
 async def test_a_turn_that_is_used_late_counts_from_then_on() -> None:
-    """Nobody had a turn meanwhile, so nothing is waited for, and the next one comes a whole interval later."""
+    """A slot used late, with no other granted meanwhile, counts from then on; the next slot is an interval later."""
     pace, moments = LocalPace(1), []
 
     await leave(pace, moments)
@@ -341,7 +349,7 @@ async def test_a_turn_that_is_used_late_counts_from_then_on() -> None:
 
 
 async def test_a_turn_is_over_once_others_had_theirs() -> None:
-    """Who comes so late needs another one, and gets it before all who had none."""
+    """A slot that is late is lost once others were granted; its request gets another before new requests do."""
     pace, moments = LocalPace(30), []
     await leave(pace, moments)
     crowd = [asyncio.create_task(leave(pace, moments)) for _ in range(20)]
@@ -354,13 +362,13 @@ async def test_a_turn_is_over_once_others_had_theirs() -> None:
     await asyncio.gather(*crowd)
 
     assert not in_time
-    # The head of the line waits for the bucket already.
+    # The request at the head of the queue already waits for the bucket, so it may leave first.
     assert after - before <= 1
     assert densest(moments) <= 30
 
 
 async def test_a_turn_that_is_used_late_meets_nobody_that_came_late() -> None:
-    """The first reply tells only now that its request came 40 ms late: a second after that, and no sooner."""
+    """A late slot may be used only a second after the estimated arrival of an earlier request that was delayed."""
     pace, moments = LocalPace(2), []
     await leave(pace, moments)
     await leave(pace, moments)
@@ -377,7 +385,7 @@ async def test_a_turn_that_is_used_late_meets_nobody_that_came_late() -> None:
 
 
 async def test_a_lane_without_a_limit_waits_only_for_a_refusal() -> None:
-    """MMS has no documented rate: at once, but for a pause that Pico asked for."""
+    """A rate group without a limit, such as MMS, waits only for a pause that Pico asked for."""
     pace, moments = LocalPace(None), []
 
     began_at = now()
@@ -390,7 +398,7 @@ async def test_a_lane_without_a_limit_waits_only_for_a_refusal() -> None:
 
 
 async def test_a_refusal_holds_back_who_is_late_on_a_lane_without_a_limit() -> None:
-    """Its connection opened during the pause that Pico asked for: it waits for the end of it, as the others do."""
+    """In a rate group without a limit, a slot that was granted before a pause cannot be used until the pause ends."""
     pace = LocalPace(None)
     turn_at = now()
 
@@ -403,7 +411,7 @@ async def test_a_refusal_holds_back_who_is_late_on_a_lane_without_a_limit() -> N
 
 
 async def test_lanes_do_not_wait_for_each_other() -> None:
-    """A paused SMS lane holds up no balance."""
+    """A pause of the SMS rate group does not delay a balance request."""
     coordinator = LocalCoordinator()
     began_at = now()
 
@@ -414,7 +422,7 @@ async def test_lanes_do_not_wait_for_each_other() -> None:
 
 
 async def test_a_token_is_trusted_while_it_is_used() -> None:
-    """Used every 17 minutes, it lives on; idle for 18, it is not handed out."""
+    """A token that is used every 17 minutes stays valid; after 18 idle minutes it is not returned."""
     store = LocalTokenStore()
     await store.keep("t")
 
@@ -427,7 +435,7 @@ async def test_a_token_is_trusted_while_it_is_used() -> None:
 
 
 async def test_only_the_token_that_was_refused_is_evicted() -> None:
-    """A late 401 for the old token leaves the new one in its place."""
+    """A late 401 for the old token does not evict the new one."""
     store = LocalTokenStore()
     await store.keep("old")
     await store.keep("new")
@@ -440,7 +448,7 @@ async def test_only_the_token_that_was_refused_is_evicted() -> None:
 
 
 async def test_sessions_of_one_key_find_one_coordinator_until_the_last_leaves() -> None:
-    """Same host, account, key and loop: the same one. Any other: another one. After the last: a new one."""
+    """Sessions share a coordinator if host, account and key are equal; it is removed after the last of them closed."""
     mine = ("https://a", "user", "key")
 
     first = local.join(*mine, Rates())
@@ -457,7 +465,7 @@ async def test_sessions_of_one_key_find_one_coordinator_until_the_last_leaves() 
 
 
 async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
-    """What was sent counts for the next session of the key, also where none was open in between."""
+    """A session for each message does not exceed the rate: earlier sends count for the next session of the key."""
     mine, moments = ("https://a", "user", "key"), []
 
     for _ in range(90):
@@ -470,7 +478,7 @@ async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
 
 
 async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
-    """A second: a session that comes within it must not meet what left, whatever is heard of that."""
+    """After the last session closes, its coordinator is kept for a second, for as long as its last send counts."""
     mine, rates = ("https://a", "user", "key"), Rates(token=None, balance=None)
     coordinator = local.join(*mine, rates)
     await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
@@ -484,7 +492,7 @@ async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
 
 
 async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer() -> None:
-    """Closed, opened again, at other rates even: the table keeps what is open."""
+    """The timer of a closed session does not remove the coordinator of a session that opened later, at other rates."""
     mine = ("https://a", "user", "key")
     local.join(*mine, Rates())
     local.leave(*mine)
@@ -500,7 +508,7 @@ async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer
 
 
 def test_loops_of_many_threads_share_the_table() -> None:
-    """Each finds its own coordinator, and nobody trips over the others."""
+    """Event loops of many threads use the table of coordinators at the same time without an error."""
 
     async def life() -> bool:
         for _ in range(50):
@@ -517,7 +525,7 @@ def test_loops_of_many_threads_share_the_table() -> None:
 
 
 async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
-    """One pace cannot run at two rates; the error says which is there."""
+    """A second session of a key at other rates raises an error that names the rates in use."""
     mine = ("https://a", "user", "key")
     local.join(*mine, Rates())
 
@@ -528,7 +536,7 @@ async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
 
 
 def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -> None:
-    """A session that was never closed does not keep its loop alive for ever."""
+    """Each event loop has its own coordinator, and a closed event loop is dropped, even if its session stayed open."""
 
     async def joined() -> LocalCoordinator:
         return local.join("https://a", "user", "key", Rates())
@@ -541,7 +549,7 @@ def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -
 
 
 def test_the_table_holds_no_key() -> None:
-    """What is shared is named by a digest."""
+    """The table of coordinators shows no API key, because its entries are named by a digest."""
 
     async def joined() -> str:
         local.join("https://a", "user", "S3CRET-KEY", Rates())
@@ -552,6 +560,6 @@ def test_the_table_holds_no_key() -> None:
 
 
 def test_the_local_coordinator_is_a_coordinator() -> None:
-    """It fits the protocols that other coordinators are written against."""
+    """`LocalCoordinator` implements both protocols that other coordinators are written against."""
     assert isinstance(LocalCoordinator(), Coordinator)
     assert isinstance(LocalCoordinator(), LearningCoordinator)

@@ -1,4 +1,4 @@
-"""The queue in front of a pace."""
+"""A queue grants its permits by priority, then in the order of arrival, and loses none to a cancelled waiter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def stand(queue: FairQueue, name: str, served: list[str], priority: int = 
 
 
 async def test_equals_are_served_first_come_first_served() -> None:
-    """Whoever came first holds the head first, also where they came in one tick."""
+    """Callers of one priority are served in the order of arrival, even if all arrive in one tick."""
     queue, served = FairQueue(), []
 
     async with asyncio.TaskGroup() as tasks:
@@ -36,7 +36,7 @@ async def test_equals_are_served_first_come_first_served() -> None:
 
 
 async def test_a_newcomer_does_not_overtake_whoever_is_about_to_wake() -> None:
-    """The turn passes straight on: between its end and the next one's waking, it is never free."""
+    """A newcomer does not overtake a waiter that is about to wake, because the permit passes straight to the waiter."""
     queue, served = FairQueue(), []
 
     async def newcomer() -> None:
@@ -52,7 +52,7 @@ async def test_a_newcomer_does_not_overtake_whoever_is_about_to_wake() -> None:
 
 
 async def test_priority_goes_before_arrival() -> None:
-    """The lower number is served first, however late it came."""
+    """The lower priority number is served first, however late its caller arrives."""
     queue, served = FairQueue(), []
 
     async with asyncio.TaskGroup() as tasks:
@@ -65,7 +65,7 @@ async def test_priority_goes_before_arrival() -> None:
 
 
 async def test_a_cancelled_waiter_gives_its_place_back() -> None:
-    """Those behind it are served as if it had never stood there."""
+    """A cancelled waiter is skipped, and the waiters behind it are served as if it had never waited."""
     queue, served = FairQueue(), []
 
     async with place(queue):
@@ -79,7 +79,7 @@ async def test_a_cancelled_waiter_gives_its_place_back() -> None:
 
 
 async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
-    """A waiter cancelled in the very tick in which its turn came does not take the turn to its grave."""
+    """A permit that is granted in the tick in which its waiter is cancelled passes on to the next waiter."""
     queue, served = FairQueue(), []
 
     async with place(queue):
@@ -95,7 +95,7 @@ async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
 
 
 async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
-    """A thousand come and go in a long pause; the queue keeps none of them, and the order of the others."""
+    """The queue drops cancelled waiters while the permit is held, and keeps the order of the others."""
     queue, served = FairQueue(), []
 
     async with place(queue):
@@ -111,7 +111,7 @@ async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
 
 
 async def test_no_more_hold_a_place_than_there_are() -> None:
-    """The fourth of three is had by waiting until one is given back, and whoever waited is told so."""
+    """With three permits, a fourth caller waits until one is released; the result shows which callers had to wait."""
     queue = FairQueue(3)
     at_once = [await queue.take(0) for _ in range(3)]
 
@@ -125,7 +125,7 @@ async def test_no_more_hold_a_place_than_there_are() -> None:
 
 
 async def test_a_place_that_nobody_waits_for_is_free_again() -> None:
-    """Given back, it is there for the next, and no more of them than before."""
+    """A released permit that no caller waits for is free again, and the number of permits does not grow."""
     queue = FairQueue(2)
 
     for _ in range(5):

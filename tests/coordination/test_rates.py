@@ -1,4 +1,4 @@
-"""The sizes of the buckets."""
+"""The token bucket is sized so that no second at the server exceeds the rate, and wrong rates are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def most_in(window_s: float, *, capacity: float, refill_per_s: float) -> float:
 
 
 def test_the_documented_rate_gets_the_designed_bucket() -> None:
-    """30 a second and a guard of 10 ms: 1.06 tokens, 29.6 a second."""
+    """A rate of 30 and a jitter allowance of 10 ms lead to a bucket of 1.06 tokens, refilled with 29.6 a second."""
     size = bucket(30, 0.01)
 
     assert size.capacity == pytest.approx(1.06)
@@ -25,7 +25,7 @@ def test_the_documented_rate_gets_the_designed_bucket() -> None:
 @pytest.mark.parametrize("guard_s", [0.0, 0.002, 0.05])
 @pytest.mark.parametrize("rate", [1, 2, 3, 10, 30, 31.9, 100, 500, 1000])
 def test_no_second_at_the_server_sees_more_than_the_rate(rate: float, guard_s: float) -> None:
-    """Bunched by the guard, what one window lets through stays below one more than is allowed."""
+    """One second at the server holds no more than the rate, even if jitter bunches requests, and little is lost."""
     size = bucket(rate, guard_s)
 
     assert most_in(1 + guard_s, capacity=size.capacity, refill_per_s=size.refill_per_s) < int(rate) + 1
@@ -34,7 +34,7 @@ def test_no_second_at_the_server_sees_more_than_the_rate(rate: float, guard_s: f
 
 @pytest.mark.parametrize("rate", [0.9, 0.5, 0.1, 0.01, 0.001])
 def test_below_one_a_second_the_window_is_longer(rate: float) -> None:
-    """One request in every 1/rate seconds, and not a second one."""
+    """Below one request a second, at most one request leaves in any 1/rate seconds."""
     size = bucket(rate, GUARD_S)
 
     assert most_in(1 / rate + GUARD_S, capacity=size.capacity, refill_per_s=size.refill_per_s) < 2
@@ -43,20 +43,20 @@ def test_below_one_a_second_the_window_is_longer(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), "30", True])
 def test_a_rate_that_is_none_is_refused_by_name(rate: object) -> None:
-    """The error names the lane."""
+    """An invalid rate raises an error that names the rate group."""
     with pytest.raises(ConfigurationError, match=r"Rates\(voice=…\)"):
         Rates(voice=rate)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("guard_s", [-0.001, 1.1, float("nan"), "0.01", True])
 def test_a_guard_that_is_none_is_refused_by_name(guard_s: object) -> None:
-    """Seconds, and not milliseconds."""
+    """A `guard_s` that is not a number of seconds between 0 and 1 raises an error that names it."""
     with pytest.raises(ConfigurationError, match=r"Rates\(guard_s=…\)"):
         Rates(guard_s=guard_s)  # type: ignore[arg-type]
 
 
 def test_the_defaults_are_the_reference_s() -> None:
-    """30, 1 and 1; no limit where v0.4 documents none."""
+    """The default rates are 30, 1 and 1, without a limit where v0.4 documents none; they can be pickled."""
     rates = Rates()
 
     assert (rates.sms, rates.token, rates.balance) == (30, 1, 1)

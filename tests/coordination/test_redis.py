@@ -1,4 +1,4 @@
-"""One pace and one token for all who share a Redis: a real one, on a socket."""
+"""Processes that share a real Redis server share one rate and one token."""
 
 from __future__ import annotations
 
@@ -66,26 +66,26 @@ def session(coordinator: Coordinator, sandbox: Sandbox, **settings: Any) -> Pico
 
 
 async def hold(coordinator: RedisCoordinator) -> None:
-    """Take the lock of the token, and give it back."""
+    """Take the lock of the token and release it."""
     async with coordinator.token.refreshing():
         pass
 
 
 def content(url: str) -> dict[str, str]:
-    """Give all that is in Redis, as text."""
+    """Return everything that is in Redis, as text."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
         read = {"hash": client.hgetall, "zset": lambda key: client.zrange(key, 0, -1), "string": client.get}
         return {key: str(read[client.type(key)](key)) for key in client.keys("*")}
 
 
 def schedule(url: str, lane: Lane = Lane.SMS) -> int:
-    """Give the end of a lane's schedule, as Redis has it."""
+    """Return the end of a rate group's schedule in Redis."""
     with redis.Redis.from_url(url) as client:
         return int(client.hget(f"pico:{{{ME.pace}}}:pace:{lane}", "tat") or 0)
 
 
 async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
-    """The token and the pace are in Redis, so a second process would find them."""
+    """Two coordinators on one Redis fetch one token between them, and the schedule of their rate lies in Redis."""
     sandbox = Sandbox()
     coordinator = RedisCoordinator.from_url(url)
 
@@ -101,7 +101,7 @@ async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
 
 
 async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
-    """Keys and values name the API key by a digest; the token is a value, and nothing else is told."""
+    """Redis holds no API key, account, number or text, only digests; the token itself is stored in one key."""
     sandbox = Sandbox(api_key="S3CRET-API-KEY-1O1IQxPv53888888")
 
     async with session(RedisCoordinator.from_url(url), sandbox) as pico:
@@ -116,7 +116,7 @@ async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
 
 
 async def test_everything_in_redis_expires(url: str) -> None:
-    """A fleet that is gone leaves nothing behind."""
+    """Every key in Redis expires after about a day at most, so a fleet that is gone leaves nothing behind."""
     async with session(RedisCoordinator.from_url(url), Sandbox()) as pico:
         await pico.sms.send("8612345678901", "Your code is 1234")
 
@@ -126,7 +126,7 @@ async def test_everything_in_redis_expires(url: str) -> None:
 
 
 async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> None:
-    """Two sessions share one coordinator; it is open until the second has gone, and opens again for a third."""
+    """A shared coordinator closes its connections and tasks with its last session, and opens again for a new one."""
     sandbox = Sandbox()
     coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
     before = asyncio.all_tasks()
@@ -146,7 +146,7 @@ async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> No
 
 
 async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url: str) -> None:
-    """A cancelled scope cancels each wait in it, also those of the closing."""
+    """A session that is cancelled while it closes still closes its connections and tasks."""
     coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
     before = asyncio.all_tasks()
 
@@ -160,7 +160,7 @@ async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(u
 
 
 async def no_connection(url: str, name: str) -> None:
-    """Wait until the server, too, knows that they are closed."""
+    """Wait until the server no longer lists a connection of this name."""
     async with asyncio.timeout(5):
         while connections(url, name):
             await asyncio.sleep(0.01)
@@ -172,7 +172,7 @@ def connections(url: str, name: str) -> int:
 
 
 async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> None:
-    """Sessions come and go: the next one's connection is not closed under it."""
+    """A session that opens while the last one closes keeps its connection to Redis."""
     coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
     coordinator.join(ME)
     await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
@@ -189,7 +189,7 @@ async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> No
 
 
 async def test_closing_forgets_nobody_who_waits(url: str) -> None:
-    """Their turns come all the same."""
+    """Callers that wait when the coordinator closes still get their slots."""
     async with joined(url, rates=Rates(sms=20)) as coordinator:
         waiting = [asyncio.create_task(coordinator.turn(Lane.SMS, Priority.BULK)) for _ in range(4)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -200,7 +200,7 @@ async def test_closing_forgets_nobody_who_waits(url: str) -> None:
 
 
 async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> None:
-    """A server that loads the app once and forks its workers makes one coordinator for all of them."""
+    """Copies of one coordinator, as forked workers hold them, are separate members of the fleet."""
     made = RedisCoordinator.from_url(url)
     workers = [copy.copy(made), copy.copy(made)]
 
@@ -214,7 +214,7 @@ async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> 
 
 
 async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
-    """Whoever made it closes it; and it may decode by itself."""
+    """A Redis client that the caller passes in stays open, and it may decode responses by itself."""
     client = Redis.from_url(url, decode_responses=True)
 
     async with session(RedisCoordinator(client), Sandbox()) as pico:
@@ -226,18 +226,22 @@ async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
 
 @pytest.fixture
 def far_ahead(url: str, monkeypatch: pytest.MonkeyPatch) -> Rates:
-    """Slots are reserved minutes ahead, so that a test may take its time; and there is a schedule already."""
+    """
+    Return a rate with slots that are reserved minutes ahead, so that a busy machine changes nothing in a test.
+
+    Redis has a schedule already, so that the first slot is granted at once.
+    """
     with redis.Redis.from_url(url) as client:
         client.hset(f"pico:{{{ME.pace}}}:pace:sms", mapping={"name": "S", "tat": 0, "last": 0})
     monkeypatch.setattr("pico_async.coordination.fleet_pace.LOOKAHEAD_S", 1000.0)
-    # On a busy machine the first would else be forfeited, and the next one is minutes away.
+    # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
     monkeypatch.setattr("pico_async.coordination.fleet_pace.LATE_S", 5.0)
     monkeypatch.setattr("pico_async.coordination.server_clock.LATE_S", 5.0)
     return Rates(sms=0.01)
 
 
 async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: Rates) -> None:
-    """The next one finds the schedule as it was."""
+    """A cancelled caller returns its newest slot, so that the next caller finds the schedule as it was."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
         before = schedule(url)
@@ -250,7 +254,7 @@ async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: 
 
 
 async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: str, far_ahead: Rates) -> None:
-    """Nobody is left who would use it."""
+    """A caller that is cancelled before Redis answers returns the slot that the answer brings."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
         before, tasks = schedule(url), asyncio.all_tasks()
@@ -266,7 +270,7 @@ async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: st
 
 
 async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: str) -> None:
-    """A schedule that ends earlier than a member had heard was not lost; it need not wait until all is forgotten."""
+    """A schedule that got shorter by returned slots is not taken for a lost one: another member gets slots at once."""
     async with Redis.from_url(url) as client:
         link = RedisLink(client, 1.0)
         lane = f"pico:{{{ME.pace}}}:pace:sms"
@@ -287,7 +291,7 @@ async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: st
 
 
 async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, far_ahead: Rates) -> None:
-    """Given back, it would be given out twice."""
+    """A slot is not returned once another process has reserved after it; otherwise it would be granted twice."""
     async with joined(url, rates=far_ahead) as coordinator, joined(url, rates=far_ahead) as other:
         await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
         before = schedule(url)
@@ -305,7 +309,7 @@ async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, f
 
 
 async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -> None:
-    """The next process need not wait for messages that do not come."""
+    """A process that leaves returns unused slots, so that the next process need not wait for them."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.turn(Lane.SMS, Priority.BULK)
         before = schedule(url)
@@ -317,7 +321,7 @@ async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -
 
 
 async def test_who_leaves_is_no_member_any_more(url: str) -> None:
-    """The shares of the others grow at once."""
+    """A process that leaves is no longer a member, so the shares of the others grow at once."""
     async with joined(url) as other:
         async with joined(url) as coordinator:
             await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
@@ -333,21 +337,21 @@ def members(url: str) -> int:
 
 
 async def cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel them, and wait for their end."""
+    """Cancel the tasks and wait for their end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def reserved(url: str, before: int) -> int:
-    """Wait until the schedule has moved on, and give its end."""
+    """Wait until the schedule has changed, and return its end."""
     while (end := schedule(url)) == before:
         await asyncio.sleep(0.01)
     return end
 
 
 async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> None:
-    """A late 401 for an old token leaves the new one, and so does a fetch whose lock had expired."""
+    """A late 401 for an old token does not remove the new one, and a fetch that comes too late does not replace it."""
     async with joined(url) as one, joined(url) as other:
         await one.token.keep("old")
         assert await other.token.current() == "old"
@@ -364,7 +368,7 @@ async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> Non
 
 
 async def test_one_fetches_and_the_others_take_what_it_brings(url: str) -> None:
-    """While one holds the right to fetch, the others wait, and then find the token."""
+    """While one coordinator fetches a token, the others wait, and then use the same token."""
     fetched = 0
 
     async def get(coordinator: RedisCoordinator) -> str | None:
@@ -385,7 +389,7 @@ async def test_one_fetches_and_the_others_take_what_it_brings(url: str) -> None:
 
 
 async def test_a_lock_is_held_for_as_long_as_its_holder_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow fetch outlasts the lock's expiry, for its holder renews it."""
+    """A slow fetch keeps its lock beyond the lock's expiry, because its holder renews it."""
     monkeypatch.setattr("pico_async.coordination.fleet_token.LOCK_S", 0.2)
     monkeypatch.setattr("pico_async.coordination.fleet_token.RENEW_S", 0.05)
     async with joined(url) as one, joined(url) as other:
@@ -397,7 +401,7 @@ async def test_a_lock_is_held_for_as_long_as_its_holder_lives(url: str, monkeypa
 
 
 async def test_a_cancelled_wait_for_the_lock_leaves_nothing_behind(url: str) -> None:
-    """The next one gets the lock."""
+    """After a cancelled wait for the lock, the next caller gets the lock, and no lock stays in Redis."""
     async with joined(url) as one, joined(url) as other:
         async with one.token.refreshing():
             waiting = asyncio.create_task(hold(other))
@@ -411,7 +415,11 @@ async def test_a_cancelled_wait_for_the_lock_leaves_nothing_behind(url: str) -> 
 
 
 async def test_redis_away_is_told_fast_and_gone_when_it_is_back() -> None:
-    """The error says that nothing was sent and what to do; it names no password, and pickles."""
+    """
+    While Redis is away, a send fails as not sent; once Redis is back, the next send succeeds.
+
+    The error names no password and can be pickled.
+    """
     sandbox = Sandbox()
     with valkey_server() as server:
         coordinator = RedisCoordinator.from_url(f"{server.url}?password=S3CRET-PASSWORD")
@@ -436,7 +444,7 @@ async def test_redis_away_is_told_fast_and_gone_when_it_is_back() -> None:
 
 
 async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -> None:
-    """They fail as slowly as they would be sent: so a short outage costs few."""
+    """While Redis is away, bulk requests fail as slowly as they would be sent, so a short outage costs few messages."""
     with valkey_server() as server:
         server.kill()
         async with joined(server.url, rates=Rates(sms=0.1)) as coordinator:
@@ -464,7 +472,7 @@ async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -
     ids=["no permission", "no memory", "read-only"],
 )
 async def test_a_redis_that_refuses_is_not_available(fault: tuple[str, ...]) -> None:
-    """The error names the kind of the refusal, and a session goes on to say that nothing was sent."""
+    """A call that Redis refuses raises `NotSentError`, which names the kind of the refusal."""
     with valkey_server() as server:
         with server.client() as client:
             client.execute_command(*fault)
@@ -474,7 +482,7 @@ async def test_a_redis_that_refuses_is_not_available(fault: tuple[str, ...]) -> 
 
 
 async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
-    """Another program's value at our key: nobody waits for ever."""
+    """A value of another program at the schedule's key raises `NotSentError`, so no caller waits for ever."""
     with redis.Redis.from_url(url) as client:
         client.set(f"pico:{{{ME.pace}}}:pace:sms", "something else")
 
@@ -484,7 +492,7 @@ async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
 
 
 async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
-    """A crowd of senders must not wait for one time-out each."""
+    """After a failed call, the next calls fail without asking Redis, so callers do not each wait for a timeout."""
     client = Redis.from_url(url)
     calls = 0
 
@@ -505,7 +513,7 @@ async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
 
 
 async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> None:
-    """A connection of another loop is a RuntimeError, for one."""
+    """An unexpected error of the Redis client, such as a RuntimeError, is raised as `NotSentError`."""
     client = Redis.from_url(url)
 
     async def evalsha(*_: object) -> None:
@@ -519,7 +527,7 @@ async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> N
 
 
 async def test_a_user_with_few_rights_is_enough() -> None:
-    """These commands on these keys, as the docstring says."""
+    """The ACL commands that the docstring of `RedisCoordinator` lists are enough for slots, tokens and refusals."""
     rights = RedisCoordinator.__doc__ or ""
     commands = [word.strip("`.,;") for word in rights.split() if word.strip("`").startswith("+")]
     with valkey_server() as server:
@@ -538,7 +546,7 @@ async def test_a_user_with_few_rights_is_enough() -> None:
 
 
 async def test_a_connection_may_be_encrypted(tmp_path: Path) -> None:
-    """`rediss://` with a certificate that the options name."""
+    """A `rediss://` address works with a CA certificate that the options name, and fails without it."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -555,7 +563,7 @@ async def test_a_connection_may_be_encrypted(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def tls_before(server: ValkeyServer, context: ssl.SSLContext) -> AsyncIterator[int]:
-    """Take TLS off what comes for the server, whose build has none."""
+    """Start a TLS proxy in front of the server, whose build has no TLS."""
     pumps: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -580,14 +588,14 @@ async def tls_before(server: ValkeyServer, context: ssl.SSLContext) -> AsyncIter
 
 
 async def test_a_coordinator_serves_one_key(url: str) -> None:
-    """Another account's pace would be kept by the wrong schedule."""
+    """A coordinator refuses a second API key, because its requests would count in the wrong schedule."""
     async with joined(url) as coordinator:
         with pytest.raises(ConfigurationError, match="make one for each"):
             coordinator.join(Identity.of("Pico", "https://rest.picotw.com", "user333", "another key"))
 
 
 def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
-    """In the next loop it begins anew; while one holds it, another is told."""
+    """A coordinator works in one event loop after another, and raises an error if two use it at a time."""
     coordinator = RedisCoordinator.from_url(url)
 
     async def take_a_turn() -> None:
@@ -607,7 +615,7 @@ def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
 
 
 async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
-    """The error says what to do."""
+    """A coordinator without a session raises an error that shows how to pass it to one."""
     coordinator = RedisCoordinator.from_url(url)
 
     with pytest.raises(ConfigurationError, match=r"pass it as PicoSession\(coordinator=…\)"):
@@ -615,7 +623,7 @@ async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
 
 
 async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
-    """Both hosts count by one key; of stand-ins each counts by itself."""
+    """Both hosts of Pico share one rate but no token; a stand-in host has a rate of its own."""
     official = Identity.of("Pico", "https://rest.picotw.com", "u", "k")
     whitelist = Identity.of("Pico", "https://api.picotw.com", "u", "k")
     stand_in = Identity.of("http://127.0.0.1:1", "http://127.0.0.1:1", "u", "k")
@@ -629,7 +637,7 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
 
 
 async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
-    """MMS has no documented rate: not even Redis is asked."""
+    """A rate group without a limit, such as MMS, writes nothing to Redis."""
     async with joined(url) as coordinator:
         for _ in range(100):
             await coordinator.turn(Lane.MMS, Priority.BULK)
@@ -654,7 +662,7 @@ async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
-    """Before anything is connected."""
+    """A wrong setting raises an error that names it, before any connection is opened."""
     with pytest.raises(ConfigurationError, match=said):
         RedisCoordinator.from_url("redis://localhost", **settings)
 
@@ -663,7 +671,7 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
     "url", ["", "localhost", "http://localhost", "redis://", "unix://", "redis://:S3CRET@host:port", None, 7]
 )
 def test_a_wrong_address_is_not_repeated(url: Any) -> None:
-    """It may hold a password."""
+    """The error for a wrong address does not repeat the address, because it may contain a password."""
     with pytest.raises(ConfigurationError, match="no address of a Redis") as raised:
         RedisCoordinator.from_url(url)
 
@@ -671,7 +679,7 @@ def test_a_wrong_address_is_not_repeated(url: Any) -> None:
 
 
 def test_a_closed_port_is_no_configuration_error() -> None:
-    """It is told when something is to be sent."""
+    """A closed port raises no error at the start, only `NotSentError` when a slot or a token is needed."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -687,6 +695,6 @@ def test_a_closed_port_is_no_configuration_error() -> None:
 
 
 def test_it_is_a_coordinator_and_the_local_one_is_none_of_a_fleet() -> None:
-    """A session tells by the protocol whom it must tell whose pace it is."""
+    """`RedisCoordinator` implements the protocol of a fleet, and `LocalCoordinator` does not."""
     assert isinstance(RedisCoordinator.from_url("redis://localhost"), FleetCoordinator)
     assert not isinstance(LocalCoordinator(), FleetCoordinator)

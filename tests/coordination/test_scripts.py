@@ -1,4 +1,4 @@
-"""A fleet's schedule, pauses, token and lock in Redis: each script on a real server, its clock the test's."""
+"""The Lua scripts keep a fleet's schedule, pauses, token and lock, on a real server with the clock of the test."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def server(shared_redis: str) -> Iterator[redis.Redis]:
 
 class Server:
     """
-    A server whose clock stands still.
+    A server whose clock moves only when a test moves it.
 
     Attributes:
-        now: Its microseconds.
+        now: Its time in microseconds.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -37,25 +37,25 @@ class Server:
         self.now = 1_700_000_000 * SECOND
 
     def run(self, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
-        """Run a script at this moment."""
+        """Run a script at the time of the clock."""
         source = files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
         return self.client.eval(with_told_clock(source), len(keys), *keys, *arguments, *divmod(self.now, SECOND))
 
     def reserve(
         self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
     ) -> Answer:
-        """Reserve slots for a blast."""
+        """Reserve slots for a bulk send."""
         about, held, interactive, promised, end, answer = "host:1 0", 0, 0, 0, 0, 0
         rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, alone, end, answer)
         return Answer(*self.run("reserve", LANE, member, *rest))
 
     def refuse(self, pause: int = SECOND) -> int:
-        """Note a refusal, after which it goes slower for 30 s, to 0.8 and no less than 0.2 of the pace."""
+        """Record a refusal and return its pause; the rate then falls to 0.8 for 30 s, and never below 0.2."""
         left: int = self.run("refuse", LANE[:1], pause, 30 * SECOND, 0.8, 0.2)
         return left
 
     def slowed_to(self) -> float:
-        """Give what is left of the pace."""
+        """Return the fraction of the rate that is left."""
         return SPACING / self.reserve().spacing_us
 
 
@@ -68,7 +68,7 @@ def it(server: redis.Redis) -> Server:
 
 @pytest.mark.parametrize("alone", [0, 3 * SECOND])
 def test_where_there_is_no_schedule_all_wait(it: Server, alone: int) -> None:
-    """Redis may have lost it: until whatever others hold of it is used up, or what they take for themselves."""
+    """Without a schedule, a member waits until slots that others may hold, or take by themselves, have passed."""
     it.client.flushdb()
 
     newcomer = it.reserve(alone=alone)
@@ -81,7 +81,7 @@ def test_where_there_is_no_schedule_all_wait(it: Server, alone: int) -> None:
 
 
 def test_in_a_pause_there_is_no_slot(it: Server) -> None:
-    """Not before its end, which all who ask are told; then there is one."""
+    """In a pause no slot is granted, and each member gets the time that is left; the first slot is at its end."""
     it.reserve()
     assert it.refuse(SECOND) == SECOND
 
@@ -94,7 +94,7 @@ def test_in_a_pause_there_is_no_slot(it: Server) -> None:
 
 
 def test_refusals_in_one_pause_are_one_refusal(it: Server) -> None:
-    """Requests that were on the wire together; one after the pause is another, down to a fifth of the pace."""
+    """Refusals in one pause count as one; each later one slows the rate further, down to a fifth of it."""
     it.reserve()
     for _ in range(5):
         it.refuse()
@@ -108,7 +108,7 @@ def test_refusals_in_one_pause_are_one_refusal(it: Server) -> None:
 
 
 def test_after_a_while_the_pace_is_the_whole_one_again(it: Server) -> None:
-    """And a refusal that comes later takes a fifth of the whole."""
+    """After 30 s without a refusal the rate is full again, and a later refusal takes a fifth of the full rate."""
     it.reserve()
     for _ in range(3):
         it.refuse()
@@ -123,7 +123,7 @@ def test_after_a_while_the_pace_is_the_whole_one_again(it: Server) -> None:
 
 
 def test_a_pause_is_as_long_as_it_was_where_the_clock_steps_back_in_it(it: Server) -> None:
-    """Else all would wait for as long as the step was; and the slower pace would last as long."""
+    """If the clock steps back in a pause, the pause and the slower rate last as long as they would have."""
     it.reserve()
     it.refuse(2 * SECOND)
 
@@ -139,7 +139,7 @@ def test_a_pause_is_as_long_as_it_was_where_the_clock_steps_back_in_it(it: Serve
 
 
 def test_a_refusal_after_a_step_back_pauses_for_as_long_as_it_says(it: Server) -> None:
-    """It is written by the clock that was, for whoever reserves next moves all by the step."""
+    """After the clock steps back, a refusal pauses for its own time: the next reservation shifts its end."""
     it.reserve()
     it.now -= 3600 * SECOND
 
@@ -148,28 +148,28 @@ def test_a_refusal_after_a_step_back_pauses_for_as_long_as_it_says(it: Server) -
 
 
 def test_a_refusal_alone_expires(it: Server) -> None:
-    """Where nobody reserves any more: after the slower pace, and a minute."""
+    """A refusal that no reservation follows expires one minute after its slower rate ends."""
     it.refuse()
 
     assert 60_000 < it.client.pttl(LANE[0]) <= 91_000
 
 
 def test_a_schedule_outlasts_its_end(it: Server) -> None:
-    """Also a slow one, where it reaches far: else its slots would be given twice."""
+    """A schedule that reaches far ahead is kept beyond its end; otherwise its slots would be granted twice."""
     it.reserve(spacing=1000 * SECOND)
 
     assert all(it.client.pttl(key) > 1_000_000 for key in LANE)
 
 
 def test_a_schedule_is_kept_for_a_day(it: Server) -> None:
-    """For where there is none, the next one must wait."""
+    """A schedule is kept for a day, because without one the next reservation must wait."""
     it.reserve()
 
     assert it.client.pttl(LANE[0]) > 86_000_000
 
 
 def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
-    """Two share six slots; after two seconds one has them all."""
+    """Two members share six slots; once one is silent for more than two seconds, the other gets all six."""
     it.reserve("other")
     it.now += SECOND
     assert it.reserve(wanted=6).slots == 3
@@ -182,7 +182,7 @@ def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
 
 
 def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
-    """One slot a second for four: each asks every four seconds, as it is told."""
+    """At one slot a second, four members stay members through four silent seconds, but not through 11."""
     for member in ("one", "two", "three", "four"):
         it.reserve(member, spacing=SECOND)
     it.now += 4 * SECOND
@@ -196,7 +196,11 @@ def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
 
 
 def test_a_token_that_redis_forgot_is_put_back_and_one_that_was_discarded_is_not(it: Server) -> None:
-    """Else each process would fetch another after a restart; and a token that Pico refused would come back."""
+    """
+    A token that Redis lost is restored from a member's copy; a token that was discarded is not.
+
+    Otherwise each process would fetch a token after a restart, or a token that Pico refused would come back.
+    """
     trusted = 1000 * SECOND
 
     assert it.run("token_use", ("token",), trusted, "copy")[0] == b"copy"
@@ -207,7 +211,7 @@ def test_a_token_that_redis_forgot_is_put_back_and_one_that_was_discarded_is_not
 
 
 def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
-    """Redis forgot the one that they are of, and the next one ends where that had ended."""
+    """Slots of a lost schedule cannot be returned, even if the new schedule ends at the same time."""
     mine = it.reserve(wanted=3)
     it.client.hset(LANE[0], "name", "another")
 
@@ -216,7 +220,7 @@ def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
 
 
 def test_slots_that_were_given_back_are_not_counted_as_granted(it: Server) -> None:
-    """`pico fleet status` tells the pace by them."""
+    """Returned slots no longer count as granted, because `pico fleet status` computes the rate from that count."""
     mine = it.reserve(wanted=3)
     it.run("give_back", LANE[:1], mine.schedule, mine.end_us, int(mine.end_us) - 2 * SPACING, 2)
 
@@ -224,7 +228,7 @@ def test_slots_that_were_given_back_are_not_counted_as_granted(it: Server) -> No
 
 
 def test_an_idle_token_is_not_trusted_and_a_used_one_is(it: Server) -> None:
-    """Whatever Redis's own clock says of its expiry: a use counts, an hour's step forward does, too."""
+    """Each use keeps a token trusted for another 18 minutes; an idle token is not returned, even if still stored."""
     trusted = 1080 * SECOND
     it.run("token_put", ("token",), "keep", "t", "", trusted)
 
@@ -238,7 +242,7 @@ def test_an_idle_token_is_not_trusted_and_a_used_one_is(it: Server) -> None:
 
 
 def test_a_lock_is_its_holder_s_and_expires(it: Server) -> None:
-    """Nobody else takes, renews or releases it."""
+    """No other process takes, renews or releases a lock; the lock expires, and its holder may take it twice."""
     assert it.run("token_lock", ("lock",), "take", "one", 5000) == 1
 
     assert [it.run("token_lock", ("lock",), what, "other", 9000) for what in ("take", "renew", "release")] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""One call: what is repeated, what is not, and what its error says."""
+"""These tests check which failures of one call are retried, which are not, and what the error reports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Answer = httpx.Response | Exception | Callable[[httpx.Request], Any]
 
 
 class Pico:
-    """Answers in turn, and remembers what was asked; its tokens are t1, t2, …"""
+    """A mock Pico that returns its answers in order and records the requests; its tokens are t1, t2, …"""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -89,7 +89,7 @@ async def session(pico: Pico, **settings: Any) -> AsyncIterator[PicoSession]:
 
 
 async def test_a_send_that_pico_took_is_accepted() -> None:
-    """One request, with the documented headers, and the reply's request_id."""
+    """`sms.send` makes one send request with the documented headers and returns the reply's `request_id`."""
     pico = Pico(OK)
 
     async with session(pico) as it:
@@ -114,7 +114,7 @@ async def test_a_send_that_pico_took_is_accepted() -> None:
     ids=["refused", "connect timeout", "pool timeout", "too frequent", "429"],
 )
 async def test_what_provably_did_not_happen_is_repeated(refusal: Answer) -> None:
-    """A send is tried again after a failure that proves that nothing was sent."""
+    """A send is retried after a failure that proves that the message was not sent."""
     pico = Pico(refusal, refusal, OK)
 
     async with session(pico, retries=2) as it:
@@ -140,7 +140,7 @@ async def test_what_provably_did_not_happen_is_repeated(refusal: Answer) -> None
     ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
 )
 async def test_what_may_have_happened_is_never_repeated(failure: Answer, kind: type[InDoubtError]) -> None:
-    """One request, and an error that says that the message may have gone out."""
+    """A send that may have reached Pico is not retried, and the error reports that the message may have been sent."""
     pico = Pico(failure, OK)
 
     async with session(pico, retries=5) as it:
@@ -154,7 +154,7 @@ async def test_what_may_have_happened_is_never_repeated(failure: Answer, kind: t
 
 
 async def test_a_doubtful_send_is_repeated_only_where_the_owner_says_so() -> None:
-    """retry_in_doubt=True repeats it."""
+    """With `retry_in_doubt=True` the session retries a send that is in doubt."""
     pico = Pico(httpx.ReadTimeout("slow"), OK)
 
     async with session(pico, retry_in_doubt=True) as it:
@@ -167,7 +167,7 @@ async def test_a_doubtful_send_is_repeated_only_where_the_owner_says_so() -> Non
     "later", [httpx.ConnectError("refused"), httpx.Response(400, json={"errors": ["no"]}), TOO_FAST]
 )
 async def test_a_later_refusal_does_not_undo_an_earlier_doubt(later: Answer) -> None:
-    """First in doubt, then refused: the message may still be out."""
+    """A send in doubt stays in doubt when a later try is refused, because the first try may have sent the message."""
     pico = Pico(httpx.ReadTimeout("slow"), later)
 
     async with session(pico, retry_in_doubt=True) as it:
@@ -179,7 +179,7 @@ async def test_a_later_refusal_does_not_undo_an_earlier_doubt(later: Answer) -> 
 
 @pytest.mark.parametrize("failure", [httpx.ReadTimeout("slow"), BAD_GATEWAY], ids=["no reply", "502"])
 async def test_reads_updates_and_deletions_are_repeated(failure: Answer) -> None:
-    """GET, PUT and DELETE do no harm twice."""
+    """A GET, PUT or DELETE in doubt is retried, because carrying it out twice does no harm."""
     async with session(Pico(failure, httpx.Response(200, json={"balance": "1.5"}))) as it:
         assert str((await it.balance.get()).balance) == "1.5"
     async with session(Pico(failure, OK)) as it:
@@ -189,7 +189,11 @@ async def test_reads_updates_and_deletions_are_repeated(failure: Answer) -> None
 
 
 async def test_a_creation_is_not_repeated_in_doubt() -> None:
-    """A second campaign is a double, too; the error says to look first."""
+    """
+    A POST that creates a campaign is not retried in doubt, because the retry could create a duplicate.
+
+    The error advises the caller to look first.
+    """
     pico = Pico(httpx.ReadTimeout("slow"), OK)
 
     async with session(pico) as it:
@@ -203,7 +207,11 @@ async def test_a_creation_is_not_repeated_in_doubt() -> None:
     "nothing", [httpx.Response(404, json={"errors": ["gone"]}), httpx.Response(400, json={"errors": ["not found"]})]
 )
 async def test_a_repeated_deletion_that_finds_nothing_is_done(nothing: Answer) -> None:
-    """The first one, whose answer was lost, has done it. A first one that finds nothing is refused."""
+    """
+    A retried DELETE that finds nothing succeeds, because the first try has deleted the template.
+
+    A first DELETE that finds nothing is rejected.
+    """
     async with session(Pico(httpx.ReadTimeout("slow"), nothing)) as it:
         await it.templates.delete("t")
     async with session(Pico(nothing)) as it:
@@ -212,7 +220,7 @@ async def test_a_repeated_deletion_that_finds_nothing_is_done(nothing: Answer) -
 
 
 async def test_retries_are_bounded_and_told() -> None:
-    """retries=2 is three requests; the error counts them."""
+    """`retries=2` allows three requests, and `attempts` of the error counts them."""
     pico = Pico(httpx.ConnectError("refused"))
 
     async with session(pico, retries=2) as it:
@@ -223,7 +231,7 @@ async def test_retries_are_bounded_and_told() -> None:
 
 
 async def test_retry_after_is_honoured() -> None:
-    """No request leaves before it is over."""
+    """No retry is sent before the `Retry-After` of the reply has passed."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "7"}), OK)
 
     async with session(pico) as it:
@@ -233,7 +241,7 @@ async def test_retry_after_is_honoured() -> None:
 
 
 async def test_a_retry_after_past_its_bound_is_told_and_not_waited_for() -> None:
-    """An hour is the caller's decision."""
+    """A `Retry-After` of one hour is not waited for; the RateLimitError holds it as `retry_after`."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "3600"}), OK)
 
     async with session(pico) as it:
@@ -245,7 +253,7 @@ async def test_a_retry_after_past_its_bound_is_told_and_not_waited_for() -> None
 
 
 async def test_a_rate_refusal_pauses_all_sessions_of_the_key() -> None:
-    """The pause is the key's, not the call's."""
+    """A rate refusal pauses all sessions that share a coordinator, not only the refused call."""
     coordinator = LocalCoordinator()
     first, second = Pico(httpx.Response(429, headers={"retry-after": "5"}), OK), Pico(OK)
 
@@ -260,7 +268,7 @@ async def test_a_rate_refusal_pauses_all_sessions_of_the_key() -> None:
 
 @pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
 async def test_a_stale_token_is_renewed_once(stale: Answer) -> None:
-    """The call goes through with a fresh one, and costs no retry."""
+    """A call whose token is stale is sent again with a new token, even with `retries=0`."""
     pico = Pico(stale, OK)
 
     async with session(pico, retries=0) as it:
@@ -271,7 +279,7 @@ async def test_a_stale_token_is_renewed_once(stale: Answer) -> None:
 
 @pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
 async def test_a_fresh_token_that_is_refused_is_an_authentication_error(stale: Answer) -> None:
-    """One re-authentication a call, and no more."""
+    """A call fetches a new token only once. If Pico refuses that token too, the call raises AuthenticationError."""
     pico = Pico(stale)
 
     async with session(pico) as it:
@@ -284,7 +292,7 @@ async def test_a_fresh_token_that_is_refused_is_an_authentication_error(stale: A
 
 @pytest.mark.parametrize("stale", [STALE, STALE_AS_200], ids=["documented", "as HTTP 200"])
 async def test_fifty_calls_with_one_stale_token_cost_one_token_request(stale: Answer) -> None:
-    """In both dialects, and all fifty go through."""
+    """Fifty calls with one stale token cause one new token request and succeed, with both forms of the 401 reply."""
 
     async def judge(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0.05)
@@ -304,7 +312,7 @@ async def test_fifty_calls_with_one_stale_token_cost_one_token_request(stale: An
 
 
 async def test_a_crowd_does_not_offer_a_refused_token_again() -> None:
-    """Two hundred wait for their turns with one token; the first 401 is learned by all, and each goes through."""
+    """Calls that wait for a slot learn of the first 401: at most 3 of 200 calls send the refused token."""
     pico = Pico(lambda request: judge(request))
 
     async def judge(request: httpx.Request) -> httpx.Response:
@@ -321,7 +329,11 @@ async def test_a_crowd_does_not_offer_a_refused_token_again() -> None:
 
 
 async def test_a_refused_key_is_told_as_such() -> None:
-    """The token request's 400 is no fault of the message; nothing was sent."""
+    """
+    If Pico refuses the token request with a 400, a send raises AuthenticationError and sends nothing.
+
+    `token.get()` raises BadRequestError.
+    """
     pico = Pico(OK)
     pico.token_answer = httpx.Response(400, json={"errors": ["unknown user"], "request_id": "r"})
 
@@ -337,7 +349,7 @@ async def test_a_refused_key_is_told_as_such() -> None:
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("no"), httpx.ReadTimeout("slow"), BAD_GATEWAY])
 async def test_a_message_without_a_token_was_not_sent(failure: Answer) -> None:
-    """However doubtful the token request's end is, the message never left."""
+    """If the token request fails, even in doubt, the message was not sent and the send raises NotSentError."""
     pico = Pico(OK)
     pico.token_answer = failure
 
@@ -351,7 +363,7 @@ async def test_a_message_without_a_token_was_not_sent(failure: Answer) -> None:
 
 @pytest.mark.parametrize("token", ["", "a\r\nb", "töken", "a b"])
 async def test_a_token_that_cannot_stand_in_a_header_is_not_used(token: str) -> None:
-    """It is an unexpected reply, told without the token."""
+    """A token that is not valid in a header raises UnexpectedResponseError, whose text does not contain the token."""
     pico = Pico(OK)
     pico.token_answer = httpx.Response(200, json={"token": token})
 
@@ -363,7 +375,7 @@ async def test_a_token_that_cannot_stand_in_a_header_is_not_used(token: str) -> 
 
 
 async def test_a_message_that_expires_while_it_waits_is_dropped() -> None:
-    """It is not sent late, and gives its place back."""
+    """A message that expires while it waits for a slot raises MessageExpiredError and is never sent."""
     pico = Pico(OK)
 
     async with session(pico, rates=Rates(sms=1)) as it:
@@ -377,7 +389,7 @@ async def test_a_message_that_expires_while_it_waits_is_dropped() -> None:
 
 
 async def test_a_message_that_would_expire_in_a_back_off_is_given_up() -> None:
-    """It fails with the reason, at once, and as not sent."""
+    """If the `Retry-After` of a refusal ends after `expires_in`, the send raises that refusal and is not retried."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "30"}))
 
     async with session(pico) as it:
@@ -388,7 +400,7 @@ async def test_a_message_that_would_expire_in_a_back_off_is_given_up() -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    """Following it would hand the API key to another host."""
+    """A redirect is not followed, because it would send the API key to another host."""
     pico = Pico(httpx.Response(302, headers={"location": "https://elsewhere.example/sms"}), OK)
 
     async with session(pico) as it:
@@ -399,7 +411,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_the_timeout_bounds_the_whole_exchange() -> None:
-    """A reply that drips in for ever is given up after `timeout`."""
+    """The exchange ends after `timeout`, even if bytes of the reply keep arriving."""
 
     async def drip(_: httpx.Request) -> httpx.Response:
         async def body() -> AsyncIterator[bytes]:
@@ -420,7 +432,7 @@ async def test_the_timeout_bounds_the_whole_exchange() -> None:
 
 
 async def test_a_reply_over_the_cap_is_not_read_to_its_end() -> None:
-    """1 MiB is enough for anything that Pico says."""
+    """A reply larger than 1 MiB is not read to its end and raises UnexpectedResponseError."""
     read = 0
 
     async def flood(_: httpx.Request) -> httpx.Response:
@@ -440,7 +452,7 @@ async def test_a_reply_over_the_cap_is_not_read_to_its_end() -> None:
 
 
 async def test_a_cancelled_send_notes_what_became_of_it() -> None:
-    """A timeout of the caller's own shows in its traceback whether the message may be out."""
+    """When a caller's timeout cancels a send, a note on the exception states that the message may have been sent."""
     async with session(Pico(hang)) as it:
         with pytest.raises(TimeoutError) as raised:
             async with asyncio.timeout(1):
@@ -450,7 +462,11 @@ async def test_a_cancelled_send_notes_what_became_of_it() -> None:
 
 
 async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None:
-    """The first is not sent, the second gets its answer, and a call after the closing is refused."""
+    """
+    Closing the session ends a waiting send as not sent and waits for the reply of a sent request.
+
+    A later call is refused.
+    """
 
     async def slow(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(2)
@@ -472,7 +488,11 @@ async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None
 
 @pytest.mark.parametrize("turns", range(12))
 async def test_a_closing_that_is_cancelled_at_any_moment_closes_the_connections(turns: int) -> None:
-    """By `task.cancel()`, from which no scope shields; closing again would do nothing."""
+    """
+    Cancelling `aclose()` with `task.cancel()` at any step still closes the connections.
+
+    No cancel scope shields from `task.cancel()`, and a second `aclose()` would do nothing.
+    """
 
     class Closable(httpx.MockTransport):
         closed = False
@@ -496,7 +516,7 @@ async def test_a_closing_that_is_cancelled_at_any_moment_closes_the_connections(
 
 
 async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None:
-    """It does not wait for the reply any longer, and leaves no task behind."""
+    """A cancelled `aclose()` no longer waits for replies: the send on the wire ends in doubt, and no task remains."""
     pico, tasks = Pico(hang), asyncio.all_tasks()
     it = PicoSession(username="u", api_key="k", sender="s", transport=httpx.MockTransport(pico), timeout=1000)
     sending = asyncio.create_task(it.sms.send(TO, "one"))
@@ -513,7 +533,7 @@ async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None
 
 @pytest.mark.parametrize("token_answer", [httpx.Response(400, json={"errors": ["no"]}), httpx.ConnectError("no")])
 async def test_a_missing_token_does_not_undo_an_earlier_doubt(token_answer: Answer) -> None:
-    """In doubt, then a stale token, then no token: the message may still be out."""
+    """A send in doubt stays in doubt when its retry gets a stale-token reply and no new token can be fetched."""
     pico = Pico(httpx.ReadTimeout("slow"), STALE, OK)
 
     async with session(pico, retry_in_doubt=True) as it:
@@ -527,7 +547,7 @@ async def test_a_missing_token_does_not_undo_an_earlier_doubt(token_answer: Answ
 
 @pytest.mark.parametrize("failure", [httpx.Response(503, headers={"retry-after": "50"}), httpx.ReadTimeout("slow")])
 async def test_closing_does_not_wait_for_a_back_off(failure: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may have been carried out and waits to be tried again is ended at once, in doubt, and not tried again."""
+    """Closing the session ends a call that waits for its retry at once. The call is in doubt and is not retried."""
     monkeypatch.setattr(random, "uniform", lambda _, longest: longest)
     pico = Pico(failure)
     it = PicoSession(username="u", api_key="k", sender="s", transport=httpx.MockTransport(pico), rates=UNLIMITED)
@@ -545,7 +565,7 @@ async def test_closing_does_not_wait_for_a_back_off(failure: Answer, monkeypatch
 
 @pytest.mark.parametrize("priority", [None, 0, "high", 3.5])
 async def test_what_is_no_priority_is_refused_and_spoils_no_queue(priority: Any) -> None:
-    """The others in line go on as if it had not come."""
+    """An invalid `priority` is refused, and the calls that already wait for a slot are not affected."""
     pico = Pico(OK)
 
     async with session(pico, rates=Rates(sms=10)) as it:
@@ -556,7 +576,7 @@ async def test_what_is_no_priority_is_refused_and_spoils_no_queue(priority: Any)
 
 
 async def test_no_call_begins_again_after_the_closing() -> None:
-    """What fails on the wire while the session closes is not repeated."""
+    """A call that is refused while the session closes is not retried."""
 
     async def slow_refusal(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(2)
@@ -574,9 +594,9 @@ async def test_no_call_begins_again_after_the_closing() -> None:
 
 async def test_a_storm_of_retries_is_held_back() -> None:
     """
-    Of 500 calls to a Pico that takes no connection, 100 retries are made in all, not 1,000.
+    When Pico accepts no connection, 500 calls make 100 retries in all, not 1,000.
 
-    Whoever goes without is told so, and that nothing was sent.
+    Each call raises NotSentError, and the error of a call that got no retry states the reason.
     """
     pico = Pico(httpx.ConnectError("refused"))
 
@@ -589,7 +609,11 @@ async def test_a_storm_of_retries_is_held_back() -> None:
 
 
 async def test_what_is_refused_once_does_not_run_the_quota_dry() -> None:
-    """The 64 messages of a blast, refused together for their rate, ten times over: all are sent in the end."""
+    """
+    Messages that are refused once for their rate do not empty the retry quota.
+
+    In ten bursts of 64 such messages, all are accepted in the end.
+    """
     refused: set[str] = set()
 
     async def refuse_once(request: httpx.Request) -> httpx.Response:
@@ -610,9 +634,9 @@ async def test_what_is_refused_once_does_not_run_the_quota_dry() -> None:
 
 async def test_no_call_lasts_longer_than_it_is_documented_to() -> None:
     """
-    Slow in each way that can be repeated, with all ten retries: eleven tries of a `timeout`, and a minute of waits.
+    A GET with ten retries, slow replies and a `Retry-After` ends within eleven timeouts plus 60 s of waits.
 
-    And the bound is a near one: this call needs most of it.
+    The call needs more than three quarters of the time that its tries allow, so the bound is not far too high.
     """
 
     async def slow(_: httpx.Request) -> httpx.Response:
@@ -634,7 +658,7 @@ async def test_no_call_lasts_longer_than_it_is_documented_to() -> None:
 
 
 def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
-    """Leave the session's quota no retry but so many."""
+    """Use up the session's retry quota, except for `but_for` retries."""
     quota = it._open()._quota
     while quota.take():
         pass
@@ -643,7 +667,7 @@ def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
 
 
 async def test_whoever_goes_without_a_retry_is_told_so_in_another_process_too() -> None:
-    """In the message itself, behind what Pico did; the error pickles whole."""
+    """The RateLimitError of a call that got no retry states this in its message, and pickling keeps the whole error."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "7"}), OK)
 
     async with session(pico) as it:
@@ -658,7 +682,7 @@ async def test_whoever_goes_without_a_retry_is_told_so_in_another_process_too() 
 
 
 async def test_what_nobody_would_have_repeated_is_not_said_to_lack_a_retry() -> None:
-    """A refusal of Pico's own, and a last try, end as ever."""
+    """A refusal that is never retried, and a failed last try, do not mention the empty retry quota."""
     async with session(Pico(httpx.Response(400, json={"errors": ["no"]}))) as it:
         run_dry(it)
         with pytest.raises(BadRequestError) as refused:
@@ -672,7 +696,7 @@ async def test_what_nobody_would_have_repeated_is_not_said_to_lack_a_retry() -> 
 
 
 async def test_a_call_without_a_retry_keeps_its_doubt() -> None:
-    """In doubt, then refused, then no retry left: it is in doubt, and told why it ended."""
+    """A send in doubt stays in doubt when its next try is refused and no retry is left. The error states the reason."""
     pico = Pico(httpx.ReadTimeout("slow"), TOO_FAST, OK)
 
     async with session(pico, retry_in_doubt=True) as it:
@@ -684,7 +708,7 @@ async def test_a_call_without_a_retry_keeps_its_doubt() -> None:
 
 
 async def test_a_fresh_token_costs_no_retry() -> None:
-    """Without a retry left, a stale token is renewed all the same."""
+    """A stale token is renewed even if the retry quota is empty."""
     pico = Pico(STALE, OK)
 
     async with session(pico) as it:
@@ -695,7 +719,7 @@ async def test_a_fresh_token_costs_no_retry() -> None:
 
 
 async def test_the_token_request_is_held_back_too() -> None:
-    """One request, and the message that has no token says why there was no other."""
+    """With an empty retry quota the token request is sent only once, and the error of the send states why."""
     pico = Pico(OK)
     pico.token_answer = httpx.ConnectError("refused")
 
@@ -708,7 +732,7 @@ async def test_the_token_request_is_held_back_too() -> None:
 
 
 async def test_calls_are_tried_again_once_pico_recovers() -> None:
-    """Five that succeed at once, the token's among them, earn one retry."""
+    """Five requests that succeed at the first try, the token request included, earn one retry."""
     pico = Pico(OK, OK, OK, httpx.ConnectError("no"), OK, httpx.ConnectError("no"), OK)
 
     async with session(pico) as it:
@@ -724,7 +748,7 @@ async def test_calls_are_tried_again_once_pico_recovers() -> None:
 
 
 async def test_a_repeated_deletion_that_finds_nothing_gives_its_retry_back() -> None:
-    """It is a success, as any other."""
+    """A retried DELETE that finds nothing is a success, so its retry returns to the quota."""
     pico = Pico(*[httpx.ReadTimeout("slow"), httpx.Response(404, json={"errors": ["gone"]})] * 2)
 
     async with session(pico) as it:
@@ -743,14 +767,14 @@ BOUND_S = (1 + RETRIES) * TIMEOUT_S + WAITS_S
 
 
 class Unpaced(LocalCoordinator):
-    """Nobody waits for a turn: that comes on top of the bound."""
+    """A coordinator that grants every slot at once, because waiting for a slot is not part of the bound."""
 
     async def turn(self, lane: object, priority: Priority) -> None:
         pass
 
 
 class NeverWriting(httpx.AsyncHTTPTransport):
-    """A transport that tells of its writes, and has none to tell of."""
+    """An httpx transport whose writes the session can observe, and which never writes."""
 
     def __init__(self, pico: Pico) -> None:
         super().__init__()
@@ -761,7 +785,7 @@ class NeverWriting(httpx.AsyncHTTPTransport):
 
 
 def late(answer: httpx.Response | Exception) -> Answer:
-    """Give the answer at the last moment."""
+    """Return an answer that arrives just before the timeout."""
 
     async def give(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(TIMEOUT_S - 0.01)
@@ -789,7 +813,7 @@ def patient(transport: httpx.AsyncBaseTransport) -> PicoSession:
 
 
 async def lasts_s(call: Any) -> tuple[float, Any]:
-    """Say for how long the call lasts, and what comes of it."""
+    """Return how long the call lasts in seconds, and its result or exception."""
     began_at = asyncio.get_running_loop().time()
     (end,) = await asyncio.gather(call, return_exceptions=True)
     return asyncio.get_running_loop().time() - began_at, end
@@ -814,7 +838,11 @@ async def lasts_s(call: Any) -> tuple[float, Any]:
 async def test_no_send_lasts_longer_than_documented(
     answers: list[Answer], tries: int, draw: str | int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eleven times `timeout` and a minute, however slow each try fails; with the longest waits, nearly that."""
+    """
+    A send ends within eleven timeouts plus 60 s of waits, however slowly each try fails.
+
+    With the longest random waits it needs at least 90 % of the time that its tries allow.
+    """
     chance = random.Random(draw)
     draws = {"most": lambda low, high: high, "least": lambda low, high: low}
     monkeypatch.setattr(random, "uniform", draws.get(draw, chance.uniform))
@@ -834,7 +862,7 @@ async def test_no_send_lasts_longer_than_documented(
 
 @pytest.mark.parametrize("failure", [hang, late(BAD_GATEWAY), *[asking(503, asked) for asked in (1, 5, 29, 59, 60)]])
 async def test_no_read_lasts_longer_than_documented(failure: Answer) -> None:
-    """What may be repeated in doubt has the same bound."""
+    """A read, which is retried even in doubt, ends within the same bound as a send."""
     pico = Pico(failure)
 
     async with patient(httpx.MockTransport(pico)) as it:
@@ -847,7 +875,11 @@ async def test_no_read_lasts_longer_than_documented(failure: Answer) -> None:
 
 
 async def test_no_call_lasts_longer_than_documented_where_it_needs_two_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slowest call of all: a token at the last try, refused late, another as slowly, and no reply ever."""
+    """
+    The slowest possible call ends within its bound.
+
+    It needs two token fetches with all their retries and a late 401 between them, and gets no reply after the second.
+    """
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     pico = Pico(late(STALE), hang)
 
@@ -868,7 +900,11 @@ async def test_no_call_lasts_longer_than_documented_where_it_needs_two_tokens(mo
 
 
 async def test_expires_in_bounds_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the exchange that it finds under way: the last one begins at 83.5 s."""
+    """
+    `expires_in` bounds the whole call, except for an exchange that has begun, which may last one more `timeout`.
+
+    Here the last exchange begins at 83.5 s.
+    """
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
 
     async with patient(NeverWriting(Pico(hang))) as it:
@@ -881,7 +917,7 @@ async def test_expires_in_bounds_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("token_answer", [hang, None], ids=["the token", "the turn"])
 async def test_expires_in_ends_the_wait_for_the_token_and_for_the_turn(token_answer: Answer | None) -> None:
-    """At its moment: neither the fetch, which goes on for the others, nor the queue holds it longer."""
+    """A send that waits for the token or for a slot raises MessageExpiredError as soon as `expires_in` is over."""
     pico = Pico(OK)
     pico.token_answer = token_answer
 

@@ -1,4 +1,4 @@
-"""The table of operations against the reference, and paths that nothing can break out of."""
+"""These tests compare the endpoint table with the reference and check that path arguments are safe."""
 
 import attrs
 import pytest
@@ -24,14 +24,14 @@ BY_SECTION = {endpoint.section: endpoint for endpoint in ENDPOINTS}
 
 
 def test_the_table_has_the_references_thirteen_operations() -> None:
-    """Each once, in the reference's order."""
+    """The table lists the thirteen operations of the reference, each once and in the same order."""
     assert [endpoint.section for endpoint in ENDPOINTS] == [example.section for example in EXAMPLES]
     assert len(ENDPOINTS) == 13
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.section)
 def test_an_operation_goes_where_the_references_example_goes(example: Example) -> None:
-    """Method and path, filled in as in the cURL line, are those of the section."""
+    """The method and the path of each endpoint are those of the cURL line in the reference."""
     endpoint = BY_SECTION[example.section]
 
     assert endpoint.method == example.method
@@ -41,19 +41,23 @@ def test_an_operation_goes_where_the_references_example_goes(example: Example) -
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.section)
 def test_only_the_three_sends_send(endpoint: Endpoint) -> None:
-    """What sends needs a `request_id` and is not repeated in doubt."""
+    """`sends` is true only for the SMS, MMS and voice endpoints."""
     assert endpoint.sends == (endpoint.path in ("/sms", "/mms", "/voice"))
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.section)
 def test_what_creates_is_not_repeatable(endpoint: Endpoint) -> None:
-    """A POST may be carried out twice; a GET, PUT or DELETE does no harm twice."""
+    """A GET, PUT or DELETE is repeatable. A POST is not, because a repeat may be carried out twice."""
     assert endpoint.repeatable == (endpoint.method in ("GET", "PUT", "DELETE"))
     assert not (endpoint.sends and endpoint.repeatable)
 
 
 def test_each_documented_limit_has_a_lane_of_its_own() -> None:
-    """Thirty texts a second, one token and one balance: nothing else uses them up."""
+    """
+    The token, balance, SMS, MMS and voice endpoints each have their own rate group.
+
+    All other endpoints share `management`.
+    """
     lanes = {endpoint.section: str(endpoint.lane) for endpoint in ENDPOINTS}
 
     others = {section: lane for section, lane in lanes.items() if lane != "management"}
@@ -67,7 +71,7 @@ def test_each_documented_limit_has_a_lane_of_its_own() -> None:
 
 
 def test_each_lane_has_a_rate() -> None:
-    """`Rates` has a field for each lane, and beside the guard none that no lane uses."""
+    """`Rates` has one field for each rate group, and `guard_s` is its only other field."""
     assert {str(lane) for lane in Lane} == {attribute.name for attribute in attrs.fields(Rates)} - {"guard_s"}
 
 
@@ -86,7 +90,7 @@ def test_each_lane_has_a_rate() -> None:
     ],
 )
 def test_a_part_is_quoted_into_the_path(part: str, quoted: str) -> None:
-    """What means something in a path is escaped; what does not, is not."""
+    """Characters that are not safe in a path are percent-encoded, and all others stay unchanged."""
     assert GET_BALANCE.path_with(username=part) == f"/balance/{quoted}"
 
 
@@ -125,7 +129,11 @@ def test_a_part_is_quoted_into_the_path(part: str, quoted: str) -> None:
 )
 @pytest.mark.parametrize("endpoint", [GET_TOKEN, UPDATE_CAMPAIGN, DELETE_TEMPLATE], ids=lambda e: e.section)
 def test_a_part_that_could_leave_its_place_is_refused(endpoint: Endpoint, part: object) -> None:
-    """One that could reach another operation, or is no ID at all, is named, and its value is not repeated."""
+    """
+    A path argument that could reach another operation, or that is no ID, is refused.
+
+    The error names the argument and does not contain its value.
+    """
     (name,) = EXAMPLE[endpoint.section].filled
 
     with pytest.raises(InvalidMessageError, match=f"^`{name}` cannot stand in a path") as caught:
@@ -136,7 +144,7 @@ def test_a_part_that_could_leave_its_place_is_refused(endpoint: Endpoint, part: 
 
 @given(st.text())
 def test_no_part_can_reach_another_operation(part: str) -> None:
-    """Whatever passes is one segment of safe characters, and not one that a client would normalise away."""
+    """Each accepted path argument becomes one path segment of safe characters that no HTTP client normalises away."""
     try:
         path = GET_BALANCE.path_with(username=part)
     except InvalidMessageError:
@@ -150,14 +158,18 @@ def test_no_part_can_reach_another_operation(part: str) -> None:
 
 
 def test_a_request_is_called_by_its_method_and_its_template() -> None:
-    """This opens every error message, so neither the username nor an ID stands in it."""
+    """
+    The string of a request is its method and path template.
+
+    Each error message begins with it, so it shows no username or ID.
+    """
     request = Request(GET_BALANCE, GET_BALANCE.path_with(username="user333"))
 
     assert str(request) == "GET /balance/{username}"
 
 
 def test_a_requests_repr_does_not_show_its_body() -> None:
-    """The body holds the text and the number."""
+    """The repr of a request does not show the body, which contains the text and the number."""
     request = Request(SEND_SMS, "/sms", body={"to": "8612345678901", "text": "Your code is 1234"})
 
     assert "86123" not in repr(request)

@@ -1,4 +1,4 @@
-"""What an account holds, as the wire tells it: lists with and without their envelope, and replies that say little."""
+"""These tests check how replies that list or acknowledge campaigns and templates are decoded."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.reference import replies
 
 
 def test_the_documented_list_of_campaigns_is_read_whole() -> None:
-    """One campaign, its time with its zone, and the `request_id` of the reply."""
+    """The documented list of campaigns is decoded completely, with the time zone and the `request_id`."""
     listing = decode_campaigns(parse(replies.CAMPAIGNS))
 
     assert listing == Listing(
@@ -31,12 +31,12 @@ def test_the_documented_list_of_campaigns_is_read_whole() -> None:
 
 @pytest.mark.parametrize("payload", [{}, [], None, "OK", 7])
 def test_an_acknowledgement_may_say_nothing(payload: object) -> None:
-    """The bodies of these replies are not documented, so none is too little."""
+    """An empty or unexpected body is a valid acknowledgement, because the reference does not document these bodies."""
     assert decode_acknowledged(payload) == Acknowledged()
 
 
 def test_an_acknowledgement_keeps_what_it_says() -> None:
-    """The definitions suggest a `request_id`; whatever else comes is in `extra`."""
+    """An acknowledgement keeps the `request_id`, and it keeps every other field of the reply in `extra`."""
     assert decode_acknowledged({"request_id": "r-1", "id": "t-1"}) == Acknowledged("r-1", extra={"id": "t-1"})
 
 
@@ -46,7 +46,7 @@ of_both_lists = pytest.mark.parametrize(("read", "name", "model"), LISTS, ids=["
 
 @of_both_lists
 def test_a_list_is_read_in_its_envelope(read: Any, name: str, model: type) -> None:
-    """As the reference shows it for campaigns; the other fields of the envelope are kept."""
+    """A list is read from an envelope like the one documented for campaigns; `extra` keeps its other fields."""
     listing = read({name: [{"id": "1"}, {"id": "2", "new": 3}], "request_id": "r-1", "total": 2})
 
     assert listing == Listing((model(id="1"), model(id="2", extra={"new": 3})), "r-1", extra={"total": 2})
@@ -54,7 +54,7 @@ def test_a_list_is_read_in_its_envelope(read: Any, name: str, model: type) -> No
 
 @of_both_lists
 def test_a_bare_array_is_a_list_too(read: Any, name: str, model: type) -> None:
-    """The body of one of the lists is not documented, and an array is what other services send."""
+    """A bare array is also read as a list, because the reference does not document the body of one of the lists."""
     assert read([{"id": "1"}]) == Listing((model(id="1"),))
     assert read([]) == Listing()
 
@@ -62,7 +62,7 @@ def test_a_bare_array_is_a_list_too(read: Any, name: str, model: type) -> None:
 @of_both_lists
 @pytest.mark.parametrize("value", [None, {}, "secret", 7, {"0": {"id": "1"}}])
 def test_what_holds_no_list_is_a_decode_error(read: Any, name: str, model: type, value: object) -> None:
-    """Missing, null or something else: it is not mistaken for an empty list."""
+    """A reply whose list is missing, null or of another type raises DecodeError; it is not read as an empty list."""
     for payload in (value, {name: value}, {"items": [{"id": "1"}]}):
         with pytest.raises(DecodeError, match=f"^`{name}` is missing or no list$"):
             read(payload)
@@ -71,7 +71,7 @@ def test_what_holds_no_list_is_a_decode_error(read: Any, name: str, model: type,
 @of_both_lists
 @pytest.mark.parametrize("item", [None, "secret", 7, ["secret"]])
 def test_a_list_of_something_else_is_a_decode_error(read: Any, name: str, model: type, item: object) -> None:
-    """An item that is no object can be no campaign and no template."""
+    """A list item that is no JSON object raises DecodeError, and the error does not contain the item."""
     with pytest.raises(DecodeError) as caught:
         read({name: [{"id": "1"}, item]})
 
@@ -84,7 +84,7 @@ def test_a_list_of_something_else_is_a_decode_error(read: Any, name: str, model:
 def test_a_lists_request_id_that_cannot_be_read_is_kept_as_it_came(
     read: Any, name: str, model: type, value: object
 ) -> None:
-    """As in every other value, nothing that Pico says is dropped."""
+    """A `request_id` of a wrong type is kept in `extra`, so no field of the reply is lost."""
     listing = read({name: [], "request_id": value})
 
     assert listing.request_id is None

@@ -1,4 +1,4 @@
-"""Which hosts Pico may be told to call."""
+"""These tests check which hosts are public, and which host a URL names."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ PUBLIC = [
 
 @pytest.mark.parametrize("host", ["", None, ".", *PRIVATE])
 def test_what_only_this_machine_or_its_network_reaches_is_not_public(host: str | None) -> None:
-    """Also where it is written so that a filter may not see it."""
+    """A host that only this machine or its network can reach is not public, however the host is spelled."""
     assert not is_public(host)
 
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_what_everybody_reaches_is_public(host: str) -> None:
-    """No name is looked up for it."""
+    """A host on the public Internet is recognised as public."""
     assert is_public(host)
 
 
@@ -118,7 +118,7 @@ def test_what_everybody_reaches_is_public(host: str) -> None:
     ],
 )
 def test_a_url_that_is_read_in_two_ways_has_no_host(url: str) -> None:
-    """Where Pico's reader ends the host elsewhere than ours, a look at ours would be worth nothing."""
+    """A URL that two parsers could read differently has no host, because Pico might call an unchecked host."""
     assert host_of(url) is None
 
 
@@ -133,5 +133,5 @@ def test_a_url_that_is_read_in_two_ways_has_no_host(url: str) -> None:
     ],
 )
 def test_a_url_that_is_read_in_one_way_has_its_host(url: str, host: str) -> None:
-    """With a port, a user and whatever comes after it."""
+    """The host of an unambiguous URL is returned without its port, user and path."""
     assert host_of(url) == host

@@ -1,4 +1,4 @@
-"""HTTP/2, which a transport of the caller's may speak: many messages on one connection, each with its own bit."""
+"""These tests check a user's transport with HTTP/2, where many requests share one connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pico_async.coordination.queue import FairQueue
 from tests.support import raw_pico
 from tests.support.raw_pico import wait_for_ever
 
-# What the extra `http2` brings.
+# The extra `http2` installs it.
 pytest.importorskip("h2")
 
 import h2.config
@@ -37,7 +37,7 @@ TO = "8612345678901"
 
 
 class Connection:
-    """One connection to the server, and what it may do with it."""
+    """One connection on the server's side, with the actions that the server can take on it."""
 
     def __init__(self, number: int, writer: asyncio.StreamWriter, max_streams: int) -> None:
         self.number = number
@@ -53,7 +53,7 @@ class Connection:
         self.writer.write(self.h2.data_to_send())
 
     def answer(self, stream: int, body: bytes) -> None:
-        """Accept the message, and tell what it said."""
+        """Send a reply that accepts the message and repeats its text in the `request_id`."""
         fields = json.loads(body) if body else {}
         reply = json.dumps({"request_id": f"r-{fields.get('text')}", "token": "token-1"}).encode()
         self.h2.send_headers(stream, [(":status", "200"), ("content-length", str(len(reply)))])
@@ -65,7 +65,7 @@ class Connection:
         self.flush()
 
     def go_away(self, last_stream: int) -> None:
-        """Say which requests will still be worked on, and close after that."""
+        """Send a GOAWAY that names the last request which the server still works on."""
         self.h2.close_connection(last_stream_id=last_stream)
         self.flush()
 
@@ -75,13 +75,13 @@ Misbehave = Callable[[Connection, int, bytes], Awaitable[None]]
 
 class Http2Pico:
     """
-    Accepts every message over HTTP/2, until it is told to misbehave.
+    A Pico server that accepts every message over HTTP/2 until `misbehave` is set.
 
     Attributes:
-        misbehave: What it does with a request that it has read in whole; None: it answers.
-        before_reading: What it does with a connection instead of speaking HTTP/2 on it.
-        received: The connection's number and the body of each request that it has read in whole.
-        most_at_once: How many requests were open on one connection at once.
+        misbehave: Called with a request that was read whole; None sends a normal reply.
+        before_reading: Called with a new connection instead of speaking HTTP/2 on it.
+        received: The connection's number and the body of each request that was read whole.
+        most_at_once: The largest number of requests that were open on one connection at once.
     """
 
     def __init__(self, max_streams: int) -> None:
@@ -138,7 +138,7 @@ async def answer(connection: Connection, stream: int, body: bytes) -> None:
 
 
 async def answer_late(connection: Connection, stream: int, body: bytes) -> None:
-    """The earlier it came, the later it is answered."""
+    """Send the reply after a delay that is longer for earlier requests."""
     await asyncio.sleep(max(0.0, 0.05 - stream * 0.0005))
     connection.answer(stream, body)
 
@@ -149,7 +149,7 @@ async def never_answer(connection: Connection, stream: int, body: bytes) -> None
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
-    """What a trusted server on this machine serves with."""
+    """Return the TLS context of a local server whose certificate is trusted."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -161,7 +161,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
 async def http2_pico(
     context: ssl.SSLContext, *, max_streams: int = 100, speaks: str = "h2"
 ) -> AsyncIterator[Http2Pico]:
-    """Run one on loopback."""
+    """Start an HTTP/2 server on loopback, and yield it."""
     context.set_alpn_protocols([speaks])
     pico = Http2Pico(max_streams)
     listening = await asyncio.start_server(pico.talk, "127.0.0.1", 0, ssl=context)
@@ -177,7 +177,7 @@ async def http2_pico(
 
 
 def session(pico: Http2Pico, **settings: Any) -> Any:
-    """A session that has its token, and whose transport speaks HTTP/2."""
+    """Return a session that already has its token and whose transport speaks HTTP/2."""
     return raw_pico.session(
         pico.address, **{"transport": httpx.AsyncHTTPTransport(http2=True), "timeout": 5.0} | settings
     )
@@ -190,7 +190,7 @@ async def failure_of(send: Awaitable[object]) -> PicoError:
 
 
 class Asked:
-    """An attempt that only takes note of what it is asked."""
+    """An attempt that only records the write and how often a new slot was acquired."""
 
     priority = Priority.INTERACTIVE
 
@@ -225,7 +225,7 @@ def saying(text: object) -> Outgoing:
 
 
 async def test_many_messages_share_one_connection(trusted: ssl.SSLContext) -> None:
-    """Under way at once, and each gets its own answer, in whatever order they come."""
+    """Sixty concurrent messages share one connection, and each message gets its own reply in any order."""
     async with http2_pico(trusted) as pico, session(pico) as sending:
         pico.misbehave = answer_late
         accepted = await asyncio.gather(*(sending.sms.send(TO, f"{number}") for number in range(60)))
@@ -237,7 +237,7 @@ async def test_many_messages_share_one_connection(trusted: ssl.SSLContext) -> No
 
 
 async def test_a_token_is_fetched_and_messages_are_sent(trusted: ssl.SSLContext) -> None:
-    """The documented way: `PicoSession(transport=httpx.AsyncHTTPTransport(http2=True))`."""
+    """A session with `httpx.AsyncHTTPTransport(http2=True)`, as documented, fetches a token and sends a message."""
     async with http2_pico(trusted) as pico:
         async with PicoSession(
             username="user333",
@@ -253,7 +253,11 @@ async def test_a_token_is_fetched_and_messages_are_sent(trusted: ssl.SSLContext)
 
 
 async def test_a_server_that_speaks_no_http2_is_spoken_to_as_ever(trusted: ssl.SSLContext) -> None:
-    """The caller asked for HTTP/2 if it can be had: many at once have connections of their own, each by its bit."""
+    """
+    With a server that speaks only HTTP/1.1, concurrent messages are accepted over HTTP/1.1.
+
+    A message without a reply is in doubt.
+    """
     async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico, timeout=0.5) as sending:
         http1 = raw_pico.RawPico()
         pico.before_reading = http1.talk
@@ -267,7 +271,11 @@ async def test_a_server_that_speaks_no_http2_is_spoken_to_as_ever(trusted: ssl.S
 
 
 async def test_httpcore_tells_of_the_write_before_it_happens(trusted: ssl.SSLContext) -> None:
-    """The event that the bit hangs on: it comes once for each request, and nothing of that one has left by then."""
+    """
+    httpcore reports each request's write once, and before any part of the request arrives.
+
+    The session relies on this event to note a write.
+    """
     told: list[tuple[str, int]] = []
 
     async def trace(event: str, _: dict[str, Any]) -> None:
@@ -286,7 +294,7 @@ async def test_httpcore_tells_of_the_write_before_it_happens(trusted: ssl.SSLCon
 
 
 async def test_what_is_not_to_leave_any_more_is_not_written(trusted: ssl.SSLContext) -> None:
-    """The connection is open and the message's time over: nothing of it arrives, and the next one leaves."""
+    """A message that expires while it waits for a new slot is not written, and the next message is sent."""
 
     class Late(Asked):
         async def turn_again(self) -> None:
@@ -307,10 +315,10 @@ async def test_whoever_waits_for_another_turn_keeps_its_place_on_the_connection(
     trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Two that were held up leave as two.
+    Two requests that wait for a new slot are both sent, and each gets its own reply.
 
-    httpcore numbers a request before it tells of the write. It gave the number of one that waited then to the next one
-    as well, and both were lost: in doubt, where one of them had not left.
+    httpcore numbers a request before it reports the write. A request that waited at that moment shared its number with
+    the next one, and both were in doubt, although one had not left.
     """
     monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 2)
     waiting, go_on = asyncio.Event(), asyncio.Event()
@@ -338,7 +346,11 @@ async def test_whoever_waits_for_another_turn_keeps_its_place_on_the_connection(
 
 
 async def test_whoever_waited_for_the_connection_takes_another_turn(trusted: ssl.SSLContext) -> None:
-    """All of them, not only the one that opened it: Pico would see them in one bunch."""
+    """
+    Every request that waited for the connection to open acquires a new slot, not only the request that opened it.
+
+    Otherwise Pico would receive them all at once.
+    """
     early = [Asked() for _ in range(5)]
 
     async with http2_pico(trusted) as pico, transport(pico) as way:
@@ -349,7 +361,7 @@ async def test_whoever_waited_for_the_connection_takes_another_turn(trusted: ssl
 
 
 async def test_more_than_the_server_takes_at_once_wait_unwritten(trusted: ssl.SSLContext) -> None:
-    """Its limit is two: what waits for the others to be answered is not in doubt."""
+    """If the server allows two requests at once, further requests are not written, and after a timeout not in doubt."""
     async with http2_pico(trusted, max_streams=2) as pico, transport(pico, timeout_s=0.5) as way:
         await way.exchange(saying("first"), Asked())
         pico.misbehave = never_answer
@@ -371,7 +383,7 @@ async def reset_stream(connection: Connection, stream: int, body: bytes) -> None
 
 
 async def go_away(connection: Connection, stream: int, body: bytes) -> None:
-    """It is the last one that is worked on, and is never answered."""
+    """Send a GOAWAY that names this request as the last one worked on, and close without a reply."""
     connection.go_away(stream)
     connection.writer.close()
 
@@ -399,7 +411,11 @@ AFTER = {
 
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
 async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLContext, fault: Misbehave) -> None:
-    """It arrived once and was not repeated; the next message leaves, on a new connection if it must."""
+    """
+    A failure after the request's headers leaves the message in doubt, and the message is not retried.
+
+    The next message is accepted, on a new connection if necessary.
+    """
     async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
         await sending.sms.send(TO, "before")
         pico.misbehave = fault
@@ -416,9 +432,9 @@ async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLCont
 
 async def test_a_connection_gone_silent_is_not_used_again(trusted: ssl.SSLContext) -> None:
     """
-    What is under way on it is in doubt, and what comes after it is not.
+    A connection that has become silent is not used for new messages; only the messages already on it are in doubt.
 
-    httpcore takes it for sound as long as nobody tells it otherwise, and all that follows would be in doubt, too.
+    httpcore would keep using the connection, and all later messages would be in doubt, too.
     """
     async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
         await sending.sms.send(TO, "before")
@@ -434,7 +450,7 @@ async def test_a_connection_gone_silent_is_not_used_again(trusted: ssl.SSLContex
 
 
 async def test_a_slow_answer_ends_no_connection_on_which_others_come(trusted: ssl.SSLContext) -> None:
-    """One timed out, and those beside it are accepted."""
+    """A message that times out does not close the connection while other messages on it are accepted."""
 
     async def not_the_slow_one(connection: Connection, stream: int, body: bytes) -> None:
         await (never_answer if b"slow" in body else answer)(connection, stream, body)
@@ -459,7 +475,7 @@ def on_the_first_connection(misbehave: Misbehave) -> Misbehave:
 
 
 async def test_a_stream_that_is_reset_takes_no_other_with_it(trusted: ssl.SSLContext) -> None:
-    """One is in doubt, the others are accepted."""
+    """A stream reset leaves only its own message in doubt; the other messages on the connection are accepted."""
 
     async def reset_third(connection: Connection, stream: int, body: bytes) -> None:
         await asyncio.sleep(0.05)
@@ -479,9 +495,9 @@ async def test_a_stream_that_is_reset_takes_no_other_with_it(trusted: ssl.SSLCon
 
 async def test_what_the_server_says_it_did_not_begin_is_not_sent(trusted: ssl.SSLContext) -> None:
     """
-    A GOAWAY names the last request that was worked on (RFC 9113, 6.8): those after it were not.
+    A GOAWAY names the last request that the server worked on (RFC 9113, 6.8), so a later request was not sent.
 
-    Whether they are sent again is the session's to decide, and in the pace: httpcore would do it by itself.
+    The session decides whether to retry it, and a retry waits for a slot; httpcore's own retry would not.
     """
 
     async def refuse_it(connection: Connection, stream: int, body: bytes) -> None:
@@ -519,7 +535,7 @@ async def close_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 async def test_a_connection_lost_before_the_headers_sent_nothing(trusted: ssl.SSLContext) -> None:
-    """It ends in the handshake."""
+    """A connection that is lost in the TLS handshake proves that nothing was sent."""
     async with raw_pico.raw_pico() as server:
         server.before_reading = close_it
         way = Transport(
@@ -535,7 +551,11 @@ async def test_a_connection_lost_before_the_headers_sent_nothing(trusted: ssl.SS
 
 
 async def test_a_connection_lost_while_it_idled_leaves_the_next_message_in_doubt(trusted: ssl.SSLContext) -> None:
-    """httpcore does not look whether it is still there: what it wrote on it looks like what got lost on its way."""
+    """
+    A message is in doubt if the server has closed its idle connection, because httpcore does not check it first.
+
+    The message after it is accepted.
+    """
     async with http2_pico(trusted) as pico, session(pico) as sending:
         pico.misbehave = answer_and_close
         await sending.sms.send(TO, "before")
@@ -555,7 +575,7 @@ async def answer_and_close(connection: Connection, stream: int, body: bytes) -> 
 
 
 async def test_cancelled_before_the_write(trusted: ssl.SSLContext) -> None:
-    """In the handshake: nothing was sent, and the socket is closed."""
+    """A message that is cancelled during the TLS handshake was not sent, and the socket is closed."""
     async with raw_pico.raw_pico() as server:
         gone = asyncio.Event()
 
@@ -579,7 +599,7 @@ async def test_cancelled_before_the_write(trusted: ssl.SSLContext) -> None:
 
 
 async def test_cancelled_after_the_write(trusted: ssl.SSLContext) -> None:
-    """It may have been sent, and it was; the others on the connection go on."""
+    """A message that is cancelled after its write is in doubt; the others on the connection are accepted."""
 
     async def not_the_second(connection: Connection, stream: int, body: bytes) -> None:
         await (never_answer if b"second" in body else answer_late)(connection, stream, body)
@@ -603,10 +623,14 @@ async def test_cancelled_after_the_write(trusted: ssl.SSLContext) -> None:
     assert pico.connections == 1
 
 
-# anyio 4.5 leaves a socket to the garbage collector where it is cancelled in the moment in which it has connected.
+# anyio 4.5 leaves a socket to the garbage collector if the cancellation comes at the moment of the connect.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> None:
-    """Who was told of no write has sent nothing; and another one that is under way meanwhile gets its own answer."""
+    """
+    A cancelled request whose write was not noted never reaches the server.
+
+    A concurrent request never gets the reply of another one.
+    """
     seen = set()
 
     async with http2_pico(trusted) as pico, transport(pico) as way:
@@ -639,7 +663,11 @@ async def test_cancelled_at_any_turn_of_the_loop(trusted: ssl.SSLContext) -> Non
 
 
 def test_only_a_transport_that_may_speak_it_is_carried_so() -> None:
-    """httpx says so in a place of its own, which may move."""
+    """
+    Only an httpx transport with HTTP/2 enabled counts as one that speaks HTTP/2.
+
+    httpx keeps this setting in a private attribute, which a new version may move.
+    """
     assert speaks_http2(httpx.AsyncHTTPTransport(http2=True))
     assert not speaks_http2(httpx.AsyncHTTPTransport())
     assert not speaks_http2(httpx.MockTransport(lambda _: httpx.Response(200)))

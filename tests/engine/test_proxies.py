@@ -1,4 +1,4 @@
-"""Proxies that the environment names: which is used, what its failures prove, and that nobody tells its password."""
+"""These tests check which proxy of the environment is used, what its failures prove, and who sees its password."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 TO = "8612345678901"
 USER, PASSWORD = "us/er@home", "pa/ss@w#rd?密"
-# As they stand in an address, and as they go to the proxy.
+# The same credentials as written in a proxy address, and as sent to the proxy.
 CREDENTIALS = "us%2Fer%40home:pa%2Fss%40w%23rd%3F%E5%AF%86"
 BASIC = b"Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
 ANSWER = b'{"request_id": "r-1", "token": "token-1"}'
@@ -45,20 +45,20 @@ Carriers = Callable[[], Carrier]
 
 @pytest.fixture(params=[HttpxCarrier, AiohttpTransport], ids=["httpx", "aiohttp"])
 def carrier(request: pytest.FixtureRequest) -> Carriers:
-    """Each library makes the same promises."""
+    """Return the class of one HTTP transport; each test runs with both."""
     return request.param
 
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine itself is set to is no matter here."""
+    """Remove the proxy settings of the machine that runs the tests."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or name == "REQUEST_METHOD"]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trustme.CA:
-    """An authority that both carriers trust."""
+    """Return a certificate authority that both HTTP transports trust."""
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -67,7 +67,7 @@ def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trustme.CA:
 
 @pytest.fixture
 def trusted(authority: trustme.CA) -> ssl.SSLContext:
-    """What a trusted server on this machine serves with."""
+    """Return the TLS context of a local server whose certificate is trusted."""
     return context_of(authority)
 
 
@@ -78,7 +78,7 @@ def context_of(authority: trustme.CA) -> ssl.SSLContext:
 
 
 class Asked:
-    """An attempt that only takes note of what it is asked."""
+    """An attempt that only records whether the request was written."""
 
     priority = Priority.INTERACTIVE
 
@@ -100,7 +100,7 @@ class Asked:
 
 @asynccontextmanager
 async def listening(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Serve each connection by *talk*, and give the port."""
+    """Start a server that serves each connection with *talk*, and yield its port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,7 +129,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 class Pico:
-    """Accepts whatever it is asked, until it is told to misbehave; keeps the heads of what it was asked."""
+    """A Pico server that accepts each request until `misbehave` is set, and records the heads of the requests."""
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
@@ -150,12 +150,12 @@ class Pico:
 
 class Proxy:
     """
-    A proxy that tunnels TLS by CONNECT and forwards plain http, until it is told to misbehave.
+    A proxy that tunnels TLS by CONNECT and forwards plain HTTP until `misbehave` is set.
 
     Attributes:
-        heads: Those of the requests to itself.
-        misbehave: What it does with a request that it has read in whole.
-        behind: What takes the place of the target behind a tunnel.
+        heads: The heads of the requests that the proxy itself received.
+        misbehave: Called with the connection of a request that was read whole, instead of a reply.
+        behind: Called in place of the target behind a tunnel.
     """
 
     def __init__(self) -> None:
@@ -232,7 +232,7 @@ async def pico_behind_proxy(
     credentials: str = "",
     proxy_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[tuple[Pico, Proxy, str]]:
-    """Run both, and name the proxy in the environment; with a TLS context, Pico is an https host."""
+    """Start Pico and a proxy, and name the proxy in the environment. With a TLS context, Pico is an https host."""
     pico, proxy = Pico(), Proxy()
     async with listening(pico.talk, context) as port, listening(proxy.talk, proxy_context) as proxy_port:
         scheme, proxy_scheme = ("https" if context else "http"), ("https" if proxy_context else "http")
@@ -254,7 +254,7 @@ OUTGOING = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
 
 
 async def exchange(base_url: str, carrier: Carriers, *, timeout_s: float = 5.0) -> tuple[Reply | Failure, bool]:
-    """Give what one exchange brought, and whether it told of a write."""
+    """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
     async with transport(base_url, carrier, timeout_s) as way:
         return await way.exchange(OUTGOING, attempt), attempt.wrote
@@ -271,7 +271,7 @@ def session(base_url: str, carrier: Carriers, **settings: object) -> PicoSession
     )
 
 
-# Which proxy
+# Choice of the proxy
 
 PICO = "https://rest.picotw.com"
 
@@ -299,7 +299,7 @@ PICO = "https://rest.picotw.com"
         (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "cotw.com"}, "http://p:1"),
         (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:8443"}, None),
         (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:443"}, "http://p:1"),
-        # What is on loopback reaches no proxy elsewhere.
+        # A request to loopback uses no proxy on another host.
         ("http://127.0.0.1:80", {"HTTP_PROXY": "http://p:1"}, None),
         ("http://127.0.0.1:80", {"ALL_PROXY": "socks5://p:1"}, None),
         ("https://localhost:80", {"HTTPS_PROXY": "http://192.0.2.1:1"}, None),
@@ -316,7 +316,7 @@ PICO = "https://rest.picotw.com"
 def test_the_environment_names_the_proxy(
     monkeypatch: pytest.MonkeyPatch, base_url: str, environment: dict[str, str], proxy: str | None
 ) -> None:
-    """As curl and httpx read it; what is on loopback reaches no proxy elsewhere."""
+    """The proxy is chosen as in curl and httpx, but a request to loopback uses only a proxy on loopback."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
@@ -331,7 +331,7 @@ UNUSABLE = [
     "http://user:S3CRET@",
     "http://",
     "http://user:S3CRET@[127.0.0.1:1",
-    # What should have been percent-encoded: "user" is no host, and the password no port.
+    # Credentials that should be percent-encoded: "user" would be read as the host, the password as the port.
     "http://user:S3CRET/x@127.0.0.1:1",
     "http://user:1234/S3CRET@127.0.0.1:1",
     "http://user:1234?S3CRET@127.0.0.1:1",
@@ -345,7 +345,7 @@ UNUSABLE = [
 def test_what_is_no_proxy_is_told_when_the_session_is_made(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    """It is not told by each send, and its password by nobody."""
+    """An unusable proxy address raises ConfigurationError when the session is made, without showing the password."""
     monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
     monkeypatch.setenv("HTTPS_PROXY", proxy)
 
@@ -357,13 +357,13 @@ def test_what_is_no_proxy_is_told_when_the_session_is_made(
 
 
 def test_a_scheme_may_be_written_in_capitals(carrier: Carriers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Schemes have no case."""
+    """A proxy address is accepted with its scheme in capital letters."""
     monkeypatch.setenv("HTTPS_PROXY", "HTTP://127.0.0.1:3128")
 
     assert "not opened" in repr(session(PICO, carrier))
 
 
-# Through it
+# Requests through the proxy
 
 SCHEMES = pytest.mark.parametrize("scheme", ["https", "http"])
 
@@ -372,7 +372,11 @@ SCHEMES = pytest.mark.parametrize("scheme", ["https", "http"])
 async def test_a_session_sends_through_the_proxy(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, scheme: str
 ) -> None:
-    """A token and ten messages, by one tunnel or one connection to the proxy; the key stays inside the tunnel."""
+    """
+    A token request and ten messages share one tunnel or one connection to the proxy.
+
+    With https, the proxy sees neither the API key nor the token.
+    """
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls) as (pico, proxy, address):
         async with session(address, carrier) as sending:
@@ -394,7 +398,7 @@ async def test_a_session_sends_through_the_proxy(
 async def test_many_at_once_have_a_tunnel_each(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """And what follows uses those again."""
+    """Eight concurrent requests open at most eight tunnels, and eight later requests use the same tunnels again."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with session(address, carrier) as sending:
             await asyncio.gather(*(sending.sms.send(TO, f"hello {number}") for number in range(8)))
@@ -408,11 +412,15 @@ async def test_many_at_once_have_a_tunnel_each(
 async def test_a_proxy_may_itself_be_reached_by_tls(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """With the same authorities that Pico is trusted by, read once: it takes longer than a request."""
+    """
+    A proxy may be reached by TLS, with the CA certificates that are trusted for Pico.
+
+    They are loaded only once, because loading takes longer than a request.
+    """
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
         async with transport(address, carrier, 5.0) as way:
             replies = [await way.exchange(OUTGOING, Asked())]
-            # httpx hands a context on to httpcore since 0.28; before that, httpcore reads the authorities each time.
+            # httpx before 0.28 does not pass the context to httpcore, which then loads the certificates each time.
             if carrier is AiohttpTransport or not httpx.__version__.startswith("0.27."):
                 monkeypatch.setattr(ssl, "create_default_context", None)
             replies += await asyncio.gather(*(way.exchange(OUTGOING, Asked()) for _ in range(3)))
@@ -425,7 +433,7 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
 async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """It would be given its credentials."""
+    """A TLS proxy with an untrusted certificate gets no request, which would contain the proxy credentials."""
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=context_of(trustme.CA())) as (
         pico,
         proxy,
@@ -441,7 +449,7 @@ async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """All that anybody logs."""
+    """Collect every line that any logger emits."""
     lines: list[str] = []
 
     class Everything(logging.Handler):
@@ -460,7 +468,11 @@ def logged() -> Iterator[list[str]]:
 async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, logged: list[str], scheme: str
 ) -> None:
-    """Percent-encoded in its address; each request to it has them; no error, repr or log does."""
+    """
+    The proxy gets its percent-decoded credentials with each request.
+
+    No request inside a tunnel, error, repr or log line shows them.
+    """
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls, credentials=CREDENTIALS) as (pico, proxy, address):
         async with session(address, carrier) as sending:
@@ -484,7 +496,7 @@ async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
         assert secret not in "\n".join(told)
 
 
-# What its failures prove
+# Failures of the proxy, and what they prove
 
 
 def refuse(status: int) -> Talk:
@@ -533,7 +545,11 @@ IN_CONNECT = {
 async def test_what_fails_before_the_tunnel_stands_sent_nothing(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
 ) -> None:
-    """The request for a tunnel is none of ours: no write is told of. Once the proxy is well, the next one leaves."""
+    """
+    A failure of the CONNECT request proves that nothing was sent, and no write is noted.
+
+    When the proxy works again, the next request is sent.
+    """
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with transport(address, carrier, 0.5) as way:
             proxy.misbehave, attempt = fault, Asked()
@@ -553,7 +569,7 @@ async def test_what_fails_before_the_tunnel_stands_sent_nothing(
 async def test_a_proxy_that_is_not_there_sent_nothing(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    """TCP is refused, before a tunnel as before a request that would be forwarded."""
+    """A refused TCP connection to the proxy proves that nothing was sent, for tunnelled and for forwarded requests."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
@@ -571,7 +587,7 @@ BEHIND = {"hangs": wait_for_ever, "closes": close_it, "resets": reset_it, "garba
 async def test_tls_that_fails_behind_the_proxy_sent_nothing(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
 ) -> None:
-    """The tunnel stands and the request has not entered it. The next one has a tunnel of its own."""
+    """A TLS failure inside the tunnel proves that nothing was sent. The next request opens a new tunnel."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with transport(address, carrier, 0.5) as way:
             proxy.behind, attempt = fault, Asked()
@@ -589,7 +605,7 @@ async def test_tls_that_fails_behind_the_proxy_sent_nothing(
 async def test_a_stranger_behind_the_proxy_is_not_talked_to(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """A proxy that reads along shows a certificate that nobody signed: the reason says so."""
+    """A proxy with an untrusted certificate in Pico's name gets no request, and the failure names the certificate."""
     async with pico_behind_proxy(monkeypatch, context_of(trustme.CA())) as (pico, _, address):
         failure, wrote = await exchange(address, carrier)
 
@@ -603,7 +619,7 @@ async def test_a_stranger_behind_the_proxy_is_not_talked_to(
 async def test_tunnels_that_failed_are_forgotten(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """However often it fails while a session lasts, nothing gathers."""
+    """After five failed tunnels, at most one more connection object exists than before."""
 
     def count() -> int:
         gc.collect()
@@ -627,7 +643,7 @@ AFTER = {"closes": close_it, "resets": reset_it, "hangs": wait_for_ever, "garbag
 async def test_what_fails_after_the_request_is_in_doubt(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk, scheme: str
 ) -> None:
-    """It went through the proxy and arrived; how the proxy tells of what Pico did then is no proof."""
+    """A request that reached Pico through the proxy is in doubt after any failure of the reply."""
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls) as (pico, _, address):
         pico.misbehave = fault
@@ -643,7 +659,7 @@ async def test_what_fails_after_the_request_is_in_doubt(
 async def test_what_a_forwarding_proxy_has_is_in_doubt(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, fault: Talk
 ) -> None:
-    """It read the request: nobody knows whether it passed it on."""
+    """A request that a forwarding proxy has read is in doubt, because the proxy may have forwarded it."""
     async with pico_behind_proxy(monkeypatch, None) as (pico, proxy, address):
         proxy.misbehave = fault
         failure, wrote = await exchange(address, carrier, timeout_s=0.3)
@@ -659,7 +675,11 @@ async def test_what_a_forwarding_proxy_has_is_in_doubt(
 async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
 ) -> None:
-    """A page of HTML: 4xx refused it, 5xx leaves it in doubt, and no send is repeated."""
+    """
+    An HTML error page of a forwarding proxy is judged as the reply of a gateway.
+
+    A 4xx rejects the send, a 5xx leaves it in doubt, and the send is not retried.
+    """
     async with pico_behind_proxy(monkeypatch, None) as (_, proxy, address):
         async with session(address, carrier, retries=2) as sending:
             await sending.token.get()
@@ -674,7 +694,7 @@ async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
 async def test_a_session_repeats_what_the_proxy_refused_and_not_what_got_lost_behind_it(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
-    """The same bit decides it as without a proxy."""
+    """A send is retried if the proxy refused the tunnel, and is not retried if the reply was lost behind the proxy."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with session(address, carrier, retries=1) as sending:
             await sending.token.get()
@@ -694,7 +714,7 @@ async def test_a_session_repeats_what_the_proxy_refused_and_not_what_got_lost_be
 async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, where: str
 ) -> None:
-    """Nothing was sent until the request itself left; the proxy sees the connection end."""
+    """A cancelled request counts as written only if the request itself had left. The proxy sees its connection end."""
     if carrier is AiohttpTransport and where == "in TLS behind a TLS proxy":
         pytest.skip("asyncio's own TLS in TLS fails in a callback where it is cut off (Python 3.11)")
     proxy_context = trusted if where == "in TLS behind a TLS proxy" else None

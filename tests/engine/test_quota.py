@@ -1,4 +1,4 @@
-"""The quota of retries: what it lets through, what it holds back, and how it recovers."""
+"""These tests check when the retry quota allows a retry, when it refuses one, and how it refills."""
 
 import random
 
@@ -6,7 +6,7 @@ from pico_async._engine.quota import CAPACITY, RETRY_COST, RetryQuota
 
 
 def takes(quota: RetryQuota) -> int:
-    """Empty it, and say how many retries that were."""
+    """Empty the quota, and return how many retries it allowed."""
     taken = 0
     while quota.take():
         taken += 1
@@ -14,7 +14,7 @@ def takes(quota: RetryQuota) -> int:
 
 
 def lost(share_failing: float, *, retries: int, calls: int) -> int:
-    """Say how many retries are held back where each try fails by itself."""
+    """Count the retries that the quota refuses when each try fails independently with the same probability."""
     quota, chance, held_back = RetryQuota(), random.Random(1), 0
     for _ in range(calls):
         tries = 0
@@ -32,7 +32,7 @@ def lost(share_failing: float, *, retries: int, calls: int) -> int:
 
 
 def test_a_hundred_retries_may_be_under_way() -> None:
-    """The hundred and first is held back, and so is each that comes after it."""
+    """A new quota allows 100 retries and refuses the next one."""
     quota = RetryQuota()
 
     assert takes(quota) == 100
@@ -40,7 +40,7 @@ def test_a_hundred_retries_may_be_under_way() -> None:
 
 
 def test_a_retry_that_succeeds_gives_back_what_it_took() -> None:
-    """Whatever is refused once and then taken costs nothing in the end."""
+    """A retry that succeeds returns its cost, so the quota is still full after 1,000 of them."""
     quota = RetryQuota()
 
     for _ in range(1000):
@@ -51,7 +51,7 @@ def test_a_retry_that_succeeds_gives_back_what_it_took() -> None:
 
 
 def test_five_first_successes_earn_one_retry() -> None:
-    """Four do not."""
+    """Five first tries that succeed earn one retry; four earn none."""
     quota = RetryQuota()
     takes(quota)
 
@@ -63,7 +63,7 @@ def test_five_first_successes_earn_one_retry() -> None:
 
 
 def test_a_hundred_retries_are_the_most_that_can_be_saved() -> None:
-    """A million good calls must not pay for an outage to come."""
+    """The quota never holds more than 100 retries, however many calls succeed."""
     quota = RetryQuota()
 
     for retried in (False, True):
@@ -74,18 +74,18 @@ def test_a_hundred_retries_are_the_most_that_can_be_saved() -> None:
 
 
 def test_the_quota_holds_while_less_than_a_third_of_the_tries_fail() -> None:
-    """As its numbers say: three in ten hold back nothing, four in ten soon do."""
+    """The quota refuses no retry while three in ten tries fail, and many retries when four in ten fail."""
     assert lost(0.3, retries=2, calls=50_000) == 0
     assert lost(0.4, retries=2, calls=50_000) > 1000
 
 
 def test_in_an_outage_hardly_anything_is_tried_again() -> None:
-    """Of ten thousand calls that all fail, fifty are tried three times, and the others once."""
+    """When all of 10,000 calls fail, 50 calls are tried three times and the others once."""
     assert lost(1.0, retries=2, calls=10_000) == 9_950
 
 
 def test_each_session_has_its_own() -> None:
-    """Two quotas are two, also when they hold the same."""
+    """Emptying one quota does not affect another one, and two full quotas are not equal."""
     one, other = RetryQuota(), RetryQuota()
     takes(one)
 

@@ -1,4 +1,4 @@
-"""What is tried again, and when: every class of error, whether a repeat does harm, and every try."""
+"""These tests check for every error class whether and when a call is retried."""
 
 import math
 
@@ -11,7 +11,7 @@ from pico_async._engine import retry
 from pico_async._engine.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRIES, MAX_WAIT_S
 from pico_async.errors import InDoubtError, NotSentError, PicoError, RateLimitError, RejectedError, ServerError
 
-# Whether it is tried again: (where a repeat may double something, where it does no harm)
+# Whether the call is retried: (if a repeat could make a duplicate, if a repeat does no harm)
 TABLE = {
     "PicoError": (False, False),
     "ConfigurationError": (False, False),
@@ -45,12 +45,12 @@ AGAIN = [NotSentError, RateLimitError, ServerError]
 def next_delay_s(
     error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float = 0.0
 ) -> float | None:
-    """Most tests are about a call that has not waited yet."""
+    """Return the delay before the next try; by default the call has not waited yet."""
     return retry.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
 
 
 def test_the_table_has_every_error() -> None:
-    """A new class needs a decision."""
+    """The table contains every error class, so a new class needs a decision."""
     classes = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, PicoError)}
 
     assert classes == set(TABLE)
@@ -59,7 +59,7 @@ def test_the_table_has_every_error() -> None:
 @pytest.mark.parametrize("attempt", range(1, RETRIES + 3))
 @pytest.mark.parametrize(("kind", "repeatable", "again"), ROWS)
 def test_every_case(kind: type[PicoError], repeatable: bool, again: bool, attempt: int) -> None:
-    """An error of the class is tried again as the table says, and not at all once the tries are used up."""
+    """An error is retried as the table says, and never after the last retry was used."""
     delay_s = next_delay_s(kind("fault"), attempt, repeatable=repeatable, retries=RETRIES)
 
     assert (delay_s is not None) == (again and attempt <= RETRIES)
@@ -67,7 +67,7 @@ def test_every_case(kind: type[PicoError], repeatable: bool, again: bool, attemp
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_retries_nothing_is_tried_again(kind: type[PicoError]) -> None:
-    """`retries=0` means one try."""
+    """`retries=0` means one try: no error is retried."""
     assert next_delay_s(kind("fault"), 1, repeatable=True, retries=0) is None
 
 
@@ -81,14 +81,18 @@ def test_without_retries_nothing_is_tried_again(kind: type[PicoError]) -> None:
 def test_a_send_in_doubt_or_refused_is_never_repeated(
     kind: type[PicoError], attempt: int, retries: int, retry_after: float | None, status_code: int | None
 ) -> None:
-    """Whatever the reply asks for: a message must not go out twice, and the same refusal would come again."""
+    """
+    A send that is in doubt or rejected is never retried, whatever the reply asks for.
+
+    A retry could make a duplicate, or would be rejected again.
+    """
     error = kind("fault", retry_after=retry_after, status_code=status_code)
 
     assert next_delay_s(error, attempt, repeatable=False, retries=retries) is None
 
 
 def test_the_delay_doubles_up_to_its_cap() -> None:
-    """Half a second, then twice as long each time, and never more than 8."""
+    """The delay is 0.5 s at first, doubles with each try, and is at most 8 s."""
     delays = [next_delay_s(NotSentError("fault"), attempt, repeatable=False, retries=99) for attempt in range(1, 9)]
 
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
@@ -97,7 +101,7 @@ def test_the_delay_doubles_up_to_its_cap() -> None:
 
 @given(attempt=st.integers(1, 10**9))
 def test_the_delay_never_shrinks_and_is_capped(attempt: int) -> None:
-    """Also after more tries than a float could double."""
+    """The delay never decreases and never exceeds its maximum, even after more tries than a float could double."""
     delays = [
         next_delay_s(ServerError("fault"), number, repeatable=True, retries=10**10) for number in (attempt, attempt + 1)
     ]
@@ -123,12 +127,16 @@ def test_the_delay_never_shrinks_and_is_capped(attempt: int) -> None:
 def test_what_pico_asks_to_wait_comes_on_top(
     kind: type[PicoError], retry_after: float | None, delay_s: float | None
 ) -> None:
-    """Up to a minute, for a longer wait is the caller's decision. The upper bound lies above it, for the jitter."""
+    """
+    A `Retry-After` of at most 60 s is added to the delay, and the sum is at most 60 s.
+
+    After a longer `Retry-After` there is no retry, because that wait is the caller's decision.
+    """
     assert next_delay_s(kind("fault", retry_after=retry_after), 1, repeatable=True, retries=2) == delay_s
 
 
 def test_what_pico_asks_to_wait_comes_on_top_of_a_later_delay_too() -> None:
-    """The third try waits longer than the first, with or without a Retry-After."""
+    """A `Retry-After` is also added to the longer delay of a later try."""
     error = RateLimitError("fault", retry_after=7.0)
 
     assert next_delay_s(error, 3, repeatable=False, retries=5) == 9.0
@@ -143,7 +151,7 @@ def test_what_pico_asks_to_wait_comes_on_top_of_a_later_delay_too() -> None:
 def test_a_repeat_never_comes_before_its_time(
     kind: type[PicoError], retry_after: float | None, attempt: int, waited_s: float
 ) -> None:
-    """The caller draws a moment between `retry_after` and this, so this is never below it."""
+    """The delay is never below `retry_after`, because the caller draws the moment of the retry between the two."""
     error = kind("fault", retry_after=retry_after)
 
     delay_s = next_delay_s(error, attempt, repeatable=True, retries=50, waited_s=waited_s)
@@ -168,14 +176,18 @@ def test_a_repeat_never_comes_before_its_time(
 def test_the_waits_of_one_call_have_one_bound(
     attempt: int, retry_after: float | None, waited_s: float, delay_s: float | None
 ) -> None:
-    """What Pico asks for and our own delay each fit into what is left of a minute, or the retry is not begun."""
+    """
+    The waits of one call total at most 60 s.
+
+    A retry whose `Retry-After` or own delay does not fit into the rest is not made.
+    """
     error = RateLimitError("fault", retry_after=retry_after)
 
     assert next_delay_s(error, attempt, repeatable=False, retries=9, waited_s=waited_s) == delay_s
 
 
 def test_the_most_retries_fit_into_the_bound() -> None:
-    """Whoever asks for ten gets ten, unless Pico asks to wait."""
+    """Ten retries without a `Retry-After` fit into the bound of 60 s, and an eleventh does not."""
     waited_s = 0.0
     for attempt in range(1, MAX_RETRIES + 1):
         delay_s = next_delay_s(NotSentError("x"), attempt, repeatable=False, retries=MAX_RETRIES, waited_s=waited_s)
@@ -194,7 +206,7 @@ def test_the_most_retries_fit_into_the_bound() -> None:
 def test_the_waits_never_come_to_more_than_the_bound(
     kind: type[PicoError], asked: list[float | None], draws: list[float]
 ) -> None:
-    """However long Pico asks to wait each time, and whatever the jitter."""
+    """The waits of one call never total more than the bound, whatever Pico asks for and whatever delay is drawn."""
     waited_s = 0.0
     for attempt, (retry_after, draw) in enumerate(zip(asked, draws, strict=False), 1):
         error = kind("fault", retry_after=retry_after)

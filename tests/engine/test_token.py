@@ -1,4 +1,4 @@
-"""The token cache: one fetch, however many ask."""
+"""These tests check that the token cache makes one fetch for all callers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pico_async.coordination.local import LocalTokenStore
 
 
 class Source:
-    """Gives t1, t2, … after a second each, or raises what it is told to."""
+    """A token source that returns t1, t2, … after one second each, or raises its `error`."""
 
     def __init__(self) -> None:
         self.fetches = 0
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 async def test_fifty_at_once_cost_one_fetch() -> None:
-    """All get the token that the first one fetched."""
+    """Fifty concurrent callers get the same token from one fetch."""
     source = Source()
     cache = cache_of(source)
 
@@ -46,7 +46,7 @@ async def test_fifty_at_once_cost_one_fetch() -> None:
 
 
 async def test_cancelling_the_fetching_task_leaves_the_rest_working() -> None:
-    """The fetch belongs to no caller: it goes on for the others, and nobody but the cancelled one hears of it."""
+    """Cancelling the caller that started the fetch does not stop the fetch; the other callers get its token."""
     source = Source()
     cache = cache_of(source)
     tasks = [asyncio.create_task(cache.get()) for _ in range(50)]
@@ -61,7 +61,7 @@ async def test_cancelling_the_fetching_task_leaves_the_rest_working() -> None:
 
 
 async def test_callers_with_less_patience_than_a_fetch_takes_get_a_token_in_the_end() -> None:
-    """Each gives up after 0.4 s and leaves the fetch to the next, who comes upon its token."""
+    """Callers that time out after 0.4 s do not end the fetch, which takes 1 s. A later caller gets its token."""
     source = Source()
     cache = cache_of(source)
 
@@ -74,7 +74,7 @@ async def test_callers_with_less_patience_than_a_fetch_takes_get_a_token_in_the_
 
 
 async def test_closing_ends_a_fetch_under_way() -> None:
-    """Who waits for it learns that, and no task stays behind."""
+    """Closing the cache ends a fetch that is under way. The waiting caller gets NotSentError, and no task remains."""
     source, tasks = Source(), asyncio.all_tasks()
     cache = cache_of(source)
     waiting = asyncio.create_task(cache.get())
@@ -88,7 +88,7 @@ async def test_closing_ends_a_fetch_under_way() -> None:
 
 
 async def test_two_caches_of_one_store_fetch_once() -> None:
-    """Two sessions of one key: the second looks again once the first is done."""
+    """Two caches of one store make one fetch, because the second cache looks again after the first has finished."""
     source, store = Source(), LocalTokenStore()
     caches = [TokenCache(store, source.fetch) for _ in range(2)]
 
@@ -99,7 +99,7 @@ async def test_two_caches_of_one_store_fetch_once() -> None:
 
 
 async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
-    """One of those behind the lock goes; the fetch goes on for the others."""
+    """Cancelling one waiting caller affects neither the fetch nor the other callers."""
     source = Source()
     cache = cache_of(source)
     tasks = [asyncio.create_task(cache.get()) for _ in range(3)]
@@ -113,7 +113,7 @@ async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
 
 
 async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
-    """Fifty callers with a wrong key cost one request and learn it at once, not one after the other."""
+    """One failed fetch fails all fifty waiting callers, and each caller gets its own copy of the error."""
     source = Source()
     source.error = BadRequestError("no such key", status_code=400)
     cache = cache_of(source)
@@ -126,7 +126,7 @@ async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
 
 
 async def test_whoever_comes_after_a_failure_tries_again() -> None:
-    """A failure is not remembered for those who did not wait for it."""
+    """A caller that comes after a failed fetch starts a new fetch."""
     source = Source()
     source.error = BadRequestError("down for a moment")
     cache = cache_of(source)
@@ -140,7 +140,7 @@ async def test_whoever_comes_after_a_failure_tries_again() -> None:
 
 
 async def test_a_rejected_token_is_fetched_anew_once() -> None:
-    """Fifty calls that failed with one stale token evict it once and fetch once."""
+    """Fifty calls that reject the same stale token cause one new fetch."""
     source = Source()
     cache = cache_of(source)
     stale = await cache.get()
@@ -156,7 +156,7 @@ async def test_a_rejected_token_is_fetched_anew_once() -> None:
 
 
 async def test_a_late_rejection_of_an_old_token_leaves_the_new_one() -> None:
-    """A 401 that was long under way does not cost another fetch."""
+    """A late rejection of an old token does not discard the new token and causes no fetch."""
     source = Source()
     cache = cache_of(source)
     stale = await cache.get()
@@ -170,7 +170,7 @@ async def test_a_late_rejection_of_an_old_token_leaves_the_new_one() -> None:
 
 
 async def test_an_idle_token_is_fetched_anew() -> None:
-    """After 18 minutes without a use it is not trusted."""
+    """A token that was not used for 18 minutes is replaced by a new one."""
     source = Source()
     cache = cache_of(source)
     await cache.get()
@@ -182,5 +182,5 @@ async def test_an_idle_token_is_fetched_anew() -> None:
 
 
 async def test_no_repr_shows_a_token() -> None:
-    """Error reports print what stands in frames."""
+    """The repr of a secret does not show the token, because error reports print local variables."""
     assert "t1" not in repr(Secret("t1"))

@@ -1,4 +1,4 @@
-"""One exchange over real sockets: what each failure proves."""
+"""These tests run one exchange over real sockets and check what each failure proves."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 @pytest.fixture(params=[HttpxCarrier, AiohttpTransport], ids=["httpx", "aiohttp"])
 def carrier(request: pytest.FixtureRequest) -> Callable[[], Carrier]:
-    """Each library makes the same promises."""
+    """Return the class of one HTTP transport; each test runs with both."""
     return request.param
 
 
 class Asked:
-    """An attempt that only takes note of what it is asked."""
+    """An attempt that only records the write and how often a new slot was acquired."""
 
     def __init__(self, priority: Priority = Priority.INTERACTIVE) -> None:
         self.priority = priority
@@ -87,7 +87,7 @@ async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIter
 async def exchange(
     carrier: Callable[[], Carrier], base_url: str, *, timeout_s: float = 0.3, content: bytes = b"{}"
 ) -> tuple[Reply | Failure, bool]:
-    """Give what one exchange brought, and whether it told of a write."""
+    """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
     transport = Transport(base_url, timeout_s, carrier())
     try:
@@ -103,7 +103,7 @@ async def request_of(reader: asyncio.StreamReader) -> None:
 
 
 async def test_a_reply_is_a_reply(carrier: Callable[[], Carrier]) -> None:
-    """Status, body and Retry-After."""
+    """An exchange returns the status, the body and the `Retry-After` of the reply."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await request_of(reader)
@@ -119,7 +119,7 @@ async def test_a_reply_is_a_reply(carrier: Callable[[], Carrier]) -> None:
 
 
 async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier]) -> None:
-    """Nobody listens."""
+    """A refused connection proves that nothing was sent."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -132,7 +132,7 @@ async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier])
 
 
 async def test_an_unknown_host_sent_nothing(carrier: Callable[[], Carrier]) -> None:
-    """A name that never resolves."""
+    """A host name that does not resolve proves that nothing was sent."""
     failure, wrote = await exchange(carrier, "http://nowhere.invalid", timeout_s=5)
 
     assert isinstance(failure, Failure)
@@ -142,7 +142,7 @@ async def test_an_unknown_host_sent_nothing(carrier: Callable[[], Carrier]) -> N
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["untrusted", "untrusted, by address"])
 async def test_an_untrusted_certificate_is_not_talked_to(carrier: Callable[[], Carrier], host: str) -> None:
-    """TLS is verified: not a byte of the request leaves, and the reason says so."""
+    """No byte of a request is sent to a server with an untrusted certificate, and the failure names the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert(host).configure_cert(context)
     heard = b""
@@ -163,7 +163,7 @@ async def test_an_untrusted_certificate_is_not_talked_to(carrier: Callable[[], C
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
-    """The context of a server on this machine whose authority is trusted."""
+    """Return the TLS context of a local server whose certificate is trusted."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -179,7 +179,7 @@ async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 async def test_a_trusted_certificate_is_talked_to(carrier: Callable[[], Carrier], trusted: ssl.SSLContext) -> None:
-    """The same server, with its authority trusted."""
+    """A server whose certificate authority is trusted gets the request."""
     async with server(answer_all, trusted) as port:
         reply, _ = await exchange(carrier, f"https://localhost:{port}", timeout_s=5)
 
@@ -188,7 +188,7 @@ async def test_a_trusted_certificate_is_talked_to(carrier: Callable[[], Carrier]
 
 
 async def test_a_handshake_that_hangs_sent_nothing(carrier: Callable[[], Carrier]) -> None:
-    """TCP is there, TLS never answers: the request was not written."""
+    """A TLS handshake that never completes proves that nothing was sent."""
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -238,7 +238,7 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
 async def test_a_failure_after_the_first_byte_proves_nothing(carrier: Callable[[], Carrier], talk: Talk) -> None:
-    """The write is told before it happens, and the failure does not claim that nothing was sent."""
+    """A failure after the request was written leaves the request in doubt, and the write was noted."""
     async with server(talk) as port:
         failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
 
@@ -248,9 +248,9 @@ async def test_a_failure_after_the_first_byte_proves_nothing(carrier: Callable[[
 
 
 async def test_a_peer_that_stops_reading_proves_nothing(carrier: Callable[[], Carrier]) -> None:
-    """A body larger than all buffers gets stuck in mid-write."""
+    """A server that stops reading in the middle of a large body leaves the request in doubt."""
     async with server(never_answer) as port:
-        # On a machine that is short of time, the connection alone may take a third of a second.
+        # On a busy machine the connection alone may take 0.3 s.
         failure, wrote = await exchange(
             carrier, f"http://127.0.0.1:{port}", timeout_s=1.0, content=b" " * 32 * 1024 * 1024
         )
@@ -261,7 +261,11 @@ async def test_a_peer_that_stops_reading_proves_nothing(carrier: Callable[[], Ca
 
 
 async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(carrier: Callable[[], Carrier]) -> None:
-    """httpcore's own frames do, and some error reports print the locals of each."""
+    """
+    The traceback of a cancelled write has no frame that holds the body or the API key.
+
+    httpcore's own frames hold them, and some error reports print the local variables of each frame.
+    """
     body = b"a text that nobody may see " * 1024 * 1024
 
     async with server(never_answer) as port:
@@ -285,7 +289,7 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(c
 
 
 async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(carrier: Callable[[], Carrier]) -> None:
-    """The second request meets the closing: it looks as if it had been read, so it is not repeated."""
+    """A request is in doubt if the server closes the open connection as the request arrives."""
     served = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -311,7 +315,11 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
 
 
 async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(carrier: Callable[[], Carrier]) -> None:
-    """Cancelled by its scope at any turn of the loop: who was not told of a write by then is told of none later."""
+    """
+    A request that is cancelled by its scope before a write was noted is never written later.
+
+    This holds at each iteration of the event loop.
+    """
     heard = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -355,7 +363,11 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(car
 async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not_lost(
     carrier: Callable[[], Carrier], scheme: str
 ) -> None:
-    """The server has it, and the client is about to: nothing leaves, and the connection ends."""
+    """
+    A request that is cancelled while its connection opens ends as cancelled.
+
+    The server gets the request only if its write was noted.
+    """
     there, heard = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -376,7 +388,7 @@ async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not
 
 
 async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier]) -> None:
-    """Three requests one after the other cost one connection."""
+    """Three requests in sequence use one connection."""
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -397,7 +409,11 @@ async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier
 
 
 async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_once() -> None:
-    """Cancelled, a mock's request is in doubt; only the three classes prove that nothing was sent."""
+    """
+    A transport that does not report its writes is assumed to write at once, so a timeout leaves the request in doubt.
+
+    A ConnectError still proves that nothing was sent.
+    """
 
     async def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
@@ -421,7 +437,7 @@ async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_on
 
 
 async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: Callable[[], Carrier]) -> None:
-    """Two replies to one request, in one packet: the second request is answered by its own, on a new connection."""
+    """Extra bytes after a reply are not taken for the next reply; the next request uses a new connection."""
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -451,7 +467,11 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: C
 async def test_connections_that_idle_too_long_are_closed(
     carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All six that a burst has left, by themselves; what follows goes on with a new one."""
+    """
+    All six idle connections of a burst are closed after the keep-alive time, without a further request.
+
+    The next request opens a new one.
+    """
     for module in ("httpx_carrier", "aiohttp_carrier"):
         monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 0.2)
     opened = closed = 0
@@ -484,7 +504,11 @@ async def test_connections_that_idle_too_long_are_closed(
 async def test_no_more_connections_are_opened_than_there_are_places(
     carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others wait in front of them, and whoever is in a hurry goes first."""
+    """
+    The transport opens at most `MAX_CONNECTIONS` connections.
+
+    Further requests wait for one, and an interactive request goes before bulk requests.
+    """
     monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 3)
     opened, served = 0, []
 
@@ -513,12 +537,16 @@ async def test_no_more_connections_are_opened_than_there_are_places(
     assert all(isinstance(reply, Reply) for reply in replies)
     assert opened == 3
     assert served.index("/single") < 6
-    # It waited since its turn, so it had another one.
+    # The request waited after its slot was granted, so it acquired a new one.
     assert single.turns_again == 1
 
 
 async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> None:
-    """Its own wait is told by nobody: what had its turn meanwhile would leave in one bunch with it."""
+    """
+    A request that waits in the connection pool of the user's transport acquires a new slot.
+
+    Otherwise it would leave together with requests whose slots were granted meanwhile.
+    """
     attempts = [Asked() for _ in range(4)]
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -535,14 +563,18 @@ async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> Non
         await asyncio.gather(*(way.exchange(Outgoing("GET", "/balance", {}, {}, b""), attempt) for attempt in attempts))
         await way.aclose()
 
-    # The first may find the connection free.
+    # The first request may find the connection free, so it is not checked.
     assert [attempt.turns_again for attempt in attempts[1:]] == [1, 1, 1]
 
 
 async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once(
     carrier: Callable[[], Carrier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only when the place comes, which takes as long as another one's exchange; and the place is not lost."""
+    """
+    A message that expires while it waits for a connection raises MessageExpiredError before one is free.
+
+    The next request can still use the connection.
+    """
     monkeypatch.setattr("pico_async._engine.transport.MAX_CONNECTIONS", 1)
     answer = asyncio.Event()
 
@@ -578,7 +610,11 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
 async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_does_not(
     carrier: Callable[[], Carrier], trusted: ssl.SSLContext
 ) -> None:
-    """Opening it takes a while: what left on open connections meanwhile would meet it at Pico."""
+    """
+    A request that opens a connection acquires a new slot; a request on an open connection does not.
+
+    Opening takes time, so the late request could reach Pico together with later ones.
+    """
     attempts = [Asked() for _ in range(3)]
 
     async with server(answer_all, trusted) as port:
@@ -593,7 +629,7 @@ async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_
 async def test_the_wait_for_another_turn_is_not_the_exchange_s(
     carrier: Callable[[], Carrier], trusted: ssl.SSLContext
 ) -> None:
-    """It may be longer than the timeout."""
+    """The wait for a new slot is not part of the exchange and may be longer than its timeout."""
 
     class Patient(Asked):
         async def turn_again(self) -> None:
@@ -610,7 +646,7 @@ async def test_the_wait_for_another_turn_is_not_the_exchange_s(
 async def test_what_is_not_to_leave_any_more_is_not_written(
     carrier: Callable[[], Carrier], trusted: ssl.SSLContext
 ) -> None:
-    """Its reason comes out as it was raised, and the next one leaves."""
+    """A request whose new slot is refused with an error is not written, and the next request is sent."""
 
     class Late(Asked):
         async def turn_again(self) -> None:
@@ -641,7 +677,11 @@ async def test_what_is_not_to_leave_any_more_is_not_written(
 async def test_a_connection_idles_since_its_request_left(
     carrier: Callable[[], Carrier], reply_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From far away, its reply comes when the host has idled for a while already: it is kept for the less."""
+    """
+    The keep-alive time of a connection counts from when its last request left, not from when the reply arrived.
+
+    The server is already idle while its reply travels.
+    """
     for module in ("httpx_carrier", "aiohttp_carrier"):
         monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 0.5)
     connections = 0
@@ -669,7 +709,11 @@ async def test_a_connection_idles_since_its_request_left(
 async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
     carrier: Callable[[], Carrier], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a pause of the pace the host has closed it: the request goes out on another one, and is in no doubt."""
+    """
+    A connection that waits longer than the keep-alive time for a slot is not used: the server may have closed it.
+
+    The request is sent once, on a new connection.
+    """
     monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 0.2)
     heard = connections = 0
 

@@ -1,4 +1,4 @@
-"""What replies mean: every row of the wire's facts, in both dialects, and nothing said that was not to be said."""
+"""These tests check how each kind of reply is judged, in both error formats, and that no error shows a secret."""
 
 import json
 import re
@@ -101,7 +101,7 @@ def row(
     retry_after: float | None = None,
     truncated: bool = False,
 ) -> Any:
-    """One reply, and what it means; the error also tells *request_id* and *retry_after*."""
+    """Return the test case of one reply; the error must also hold *request_id* and *retry_after*."""
     return pytest.param(
         request,
         Reply(status, content, retry_after=retry_after, truncated=truncated),
@@ -111,7 +111,7 @@ def row(
     )
 
 
-# What the reference itself shows.
+# Replies that the reference shows.
 DOCUMENTED_REPLIES = [
     row("a text is accepted", SEND, 200, replies.ACCEPTED_SMS, DONE),
     row("an mms is accepted", SEND_MMS, 200, replies.MSG_INFO, DONE),
@@ -149,7 +149,7 @@ STALE_TOKEN_REPLIES = [
     row("an error-page is not /error", SEND, 401, framework(401, documented_401("/error-page")), STALE_TOKEN),
 ]
 
-# A failure inside the server, masked: the 401 body names a path that ends in /error. It may have been carried out.
+# An internal failure, masked as a 401 whose body names a path that ends in /error: the request is in doubt.
 MASKED_FAILURE_REPLIES = [
     row("401 on /error", SEND, 401, framework("401", documented_401("/error")), TROUBLE),
     row("401 on /error in the framework's words", SEND, 401, framework(401, frameworks_401("/error")), TROUBLE),
@@ -162,7 +162,7 @@ MASKED_FAILURE_REPLIES = [
     row("401 whose words are only /error", SEND, 401, framework(401, "/error"), TROUBLE),
 ]
 
-# Rate exceeded: refused before any work, in the framework's words or as HTTP 429.
+# Rate exceeded: Pico refused the request before any work, in the framework's words or as HTTP 429.
 TOO_FAST_REPLIES = [
     row("too frequent", SEND, 200, framework(500, replies.TOO_FREQUENT), TOO_FAST),
     row(
@@ -182,7 +182,7 @@ TOO_FAST_REPLIES = [
     row("429 without a body", GET, 429, b"", TOO_FAST),
 ]
 
-# The same body again within 5 s: this one was not carried out.
+# Pico got the same body again within 5 s: the second request was not carried out.
 REPEATED_REPLIES = [
     row("repeated submission", SEND, 200, framework(500, replies.REPEATED_SUBMISSION), REFUSED),
     row(
@@ -195,7 +195,7 @@ REPEATED_REPLIES = [
     row("repeated submission with code as a string", SEND, 200, framework("500", replies.REPEATED_SUBMISSION), REFUSED),
 ]
 
-# Any other exception, and any other `code` that is present and not 200: ambiguous.
+# Any other exception, and any other `code` except 200: the request is in doubt.
 TROUBLE_REPLIES = [
     row("any other exception", SEND, 200, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
     row("any other exception with code as a string", SEND, 200, framework("500", replies.OTHER_EXCEPTION), TROUBLE),
@@ -213,7 +213,7 @@ TROUBLE_REPLIES = [
     row("frequency with another code", SEND, 200, framework(601, replies.TOO_FREQUENT), TROUBLE),
 ]
 
-# Not JSON, or larger than the cap: a gateway's answer.
+# Replies that are not JSON, or larger than the cap: a gateway sent them.
 GATEWAY_REPLIES = [
     *[
         row(f"a page with {status}{said}", request, status, HTML, TROUBLE)
@@ -237,7 +237,7 @@ GATEWAY_REPLIES = [
     row("an endless reply with 500", SEND, 500, ERROR, TROUBLE, truncated=True),
 ]
 
-# The documented error body, and what has neither words nor `code`; with a 5xx it is in doubt all the same.
+# The documented error body, and bodies without words and `code`; with a 5xx the request is in doubt.
 REFUSAL_REPLIES = [
     row("errors with 403", SEND, 403, ERROR, REFUSED, request_id=REQUEST_ID),
     row("errors with 404", DELETE, 404, ERROR, REFUSED, request_id=REQUEST_ID),
@@ -257,7 +257,7 @@ REFUSAL_REPLIES = [
     row("500 with a request_id", SEND, 500, OK, TROUBLE, request_id=REQUEST_ID),
 ]
 
-# 2xx: a send needs a `request_id` that can be kept; the others need none.
+# 2xx: a send needs a usable `request_id`; other requests need none.
 SUCCESS_REPLIES = [
     row("code 200 as a number", SEND, 200, body(code=200, request_id="r-1"), DONE),
     row("code 200 as a string", SEND, 200, body(code="200", request_id="r-1"), DONE),
@@ -288,7 +288,7 @@ SUCCESS_REPLIES = [
     row("a DELETE with an empty object", DELETE, 200, b"{}", DONE),
 ]
 
-# 3xx: never followed, for the API key would go with it.
+# 3xx: a redirect is never followed, because the API key would go to another host.
 REDIRECT_REPLIES = [
     *[row(f"a redirect with {status}", SEND, status, b"", MISCONFIGURED) for status in (301, 302, 303, 307, 308)],
     *[row(f"{status} in JSON", SEND, status, OK, MISCONFIGURED, request_id=REQUEST_ID) for status in (300, 302, 399)],
@@ -318,9 +318,9 @@ def test_a_reply_means(
     request_: Request, reply: Reply, kind: type, outcome: Outcome | None, request_id: str | None
 ) -> None:
     """
-    The class of the verdict and the outcome are those of the row.
+    A reply is judged to the verdict class and the outcome of its row.
 
-    The error tells the status, Pico's `request_id` where there is one, and how long Pico asked to wait.
+    The error holds the HTTP status, Pico's `request_id` if there is one, and the wait that Pico asked for.
     """
     verdict = judge(request_, reply)
 
@@ -336,11 +336,11 @@ def test_a_reply_means(
     assert str(error).startswith(f"{request_}: ")
 
 
-# --- what an error says ---------------------------------------------------------------------------
+# --- error messages -------------------------------------------------------------------------------
 
 
 def error_in(verdict: object) -> PicoError:
-    """The error of a verdict that is none of success."""
+    """Return the error of a verdict that is no success."""
     error = verdict.error if isinstance(verdict, StaleToken) else verdict
     assert isinstance(error, PicoError)
     return error
@@ -369,7 +369,7 @@ DOUBTS = [
 @pytest.mark.parametrize(("status", "content"), REFUSALS)
 @pytest.mark.parametrize("request_", [SEND, GET, CREATE, PUT, DELETE], ids=str)
 def test_a_refusal_says_that_nothing_was_carried_out(request_: Request, status: int, content: bytes) -> None:
-    """And never that something may have been."""
+    """The error of a refusal says that the request was not carried out, and never that it may have been."""
     said = str(error_in(judge(request_, Reply(status, content))))
 
     assert "not carried out" in said
@@ -393,7 +393,7 @@ def test_a_refusal_says_that_nothing_was_carried_out(request_: Request, status: 
 def test_a_doubt_says_what_may_have_happened_and_what_to_do(
     request_: Request, advice: str, status: int, content: bytes
 ) -> None:
-    """It depends on the request alone: a message may be out, a read has done nothing."""
+    """An error in doubt states what may have happened and what to do; this text depends only on the request."""
     said = str(error_in(judge(request_, Reply(status, content))))
 
     assert f". {advice}" in said
@@ -448,7 +448,7 @@ SLOWER = "It was not carried out; is another process using this API key, or is a
     ],
 )
 def test_an_error_reads_as_in_the_style(reply: Reply, said: str) -> None:
-    """What was attempted, what happened, what it means, what to do."""
+    """Each error message states the request, the failure, its meaning and what to do."""
     assert str(error_in(judge(SEND, reply))) == f"POST /sms: {said}"
 
 
@@ -471,7 +471,7 @@ def test_an_error_reads_as_in_the_style(reply: Reply, said: str) -> None:
     ],
 )
 def test_picos_own_words_are_kept(content: bytes, errors: tuple[str, ...]) -> None:
-    """In `errors` and in the message: on one line, numbers masked, and no longer than a line or two."""
+    """Pico's error texts are kept on one line, with numbers masked, and cut after 200 characters."""
     error = error_in(judge(CREATE, Reply(400, content)))
 
     assert error.errors == errors
@@ -479,7 +479,7 @@ def test_picos_own_words_are_kept(content: bytes, errors: tuple[str, ...]) -> No
 
 
 def test_an_error_stays_short() -> None:
-    """A reply may hold a megabyte of words: neither the error nor the time it takes may grow with it."""
+    """A reply with 1,000 error texts still makes a short error."""
     error = error_in(judge(SEND, Reply(400, body(errors=["Error description message"] * 1000))))
 
     assert len(str(error)) < 5000
@@ -487,7 +487,7 @@ def test_an_error_stays_short() -> None:
 
 
 def test_a_success_holds_what_pico_said() -> None:
-    """As it came, for a decoder to read."""
+    """A success holds the payload of the reply unchanged, so that a decoder can read it."""
     verdict = judge(GET, Reply(200, replies.BALANCE))
 
     assert isinstance(verdict, Success)
@@ -496,7 +496,7 @@ def test_a_success_holds_what_pico_said() -> None:
 
 @pytest.mark.parametrize("request_", [SEND, GET, DELETE], ids=str)
 def test_where_nothing_was_written_nothing_was_sent(request_: Request) -> None:
-    """The one failure after which anything may be sent again."""
+    """A failure that sent nothing becomes NotSentError, which says that the request is safe to send again."""
     error = judge_failure(request_, Failure("no connection within 10 s", sent_nothing=True))
 
     assert type(error) is NotSentError
@@ -506,7 +506,7 @@ def test_where_nothing_was_written_nothing_was_sent(request_: Request) -> None:
 
 @pytest.mark.parametrize("request_", [SEND, GET, DELETE], ids=str)
 def test_where_something_may_have_been_written_it_is_in_doubt(request_: Request) -> None:
-    """However it ended."""
+    """A failure after a possible write becomes NoResponseError: the request is in doubt, and there is no status."""
     error = judge_failure(request_, Failure("no reply within 10 s", sent_nothing=False))
 
     assert type(error) is NoResponseError
@@ -516,7 +516,7 @@ def test_where_something_may_have_been_written_it_is_in_doubt(request_: Request)
 
 
 def test_a_doubtful_send_without_a_reply_reads_as_in_the_style() -> None:
-    """What was attempted, what happened, what it means, what to do."""
+    """The error of a send without a reply states the request, the failure, its meaning and what to do."""
     error = judge_failure(SEND, Failure("no reply within 10 s", sent_nothing=False))
 
     assert str(error) == (
@@ -526,7 +526,7 @@ def test_a_doubtful_send_without_a_reply_reads_as_in_the_style() -> None:
 
 
 def test_a_strange_reply_is_in_doubt_with_all_that_is_known() -> None:
-    """Whoever could not decode a reply still tells its status and its `request_id`."""
+    """A reply that cannot be decoded is in doubt, and the error keeps its status and `request_id`."""
     error = unexpected(GET, "the reply has no `balance`", status_code=200, request_id="r-1")
 
     assert type(error) is UnexpectedResponseError
@@ -561,30 +561,38 @@ def refusal(kind: type[PicoError] = RejectedError, status: int | None = 400, *er
     ],
 )
 def test_only_a_refused_delete_can_have_found_nothing(request_: Request, error: PicoError, found: bool) -> None:
-    """By its status or by its words; how Pico says so is not documented."""
+    """
+    Only a failed DELETE can have found nothing.
+
+    The status or the words of the reply decide, because the reference does not document this case.
+    """
     assert found_nothing(request_, error) is found
 
 
-# --- what an error does not say -------------------------------------------------------------------
+# --- secrets in errors ----------------------------------------------------------------------------
 
 
 def told_by(error: PicoError) -> str:
-    """All that an error holds, in its string and in its attributes."""
+    """Return everything that an error shows: its string, its repr and its attributes."""
     return f"{error} {error!r} {vars(error)!r}"
 
 
 def runs_of(secret: str) -> set[str]:
-    """The secret if it is short, else each run of ten characters in it; a blank at an end may be the error's own."""
+    """
+    Return each run of ten characters in the secret, or the whole secret if it is shorter.
+
+    Runs with a blank at an end are left out, because that blank may belong to the error itself.
+    """
     runs = {secret[start : start + 10] for start in range(max(1, len(secret) - 9))}
     return {run for run in runs if run == run.strip()}
 
 
 def shown(secret: str, error: PicoError) -> set[str]:
-    """Those runs of the secret that the error shows."""
+    """Return the runs of the secret that the error shows."""
     return {run for run in runs_of(secret) if run in told_by(error)}
 
 
-# Each way in which a refusal can bring words along, given those words.
+# Replies in which Pico echoes some words, one for each field that can hold them.
 ECHOES: dict[str, Any] = {
     "errors with 400": lambda words: (400, body(errors=[words])),
     "errors with 417": lambda words: (417, body(errors=["first", words])),
@@ -608,7 +616,7 @@ SECRETS = {"the text": TEXT, "the code": "1234", "the API key": API_KEY, "the to
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES.keys())
 def test_an_error_does_not_repeat_what_pico_echoes(echo: Any, secret: str) -> None:
-    """Whatever field Pico puts it in, no error holds a key, a token, a text or a number."""
+    """No error shows an API key, a token, a text or a number, whichever field of the reply Pico echoes it in."""
     error = error_in(judge(SEND, Reply(*echo(f"not allowed: {secret}!")), secrets=[API_KEY, TOKEN]))
 
     assert not shown(secret, error)
@@ -620,7 +628,7 @@ def test_an_error_does_not_repeat_what_pico_echoes(echo: Any, secret: str) -> No
 )
 @pytest.mark.parametrize("name", ["text", "content"])
 def test_a_templates_content_is_a_text_too(name: str, echo: Any) -> None:
-    """What is handed in for approval will be sent to people."""
+    """An error does not show the content of a template, because this content will be sent to people."""
     request = Request(CREATE_SMS_TEMPLATE, "/template/sms", body={"username": "user333", name: TEXT})
 
     error = error_in(judge(request, Reply(*echo(f"bad words: {TEXT}"))))
@@ -638,7 +646,7 @@ def test_a_templates_content_is_a_text_too(name: str, echo: Any) -> None:
     ],
 )
 def test_blanks_do_not_hide_a_text(text: str, echo: str) -> None:
-    """Pico's words are put on one line before they are shown, and so is what they are compared with."""
+    """An error does not show an echoed text that contains line breaks, repeated blanks or invisible characters."""
     error = error_in(judge(sms(text), Reply(400, body(errors=[f"not allowed: {echo}"]))))
 
     assert not shown(" ".join("".join(c if c.isprintable() else " " for c in text).split()), error)
@@ -659,7 +667,7 @@ def test_blanks_do_not_hide_a_text(text: str, echo: str) -> None:
     ],
 )
 def test_a_one_time_code_is_not_repeated(text: str, code: str) -> None:
-    """It is shorter than other secrets, and worth more: it opens an account for as long as it lives."""
+    """An error does not show a one-time code, although a code is shorter than other secrets."""
     error = error_in(judge(sms(text), Reply(400, body(errors=[f"forbidden word ({code})", f"x{code}x", code]))))
 
     assert code not in told_by(error)
@@ -681,14 +689,14 @@ def test_a_one_time_code_is_not_repeated(text: str, code: str) -> None:
     ],
 )
 def test_what_also_stands_in_the_text_is_blanked_and_the_rest_stays(text: str, said: str, left: str) -> None:
-    """Pico's own words are what helps, so no more of them is taken out than has to be."""
+    """Only the echoed parts of the text are replaced by an ellipsis, because Pico's own words help the reader."""
     error = error_in(judge(sms(text), Reply(400, body(errors=[said]))))
 
     assert error.errors == (left,)
 
 
 def test_a_code_inside_a_number_does_not_unmask_it() -> None:
-    """The number of the reference's own example holds the code of its own text."""
+    """A number in the error stays masked, even if the code of the text is a part of the number."""
     error = error_in(judge(sms("Your code is 4567"), Reply(400, body(errors=["no route to 8612345678901"]))))
 
     assert "86…01" in str(error)
@@ -696,7 +704,11 @@ def test_a_code_inside_a_number_does_not_unmask_it() -> None:
 
 
 def test_a_code_inside_a_key_does_not_cut_it() -> None:
-    """Blanked out of the middle, it would leave two halves, each too short to look like a secret."""
+    """
+    An API key is replaced as a whole, even if the code of the text is a part of the key.
+
+    Replacing only the code would leave two halves that are too short to be recognised.
+    """
     key = "abcdefg4567hijklmn"
 
     error = error_in(judge(sms("Your code is 4567"), Reply(400, body(errors=[f"no such key: {key}"])), secrets=[key]))
@@ -706,7 +718,7 @@ def test_a_code_inside_a_key_does_not_cut_it() -> None:
 
 @pytest.mark.parametrize("number", ["8612345678901", "8612345678888"], ids=["destination", "sender"])
 def test_a_number_of_the_request_is_no_request_id(number: str) -> None:
-    """Pico's name for a request may be digits, so only what was sent is known to be a number."""
+    """The error does not show a `request_id` that contains the destination or the sender of the request."""
     error = error_in(judge(sms("Hello"), Reply(400, body(request_id=f"for {number}", errors=["x"]))))
 
     assert number not in told_by(error)
@@ -723,10 +735,9 @@ ECHOED_WORDS = [ECHOES[name] for name in ECHOES if not name.startswith(("code", 
 @given(st.data())
 def test_no_error_repeats_any_part_of_a_secret(data: st.DataObject) -> None:
     """
-    However Pico cuts and mixes what it was given.
+    No error shows a secret, however Pico cuts and mixes the values that it received.
 
-    The text, the key and the token are told neither whole nor by a run of ten characters, the code and the number
-    not whole.
+    The error shows no run of ten characters of the text, the API key or the token, and never the whole code or number.
     """
     code, number, key, token = (data.draw(values) for values in (CODES, NUMBERS, KEYS, KEYS))
     text = " ".join([data.draw(WORDS), code, *data.draw(st.lists(WORDS, max_size=6))])
@@ -753,7 +764,7 @@ def test_no_error_repeats_any_part_of_a_secret(data: st.DataObject) -> None:
 
 @given(st.text(max_size=30).filter(str.strip), st.binary(max_size=60), st.integers(200, 599))
 def test_any_reply_gives_a_verdict(text: str, content: bytes, status: int) -> None:
-    """Nothing that comes over the wire raises."""
+    """`judge` returns a verdict for any bytes with any status from 200 to 599, and never raises."""
     verdict = judge(TOKEN_REQUEST, Reply(status, content), secrets=[text])
 
     assert isinstance(verdict, Success | StaleToken | PicoError)
@@ -775,7 +786,11 @@ VALUES = st.recursive(
 @settings(deadline=None)
 @given(st.dictionaries(FIELDS, VALUES), st.integers(200, 599), st.sampled_from([SEND, GET, CREATE, DELETE]))
 def test_any_fields_give_a_verdict(fields: dict[str, object], status: int, request_: Request) -> None:
-    """Whatever Pico puts into the fields that are read; and a send without a `request_id` is never a success."""
+    """
+    `judge` returns a verdict for any values of the fields that it reads.
+
+    A send without a `request_id` is never a success.
+    """
     verdict = judge(request_, Reply(status, json.dumps(fields).encode()), secrets=[API_KEY])
 
     assert isinstance(verdict, Success | StaleToken | PicoError)

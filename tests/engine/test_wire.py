@@ -1,4 +1,4 @@
-"""The wire's spellings: values to JSON as in the reference's examples, JSON to values or to a DecodeError."""
+"""These tests check that values become JSON as in the reference, and that JSON becomes values or a DecodeError."""
 
 import json
 import math
@@ -54,7 +54,7 @@ DECODERS: dict[str, tuple[Callable[[object], object], type]] = {
 }
 
 
-# --- out ------------------------------------------------------------------------------------------
+# --- encoding -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ DECODERS: dict[str, tuple[Callable[[object], object], type]] = {
     ],
 )
 def test_the_references_example_is_sent_word_for_word(section: str, message: Any) -> None:
-    """Path and body are those of the cURL line, with nothing added and nothing left out."""
+    """The path and the body of a send are exactly those of the cURL line in the reference."""
     request = send_request(message, ACCOUNT)
 
     assert request.endpoint.section == section
@@ -79,7 +79,7 @@ def test_the_references_example_is_sent_word_for_word(section: str, message: Any
 
 
 def test_a_template_is_named_as_the_wire_does() -> None:
-    """Sending by template carries no text, and `templateId` in the reference's spelling."""
+    """A send by template contains no text and spells the ID of the template as `templateId`."""
     request = send_request(SmsMessage(TO, template_id="template-123"), ACCOUNT)
 
     assert request.endpoint is SEND_SMS
@@ -92,7 +92,7 @@ def test_a_template_is_named_as_the_wire_does() -> None:
 
 
 def test_what_was_not_given_is_left_out() -> None:
-    """A null is not what the reference calls optional."""
+    """An argument that was not passed is left out of the body; it is not sent as null."""
     mms = send_request(MmsMessage(TO, "https://example.com/image.jpg"), ACCOUNT)
     voice = send_request(VoiceMessage(TO, "Hello", lang="zh-CN"), Account("user333"))
 
@@ -108,7 +108,7 @@ def test_what_was_not_given_is_left_out() -> None:
 
 
 def test_a_message_goes_before_its_account() -> None:
-    """A sender or a callback of its own is the one that counts."""
+    """The sender and the callback of a message replace those of the account."""
     account = Account("user333", sender="DEFAULT", callback="https://example.com/default")
 
     own = send_request(SmsMessage(TO, "x", sender="OWN", callback="https://example.com/own"), account)
@@ -120,7 +120,7 @@ def test_a_message_goes_before_its_account() -> None:
 
 
 def test_only_a_text_message_has_a_callback() -> None:
-    """The reference documents none for the other two, so the account's is not sent with them."""
+    """MMS and voice requests have no callback and voice requests no `from`, as in the reference."""
     account = Account("user333", sender="PICO", callback="https://example.com/dlr")
 
     assert "callback" not in send_request(MmsMessage(TO, "https://example.com/image.jpg"), account).body
@@ -129,7 +129,7 @@ def test_only_a_text_message_has_a_callback() -> None:
 
 
 def test_what_is_ours_stays_here() -> None:
-    """The key, the expiry and the moment of making are no business of Pico's."""
+    """`key`, `expires_in` and the creation time of a message are not sent to Pico."""
     bodies = [
         send_request(message, ACCOUNT).body
         for message in (
@@ -143,7 +143,7 @@ def test_what_is_ours_stays_here() -> None:
 
 
 def test_what_a_subclass_adds_stays_here() -> None:
-    """A user's own field, a name or a database ID perhaps, is no business of Pico's either."""
+    """A field that a user's subclass adds to a message is not sent to Pico."""
 
     @attrs.frozen
     class OwnMessage(SmsMessage):
@@ -156,7 +156,11 @@ def test_what_a_subclass_adds_stays_here() -> None:
 
 @pytest.mark.parametrize("message", [SmsMessage(TO, "x"), MmsMessage(TO, "https://example.com/image.jpg")])
 def test_a_message_without_any_sender_is_refused(message: Any) -> None:
-    """The reference requires `from`; the error says the three places to set it."""
+    """
+    A message without any sender is refused, because the reference requires `from`.
+
+    The error names the three ways to set it.
+    """
     with pytest.raises(
         InvalidMessageError, match=r"^The message has no sender: pass `sender=` .* PicoSession, or set PICO_SENDER"
     ):
@@ -164,13 +168,13 @@ def test_a_message_without_any_sender_is_refused(message: Any) -> None:
 
 
 def test_what_is_no_message_is_refused_by_its_type() -> None:
-    """A row of a blast may be anything; its value is not repeated."""
+    """A value that is no message is refused. The error names its type and does not contain the value."""
     with pytest.raises(InvalidMessageError, match=r"^Pass an SmsMessage, .* not dict\.$"):
         send_request({"to": TO, "text": "x"}, ACCOUNT)
 
 
 def test_management_fields_are_named_as_the_wire_does() -> None:
-    """The reference's spellings, and nothing for what was not given."""
+    """Management fields have the reference's spelling, and fields that were not passed are left out."""
     body = named(
         username="user333",
         campaign_id="campaign-123",
@@ -186,7 +190,7 @@ def test_management_fields_are_named_as_the_wire_does() -> None:
 
 @pytest.mark.parametrize("text", ["plain", "二维码是 1234", "😀", 'quote " backslash \\ line\nbreak', "\u2028", "\x7f"])
 def test_a_body_is_json_in_utf8(text: str) -> None:
-    """It comes back the same, and is as short as it can be: no escapes for what UTF-8 carries, no blanks."""
+    """A body is compact JSON in UTF-8 that decodes to the same value; it escapes no character that UTF-8 can encode."""
     body = {"to": TO, "text": text}
 
     content = encode(body)
@@ -198,12 +202,16 @@ def test_a_body_is_json_in_utf8(text: str) -> None:
 
 @given(st.text().filter(lambda text: not any("\ud800" <= character <= "\udfff" for character in text)))
 def test_any_text_goes_out_as_it_is(text: str) -> None:
-    """No character is lost, whatever JSON makes of it on the way."""
+    """Any valid text is the same after encoding and decoding."""
     assert json.loads(encode({"text": text}).decode("utf-8")) == {"text": text}
 
 
 def test_a_body_that_utf8_cannot_carry_is_refused_without_being_held() -> None:
-    """Python's own error would hold the whole body, text and number, and travel into logs with it."""
+    """
+    A body that cannot be encoded as UTF-8 is refused, and the error does not hold the body.
+
+    Python's own error would hold it and could bring it into logs.
+    """
     with pytest.raises(InvalidMessageError) as caught:
         encode({"to": TO, "text": "Your code is 1234", "callback": "https://example.com/\udcff"})
 
@@ -211,7 +219,7 @@ def test_a_body_that_utf8_cannot_carry_is_refused_without_being_held() -> None:
     assert "1234" not in str(caught.value)
 
 
-# --- in: JSON -------------------------------------------------------------------------------------
+# --- decoding: JSON -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -225,7 +233,7 @@ def test_a_body_that_utf8_cannot_carry_is_refused_without_being_held() -> None:
     ],
 )
 def test_json_is_read(content: bytes, value: object) -> None:
-    """Also behind the byte order mark that some servers put before it."""
+    """JSON is parsed, even if whitespace or a byte order mark comes before it."""
     assert parse(content) == value
 
 
@@ -253,7 +261,7 @@ def test_json_is_read(content: bytes, value: object) -> None:
     ],
 )
 def test_what_is_no_json_is_a_decode_error(content: bytes) -> None:
-    """That alone, whatever a gateway or an attacker sends, and it holds nothing of the body."""
+    """A body that is no JSON raises only DecodeError, and the error holds nothing of the body."""
     with pytest.raises(DecodeError, match=r"^the body is not JSON$") as caught:
         parse(content)
 
@@ -263,17 +271,17 @@ def test_what_is_no_json_is_a_decode_error(content: bytes) -> None:
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_json_or_a_decode_error(content: bytes) -> None:
-    """Reading a reply raises nothing else."""
+    """Any bytes are parsed as JSON or raise DecodeError, never another error."""
     error = error_of(parse, content)
 
     assert error is None or error.__context__ is None
 
 
-# --- in: values -----------------------------------------------------------------------------------
+# --- decoding: values -----------------------------------------------------------------------------
 
 
 def error_of(read: Callable[..., object], *arguments: object) -> DecodeError | None:
-    """The DecodeError that this raises; None where it raises nothing."""
+    """Return the DecodeError that the call raises, or None."""
     try:
         read(*arguments)
     except DecodeError as error:
@@ -282,7 +290,7 @@ def error_of(read: Callable[..., object], *arguments: object) -> DecodeError | N
 
 
 def chain_of(error: BaseException | None) -> list[BaseException]:
-    """An error with all that its traceback would show before it."""
+    """Return the error and all errors that its traceback would show before it."""
     return [] if error is None else [error, *chain_of(error.__cause__ or error.__context__)]
 
 
@@ -301,7 +309,7 @@ def chain_of(error: BaseException | None) -> list[BaseException]:
     ],
 )
 def test_a_documented_reply_is_read_whole(content: bytes, model: type, value: object) -> None:
-    """Each field of the reference's example is in its place, and nothing is left over."""
+    """Each documented reply is decoded completely, and no field is left over."""
     read = decode(parse(content), model)
 
     assert read == value
@@ -314,7 +322,7 @@ def test_a_documented_reply_is_read_whole(content: bytes, model: type, value: ob
     ["1234.56", "0", "0.10", "-12.34", "1E+2", "0.0001", "123456789012345678901234567890.123456789"],
 )
 def test_a_balance_is_exact(balance: str) -> None:
-    """Every digit that Pico wrote is kept, also a zero at the end."""
+    """A balance keeps every digit that Pico sent, including zeros at the end."""
     assert str(decode({"balance": balance}, Balance).balance) == balance
 
 
@@ -330,7 +338,7 @@ def test_a_balance_is_exact(balance: str) -> None:
     ],
 )
 def test_a_balance_that_is_a_number_is_exact_too(written: str, balance: str) -> None:
-    """It is documented as a string; a service may send a number all the same."""
+    """A balance that is a JSON number instead of the documented string is exact, too."""
     read = decode(parse(f'{{"balance": {written}}}'.encode()), Balance)
 
     assert read.balance == Decimal(balance)
@@ -347,7 +355,7 @@ def test_a_balance_that_is_a_number_is_exact_too(written: str, balance: str) -> 
 )
 @pytest.mark.parametrize("model", [Campaign, Template])
 def test_a_time_is_read_with_its_zone(model: type, written: str, moment: datetime) -> None:
-    """ "Z" is UTC; where there is no zone none is made up."""
+    """A time keeps its UTC offset, where "Z" is UTC. A time without a zone stays without a zone."""
     read = decode({"id": "x", "created_at": written}, model).created_at
 
     assert read == moment
@@ -355,7 +363,7 @@ def test_a_time_is_read_with_its_zone(model: type, written: str, moment: datetim
 
 
 def test_a_template_is_read_by_the_wires_names() -> None:
-    """The names of the create calls, for the list's own are not documented."""
+    """A template is decoded from the names in the create calls, because the names in the list are not documented."""
     template = decode(
         {
             "id": "template-123",
@@ -394,7 +402,7 @@ of_every_model = pytest.mark.parametrize("model", MODELS)
 
 @of_every_model
 def test_a_missing_optional_is_none(model: type) -> None:
-    """Left out or null: only what is required has to be there."""
+    """An optional field that is missing or null is None."""
     optional = [
         attribute.name
         for attribute in attrs.fields(model)
@@ -411,7 +419,7 @@ def test_a_missing_optional_is_none(model: type) -> None:
 
 @of_every_model
 def test_unknown_fields_are_kept(model: type) -> None:
-    """As they came, also where one is called as a field of ours that is no field of the wire's."""
+    """Unknown fields are kept unchanged in `extra`, even if one has the name of a Python attribute."""
     unknown = {"price": 0.1, "parts": [1, {"a": None}], "extra": "x", "made_at": 1, "self": 2}
 
     value = decode({**LEAST[model], **unknown}, model)
@@ -436,7 +444,7 @@ def test_unknown_fields_are_kept(model: type) -> None:
     ],
 )
 def test_an_optional_that_cannot_be_read_is_kept_as_it_came(model: type, name: str, value: object) -> None:
-    """It costs neither the value nor the rest of the reply."""
+    """An optional field of a wrong type is None, and its value is kept in `extra`."""
     read = decode({**LEAST[model], name: value}, model)
 
     attribute = {"campaignId": "campaign_id"}.get(name, name)
@@ -445,7 +453,7 @@ def test_an_optional_that_cannot_be_read_is_kept_as_it_came(model: type, name: s
 
 
 def test_a_whole_number_is_taken_where_a_string_is_due() -> None:
-    """An ID is an ID, however the service writes it."""
+    """An integer is accepted as an ID, where the reference has a string."""
     assert decode({"request_id": 7}, Accepted) == Accepted("7")
     assert decode({"id": 12345678901234567890}, Campaign) == Campaign("12345678901234567890")
 
@@ -463,7 +471,7 @@ NOT_A_DECIMAL = [None, True, [], ["secret"], {}, "", "secret", "1,234.56", "0x10
     ],
 )
 def test_a_required_field_of_another_kind_is_a_decode_error(model: type, name: str, value: object) -> None:
-    """It names the field; neither it nor what lies behind it holds the value."""
+    """A required field of a wrong type raises DecodeError. The error names the field and does not hold the value."""
     error = error_of(decode, {"name": "x", name: value}, model)
 
     assert str(error).startswith(f"`{name}`: ")
@@ -474,7 +482,7 @@ def test_a_required_field_of_another_kind_is_a_decode_error(model: type, name: s
 @pytest.mark.parametrize(("model", "name"), [*REQUIRED, (Balance, "balance")])
 @pytest.mark.parametrize("payload", [{}, {"msg": "secret"}, {"extra": "secret"}])
 def test_a_missing_required_field_is_a_decode_error(model: type, name: str, payload: object) -> None:
-    """Not an AttributeError later."""
+    """A missing required field raises DecodeError, which names the field."""
     error = error_of(decode, payload, model)
 
     assert str(error).startswith(f"`{name}`: ")
@@ -482,7 +490,7 @@ def test_a_missing_required_field_is_a_decode_error(model: type, name: str, payl
 
 
 def test_the_id_of_a_created_campaign_is_not_empty() -> None:
-    """An empty one names no campaign: required data that is missing."""
+    """An empty `request_id` of a created campaign raises DecodeError, because it names no campaign."""
     with pytest.raises(DecodeError, match="request_id"):
         decode({"request_id": ""}, CreatedCampaign)
 
@@ -490,7 +498,7 @@ def test_the_id_of_a_created_campaign_is_not_empty() -> None:
 @pytest.mark.parametrize("payload", [None, True, 7, 1.5, "secret", ["secret"]])
 @of_every_model
 def test_what_is_no_object_is_a_decode_error(model: type, payload: object) -> None:
-    """Every reply that is documented is an object."""
+    """A reply that is no JSON object raises DecodeError, because every documented reply is an object."""
     with pytest.raises(DecodeError, match=r"^it is no JSON object$"):
         decode(payload, model)
 
@@ -521,7 +529,11 @@ def test_what_is_no_object_is_a_decode_error(model: type, payload: object) -> No
     ],
 )
 def test_a_request_id_is_one_that_can_be_printed_and_kept(payload: object, found: str | None) -> None:
-    """A send's success rests on it, so an empty, endless or unprintable one is none."""
+    """
+    A `request_id` that is empty, unprintable or longer than 256 characters counts as missing.
+
+    The success of a send depends on it.
+    """
     assert request_id(payload) == found
 
 
@@ -542,7 +554,7 @@ JSON_VALUES = st.recursive(
 @settings(deadline=None, max_examples=60)
 @given(payload=JSON_VALUES)
 def test_any_json_is_a_value_or_a_decode_error(name: str, payload: object) -> None:
-    """A decoder given anything at all gives what it promises or raises the one error that is expected of it."""
+    """For any JSON value, a decoder returns a value of its documented type or raises DecodeError."""
     read, kind = DECODERS[name]
 
     try:
@@ -556,18 +568,18 @@ def test_any_json_is_a_value_or_a_decode_error(name: str, payload: object) -> No
 @settings(deadline=None, max_examples=60)
 @given(payload=JSON_VALUES)
 def test_any_json_has_a_printable_request_id_or_none(payload: object) -> None:
-    """Whatever the reply."""
+    """For any JSON value, the `request_id` is printable and at most 256 characters long, or it is None."""
     found = request_id(payload)
 
     assert found is None or (found.isprintable() and 0 < len(found) <= 256)
 
 
 def test_a_replys_repr_does_not_show_its_body() -> None:
-    """It may hold a token."""
+    """The repr of a reply does not show the body, which may hold a token."""
     assert "token" not in repr(Reply(200, replies.TOKEN))
 
 
-# --- in: Retry-After ------------------------------------------------------------------------------
+# --- decoding: Retry-After ------------------------------------------------------------------------
 
 NOW = datetime(2024, 1, 15, 10, 30, 0, tzinfo=UTC)
 
@@ -585,13 +597,13 @@ NOW = datetime(2024, 1, 15, 10, 30, 0, tzinfo=UTC)
     ],
 )
 def test_a_wait_is_read_in_seconds_or_until_a_date(header: str, seconds: float) -> None:
-    """Both forms of HTTP, the older spelling of dates included."""
+    """`Retry-After` is read as seconds or as an HTTP date, including an older date format."""
     assert retry_after_s(header, NOW) == seconds
 
 
 @pytest.mark.parametrize("header", ["Mon, 15 Jan 2024 10:29:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_a_date_that_has_passed_asks_for_no_wait(header: str) -> None:
-    """A clock that runs ahead must not make a wait negative."""
+    """A date in the past means a wait of zero, because the clock of the client may run ahead."""
     assert retry_after_s(header, NOW) == 0.0
 
 
@@ -623,7 +635,7 @@ def test_a_date_that_has_passed_asks_for_no_wait(header: str) -> None:
     ],
 )
 def test_a_wait_that_says_nothing_usable_is_none(header: str | None) -> None:
-    """Garbage, a sign, a fraction, a date without a zone: it costs the wait, never the reply."""
+    """An unusable `Retry-After` is read as None, for example a signed number, a fraction or a date without a zone."""
     assert retry_after_s(header, NOW) is None
 
 
@@ -632,7 +644,7 @@ def test_a_wait_that_says_nothing_usable_is_none(header: str | None) -> None:
     | st.from_regex(r"[A-Z][a-z]{2}, [0-9]{1,2} Jan [0-9]{1,4} [0-9:]{1,8} (GMT|[+-][0-9]{4})", fullmatch=True)
 )
 def test_any_header_is_a_finite_wait_or_none(header: str) -> None:
-    """A reply that was read must not be lost to a header."""
+    """Any `Retry-After` header is read as a finite wait or as None, so no header can make a reply unreadable."""
     seconds = retry_after_s(header, NOW)
 
     assert seconds is None or 0 <= seconds < math.inf

@@ -1,4 +1,4 @@
-"""One PostgreSQL for all these tests, and an empty database for each."""
+"""All these tests share one PostgreSQL server, and each test has an empty database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pico_async.sandbox import Sandbox
 
 @pytest.fixture
 async def ledger(database: str) -> AsyncIterator[PostgresLedger]:
-    # What these tests leave "sending" is dead, so nobody need wait for it.
+    # A message that these tests leave in state "sending" has a dead worker, so no delivery needs to wait for it.
     async with PostgresLedger(database, under_way_s=0) as ledger:
         await ledger.setup()
         yield ledger

@@ -1,4 +1,4 @@
-"""What aiohttp alone has: answers that have begun, and apps within apps."""
+"""The aiohttp integration works with responses that have begun and with nested apps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests.integrations.web_apps import NUMBER, TEXT, maker
 
 @pytest.mark.parametrize("path", ["/stream", "/socket"])
 async def test_an_error_within_an_answer_of_aiohttps_writes_no_second_one(path: str) -> None:
-    """It would stand in the middle of the stream, or of the websocket's frames: the connection is closed."""
+    """
+    An error after a response has begun closes the connection. A second response would be written into the stream or
+    between the websocket's frames.
+    """
 
     async def stream(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
@@ -48,7 +51,10 @@ async def test_an_error_within_an_answer_of_aiohttps_writes_no_second_one(path: 
 
 
 async def test_an_aiohttp_app_within_an_app_has_its_session() -> None:
-    """That of the outermost which opened one; and where none did, the error says how."""
+    """
+    A nested app uses the session of the outer app that opened it. Where no app opened a session, the error names
+    `pico_cleanup_ctx`.
+    """
     sandbox = Sandbox(rate_rule=None)
     outer, inner, lonely = web.Application(), web.Application(), web.Application()
 

@@ -1,4 +1,4 @@
-"""What is cancelled ends cancelled, at whichever step of its way to Redis."""
+"""An operation on Redis or PostgreSQL that is cancelled at any step ends as cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from tests.support.each_step import survived
 
 
 async def test_a_script_in_redis(redis_url: str) -> None:
-    """What renews a lock until it is cancelled would else hold it for ever."""
+    """
+    A Redis script that is cancelled at any step ends as cancelled; otherwise a renewed lock could be held for ever.
+    """
     async with Redis.from_url(redis_url, socket_timeout=1.0) as client:
         link = RedisLink(client, 1.0)
 
@@ -26,7 +28,7 @@ async def test_a_script_in_redis(redis_url: str) -> None:
 
 
 async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
-    """No error of redis-py's stands in the place of the cancellation that it dropped."""
+    """A script that is cancelled while Redis does not answer ends as cancelled, not with an error of redis-py."""
     survived = []
     with redis.Redis.from_url(redis_url) as trouble:
         async with Redis.from_url(redis_url, socket_timeout=0.1) as client:
@@ -47,7 +49,10 @@ async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
 
 
 async def test_a_receipt_s_turn(redis_url: str) -> None:
-    """And whoever was cancelled leaves it to the next one, even where Redis had given it already."""
+    """
+    A wait for a receipt's lock that is cancelled leaves the lock to the next caller, even if Redis had granted it
+    already.
+    """
     async with RedisReceiptMemory.from_url(redis_url) as memory:
 
         async def take() -> None:
@@ -60,7 +65,7 @@ async def test_a_receipt_s_turn(redis_url: str) -> None:
 
 
 async def test_a_statement_whose_connection_was_lost_in_that_moment(database: str) -> None:
-    """What was cancelled as the pool lent it a dead connection is not tried again on another one."""
+    """A statement that is cancelled as the pool lends it a dead connection is not tried again on another connection."""
     survived = []
     with psycopg.connect(database, autocommit=True) as trouble:
         async with AsyncConnectionPool(database, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
@@ -69,7 +74,7 @@ async def test_a_statement_whose_connection_was_lost_in_that_moment(database: st
                     waiting = asyncio.ensure_future(PostgresLink(pool).fetch("SELECT 42", patience_s=5))
                     await asyncio.sleep(0.02)
                     process = only.info.backend_pid
-                # It is lent to who waits in these turns.
+                # In these iterations of the event loop, the pool lends the connection to the waiting task.
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 in_time = waiting.cancel()
@@ -83,7 +88,10 @@ async def test_a_statement_whose_connection_was_lost_in_that_moment(database: st
 
 
 async def test_what_is_enqueued_by_who_was_cancelled(database: str) -> None:
-    """Nothing is in the queue, for nothing was done when the pool lent its connection: else it would go out."""
+    """
+    When `enqueue_bulk` is cancelled as the pool lends its connection, nothing is in the queue; a message in it would be
+    sent.
+    """
     kept = []
     connector = procrastinate.PsycopgConnector(conninfo=database, min_size=1, max_size=1)
     async with procrastinate.App(connector=connector).open_async() as app:
@@ -92,7 +100,7 @@ async def test_what_is_enqueued_by_who_was_cancelled(database: str) -> None:
             async with connector.pool.connection():
                 waiting = asyncio.ensure_future(enqueue_bulk(app, [SmsMessage("8612345678901", "x")]))
                 await asyncio.sleep(0.02)
-            # It is lent to who waits in these turns.
+            # In these iterations of the event loop, the pool lends the connection to the waiting task.
             for _ in range(turns):
                 await asyncio.sleep(0)
             waiting.cancel()

@@ -1,4 +1,6 @@
-"""What FastAPI and Starlette alone have: mounted apps, websockets, lifespans and proxies."""
+"""
+The FastAPI and Starlette integrations work with proxies, access checks, websockets, mounted apps and custom lifespans.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, serving
 
 
 async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
-    """Then the app says what the outside sees; uvicorn's root_path needs no word."""
+    """
+    Behind a proxy that changes the path, the app passes `public_path`; with uvicorn's `root_path` it needs no setting.
+    """
     told: list[DeliveryReceipt] = []
     stripped = FastAPI()
     stripped.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append, public_path="/api/receipts"))
@@ -42,7 +46,7 @@ async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["app", "router"])
 async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: str) -> None:
-    """A guard of the app's own must not be left out without a word."""
+    """An access check that the app or the router depends on also applies to receipts."""
 
     def guard(knock: Annotated[str, Header()]) -> None:
         if knock != "let me in":
@@ -66,7 +70,7 @@ async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: st
 
 
 async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
-    """No session was opened: the error names the way to open one."""
+    """When no session was opened, the error names `pico_lifespan`, and the reply to the client does not."""
     app = FastAPI()
     on_fastapi.handle_errors(app)
     errors: list[Exception] = []
@@ -89,7 +93,10 @@ async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("does", ["", "refuses", "closed", "left"])
 async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFixture, does: str) -> None:
-    """Whoever closed it before, and also where it was not yet accepted; the server has no mistake to log."""
+    """
+    An error in a websocket handler closes an open websocket, and only the package logs it. This holds also for a
+    websocket that is closed or was not accepted.
+    """
     app, ended = FastAPI(), asyncio.Event()
     on_fastapi.handle_errors(app)
 
@@ -118,7 +125,7 @@ async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFi
 
 
 async def test_the_session_reaches_mounted_apps_websockets_and_lifespans_of_ones_own() -> None:
-    """It is opened once, by the app that runs."""
+    """The outer app opens one session in its own lifespan; mounted apps and websockets use this session."""
     sandbox, seen = Sandbox(rate_rule=None), []
 
     def make() -> PicoSession:

@@ -1,4 +1,4 @@
-"""Spans and metrics, made by the real SDK of sends that go over sockets."""
+"""The real OpenTelemetry SDK records spans and metrics of sends that go over sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNLIMITED = Rates(sms=None, token=None, balance=None)
 
 @frozen
 class Telemetry:
-    """What was exported, and what exports it."""
+    """The listener, its tracer provider, and the spans and metrics that were exported."""
 
     listener: OpenTelemetry
     traces: TracerProvider
@@ -39,7 +39,7 @@ class Telemetry:
 
     @contextmanager
     def span(self, name: str) -> Iterator[Any]:
-        """The caller's own."""
+        """Start a span of the caller."""
         with self.traces.get_tracer("app").start_as_current_span(name) as span:
             yield span
 
@@ -47,7 +47,7 @@ class Telemetry:
         return [span for span in self.exported.get_finished_spans() if span.name == name]
 
     def points(self, name: str) -> dict[tuple[tuple[str, Any], ...], Any]:
-        """The metric's points, by their attributes."""
+        """Return the points of a metric by their attributes."""
         data = self.reader.get_metrics_data()
         assert data is not None
         return {
@@ -60,7 +60,7 @@ class Telemetry:
         }
 
     def counted(self, name: str) -> dict[tuple[Any, ...], int]:
-        """The values of a counter, by those of its attributes."""
+        """Return the values of a counter by the values of its attributes."""
         return {tuple(value for _, value in key): point.value for key, point in self.points(name).items()}
 
 
@@ -98,7 +98,10 @@ def names(span: ReadableSpan) -> list[str]:
 
 
 async def test_a_send_is_a_client_span_below_its_caller_s(telemetry: Telemetry) -> None:
-    """And the token request that it needs is below it; HTTP's attributes have their standard names."""
+    """
+    A send is a client span below its caller's span, and its token request is a span below the send. The HTTP attributes
+    have their standard names.
+    """
     async with session(telemetry, Sandbox()) as pico:
         with telemetry.span("request") as caller:
             accepted = await pico.sms.send(TO, "hello")
@@ -126,7 +129,7 @@ async def test_a_send_is_a_client_span_below_its_caller_s(telemetry: Telemetry) 
 
 
 async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telemetry: Telemetry) -> None:
-    """Each attempt with what became of it."""
+    """Attempts, retries and rate refusals are events of the span, with each attempt's status code, and are counted."""
     sandbox = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=1)])
 
     async with session(telemetry, sandbox, retries=2) as pico:
@@ -153,7 +156,7 @@ async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telem
 
 
 async def test_what_fails_has_its_class_as_error_type(telemetry: Telemetry) -> None:
-    """In doubt, and refused."""
+    """A call that ends in doubt or rejected has its outcome and, as `error.type`, the class of its error."""
     async with session(telemetry, Sandbox(), retries=0) as pico:
         with pytest.raises(NoResponseError):
             await pico.sms.send(Fault.ACCEPT_THEN_DROP.magic_number, "hello")
@@ -171,7 +174,10 @@ async def test_what_fails_has_its_class_as_error_type(telemetry: Telemetry) -> N
 
 
 async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(telemetry: Telemetry) -> None:
-    """In doubt on the wire, not sent while it waits for its turn."""
+    """
+    A cancelled call ends its span: in doubt during its exchange, not sent before its slot. The caller's span is current
+    again.
+    """
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=5.0)])
 
     async with session(telemetry, sandbox, rates=Rates(sms=1)) as pico:
@@ -193,7 +199,10 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(telemet
 
 @pytest.mark.parametrize("one_trace", [False, True], ids=["linked", "one trace"])
 async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace: bool) -> None:
-    """64 in flight, some in trouble; the blast's span has its caller's as parent, and the totals."""
+    """
+    The calls of a bulk send are linked to its span, or below it in one trace. The span has its caller's span as its
+    parent, and the totals.
+    """
     telemetry = telemetry_of(blast_as_one_trace=one_trace)
     seen = []
 
@@ -234,7 +243,7 @@ async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace
 
 
 async def test_two_sessions_at_once_do_not_mix_their_spans(telemetry: Telemetry) -> None:
-    """One listener for both: each send is below its own caller's span."""
+    """When one listener serves two sessions, each send is below the span of its own caller."""
     parents = {}
 
     async def handle(pico: PicoSession, name: str) -> None:
@@ -251,12 +260,12 @@ async def test_two_sessions_at_once_do_not_mix_their_spans(telemetry: Telemetry)
 
 
 async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> None:
-    """In seconds, in the buckets of the conventions; the pace as it is now."""
+    """Each exchange is measured in seconds, in the buckets of the conventions, and the current rate is reported."""
     async with session(telemetry, Sandbox(latency_s=0.06), rates=Rates(sms=30)) as pico:
         for number in range(3):
             await pico.sms.send(TO, f"hello {number}")
 
-    # First: an older SDK tells a gauge once, and each look at the points is a collection.
+    # Read the gauge first: an older SDK reports it once, and each call of `points` is a collection.
     paces = {dict(key)["pico.lane"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
     exchanges = {
         dict(key)["pico.operation"]: (dict(key), point)
@@ -271,7 +280,9 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
 
 
 async def test_no_traceparent_goes_to_pico() -> None:
-    """Also where httpx itself is instrumented; without the listener, that would send one."""
+    """
+    No `traceparent` header is sent to Pico, not even where httpx is instrumented; without the listener, one is sent.
+    """
     telemetry, heads = telemetry_of(), list[bytes]()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -317,7 +328,7 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
 
 
 async def test_without_an_sdk_it_does_nothing_and_harms_nothing() -> None:
-    """The API alone is what the extra installs."""
+    """With the listener and no configured SDK, sends succeed. The extra installs only OpenTelemetry's API."""
     async with session(Telemetry(OpenTelemetry(), *[None] * 3), Sandbox()) as pico:  # type: ignore[arg-type]
         await pico.sms.send(TO, "hello")
         report = await pico.send_bulk(SmsMessage(TO, f"{n}") for n in range(3))

@@ -1,4 +1,7 @@
-"""The ledger that workers share: who may send, what is in doubt, what people decide, and what no error tells."""
+"""
+The ledger that workers share decides which delivery may send, keeps messages in doubt, and shows no private value in
+errors.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def rows(database: str, statement: str = "SELECT * FROM pico_ledger") -> list[tu
 
 
 async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[PostgresRun, Line]:
-    """Begin a delivery: it found the row and intends to send."""
+    """Start a delivery: claim the message's row and record the intent to send the message."""
     async with ledger.run(ACCOUNT) as run:
         line = await run.claim(message, 0)
         await run.intend(line)
@@ -53,18 +56,18 @@ async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[Postgr
 
 
 async def found(ledger: PostgresLedger, message: SmsMessage) -> Line:
-    """Deliver it again, and give what the ledger says of it."""
+    """Return the line that the ledger has when the message is delivered again."""
     async with ledger.run(ACCOUNT) as run:
         return await run.claim(message, 0)
 
 
 async def test_it_is_a_journal(ledger: PostgresLedger) -> None:
-    """So it goes where a journal goes."""
+    """The ledger is a `Journal`, so it is accepted wherever a journal is accepted."""
     assert isinstance(ledger, Journal)
 
 
 async def test_many_set_it_up_at_once_and_again(database: str) -> None:
-    """Workers start together, and every day anew."""
+    """Several workers can set up the ledger at the same time, and set it up again later."""
     async with AsyncExitStack() as stack:
         ledgers = [await stack.enter_async_context(PostgresLedger(database, under_way_s=0)) for _ in range(6)]
 
@@ -75,7 +78,7 @@ async def test_many_set_it_up_at_once_and_again(database: str) -> None:
 
 
 async def test_only_one_of_many_deliveries_may_send(ledger: PostgresLedger) -> None:
-    """All have seen that nobody has it; the statement that takes the row lets one through."""
+    """When many deliveries find a message pending, the statement that takes its row succeeds for only one delivery."""
     async with AsyncExitStack() as stack:
         runs = [await stack.enter_async_context(ledger.run(ACCOUNT)) for _ in range(12)]
         lines = [await run.claim(sms(), 0) for run in runs]
@@ -90,7 +93,7 @@ async def test_only_one_of_many_deliveries_may_send(ledger: PostgresLedger) -> N
 
 
 async def test_a_delivery_that_finds_it_sending_is_in_doubt(ledger: PostgresLedger, database: str) -> None:
-    """Its worker was killed, or is slow: nobody can tell."""
+    """A message that another delivery is sending becomes in doubt, because that worker may be slow or dead."""
     await delivered(ledger, sms())
 
     line = await found(ledger, sms())
@@ -103,7 +106,9 @@ async def test_a_delivery_that_finds_it_sending_is_in_doubt(ledger: PostgresLedg
 
 @pytest.mark.parametrize("settles", [True, False])
 async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool) -> None:
-    """Two deliveries at once are no doubt, where the first comes to its end; else it is one after some seconds."""
+    """
+    A delivery waits for another one that is sending the message. It is in doubt only if the other does not end in time.
+    """
     async with PostgresLedger(database, under_way_s=30 if settles else 0.2) as ledger:
         await ledger.setup()
         run, line = await delivered(ledger, sms())
@@ -117,7 +122,9 @@ async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool)
 
 
 async def test_a_clock_that_was_set_back_keeps_nobody_waiting(database: str) -> None:
-    """PostgreSQL moved to a host whose clock is an hour behind: the row is of the time to come."""
+    """
+    When PostgreSQL moved to a host whose clock is an hour behind, a delivery does not wait for the row's future time.
+    """
     async with PostgresLedger(database, under_way_s=30) as ledger:
         await ledger.setup()
         await delivered(ledger, sms())
@@ -130,7 +137,7 @@ async def test_a_clock_that_was_set_back_keeps_nobody_waiting(database: str) -> 
 
 @pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.REJECTED])
 async def test_the_one_that_was_only_slow_still_settles_it(ledger: PostgresLedger, outcome: Outcome) -> None:
-    """It knows what became of the message, and the row is still its own."""
+    """A slow delivery still settles its message after the message became in doubt, because the row is still its own."""
     run, line = await delivered(ledger, sms())
     await found(ledger, sms())
 
@@ -141,7 +148,10 @@ async def test_the_one_that_was_only_slow_still_settles_it(ledger: PostgresLedge
 
 
 async def test_it_settles_no_row_that_another_delivery_has_taken(ledger: PostgresLedger) -> None:
-    """Its owner decided to send it again, and that is under way: the old one's "not sent" would let in a third."""
+    """
+    A delivery does not settle a row that another delivery took after a resend: its "not sent" would let a third one
+    send.
+    """
     first, first_line = await delivered(ledger, sms())
     await found(ledger, sms())
     await ledger.resend("order-1")
@@ -156,7 +166,7 @@ async def test_it_settles_no_row_that_another_delivery_has_taken(ledger: Postgre
 
 @pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REJECTED])
 async def test_what_did_not_go_out_is_sent_by_the_next_delivery(ledger: PostgresLedger, outcome: Outcome) -> None:
-    """A refusal for the rate is no doubt, either."""
+    """A message that was not sent, or was rejected, is sent by the next delivery."""
     run, line = await delivered(ledger, sms())
     await run.settle(line, outcome, None)
 
@@ -167,7 +177,7 @@ async def test_what_did_not_go_out_is_sent_by_the_next_delivery(ledger: Postgres
 
 
 async def test_what_was_accepted_stays_so(ledger: PostgresLedger) -> None:
-    """A receipt was quicker than the reply, which then did not come."""
+    """A message that a receipt confirmed as accepted stays accepted when the reply is then lost."""
     run, line = await delivered(ledger, sms())
     assert await ledger.confirm("order-1", "r-1")
 
@@ -179,7 +189,9 @@ async def test_what_was_accepted_stays_so(ledger: PostgresLedger) -> None:
 
 
 async def test_a_proof_is_of_the_message_that_it_names(ledger: PostgresLedger) -> None:
-    """A key of another ledger may look like the beginning of an ID of this one: that settles nothing."""
+    """
+    `confirm` accepts a whole ID, and not its beginning, because a key of another ledger may look like that beginning.
+    """
     run, line = await delivered(ledger, sms())
     await run.settle(line, Outcome.IN_DOUBT, None)
     (record,) = await ledger.in_doubt()
@@ -192,7 +204,10 @@ async def test_a_proof_is_of_the_message_that_it_names(ledger: PostgresLedger) -
 
 
 async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
-    """And one message of a run. When it is dropped is no content."""
+    """
+    A key names one content, and one message of a run; `expires_in` is not part of the content. A missing key is
+    refused.
+    """
     run, line = await delivered(ledger, sms(expires_in=60))
     await run.settle(line, Outcome.ACCEPTED, "r-1")
     assert (await found(ledger, sms(expires_in=30))).state is JournalState.ACCEPTED
@@ -206,7 +221,7 @@ async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
 
 
 async def test_a_key_that_got_another_content_meanwhile_is_not_taken(ledger: PostgresLedger) -> None:
-    """Both found nothing under it; the first could not be sent, and will be."""
+    """A delivery may not send a message whose key another delivery has used meanwhile for another content."""
     async with ledger.run(ACCOUNT) as slow:
         line = await slow.claim(sms(text="Another"), 0)
         run, first = await delivered(ledger, sms())
@@ -222,7 +237,10 @@ async def test_a_key_that_got_another_content_meanwhile_is_not_taken(ledger: Pos
 async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
     ledger: PostgresLedger, before: Outcome | None
 ) -> None:
-    """PostgreSQL froze: nobody waited for its answer, the message was not sent, and then it goes on with the intent."""
+    """
+    When PostgreSQL freezes, an intent may arrive after its delivery was settled as not sent. The intent is refused, and
+    the message does not become in doubt.
+    """
     if before is not None:
         run, line = await delivered(ledger, sms())
         await run.settle(line, before, None)
@@ -242,7 +260,7 @@ async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
 
 
 async def test_what_came_in_doubt_meanwhile_is_not_taken(ledger: PostgresLedger) -> None:
-    """It found nothing, and was slow; another delivery sent, and its worker died."""
+    """A slow delivery may not send a message that another delivery has sent meanwhile and left in doubt."""
     async with ledger.run(ACCOUNT) as slow:
         line = await slow.claim(sms(), 0)
         await delivered(ledger, sms())
@@ -257,7 +275,7 @@ async def test_what_came_in_doubt_meanwhile_is_not_taken(ledger: PostgresLedger)
 async def test_what_is_settled_just_now_does_not_come_in_doubt(
     ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look that found it "sending" for too long and the word that it is in doubt."""
+    """A message does not become in doubt if it is settled after the last look at its row and before the update."""
     run, line = await delivered(ledger, sms())
     look = PostgresRun._settled
 
@@ -273,7 +291,7 @@ async def test_what_is_settled_just_now_does_not_come_in_doubt(
 
 
 async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -> None:
-    """They share a database; a name that both have must be told by its ID."""
+    """The same key of another account names another message; a decision on a key that both have is refused."""
     await delivered(ledger, sms())
     async with ledger.run("another at elsewhere") as run:
         line = await run.claim(sms(text="Another"), 0)
@@ -285,7 +303,7 @@ async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -
 
 
 async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: str) -> None:
-    """Its queue lost it, or has no redelivery."""
+    """A message that is not delivered again counts as in doubt after `stale_s`, and its owner can then resend it."""
     async with (
         PostgresLedger(database, under_way_s=0) as ledger,
         PostgresLedger(database, under_way_s=0, stale_s=0) as impatient,
@@ -304,7 +322,7 @@ async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: st
 
 
 async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLedger) -> None:
-    """All of the names, or none."""
+    """A decision names messages by key, by ID or by an ID's beginning, and applies to all of them or to none."""
     for number in range(4):
         await delivered(ledger, sms(number, f"order-{number}"))
         await found(ledger, sms(number, f"order-{number}"))
@@ -323,7 +341,10 @@ async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLe
 
 @pytest.mark.parametrize("decide", ["mark_sent", "confirm", "resend"])
 async def test_a_key_that_is_not_there_means_no_other_message(ledger: PostgresLedger, decide: str) -> None:
-    """Among a million messages, one in seventeen order numbers of six digits begins another one's ID."""
+    """
+    A short beginning of an ID names no message. Among a million messages, one in seventeen order numbers of six digits
+    begins another message's ID.
+    """
     await delivered(ledger, sms())
     await found(ledger, sms())
     (record,) = await ledger.in_doubt()
@@ -336,7 +357,7 @@ async def test_a_key_that_is_not_there_means_no_other_message(ledger: PostgresLe
 
 @pytest.mark.parametrize("decide", ["mark_sent", "confirm"])
 async def test_what_was_provably_not_sent_cannot_be_called_sent(ledger: PostgresLedger, decide: str) -> None:
-    """It would be lost."""
+    """A message that was provably not sent cannot be marked or confirmed as sent, because it would be lost."""
     run, line = await delivered(ledger, sms())
     await run.settle(line, Outcome.NOT_SENT, None)
 
@@ -345,7 +366,7 @@ async def test_what_was_provably_not_sent_cannot_be_called_sent(ledger: Postgres
 
 
 async def test_a_decision_waits_for_another_one(ledger: PostgresLedger, database: str) -> None:
-    """Somebody marks it as sent just now: it is not sent again."""
+    """A decision waits for a concurrent decision: a message that is just being marked as sent is not sent again."""
     await delivered(ledger, sms())
     await found(ledger, sms())
     waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -361,7 +382,7 @@ async def test_a_decision_waits_for_another_one(ledger: PostgresLedger, database
 
 
 async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
-    """Never what is in doubt, or under way."""
+    """`forget` deletes old rows that are settled, and never a row in doubt or a row that is being sent."""
     for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
         run, line = await delivered(ledger, sms(number, f"order-{number}"))
         await run.settle(line, outcome, None)
@@ -375,7 +396,10 @@ async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> Non
 
 
 async def test_it_holds_neither_number_nor_text(ledger: PostgresLedger, database: str) -> None:
-    """Not even where the key is a number; and what PostgreSQL's text cannot hold does it no harm."""
+    """
+    The ledger holds neither the number nor the text, even if the key is a number. Characters that PostgreSQL cannot
+    store cause no error.
+    """
     run, line = await delivered(ledger, sms(key="for 8613000000001\0"))
     await run.settle(line, Outcome.ACCEPTED, "r\0-\udcff")
 
@@ -388,7 +412,7 @@ async def test_it_holds_neither_number_nor_text(ledger: PostgresLedger, database
 
 
 async def test_a_blast_takes_it_for_its_journal(ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox) -> None:
-    """Two blasts of the same messages at once send each once."""
+    """Two bulk sends of the same messages at once, with the ledger as their journal, send each message once."""
     messages = [sms(number, f"order-{number}") for number in range(40)]
 
     await asyncio.gather(*(pico.send_bulk(messages, journal=ledger, concurrency=4) for _ in range(2)))
@@ -400,7 +424,7 @@ async def test_a_blast_takes_it_for_its_journal(ledger: PostgresLedger, pico: Pi
 
 
 async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLedger, database: str) -> None:
-    """It is the application's, with its own ideas of rows and transactions."""
+    """A pool that the application passes stays open, and its own row factory does not disturb the ledger."""
     options = {"row_factory": psycopg.rows.dict_row}
     async with AsyncConnectionPool(database, open=False, min_size=1, kwargs=options) as pool:
         async with PostgresLedger(pool, under_way_s=0) as theirs:
@@ -422,7 +446,7 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     ],
 )
 def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], complaint: str) -> None:
-    """A conninfo holds a password."""
+    """The error for a wrong argument names it and does not repeat it, because a conninfo contains a password."""
     with pytest.raises(ConfigurationError, match=complaint) as raised:
         PostgresLedger(**arguments)
 
@@ -430,7 +454,7 @@ def test_a_wrong_argument_is_named_and_not_repeated(arguments: dict[str, Any], c
 
 
 async def test_it_closes_its_own_pool(database: str) -> None:
-    """And says so to whoever asks later."""
+    """A ledger closes the pool that it made, and a later call raises an error that names the closed pool."""
     async with PostgresLedger(database) as ledger:
         await ledger.setup()
 
@@ -439,14 +463,16 @@ async def test_it_closes_its_own_pool(database: str) -> None:
 
 
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
-    """And nothing is sent without them."""
+    """When the tables are missing, the error names `setup` as the call that makes them."""
     async with PostgresLedger(database, under_way_s=0) as ledger:
         with pytest.raises(JournalError, match=r"they are missing.*call `setup`"):
             await ledger.counts()
 
 
 async def test_an_error_holds_no_value(ledger: PostgresLedger, database: str) -> None:
-    """PostgreSQL's own shows the row that it refused."""
+    """
+    The ledger's error names the class and the SQLSTATE only, because PostgreSQL's own error shows the refused row.
+    """
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE pico_ledger ADD CHECK (name <> 'order-1')")
 
@@ -467,7 +493,10 @@ def own_server() -> Iterator[PostgresServer]:
 async def test_what_was_committed_outlives_a_crash_whatever_the_database_is_set_up_for(
     own_server: PostgresServer,
 ) -> None:
-    """With synchronous_commit off, PostgreSQL answers before the log is written; without this the row is as before."""
+    """
+    A committed state survives a crash although the database sets synchronous_commit to off. With that setting,
+    PostgreSQL answers before the log is written.
+    """
     with fresh_database(own_server) as database:
         async with PostgresLedger(database, under_way_s=0) as ledger:
             await ledger.setup()
@@ -484,7 +513,7 @@ async def test_what_was_committed_outlives_a_crash_whatever_the_database_is_set_
 
 
 async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_server: PostgresServer) -> None:
-    """What is known of a message is worth a wait; and a statement whose answer was lost does no harm twice."""
+    """`settle` waits through a restart of PostgreSQL, while a new delivery fails as long as there is no server."""
     with fresh_database(own_server) as database:
         async with PostgresLedger(database, timeout_s=0.3, settle_s=30, under_way_s=0) as ledger:
             await ledger.setup()
@@ -502,7 +531,7 @@ async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_serv
 
 
 async def test_an_intent_whose_answer_was_lost_is_still_this_deliverys(ledger: PostgresLedger) -> None:
-    """It is asked for again, and the row is found taken, by itself."""
+    """An intent whose answer was lost can be repeated, because the row already belongs to the same delivery."""
     run, line = await delivered(ledger, sms())
 
     await run.intend(line)

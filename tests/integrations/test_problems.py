@@ -1,4 +1,4 @@
-"""What an app tells its own callers of an error, and what its log has instead."""
+"""An app's reply to its own callers shows no detail of an error; the app's log has the details."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ SECRET = "what nobody but the log is told"
 def test_what_the_caller_is_not_told_is_in_the_log(
     caplog: pytest.LogCaptureFixture, error: PicoError, status: int, again: bool
 ) -> None:
-    """An app whose key is wrong answers 500 to everyone, so somebody must be told why."""
+    """
+    The reply has the status and the outcome of the error, and no detail. The log has the details, because an app with a
+    wrong key answers 500 to everyone.
+    """
     caplog.set_level(logging.INFO)
 
     told = problem(error)
@@ -68,7 +71,7 @@ def test_what_the_caller_is_not_told_is_in_the_log(
 
 @pytest.mark.parametrize("outcome", [Outcome.IN_DOUBT, Outcome.REJECTED, Outcome.NOT_SENT])
 def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome) -> None:
-    """The others of it were sent."""
+    """A bulk send in which a message failed is not reported as not sent, because its other messages were sent."""
     told = problem(BulkError("1 of 3 messages were not accepted.", outcome))
 
     assert "not sent" not in told.body["detail"].lower()
@@ -84,7 +87,7 @@ def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome
     ],
 )
 def test_what_the_caller_did_wrong_is_told(make: object, detail: str) -> None:
-    """By the argument's name."""
+    """A mistake of the caller is reported with status 422 and the name of the argument."""
     assert callable(make)
     with pytest.raises(InvalidMessageError) as caught:
         make()
@@ -109,7 +112,10 @@ def test_what_the_caller_did_wrong_is_told(make: object, detail: str) -> None:
     ],
 )
 def test_what_is_for_the_author_of_the_app_is_not_told(words: str, status: int, kept: str) -> None:
-    """A sender that is missing is no fault of the caller's, and a key is the app's own name for a message."""
+    """
+    The reply shows no advice for the app's author. A missing sender is not the caller's mistake, and a key is the app's
+    own name for a message.
+    """
     told = problem(InvalidMessageError(words))
 
     assert told.status_code == status
@@ -118,6 +124,6 @@ def test_what_is_for_the_author_of_the_app_is_not_told(words: str, status: int, 
 
 
 def test_nobody_is_told_to_wait_for_years() -> None:
-    """What Pico asks for may be anything."""
+    """`Retry-After` is at most an hour, because Pico may ask for any number of seconds."""
     assert problem(RateLimitError("x", retry_after=2.5e11)).headers["Retry-After"] == "3600"
     assert problem(RateLimitError("x", retry_after=2.1)).headers["Retry-After"] == "3"

@@ -1,4 +1,4 @@
-"""Messages through procrastinate: into the queue, out of it at most once, and what its jobs and logs say."""
+"""Messages go through procrastinate's queue and are sent at most once; its jobs and logs show no private value."""
 
 from __future__ import annotations
 
@@ -72,12 +72,15 @@ def sms(number: int = 1, key: str | None = None, **more: Any) -> SmsMessage:
 
 
 async def work(app: procrastinate.App, pico: PicoSession, **options: Any) -> None:
-    """Do all the jobs that there are."""
+    """Run all the jobs that are in the queue."""
     await run_worker(app, pico, wait=False, install_signal_handlers=False, **{"ledger": impatient(app)} | options)
 
 
 def impatient(app: procrastinate.App) -> PostgresLedger:
-    """What these tests leave "sending" is dead, so nobody need wait for it."""
+    """
+    Make a ledger that waits for no other delivery, because a message in state "sending" has a dead worker in these
+    tests.
+    """
     return PostgresLedger(app.connector.pool, under_way_s=0)  # type: ignore[attr-defined]
 
 
@@ -93,7 +96,7 @@ def jobs(database: str) -> Counter[str]:
 async def test_what_is_enqueued_is_sent_once_and_leaves_the_outbox(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """All three kinds of message, with all that they say."""
+    """Messages of all three kinds are sent once, with all their fields, and leave the outbox."""
     messages: list[Message] = [
         sms(1, sender="Pico", callback="https://example.com/dlr", expires_in=600),
         MmsMessage("8613000000002", "https://example.com/cat.png", text="a \0 cat", key="order-2"),
@@ -117,7 +120,10 @@ async def test_what_is_enqueued_is_sent_once_and_leaves_the_outbox(
 async def test_a_key_that_is_enqueued_twice_is_sent_once(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """A web request was tried again. Without a key they are two messages."""
+    """
+    A message with a key that is enqueued twice, as by a repeated web request, is sent once. Without a key there are two
+    messages.
+    """
     await enqueue_bulk(app, [sms(1), sms(2, key=None), attrs.evolve(sms(3), key=None)])
     await enqueue_bulk(app, [sms(1), attrs.evolve(sms(3), key=None)])
     await work(app, pico, ledger=None)
@@ -131,7 +137,7 @@ async def test_a_key_that_is_enqueued_twice_is_sent_once(
 async def test_it_takes_part_in_the_callers_transaction(
     app: procrastinate.App, database: str, autocommit: bool, commits: bool
 ) -> None:
-    """The order and its message, or neither; also where nothing was done in it before."""
+    """On the caller's connection, messages and jobs are committed or rolled back with the caller's transaction."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=autocommit) as connection:
         if autocommit:
             await connection.execute("BEGIN")
@@ -144,7 +150,7 @@ async def test_it_takes_part_in_the_callers_transaction(
 
 
 async def test_a_connection_that_commits_by_itself_commits_batches(app: procrastinate.App, database: str) -> None:
-    """Each with both its messages and its jobs."""
+    """On a connection in autocommit mode, each batch is committed with both its messages and its jobs."""
 
     def messages() -> Iterator[SmsMessage]:
         yield from map(sms, range(4))
@@ -159,7 +165,10 @@ async def test_a_connection_that_commits_by_itself_commits_batches(app: procrast
 
 
 async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, database: str) -> None:
-    """And the error says what is in the queue, and holds no value."""
+    """
+    A batch has both its messages and its jobs in the queue, or neither; a note of the error counts the deferred
+    messages.
+    """
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE procrastinate_jobs ADD CHECK (id <> 4)")
 
@@ -176,7 +185,10 @@ async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, 
 
 
 async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: procrastinate.App, database: str) -> None:
-    """A message without a job would never be sent."""
+    """
+    On a connection in autocommit mode, a failed batch leaves no message, because a message without a job would never be
+    sent.
+    """
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute("ALTER TABLE procrastinate_jobs ADD CHECK (id <> 4)")
         with pytest.raises(JournalError):
@@ -186,7 +198,7 @@ async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: proc
 
 
 async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
-    """As a blast does."""
+    """The report lists each bad item by its index, and the other messages are enqueued."""
 
     async def messages() -> AsyncIterator[Any]:
         yield sms(1)
@@ -204,7 +216,10 @@ async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.Ap
 
 
 async def test_an_input_that_breaks_loses_nothing_that_was_read(app: procrastinate.App, database: str) -> None:
-    """A generator that makes a bad message ends there, and the report says so; what raises anything else, raises."""
+    """
+    When the input fails, the messages that were read are enqueued. A bad message ends its generator and is reported;
+    any other exception is raised.
+    """
     report = await enqueue_bulk(app, (SmsMessage(to, TEXT) for to in ["8613000000001", "none", "8613000000003"]))
     assert (report.deferred, report.failed) == (1, 1)
     assert report.stopped is not None
@@ -220,7 +235,7 @@ async def test_an_input_that_breaks_loses_nothing_that_was_read(app: procrastina
 
 
 async def test_a_cancelled_enqueue_is_cancelled(app: procrastinate.App) -> None:
-    """While it waits for the input."""
+    """`enqueue_bulk` ends as cancelled when it is cancelled while it waits for its input."""
     waits = asyncio.Event()
 
     async def endless() -> AsyncIterator[SmsMessage]:
@@ -239,7 +254,7 @@ async def test_a_cancelled_enqueue_is_cancelled(app: procrastinate.App) -> None:
 async def test_codes_go_before_newsletters(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the queue, and before Pico."""
+    """Interactive messages leave the queue before bulk messages, and each waits for its slot with its own priority."""
     seen: list[Priority] = []
     turn = LocalCoordinator.turn
 
@@ -261,7 +276,7 @@ async def test_codes_go_before_newsletters(
 async def test_what_expires_in_the_queue_is_dropped(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the database's clock; what has time left goes out with what is left."""
+    """A message that expires in the queue, by the database's clock, is dropped; a message with time left is sent."""
     await enqueue_bulk(app, [sms(1, expires_in=60), sms(2, expires_in=60)])
     with psycopg.connect(database) as connection:
         connection.execute(
@@ -279,7 +294,10 @@ async def test_what_expires_in_the_queue_is_dropped(
 async def test_what_is_in_doubt_waits_for_its_owner(
     app: procrastinate.App, sandbox: Sandbox, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its job has failed; `resend` puts it back, by key or by ID, and then it is sent twice."""
+    """
+    The job of a message in doubt has failed. `resend` enqueues the message again, by key or ID, and it is then sent
+    twice.
+    """
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_DROP, times=2))
     await enqueue_bulk(app, [sms(1), sms(2), sms(3)])
     async with session_with(sandbox) as pico:
@@ -305,7 +323,9 @@ async def test_what_is_in_doubt_waits_for_its_owner(
 async def test_what_was_refused_is_not_tried_again_by_itself(
     app: procrastinate.App, sandbox: Sandbox, database: str
 ) -> None:
-    """It is kept, for what was wrong may be mended."""
+    """
+    A rejected message is not retried by itself, and is kept, because its owner may correct the cause and resend it.
+    """
     sandbox.inject(FaultRule(Fault.BAD_REQUEST, times=1))
     await enqueue_bulk(app, [sms(1)])
     async with session_with(sandbox) as pico:
@@ -324,7 +344,7 @@ async def test_what_was_refused_is_not_tried_again_by_itself(
 async def test_what_was_not_sent_is_delivered_again(
     app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pico could not be reached; the job waits, and then goes through."""
+    """When Pico cannot be reached, the job waits, and a later delivery sends the message."""
     monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 0.0)
     sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, times=4))
     await enqueue_bulk(app, [sms(1)])
@@ -338,7 +358,9 @@ async def test_what_was_not_sent_is_delivered_again(
 
 
 async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: Sandbox, database: str) -> None:
-    """After `max_tries` its job has failed, as not sent, and its message is kept, until its owner puts it back."""
+    """
+    After `max_tries` deliveries the job has failed as not sent, and the message is kept until its owner resends it.
+    """
     sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION))
     await enqueue_bulk(app, [sms(1)])
     async with session_with(sandbox) as pico:
@@ -356,7 +378,10 @@ async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: San
 async def test_wrong_credentials_fail_no_message(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """They are the worker's fault. The ledger has not heard of the messages, and they can be put back all the same."""
+    """
+    Wrong credentials are the worker's fault: the jobs are tried again until `max_tries`, and the messages can be
+    resent.
+    """
     await enqueue_bulk(app, [sms(1), sms(2)])
     async with PicoSession(
         username="user333",
@@ -396,7 +421,10 @@ async def test_wrong_credentials_fail_no_message(
     ],
 )
 def test_only_what_did_not_go_out_is_delivered_again(error: BaseException, again: bool) -> None:
-    """And never later than the longest wait, unless Pico asked for more."""
+    """
+    A job is tried again only after an error that allows another delivery. The wait is never longer than the longest
+    wait, unless Pico asked for more.
+    """
     job = Job(id=1, queue="pico", lock=None, queueing_lock=None, task_name=TASK, attempts=30)
 
     decision = Retry(50).get_retry_decision(exception=error, job=job)
@@ -411,7 +439,7 @@ def test_only_what_did_not_go_out_is_delivered_again(error: BaseException, again
 async def test_no_log_holds_a_text_or_a_whole_number(
     app: procrastinate.App, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of ours, of procrastinate's or of psycopg's, at any level, whatever becomes of the messages."""
+    """No log record of the package, of procrastinate or of psycopg contains a text or a whole number, at any level."""
     caplog.set_level(logging.DEBUG)
     faults = [Fault.ACCEPT_THEN_DROP, Fault.BAD_REQUEST, Fault.SERVER_TROUBLE_AFTER, Fault.DUPLICATE_SUPPRESSED]
     messages = [SmsMessage(fault.magic_number, TEXT, key=fault.magic_number) for fault in faults]
@@ -425,7 +453,7 @@ async def test_no_log_holds_a_text_or_a_whole_number(
         if record.name.startswith(("pico_async", "procrastinate", "psycopg"))
     ]
     assert len(told) > 20
-    # Not the code alone, which the hexadecimal of an ID may hold.
+    # Not the code alone, because the hexadecimal digits of an ID may contain it.
     assert not [line for line in told if "Your code" in line]
     assert not [line for line in told if "99900000" in line or "8613000000" in line]
 
@@ -433,7 +461,10 @@ async def test_no_log_holds_a_text_or_a_whole_number(
 async def test_what_a_dead_worker_held_is_put_back(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """What it had not begun is sent; what it was sending is in doubt; what it had sent is not sent again."""
+    """
+    The jobs of a dead worker are put back. A message that it had not begun is sent. A message that it was sending is in
+    doubt, and a message that it had sent is not sent again.
+    """
     await enqueue_bulk(app, [sms(1), sms(2), sms(3)])
     dead = await app.job_manager.register_worker()
     held = [await app.job_manager.fetch_job(None, dead) for _ in range(3)]
@@ -460,7 +491,7 @@ async def test_what_a_dead_worker_held_is_put_back(
 async def test_an_end_that_could_not_be_told_is_told_later(
     app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch, persists: str
 ) -> None:
-    """PostgreSQL was away for just that moment, and the worker lives on: nobody would take it for dead."""
+    """When PostgreSQL cannot record the end of a job, the end is recorded later, although the worker is still alive."""
     monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 0.0)
     bear_lost_ends()
     if persists == "retry_job":
@@ -488,7 +519,7 @@ async def test_an_end_that_could_not_be_told_is_told_later(
 
 
 async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.App, database: str) -> None:
-    """A job that was taken just now is not in hand yet; and one that is in hand is let alone for ever."""
+    """A job is put back only if two checks in a row find it idle; a job that its worker handles is never put back."""
     await enqueue_bulk(app, [sms(1), sms(2)])
     worker = Worker(app)
     worker.worker_id = await app.job_manager.register_worker()
@@ -510,7 +541,10 @@ async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.A
 
 
 async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: procrastinate.App, database: str) -> None:
-    """PostgreSQL was away for so long that nobody could give a sign of life."""
+    """
+    A worker whose heartbeats were lost while PostgreSQL was away keeps the job that it handles; its other job is put
+    back.
+    """
     await enqueue_bulk(app, [sms(1), sms(2)])
     worker = await app.job_manager.register_worker()
     first, second = [await app.job_manager.fetch_job(None, worker) for _ in range(2)]
@@ -528,7 +562,9 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
 
 
 async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) -> None:
-    """Else what one has put back, and a third has begun, is put back by the second."""
+    """
+    Only one worker at a time puts jobs back. Otherwise a second worker could put back a job that a third one has begun.
+    """
     await enqueue_bulk(app, [sms(1)])
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
     rescue = _Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
@@ -546,7 +582,10 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
 async def test_a_worker_looks_after_the_dead_and_outlives_the_loss_of_its_own_row(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """It was itself taken for dead, and its row deleted. What it has in hand for long, it lets alone."""
+    """
+    A worker puts back the jobs of dead workers and continues when its own row is deleted. A job that it handles for
+    long is not put back.
+    """
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, to=sms(1).to, times=1, delay_s=0.5))
     await enqueue_bulk(app, [sms(1)])
     async with anyio.create_task_group() as group:
@@ -576,7 +615,7 @@ async def test_a_worker_looks_after_the_dead_and_outlives_the_loss_of_its_own_ro
 async def test_another_ledger_is_asked_where_it_is_given(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
-    """One worker alone can keep it in a file."""
+    """A worker uses the journal that is passed as `ledger`: a single worker can keep the journal in a file."""
     await enqueue_bulk(app, [sms(1)])
     await work(app, pico, concurrency=1, ledger=SqliteJournal(tmp_path / "queue.db"))
 
@@ -585,12 +624,14 @@ async def test_another_ledger_is_asked_where_it_is_given(
 
 
 async def test_a_worker_that_finds_nothing_ends(app: procrastinate.App, pico: PicoSession) -> None:
-    """Each time: psycopg before 3.3.6 dropped the cancellation of its listener, at one end in some tens."""
+    """
+    A worker that finds no job ends each time. psycopg before 3.3.6 sometimes dropped the cancellation of its listener.
+    """
     for _ in range(150):
         worker = asyncio.create_task(work(app, pico))
         ended, _ = await asyncio.wait([worker], timeout=20)
         if not ended:
-            # It does not hear of its own cancellation: its listener does.
+            # The worker does not get its own cancellation; its listener does.
             for task in asyncio.all_tasks():
                 if task.cancelling():
                     task.cancel()
@@ -601,7 +642,7 @@ async def test_a_worker_that_finds_nothing_ends(app: procrastinate.App, pico: Pi
 async def test_a_cancelled_worker_settles_what_is_on_the_wire(
     app: procrastinate.App, sandbox: Sandbox, database: str
 ) -> None:
-    """And takes no more."""
+    """A cancelled worker settles the message in its exchange and takes no more jobs."""
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=0.3))
     await enqueue_bulk(app, map(sms, range(3)))
     async with session_with(sandbox) as pico, anyio.create_task_group() as group:
@@ -616,7 +657,10 @@ async def test_a_cancelled_worker_settles_what_is_on_the_wire(
 
 
 async def test_after_its_grace_it_ends_all_the_same(app: procrastinate.App, sandbox: Sandbox, database: str) -> None:
-    """What was on the wire is in doubt, and its job goes back: the next delivery says so."""
+    """
+    After `grace_s` a cancelled worker ends. The message in its exchange is in doubt, and its next delivery reports
+    that.
+    """
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=30))
     await enqueue_bulk(app, [sms(1)])
     async with session_with(sandbox) as pico:
@@ -637,7 +681,7 @@ async def test_after_its_grace_it_ends_all_the_same(app: procrastinate.App, sand
 async def test_a_signal_stops_it_in_order(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
-    """SIGTERM, as a deploy sends it."""
+    """A worker ends without an error at SIGTERM, which a deployment sends."""
     await enqueue_bulk(app, map(sms, range(2)))
     async with anyio.create_task_group() as group:
         group.start_soon(run_worker, app, pico)
@@ -649,7 +693,10 @@ async def test_a_signal_stops_it_in_order(
 
 
 async def test_the_worker_makes_the_tables(database: str, pico: PicoSession) -> None:
-    """Procrastinate's own, too; and a wrong set-up is told, not waited for."""
+    """
+    The worker makes missing tables, also those of procrastinate. It raises an error, and does not wait, when the schema
+    is wrong.
+    """
     connector = procrastinate.PsycopgConnector(conninfo=database, min_size=1, max_size=8)
     async with procrastinate.App(connector=connector).open_async() as app:
         with pytest.raises(JournalError, match="they are missing"):
@@ -664,7 +711,10 @@ async def test_the_worker_makes_the_tables(database: str, pico: PicoSession) -> 
 async def test_an_unreadable_message_is_kept_and_told(
     app: procrastinate.App, pico: PicoSession, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a version to come, perhaps."""
+    """
+    A message that cannot be read, as one of a later version, is kept. Its job fails, and the log does not show its
+    content.
+    """
     await enqueue_bulk(app, [sms(1)])
     with psycopg.connect(database) as connection:
         connection.execute("""UPDATE pico_outbox SET message = '{"kind": "Pigeon", "text": "topsecret"}'""")
@@ -687,7 +737,7 @@ async def test_an_unreadable_message_is_kept_and_told(
     ],
 )
 def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
-    """All that the recipient gets, and its name; how long it has is kept apart."""
+    """A message that is packed and unpacked keeps its content and its key; its remaining time is stored separately."""
     parcel = Parcel.of(attrs.evolve(message, expires_in=60))
 
     assert unpacked(parcel.message) == message
@@ -697,13 +747,13 @@ def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
 
 @pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
 def test_what_is_no_message_is_an_invalid_message(packed: str) -> None:
-    """Never another error."""
+    """Data that is no message raises an `InvalidMessageError`, and never another error."""
     with pytest.raises(InvalidMessageError):
         unpacked(packed)
 
 
 async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSession) -> None:
-    """Before anything is enqueued or sent."""
+    """A wrong argument, connector or task raises a `ConfigurationError` that names it."""
     for wrong, complaint in [
         ({"batch_size": 0}, "`batch_size` must be"),
         ({"priority": 5}, "`priority` must be"),
@@ -730,7 +780,9 @@ async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSessi
 
 @pytest.mark.parametrize("missing", ["procrastinate", "psycopg", "psycopg_pool"])
 def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(missing: str) -> None:
-    """And `import pico_async` needs none."""
+    """
+    A missing extra raises an error whose last line names the `pip install` command; `import pico_async` needs no extra.
+    """
     code = (
         f"import sys; sys.modules[{missing!r}] = None\nimport pico_async\nimport pico_async.integrations.procrastinate"
     )

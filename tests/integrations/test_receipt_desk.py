@@ -1,4 +1,6 @@
-"""The desk for delivery receipts: each once, only forward, and only those that prove where they come from."""
+"""
+The receipt handler accepts each receipt once, moves a message only forward, and refuses receipts that are not signed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory
 
 URL = "https://shop.example/receipts"
 SECRET = "a-secret-of-32-characters-or-so-"
-# No request may keep the processor for as long as this: it is read, matched or parsed in a way that grows too fast.
+# A request that uses the processor for as long as this is read, matched or parsed by code whose time grows too fast.
 LONGEST_S = 0.5
 
 
@@ -34,7 +36,7 @@ class Clock:
 
 
 class Box:
-    """Keeps what the desk tells."""
+    """A callback that keeps the receipts that it was called with."""
 
     def __init__(self) -> None:
         self.receipts: list[DeliveryReceipt] = []
@@ -44,7 +46,7 @@ class Box:
 
 
 class Confirmed:
-    """A journal that has no message but "known", and "broken" while it is."""
+    """A journal that has only the message "known", and that raises an error while `broken` is True."""
 
     def __init__(self) -> None:
         self.names: list[tuple[str, str | None]] = []
@@ -74,7 +76,7 @@ def said(status: str, **more: str) -> bytes:
 
 
 async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
-    """However often it is sent, and in whichever form."""
+    """A receipt calls `on_receipt` once and settles its message, however often and in whichever form it is sent."""
     box, journal, signer = Box(), Confirmed(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box, journal=journal)
     url = signer.sign(URL, "known")
@@ -91,7 +93,7 @@ async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
 
 
 async def test_a_message_moves_only_forward() -> None:
-    """Whatever order its receipts come in; a second fate is refused."""
+    """A message moves only forward, whatever the order of its receipts; a second final status is refused."""
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
@@ -117,7 +119,9 @@ async def test_a_message_moves_only_forward() -> None:
 
 
 async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
-    """What is less than known comes late, and is answered so that it does not come again."""
+    """
+    A receipt with an earlier status than the known one is late, and is answered with 200 so that it is not sent again.
+    """
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
@@ -130,7 +134,7 @@ async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
 
 
 async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
-    """Also where the app takes its time with it; the others wait, and no lock is left."""
+    """Many copies of a receipt at once call a slow `on_receipt` once. The other copies wait, and no lock remains."""
     told: list[DeliveryReceipt] = []
     signer = CallbackSigner([SECRET])
 
@@ -149,7 +153,9 @@ async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
 
 
 async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A receipt is lost neither by the app's mistake nor by the journal's."""
+    """
+    When `on_receipt` or the journal fails, the receipt is answered with 503, and it is taken when it is sent again.
+    """
     signer, journal, told = CallbackSigner([SECRET]), Confirmed(), []
     works = False
 
@@ -175,7 +181,7 @@ async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
-    """The server may be stopped while the app works on it."""
+    """A receipt whose request is cancelled, as by a stopping server, is taken when it is sent again."""
     signer, begun, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
     hangs = True
 
@@ -200,7 +206,9 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
 
 @pytest.mark.virtual_time
 async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFixture) -> None:
-    """Its sender repeats itself: all but the first are asked for again, and nothing of them is left."""
+    """
+    While `on_receipt` hangs, all copies of the receipt but the first are asked for again, and nothing of them remains.
+    """
     signer, goes_on, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
 
     async def on_receipt(receipt: DeliveryReceipt) -> None:
@@ -226,13 +234,13 @@ async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("limit", [0, -1, True, "9"])
 def test_a_memory_that_holds_nothing_is_refused(limit: object) -> None:
-    """No receipt would be taken."""
+    """`limit` must be a positive whole number, because no receipt could be taken with room for none."""
     with pytest.raises(ConfigurationError, match="`limit`"):
         LocalReceiptMemory(limit=limit)  # type: ignore[arg-type]
 
 
 async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path) -> None:
-    """An app that is started first tells the receipts of what it sends by itself, and makes no file."""
+    """Before the journal's file exists, a receipt calls `on_receipt` and makes no file."""
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
 
@@ -243,7 +251,10 @@ async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path)
 
 @pytest.mark.parametrize("key", ["stranger", None])
 async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | None) -> None:
-    """Most apps send some messages without a journal."""
+    """
+    A receipt of a message that the journal does not have calls `on_receipt`: most apps send some messages without a
+    journal.
+    """
     box, signer = Box(), CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box, journal=Confirmed())
 
@@ -252,7 +263,10 @@ async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | Non
 
 
 async def test_what_is_too_much_is_refused_unread() -> None:
-    """Its size, its method and its pace; and of a forged request not a byte is read."""
+    """
+    A body that is too large is not read to its end, and a forged request is not read at all. A long query, a wrong
+    method and a lost connection are refused.
+    """
     signer = CallbackSigner([SECRET])
     desk = ReceiptDesk(signer)
     url = signer.sign(URL, "order-17")
@@ -282,7 +296,7 @@ async def test_what_is_too_much_is_refused_unread() -> None:
 
 @pytest.mark.virtual_time
 async def test_a_body_that_does_not_end_is_given_up() -> None:
-    """A sender that says nothing for ever holds no connection for ever."""
+    """A request whose body does not end is refused after a time, so it does not hold its connection for ever."""
     signer = CallbackSigner([SECRET])
     parts = urlsplit(signer.sign(URL, "order-17"))
 
@@ -294,7 +308,7 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
 
 
 async def test_the_memory_is_bounded() -> None:
-    """It forgets the oldest first."""
+    """The memory of receipts is bounded, and the oldest receipt is removed first."""
     memory = LocalReceiptMemory(limit=3)
 
     for name in "abcd":
@@ -315,13 +329,13 @@ async def test_the_memory_is_bounded() -> None:
     ],
 )
 def test_a_wrong_argument_is_told(arguments: dict[str, object], fault: str) -> None:
-    """By its name, when the desk is made."""
+    """A wrong argument is named when the receipt handler is made."""
     with pytest.raises(ConfigurationError, match=fault):
         ReceiptDesk(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
 
 
 async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As those of the session do."""
+    """The receipt handler reads its secrets from the environment, as the session does."""
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{SECRET}, an-older-secret-of-32-characters")
 
     verdict = await post(ReceiptDesk(), CallbackSigner([SECRET]).sign(URL, "order-17"), said("DELIVRD"))
@@ -335,7 +349,7 @@ TOKEN = string.ascii_letters + string.digits + "-_."
 
 
 def damaged(url: str, chance: random.Random) -> str:
-    """Change one thing about the signed part that is not the same written otherwise."""
+    """Return the URL with one change in its signed part that changes its meaning."""
     base, _, token = url.partition("?pico=")
     place = chance.randrange(len(token))
     how = chance.randrange(4)
@@ -351,7 +365,7 @@ def damaged(url: str, chance: random.Random) -> str:
 
 
 def forged(url: str, chance: random.Random) -> str:
-    """Make one up, with another secret or with none."""
+    """Make a URL that is signed with another secret, or that is not signed."""
     if chance.random() < 0.5:
         return CallbackSigner([f"{chance.getrandbits(128):032x}"]).sign(URL, "known")
     token = "".join(chance.choices(TOKEN, k=chance.randrange(200)))
@@ -359,7 +373,9 @@ def forged(url: str, chance: random.Random) -> str:
 
 
 async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
-    """None is taken, none raises, and none is slow; a genuine one is taken afterwards as before."""
+    """
+    Of 10,000 forged, damaged, expired or replayed URLs, none is taken, raises or is slow; a genuine URL is then taken.
+    """
     chance, clock, box = random.Random(6), Clock(), Box()
     signer = CallbackSigner([SECRET], clock=clock)
     desk = ReceiptDesk(signer, on_receipt=box, journal=Confirmed())
@@ -394,7 +410,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
 
 
 def body(chance: random.Random) -> bytes:
-    """Something that may arrive: JSON, a form, or neither, whole or cut."""
+    """Make a request body: JSON, a form, or neither, whole or cut."""
     word = chance.choice(["DELIVRD", "SENT", "x" * 300, "送達", "\x00", "8612345678901"])
     made: object = {
         chance.choice(["status", "STATUS", "dlr_status", "s"]): chance.choice([word, 1, None, [word], {"a": word}]),
@@ -417,7 +433,10 @@ def body(chance: random.Random) -> bytes:
 
 
 async def test_ten_thousand_generated_bodies() -> None:
-    """At a forged URL none is taken, at a genuine one each is a receipt of its message; none raises or is slow."""
+    """
+    Of 10,000 generated bodies, none raises or is slow. At a genuine URL each is a receipt of its message, at a forged
+    URL none.
+    """
     chance, box = random.Random(6), Box()
     signer = CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box)

@@ -1,4 +1,4 @@
-"""Receipts of one message that come to several processes: each is told once. A real Valkey, and a client for each."""
+"""Several processes, with a real Valkey and a client for each, call `on_receipt` once for each receipt."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def url(redis_url: str) -> str:
 
 @asynccontextmanager
 async def desks(url: str, count: int, told: list[DeliveryReceipt]) -> AsyncIterator[list[ReceiptDesk]]:
-    """One for each process; the app takes a moment with each receipt."""
+    """Make a receipt handler for each process; the app's callback takes a moment with each receipt."""
 
     async def on_receipt(receipt: DeliveryReceipt) -> None:
         await asyncio.sleep(0.02)
@@ -48,7 +48,7 @@ async def post(desk: ReceiptDesk, callback: str, status: str) -> ReceiptVerdict:
 
 
 async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> None:
-    """Also where all of them get it at the same moment, and after a restart."""
+    """A receipt that all processes get at the same moment calls `on_receipt` once, also after a restart."""
     told: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
@@ -67,7 +67,7 @@ async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> N
 
 
 async def test_a_message_moves_forward_across_processes(url: str) -> None:
-    """What one knows, the others do."""
+    """A message moves only forward across processes, because each process knows the receipts of the others."""
     told: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
@@ -81,7 +81,7 @@ async def test_a_message_moves_forward_across_processes(url: str) -> None:
 
 
 async def test_redis_holds_nothing_of_the_message_and_forgets_with_the_url(url: str) -> None:
-    """Neither its key nor its number; no key in Redis outlives the URL, and no turn is left."""
+    """Redis holds neither the message's key nor its number. No key in Redis outlives the URL, and no lock remains."""
     async with desks(url, 1, []) as (desk,):
         await post(desk, SIGNER.sign(URL, "order-17"), "DELIVRD")
 
@@ -103,7 +103,10 @@ def server() -> Iterator[ValkeyServer]:
 async def test_while_redis_is_away_a_receipt_is_asked_for_again(
     server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is not told, and so it may come again; then it is."""
+    """
+    While Redis is away, a receipt is answered with 503 and does not call `on_receipt`; it is taken when it is sent
+    again.
+    """
     told: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
@@ -121,7 +124,7 @@ async def test_while_redis_is_away_a_receipt_is_asked_for_again(
 async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It expires; until then the others are asked to come again."""
+    """The lock of a process that died expires; until then, other processes ask for the receipt again."""
     monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", 0.2)
     monkeypatch.setattr("pico_async.integrations.redis_receipts._TURN_S", 1)
     callback = SIGNER.sign(URL, "order-17")
@@ -138,7 +141,7 @@ async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
 
 @pytest.mark.parametrize("prefix", ["", 5])
 def test_a_wrong_argument_is_told(prefix: object) -> None:
-    """By its name, and an address is not repeated."""
+    """A wrong argument is named, and an address is not repeated, because it may contain a password."""
     with pytest.raises(ConfigurationError, match="prefix"):
         RedisReceiptMemory.from_url("redis://localhost", prefix=prefix)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="client"):

@@ -1,4 +1,4 @@
-"""One message, delivered any number of times, by any queue."""
+"""`send_once` sends a message at most once, however often any queue delivers it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sms(to: str = "8613000000001", key: str | None = "order-1", **more: Any) -> 
 
 
 async def test_a_second_delivery_is_skipped(ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox) -> None:
-    """It has the first one's request ID."""
+    """A second delivery of a message is skipped and has the request ID of the first delivery."""
     first = await send_once(pico, sms(), ledger=ledger)
     second = await send_once(pico, sms(), ledger=ledger)
 
@@ -49,7 +49,10 @@ async def test_a_second_delivery_is_skipped(ledger: PostgresLedger, pico: PicoSe
 async def test_a_hundred_deliveries_at_once_send_it_once(
     ledger: PostgresLedger, database: str, pico: PicoSession, sandbox: Sandbox, under_way_s: float
 ) -> None:
-    """Those that come while it is under way wait for its fate; without patience they say in doubt."""
+    """
+    A hundred deliveries at once send the message once. The others wait for its outcome; with `under_way_s=0` they may
+    be in doubt.
+    """
     async with PostgresLedger(database, under_way_s=under_way_s) as shared:
         results = await asyncio.gather(*(send_once(pico, sms(), ledger=shared) for _ in range(100)))
 
@@ -63,7 +66,9 @@ async def test_a_hundred_deliveries_at_once_send_it_once(
 async def test_what_may_have_gone_out_is_not_sent_again_until_somebody_decides(
     ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox
 ) -> None:
-    """The reply was lost; the message had arrived."""
+    """
+    A message that arrived but whose reply was lost stays in doubt and is not sent again; its owner can mark it as sent.
+    """
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_DROP, times=1))
 
     first = await send_once(pico, sms(), ledger=ledger)
@@ -83,7 +88,7 @@ async def test_what_may_have_gone_out_is_not_sent_again_until_somebody_decides(
 async def test_what_did_not_go_out_is_sent_by_the_next_delivery(
     ledger: PostgresLedger, sandbox: Sandbox, fault: Fault, outcome: Outcome
 ) -> None:
-    """Provably."""
+    """A message that was provably not sent, or was rejected, is sent by the next delivery."""
     sandbox.inject(FaultRule(fault, times=3))
     async with session_with(sandbox) as pico:
         first = await send_once(pico, sms(), ledger=ledger)
@@ -95,7 +100,7 @@ async def test_what_did_not_go_out_is_sent_by_the_next_delivery(
 
 
 async def test_without_a_ledger_nothing_is_sent(database: str, pico: PicoSession, sandbox: Sandbox) -> None:
-    """Its tables are missing, or its server is away: that is a result, as any other failure."""
+    """When the ledger's tables are missing, nothing is sent, and the result is not sent with a `JournalError`."""
     async with PostgresLedger(database, under_way_s=0) as ledger:
         result = await send_once(pico, sms(), ledger=ledger)
 
@@ -107,7 +112,7 @@ async def test_without_a_ledger_nothing_is_sent(database: str, pico: PicoSession
 async def test_a_cancelled_delivery_leaves_no_doubt_where_there_is_none(
     ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox
 ) -> None:
-    """On the wire it is in doubt."""
+    """A delivery that is cancelled during its exchange leaves its message in doubt."""
     sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1))
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(send_once(pico, sms(), ledger=ledger))
@@ -121,7 +126,7 @@ async def test_a_cancelled_delivery_leaves_no_doubt_where_there_is_none(
 async def test_a_dead_code_is_dropped_unless_it_may_have_gone_out(
     ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox
 ) -> None:
-    """That it is too late now says nothing of what an earlier delivery did."""
+    """An expired message is dropped. If an earlier delivery may have sent the message, the result is in doubt."""
     async with ledger.run(account_of(pico)) as run:
         await run.intend(await run.claim(sms(), 0))
 
@@ -141,7 +146,7 @@ def account_of(pico: PicoSession) -> str:
 async def test_it_waits_for_the_pace_at_its_own_priority(
     ledger: PostgresLedger, sandbox: Sandbox, priority: Priority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A code does not wait behind a newsletter."""
+    """`send_once` waits for its slot with the caller's priority, so a code does not wait behind a newsletter."""
     seen: list[Priority] = []
     turn = LocalCoordinator.turn
 
@@ -158,7 +163,7 @@ async def test_it_waits_for_the_pace_at_its_own_priority(
 
 
 async def test_any_journal_will_do(tmp_path: Path, pico: PicoSession, sandbox: Sandbox) -> None:
-    """One worker alone can keep it in a file."""
+    """`send_once` accepts any journal: a single worker can keep the journal in a file."""
     journal = SqliteJournal(tmp_path / "once.db")
 
     outcomes = [(await send_once(pico, sms(), ledger=journal)).outcome for _ in range(2)]
@@ -168,7 +173,9 @@ async def test_any_journal_will_do(tmp_path: Path, pico: PicoSession, sandbox: S
 
 
 async def test_what_cannot_be_is_said_at_once(ledger: PostgresLedger, pico: PicoSession) -> None:
-    """A message without a key would be another one at each delivery."""
+    """
+    A wrong message or ledger is refused at once. A message needs a key, or each delivery would be another message.
+    """
     assert isinstance(ledger, Journal)
 
     with pytest.raises(InvalidMessageError, match="`key` is missing: a queue may deliver a message twice"):

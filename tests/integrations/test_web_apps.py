@@ -1,4 +1,4 @@
-"""The same verbs in FastAPI, Starlette and aiohttp: real servers, real sockets, one session for the app's life."""
+"""The integrations of FastAPI, Starlette and aiohttp behave alike, with real servers and real sockets."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def app(request: pytest.FixtureRequest) -> App:
 
 
 async def test_one_session_serves_the_app_for_its_life(app: App, tmp_path: Path) -> None:
-    """All requests share one token; the session is closed with the app."""
+    """All requests of an app share one session and one token, and the session is closed with the app."""
     sandbox, made = Sandbox(rate_rule=None), []
 
     async with sandbox.serve() as pico_url:
@@ -124,7 +124,10 @@ async def test_an_error_is_a_problem_that_gives_nothing_away(
     outcome: str,
     again: bool,
 ) -> None:
-    """It says what became of the message, and neither the number, the text, the key nor Pico's words. No log does."""
+    """
+    The reply for an error shows the outcome of the message. Neither the reply nor the log shows the number, the text or
+    the key.
+    """
     caplog.set_level(logging.INFO, "pico_async")
     sandbox = Sandbox(rate_rule=None, faults=[fault] if isinstance(fault, FaultRule) else [])
 
@@ -148,7 +151,10 @@ async def test_an_error_is_a_problem_that_gives_nothing_away(
 
 
 async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> None:
-    """Accepted, then cut off: the blast cannot know, the receipt does; and it is told once."""
+    """
+    A message that was accepted before the connection was lost is in doubt. Its receipt settles the message and calls
+    `on_receipt` once.
+    """
     sandbox = Sandbox(rate_rule=None, faults=[FaultRule(Fault.ACCEPT_THEN_DROP)])
     told: list[DeliveryReceipt] = []
     journal = tmp_path / "blast.db"

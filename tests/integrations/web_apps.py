@@ -1,4 +1,4 @@
-"""What the tests of the web apps share: a server, and sessions for it."""
+"""The tests of the web apps share this server and this factory of sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Make: TypeAlias = Callable[[], PicoSession]
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
-    """Run uvicorn on a free port, with the app's lifespan; leave when it has ended."""
+    """Run uvicorn on a free port, with the app's lifespan, and wait until uvicorn has ended."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_config=None, lifespan="on", **options)
         server = uvicorn.Server(config)

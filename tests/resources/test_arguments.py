@@ -1,4 +1,4 @@
-"""Arguments of management calls: length and kind are checked before anything is sent."""
+"""These tests check the type and the length limits of the text arguments of management calls."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from pico_async.resources.arguments import text_of
     ],
 )
 def test_a_text_within_its_bounds_comes_back_as_it_is(value: str, bounds: dict[str, int]) -> None:
-    """Both bounds belong to it, and a character counts once, however many bytes it takes."""
+    """A text within its inclusive limits is returned unchanged; a character counts once, whatever its size in bytes."""
     assert text_of("name", value, **bounds) == value
 
 
@@ -44,7 +44,11 @@ def test_a_text_within_its_bounds_comes_back_as_it_is(value: str, bounds: dict[s
     ],
 )
 def test_any_other_is_refused_by_name(value: object, bounds: dict[str, int], fault: str) -> None:
-    """The error says what is allowed and does not repeat the value."""
+    """
+    A text outside its limits or of a wrong type is refused.
+
+    The error names the argument and what is allowed, and does not contain the value.
+    """
     with pytest.raises(InvalidMessageError, match=f"^`remark` {fault}") as caught:
         text_of("remark", value, **bounds)
 

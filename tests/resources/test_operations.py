@@ -1,4 +1,4 @@
-"""The thirteen operations: what goes out is the reference's, and what comes in is a value."""
+"""These tests check that the thirteen operations send the requests of the reference and return typed values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pico_async.sandbox import Sandbox
 
 Operation = Callable[[PicoSession], Awaitable[Any]]
 
-# Each with the request that the reference shows for it.
+# Each operation with the request that the reference shows for it.
 OPERATIONS: list[tuple[str, Operation, str, dict[str, str], dict[str, str] | None]] = [
     ("token.get", lambda pico: pico.token.get(), "GET /token/user333", {}, None),
     (
@@ -162,7 +162,7 @@ def session(transport: httpx.AsyncBaseTransport) -> PicoSession:
 async def test_the_request_is_the_reference_s(
     operation: Operation, line: str, query: dict[str, str], body: dict[str, str] | None
 ) -> None:
-    """Method, path, query, headers and body, to the last field."""
+    """Each operation sends exactly the method, path, query, headers and body of the reference's example."""
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -182,7 +182,7 @@ async def test_the_request_is_the_reference_s(
 
 
 def test_every_operation_of_the_table_has_a_method_that_uses_it() -> None:
-    """Thirteen endpoints, and none without a row above."""
+    """Each of the thirteen endpoints is used by an operation in the list above."""
     used = {
         line.replace("user333", "{username}").replace("campaign-123", "{campaign_id}") for *_, line, _, _ in OPERATIONS
     }
@@ -194,7 +194,11 @@ def test_every_operation_of_the_table_has_a_method_that_uses_it() -> None:
 
 
 async def test_a_campaign_s_life_against_an_independent_reading_of_the_reference() -> None:
-    """Created, listed, changed, given templates, and deleted, on the sandbox."""
+    """
+    A campaign and its templates can be created, changed, listed, used and deleted on the sandbox.
+
+    The sandbox is an independent implementation of the reference.
+    """
     sandbox = Sandbox()
 
     async with session(sandbox.transport()) as pico:
@@ -224,7 +228,7 @@ async def test_a_campaign_s_life_against_an_independent_reading_of_the_reference
 
 
 async def test_balance_and_token_are_values() -> None:
-    """An exact decimal; a token whose repr does not show it."""
+    """The balance is an exact Decimal, and the repr of a token does not show the token."""
     sandbox = Sandbox(balance=Decimal("1234.56"))
 
     async with session(sandbox.transport()) as pico:
@@ -238,7 +242,7 @@ async def test_balance_and_token_are_values() -> None:
 
 
 async def test_a_token_is_ensured_once() -> None:
-    """The second time it is there."""
+    """Calling `token.ensure()` twice fetches one token."""
     sandbox = Sandbox()
 
     async with session(sandbox.transport()) as pico:
@@ -250,7 +254,7 @@ async def test_a_token_is_ensured_once() -> None:
 
 
 async def test_created_at_is_a_moment_and_unknown_fields_are_kept() -> None:
-    """As the reference's example has it, with a field more."""
+    """`created_at` is a datetime with time zone, and unknown fields are kept in `extra`."""
     campaign = {"id": "campaign-123", "name": "My Campaign", "created_at": "2024-01-15T10:30:00Z", "new": 1}
 
     async with session(
@@ -266,7 +270,11 @@ async def test_created_at_is_a_moment_and_unknown_fields_are_kept() -> None:
 
 @pytest.mark.parametrize("spelling", [{"campaignId": "c", "mediaUrl": "u"}, {"campaign_id": "c", "media_url": "u"}])
 async def test_a_template_is_read_in_either_spelling(spelling: dict[str, str]) -> None:
-    """The list's body is not documented: the create calls spell one way, the documented replies the other."""
+    """
+    A template in a list is decoded from camelCase and from snake_case names.
+
+    The reference does not document this list and uses both spellings elsewhere.
+    """
     reply = REPLY | {"templates": [{"id": "t"} | spelling]}
 
     async with session(httpx.MockTransport(lambda _: httpx.Response(200, json=reply))) as pico:
@@ -276,7 +284,11 @@ async def test_a_template_is_read_in_either_spelling(spelling: dict[str, str]) -
 
 
 async def test_an_update_may_answer_nothing() -> None:
-    """Its body is not documented in v0.4."""
+    """
+    An update or a deletion may have an empty reply, because the reference v0.4 does not document its body.
+
+    A creation may not.
+    """
 
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=REPLY) if "token" in request.url.path else httpx.Response(204)
@@ -314,7 +326,7 @@ async def test_an_update_may_answer_nothing() -> None:
     ],
 )
 async def test_a_bad_argument_is_refused_before_anything_is_sent(operation: Operation, named: str) -> None:
-    """By name, and not a token is fetched for it."""
+    """A bad argument is refused by name before any request is sent, the token request included."""
 
     def answer(_: httpx.Request) -> httpx.Response:
         raise AssertionError("something was sent")
@@ -326,6 +338,6 @@ async def test_a_bad_argument_is_refused_before_anything_is_sent(operation: Oper
 
 @pytest.mark.parametrize("length", [1, 50])
 async def test_the_longest_and_the_shortest_name_are_taken(length: int) -> None:
-    """1 to 50 characters, 0 to 255: the bounds themselves are allowed, here and at an independent reading."""
+    """The client and the sandbox accept names of 1 and 50 characters and remarks of 0 and 255 characters."""
     async with session(Sandbox().transport()) as pico:
         await pico.campaigns.create("字" * length, remark="r" * (255 if length > 1 else 0))

@@ -1,4 +1,4 @@
-"""What the sandbox's tests share: a clock that stands still, and a client that has its token."""
+"""The sandbox tests share a clock that moves only by hand, a client with a token, and an SMS body."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -11,7 +11,7 @@ from pico_async.sandbox import Sandbox
 
 
 class FakeClock:
-    """Time that passes only when a test says so."""
+    """A clock that moves only when a test advances it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,7 +30,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]]:
-    """A function that opens a client to a sandbox, by default in-process and with a token."""
+    """Yield a function that opens a client to a sandbox, by default in-process and with a token."""
     async with AsyncExitStack() as stack:
 
         async def open_client(
@@ -52,7 +52,7 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]
 
 @pytest.fixture
 def sms() -> Callable[..., dict[str, Any]]:
-    """A function that makes the reference's own SMS body, with changes; None takes a field out."""
+    """Return a function that makes the SMS body of the reference, with changes; None removes a field."""
 
     def make(**changes: Any) -> dict[str, Any]:
         body = {

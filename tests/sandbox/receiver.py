@@ -1,4 +1,4 @@
-"""A receiver of delivery receipts on a socket, which answers as it is told."""
+"""A receiver on a socket records delivery receipts, and answers them as a test asks."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from attrs import define, field
 
 @define
 class Receiver:
-    """What it got: (request line, headers, body) each; and what it answers, the last one for ever."""
+    """A receiver: `got` has (request line, headers, body) of each request; the last of `answers` repeats."""
 
     port: int
     answers: list[int]
@@ -29,7 +29,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(*answers: int, hang: bool = False, headers: str = "") -> AsyncIterator[Receiver]:
-    """Listen on loopback; with *hang* nothing is ever answered."""
+    """Start a receiver on loopback; with *hang* it never answers."""
     tasks: set[Any] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The browser that the outbox is tried in: where there is none, the tests say so."""
+"""Browser tests need Chromium: the gate installs it, and without it a test skips or fails with the reason."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ def nowhere(tmp_path, monkeypatch) -> None:
 
 
 def test_without_chromium_a_test_skips_and_says_why(nowhere, monkeypatch) -> None:
-    """With what to install."""
+    """Without Chromium a browser test is skipped, and the reason names the package to install."""
     monkeypatch.delenv("PICO_TEST_REQUIRE_SERVERS", raising=False)
 
     with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
@@ -25,7 +25,7 @@ def test_without_chromium_a_test_skips_and_says_why(nowhere, monkeypatch) -> Non
 
 
 def test_for_the_gate_that_is_a_failure(nowhere, monkeypatch) -> None:
-    """It must not pass because nothing was tried."""
+    """In the gate a missing Chromium is a failure, so that the gate cannot pass without the browser tests."""
     monkeypatch.setenv("PICO_TEST_REQUIRE_SERVERS", "1")
 
     with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"):
@@ -43,7 +43,7 @@ def test_for_the_gate_that_is_a_failure(nowhere, monkeypatch) -> None:
     ids=["there", "root", "sudo", "no Debian"],
 )
 def test_the_gate_installs_chromium_where_it_is_missing(there, user, asked, tmp_path) -> None:
-    """Once, by apt-get, as root or by sudo; where there is no apt-get, the tests say what they lack."""
+    """The gate installs a missing Chromium with apt-get, as root or by sudo; without apt-get, it installs nothing."""
     step = re.search(r"^if ! command -v chromium.*?^fi$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
     commands = {name: f'echo "{name} $*" >> {tmp_path}/asked' for name in there}
     commands |= {"id": f"echo {user}", "sudo": f'echo "sudo $*" >> {tmp_path}/asked'}

@@ -1,4 +1,4 @@
-"""Every fault, in-process and over a socket; and how a rule, a magic number or chance chooses its victim."""
+"""Each fault works in-process and over a socket, and strikes requests by a rule, a magic number or chance."""
 
 import httpx
 import pytest
@@ -47,13 +47,13 @@ CARRIED_OUT = {
 
 
 def test_every_fault_is_tested_here() -> None:
-    """A new fault needs an entry above."""
+    """The tables above list every fault, so a new fault needs an entry there."""
     assert set(SEEN) == set(Fault)
     assert {fault for fault in Fault if fault.carried_out} == CARRIED_OUT
 
 
 async def befall(pico: httpx.AsyncClient, body: dict) -> object:
-    """Send one SMS; say what came of it."""
+    """Send one SMS, and return its status and text, or the type of the transport error."""
     try:
         reply = await pico.post("/sms", json=body)
     except httpx.TransportError as error:
@@ -72,7 +72,7 @@ def assert_seen(seen: object, expected: object) -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 async def test_a_fault_in_process(connect, sms, fault) -> None:
-    """The transport raises or returns what a socket would; the message went out if, and only if, it says so."""
+    """In-process the client sees each fault as expected, and the message is accepted only if the fault says so."""
     sandbox = Sandbox(faults=[FaultRule(fault, times=1)])
     pico = await connect(sandbox, timeout=0.1)
 
@@ -86,7 +86,7 @@ async def test_a_fault_in_process(connect, sms, fault) -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 async def test_a_fault_over_a_socket(connect, sms, caplog, fault) -> None:
-    """The connection really ends as the fault says, uvicorn says nothing of it, and the next request is served."""
+    """Over a socket the connection ends as the fault says, uvicorn logs nothing, and the next request is served."""
     sandbox = Sandbox(faults=[FaultRule(fault, times=1)], rates={})
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url, timeout=0.1)
@@ -101,7 +101,7 @@ async def test_a_fault_over_a_socket(connect, sms, caplog, fault) -> None:
 
 
 async def test_a_truncated_reply_begins_like_a_good_one(connect, sms) -> None:
-    """Status, headers and half of the body arrive: the client knows how much is missing."""
+    """Status, headers and a part of the body arrive, so the client knows how much is missing."""
     sandbox = Sandbox(faults=[FaultRule(Fault.TRUNCATED_REPLY)])
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -117,7 +117,7 @@ async def test_a_truncated_reply_begins_like_a_good_one(connect, sms) -> None:
 
 
 async def test_an_accepted_message_whose_answer_hangs_is_answered_late(connect, sms) -> None:
-    """The hang lasts `delay_s`, then the honest reply comes."""
+    """A message that is accepted before a hang gets its true reply after `delay_s`."""
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=0.05)])
     pico = await connect(sandbox)
 
@@ -127,7 +127,7 @@ async def test_an_accepted_message_whose_answer_hangs_is_answered_late(connect, 
 
 
 async def test_a_hang_before_acceptance_ends_with_a_closed_connection(connect, sms) -> None:
-    """After `delay_s` the connection closes, and nothing went out."""
+    """A hang before acceptance ends after `delay_s` with a closed connection, and no message goes out."""
     sandbox = Sandbox(faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=0.05)])
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -137,7 +137,7 @@ async def test_a_hang_before_acceptance_ends_with_a_closed_connection(connect, s
 
 
 async def test_an_oversized_reply_exceeds_one_mebibyte(connect, sms) -> None:
-    """It is JSON, with the true request_id in it: only its size is wrong."""
+    """An oversized reply is JSON with the true request_id, and only its size of more than one MiB is wrong."""
     sandbox = Sandbox(faults=[FaultRule(Fault.OVERSIZED_REPLY)])
     pico = await connect(sandbox)
 
@@ -148,7 +148,7 @@ async def test_an_oversized_reply_exceeds_one_mebibyte(connect, sms) -> None:
 
 
 async def test_garbage_is_not_json(connect, sms) -> None:
-    """Status 200 and a JSON content type do not make it so."""
+    """A garbage reply cannot be parsed as JSON."""
     sandbox = Sandbox(faults=[FaultRule(Fault.GARBAGE_REPLY)])
     pico = await connect(sandbox)
 
@@ -159,7 +159,7 @@ async def test_garbage_is_not_json(connect, sms) -> None:
 
 
 async def test_a_redirect_names_another_host(connect, sms) -> None:
-    """Whoever followed it would hand the API key to a stranger."""
+    """A redirect names another host; a client that follows it would send the API key there."""
     sandbox = Sandbox(faults=[FaultRule(Fault.REDIRECT)])
     pico = await connect(sandbox)
 
@@ -171,7 +171,7 @@ async def test_a_redirect_names_another_host(connect, sms) -> None:
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.RATE_LIMITED])
 @pytest.mark.parametrize(("seconds", "header"), [(None, None), (0, "0"), (1.2, "2")])
 async def test_retry_after_is_the_rules(connect, sms, fault, seconds, header) -> None:
-    """The header is there if the rule has it, in whole seconds, rounded up."""
+    """A reply has Retry-After only if the rule sets it, in whole seconds, rounded up."""
     sandbox = Sandbox(faults=[FaultRule(fault, retry_after_s=seconds)])
     pico = await connect(sandbox)
 
@@ -194,7 +194,7 @@ async def test_the_dialect_colours_the_faults(connect, sms) -> None:
     assert codes == [(200, 500), (200, 401), (200, 401)]
 
 
-# Which request it befalls.
+# Which request a fault strikes.
 
 
 async def verdicts(pico: httpx.AsyncClient, bodies: list[dict]) -> list[str]:
@@ -210,7 +210,7 @@ async def test_times_and_after(connect, sms) -> None:
 
 
 async def test_a_rule_for_one_destination(connect, sms) -> None:
-    """Only its own destination meets it; a "+" in the rule does not matter."""
+    """A rule for one destination strikes no other destination; a "+" in the rule is ignored."""
     sandbox = Sandbox(faults=[FaultRule(Fault.BAD_REQUEST, to=f"+{TO}")])
     pico = await connect(sandbox)
 
@@ -218,7 +218,7 @@ async def test_a_rule_for_one_destination(connect, sms) -> None:
 
 
 async def test_a_rule_for_another_operation(connect, sms) -> None:
-    """A rule for balance.get leaves sends alone; one for "*" spares nothing."""
+    """A rule for `balance.get` does not affect sends; a rule for "*" affects every operation."""
     sandbox = Sandbox(rates={})
     pico = await connect(sandbox)
 
@@ -233,7 +233,7 @@ async def test_a_rule_for_another_operation(connect, sms) -> None:
 
 
 async def test_a_fault_that_is_carried_out_waits_for_a_good_request(connect, sms) -> None:
-    """A request that Pico would refuse does not use such a rule up."""
+    """A request that Pico would refuse does not use up a rule whose fault strikes after acceptance."""
     sandbox = Sandbox(faults=[FaultRule(Fault.BAD_GATEWAY_AFTER, times=1)])
     pico = await connect(sandbox)
 
@@ -243,7 +243,7 @@ async def test_a_fault_that_is_carried_out_waits_for_a_good_request(connect, sms
 
 
 async def test_a_carried_out_fault_of_management(connect) -> None:
-    """Not only sends are carried out with the answer lost."""
+    """A management call, too, can be carried out while its reply is lost."""
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_DROP, "campaigns.create")])
     pico = await connect(sandbox)
 
@@ -254,7 +254,7 @@ async def test_a_carried_out_fault_of_management(connect) -> None:
 
 
 async def test_a_fault_at_the_door_takes_no_place_in_the_rate(connect, clock, sms) -> None:
-    """What never reached Pico is not counted by it."""
+    """A request that a fault stops before Pico does not count against the rate."""
     sandbox = Sandbox(clock=clock, rates={"sms": 1}, faults=[FaultRule(Fault.UNAVAILABLE, times=3)])
     pico = await connect(sandbox)
 
@@ -264,7 +264,7 @@ async def test_a_fault_at_the_door_takes_no_place_in_the_rate(connect, clock, sm
 
 
 async def test_a_stale_token_is_stale_for_everything(connect, sms) -> None:
-    """The fault makes the token stale that was shown; the same one fails again, a new one goes through."""
+    """A token that a fault made stale stays stale; with a rule without an end, every second new token works."""
     sandbox = Sandbox(faults=[FaultRule(Fault.STALE_TOKEN)], rates={})
     pico = await connect(sandbox)
 
@@ -279,7 +279,7 @@ async def test_a_stale_token_is_stale_for_everything(connect, sms) -> None:
 
 
 async def test_the_magic_stale_token_lets_every_second_try_through(connect, sms) -> None:
-    """A client that fetches a new token and tries again gets each message out."""
+    """With the magic stale-token number, a client that fetches a new token and retries gets each message out."""
     sandbox = Sandbox(rates={})
     statuses = []
 
@@ -292,7 +292,7 @@ async def test_the_magic_stale_token_lets_every_second_try_through(connect, sms)
 
 @pytest.mark.parametrize("fault", Fault)
 async def test_magic_numbers(connect, sms, fault) -> None:
-    """999000000NN meets fault NN, in the order of the enumeration, by every kind of send."""
+    """The destination 999000000NN triggers fault NN, in the order of the enumeration."""
     sandbox = Sandbox()
     pico = await connect(sandbox, timeout=0.1)
     to = f"999000000{list(Fault).index(fault) + 1:02d}"
@@ -304,7 +304,7 @@ async def test_magic_numbers(connect, sms, fault) -> None:
 
 
 async def test_magic_numbers_outlive_clear_faults(connect, sms) -> None:
-    """They are part of the sandbox and no rule of a test."""
+    """Magic numbers still work after `clear_faults`, because they are part of the sandbox and no rules."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
 
@@ -334,7 +334,7 @@ async def test_one_seed_gives_one_outcome(connect, sms) -> None:
 
 
 async def test_fault_kinds_are_what_is_drawn(connect, sms) -> None:
-    """Chance draws from the given kinds alone, and strikes sends alone."""
+    """Chance draws only from the given kinds; the default kinds include no hang and no redirect."""
     struck = await strike_list(connect, sms, seed=7, fault_kinds=("bad-request", Fault.UNAVAILABLE))
 
     assert set(struck) == {None, "bad-request", "unavailable"}
@@ -342,7 +342,7 @@ async def test_fault_kinds_are_what_is_drawn(connect, sms) -> None:
 
 
 async def test_probability_is_drawn_by_the_seed(connect, sms) -> None:
-    """A rule may strike a share of what it matches."""
+    """A rule with a probability strikes that share of the requests, and one seed always strikes the same ones."""
 
     async def struck(seed: int) -> list[str]:
         sandbox = Sandbox(rates={}, seed=seed, faults=[FaultRule(Fault.BAD_REQUEST, probability=0.5)])
@@ -370,7 +370,7 @@ async def test_probability_is_drawn_by_the_seed(connect, sms) -> None:
     ],
 )
 async def test_a_rule_that_could_never_fire_is_an_error(connect, rule) -> None:
-    """A misspelt rule would let a test pass for nothing; over the wire it is a 400."""
+    """A rule that could never fire, such as a misspelt one, raises an error; over HTTP it is a 400."""
     pico = await connect(Sandbox(), token=False)
     if isinstance(rule, dict):
         with pytest.raises((TypeError, ValueError)):
@@ -384,6 +384,6 @@ async def test_a_rule_that_could_never_fire_is_an_error(connect, rule) -> None:
 
 @pytest.mark.parametrize("options", [{"fault_rate": 1.5}, {"fault_rate": 0.1, "fault_kinds": ()}])
 def test_a_share_that_is_none_is_an_error(options) -> None:
-    """A rate above 1, or with nothing to draw from, is a mistake."""
+    """A fault rate above 1, or without kinds to draw from, raises an error."""
     with pytest.raises(ValueError, match="fault"):
         Sandbox(**options)

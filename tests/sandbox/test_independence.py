@@ -1,4 +1,4 @@
-"""The sandbox is a second reading of the reference: it shares nothing with the client."""
+"""The sandbox imports nothing of the client, because it is a second, independent reading of the reference."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ ALLOWED = {"starlette", "uvicorn", "h11", "attrs", "httpx", "anyio"} | set(sys.s
 
 
 def imported(source: str) -> set[str]:
-    """List what a file of the sandbox imports, as absolute names."""
+    """Return what a file of the sandbox imports, as absolute names."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -29,7 +29,7 @@ def is_allowed(name: str) -> bool:
 
 
 def test_the_check_would_find_an_import_of_the_client() -> None:
-    """Absolute and relative, at the top or inside a function."""
+    """The check finds an import of the client, absolute or relative, at the top or inside a function."""
     sources = ["import pico_async.errors", "from .. import errors", "def f():\n    from ..numbers import digits"]
 
     assert [all(map(is_allowed, imported(source))) for source in sources] == [False, False, False]
@@ -38,18 +38,18 @@ def test_the_check_would_find_an_import_of_the_client() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_file_imports_the_client(path) -> None:
-    """Every import is the sandbox's own, the standard library's, or one of the extra's."""
+    """Each file of the sandbox imports only the sandbox, the standard library or an allowed package."""
     assert {name for name in imported(path.read_text(encoding="utf-8")) if not is_allowed(name)} == set()
 
 
 def test_there_is_something_to_check() -> None:
-    """The files were found."""
+    """The search for the sandbox's files finds them, so the check above is not empty."""
     assert len(FILES) > 10
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
 def test_without_the_extra_one_sentence_says_what_to_install(missing) -> None:
-    """The ImportError names the pip line."""
+    """Without starlette or uvicorn, the ImportError names the pip command that installs the extra."""
     script = f"import sys; sys.modules[{missing!r}] = None\nimport pico_async.sandbox"
 
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=10)

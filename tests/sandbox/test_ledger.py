@@ -1,4 +1,4 @@
-"""The ledger: what it writes down, and what it can be asked."""
+"""The ledger records each request and each message, and answers questions about them."""
 
 import json
 
@@ -15,14 +15,14 @@ def arrivals_at(*times: float, operation: str = "sms.send") -> Ledger:
 
 
 def test_densest_is_half_open() -> None:
-    """Two arrivals exactly one window apart are not in one window; a hair closer, they are."""
+    """Two arrivals exactly one window apart are not in one window; a millisecond closer, they are."""
     assert arrivals_at().densest() == 0
     assert arrivals_at(1.0, 2.0).densest() == 1
     assert arrivals_at(1.0, 1.999).densest() == 2
 
 
 def test_densest_finds_the_worst_window_wherever_it_begins() -> None:
-    """No grid: the window may begin at any arrival."""
+    """The densest window may begin at any arrival, not only at the borders of a grid."""
     ledger = arrivals_at(0.0, 0.9, 1.1, 1.2, 1.85, 1.95, 3.0)
 
     assert ledger.densest() == 4
@@ -31,12 +31,12 @@ def test_densest_finds_the_worst_window_wherever_it_begins() -> None:
 
 
 def test_densest_of_an_even_stream() -> None:
-    """30 a second, evenly spaced, is 30 in any second."""
+    """An even stream of 30 arrivals a second has 30 in its densest second."""
     assert arrivals_at(*(index / 30 for index in range(300))).densest() == 30
 
 
 def test_densest_looks_at_one_operation() -> None:
-    """Other operations have rates of their own."""
+    """The densest second is counted for one operation, because each operation has a rate of its own."""
     ledger = arrivals_at(1.0, 1.0, 1.0, operation="mms.send")
 
     assert ledger.densest() == 0
@@ -44,7 +44,7 @@ def test_densest_looks_at_one_operation() -> None:
 
 
 async def test_every_arrival_is_written_down_in_order(connect, clock, sms) -> None:
-    """Accepted, rejected, unauthorised and refused requests all leave a line, stamped by the clock."""
+    """Accepted, rejected, unauthorised and refused requests are all recorded in order, with the time of the clock."""
     sandbox = Sandbox(clock=clock, rates={"sms": 2})
     pico = await connect(sandbox)
     clock.advance(0.25)
@@ -78,7 +78,7 @@ async def test_every_arrival_is_written_down_in_order(connect, clock, sms) -> No
 
 
 async def test_token_requests_count_granted_and_refused_ones(connect, clock) -> None:
-    """What matters is how often a client asked."""
+    """The count of token requests includes refused ones, because it shows how often a client asked."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
     await pico.get("/token/user333")
@@ -87,7 +87,7 @@ async def test_token_requests_count_granted_and_refused_ones(connect, clock) -> 
 
 
 async def test_sent_to_and_duplicates(connect, sms) -> None:
-    """Duplicates are one kind, number and content accepted more than once."""
+    """Messages are duplicates if kind, number and content are equal; `sent_to` lists all messages to a number."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
     for body in (sms(), sms(), sms(), sms(text="another"), sms(to="8612345678902")):
@@ -101,7 +101,7 @@ async def test_sent_to_and_duplicates(connect, sms) -> None:
 
 
 async def test_a_message_shows_no_text_in_its_repr(connect, sms) -> None:
-    """A failing assertion may print messages; the code in them stays out of logs."""
+    """The repr of a message shows no text, so that a failing assertion prints no code into a log."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
     await pico.post("/sms", json=sms())
@@ -111,7 +111,7 @@ async def test_a_message_shows_no_text_in_its_repr(connect, sms) -> None:
 
 
 async def test_the_ledger_can_be_read_from_another_process(connect, clock, sms) -> None:
-    """GET /_sandbox/ledger has what the object has, and `from_rows` makes the object again."""
+    """GET /_sandbox/ledger returns the whole ledger, and `from_rows` makes an equal ledger from it."""
     sandbox = Sandbox(clock=clock, faults=[FaultRule("accept-then-drop", times=1, after=1)])
     pico = await connect(sandbox)
     await pico.post("/sms", json=sms())
@@ -131,7 +131,7 @@ async def test_the_ledger_can_be_read_from_another_process(connect, clock, sms) 
 
 
 async def test_a_part_of_the_ledger(connect, sms) -> None:
-    """`since=N` begins with arrival N, and with the messages that came with it and later."""
+    """With `since=N` the ledger begins at arrival N, with the messages that came then and later."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
     for number in range(4):
@@ -142,7 +142,7 @@ async def test_a_part_of_the_ledger(connect, sms) -> None:
         dump = (await pico.get("/_sandbox/ledger", params={"since": since})).json()
         return len(dump["arrivals"]), [message["text"] for message in dump["accepted"]]
 
-    # Arrival 0 is the token's; then message and refusal take turns.
+    # Arrival 0 is the token request; then messages and refusals alternate.
     assert await texts(0) == (9, ["0", "1", "2", "3"])
     assert await texts(5) == (4, ["2", "3"])
     assert await texts(6) == (3, ["3"])
@@ -152,14 +152,14 @@ async def test_a_part_of_the_ledger(connect, sms) -> None:
 
 @pytest.mark.parametrize("since", ["-1", "x", ""])
 async def test_a_part_that_is_none(connect, since) -> None:
-    """A `since` that is no number of an arrival is a 400."""
+    """A `since` that is not the number of an arrival is answered with 400."""
     pico = await connect(Sandbox())
 
     assert (await pico.get("/_sandbox/ledger", params={"since": since})).status_code == 400
 
 
 async def test_a_hundred_thousand_arrivals_can_be_downloaded(connect) -> None:
-    """A benchmark's ledger comes whole, and valid."""
+    """A ledger of 100,000 arrivals, as of a benchmark, is downloaded whole and as valid JSON."""
     sandbox = Sandbox()
     pico = await connect(sandbox, token=False)
     for number in range(100_000):

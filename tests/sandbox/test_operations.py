@@ -1,4 +1,4 @@
-"""The thirteen operations against the reference: what each returns, and every documented check."""
+"""The thirteen operations return what the reference documents, and apply each documented check."""
 
 from decimal import Decimal
 from uuid import UUID
@@ -33,13 +33,13 @@ def unlimited() -> Sandbox:
 
 
 def test_there_are_thirteen_operations() -> None:
-    """The table has the reference's operations, each once."""
+    """The table has thirteen operations, as the reference does, each with its own method and path."""
     assert len(OPERATIONS) == 13
     assert len({(operation.method, operation.path) for operation in OPERATIONS}) == 13
 
 
 async def test_sms_as_in_the_reference(connect, unlimited, sms) -> None:
-    """The reference's own example is accepted, recorded word for word, and answered with a fresh request_id alone."""
+    """The reference's own SMS example is accepted, recorded word for word, and answered with a new request_id alone."""
     pico = await connect(unlimited)
     body = sms(callback="https://abcdefg.m.pipedream.net/")
 
@@ -64,7 +64,7 @@ async def test_sms_as_in_the_reference(connect, unlimited, sms) -> None:
 
 
 async def test_mms_as_in_the_reference(connect, unlimited, sms) -> None:
-    """The reference's example is accepted and recorded."""
+    """The reference's own MMS example is accepted and recorded."""
     pico = await connect(unlimited)
 
     reply = await pico.post("/mms", json=sms(mediaUrl="https://example.com/image.jpg"))
@@ -75,7 +75,7 @@ async def test_mms_as_in_the_reference(connect, unlimited, sms) -> None:
 
 
 async def test_mms_needs_no_text(connect, unlimited, sms) -> None:
-    """`text` of an MMS has no asterisk."""
+    """An MMS without `text` is accepted, because the reference does not mark the field as required."""
     pico = await connect(unlimited)
 
     reply = await pico.post("/mms", json=sms(text=None, mediaUrl="https://example.com/image.jpg"))
@@ -85,7 +85,7 @@ async def test_mms_needs_no_text(connect, unlimited, sms) -> None:
 
 @pytest.mark.parametrize(("lang", "recorded"), [(None, "en-US"), ("zh-CN", "zh-CN")])
 async def test_voice_as_in_the_reference(connect, unlimited, lang, recorded) -> None:
-    """No `from`, and `lang` is en-US unless given."""
+    """A voice message needs no `from`, and its `lang` is en-US unless the request sets one."""
     pico = await connect(unlimited)
     body = {"username": "user333", "to": "8612345678901", "text": "Your verification code is 1234"}
 
@@ -99,7 +99,7 @@ async def test_voice_as_in_the_reference(connect, unlimited, lang, recorded) -> 
 @pytest.mark.parametrize("field", ["username", "from", "to", "text"])
 @pytest.mark.parametrize("absent", ["missing", "null", "empty"])
 async def test_sms_required_fields(connect, unlimited, sms, field, absent) -> None:
-    """Each field with an asterisk, and one of text and templateId, has to be there and to say something."""
+    """An SMS whose required field is missing, null or empty is rejected, and the error names the field."""
     pico = await connect(unlimited)
     body = sms()
     if absent == "missing":
@@ -138,7 +138,7 @@ async def test_sms_required_fields(connect, unlimited, sms, field, absent) -> No
     ],
 )
 async def test_other_required_fields(connect, unlimited, campaign_id, path, missing) -> None:
-    """Each field with an asterisk is needed; with it, the same body passes."""
+    """Every other send and creation is rejected without one of its required fields, and passes with all of them."""
     pico = await connect(unlimited)
     body = {
         "username": "user333",
@@ -173,7 +173,7 @@ async def test_other_required_fields(connect, unlimited, campaign_id, path, miss
 )
 @pytest.mark.parametrize("path", ["/sms", "/mms", "/voice"])
 async def test_a_destination_is_e164_digits(connect, unlimited, sms, path, to) -> None:
-    """7 to 15 ASCII digits, the first not 0, and no "+": every example of the reference is digits alone."""
+    """A destination is 7 to 15 ASCII digits, the first not 0, without "+", as in all examples of the reference."""
     pico = await connect(unlimited)
 
     reply = await pico.post(path, json=sms(to=to, mediaUrl="https://example.com/a.jpg"))
@@ -184,14 +184,14 @@ async def test_a_destination_is_e164_digits(connect, unlimited, sms, path, to) -
 
 @pytest.mark.parametrize("to", ["8612345", "861234567890123"])
 async def test_shortest_and_longest_destination(connect, unlimited, sms, to) -> None:
-    """7 and 15 digits are both within E.164 as read here."""
+    """Destinations of 7 and of 15 digits are both accepted."""
     pico = await connect(unlimited)
 
     assert (await pico.post("/sms", json=sms(to=to))).status_code == 200
 
 
 async def test_text_and_template_exclude_each_other(connect, unlimited, sms, campaign_id) -> None:
-    """ "You can use either raw text or a pre-approved templateId": both are one too many."""
+    """An SMS with both `text` and `templateId` is rejected; `templateId` alone is accepted."""
     pico = await connect(unlimited)
     template_id = await create_template(pico, campaign_id)
 
@@ -202,7 +202,7 @@ async def test_text_and_template_exclude_each_other(connect, unlimited, sms, cam
 
 
 async def test_a_template_has_to_exist(connect, unlimited, sms) -> None:
-    """An unknown templateId is a 400."""
+    """An unknown `templateId` is answered with 400."""
     pico = await connect(unlimited)
 
     reply = await pico.post("/sms", json=sms(text=None, templateId="9ca38439-732f-4c88-87c7-0b3eda19dfca"))
@@ -212,7 +212,7 @@ async def test_a_template_has_to_exist(connect, unlimited, sms) -> None:
 
 @pytest.mark.parametrize("status", ["pending", "rejected"])
 async def test_a_template_has_to_be_approved(connect, sms, status) -> None:
-    """The reference says "pre-approved": until its review a template cannot be sent."""
+    """A template that is pending or rejected cannot be sent, because the reference requires a "pre-approved" one."""
     sandbox = Sandbox(rate_rule=None, template_status="pending")
     pico = await connect(sandbox)
     campaign = await pico.post("/campaign", json={"username": "user333", "name": "Campaign"})
@@ -227,7 +227,7 @@ async def test_a_template_has_to_be_approved(connect, sms, status) -> None:
 @pytest.mark.parametrize("field", ["username", "from", "to", "text", "callback"])
 @pytest.mark.parametrize("value", [8612345678901, True, ["a"], {"a": 1}])
 async def test_fields_are_strings(connect, unlimited, sms, field, value) -> None:
-    """Every documented body parameter is of type string."""
+    """A body field that is not a string is rejected, because the reference documents strings alone."""
     pico = await connect(unlimited)
 
     assert is_documented_error(await pico.post("/sms", json=sms(**{field: value})))
@@ -235,7 +235,7 @@ async def test_fields_are_strings(connect, unlimited, sms, field, value) -> None
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'"text"', b"null", b"\xff\xfe", b"[" * 100_000])
 async def test_a_body_is_a_json_object(connect, unlimited, body) -> None:
-    """Anything else is a 400, never a crash."""
+    """A body that is no JSON object is answered with 400, never with a crash."""
     pico = await connect(unlimited)
 
     reply = await pico.post("/sms", content=body, headers={"Content-Type": "application/json"})
@@ -244,7 +244,7 @@ async def test_a_body_is_a_json_object(connect, unlimited, body) -> None:
 
 
 async def test_a_body_is_declared_as_json(connect, unlimited) -> None:
-    """The reference sends Content-Type: application/json with every body."""
+    """A form body is rejected, because the reference sends `Content-Type: application/json` with every body."""
     pico = await connect(unlimited)
 
     assert is_documented_error(await pico.post("/sms", data={"to": "8612345678901"}))
@@ -264,7 +264,7 @@ async def test_the_username_has_to_be_the_accounts(connect, unlimited, sms, path
 
 @pytest.mark.parametrize("url", ["not a url", "ftp://example.com/a", "https://"])
 async def test_urls_are_urls(connect, unlimited, sms, url) -> None:
-    """`callback` and `mediaUrl` are URLs by the reference."""
+    """A `callback` or `mediaUrl` that is no HTTP URL is rejected."""
     pico = await connect(unlimited)
 
     assert is_documented_error(await pico.post("/sms", json=sms(callback=url)))
@@ -280,7 +280,7 @@ async def test_unlisted_fields_are_ignored_and_kept(connect, unlimited, sms) -> 
 
 
 async def test_balance_as_in_the_reference(connect, unlimited, sms) -> None:
-    """A decimal string, a request_id and the username; a message costs a little, a refused one nothing."""
+    """The balance is a decimal string with request_id and username; a message lowers it, a rejected one does not."""
     pico = await connect(unlimited)
     await pico.post("/sms", json=sms())
     await pico.post("/sms", json=sms(to="bad"))
@@ -294,14 +294,14 @@ async def test_balance_as_in_the_reference(connect, unlimited, sms) -> None:
 
 
 async def test_balance_of_another_account(connect, unlimited) -> None:
-    """The key does not open another account."""
+    """The API key cannot read the balance of another account."""
     pico = await connect(unlimited)
 
     assert is_documented_error(await pico.get("/balance/user334"))
 
 
 async def test_an_empty_balance_sends_nothing(connect, sms) -> None:
-    """Own invention: a send that cannot be paid is a 400."""
+    """A send that the balance cannot pay is answered with 400, which the reference does not document."""
     sandbox = Sandbox(balance=Decimal("0.15"), price=Decimal("0.10"))
     pico = await connect(sandbox)
 
@@ -313,7 +313,7 @@ async def test_an_empty_balance_sends_nothing(connect, sms) -> None:
 
 
 async def test_campaigns_from_creation_to_deletion(connect, unlimited) -> None:
-    """The request_id of the creation is the campaign's id; the list shows the documented fields."""
+    """A campaign is listed with the documented fields under the request_id of its creation, changed and deleted."""
     pico = await connect(unlimited)
     created = await pico.post("/campaign", json={"username": "user333", "name": "My Campaign", "remark": "why"})
     campaign_id = created.json()["request_id"]
@@ -350,7 +350,7 @@ async def test_campaigns_from_creation_to_deletion(connect, unlimited) -> None:
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_lengths_of_a_campaign(connect, unlimited, campaign_id, method, changes, status) -> None:
-    """A name has 1 to 50 characters and a remark 0 to 255, when made and when changed."""
+    """A campaign's name has 1 to 50 characters and its remark 0 to 255, when created and when changed."""
     pico = await connect(unlimited)
     path = "/campaign" if method == "POST" else f"/campaign/{campaign_id}"
 
@@ -367,7 +367,7 @@ async def create_template(pico, campaign_id: str, kind: str = "sms") -> str:
 
 
 async def test_templates_from_creation_to_deletion(connect, unlimited, campaign_id) -> None:
-    """Both kinds are listed, filtered by campaign and status, and deleted."""
+    """SMS and MMS templates are listed, filtered by campaign and status, and deleted."""
     pico = await connect(unlimited)
     sms_id = await create_template(pico, campaign_id)
     mms_id = await create_template(pico, campaign_id, "mms")
@@ -387,7 +387,7 @@ async def test_templates_from_creation_to_deletion(connect, unlimited, campaign_
 
 
 async def test_a_template_needs_a_known_campaign(connect, unlimited) -> None:
-    """Unknown campaign: 400."""
+    """A template of an unknown campaign is answered with 400."""
     pico = await connect(unlimited)
     body = {"username": "user333", "campaignId": "campaign-123", "name": "Code", "content": "c"}
 
@@ -395,7 +395,7 @@ async def test_a_template_needs_a_known_campaign(connect, unlimited) -> None:
 
 
 async def test_a_campaigns_templates_go_with_it(connect, unlimited, campaign_id) -> None:
-    """Own invention: no template without its campaign."""
+    """Deleting a campaign deletes its templates, which the reference does not document."""
     pico = await connect(unlimited)
     await create_template(pico, campaign_id)
 
@@ -409,7 +409,7 @@ async def test_a_campaigns_templates_go_with_it(connect, unlimited, campaign_id)
     [("GET", "/nothing", 404), ("GET", "/sms", 405), ("POST", "/sms/", 404), ("POST", "/campaigns", 405)],
 )
 async def test_what_the_reference_does_not_have(connect, unlimited, method, path, status) -> None:
-    """A wrong path or method is refused in the documented error body, never redirected, and is an arrival."""
+    """A wrong path or method gets the documented error body and no redirect, and is recorded as an arrival."""
     pico = await connect(unlimited)
 
     reply = await pico.request(method, path)
@@ -420,7 +420,7 @@ async def test_what_the_reference_does_not_have(connect, unlimited, method, path
 
 
 async def test_repeated_submission_is_off_by_default(connect, unlimited, sms) -> None:
-    """The documented dialect knows nothing of it: the same body twice is two messages."""
+    """By default the same body twice makes two messages, because the documented dialect suppresses no duplicates."""
     pico = await connect(unlimited)
 
     for _ in range(2):

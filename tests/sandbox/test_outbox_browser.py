@@ -1,4 +1,4 @@
-"""The outbox in a real browser: what people see and can do there."""
+"""In a real browser, the outbox shows messages as they arrive and lets people control the sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TO, SENDER = "8612345678901", "8612345678888"
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext
 
-# Written before the page's own scripts run: what a policy stopped, what was thrown, and what took long.
+# Runs before the page's own scripts, and records what the policy blocked and how long the longest task took.
 WATCH = """
 window.watched = {violations: [], longest: 0};
 addEventListener("securitypolicyviolation", (event) => watched.violations.push(event.violatedDirective));
@@ -38,7 +38,7 @@ def session(sandbox: Sandbox, base_url: str, **options) -> PicoSession:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """One loop for all tests here, so that they can share the browser: it takes a second or two to start."""
+    """Return one backend for all tests here, so that they share one event loop and the browser, which starts slowly."""
     return "asyncio"
 
 
@@ -51,9 +51,9 @@ async def chromium(anyio_backend: str) -> AsyncIterator[BrowserContext]:
 @pytest.fixture
 async def look(chromium: BrowserContext) -> AsyncIterator[Callable[..., Awaitable]]:
     """
-    A function that opens a sandbox's page in a browser.
+    Yield a function that opens a sandbox's page in a browser.
 
-    Whatever a test does: no request leaves the sandbox's origin, no error is thrown, and the policy stops nothing.
+    After each test, no request has left the sandbox's origin, no error was thrown, and the policy blocked nothing.
     """
     seen = []
     async with AsyncExitStack() as stack:
@@ -92,7 +92,7 @@ async def serving(**options):
 
 
 def record(sandbox: Sandbox, count: int) -> None:
-    """Let messages have arrived, without the seconds that sending them takes."""
+    """Record messages in the ledger directly, because sending them takes seconds."""
     first = len(sandbox.ledger.accepted)
     for number in range(first, first + count):
         to, request_id = f"8612{number:09}", f"request-{number}"
@@ -108,7 +108,7 @@ def record(sandbox: Sandbox, count: int) -> None:
 
 
 async def test_a_message_shows_within_a_second_and_without_a_reload(look) -> None:
-    """From its acceptance, in the list and in the count."""
+    """A message appears in the list and in the count within a second of its acceptance, without a reload."""
     async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
         page = await look(base_url)
         assert await page.is_visible("text=Nothing has arrived yet")
@@ -124,7 +124,7 @@ async def test_a_message_shows_within_a_second_and_without_a_reload(look) -> Non
 
 
 async def test_markup_in_a_message_shows_as_text_and_runs_nothing(look, sms) -> None:
-    """Wherever it stands: text, sender, callback, extra fields and their names, template, campaign."""
+    """Markup in text, sender, callback, extra fields or template of a message is shown as text and runs no code."""
     evil = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>\"><svg onload=window.hacked=1>"
     async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
         campaign = await pico.campaigns.create(evil[:50], remark=evil)
@@ -166,7 +166,7 @@ async def test_markup_in_a_message_shows_as_text_and_runs_nothing(look, sms) -> 
 
 
 async def test_five_thousand_messages_stay_fluid(look, record_property) -> None:
-    """While more arrive: some dozens of rows exist, a search answers, and the page is never busy for long."""
+    """With 5000 messages and more arriving, the page has under 60 rows, finds a text, and is never busy for 1 s."""
     async with serving() as (sandbox, base_url):
         record(sandbox, 5000)
         page = await look(base_url)
@@ -197,7 +197,7 @@ async def test_five_thousand_messages_stay_fluid(look, record_property) -> None:
 
 
 async def test_the_newest_of_ten_thousand_are_reached_by_key_and_the_oldest_too(look) -> None:
-    """End and g; whoever reads further down stays there while others arrive."""
+    """The keys End and g reach the oldest and newest of 10,000 messages; the view does not move as others arrive."""
     async with serving() as (sandbox, base_url):
         record(sandbox, 10_000)
         page = await look(base_url)
@@ -219,7 +219,7 @@ async def test_the_newest_of_ten_thousand_are_reached_by_key_and_the_oldest_too(
 
 
 async def test_the_chaos_panel_changes_the_next_send(look) -> None:
-    """A fault, a share of faults, latency, a rate, and stale tokens; and a wrong value is said, not taken."""
+    """Faults, latency, fault rate and stale tokens from the panel affect later requests; a wrong value is an error."""
     async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
         page = await look(base_url, "/#/chaos")
         said = page.locator(".said")
@@ -271,7 +271,7 @@ async def test_the_chaos_panel_changes_the_next_send(look) -> None:
 
 
 async def test_receipts_show_as_they_come_and_can_be_sent_again(look) -> None:
-    """Turned on in the panel; the state in the list, each try in the message, without a reload."""
+    """Receipts that the panel turned on appear in the list and in the message, and can be sent again."""
     async with (
         receiving(500, 204) as receiver,
         serving() as (sandbox, base_url),
@@ -298,7 +298,7 @@ async def test_receipts_show_as_they_come_and_can_be_sent_again(look) -> None:
 
 
 async def test_the_limits_show_what_the_server_refused(look) -> None:
-    """Bars in two colours against the line, the densest second in red, and each refusal in the table."""
+    """The limits page shows accepted and refused sends against the limit, the densest second, and each refusal."""
     sandbox = Sandbox()
     async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url, trust_env=False) as raw:
         page = await look(base_url, "/#/limits", scheme="dark")
@@ -319,7 +319,7 @@ async def test_the_limits_show_what_the_server_refused(look) -> None:
 
 
 async def test_the_keyboard_is_enough(look) -> None:
-    """/ and Esc, j, k, arrows and Enter; each key lands where a person would expect, and the focus can be seen."""
+    """The keys /, Esc, j, k, ?, arrows, digits and Enter reach everything, and the focus is visible."""
     async with serving() as (sandbox, base_url):
         record(sandbox, 30)
         page = await look(base_url)
@@ -362,7 +362,7 @@ async def test_the_keyboard_is_enough(look) -> None:
 
 
 async def test_a_narrow_screen_needs_no_sideways_scrolling(look) -> None:
-    """360 px: list, message, limits and chaos; the message opens over the list, and back leads back."""
+    """At 360 px no page scrolls sideways; the message covers the list, and a link leads back to the list."""
     async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
         await pico.sms.send(TO, "x" * 700, callback="http://127.0.0.1:1/" + "y" * 300)
         page = await look(base_url, width=360, height=640)
@@ -385,7 +385,7 @@ async def test_a_narrow_screen_needs_no_sideways_scrolling(look) -> None:
 
 
 async def test_the_page_comes_back_by_itself_and_misses_nothing(look) -> None:
-    """What arrived while it was cut off is told when it is back; a new sandbox at the address begins anew."""
+    """After a lost connection the page shows what arrived meanwhile; a new sandbox at the address clears the list."""
     sandbox = Sandbox(rates={}, receipts=Receipts())
     async with sandbox.serve() as base_url:
         port = int(base_url.rsplit(":", 1)[1])

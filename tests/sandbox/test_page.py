@@ -1,4 +1,4 @@
-"""The outbox's page and what stands behind it: who may come in, what it is told, and what it can change."""
+"""The outbox page admits only callers of this machine, receives what the ledger records, and changes settings."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ HOSTILE = "</script><script>alert(1)</script>\u2028\r\n\n\"'\x00<img src=x onerr
 
 @asynccontextmanager
 async def listening(base_url: str, after: str | None = None) -> AsyncIterator[Any]:
-    """A function that gives the next event of some kind from the stream, with its id."""
+    """Yield a function that returns the next event of one kind from the stream, with its id."""
     headers = {"Last-Event-ID": after} if after else {}
     async with (
         httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=5) as client,
@@ -51,7 +51,7 @@ async def listening(base_url: str, after: str | None = None) -> AsyncIterator[An
 
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Sandbox, httpx.AsyncClient]]:
-    """A sandbox on a socket, and a client that has a token."""
+    """Yield a sandbox on a socket and a client that has a token."""
     sandbox = Sandbox(rates={}, receipts=Receipts())
     async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
         token = (await client.get("/token/user333", headers={"X-API-Key": sandbox.api_key})).json()["token"]
@@ -63,7 +63,7 @@ async def served() -> AsyncIterator[tuple[Sandbox, httpx.AsyncClient]]:
 
 
 async def test_the_page_and_its_files_are_served(served) -> None:
-    """With a policy that lets nothing in from elsewhere and runs nothing inline; and none of it is an arrival."""
+    """The page and its files come with a policy against outside and inline code, and are not recorded as arrivals."""
     sandbox, client = served
     before = len(sandbox.ledger.arrivals)
 
@@ -82,14 +82,14 @@ async def test_the_page_and_its_files_are_served(served) -> None:
 
 
 def test_every_file_of_the_page_is_named() -> None:
-    """A file that is not in the table would never be served."""
+    """The table lists every file of the page; a file that is not in the table would never be served."""
     there = {file.name for file in (files(pico_async.sandbox) / "outbox").iterdir()}
 
     assert there == set(_FILES)
 
 
 def test_the_panel_offers_all_that_there_is() -> None:
-    """Its lists are its own, so a new fault, operation, rule or rate must be added there."""
+    """The panel, whose lists are its own, offers every fault, operation, rule and rate."""
     source = (files(pico_async.sandbox) / "outbox" / "chaos.js").read_text(encoding="utf-8")
 
     offered = {
@@ -101,7 +101,7 @@ def test_the_panel_offers_all_that_there_is() -> None:
 
 
 def test_nothing_makes_markup_of_text_and_nothing_is_fetched_from_elsewhere() -> None:
-    """No innerHTML or the like, no inline handler or style, and no address but the page's own."""
+    """No file of the page makes markup of text, has an inline handler or style, or names an outside address."""
     for name in _FILES:
         source = (files(pico_async.sandbox) / "outbox" / name).read_text(encoding="utf-8")
         forbidden = [
@@ -123,7 +123,7 @@ def test_nothing_makes_markup_of_text_and_nothing_is_fetched_from_elsewhere() ->
     "path", ["/_sandbox/outbox/../page.py", "/_sandbox/outbox/%2e%2e%2fpage.py", "/_sandbox/outbox/page.py"]
 )
 async def test_only_the_pages_files_are_served(served, path) -> None:
-    """Whatever the path says."""
+    """A path that names no file of the page is answered with 404."""
     _, client = served
 
     reply = await client.get(path)
@@ -131,12 +131,12 @@ async def test_only_the_pages_files_are_served(served, path) -> None:
     assert reply.status_code == 404
 
 
-# Who may come in.
+# Which callers are admitted.
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST.", "127.0.0.1:8321", "127.9.9.9", "[::1]:80"])
 async def test_loopback_names_are_let_in(served, host) -> None:
-    """With any port: a tunnel has its own."""
+    """A Host header with a loopback name is accepted with any port, because a tunnel has its own port."""
     _, client = served
 
     assert (await client.get("/", headers={"Host": host})).status_code == 200
@@ -150,7 +150,7 @@ async def test_loopback_names_are_let_in(served, host) -> None:
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "x@localhost@evil", "", "[::1"],
 )
 async def test_a_name_of_somebody_elses_is_refused(served, host, path) -> None:
-    """It may resolve to this machine all the same (DNS rebinding)."""
+    """A Host header with a foreign name is refused, because the name may resolve to this machine (DNS rebinding)."""
     _, client = served
 
     assert (await client.get(path, headers={"Host": host})).status_code == 421
@@ -167,7 +167,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES, ids=lambda value: str(value)[-20:])
 async def test_a_change_from_another_page_is_refused(served, sms, method, path, body) -> None:
-    """By its Origin, and by what browsers say of its site; the sandbox's own page may, and a client without either."""
+    """A change is refused by its Origin or Sec-Fetch-Site, unless these name the sandbox's own page or are absent."""
     _, client = served
     await client.post("/sms", json=sms(callback="http://127.0.0.1:1/"))
     own = str(client.base_url).rstrip("/")
@@ -191,7 +191,7 @@ async def test_a_change_from_another_page_is_refused(served, sms, method, path, 
 
 
 async def test_where_it_listens_for_others_their_names_for_it_are_let_in() -> None:
-    """An address, a name without a dot, or one that nobody can register; but through loopback, loopback names alone."""
+    """A sandbox that listens for others accepts its address and private names, but only loopback names on loopback."""
     async with Sandbox().serve("0.0.0.0", allow_remote=True) as base_url:
         port = base_url.rsplit(":", 1)[1]
         address = next(address for address in await own_addresses() if not address.startswith("127."))
@@ -217,18 +217,18 @@ async def own_addresses() -> list[str]:
 
 
 async def test_in_process_any_host_will_do(connect) -> None:
-    """There is no browser between the two."""
+    """In-process any Host header is accepted, because no browser is involved."""
     pico = await connect(Sandbox(), token=False)
 
     assert (await pico.get("/")).status_code == 200
     assert (await pico.get("/_sandbox/settings")).status_code == 200
 
 
-# What it is told.
+# What the page receives.
 
 
 async def test_the_stream_tells_of_messages_and_goes_on_where_it_was(served, sms) -> None:
-    """Each message once, in order, also what came while nobody listened."""
+    """The stream sends each message once and in order, including those that arrived while no reader was connected."""
     _, client = served
     async with listening(str(client.base_url)) as next_event:
         hello, _ = await next_event("hello")
@@ -248,7 +248,7 @@ async def test_the_stream_tells_of_messages_and_goes_on_where_it_was(served, sms
 
 @pytest.mark.parametrize("after", ["", "x", "another.0.0", "RUN.9.0", "RUN.0.9", "RUN.-1.0", "RUN.²³.0", "RUN.0", "é"])
 async def test_a_cursor_that_means_nothing_here_begins_anew(served, sms, after) -> None:
-    """As after a restart of the sandbox: all there is, and the page is told to forget the rest."""
+    """An unknown cursor, as after a restart, starts the stream from the beginning and marks it as not resumed."""
     _, client = served
     await client.post("/sms", json=sms())
     async with listening(str(client.base_url)) as next_event:
@@ -263,7 +263,7 @@ async def test_a_cursor_that_means_nothing_here_begins_anew(served, sms, after) 
 
 
 async def test_a_page_is_told_of_so_many_of_the_newest(connect, sms, monkeypatch) -> None:
-    """Older ones stay in the ledger; what is told comes in batches."""
+    """A page that opens receives a limited number of the newest messages, in batches."""
     monkeypatch.setattr("pico_async.sandbox.feed.NEWEST", 50)
     monkeypatch.setattr("pico_async.sandbox.feed.PIECE", 20)
     sandbox = Sandbox(rates={})
@@ -281,7 +281,7 @@ async def test_a_page_is_told_of_so_many_of_the_newest(connect, sms, monkeypatch
 
 
 async def test_long_texts_come_few_at_a_time(connect, sms, monkeypatch) -> None:
-    """Their parts take time to count, and every request would wait meanwhile."""
+    """Long texts come in small batches, because counting their parts makes every other request wait."""
     monkeypatch.setattr("pico_async.sandbox.feed.WEIGHT", 1000)
     sandbox = Sandbox(rates={})
     async with sandbox.serve() as base_url:
@@ -295,7 +295,7 @@ async def test_long_texts_come_few_at_a_time(connect, sms, monkeypatch) -> None:
 
 
 async def test_nothing_that_a_client_sends_breaks_the_stream(served, sms) -> None:
-    """Line breaks, half a surrogate, NaN and deep nesting are told like anything else; the ledger tells them too."""
+    """Line breaks, an unpaired surrogate, NaN and deep nesting break neither the stream nor message nor ledger."""
     _, client = served
     deep = "[" * 400 + "]" * 400
     body = json.dumps(sms(text=HOSTILE + "\ud800", extra="EXTRA")).replace('"EXTRA"', f'{{"a":[NaN,{deep}]}}')
@@ -312,7 +312,7 @@ async def test_nothing_that_a_client_sends_breaks_the_stream(served, sms) -> Non
 
 
 async def test_a_long_text_is_cut_in_the_list_and_whole_in_the_message(served, sms) -> None:
-    """100 KB of it."""
+    """A long text is cut to 500 characters in the list, and complete in the message."""
     _, client = served
     await client.post("/sms", json=sms(text="验" * 100_000))
 
@@ -326,7 +326,7 @@ async def test_a_long_text_is_cut_in_the_list_and_whole_in_the_message(served, s
 
 
 async def test_nothing_long_is_told_again_and_again(served, sms) -> None:
-    """Nor what anybody sends without a key: each page would be told it ten times a second."""
+    """The stream cuts long fields to 500 characters, even those of a request without a valid key."""
     _, client = served
     await client.post("/sms", json=sms(**{"from": "F" * 100_000}))
     await client.post("/sms", content=json.dumps({"to": "9" * 100_000}), headers={"X-API-Key": "none"})
@@ -341,7 +341,7 @@ async def test_nothing_long_is_told_again_and_again(served, sms) -> None:
 
 
 async def test_a_message_shows_its_template_and_campaign_also_when_they_are_gone(served, sms) -> None:
-    """Content with its variables unfilled, the campaign's name; deleted ones are said to be."""
+    """A message shows its template with unfilled variables and its campaign, and marks both once they are deleted."""
     _, client = served
     of = {"username": "user333", "name": "codes", "remark": "one-time"}
     campaign = (await client.post("/campaign", json=of)).json()["request_id"]
@@ -362,7 +362,7 @@ async def test_a_message_shows_its_template_and_campaign_also_when_they_are_gone
 
 
 async def test_a_message_tells_which_fault_befell_it(served, sms) -> None:
-    """The one of its own arrival, among others."""
+    """A message shows the fault of its own arrival, and of no other."""
     sandbox, client = served
     await client.post("/sms", json=sms())
     await client.post("/sms", json={})
@@ -377,7 +377,7 @@ async def test_a_message_tells_which_fault_befell_it(served, sms) -> None:
 
 @pytest.mark.parametrize("number", ["1", "-1", "99999999999999999999", "9" * 5000, "x"])
 async def test_a_message_that_is_not_there(served, number) -> None:
-    """404, and no more."""
+    """A message that does not exist is answered with 404; a receipt for it is refused as well."""
     _, client = served
 
     assert (await client.get(f"/_sandbox/outbox/messages/{number}")).status_code == 404
@@ -385,7 +385,7 @@ async def test_a_message_that_is_not_there(served, number) -> None:
 
 
 async def test_the_stream_tells_of_receipts_and_send_again_sends_one_more(served, sms) -> None:
-    """Each change of state; the copy is marked."""
+    """The stream reports the state of a receipt as it changes, and a receipt that is sent again is marked as a copy."""
     _, client = served
     async with receiving() as receiver, listening(str(client.base_url)) as next_event:
         await client.post("/sms", json=sms(callback=receiver.url))
@@ -408,7 +408,7 @@ async def test_the_stream_tells_of_receipts_and_send_again_sends_one_more(served
 
 
 async def test_send_again_says_why_it_cannot(served, sms) -> None:
-    """No callback; receipts that are off."""
+    """Sending a receipt again fails with the reason: the message has no callback, or receipts are off."""
     _, client = served
     await client.post("/sms", json=sms())
     await client.post("/sms", json=sms(callback="http://127.0.0.1:1/"))
@@ -422,7 +422,7 @@ async def test_send_again_says_why_it_cannot(served, sms) -> None:
 
 
 async def test_the_limits_are_those_of_the_ledger(connect, sms, clock) -> None:
-    """Sends a second by verdict, the densest second of all, and what did not go through."""
+    """The limits show sends per second by verdict, the densest second, and each request that did not go through."""
     sandbox = Sandbox(clock=clock)
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -442,14 +442,14 @@ async def test_the_limits_are_those_of_the_ledger(connect, sms, clock) -> None:
     assert told["densest"]["count"] == sandbox.ledger.densest() == 35
     assert told["verdicts"] == {**sandbox.ledger.counts(), "accepted": told["verdicts"]["accepted"]}
     assert [one["verdict"] for one in told["troubles"]] == ["refused-rate"] * 5 + ["rejected"]
-    assert later["seconds"] == [[1001, 0, 0, 1], [1011, 1, 0, 0]]  # from the second on that was told last
+    assert later["seconds"] == [[1001, 0, 0, 1], [1011, 1, 0, 0]]  # from the last reported second on
 
 
-# What it can change.
+# What the page can change.
 
 
 async def test_a_change_takes_effect_on_the_next_request(connect, sms) -> None:
-    """Latency, dialect, rate rule, rates, chance and receipts; each is told to whoever listens."""
+    """A change of dialect, rates, rate rule or fault rate affects the next request, and the stream reports changes."""
     sandbox = Sandbox()
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -505,7 +505,7 @@ WRONG = [
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda value: json.dumps(value)[:40])
 async def test_a_wrong_change_changes_nothing(connect, wrong) -> None:
-    """All of it or nothing, and one sentence says what is wrong. Who may get receipts is not for the page to say."""
+    """A wrong change is rejected as a whole, with one error. The page cannot change which hosts get receipts."""
     pico = await connect(Sandbox(), token=False)
     before = (await pico.get("/_sandbox/settings")).json()
     if isinstance(wrong, dict) and "latency_s" not in wrong:
@@ -537,7 +537,7 @@ async def test_a_wrong_change_changes_nothing(connect, wrong) -> None:
     ids=range(11),
 )
 async def test_a_body_that_is_nonsense_is_refused(connect, path, body, status) -> None:
-    """No body makes the sandbox fail."""
+    """A malformed or too large body is refused with an error, and does not make the sandbox fail."""
     pico = await connect(Sandbox(), token=False)
 
     reply = await pico.post(path, content=body)
@@ -547,7 +547,7 @@ async def test_a_body_that_is_nonsense_is_refused(connect, path, body, status) -
 
 
 async def test_a_fault_for_half_a_surrogate_is_shown_like_any_other(connect) -> None:
-    """The settings can be read as before."""
+    """A fault rule for a destination with an unpaired surrogate is shown like any other rule."""
     pico = await connect(Sandbox(), token=False)
 
     injected = await pico.post("/_sandbox/faults", content=b'{"fault": "unavailable", "to": "\\ud800"}')
@@ -557,11 +557,11 @@ async def test_a_fault_for_half_a_surrogate_is_shown_like_any_other(connect) -> 
     assert shown.json()["faults"][0]["to"] == "\ud800"
 
 
-# Load, and the end.
+# Load and shutdown.
 
 
 async def test_fifty_open_streams_end_with_the_server(connect, sms, caplog) -> None:
-    """At once, in silence, and no task is left."""
+    """Fifty open streams end with the server within five seconds, and leave no log line and no task."""
     sandbox = Sandbox(rates={})
     before = asyncio.all_tasks()
     heard = []
@@ -590,7 +590,7 @@ async def test_fifty_open_streams_end_with_the_server(connect, sms, caplog) -> N
 
 
 async def test_a_reader_that_does_not_read_costs_one_batch(connect, sms) -> None:
-    """It holds nobody up, and the sandbox keeps nothing for it but its place."""
+    """A reader that does not read delays no other reader, and the server buffers less than 1 MB for it."""
     sandbox = Sandbox(rates={})
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -612,7 +612,7 @@ async def test_a_reader_that_does_not_read_costs_one_batch(connect, sms) -> None
 
 
 def server_transports(port: int) -> list[Any]:
-    """The server's ends of its connections, as the loop knows them."""
+    """Return the server's side of its open connections, as the event loop knows them."""
     loop = asyncio.get_running_loop()
     transports = loop._transports.values()  # type: ignore[attr-defined]
     return [

@@ -1,4 +1,4 @@
-"""How many parts a text goes out in."""
+"""The sandbox counts in how many parts a text is sent."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pico_async.sandbox.parts import BASIC, EXTENDED, count_parts
 
 
 def test_the_alphabet_is_whole() -> None:
-    """128 places, of which one is the escape; and nothing is in both tables."""
+    """GSM-7 has 127 basic characters beside the escape and ten extended ones, and no character is in both tables."""
     assert len(BASIC) == 127
     assert len(EXTENDED) == 10
     assert not BASIC & EXTENDED
@@ -40,7 +40,7 @@ def test_the_alphabet_is_whole() -> None:
     ],
 )
 def test_parts(text, encoding, units, count) -> None:
-    """160 and 153 septets, 70 and 67 units; what takes two of them is not split."""
+    """One part holds 160 septets or 70 units, one of several 153 or 67; a character that takes two is not split."""
     parts = count_parts(text)
 
     assert (parts.encoding, parts.units, parts.count) == (encoding, units, count)
@@ -48,7 +48,7 @@ def test_parts(text, encoding, units, count) -> None:
 
 @pytest.mark.parametrize("text", ["a€{b}" * 400, "验🙂x" * 300, "🙂" * 500, "[~]" * 200])
 def test_a_long_text_is_filled_as_by_hand(text) -> None:
-    """Character by character, part after part."""
+    """The count for a long text equals a count that fills part after part, character by character."""
     parts = count_parts(text)
 
     wide = (lambda c: c in EXTENDED) if parts.encoding == "GSM-7" else (lambda c: c > "\uffff")

@@ -1,4 +1,4 @@
-"""`python -m pico_async.sandbox`: the sandbox in a process of its own."""
+"""`python -m pico_async.sandbox` runs the sandbox in a process of its own."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
-    """Start it and wait for its address; yields the process, what it printed until then, and the base URL."""
+    """Start the process and wait for its address; yield the process, its output until then, and the base URL."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "pico_async.sandbox", "--port", "0", *arguments],
         cwd=ROOT,
@@ -24,7 +24,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str],
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        # Else Python would flush every line by itself.
+        # With this variable, Python would flush every line by itself.
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     try:
@@ -43,7 +43,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str],
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_serves_and_ends_cleanly(number) -> None:
-    """Banner, then one line with the address; a signal ends it with status 0 and not a word, also while in use."""
+    """The process prints a banner and its address; a signal ends it with status 0 and no output, even while in use."""
     with running() as (process, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
         reply = pico.get("/token/user333", headers={"X-API-Key": "sandbox-api-key"})
 
@@ -57,7 +57,7 @@ def test_it_starts_serves_and_ends_cleanly(number) -> None:
 
 
 def test_its_options_reach_the_sandbox() -> None:
-    """Account, dialect, rates and seed are taken from the command line; a key of one's own is not printed."""
+    """Account, dialect, rates and balance are taken from the command line; an API key given there is not printed."""
     options = [
         "--username",
         "someone",
@@ -95,7 +95,7 @@ def test_its_options_reach_the_sandbox() -> None:
     ],
 )
 def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
-    """Status 2 and a line that names the option's value or what to do; no traceback."""
+    """A bad option ends the process with status 2 and an error message, without a traceback."""
     result = subprocess.run(
         [sys.executable, "-m", "pico_async.sandbox", "--port", "0", *arguments],
         cwd=ROOT,
@@ -110,7 +110,7 @@ def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
 
 
 def test_it_sends_receipts_when_told_to() -> None:
-    """Off by default; its page says how, and prints where the page is."""
+    """Receipts are off by default and set by options, and the process prints the address of its page."""
     with running() as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
         off = pico.get("/_sandbox/settings").json()["receipts"]
     options = ["--receipts", "--receipt-form", "query", "--receipt-host", "app", "--seed", "7"]

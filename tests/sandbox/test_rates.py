@@ -1,4 +1,4 @@
-"""The four window rules, each at its boundaries."""
+"""Each of the four window rules is exact at its boundaries, and the sandbox enforces the documented rates."""
 
 import pytest
 
@@ -19,18 +19,18 @@ def test_thirty_at_once_pass_and_the_next_does_not(rule: RateRule) -> None:
 
 @pytest.mark.parametrize("rule", RateRule)
 def test_an_even_stream_at_the_rate_is_never_refused(rule: RateRule) -> None:
-    """30 a second, evenly spaced, satisfies all four rules."""
+    """An even stream of 30 requests a second satisfies all four rules."""
     assert replay(rule, [index / 30 for index in range(300)], 30) == 0
 
 
 def test_aligned_window_admits_twice_the_rate_around_a_border() -> None:
-    """The count starts anew with each second of the clock."""
+    """An aligned window restarts its count with each second of the clock, so twice the rate fits around a border."""
     assert admitted(RateRule.ALIGNED_WINDOW, [0.99] * 30 + [1.0] * 30) == 60
     assert admitted(RateRule.ALIGNED_WINDOW, [1.0] * 30 + [1.99] * 30) == 30
 
 
 def test_first_request_window_starts_with_its_first_request() -> None:
-    """The second begins with a request: one second later, and not before, the count starts anew."""
+    """The window begins with a request; its count restarts one second later, and not before."""
     assert admitted(RateRule.FIRST_REQUEST_WINDOW, [0.5] * 30 + [1.25] * 30) == 30
     assert admitted(RateRule.FIRST_REQUEST_WINDOW, [0.5] + [1.25] * 29 + [1.5] * 30) == 60
 
@@ -50,7 +50,7 @@ def test_token_bucket_refills_evenly() -> None:
 
 
 def test_a_refused_request_does_not_count() -> None:
-    """Whoever keeps knocking is let in as soon as whoever does not."""
+    """Refused requests do not count, so a client that keeps trying is admitted as soon as one that waits."""
     knocking = [1.0] * 30 + [1.1, 1.3, 1.5, 1.7, 1.9] + [2.0] * 30
 
     assert admitted(RateRule.SLIDING_LOG, knocking) == 60
@@ -58,7 +58,7 @@ def test_a_refused_request_does_not_count() -> None:
 
 @pytest.mark.parametrize("rule", RateRule)
 def test_retry_after_is_enough_and_not_too_much(rule: RateRule) -> None:
-    """A request that waits as told is admitted; one that waits a little less is not."""
+    """A request that waits for `retry_after` is admitted; one that waits 10 ms less is not."""
     for shortfall_s, expected in ((0.0, True), (0.01, False)):
         judge = limiter(rule, 4)
         for _ in range(4):
@@ -73,7 +73,7 @@ def test_retry_after_is_enough_and_not_too_much(rule: RateRule) -> None:
 
 @pytest.mark.parametrize("rule", RateRule)
 def test_retry_after_is_nothing_while_there_is_room(rule: RateRule) -> None:
-    """A limiter that would admit a request names no wait."""
+    """`retry_after` is 0 as long as the rule would admit a request."""
     judge = limiter(rule, 2)
 
     assert judge.retry_after(7.0) == 0
@@ -82,30 +82,30 @@ def test_retry_after_is_nothing_while_there_is_room(rule: RateRule) -> None:
 
 
 def test_a_rate_below_one_a_second_stretches_the_window() -> None:
-    """Half a request a second is one in two seconds."""
+    """A rate of half a request a second admits one request in two seconds."""
     assert admitted(RateRule.SLIDING_LOG, [0.0, 1.0, 1.999, 2.0], 0.5) == 2
 
 
 def test_replay_puts_the_times_in_order() -> None:
-    """A recorded list may be given as it comes."""
+    """A recorded list of times may be in any order."""
     assert replay("sliding-log", [2.0, 1.0, 0.0], 1) == 0
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan")])
 def test_a_rate_that_admits_nothing_is_an_error(rate: float) -> None:
-    """0 requests a second is a mistake and not a limit."""
+    """A rate that is not above 0 raises an error."""
     with pytest.raises(ValueError, match="rate"):
         limiter(RateRule.SLIDING_LOG, rate)
 
 
 def test_an_unknown_rate_name_is_an_error() -> None:
-    """A rate for something that has none would never be enforced, so it is refused."""
+    """A rate with an unknown name is refused, because it would never be enforced."""
     with pytest.raises(ValueError, match="smss"):
         Sandbox(rates={"smss": 30})
 
 
 async def test_the_thirty_first_sms_within_a_second_gets_429(connect, clock, sms) -> None:
-    """By default 30 a second are enforced; the refusal says when to come back, and nothing is sent."""
+    """By default the 31st SMS within a second is refused with 429 and Retry-After, and is not sent."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
 
@@ -121,7 +121,7 @@ async def test_the_thirty_first_sms_within_a_second_gets_429(connect, clock, sms
 
 
 async def test_ruoyi_refuses_a_rate_under_http_200(connect, clock, sms) -> None:
-    """The second dialect says so in the body, without Retry-After."""
+    """In RuoYi's dialect a refusal of rate comes under HTTP 200, with code 500 in the body and no Retry-After."""
     sandbox = Sandbox(clock=clock, dialect="ruoyi", rates={"sms": 1})
     pico = await connect(sandbox)
     await pico.post("/sms", json=sms())
@@ -135,7 +135,7 @@ async def test_ruoyi_refuses_a_rate_under_http_200(connect, clock, sms) -> None:
 
 
 async def test_token_and_balance_have_a_rate_of_one(connect, clock) -> None:
-    """The reference's other two limits are enforced apart from each other."""
+    """Token and balance requests are each limited to one a second, apart from each other."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
 
@@ -147,7 +147,7 @@ async def test_token_and_balance_have_a_rate_of_one(connect, clock) -> None:
 
 
 async def test_mms_voice_and_management_are_not_limited(connect, clock) -> None:
-    """The reference names no rate for them."""
+    """Voice and management requests are not limited, because the reference documents no rate for them."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
     voice = {"username": "user333", "to": "8612345678901", "text": "1234"}
@@ -159,7 +159,7 @@ async def test_mms_voice_and_management_are_not_limited(connect, clock) -> None:
 
 
 async def test_no_rule_enforces_nothing(connect, clock) -> None:
-    """`rate_rule=None` is for tests that are about something else."""
+    """With `rate_rule=None` no rate is enforced."""
     sandbox = Sandbox(clock=clock, rate_rule=None)
     pico = await connect(sandbox)
 
@@ -167,7 +167,7 @@ async def test_no_rule_enforces_nothing(connect, clock) -> None:
 
 
 async def test_an_unauthorised_request_takes_no_place(connect, clock, sms) -> None:
-    """The rate is counted per API key, after the key and token were checked."""
+    """An unauthorised request does not count against the rate, because key and token are checked first."""
     sandbox = Sandbox(clock=clock, rates={"sms": 1})
     pico = await connect(sandbox)
     await pico.post("/sms", json=sms(), headers={"Authorization": "Bearer stale"})

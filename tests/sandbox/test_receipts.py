@@ -1,4 +1,4 @@
-"""Delivery receipts: what they say, when they come, and where they may go."""
+"""The sandbox sends delivery receipts in several forms, when they are due, and only to allowed hosts."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ def statuses(receiver) -> list[str]:
 
 
 async def test_a_message_with_a_callback_gets_two_receipts(connect, sms) -> None:
-    """SENT, then DELIVERED, for its request_id and number, as JSON by POST; one without a callback gets none."""
+    """A message with a callback gets SENT and then DELIVERED as JSON by POST; one without a callback gets none."""
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts(**AT_ONCE))
         async with sandbox.serve() as base_url:
@@ -40,7 +40,7 @@ async def test_a_message_with_a_callback_gets_two_receipts(connect, sms) -> None
 
 
 async def test_the_url_stays_as_it_is(connect, sms) -> None:
-    """It may be signed: path, query, escapes and odd characters go out as the message named them."""
+    """Path and query of a callback URL, which may be signed, are sent exactly as the message named them."""
     target = "/a%2fb/C%C3%a9?sig=Ab-_%3D%3d&x=a+b&q=|'{}[]~*<>^`&p=100%"
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts())
@@ -54,7 +54,7 @@ async def test_the_url_stays_as_it_is(connect, sms) -> None:
 
 @pytest.mark.parametrize("target", ["", "?", "?a=1&b=%20", "/p?x"])
 async def test_a_receipt_as_a_query_adds_to_the_urls_own(connect, sms, target) -> None:
-    """GET; the URL's own query comes first and is not touched."""
+    """A receipt as a query is a GET, and the URL's own query comes first and unchanged."""
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts(form="query", undelivered=1.0))
         pico = await connect(sandbox)
@@ -74,7 +74,7 @@ async def test_a_receipt_as_a_query_adds_to_the_urls_own(connect, sms, target) -
 
 
 async def test_a_receipt_as_a_form(connect, sms) -> None:
-    """POST, urlencoded."""
+    """A receipt as a form is a POST with a urlencoded body."""
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts(form=ReceiptForm.FORM))
         pico = await connect(sandbox)
@@ -88,7 +88,7 @@ async def test_a_receipt_as_a_form(connect, sms) -> None:
 
 
 async def test_what_is_not_taken_is_tried_again(connect, sms) -> None:
-    """Until 2xx; a redirect is not followed but counts as not taken."""
+    """A receipt is retried until a 2xx reply; a redirect counts as a failure and is not followed."""
     async with receiving(500, 302, 204, headers="location: /elsewhere\r\n") as receiver:
         sandbox = Sandbox(receipts=Receipts(**{**AT_ONCE, "delivered_after_s": 3600.0}))
         async with sandbox.serve() as base_url:
@@ -109,7 +109,7 @@ async def test_what_is_not_taken_is_tried_again(connect, sms) -> None:
 
 
 async def test_it_gives_up_in_the_end(connect, sms, clock) -> None:
-    """After `tries`, each later than the one before: 1, 2 and 4 seconds on the sandbox's clock."""
+    """A receipt is given up after `tries` tries, which are 1, 2 and 4 seconds apart on the sandbox's clock."""
     async with receiving(503) as receiver:
         sandbox = Sandbox(clock=clock, receipts=Receipts(tries=4, backoff_s=1.0, delivered_after_s=3600.0))
         pico = await connect(sandbox)
@@ -125,7 +125,7 @@ async def test_it_gives_up_in_the_end(connect, sms, clock) -> None:
 
 
 async def test_receipts_come_due_on_the_sandboxs_clock(connect, sms, clock) -> None:
-    """In-process nothing is sent before a test turns the clock, and nothing twice."""
+    """In-process a receipt is sent only after the test advances the clock, and only once."""
     async with receiving() as receiver:
         sandbox = Sandbox(clock=clock, receipts=Receipts(sent_after_s=1.0, delivered_after_s=60.0))
         pico = await connect(sandbox)
@@ -141,7 +141,7 @@ async def test_receipts_come_due_on_the_sandboxs_clock(connect, sms, clock) -> N
 
 
 async def test_duplicates_and_reordering(connect, sms) -> None:
-    """Each receipt twice, and SENT after DELIVERED, also over time."""
+    """Duplicated and reordered receipts come twice each, with SENT after DELIVERED."""
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts(**AT_ONCE, duplicates=1.0, reordered=1.0))
         async with sandbox.serve() as base_url:
@@ -159,7 +159,7 @@ async def test_duplicates_and_reordering(connect, sms) -> None:
 
 
 async def test_shares_are_seeded(connect, sms) -> None:
-    """One seed and one order of messages give one outcome, near the share; another seed another."""
+    """One seed always yields the same outcome, near the share; another seed yields another outcome."""
 
     async def outcome(seed: int) -> str:
         got = []
@@ -185,7 +185,7 @@ async def test_shares_are_seeded(connect, sms) -> None:
 
 
 async def test_what_was_dropped_after_acceptance_has_its_receipt(connect, sms) -> None:
-    """The client does not know; the handset does, and so does the receipt."""
+    """A message whose reply was lost after its acceptance still gets its receipts."""
     async with receiving() as receiver:
         sandbox = Sandbox(faults=[FaultRule("accept-then-drop")], receipts=Receipts(**AT_ONCE))
         async with sandbox.serve() as base_url:
@@ -199,7 +199,7 @@ async def test_what_was_dropped_after_acceptance_has_its_receipt(connect, sms) -
 
 @pytest.mark.parametrize("fault", ["drop-before-accept", "bad-request", "rate-limited"])
 async def test_what_was_not_accepted_has_none(connect, sms, fault) -> None:
-    """No message, no receipt."""
+    """A message that was not accepted gets no receipt."""
     async with receiving() as receiver:
         sandbox = Sandbox(faults=[FaultRule(fault)], receipts=Receipts())
         pico = await connect(sandbox)
@@ -210,12 +210,12 @@ async def test_what_was_not_accepted_has_none(connect, sms, fault) -> None:
     assert receiver.got == []
 
 
-# Where they may go.
+# Where receipts may go.
 
 
 @pytest.fixture
 def names(monkeypatch):
-    """A function that lets a name resolve to addresses; literal addresses resolve as ever."""
+    """Return a function that makes a name resolve to addresses; all other names resolve as usual."""
     known = {}
     real = anyio.getaddrinfo
 
@@ -246,7 +246,7 @@ def names(monkeypatch):
     ],
 )
 async def test_a_callback_elsewhere_gets_nothing(connect, sms, names, monkeypatch, callback) -> None:
-    """The address decides, not the name, and one foreign address is enough to refuse; no connection is opened."""
+    """A malformed callback, or one with any address beyond loopback, is refused, and no connection is opened."""
     names("elsewhere.example", "192.0.2.1")
     names("mixed.example", "127.0.0.1", "192.0.2.1")
     opened = []
@@ -270,7 +270,7 @@ async def test_a_callback_elsewhere_gets_nothing(connect, sms, names, monkeypatc
 async def test_a_host_that_was_allowed_gets_its_receipts_at_the_address_that_was_looked_at(
     connect, sms, names, monkeypatch
 ) -> None:
-    """By name, with the name in Host; the connection goes to the address."""
+    """Receipts for an allowed host go to the address that was checked, with the name in Host."""
     names("app.example", "127.0.0.1")
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts(allow_hosts=["APP.example"]))
@@ -282,7 +282,7 @@ async def test_a_host_that_was_allowed_gets_its_receipts_at_the_address_that_was
 
 
 async def test_a_name_that_is_loopback_may_have_two_addresses(connect, sms, names) -> None:
-    """As localhost has: where nobody listens at the first, the next is tried."""
+    """If nothing listens at the first address of a name such as localhost, the next address is tried."""
     names("localhost", "127.0.0.9", "127.0.0.1")
     async with receiving() as receiver:
         sandbox = Sandbox(receipts=Receipts())
@@ -293,11 +293,11 @@ async def test_a_name_that_is_loopback_may_have_two_addresses(connect, sms, name
     assert len(receiver.got) == 2
 
 
-# Trouble, and the end.
+# Failures and shutdown.
 
 
 async def test_a_receiver_that_hangs_holds_nobody_else_up(connect, sms) -> None:
-    """Each try has its bound, and so many go on at once."""
+    """A receiver that hangs delays no other receiver, and each try ends after its timeout."""
     async with receiving(hang=True) as hanging, receiving() as receiver:
         sandbox = Sandbox(rates={}, receipts=Receipts(**AT_ONCE, timeout_s=0.2, tries=1))
         async with sandbox.serve() as base_url:
@@ -314,7 +314,7 @@ async def test_a_receiver_that_hangs_holds_nobody_else_up(connect, sms) -> None:
 
 
 async def test_no_more_than_sixteen_at_once(connect, sms) -> None:
-    """However many are due."""
+    """No more than 16 receipts are sent at once, however many are due."""
     async with receiving(hang=True) as hanging:
         sandbox = Sandbox(rates={}, receipts=Receipts(**{**AT_ONCE, "delivered_after_s": 3600.0}))
         async with sandbox.serve() as base_url:
@@ -329,7 +329,7 @@ async def test_no_more_than_sixteen_at_once(connect, sms) -> None:
 
 
 async def test_closing_loses_none_of_those_that_wait_for_a_place(connect, sms) -> None:
-    """The next server of the same sandbox sends all of them."""
+    """Receipts that were in flight or waiting when the server closed are all tried by the next delivery."""
     sandbox = Sandbox(
         rates={}, receipts=Receipts(**{**AT_ONCE, "timeout_s": 30.0, "delivered_after_s": 3600.0, "tries": 1})
     )
@@ -347,7 +347,7 @@ async def test_closing_loses_none_of_those_that_wait_for_a_place(connect, sms) -
 
 
 async def test_closing_in_the_middle_leaves_no_task_and_loses_no_receipt(connect, sms) -> None:
-    """What was on its way is sent by the next server of the same sandbox."""
+    """Closing the server leaves no task, and the next server of the same sandbox sends the receipts in flight."""
     sandbox = Sandbox(receipts=Receipts(**AT_ONCE, timeout_s=30.0))
     async with receiving(hang=True) as receiver:
         before = asyncio.all_tasks()
@@ -366,7 +366,7 @@ async def test_closing_in_the_middle_leaves_no_task_and_loses_no_receipt(connect
 
 
 async def test_a_delivery_that_is_cancelled_loses_no_receipt(connect, sms) -> None:
-    """In-process too: the next call sends it."""
+    """In-process, a receipt whose delivery was cancelled is sent by the next call."""
     async with receiving(hang=True) as hanging:
         sandbox = Sandbox(receipts=Receipts())
         pico = await connect(sandbox)
@@ -384,7 +384,7 @@ async def test_a_delivery_that_is_cancelled_loses_no_receipt(connect, sms) -> No
 
 
 async def test_they_are_off_unless_asked_for(connect, sms) -> None:
-    """Library use sends nothing to anybody, and says what to do."""
+    """By default no receipt is sent, and `deliver_receipts` raises an error that shows how to turn receipts on."""
     async with receiving() as receiver:
         sandbox = Sandbox()
         async with sandbox.serve() as base_url:
@@ -401,7 +401,7 @@ async def test_they_are_off_unless_asked_for(connect, sms) -> None:
 
 
 async def test_a_receiver_of_ones_own_that_raises_is_a_try_that_failed(connect, sms) -> None:
-    """Its error is noted, by its kind alone."""
+    """A receiver app that raises makes the try fail, and only the type of its error is recorded."""
 
     async def app(scope, receive, send) -> None:
         raise KeyError("secret")
@@ -432,6 +432,6 @@ async def test_a_receiver_of_ones_own_that_raises_is_a_try_that_failed(connect, 
     ],
 )
 def test_a_wrong_setting_is_refused(wrong) -> None:
-    """When it is made, with its name."""
+    """A wrong setting raises an error that names the setting or its value, when the settings are made."""
     with pytest.raises(ValueError, match=next(iter(wrong)) if "form" not in wrong else "pigeon"):
         Receipts(**wrong)

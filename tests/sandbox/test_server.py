@@ -1,4 +1,4 @@
-"""The sandbox on a socket: start, end, slowness, and the remote control."""
+"""The sandbox on a socket starts, ends, is slow on request, and can be controlled over HTTP."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from pico_async.sandbox import BANNER, FaultRule, Sandbox
 
 
 async def test_serve_yields_a_base_url_and_serves_there(connect, sms) -> None:
-    """The URL names loopback and a real port, and the ledger is the sandbox's own."""
+    """The base URL names loopback and a real port, and its requests reach the sandbox's own ledger."""
     sandbox = Sandbox()
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -23,7 +23,7 @@ async def test_serve_yields_a_base_url_and_serves_there(connect, sms) -> None:
 
 
 async def test_nothing_is_left_behind(connect, sms) -> None:
-    """After the context no task is left and nobody listens, even with a request that still hangs."""
+    """After the server ends no task is left and its port is closed, even if a request was in progress."""
     sandbox = Sandbox(faults=[FaultRule("accept-then-hang")], latency_s=5.0)
     before = asyncio.all_tasks()
     async with anyio.create_task_group() as group:
@@ -49,7 +49,7 @@ async def test_nothing_is_left_behind(connect, sms) -> None:
 
 
 async def test_ending_is_silent(connect, sms, caplog) -> None:
-    """A request that is cut off with the server is no error of the sandbox's, and logs nothing."""
+    """A request that is cut off when the server ends is not an error of the sandbox, and logs nothing."""
     sandbox = Sandbox(latency_s=5.0)
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url, token=False)
@@ -60,7 +60,7 @@ async def test_ending_is_silent(connect, sms, caplog) -> None:
 
 
 async def test_a_sandbox_can_be_served_twice(connect, sms) -> None:
-    """The account outlives a server: a token from one run is good in the next."""
+    """The account outlives a server: a token from one server is valid at the next."""
     sandbox = Sandbox()
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -73,14 +73,14 @@ async def test_a_sandbox_can_be_served_twice(connect, sms) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
 async def test_a_host_that_others_reach_is_refused(host) -> None:
-    """The sandbox protects nothing, so it listens on loopback unless told otherwise."""
+    """The sandbox, which protects nothing, listens beyond loopback only with `allow_remote`."""
     with pytest.raises(ValueError, match="allow_remote"):
         async with Sandbox().serve(host):
             pass
 
 
 async def test_allow_remote(connect) -> None:
-    """Told otherwise, it listens."""
+    """With `allow_remote` the sandbox listens on an address that others reach."""
     sandbox = Sandbox()
     async with sandbox.serve("0.0.0.0", allow_remote=True) as base_url:
         port = base_url.rsplit(":", 1)[1]
@@ -88,7 +88,7 @@ async def test_allow_remote(connect) -> None:
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:
-    """Two servers do not share a port."""
+    """A second server on a port that is in use raises an error."""
     async with Sandbox().serve() as base_url:
         with pytest.raises(OSError):
             async with Sandbox().serve(port=int(base_url.rsplit(":", 1)[1])):
@@ -134,7 +134,7 @@ async def test_many_at_once_are_all_served(connect, sms) -> None:
 
 @pytest.fixture
 def waits(clock, monkeypatch) -> list[float]:
-    """Waiting takes no time, moves the clock, and is written down."""
+    """Replace `anyio.sleep` so that waiting only moves the clock, and return the list of all waits."""
     waited = []
 
     async def wait(seconds: float) -> None:
@@ -146,7 +146,7 @@ def waits(clock, monkeypatch) -> list[float]:
 
 
 async def test_latency_comes_after_the_arrival(connect, clock, waits) -> None:
-    """The request arrives at once; only the reply is late."""
+    """With latency, the request arrives at once, and only the reply is late."""
     sandbox = Sandbox(clock=clock, latency_s=0.5)
     pico = await connect(sandbox, token=False)
     sent_at = clock.now
@@ -158,7 +158,7 @@ async def test_latency_comes_after_the_arrival(connect, clock, waits) -> None:
 
 
 async def test_jitter_comes_before_the_arrival(connect, clock, waits) -> None:
-    """A request arrives, and is stamped, after its jitter; nothing waits between arrival and reply."""
+    """With jitter, a request arrives and is recorded after its delay, and the reply follows at once."""
     sandbox = Sandbox(clock=clock, jitter_s=0.1, rates={})
     pico = await connect(sandbox, token=False)
 
@@ -173,7 +173,7 @@ async def test_jitter_comes_before_the_arrival(connect, clock, waits) -> None:
 
 
 async def test_one_seed_draws_one_jitter(connect, clock, waits) -> None:
-    """A run can be repeated."""
+    """The same seed draws the same jitter, and another seed draws another, so a run can be repeated."""
 
     async def drawn(seed: int) -> list[float]:
         del waits[:]
@@ -189,7 +189,7 @@ async def test_one_seed_draws_one_jitter(connect, clock, waits) -> None:
 
 
 async def test_a_request_that_is_given_up_on_its_way_arrives(connect) -> None:
-    """In-process too: bytes that have left the client are not called back."""
+    """In-process, too, a request that the client gives up on its way still arrives."""
     sandbox = Sandbox(jitter_s=30.0, seed=1)
     pico = await connect(sandbox, token=False)
 
@@ -200,7 +200,7 @@ async def test_a_request_that_is_given_up_on_its_way_arrives(connect) -> None:
 
 
 async def test_the_read_timeout_holds_in_process(connect) -> None:
-    """A transport without a socket keeps the request's own bound."""
+    """The read timeout of the client also holds in-process, without a socket."""
     pico = await connect(Sandbox(latency_s=5.0), token=False)
 
     with pytest.raises(httpx.ReadTimeout):
@@ -211,7 +211,7 @@ async def test_the_read_timeout_holds_in_process(connect) -> None:
 
 
 async def test_control_needs_nothing_and_leaves_no_trace(connect) -> None:
-    """No key, no token, no fault, no rate; and none of it is an arrival."""
+    """The control routes need no key or token, meet no fault or rate, and are not recorded as arrivals."""
     sandbox = Sandbox(faults=[FaultRule("unavailable", "*")])
     pico = await connect(sandbox, token=False)
     del pico.headers["X-API-Key"]
@@ -226,7 +226,7 @@ async def test_control_needs_nothing_and_leaves_no_trace(connect) -> None:
 
 
 async def test_faults_from_another_process(connect, sms) -> None:
-    """One rule or a list of them is injected, and dropped again."""
+    """One fault rule, or a list of them, can be injected and removed over HTTP."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
 
@@ -242,7 +242,7 @@ async def test_faults_from_another_process(connect, sms) -> None:
 
 
 async def test_expiring_tokens_from_another_process(connect, sms) -> None:
-    """As `expire_tokens`."""
+    """A POST to `/_sandbox/expire-tokens` makes every token stale, as `expire_tokens` does."""
     pico = await connect(Sandbox())
 
     await pico.post("/_sandbox/expire-tokens")

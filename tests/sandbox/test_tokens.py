@@ -1,4 +1,4 @@
-"""Tokens: their look, the idle rule to the second, and what a stranger is told."""
+"""Tokens have the documented form and idle rule, and a request without a valid token gets the documented 401."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ DOCUMENTED_401 = {"msg": "請求訪問:/sms,驗證失敗,無法訪問系统資�
 
 
 def test_a_token_is_a_jwt_of_hs512() -> None:
-    """Three base64url parts, beginning as the reference's example does, with a signature of 512 bits."""
+    """A token has three base64url parts, begins like the reference's example, and has a signature of 512 bits."""
     token = Tokens().issue(0.0)
 
     header, payload, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
@@ -45,7 +45,7 @@ def test_thirty_idle_minutes_are_the_end() -> None:
 
 
 def test_a_use_with_more_than_twenty_minutes_left_extends_nothing() -> None:
-    """A request at 9 min leaves the end at 30: 21 idle minutes and a bit are then too many."""
+    """A use at 9 minutes, with more than 20 left, does not extend a token, which ends at 30 minutes."""
     tokens = Tokens()
     early, late = tokens.issue(0.0), tokens.issue(0.0)
     assert tokens.use(early, 9 * MINUTE)
@@ -56,7 +56,7 @@ def test_a_use_with_more_than_twenty_minutes_left_extends_nothing() -> None:
 
 
 def test_a_use_with_twenty_minutes_left_extends_to_thirty() -> None:
-    """At 10 min exactly 20 are left: the session then ends at 40."""
+    """A use at exactly 10 minutes, with 20 left, extends a token to 40 minutes; a use one second earlier does not."""
     tokens = Tokens()
     extended, unextended = tokens.issue(0.0), tokens.issue(0.0)
     assert tokens.use(extended, 10 * MINUTE)
@@ -67,7 +67,7 @@ def test_a_use_with_twenty_minutes_left_extends_to_thirty() -> None:
 
 
 def test_a_stale_token_stays_stale() -> None:
-    """Time does not bring a token back."""
+    """A token that went stale stays stale, even if the clock goes back."""
     tokens = Tokens()
     token = tokens.issue(0.0)
 
@@ -90,7 +90,7 @@ async def test_the_idle_rule_holds_on_the_wire(connect, clock, sms) -> None:
 
 
 async def test_a_new_token_leaves_the_older_ones_alive(connect, clock, sms) -> None:
-    """Two processes with a token each do not throw each other out."""
+    """A new token leaves older ones valid, so that two processes can use a token each."""
     sandbox = Sandbox(clock=clock)
     first = await connect(sandbox)
     clock.advance(1.0)
@@ -102,7 +102,7 @@ async def test_a_new_token_leaves_the_older_ones_alive(connect, clock, sms) -> N
 
 
 async def test_expire_tokens_ends_all_in_circulation(connect, clock, sms) -> None:
-    """Every token is stale afterwards; the next one is good."""
+    """After `expire_tokens` every token is stale, and the next one is valid."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
 
@@ -139,7 +139,7 @@ async def test_a_stranger_gets_the_documented_401(connect, sms, headers) -> None
 
 
 async def test_a_token_in_another_scheme_is_no_token(connect, sms) -> None:
-    """The reference writes `Bearer <token>`; the bare token is not that."""
+    """A token without the scheme `Bearer`, which the reference writes, is refused."""
     sandbox = Sandbox()
     pico = await connect(sandbox)
     bare = pico.headers["Authorization"].removeprefix("Bearer ")
@@ -149,7 +149,7 @@ async def test_a_token_in_another_scheme_is_no_token(connect, sms) -> None:
 
 
 async def test_ruoyi_says_401_under_http_200(connect, sms) -> None:
-    """The second dialect: the same sentence, `code` a number, HTTP 200."""
+    """In RuoYi's dialect a 401 comes under HTTP 200, with the same sentence and a number as `code`."""
     sandbox = Sandbox(dialect="ruoyi")
     pico = await connect(sandbox, token=False)
 
@@ -160,7 +160,7 @@ async def test_ruoyi_says_401_under_http_200(connect, sms) -> None:
 
 
 async def test_every_operation_but_the_token_needs_a_token(connect) -> None:
-    """Only "Retrieve JWT Token" does without Authorization."""
+    """Every operation needs a token, except the one that returns it."""
     pico = await connect(Sandbox(), token=False)
     calls = [
         ("POST", "/campaign"),
@@ -185,7 +185,7 @@ async def test_every_operation_but_the_token_needs_a_token(connect) -> None:
 
 @pytest.mark.parametrize(("path", "key"), [("/token/user333", "another"), ("/token/user334", "sandbox-api-key")])
 async def test_no_token_for_a_wrong_key_or_name(connect, path, key) -> None:
-    """The section "Retrieve JWT Token" documents 200 and 400 alone."""
+    """A token request with a wrong key or username is answered with 400, the only documented error."""
     sandbox = Sandbox()
     pico = await connect(sandbox, token=False)
 

@@ -1,4 +1,4 @@
-"""What the tests of the doctor share: a doctor, and a server to look at."""
+"""The tests of `pico doctor` share a function that runs it and checks that its output shows no secret."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.pico_command import KEY, Ran
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine itself is set to is no matter here."""
+    """Remove this machine's own proxies and certificates from the environment."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith("SSL_CERT")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def doctor(pico_here: Callable[..., Ran]) -> Doctor:
-    """A function that has it look at a base URL, and makes sure that it tells no secret."""
+    """Return a function that runs `pico doctor` on a base URL and asserts that its output shows no secret."""
 
     def examine(base_url: str | None, *options: object, env: dict[str, str] | None = None) -> Diagnosis:
         settings = {"PICO_USERNAME": "user333", "PICO_API_KEY": KEY, "PICO_SENDER": SENDER}

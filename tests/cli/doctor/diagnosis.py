@@ -1,4 +1,4 @@
-"""What a doctor said, for tests to look at."""
+"""A `Diagnosis` holds the result of `pico doctor` for the tests."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tests.support.pico_command import KEY, Ran
 
 SENDER = "8612345678888"
 CHECKS = ["python", "packages", "configuration", "dns", "connection", "tls", "clock", "token", "balance"]
-# None of them may stand in any output.
+# None of these secrets may appear in any output.
 SECRETS = [KEY, TOKEN, SENDER, "callback-secret", "redis-password", "proxy-password"]
 
 
 @frozen
 class Diagnosis:
-    """What a doctor said, for people and for programs."""
+    """The result of one run of `pico doctor`, and its checks by name."""
 
     ran: Ran
     checks: dict[str, dict[str, Any]]
 
     @property
     def states(self) -> dict[str, str]:
-        """How each check ended."""
+        """Return the state of each check."""
         return {name: check["state"] for name, check in self.checks.items()}
 
     def said(self, check: str) -> str:
-        """What was said of a check, with what to do."""
+        """Return the message of a check, followed by its advice."""
         return f"{self.checks[check]['message']} {self.checks[check]['advice'] or ''}"
 
 

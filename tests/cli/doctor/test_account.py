@@ -1,4 +1,4 @@
-"""The token, the balance and the clock, by servers that answer this and that."""
+"""`pico doctor` checks the token, the balance and the clock by the replies of the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.sandbox_process import SandboxProcess
 
 
 def test_a_wrong_key(doctor: Doctor, quick: SandboxProcess) -> None:
-    """Told by the 400 that v0.4 documents."""
+    """A wrong API key is recognised by the 400 that v0.4 documents, and the balance is not requested."""
     found = doctor(quick.base_url, env={"PICO_API_KEY": "another"})
 
     assert found.states["token"] == "failed"
@@ -39,7 +39,10 @@ HTML = "<html><h1>Please log in</h1></html>"
     ],
 )
 def test_no_token(doctor: Doctor, cloud: ScriptedPico, token: tuple[int, str], content_type: str, said: str) -> None:
-    """What the answer may mean is told as far as v0.4 goes, and it is asked for once."""
+    """
+    When a reply has no token, the doctor explains what the reply may mean, as far as v0.4 documents it. The token is
+    requested once.
+    """
     cloud.token, cloud.content_type = token, content_type
 
     found = doctor(cloud.base_url)
@@ -52,7 +55,7 @@ def test_no_token(doctor: Doctor, cloud: ScriptedPico, token: tuple[int, str], c
 
 @pytest.mark.parametrize("status", [200, 401])
 def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: int) -> None:
-    """Nothing is asked twice, although a session would."""
+    """When Pico refuses the fresh token, no request is repeated, although a session would repeat both."""
     cloud.reply = (status, REFUSED)
 
     found = doctor(cloud.base_url)
@@ -68,7 +71,7 @@ def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: 
     [("1000.00", "ok"), ("0.001", "ok"), ("0", "warning"), ("0.00", "warning"), ("-12.5", "warning")],
 )
 def test_the_balance(doctor: Doctor, cloud: ScriptedPico, balance: str, state: str) -> None:
-    """It is shown as Pico gave it; one that is used up is told."""
+    """The balance is shown as Pico returned it; a balance that is used up is a warning."""
     cloud.reply = (200, CREDIT % balance)
 
     found = doctor(cloud.base_url)
@@ -87,7 +90,10 @@ def test_the_balance(doctor: Doctor, cloud: ScriptedPico, balance: str, state: s
     ],
 )
 def test_the_clock(doctor: Doctor, cloud: ScriptedPico, ahead_s: float, state: str, said: str) -> None:
-    """By the date of the reply; also where that refused the token."""
+    """
+    The clock is compared with the date of the reply, also if the reply refuses the token; an hour's difference is a
+    warning.
+    """
     cloud.ahead_s = ahead_s
     cloud.token = (400, '{"errors": ["apiKey: unknown"]}')
 
@@ -100,7 +106,7 @@ def test_the_clock(doctor: Doctor, cloud: ScriptedPico, ahead_s: float, state: s
 
 @pytest.mark.parametrize("date", ["Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_a_date_at_the_ends_of_time(doctor: Doctor, cloud: ScriptedPico, date: str) -> None:
-    """It is far off, and nothing else."""
+    """A date at either end of the calendar is a warning about the clock, and no other fault."""
     cloud.dated, cloud.headers = False, {"Date": date}
 
     found = doctor(cloud.base_url)
@@ -111,7 +117,7 @@ def test_a_date_at_the_ends_of_time(doctor: Doctor, cloud: ScriptedPico, date: s
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Thu, 99 Foo 2026 25:61:00 GMT", ""])
 def test_a_date_that_is_none(doctor: Doctor, cloud: ScriptedPico, date: str | None) -> None:
-    """There is nothing to compare with."""
+    """Without a valid date in the reply, the clock is not checked."""
     cloud.dated = False
     cloud.headers = {} if date is None else {"Date": date}
 

@@ -1,4 +1,4 @@
-"""`pico doctor` as a whole: its order, what it costs, how it ends, and that it shows no secret."""
+"""`pico doctor` runs its checks in order and at little cost, ends cleanly, and shows no secret."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from tests.support.waiting import wait_until
 
 
 def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
-    """In its order, at the cost of one token request and one balance request, and no message."""
+    """
+    When all is well, the checks run in order, at the cost of one token request, one balance request and no message.
+    """
     found = doctor(quick.base_url)
 
     assert list(found.checks) == CHECKS
     assert set(found.states.values()) == {"ok", "not_checked"}
     assert found.states["clock"] == "not_checked"  # the sandbox's replies have no date
     assert found.checks["tls"]["message"] == "It is not used on loopback."
-    # Other tests have spent some of it.
+    # Other tests have spent a part of the balance.
     assert 900 < Decimal(found.checks["balance"]["facts"]["balance"]) <= 1000
     assert sorted(arrival.operation for arrival in quick.arrivals()) == ["balance.get", "token.get"]
 
 
 def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:
-    """A line for each check, and what to do below it."""
+    """The output for people has a line for each check, and the advice below that line."""
     cloud.reply = (200, CREDIT % "0")
 
     ran = pico_here("doctor", env={"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY})
@@ -46,7 +48,7 @@ def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: Scripte
 
 
 def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
-    """But what may be secret in it is not shown."""
+    """Each setting is shown with its source; a value that may be secret is not shown."""
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY}\n")
 
@@ -77,7 +79,7 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
 def test_what_a_terminal_would_obey_is_not_repeated(
     pico_here: Callable[..., Ran], pico_on_terminal: Callable[..., Ran], cloud: ScriptedPico, terminal: bool
 ) -> None:
-    """Whoever answers in Pico's place writes to nobody's terminal."""
+    """Control characters in the server's reply are not written to the terminal."""
     cloud.token = (400, json.dumps({"errors": ["\x1b]0;title\x07 \x9b2J \u202e gnp.exe \u2066 \r\n ok balance: 1"]}))
 
     ran = (pico_on_terminal if terminal else pico_here)("doctor", env=cloud.env)
@@ -89,7 +91,7 @@ def test_what_a_terminal_would_obey_is_not_repeated(
 
 
 def test_ctrl_c_ends_it_in_one_line(cloud: ScriptedPico) -> None:
-    """While it waits for an answer."""
+    """While the doctor waits for a reply, Ctrl+C ends it with one line; the findings until then are shown."""
     cloud.hangs = True
     env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
     with running("doctor", env=env) as process:
@@ -99,10 +101,10 @@ def test_ctrl_c_ends_it_in_one_line(cloud: ScriptedPico) -> None:
 
     assert process.returncode == 130
     assert err == "error: interrupted.\n"
-    assert "connection" in out  # what was found is told as it is found
+    assert "connection" in out  # each finding is shown as soon as it is found
 
 
-# `pico` where the system waits for a name server that does not answer.
+# `pico` on a system that waits for a name server that does not answer.
 _SLOW_NAMES = """
 import socket, time
 def wait(*_, **__): time.sleep(60)
@@ -113,7 +115,10 @@ main()
 
 
 def test_a_name_server_that_is_silent_holds_up_nothing() -> None:
-    """Neither the check, nor the end of the process: no thread can be made to stop waiting."""
+    """
+    A name server that does not answer delays neither the check nor the end of the process, although its thread cannot
+    be stopped.
+    """
     ran = subprocess.run(
         [sys.executable, "-c", _SLOW_NAMES, "doctor", "--json", "--timeout", "0.2"],
         env=environment({"PICO_USERNAME": "user333", "PICO_API_KEY": KEY}),
@@ -130,7 +135,7 @@ def test_a_name_server_that_is_silent_holds_up_nothing() -> None:
 
 
 def test_it_needs_no_home_and_no_unicode(cloud: ScriptedPico) -> None:
-    """As in a container: no HOME, an ASCII locale, nothing else set."""
+    """The doctor runs without HOME and with an ASCII locale, as in a container."""
     env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "kö\x1b[31m", "PICO_API_KEY": KEY, "PICO_SENDER": SENDER}
     env |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     ran = subprocess.run([PICO, "doctor"], env=env, capture_output=True, timeout=30, check=False)

@@ -1,4 +1,4 @@
-"""The settings: what is wrong with one, and what looks wrong."""
+"""`pico doctor` reports settings that are wrong and settings that look wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from tests.support.pico_command import KEY
 def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
     doctor: Doctor, cloud: ScriptedPico, env: dict[str, str], said: str
 ) -> None:
-    """The account is asked for nothing, as a session would not be made."""
+    """
+    A wrong setting is named and the connection is still checked. The account is asked for nothing, because no session
+    could be made.
+    """
     found = doctor(cloud.base_url, env=env)
 
     assert found.states["configuration"] == "failed"
@@ -43,7 +46,10 @@ def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
 
 
 def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """A stand-in on loopback may be told of a callback there, as by a session."""
+    """
+    Callback secrets are reported as set and are not shown. With a server on loopback, a callback on loopback is
+    accepted, as by a session.
+    """
     secrets = {"PICO_CALLBACK_SECRETS": 5 * "callback-secret"}
 
     found = doctor(cloud.base_url, env={"PICO_CALLBACK": "http://127.0.0.1:8000/receipts", **secrets})
@@ -59,7 +65,7 @@ def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: S
     ["http://rest.picotw.com", "nowhere", "https://user:callback-secret@rest.picotw.com", "https://rest.picotw.com:0x"],
 )
 def test_an_address_that_no_session_takes_ends_the_way(doctor: Doctor, base_url: str) -> None:
-    """Nothing is asked of anybody."""
+    """When the base URL is one that no session accepts, no check contacts a server."""
     found = doctor(base_url)
 
     assert found.states["configuration"] == "failed"
@@ -68,7 +74,7 @@ def test_an_address_that_no_session_takes_ends_the_way(doctor: Doctor, base_url:
 
 @pytest.mark.parametrize("name", ["PICO_APIKEY", "PICO_USER_NAME", "PICO_BASEURL"])
 def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPico, name: str) -> None:
-    """Its name, and never its value."""
+    """A misspelled variable is reported by its name, and never by its value."""
     found = doctor(cloud.base_url, env={name: "callback-secret"})
 
     assert found.states["configuration"] == "warning"
@@ -84,7 +90,7 @@ def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPi
     ],
 )
 def test_an_address_is_shown_by_its_place_alone(address: str, place: str) -> None:
-    """No credentials, no path."""
+    """An address is shown without its credentials and without its path."""
     assert place_of(address) == place
 
 
@@ -92,7 +98,7 @@ def test_an_address_is_shown_by_its_place_alone(address: str, place: str) -> Non
 def test_picos_own_hosts_are_no_reason_to_warn(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, whitelist: bool
 ) -> None:
-    """Which of the two it is, is told."""
+    """Pico's own hosts cause no warning, and the report names the IP whitelist only for the whitelist host."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 
     found = configuration(Settings(username="user333", base_url=base_url), {}, sender="PICO", callback=None)
@@ -104,7 +110,7 @@ def test_picos_own_hosts_are_no_reason_to_warn(
 
 
 def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the name of the variable that it comes from."""
+    """The log level is reported with the name of the variable that sets it."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
     monkeypatch.setenv("PICO_LOG", "info")
 
@@ -114,7 +120,9 @@ def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor shown: it may hold a secret."""
+    """
+    A setting that is set but invalid is not reported as missing, and is not shown, because it may contain a secret.
+    """
     monkeypatch.setenv("PICO_API_KEY", KEY)
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", "short-secret")
     monkeypatch.setenv("PICO_LOG", "loud-secret")
@@ -131,7 +139,7 @@ def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytes
 
 
 def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is told here, and not first by a message."""
+    """A missing sender is a warning, because otherwise the first message would reveal it."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 
     found = configuration(Settings(username="user333"), {}, sender=None, callback=None)

@@ -1,4 +1,4 @@
-"""The packages: too old, too new, missing."""
+"""`pico doctor` reports packages that are too old, too new or missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
 
 def installed(folder: Path, name: str, version: str, *needs: str) -> None:
-    """Have a package look installed, ahead of the one that is."""
+    """Make a package look installed, in front of the package that is."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir()
     lines = [f"Requires-Dist: {need}" for need in needs]
@@ -36,7 +36,9 @@ def installed(folder: Path, name: str, version: str, *needs: str) -> None:
 def test_a_package_that_is_too_old_or_too_new(
     doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, state: str
 ) -> None:
-    """It may work, and it was not tested."""
+    """
+    A package that is too old or too new is a warning with the `pip install` command: it may work, but was not tested.
+    """
     installed(tmp_path, "httpx", version)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -50,7 +52,10 @@ def test_a_package_that_is_too_old_or_too_new(
 def test_a_package_that_is_missing(
     doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that an extra names, or only some systems need, is not missed."""
+    """
+    A required package that is missing is a failure; a package that only an extra or another system needs is not
+    missing.
+    """
     needs = ["nothing-like-it>=2", "not-this-one; extra == 'fast'", 'nor-this; sys_platform == "win32"', "httpx[http2]"]
     installed(tmp_path, "pico-async", "0.1.0", *needs)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -63,7 +68,10 @@ def test_a_package_that_is_missing(
 
 
 def test_the_packages_of_all_extras_for_users_are_looked_at(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """Of those extras, too, that were added later; not of what the project's own development needs."""
+    """
+    The packages of all extras for users are checked, also of extras that are added later, but not the development
+    tools.
+    """
     extras = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = [line for extra, lines in extras.items() if extra not in ("all", "dev", "bench") for line in lines]
     needed = {re.split(r"[^\w-]", line)[0] for line in named}

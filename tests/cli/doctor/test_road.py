@@ -1,4 +1,4 @@
-"""The way to the host: names, connections, certificates and proxies, each broken in its own way."""
+"""`pico doctor` reports each fault on the way to the host: in names, connections, certificates and proxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.pico_command import Ran
 
 
 def test_a_name_that_does_not_resolve(doctor: Doctor) -> None:
-    """All that depends on it is not checked."""
+    """When the host's name does not resolve, the checks that depend on it are not made."""
     found = doctor("https://nothing.invalid")
 
     assert found.states["dns"] == "failed"
@@ -27,7 +27,7 @@ def test_a_name_that_does_not_resolve(doctor: Doctor) -> None:
 
 
 def test_a_port_where_nothing_listens(doctor: Doctor) -> None:
-    """It is told apart from a host that is silent."""
+    """A port where nothing listens is distinguished from a host that does not answer."""
     with silent_host() as port:
         pass
 
@@ -41,7 +41,9 @@ def test_a_port_where_nothing_listens(doctor: Doctor) -> None:
 
 
 def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
-    """The connection is there; TLS is what hangs."""
+    """
+    When a host accepts the connection and makes no TLS handshake, the TLS check fails and not the connection check.
+    """
     with silent_host() as port:
         found = doctor(f"https://127.0.0.1:{port}", "--timeout", "0.2")
 
@@ -52,7 +54,7 @@ def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
 
 
 def test_a_host_that_never_answers(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """It was there a moment ago: so the token is what fails."""
+    """When a host accepts the connection and never replies, the token check fails and not the connection check."""
     cloud.hangs = True
 
     found = doctor(cloud.base_url, "--timeout", "0.3")
@@ -65,7 +67,7 @@ def test_a_host_that_never_answers(doctor: Doctor, cloud: ScriptedPico) -> None:
 
 
 def served(authority: trustme.CA, *names: str, ends_at: datetime | None = None) -> ssl.SSLContext:
-    """Make what a server with such a certificate serves with."""
+    """Make the TLS context of a server that has a certificate for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names, not_after=ends_at).configure_cert(context)
     return context
@@ -73,13 +75,13 @@ def served(authority: trustme.CA, *names: str, ends_at: datetime | None = None) 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """An authority of our own."""
+    """Make a certificate authority for these tests."""
     return trustme.CA()
 
 
 @pytest.fixture
 def trusting(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
-    """The environment of who trusts it."""
+    """Return the environment of a client that trusts the authority."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
 
@@ -88,7 +90,10 @@ def trusting(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
 def test_a_certificate_that_is_trusted(
     doctor: Doctor, authority: trustme.CA, trusting: dict[str, str], days: int, state: str
 ) -> None:
-    """Whose it is, who signed it, and how long it lasts; one that is about to end is told."""
+    """
+    A trusted certificate is reported with its names, its issuer and its days left; a certificate that ends soon is a
+    warning.
+    """
     ends_at = datetime.now(UTC) + timedelta(days=days, hours=1)
     with scripted_pico(served(authority, "127.0.0.1", ends_at=ends_at)) as cloud:
         found = doctor(cloud.base_url, env=trusting)
@@ -119,7 +124,7 @@ def test_a_certificate_that_is_not_trusted(
     trusted: bool,
     said: str,
 ) -> None:
-    """Why, and what to do; the key is not handed out."""
+    """An untrusted certificate is reported with the reason, and the API key is not sent."""
     ends_at = datetime.now(UTC) + timedelta(days=days)
     with scripted_pico(served(authority, names, ends_at=ends_at)) as cloud:
         found = doctor(cloud.base_url, env=trusting if trusted else {})
@@ -140,7 +145,7 @@ def test_a_certificate_writes_to_nobodys_terminal(
     trusting: dict[str, str],
     terminal: bool,
 ) -> None:
-    """Its names are its owner's: no escape, no other direction."""
+    """Control characters in a certificate's names, which its owner chose, are not written to the terminal."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", common_name="\x1b]0;title\x07\u202egnp.exe\u2066").configure_cert(context)
     with scripted_pico(context) as cloud:
@@ -152,7 +157,7 @@ def test_a_certificate_writes_to_nobodys_terminal(
 
 
 def test_another_hosts_certificate(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
-    """By its name, as a wrong address would have it."""
+    """A certificate with another host's name, as after a wrong address, is reported as another host's."""
     with scripted_pico(served(authority, "example.com")) as cloud:
         found = doctor(cloud.base_url.replace("127.0.0.1", "localhost"), env=trusting)
 
@@ -161,7 +166,7 @@ def test_another_hosts_certificate(doctor: Doctor, authority: trustme.CA, trusti
 
 
 def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """It is a port of plain HTTP."""
+    """A port of plain HTTP is reported as a port that does not speak TLS."""
     found = doctor(cloud.base_url.replace("http:", "https:"))
 
     assert found.states["tls"] == "failed"
@@ -182,7 +187,7 @@ def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
 def test_authorities_that_cannot_be_read(
     doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, content: str | None, said: str
 ) -> None:
-    """The variable that names them is told."""
+    """When the CA certificates cannot be loaded, the TLS check fails and names SSL_CERT_FILE."""
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
@@ -195,7 +200,7 @@ def test_authorities_that_cannot_be_read(
 
 
 def test_the_way_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
-    """It is told without its password, and the certificate is still the host's."""
+    """A proxy is shown without its password, and the certificate that is checked is still the host's."""
     with scripted_pico(served(authority, "127.0.0.1")) as cloud, connecting_proxy() as (port, asked):
         proxy = f"http://somebody:proxy-password@127.0.0.1:{port}"
         found = doctor(cloud.base_url, env={**trusting, "HTTPS_PROXY": proxy})
@@ -217,7 +222,7 @@ def test_the_way_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: d
     ],
 )
 def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
-    """It is the connection that fails, and no word of the proxy's is repeated."""
+    """When a proxy refuses, the connection check fails, and no word of the proxy's reply is repeated."""
     with connecting_proxy(answer) as (port, _):
         proxy = f"http://somebody:proxy-password@127.0.0.1:{port}"
         found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": proxy})
@@ -228,7 +233,7 @@ def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
 
 
 def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> None:
-    """It is told apart from a host that nobody trusts."""
+    """A proxy whose certificate is not trusted is distinguished from a host whose certificate is not trusted."""
     with connecting_proxy(tls=served(authority, "127.0.0.1")) as (port, asked):
         found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": f"https://somebody:proxy-password@127.0.0.1:{port}"})
 
@@ -242,7 +247,7 @@ def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> No
     ["http://a:proxy-password/b@host", "ftp://proxy-password@127.0.0.1:9", "http://[::1", "socks5://127.0.0.1:9"],
 )
 def test_a_proxy_that_is_none(doctor: Doctor, proxy: str) -> None:
-    """It is a finding, and no traceback."""
+    """An invalid proxy setting is reported as a failed check."""
     found = doctor("https://nothing.invalid", env={"HTTPS_PROXY": proxy})
 
     assert "failed" in (found.states["configuration"], found.states["connection"])

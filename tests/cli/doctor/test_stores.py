@@ -1,4 +1,4 @@
-"""The fleet's Redis and a blast's journal."""
+"""`pico doctor` checks the fleet's Redis and the journal of a bulk send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests.support.valkey_server import valkey_server, valkey_server_with_clock
 
 @pytest.mark.parametrize("rights", ["+@all", "+@read +time", "+get"])
 def test_the_fleets_redis(doctor: Doctor, cloud: ScriptedPico, rights: str) -> None:
-    """Its version, how long it takes to answer, and its clock; the rights to look at a fleet are enough."""
+    """
+    Redis and its clock are checked with the rights that reading a fleet needs; with fewer rights, the check names those
+    needed.
+    """
     with valkey_server() as server, server.client() as client:
         client.execute_command("ACL", "SETUSER", "looker", "on", ">redis-password", "~pico:*", "-@all", *rights.split())
         found = doctor(cloud.base_url, "--redis", server.url.replace("unix://", "unix://looker:redis-password@"))
@@ -33,7 +36,7 @@ def test_the_fleets_redis(doctor: Doctor, cloud: ScriptedPico, rights: str) -> N
 
 @pytest.mark.parametrize(("by", "said"), [(7200, "behind"), (-7200, "ahead of")])
 def test_a_redis_whose_clock_is_off(doctor: Doctor, cloud: ScriptedPico, by: int, said: str) -> None:
-    """The pace goes by it, and is not harmed; but somebody should know."""
+    """A Redis whose clock is two hours off is a warning."""
     with valkey_server_with_clock() as (server, clock):
         clock.step(by)
         found = doctor(cloud.base_url, "--redis", server.url)
@@ -43,7 +46,7 @@ def test_a_redis_whose_clock_is_off(doctor: Doctor, cloud: ScriptedPico, by: int
 
 
 def test_a_redis_that_is_not_there(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """The account is checked all the same, and the address is not repeated."""
+    """When Redis cannot be reached, the account is still checked, and the address is not repeated."""
     found = doctor(cloud.base_url, env={"PICO_REDIS_URL": "redis://:redis-password@127.0.0.1:9/0"})
 
     assert found.states["redis"] == "failed"
@@ -51,7 +54,7 @@ def test_a_redis_that_is_not_there(doctor: Doctor, cloud: ScriptedPico) -> None:
 
 
 def test_a_redis_that_is_silent(doctor: Doctor, cloud: ScriptedPico) -> None:
-    """It is waited for no longer than for anything else."""
+    """The doctor waits for a Redis that does not answer no longer than its timeout."""
     with silent_host() as port:
         found = doctor(cloud.base_url, "--timeout", "0.3", "--redis", f"redis://127.0.0.1:{port}")
 
@@ -60,7 +63,7 @@ def test_a_redis_that_is_silent(doctor: Doctor, cloud: ScriptedPico) -> None:
 
 
 def test_a_journal_that_is_not_there(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
-    """It is not made, for one would send everything again."""
+    """A journal that does not exist is not made, because an empty journal would let everything be sent again."""
     path = tmp_path / "blast.db"
 
     found = doctor(cloud.base_url, "--journal", path)
@@ -83,7 +86,7 @@ def test_a_journal(
     state: str,
     said: str,
 ) -> None:
-    """What may have gone out is told, with the way to decide."""
+    """A message in doubt in the journal is a warning that names the command for a decision."""
     path = tmp_path / "blast.db"
     pico_here("blast", write_csv([(number, "1234")]), "--text", TEXT, "--journal", path, "--no-progress", env=quick.env)
 
