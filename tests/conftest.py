@@ -7,15 +7,28 @@ import inspect
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from tests.support.postgres_server import Postgres, any_postgres, fresh_database
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.valkey_server import empty_redis
 from tests.support.virtual_time import VirtualClock, VirtualSelector
+
+# The same examples in each run, at any speed of the machine. `--hypothesis-profile=default` draws others.
+hypothesis.settings.register_profile(
+    "fixed",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
@@ -49,6 +62,28 @@ def redis_url(shared_redis: str) -> str:
     with redis.Redis.from_url(shared_redis) as client:
         client.flushdb()
     return shared_redis
+
+
+@pytest.fixture(scope="session")
+def shared_sandbox() -> Iterator[SandboxProcess]:
+    """One sandbox process for all tests of this process: one takes half a second to start."""
+    with sandbox_process("--rate-rule", "none") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def quick(shared_sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
+    """A sandbox process that enforces no rate, unless the test changes that; its ledger begins with the test."""
+    yield shared_sandbox.fresh()
+    shared_sandbox.change(rate_rule=None, latency_s=0, jitter_s=0, fault_rate=0)
+    shared_sandbox.control("DELETE", "faults")
+
+
+@pytest.fixture
+def start_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
+    """A function that starts a sandbox process of the test's own, with the options given."""
+    with ExitStack() as stack:
+        yield lambda *options: stack.enter_context(sandbox_process(*options))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import redis
 
 from tests.support.fleet_worker import wait_for_accepted
 from tests.support.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
-from tests.support.sandbox_process import sandbox_process
+from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.waiting import wait_until
 
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
@@ -61,28 +61,25 @@ def test_every_file_belongs_to_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_a_python_block_runs(code: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_python_block_runs(code: str, tmp_path: Path, quick: SandboxProcess, request: pytest.FixtureRequest) -> None:
     """
     Each Python block runs as a script against a sandbox on a socket. It prints output, unless it shows an `except`.
     """
     redis_url = request.getfixturevalue("redis_url") if "PICO_REDIS_URL" in code else ""
-    with sandbox_process() as sandbox:
-        shown = run([sys.executable, "-W", "error", "-c", code], tmp_path, sandbox.base_url, redis_url)
+    shown = run([sys.executable, "-W", "error", "-c", code], tmp_path, quick.base_url, redis_url)
 
     assert shown or "except" in code
 
 
-def test_the_commands_run(tmp_path: Path, redis_url: str) -> None:
+def test_the_commands_run(tmp_path: Path, redis_url: str, quick: SandboxProcess) -> None:
     """
     The `pico` commands run one after the other, and the bulk send sends the code of the second row to its recipient.
     """
-    with sandbox_process() as sandbox:
-        for code in SHELL[2:]:
-            run(["bash", "-euo", "pipefail", "-c", code], tmp_path, sandbox.base_url, redis_url)
-        ledger = sandbox.ledger()
+    for code in SHELL[2:]:
+        run(["bash", "-euo", "pipefail", "-c", code], tmp_path, quick.base_url, redis_url)
 
-    told = {message.text for message in ledger.sent_to("8612345678902")}
-    assert told == {"Your code is 5678", "Your parcel is here"}
+    texts = {message.text for message in quick.ledger().sent_to("8612345678902")}
+    assert texts == {"Your code is 5678", "Your parcel is here"}
 
 
 def test_the_tests_pass(tmp_path: Path) -> None:
@@ -139,6 +136,7 @@ def listens(address: str) -> bool:
         return knocking.connect_ex(address) == 0
 
 
+@pytest.mark.full
 def test_the_first_block_makes_an_environment_and_runs_the_demo(tmp_path: Path) -> None:
     """The first shell block is one line, which runs the demo in a fresh copy of the project with nothing installed."""
     checkout = tmp_path / "checkout"

@@ -52,10 +52,17 @@ def test_messages_of_different_kinds_are_none() -> None:
 
 
 def test_templates_are_compared_by_their_id() -> None:
-    """Messages by template are compared by the template ID; the caller's `key` does not matter."""
+    """Messages by template are compared by the template ID; the sender and the caller's `key` do not matter."""
+    messages = [
+        SmsMessage(to="8612345678901", template_id="t-1"),
+        SmsMessage(to="8612345678901", template_id="t-1", key="k"),
+        SmsMessage(to="8612345678901", template_id="t-1", sender="8612345678888"),
+        SmsMessage(to="8612345678901", template_id="t-2"),
+    ]
     with Duplicates() as duplicates:
-        assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1"), 2) is None
-        assert duplicates.first_of(SmsMessage(to="8612345678901", template_id="t-1", key="k"), 3) == 2
+        lines = [duplicates.first_of(message, line) for line, message in enumerate(messages, start=2)]
+
+    assert lines == [None, 2, 2, None]
 
 
 def test_what_lies_on_the_disk_tells_no_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import pickle
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -361,7 +362,8 @@ async def test_memory_does_not_grow_with_the_input(count: int) -> None:
     assert many < few + 100_000
 
 
-def test_the_function_is_public_whatever_was_imported_before() -> None:
-    """`pico_async.preflight` is the function and not a module."""
-    assert pico_async.preflight is preflight
-    assert callable(pico_async.preflight)
+def test_the_public_name_is_the_function_and_not_its_module() -> None:
+    """`pico_async.preflight` is the function, also after its module of the same name was imported."""
+    module = importlib.import_module("pico_async.bulk.preflight")
+
+    assert pico_async.preflight is module.preflight

@@ -480,7 +480,8 @@ async def test_a_full_disk_at_the_start_sends_nothing(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("connection", "setting", "value", "said"),
-    [(Full, "pages", 12, "the disk is full"), (Failing, "commits", 9, "disk I/O error")],
+    # Each of 40 commits settles a few messages or none, but never all 400.
+    [(Full, "pages", 12, "the disk is full"), (Failing, "commits", 40, "disk I/O error")],
 )
 async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     tmp_path: Path,
@@ -493,7 +494,8 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     """
     A disk that fails in the middle stops the bulk send: sent messages are reported as accepted, the others as not sent.
 
-    The next run sends no message twice.
+    The file has each sent message as accepted or in doubt. The next run skips the accepted ones, sends no message in
+    doubt, and sends all others.
     """
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(400)]
@@ -504,6 +506,8 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
         async with session(pico) as it:
             report = await it.send_bulk(messages, journal=path, on_result=results.append, concurrency=8)
     sent = set(pico.received)
+    states = await SqliteJournal(path).counts()
+    in_doubt = states[JournalState.SENDING] + states[JournalState.IN_DOUBT]
 
     second = await blast(pico, messages, path)
 
@@ -511,10 +515,15 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     assert said in report.stopped
     assert 0 < len(sent) < 400
     assert {result.message.to for result in results if result.outcome is Outcome.ACCEPTED and result.message} == sent
-    assert {result.outcome for result in results} <= {Outcome.ACCEPTED, Outcome.NOT_SENT}
-    assert {
-        result.message.to for result in second if result.outcome is Outcome.ACCEPTED and result.message
-    } & sent == set()
+    assert sorted(result.index for result in results) == list(range(report.total))
+    assert (report.accepted, report.not_sent) == (len(sent), report.total - len(sent))
+    assert 0 < states[JournalState.ACCEPTED] <= len(sent) <= states[JournalState.ACCEPTED] + in_doubt
+    skipped = {result.message.to for result in second if result.outcome is Outcome.SKIPPED and result.message}
+    assert skipped <= sent
+    assert len(skipped) == states[JournalState.ACCEPTED]
+    assert Counter(outcomes(second)) == Counter(
+        skipped=len(skipped), in_doubt=in_doubt, accepted=400 - len(skipped) - in_doubt
+    )
     assert set(pico.received.values()) == {1}
 
 

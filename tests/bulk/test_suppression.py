@@ -276,13 +276,21 @@ async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(
 async def test_a_set_is_read_once_and_a_function_asked_for_each_message() -> None:
     """A set is copied once; a function is called for each message and sees later changes."""
     known = {OUT}
-    read = OptOuts(known)
-    asked = OptOuts(lambda number: number in known)
+    calls: list[str] = []
 
+    def is_out(number: str) -> bool:
+        calls.append(number)
+        return number in known
+
+    read, asked = OptOuts(known), OptOuts(is_out)
+
+    before = (await read.has(OUT), await asked.has(OUT))
     known.clear()
+    after = (await read.has(OUT), await asked.has(OUT))
 
-    assert await read.has(OUT)
-    assert not await asked.has(OUT)
+    assert before == (True, True)
+    assert after == (True, False)
+    assert calls == [OUT, OUT]
 
 
 def test_the_error_is_none_of_those_that_are_sent_again() -> None:

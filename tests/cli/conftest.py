@@ -1,11 +1,10 @@
-"""What the command's tests share: `pico` in a process of its own or in this one, and sandboxes."""
+"""The tests of the command share fixtures that run `pico` in its own process, in this process or on a terminal."""
 
 import csv
 import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,40 +12,19 @@ import pytest
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
 from tests.support.late_timers import watched
-from tests.support.pico_command import KEY, PICO, Ran, command, environment
-from tests.support.sandbox_process import SandboxProcess, sandbox_process
-
-
-@pytest.fixture
-def start_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
-    """A function that starts a sandbox process with the options given."""
-    with ExitStack() as stack:
-        yield lambda *options: stack.enter_context(sandbox_process(*options, api_key=KEY))
-
-
-@pytest.fixture(scope="session")
-def shared_sandbox() -> Iterator[SandboxProcess]:
-    """One sandbox process for all tests that look at their own requests only: to start one takes half a second."""
-    with sandbox_process("--rate-rule", "none", api_key=KEY) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def quick(shared_sandbox: SandboxProcess) -> SandboxProcess:
-    """A sandbox process that enforces no rate, and shows the requests of this test only."""
-    return shared_sandbox.fresh()
+from tests.support.pico_command import PICO, Ran, command, environment
 
 
 @pytest.fixture
 def cloud() -> Iterator[ScriptedPico]:
-    """A server that a test writes the answers of."""
+    """Run a server whose replies the test sets."""
     with scripted_pico() as script:
         yield script
 
 
 @pytest.fixture
 def pico() -> Callable[..., Ran]:
-    """A function that runs the installed `pico` in a process of its own."""
+    """Return a function that runs the installed `pico` in its own process."""
 
     def run(*args: object, env: dict[str, str] | None = None, stdin: str = "") -> Ran:
         done = subprocess.run(
@@ -65,7 +43,7 @@ def pico() -> Callable[..., Ran]:
 
 @pytest.fixture
 def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """A function that runs `pico` in this process, which is quicker."""
+    """Return a function that runs `pico` in this process, which is faster."""
 
     def run(*args: object, env: dict[str, str] | None = None) -> Ran:
         with monkeypatch.context() as patch:
@@ -84,13 +62,13 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture
 def pico_on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """A function that runs `pico` in this process on a terminal."""
+    """Return a function that runs `pico` in this process on a terminal."""
     return functools.partial(on_terminal, monkeypatch)
 
 
 @pytest.fixture
 def write_csv(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes a CSV file of rows under a header."""
+    """Return a function that writes a CSV file of rows below a header."""
 
     def write(
         rows: Sequence[Sequence[object]],

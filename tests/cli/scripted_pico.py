@@ -1,4 +1,6 @@
-"""A server in a thread of its own that answers as a test says, over plain HTTP or TLS, and a proxy in front of it."""
+"""
+Tests can run a server whose replies they set, over plain HTTP or TLS, and a proxy for it, in threads of this process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from tests.support.pico_command import KEY
+from tests.support.sandbox_process import KEY
 
 TOKEN = "token-that-nobody-may-see-0123456789"
 GIVEN = f'{{"request_id": "r-1", "token": "{TOKEN}"}}'
@@ -24,18 +26,19 @@ CREDIT = '{"request_id": "r-2", "username": "user333", "balance": "%s"}'
 @define
 class ScriptedPico:
     """
-    What it answers, and what it was asked.
+    The replies of a scripted server, and the requests that reached it.
 
     Attributes:
         token: Status and body of the reply to a token request.
-        reply: The same for anything else.
-        content_type: Of both.
-        ahead_s: By how much its clock is ahead.
-        dated: Whether its replies have a date.
-        hangs: It reads a request and answers nothing.
-        before_reply: Called before each reply that brings no token.
-        headers: Further ones of its replies.
+        reply: Status and body of the reply to any other request.
+        content_type: Content type of all replies.
+        ahead_s: By how many seconds the server's clock is ahead.
+        dated: Whether the replies have a Date header.
+        hangs: Whether the server reads a request and never replies.
+        before_reply: Called before each reply except the reply to a token request.
+        headers: Additional headers of all replies.
         asked: The requests, as "GET /token/user333".
+        over: Set when the server stops; it ends the requests that hang.
     """
 
     token: tuple[int, str] = (200, GIVEN)
@@ -52,11 +55,11 @@ class ScriptedPico:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that points `pico` at it."""
+        """Return the environment variables that make `pico` use this server."""
         return {"PICO_BASE_URL": self.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer one request."""
+        """Record one request and reply to it."""
         self.asked.append(f"{handler.command} {handler.path}")
         if self.hangs:
             self.over.wait(30)
@@ -77,7 +80,7 @@ class ScriptedPico:
 
 @contextmanager
 def scripted_pico(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedPico]:
-    """Run one for as long as the context lasts."""
+    """Run a scripted server until the context ends."""
     script = ScriptedPico()
 
     class Handler(BaseHTTPRequestHandler):
@@ -94,7 +97,7 @@ def scripted_pico(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedPico]:
         daemon_threads = True
 
         def finish_request(self, request: Any, address: Any) -> None:
-            # In the connection's own thread, and not where the next one is taken.
+            # This runs in the connection's own thread, so that a TLS handshake does not block the accept loop.
             with suppress(OSError):
                 if tls is None:
                     super().finish_request(request, address)
@@ -114,7 +117,7 @@ def scripted_pico(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedPico]:
 
 @contextmanager
 def silent_host() -> Iterator[int]:
-    """Listen, take connections, and say nothing on them; give the port."""
+    """Listen on the returned port, and never send anything to a client."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
@@ -124,11 +127,11 @@ def connecting_proxy(
     answer: bytes | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[tuple[int, list[bytes]]]:
     """
-    Run a proxy that tunnels; give its port, and what it is asked.
+    Run a proxy that opens tunnels; return its port and the list of the requests that reach it.
 
     Args:
-        answer: What it says in place of making a tunnel.
-        tls: What it serves with, where it is reached by TLS.
+        answer: The bytes that the proxy sends instead of opening a tunnel.
+        tls: The TLS context of the proxy, if clients reach it by TLS.
     """
     asked: list[bytes] = []
     with ExitStack() as held:

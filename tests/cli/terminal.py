@@ -1,4 +1,4 @@
-"""`pico` on a real terminal, as somebody who sits there sees it."""
+"""Tests can run `pico` on a real terminal and read its screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OnTerminal = Callable[..., Ran]
 
 
 class _Screen:
-    """What reaches the other end of a terminal, and what is typed there once somebody is asked."""
+    """The output on a terminal, and the answer that is typed once a question appears there."""
 
     def __init__(self, end: int, typed: str) -> None:
         self.seen = b""
@@ -47,8 +47,8 @@ class _Screen:
                 self._typed = ""
 
 
-# Makes the terminal that it has the one that Ctrl-C comes from, and becomes the command. Here and not between fork and
-# exec: Python warns of a fork beside threads.
+# The script makes its terminal the controlling terminal, so that Ctrl-C there sends SIGINT, and then executes the
+# command. A `preexec_fn` could do the same, but Python warns about a fork in a process that has threads.
 _SIT_DOWN = """
 import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -61,7 +61,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 def terminal_of(
     command: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a command on a terminal of its own for as long as the context lasts; give its other end, too."""
+    """Run a command on its own terminal until the context ends; return the process and the terminal's other end."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", _SIT_DOWN, *command],
@@ -82,8 +82,7 @@ def terminal_of(
 
 @contextmanager
 def _attached(patch: pytest.MonkeyPatch, end: int) -> Iterator[None]:
-    """Have this process's own streams be the terminal."""
-    # Unbuffered below, so that what is typed cannot be read ahead of who asks.
+    """Replace this process's standard streams with the terminal."""
     streams: dict[str, Any] = {
         "stdin": open(os.dup(end), encoding="utf-8"),  # noqa: SIM115
         "stdout": open(os.dup(end), "w", encoding="utf-8"),  # noqa: SIM115
@@ -108,11 +107,11 @@ def on_terminal(
     colours: bool = False,
 ) -> Ran:
     """
-    Run `pico` in this process on a terminal of that width; what it says on stderr is on the screen, too.
+    Run `pico` in this process on a terminal with that many columns; stdout and stderr both appear on the screen.
 
     Args:
-        typed: What is typed once it asks something.
-        colours: Leave NO_COLOR out.
+        typed: The answer to type once `pico` asks a question.
+        colours: Remove NO_COLOR from the environment.
     """
     variables = environment({**env, "TERM": "xterm-256color", "COLUMNS": str(columns)})
     if colours:
@@ -129,5 +128,5 @@ def on_terminal(
     said = screen.finished()
     os.close(ours)
     assert isinstance(ended.value.code, int)
-    # What makes the headers bold is `pico`'s own; all other sequences stay.
+    # The sequences for bold headers come from `pico` itself. All others stay, so that a test can find them.
     return Ran(ended.value.code, said if colours else said.replace("\x1b[1m", "").replace("\x1b[0m", ""), "")

@@ -1,4 +1,4 @@
-"""`pico blast`, in a process of its own, over sockets, against a sandbox in another process."""
+"""`pico blast` sends the rows of a file over sockets to a sandbox in another process, and reports each outcome."""
 
 import json
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.late_timers import repeat_if_starved
-from tests.support.pico_command import KEY, PICO, TEXT, Ran, environment, people, report_rows
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people, report_rows
+from tests.support.sandbox_process import KEY, SandboxProcess
 
 Pico = Callable[..., Ran]
 WriteCsv = Callable[..., Path]
@@ -53,15 +53,15 @@ def test_the_main_job(
 
 
 def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
-    pico: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """A bad number, an empty value and a short row are three rows' own affair."""
+    """A bad number, an empty value or a short row fails only its own row; the other rows are sent."""
     path = write_csv([("u1", "8613000000001", "a"), ("u2", "0912", "b"), ("u3", "8613000000003", "")], header=HEADER)
     with path.open("a") as file:
         file.write('u4,8613000000004\nu5,8613000000005,"two\nlines"\nu6,8613000000006,f\n')
     report = tmp_path / "out.csv"
 
-    ran = pico("blast", path, "--text", TEXT, "--key-column", "id", "--report", report, *QUICK, env=quick.env)
+    ran = pico_here("blast", path, "--text", TEXT, "--key-column", "id", "--report", report, *QUICK, env=quick.env)
 
     assert sorted((m.to, m.text) for m in quick.accepted()) == [
         ("8613000000001", "Your code is a"),
@@ -89,7 +89,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
 def test_the_four_outcomes_are_kept_apart(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Accepted, refused by Pico, not sent, and in doubt: in the numbers and in the report."""
+    """The JSON and the report distinguish rows that were accepted, rejected by Pico, not sent, and in doubt."""
     path = write_csv(
         [
             ("8613000000001", "a"),
@@ -122,7 +122,10 @@ def test_the_four_outcomes_are_kept_apart(
 def test_the_report_holds_neither_numbers_nor_texts(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """So it can be passed on, also where things went wrong; and nor does the terminal."""
+    """
+    Neither the report nor the output contains a phone number or a text, even for rows that failed, so the report can be
+    shared.
+    """
     path = write_csv([("8613000000001", "777111"), ("99900000018", "777222"), ("99900000001", "777333"), ("0912", "4")])
     report = tmp_path / "out.csv"
 
@@ -136,7 +139,10 @@ def test_the_report_holds_neither_numbers_nor_texts(
 
 
 def test_duplicates_are_told_and_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
-    """The same text to the same number again may be meant; another text is none."""
+    """
+    The same text to the same number again is reported as a duplicate and sent, because it may be intended. Another text
+    to that number is not a duplicate.
+    """
     path = write_csv([("8613000000001", "a"), ("8613000000002", "a"), ("+8613000000001", "a"), ("8613000000001", "b")])
 
     ran = pico_here("blast", path, "--text", TEXT, "--json", *QUICK, env=quick.env)
@@ -151,7 +157,10 @@ def test_duplicates_are_told_and_sent(pico_here: Pico, quick: SandboxProcess, wr
 def test_numbers_that_opted_out_get_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """They are told in the report and the summary, and are no failure; numbers of a region are read as such."""
+    """
+    Numbers that opted out are not sent to, and are no failure. The report and the summary name them as suppressed. With
+    `--region`, numbers are matched in national and international form.
+    """
     opted_out = write_csv([("0912-345-678", "by mail")], header=("mobile", "how"), name="out.csv")
     path = write_csv([("0912 345 678", "a"), ("+86 130 0000 0002", "b"), ("886912345678", "c")])
     report = tmp_path / "report.csv"
@@ -177,7 +186,10 @@ def test_numbers_that_opted_out_get_nothing(
 def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Somebody on it would get the message."""
+    """
+    A line that is no phone number in the list of opt-outs ends the command before a request; otherwise a number that
+    opted out could get the message.
+    """
     (tmp_path / "out.txt").write_text("8613000000001\nnobody\n")
 
     ran = pico_here(
@@ -192,7 +204,10 @@ def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
 def test_stop_after_ends_the_blast_and_the_rest_is_in_the_report(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Each row has exactly one line, also those that were never read."""
+    """
+    With `--stop-after 5`, five failures in a row end the blast. The report has exactly one line for each row, including
+    the rows that were never read.
+    """
     path = write_csv([("99900000018", str(row)) for row in range(500)])
     report = tmp_path / "out.csv"
 
@@ -210,7 +225,7 @@ def test_stop_after_ends_the_blast_and_the_rest_is_in_the_report(
 
 
 def test_late_codes_are_not_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
-    """Whatever the pace does not reach in time is dropped, and told as not sent."""
+    """Rows that the rate limit delays past `--expires-in` are not sent, and are reported as not sent."""
     ran = pico_here(
         "blast", write_csv(people(100)), "--text", TEXT, "--expires-in", 1, "--rate", 20, "--json", env=quick.env
     )
@@ -224,7 +239,7 @@ def test_late_codes_are_not_sent(pico_here: Pico, quick: SandboxProcess, write_c
 def test_chinese_text_goes_out_as_it_is_written(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, encoding: str
 ) -> None:
-    """With and without a byte order mark before the column that holds the numbers."""
+    """Chinese column names and values are sent unchanged, whether the file begins with a byte order mark or not."""
     path = write_csv([("8613000000001", "陳大文")], header=("phone", "姓名"), encoding=encoding)
 
     ran = pico_here("blast", path, "--text", "{{姓名}}您好", *QUICK, env=quick.env)
@@ -234,7 +249,10 @@ def test_chinese_text_goes_out_as_it_is_written(
 
 
 def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
-    """In place of a text, from the sender and with the receipts' address that the options name."""
+    """
+    With `--template-id`, each row is sent as that template, without a text, with the sender and the callback of the
+    options.
+    """
     campaign = pico_here("campaigns", "create", "codes", env=quick.env).out.strip()
     pico_here("templates", "create-sms", campaign, "welcome", "Welcome!", env=quick.env)
     listed = pico_here("templates", "list", "--campaign-id", campaign, "--json", env=quick.env)
@@ -251,7 +269,10 @@ def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, wr
 
 
 def test_json_is_alone_on_stdout(pico: Pico, write_csv: WriteCsv) -> None:
-    """A program reads it; the rest is on stderr. With --sandbox the sandbox's own count is in it."""
+    """
+    With `--json`, stdout holds one line of JSON for a program to read, and all else is on stderr. With `--sandbox`, the
+    JSON includes the sandbox's own counts.
+    """
     ran = pico("blast", write_csv(people(3)), "--text", TEXT, "--sandbox", "--json", "--rate", 200)
 
     assert ran.code == 0
@@ -270,7 +291,10 @@ def test_json_is_alone_on_stdout(pico: Pico, write_csv: WriteCsv) -> None:
 def test_a_wrong_key_is_told_once_and_nothing_begins(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Not as the failure of every row; and no earlier report is replaced for it."""
+    """
+    A wrong API key ends the command before it sends a message or replaces an earlier report; it is not a failure of
+    each row.
+    """
     report = tmp_path / "out.csv"
     report.write_text("of yesterday")
 
@@ -291,15 +315,18 @@ def test_a_wrong_key_is_told_once_and_nothing_begins(
 def test_the_key_is_in_no_output(
     pico: Pico, pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Whatever goes wrong."""
+    """
+    The API key is in no output, whether the command succeeds, fails, or gets the key from a file, from stdin or as a
+    wrong option.
+    """
     path = write_csv([("99900000001", "1"), ("99900000018", "2"), ("99900000014", "3")])
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY} \n")
     by_file = {name: value for name, value in quick.env.items() if name != "PICO_API_KEY"}
 
     for ran in (
-        pico("blast", path, "--text", TEXT, *QUICK, env=quick.env),
-        pico("blast", path, "--text", TEXT, *QUICK, "--api-key-file", key_file, env=by_file),
+        pico_here("blast", path, "--text", TEXT, *QUICK, env=quick.env),
+        pico_here("blast", path, "--text", TEXT, *QUICK, "--api-key-file", key_file, env=by_file),
         pico("blast", path, "--text", TEXT, *QUICK, "--api-key-file", "-", env=by_file, stdin=KEY + "\n"),
         pico_here("blast", path, "--text", "{{unknown}}", env=quick.env),
         pico_here("blast", path, "--text", TEXT, "--api-key", KEY, env=by_file),
@@ -331,7 +358,7 @@ def test_the_key_is_in_no_output(
 def test_a_wrong_usage_ends_with_2_before_anything_is_sent(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, options: tuple[str, ...], said: str
 ) -> None:
-    """In one line, with what to do."""
+    """A wrong option ends the command with exit code 2 before a request, and the error names the mistake."""
     ran = pico_here("blast", write_csv(people(3)), *options, env=quick.env)
 
     assert ran.code == 2
@@ -351,7 +378,9 @@ def test_a_wrong_usage_ends_with_2_before_anything_is_sent(
 def test_a_missing_setting_is_named_with_its_option(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, missing: str, said: str
 ) -> None:
-    """Before the file is read through."""
+    """
+    A missing setting ends the command with exit code 2, and the error names its option and its environment variable.
+    """
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, env={**quick.env, missing: ""})
 
     assert ran.code == 2
@@ -362,7 +391,10 @@ def test_a_missing_setting_is_named_with_its_option(
 def test_a_wrong_encoding_far_down_is_found_before_anything_is_sent(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
-    """Half a blast is worse than none."""
+    """
+    A byte that is not UTF-8 near the end of the file ends the command before a request, because half a blast is worse
+    than none.
+    """
     path = write_csv(people(2000))
     with path.open("ab") as file:
         file.write("8613999999999,陳\n".encode("big5"))
@@ -377,7 +409,9 @@ def test_a_wrong_encoding_far_down_is_found_before_anything_is_sent(
 def test_a_report_is_never_overwritten_by_mistake(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Only --force replaces one, and nothing replaces the input, by whichever name it goes."""
+    """
+    Only `--force` replaces an existing report. Nothing replaces the input file, even under the name of a symbolic link.
+    """
     path = write_csv(people(3))
     before = path.read_bytes()
     report, alias = tmp_path / "out.csv", tmp_path / "alias.csv"
@@ -404,7 +438,7 @@ def test_a_report_is_never_overwritten_by_mistake(
 def test_a_report_that_cannot_be_begun_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """A folder that is not there, and a disk that is full from the start."""
+    """A report in a missing folder or on a full disk ends the command before a message is sent."""
     for report in (tmp_path / "none" / "out.csv", "/dev/full"):
         ran = pico_here(
             "blast", write_csv(people(3)), "--text", TEXT, "--report", report, "--force", *QUICK, env=quick.env
@@ -418,7 +452,10 @@ def test_a_report_that_cannot_be_begun_sends_nothing(
 def test_a_report_that_cannot_be_written_on_stops_the_blast(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Nothing goes out that the report does not tell of, but for what was under way."""
+    """
+    When the report can no longer be written, the blast stops, and only requests that were in flight may lack a line
+    there.
+    """
     report = tmp_path / "out.csv"
     command = [PICO, "blast", write_csv(people(2000)), "--text", TEXT, "--report", report, "--json", "--rate", "2000"]
 
@@ -442,7 +479,7 @@ def test_a_report_that_cannot_be_written_on_stops_the_blast(
 def test_a_file_of_nothing_but_a_header_is_a_blast_of_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
-    """All of its messages were accepted."""
+    """A file with a header and no rows ends with exit code 0, because no row failed."""
     ran = pico_here("blast", write_csv([]), "--text", TEXT, "--json", env=quick.env)
 
     assert ran.code == 0

@@ -1,4 +1,4 @@
-"""`pico blast --redis`: several blasts at once keep to one limit and use one token."""
+"""With `pico blast --redis`, several blasts at once share one rate limit and one token."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import redis
 
 from pico_async.coordination.rates import spacing_s
 from tests.support.late_timers import repeat_if_starved
-from tests.support.pico_command import KEY, TEXT, Ran, people, running
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import TEXT, Ran, people, running
+from tests.support.sandbox_process import KEY, SandboxProcess
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
@@ -22,7 +22,10 @@ PASSWORD = "hidden-word"
 
 @pytest.fixture(scope="module")
 def redis_url(shared_redis: str) -> str:
-    """One fleet for the module: the first request of a new one waits for what others may have begun."""
+    """
+    Return the URL of one emptied Redis for all tests here: the first request of each new fleet waits for requests that
+    others may have begun.
+    """
     with redis.Redis.from_url(shared_redis) as client:
         client.flushdb()
     return shared_redis
@@ -33,9 +36,10 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
     start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
 ) -> None:
     """
-    The strictest server refuses nothing. One blast has the address as an option, the other from the environment.
+    Two blasts that share a Redis never exceed the strictest rate rule of the sandbox, and use one token.
 
-    At 25 a second the server's 30 leave room for a busy machine, and two who do not share still exceed them.
+    One blast gets the address as an option, the other from the environment. At a rate of 25, the sandbox's limit of 30
+    leaves room for a busy machine. Two blasts that do not share their rate still exceed that limit.
     """
     sandbox = start_sandbox("--rate-rule=sliding-log")
     recipients = people(48)
@@ -59,7 +63,7 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
 
 
 def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
-    """It costs the fleet no second one."""
+    """A single send and a balance request with the same Redis use one token, so the fleet needs no second one."""
     first = pico_here("sms", "send", "8613000000001", "hi", "--redis", redis_url, env=quick.env)
     second = pico_here("balance", "--redis", redis_url, env=quick.env)
 
@@ -68,7 +72,10 @@ def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProc
 
 
 def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
-    """Each with a token of its own; and status finds the one that it is asked for."""
+    """
+    Two prefixes in one Redis are two fleets, each with its own token. `fleet status` finds only the fleet with exactly
+    the requested prefix.
+    """
     env = quick.env | {"PICO_REDIS_URL": redis_url}
 
     sent = pico_here("balance", "--redis-prefix", "one", env=env)
@@ -96,7 +103,10 @@ def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: Sand
 def test_a_blast_without_its_redis_does_not_begin(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, url: str, said: str
 ) -> None:
-    """One line says why, the password is not in it, and an empty option is no licence to go without."""
+    """
+    A Redis that is not reachable, or an address that is wrong or empty, ends the blast before a request. The last line
+    gives the cause, and the output has no password.
+    """
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--no-progress", "--redis", url, env=quick.env)
 
     assert ran.code == 2
@@ -110,7 +120,10 @@ def test_a_blast_without_its_redis_does_not_begin(
 def test_without_redis_py_one_sentence_says_what_to_install(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing is sent at a pace of one's own."""
+    """
+    Without redis-py, `--redis` ends with one error line that names the package, and nothing is sent at an unshared
+    rate.
+    """
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
 
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--redis", "redis://localhost", env=quick.env)
@@ -120,7 +133,10 @@ def test_without_redis_py_one_sentence_says_what_to_install(
 
 
 def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """To ask for one is a mistake; an address in the environment is the account's, and counts as little as its name."""
+    """
+    `--sandbox` with `--redis` is an error. A Redis address in the environment is ignored there, like the account's
+    name.
+    """
     command = ("blast", write_csv(people(1)), "--text", TEXT, "--sandbox", "--no-progress")
 
     refused = pico_here(*command, "--redis", "redis://127.0.0.1:1")
@@ -131,10 +147,10 @@ def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv)
     assert sent.code == 0
 
 
-def test_no_help_shows_the_address(pico: Pico) -> None:
-    """Where it stands in the environment."""
+def test_no_help_shows_the_address(pico_here: Pico) -> None:
+    """The help names the variable PICO_REDIS_URL and never prints the password in its value."""
     for command in (("blast",), ("fleet", "status")):
-        ran = pico(*command, "--help", env={"PICO_REDIS_URL": f"redis://me:{PASSWORD}@localhost"})
+        ran = pico_here(*command, "--help", env={"PICO_REDIS_URL": f"redis://me:{PASSWORD}@localhost"})
 
         assert ran.code == 0
         assert "PICO_REDIS_URL" in ran.out

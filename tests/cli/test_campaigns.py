@@ -1,4 +1,6 @@
-"""`pico campaigns`: the whole life of one, and lists that come from who knows where."""
+"""
+`pico campaigns` creates, lists, shows, changes and deletes campaigns, and prints any list that Pico returns safely.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ID = "3f6c1c1e-7f4a-4a1b-9a55-0d1f8a2b3c4d"
 
 @pytest.fixture
 def account() -> Iterator[SandboxProcess]:
-    """An account that nobody else has used."""
+    """Start a sandbox process whose account no other test uses."""
     with sandbox_process("--rate-rule", "none") as sandbox:
         yield sandbox
 
@@ -33,7 +35,7 @@ def listing(*campaigns: dict[str, object], **more: object) -> tuple[int, str]:
 
 
 def test_a_campaigns_life(pico_here: Pico, account: SandboxProcess) -> None:
-    """Created, listed, shown, changed, deleted."""
+    """A campaign can be created, listed, shown, changed and deleted."""
 
     def ask(*args: object) -> Ran:
         return pico_here("campaigns", *args, env=account.env)
@@ -41,7 +43,7 @@ def test_a_campaigns_life(pico_here: Pico, account: SandboxProcess) -> None:
     created = ask("create", "codes [bold]", "--remark", "one-time")
     campaign_id = created.out.strip()
     (row,) = ask("list").out.splitlines()
-    assert row.split("\t")[:3] == [campaign_id, "codes [bold]", "one-time"]  # a name is no markup
+    assert row.split("\t")[:3] == [campaign_id, "codes [bold]", "one-time"]  # the name is not read as markup
     assert "\nname\tcodes [bold]\nremark\tone-time\n" in ask("show", campaign_id).out
 
     assert ask("update", campaign_id, "--name", "one-time codes").code == 0
@@ -55,14 +57,14 @@ def test_a_campaigns_life(pico_here: Pico, account: SandboxProcess) -> None:
 
 
 def test_one_that_is_not_there(pico_here: Pico, account: SandboxProcess) -> None:
-    """Told in a line, with an exit code."""
+    """A campaign ID that Pico's list does not contain is one error line with exit code 1."""
     ran = pico_here("campaigns", "show", "nowhere", env=account.env)
 
     assert (ran.code, ran.out, ran.err) == (1, "", "error: There is no campaign nowhere in Pico's list.\n")
 
 
 def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: SandboxProcess) -> None:
-    """A script says --yes."""
+    """Without a terminal to ask at, a deletion needs `--yes`; without that option no request is made."""
     ran = pico_here("campaigns", "delete", ID, env=quick.env)
 
     assert ran.code == 2
@@ -72,7 +74,10 @@ def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: Sa
 
 @pytest.mark.parametrize(("typed", "code"), [("y\n", 1), ("n\n", 2), ("\n", 2), ("\x04", 2)])
 def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess, typed: str, code: int) -> None:
-    """Only a yes goes on, which here finds nothing to delete."""
+    """
+    On a terminal, a deletion is requested only after the answer yes. Here the campaign does not exist, so that request
+    fails.
+    """
     ran = pico_on_terminal("campaigns", "delete", ID, env=quick.env, typed=typed)
 
     deletions = [arrival for arrival in quick.arrivals() if arrival.operation == "campaigns.delete"]
@@ -83,13 +88,13 @@ def test_a_deletion_is_asked_about(pico_on_terminal: Pico, quick: SandboxProcess
 
 
 def test_ctrl_c_at_the_question_is_a_no(quick: SandboxProcess) -> None:
-    """By a real signal of a real terminal."""
+    """Ctrl-C at the question, as a real signal of a real terminal, counts as no: no request is made."""
     seen = b""
     with terminal_of([PICO, "campaigns", "delete", ID], environment(quick.env)) as (process, screen), suppress(OSError):
         while b"[y/N]" not in seen:
             seen += os.read(screen, 65536)
-        while True:  # until the other end is closed, which is an OSError
-            # Python's own input() does not hear of one that comes right before it begins to wait.
+        while True:  # until the terminal is closed, which raises OSError
+            # Ctrl-C is repeated: Python's input() misses a signal that comes right before it begins to wait.
             os.write(screen, b"\x03")
             while select.select([screen], [], [], 2)[0]:
                 seen += os.read(screen, 65536)
@@ -101,7 +106,7 @@ def test_ctrl_c_at_the_question_is_a_no(quick: SandboxProcess) -> None:
 
 
 def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedPico) -> None:
-    """As it came, and nothing beside it."""
+    """Undocumented fields, and values of an unexpected type, are in `extra` of the JSON as Pico sent them."""
     cloud.reply = listing({"id": "c-1", "owner": {"id": 7}, "created_at": "yesterday"}, total=1)
 
     ran = pico_here("campaigns", "list", "--json", env=cloud.env)
@@ -127,7 +132,7 @@ def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedP
 def test_what_is_nested_deep_is_told_like_anything_else(
     pico_here: Pico, cloud: ScriptedPico, command: tuple[str, ...]
 ) -> None:
-    """900 lists in each other are JSON, too."""
+    """A value of 900 nested lists is printed as JSON like any other value."""
     deep = "[" * 900 + "]" * 900
     status, body = listing({"id": "c-1", "name": "DEEP"})
     cloud.reply = status, body.replace('"DEEP"', deep)
@@ -145,7 +150,10 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\u202egnp.exe\u2066\u200f\tone\nmore\r\x9b
 def test_a_name_that_a_terminal_would_obey(
     pico_here: Pico, pico_on_terminal: Pico, cloud: ScriptedPico, command: tuple[str, ...]
 ) -> None:
-    """No escape, no other direction, no other line: on a terminal and in a pipe."""
+    """
+    Escape sequences, direction marks and line breaks in a name or a field are not printed, neither on a terminal nor
+    into a pipe.
+    """
     cloud.reply = listing({"id": "c-1", "name": HOSTILE, "remark": HOSTILE, HOSTILE: HOSTILE})
 
     screen = pico_on_terminal("campaigns", *command, env=cloud.env, columns=200).out
@@ -159,7 +167,10 @@ def test_a_name_that_a_terminal_would_obey(
 
 @pytest.mark.parametrize("columns", [20, 40, 80, 200])
 def test_an_id_is_whole_on_a_terminal_of_any_width(pico_on_terminal: Pico, cloud: ScriptedPico, columns: int) -> None:
-    """It is copied from there; what else there is may be wrapped, and nothing is wider than the terminal."""
+    """
+    The campaign ID is printed whole at any width, because users copy it. From 80 columns on, other values are wrapped
+    and no line is wider than the terminal.
+    """
     cloud.reply = listing(
         {"id": ID, "name": "one-time codes", "remark": "for whoever " * 8, "created_at": "2026-01-02T03:04:05Z"}
     )
@@ -175,7 +186,7 @@ def test_an_id_is_whole_on_a_terminal_of_any_width(pico_on_terminal: Pico, cloud
 
 @pytest.mark.parametrize("colours", [False, True])
 def test_no_color_is_heeded(pico_on_terminal: Pico, cloud: ScriptedPico, colours: bool) -> None:
-    """And without it there are some; bold is no colour."""
+    """Colours are printed without NO_COLOR and left out with it; bold is not a colour."""
     cloud.reply = (200, json.dumps({"templates": [{"id": "t-1", "name": "otp", "status": "approved"}]}))
 
     screen = pico_on_terminal("templates", "list", env=cloud.env, colours=colours).out
@@ -185,7 +196,7 @@ def test_no_color_is_heeded(pico_on_terminal: Pico, cloud: ScriptedPico, colours
 
 
 def test_a_reader_that_leaves_ends_it_quietly(cloud: ScriptedPico) -> None:
-    """As `head` does."""
+    """When the reader of the pipe closes it early, as `head` does, the command ends without an error message."""
     cloud.reply = listing(*({"id": f"c-{number}", "name": "x" * 50} for number in range(5000)))
     with subprocess.Popen(
         [PICO, "campaigns", "list"],
@@ -205,7 +216,7 @@ def test_a_reader_that_leaves_ends_it_quietly(cloud: ScriptedPico) -> None:
 
 
 def test_a_terminal_without_unicode_shows_what_it_can(cloud: ScriptedPico) -> None:
-    """A question mark for the rest."""
+    """Characters that the output encoding does not have are printed as question marks."""
     cloud.reply = listing({"id": "c-1", "name": "驗證碼 x"})
     env = {**cloud.env, "PYTHONIOENCODING": "latin-1"}
 

@@ -1,4 +1,4 @@
-"""The command itself: its start, its help, and what it says where packages are missing."""
+"""The command `pico` starts, prints help for each subcommand, and names packages that are missing."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.support.pico_command import TEXT, Ran, environment, people
 
 Pico = Callable[..., Ran]
 
-# `pico` as if the packages named in the first argument were not installed.
+# Run `pico` as if the packages named in the first argument were not installed.
 _WITHOUT = """
 import sys
 MISSING = sys.argv.pop(1).split(",")
@@ -27,7 +27,7 @@ main()
 
 
 def run_without(packages: str, *args: object) -> Ran:
-    """Run `pico` where *packages* are not installed."""
+    """Run `pico` as if *packages* were not installed."""
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT, packages, *map(str, args)],
         env=environment(),
@@ -40,7 +40,7 @@ def run_without(packages: str, *args: object) -> Ran:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> None:
-    """And no traceback."""
+    """Without typer or rich, the command ends with one error line that names the extra to install, and no traceback."""
     ran = run_without(missing, "demo")
 
     assert ran == Ran(1, "", "error: `pico` needs typer and rich: pip install 'pico-async[cli]'\n")
@@ -50,7 +50,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> No
 def test_without_the_sandboxs_packages_one_sentence_says_what_to_install(
     missing: str, command: str, write_csv: Callable[..., Path]
 ) -> None:
-    """Before anything else happens."""
+    """A command that needs the sandbox ends with one error line if a package of the sandbox is missing."""
     options = (write_csv(people(1)), "--text", TEXT, "--sandbox") if command == "blast" else ()
 
     ran = run_without(missing, command, *options)
@@ -60,14 +60,14 @@ def test_without_the_sandboxs_packages_one_sentence_says_what_to_install(
 
 
 def test_all_else_works_without_the_sandboxs_packages(write_csv: Callable[..., Path]) -> None:
-    """They are for the sandbox alone."""
+    """The help and a dry run need no package of the sandbox."""
     assert run_without("starlette,uvicorn,h11", "--help").code == 0
     assert run_without("starlette,uvicorn,h11", "blast", write_csv(people(1)), "--text", TEXT, "--dry-run").code == 0
 
 
 def test_the_library_imports_no_command_line() -> None:
-    """Whoever imports the package in a web app pays for no terminal."""
-    # httpx itself imports rich where it finds it.
+    """An import of the package, as in a web app, does not import typer or rich."""
+    # httpx itself imports rich if it is installed, so httpx is imported before the comparison begins.
     code = "import httpx, sys; before = set(sys.modules); import pico_async, pico_async.cli; "
     code += "print({'typer', 'rich'} & (set(sys.modules) - before))"
 
@@ -77,12 +77,12 @@ def test_the_library_imports_no_command_line() -> None:
 
 
 def test_the_version(pico: Pico) -> None:
-    """It is the package's."""
+    """`--version` prints the version of the package."""
     assert pico("--version").out == f"pico_async {__version__}\n"
 
 
 def test_python_can_run_it_as_a_module() -> None:
-    """Where the script is not on the path."""
+    """`python -m pico_async.cli` runs the command, for example where the script is not on the path."""
     command = [sys.executable, "-m", "pico_async.cli", "--version"]
 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"pico_async {__version__}\n"
@@ -107,7 +107,7 @@ def test_python_can_run_it_as_a_module() -> None:
     ],
 )
 def test_every_command_has_a_help(pico_here: Pico, command: tuple[str, ...]) -> None:
-    """And none takes an API key as an option's value, but for the sandbox's own."""
+    """Each command prints its help, and only `sandbox` takes an API key as the value of an option."""
     ran = pico_here(*command, "--help")
 
     assert ran.code == 0
@@ -115,7 +115,7 @@ def test_every_command_has_a_help(pico_here: Pico, command: tuple[str, ...]) -> 
 
 
 def test_the_help_of_blast_tells_the_exit_codes(pico_here: Pico) -> None:
-    """Scripts rely on them."""
+    """The help of `blast` lists the exit codes, because scripts rely on them."""
     said = " ".join(pico_here("blast", "--help").out.split())
 
     assert "Exit codes: 0, all messages were accepted, now or before, or suppressed; 1, some were not" in said

@@ -1,4 +1,4 @@
-"""What TAB offers: by real shells on a terminal, and value by value."""
+"""TAB completes commands, values and files in real shells on a terminal, and offers the right values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.pico_command import PICO, Ran, environment
 
 Pico = Callable[..., Ran]
 
-# A shell without anybody's settings, and what has it say when it is ready.
+# The commands that start an interactive shell without a user's own settings.
 SHELLS = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"], "fish": ["fish", "--no-config"]}
 
 
@@ -36,13 +36,13 @@ def surroundings(home: Path) -> dict[str, str]:
 
 
 class Terminal:
-    """A shell on a terminal, and what is on its screen."""
+    """A shell on a terminal, and the text on its screen."""
 
     def __init__(self, screen: int) -> None:
         self._screen = screen
 
     def type(self, keys: str, *, until: str) -> str:
-        """Press keys, and give what appears, up to what is waited for."""
+        """Type keys, wait until the expected text appears, and return the new text on the screen."""
         os.write(self._screen, keys.encode())
         seen, deadline = "", time.monotonic() + 20
         while until not in seen:
@@ -54,16 +54,16 @@ class Terminal:
 
 @contextmanager
 def shell(name: str, home: Path, *options: str) -> Iterator[Terminal]:
-    """Run a shell for as long as the context lasts."""
+    """Run a shell until the context ends."""
     with terminal_of(options or SHELLS[name], surroundings(home), home) as (_, screen):
         terminal = Terminal(screen)
-        # Not as it is typed, for that appears as well.
+        # The quotes make the typed line differ from its output, because both appear on the screen.
         terminal.type("echo re''ady\n", until="ready\r")
         yield terminal
 
 
 def test_bash_completes_after_the_installation(tmp_path: Path) -> None:
-    """Commands, values and files in the next shell, in a home of which nothing else was there."""
+    """After `--install-completion` in an empty home, the next bash completes commands, values and file names."""
     need("bash")
     (tmp_path / "people.csv").touch()
     with shell("bash", tmp_path) as terminal:
@@ -81,7 +81,7 @@ def test_bash_completes_after_the_installation(tmp_path: Path) -> None:
 
 
 def test_zsh_completes(tmp_path: Path) -> None:
-    """By the script that `pico --show-completion` prints."""
+    """Zsh completes values with the script that `pico --show-completion` prints."""
     need("zsh")
     setup = 'autoload -Uz compinit; compinit -u -D; eval "$(pico --show-completion)"; compdef _pico_completion pico'
 
@@ -91,7 +91,7 @@ def test_zsh_completes(tmp_path: Path) -> None:
 
 
 def test_fish_completes(tmp_path: Path) -> None:
-    """By what it would offer itself."""
+    """Fish offers values with the script that `pico --show-completion` prints, as its own `complete -C` lists them."""
     need("fish")
     script = "pico --show-completion | source; complete -C 'pico sandbox --rate-rule first'"
 
@@ -109,7 +109,7 @@ def test_fish_completes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def offered(pico_here: Pico) -> Callable[[str], list[str]]:
-    """A function that gives what is offered for a line, as the script of bash asks for it."""
+    """Return a function that returns the offers for a command line, requested as bash's script does."""
 
     def ask(line: str) -> list[str]:
         words = line.split(" ")
@@ -128,22 +128,25 @@ def offered(pico_here: Pico) -> Callable[[str], list[str]]:
         ("pico sandbox --dialect ", list(DIALECTS)),
         ("pico sandbox --rate-rule ", list(RATE_RULES)),
         ("pico sandbox --rate-rule s", ["sliding-log"]),
-        ("pico campaigns delete ", []),  # to know the IDs, it would have to ask Pico
+        ("pico campaigns delete ", []),  # a list of the IDs would need a request to Pico
         ("pico doctor --jou", ["--journal"]),
     ],
 )
 def test_what_is_offered(offered: Callable[[str], list[str]], line: str, values: list[str]) -> None:
-    """All that may stand there, and nothing else."""
+    """TAB offers exactly the values that are valid at the end of the line."""
     assert offered(line) == values
 
 
 def test_the_values_are_those_that_the_sandbox_takes() -> None:
-    """They are written down twice, for to ask the sandbox would import a web server with each TAB."""
+    """
+    The completion has its own copy of the sandbox's values, because an import of the sandbox at each TAB would load a
+    web server. The copies are equal.
+    """
     assert set(RATE_RULES) == {*(rule.value for rule in RateRule), "none"}
     assert set(DIALECTS) == {dialect.value for dialect in Dialect}
 
 
-# `pico` where whoever makes a socket, or imports a server, ends the process.
+# Run `pico`. An attempt to connect or to resolve a name exits with 99, an imported server or Redis client with 98.
 _ALONE = """
 import os, socket, sys
 def refuse(*_, **__): os._exit(99)
@@ -156,7 +159,7 @@ finally: os._exit(98 if {"starlette", "uvicorn", "redis"} & set(sys.modules) els
 
 @pytest.mark.parametrize("line", ["pico campaigns delete "])
 def test_tab_asks_no_network_and_imports_no_server(line: str) -> None:
-    """It is pressed without a thought."""
+    """A completion opens no connection and imports no server and no Redis client, because users press TAB often."""
     account = {"PICO_USERNAME": "user333", "PICO_API_KEY": "k", "PICO_BASE_URL": "http://127.0.0.1:9"}
     words = {"_PICO_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
 

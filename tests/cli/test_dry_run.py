@@ -1,4 +1,4 @@
-"""`pico blast --dry-run`."""
+"""`pico blast --dry-run` checks a file and estimates time, parts and cost without sending a message."""
 
 import os
 import subprocess
@@ -19,7 +19,10 @@ WriteCsv = Callable[..., Path]
 def test_a_dry_run_says_what_there_is_and_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Counts, lines, the time it takes, and the first messages with masked numbers. No report is begun."""
+    """
+    A dry run prints counts, faulty lines, the time needed, and the first messages with masked numbers. It makes no
+    request and begins no report.
+    """
     path = write_csv([("8613000000001", "a\tb"), ("8613000000001", "a\tb"), ("12", "c"), ("8613000000004", " ")])
     report = tmp_path / "out.csv"
 
@@ -44,7 +47,7 @@ def test_a_dry_run_says_what_there_is_and_sends_nothing(
 
 
 def test_a_dry_run_needs_no_account_and_no_sandbox(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """It opens no socket; where every row makes a message it ends with 0."""
+    """A dry run needs no account and no server, and ends with exit code 0 if each row makes a message."""
     ran = pico_here("blast", write_csv(people(7)), "--text", TEXT, "--dry-run", "--json", "--rate", 100)
 
     assert ran.code == 0
@@ -53,7 +56,10 @@ def test_a_dry_run_needs_no_account_and_no_sandbox(pico_here: Pico, write_csv: W
 
 
 def test_a_dry_run_complains_of_what_the_blast_would(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """Otherwise it would say yes to a command that fails."""
+    """
+    A dry run refuses a report that would overwrite the input file, as the blast would; otherwise it would approve a
+    command that fails.
+    """
     path = write_csv(people(3))
 
     ran = pico_here("blast", path, "--text", TEXT, "--dry-run", "--report", path)
@@ -62,7 +68,10 @@ def test_a_dry_run_complains_of_what_the_blast_would(pico_here: Pico, write_csv:
 
 
 def test_a_dry_run_counts_parts_and_says_what_takes_texts_to_ucs_2(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """The characters themselves, too, for whoever looks for them in the text."""
+    """
+    A dry run counts message parts by encoding, and prints and names each character that forces UCS-2, so that users can
+    find it.
+    """
     path = write_csv([("8613000000001", "a" * 150), ("8613000000002", "it’s"), ("8613000000003", "1"), ("1", "it’s")])
 
     ran = pico_here("blast", path, "--text", TEXT, "--dry-run")
@@ -78,7 +87,10 @@ def test_a_dry_run_counts_parts_and_says_what_takes_texts_to_ucs_2(pico_here: Pi
 
 
 def test_a_character_that_a_terminal_would_obey_is_named_and_not_printed(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """The escape begins a terminal's commands."""
+    """
+    An escape character in a text is named by its code point and never printed, because a terminal would execute the
+    sequence that it begins.
+    """
     ran = pico_here("blast", write_csv([("8613000000001", "\x1b[2J")]), "--text", TEXT, "--dry-run")
 
     assert "U+001B (no name) in 1 message" in ran.out
@@ -86,7 +98,7 @@ def test_a_character_that_a_terminal_would_obey_is_named_and_not_printed(pico_he
 
 
 def test_a_template_has_no_parts_to_count(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """What it says is Pico's to know, and so is what it costs."""
+    """Messages by template have no known parts and no estimated cost, because only Pico knows the template's text."""
     arguments = (
         "blast",
         write_csv(people(3)),
@@ -106,7 +118,10 @@ def test_a_template_has_no_parts_to_count(pico_here: Pico, write_csv: WriteCsv) 
 
 
 def test_a_price_without_credentials_gives_the_cost_alone(pico_here: Pico, write_csv: WriteCsv) -> None:
-    """It says why, and a dry run still needs no account."""
+    """
+    With `--price` and no credentials, the cost is estimated, and a note on stderr explains why the balance is not
+    requested.
+    """
     arguments = ("blast", write_csv(people(3)), "--text", TEXT, "--price", "0.04", "--dry-run")
 
     ran, by_json = pico_here(*arguments), pico_here(*arguments, "--json").json
@@ -120,7 +135,10 @@ def test_a_price_without_credentials_gives_the_cost_alone(pico_here: Pico, write
 def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
-    """Pico is asked once, and for nothing else; a cost that the balance does not cover says what is missing."""
+    """
+    With `--price` and credentials, a dry run requests a token and the balance, and nothing else. It prints the balance
+    that remains, or the amount that is missing.
+    """
     arguments = ("blast", write_csv(people(3)), "--text", TEXT, "--dry-run")
 
     ran = pico_here(*arguments, "--price", 0.5, env=quick.env)
@@ -138,7 +156,7 @@ def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
 def test_a_balance_that_cannot_be_learned_ends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
-    """The rest of the look is as good without it."""
+    """If the balance request fails, the dry run still prints the rest and ends with exit code 0."""
     env = quick.env | {"PICO_API_KEY": "another"}
 
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--price", 1, "--dry-run", env=env)
@@ -151,7 +169,7 @@ def test_a_balance_that_cannot_be_learned_ends_nothing(
 
 @pytest.mark.parametrize("price", ["nan", "-1", "much"])
 def test_what_is_no_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price: str) -> None:
-    """Before the file is read."""
+    """A price that is not a number, or is negative, ends the command with exit code 2."""
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--dry-run", f"--price={price}")
 
     assert ran.code == 2
@@ -159,7 +177,7 @@ def test_what_is_no_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price
 
 
 def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
-    """They cost nothing and take no time, and none of them is a sample."""
+    """A dry run counts suppressed numbers apart: they add no parts, and none of them is in the samples."""
     (tmp_path / "out.txt").write_text("0912345678\n")
     path = write_csv([("0912 345 678", "1"), ("0912 345 679", "2")])
     arguments = ("blast", path, "--text", TEXT, "--region", "TW", "--suppress", tmp_path / "out.txt", "--dry-run")
@@ -172,7 +190,7 @@ def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, 
     assert [sample["to"] for sample in by_json["samples"]] == ["88…79"]
 
 
-# The peak of the process is asked for at its end: nothing else in it grows with the file.
+# Run `pico`, then print the peak memory of the process. Nothing else in the process grows with the file.
 _MEASURED = """
 import resource, sys
 from pico_async.cli import main
@@ -205,7 +223,10 @@ def _write(path: Path, rows: int) -> Path:
 @pytest.mark.skipif(os.name != "posix", reason="ru_maxrss is POSIX")
 @pytest.mark.parametrize(("few", "many"), [(10_000, 100_000), pytest.param(100_000, 1_000_000, marks=pytest.mark.full)])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, few: int, many: int) -> None:
-    """Ten times the rows take no more than the cache for duplicates, 2 MB; a set of digests would take 9 or 90."""
+    """
+    Ten times the rows add less than 5 MiB of memory: the cache for duplicates takes 2 MB, but a set of digests would
+    take 9 or 90 MB.
+    """
     small = _peak_mib(_write(tmp_path / "few.csv", few))
 
     large = _peak_mib(_write(tmp_path / "many.csv", many))

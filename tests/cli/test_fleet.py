@@ -1,4 +1,4 @@
-"""`pico fleet status`: what it shows of a fleet, to whom, and what it never shows."""
+"""`pico fleet status` shows a fleet to users who may read its Redis, and never shows a secret."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from pico_async.coordination.fleet_status import read_fleets
 from pico_async.coordination.rates import spacing_s
 from tests.cli.test_blast_redis import PASSWORD
-from tests.support.pico_command import KEY, TEXT, Ran, people, running
-from tests.support.sandbox_process import sandbox_process
+from tests.support.pico_command import TEXT, Ran, people, running
+from tests.support.sandbox_process import KEY, sandbox_process
 from tests.support.valkey_server import valkey_server
 from tests.support.waiting import wait_until
 
@@ -27,14 +27,14 @@ Pico = Callable[..., Ran]
 @frozen(kw_only=True)
 class Fleet:
     """
-    A fleet of one blast that goes on.
+    A fleet of one blast that is still sending.
 
     Attributes:
-        url: Its Redis, as somebody who may do all.
-        looker: The same as somebody who may only read.
-        stranger: The same as somebody who may not even do that.
-        secrets: What nobody may see.
-        process: Host name and process ID of the blast.
+        url: The address of the fleet's Redis, as a user with all rights.
+        looker: The same address, as a user who may only read.
+        stranger: The same address, as a user without the rights that the command needs.
+        secrets: The values that no output may contain.
+        process: The host name and process ID of the blast.
     """
 
     url: str
@@ -46,7 +46,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One for all tests that look."""
+    """Run one fleet for all tests that use its status."""
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=none", api_key=KEY))
@@ -70,7 +70,10 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def test_a_reader_sees_who_sends_and_how_fast(pico_here: Pico, fleet: Fleet) -> None:
-    """Without a right to write, and so without a change; no key is needed, and none shown, nor the token."""
+    """
+    A user who may only read sees the token's age, each rate group's rate and its processes. No API key is needed, and
+    no secret is printed.
+    """
     ran = pico_here("fleet", "status", "--redis", fleet.looker)
 
     assert (ran.code, ran.err) == (0, "")
@@ -83,7 +86,7 @@ def test_a_reader_sees_who_sends_and_how_fast(pico_here: Pico, fleet: Fleet) -> 
 
 
 def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
-    """The pace is that of the lane as it is allowed, and the member holds what is reserved."""
+    """The JSON holds the same status: the allowed rate of the rate group, and the slots that its member reserved."""
     ran = pico_here("fleet", "status", "--json", env={"PICO_REDIS_URL": fleet.url})
 
     (told,) = ran.json["fleets"]
@@ -104,7 +107,10 @@ def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
 
 
 async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> None:
-    """The next slots, reserved by the blast; there is a moment now and then in which it holds none."""
+    """
+    The slots that a blast has reserved are visible. The test reads repeatedly, because at some moments the blast holds
+    none.
+    """
     async with Redis.from_url(fleet.url) as client:
         for _ in range(500):
             (found,) = await read_fleets(client, over_s=0.02)
@@ -119,7 +125,10 @@ async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> N
 
 
 def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
-    """Here with what Redis has after a refusal, while a first token is fetched; and the pause goes before the rest."""
+    """
+    After a refusal, the status shows the pause first and then the lower rate. While a first token is fetched, it names
+    the fetching process. The test writes that state to Redis itself.
+    """
     root = f"refused:{{{'0f' * 16}}}"
     with redis.Redis.from_url(fleet.url) as client:
         seconds, _ = client.time()
@@ -140,7 +149,10 @@ def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
 
 
 def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -> None:
-    """In one line, without the password."""
+    """
+    A user without the right to read, or an unknown user, gets one error line with the missing rights or the likely
+    cause.
+    """
     may_not = pico_here("fleet", "status", "--redis", fleet.stranger)
     unknown = pico_here("fleet", "status", "--redis", fleet.stranger.replace("stranger", "nobody"))
 
@@ -153,7 +165,7 @@ def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -
 
 
 def test_a_redis_that_is_away_is_one_line(pico_here: Pico) -> None:
-    """And an exit code that a check can go by."""
+    """A Redis that is not reachable gives one error line and exit code 1, which a health check can use."""
     ran = pico_here("fleet", "status", "--redis", f"redis://me:{PASSWORD}@127.0.0.1:1")
 
     said = "error: Redis is not available: ConnectionError. Does it run, and is the address right?\n"
@@ -161,7 +173,10 @@ def test_a_redis_that_is_away_is_one_line(pico_here: Pico) -> None:
 
 
 def test_an_empty_redis_says_what_it_looked_for(pico_here: Pico, fleet: Fleet) -> None:
-    """It is no error; programs get an empty list."""
+    """
+    A Redis without a fleet of that prefix is no error: the output names the keys that were searched, and the JSON has
+    an empty list.
+    """
     ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "[p]ico")
     told = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
 
@@ -172,7 +187,10 @@ def test_an_empty_redis_says_what_it_looked_for(pico_here: Pico, fleet: Fleet) -
 
 
 def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
-    """A wrong one is as clear."""
+    """
+    Without a Redis address, the error names the option and the variable. A wrong address gives an error without its
+    password.
+    """
     none = pico_here("fleet", "status")
     wrong = pico_here("fleet", "status", "--redis", f"http://me:{PASSWORD}@localhost")
 

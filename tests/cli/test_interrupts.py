@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a blast: real signals to a real `pico`."""
+"""Real signals such as Ctrl-C interrupt a real `pico` at each stage of a blast."""
 
 import signal
 import sqlite3
@@ -10,40 +10,45 @@ from pathlib import Path
 import pytest
 
 from pico_async.bulk.ownership import is_in_use
-from tests.support.pico_command import KEY, TEXT, Ran, people, report_rows, running, wait_for_stopping
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import TEXT, Ran, people, report_rows, running, wait_for_stopping
+from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
+# Within this time a process ends after a signal, but a process that waits for a hanging reply does not end.
+ENDS_S = 25
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
-    start_sandbox: Callable[..., SandboxProcess],
+    quick: SandboxProcess,
     write_csv: WriteCsv,
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    """The report has each row once, and calls accepted exactly what the sandbox carried out."""
-    sandbox = start_sandbox("--rate-rule", "none", "--latency-ms", "150")
+    """
+    After the first signal no more rows are read, and requests in flight are completed. The report has each row once,
+    and marks exactly the messages as accepted that the sandbox accepted.
+    """
+    quick.change(latency_s=0.15)
     recipients = people(2000)
     report = tmp_path / "out.csv"
     command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 200, "--report", report)
 
-    with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: len(sandbox.accepted()) > 60)
+    with running(*command, env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) > 60)
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=ENDS_S)
 
     rows = report_rows(report)
     numbers = {line: to for line, (to, _) in enumerate(recipients, start=2)}
     assert process.returncode == 128 + number
     assert sorted(int(row["line"]) for row in rows) == list(range(2, 2002))
     told = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
-    carried_out = {(message.to, message.request_id) for message in sandbox.accepted()}
+    carried_out = {(message.to, message.request_id) for message in quick.accepted()}
     assert told == carried_out
-    assert 60 < len(carried_out) < 1000
-    # Whatever was about to be written in that very moment may be in doubt.
+    assert 60 < len(carried_out) < len(recipients)
+    # The grace period is much longer than the latency, so no request is left in doubt.
     assert sum(row["outcome"] == "in_doubt" for row in rows) == 0
     assert f"{len(carried_out):,} accepted" in out
     assert "It ended early: interrupted." in out
@@ -56,24 +61,25 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
 def test_the_second_signal_leaves_what_hangs_in_doubt(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """It ends at once; what was on the wire is told as in doubt, for the sandbox did carry it out."""
+    """
+    The second signal ends the blast without the grace period. A request in flight is reported as in doubt: here the
+    sandbox did accept the message.
+    """
     hanging = ("99900000003", "000000")  # accepted, and answered after 30 s
     recipients = [*people(20), hanging, *people(400)]
     report = tmp_path / "out.csv"
-    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 50, "--report", report, "--json")
+    options = ("--rate", 50, "--report", report, "--json", "--grace", 600)
+    command = ("blast", write_csv(recipients), "--text", TEXT, *options)
 
     with running(*command, env=quick.env) as process:
         wait_until(lambda: any(message.to == hanging[0] for message in quick.accepted()))
         process.send_signal(signal.SIGINT)
         wait_for_stopping(process)
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=10)
-        took_s = time.monotonic() - began
+        process.wait(timeout=ENDS_S)
 
     rows = {int(row["line"]): row["outcome"] for row in report_rows(report)}
     assert process.returncode == 130
-    assert took_s < 3
     assert sorted(rows) == list(range(2, 423))
     assert rows[22] == "in_doubt"
     told = sum(outcome in ("accepted", "in_doubt") for outcome in rows.values())
@@ -82,35 +88,41 @@ def test_the_second_signal_leaves_what_hangs_in_doubt(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_first_message_sends_nothing(
-    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path, number: signal.Signals
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Here while it waits for its token. It makes no journal, and replaces no report."""
-    sandbox = start_sandbox("--latency-ms", "3000")
+    """
+    A signal while the blast waits for its token ends it before a message is sent. It creates no journal and replaces no
+    report.
+    """
+    quick.change(latency_s=3)
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     report.write_text("an old report")
     command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal, "--report", report, "--force")
 
-    with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: sandbox.ledger().token_requests == 1)
+    with running(*command, env=quick.env) as process:
+        wait_until(lambda: quick.ledger().token_requests == 1)
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 128 + number
     assert "Nothing was sent.\nerror: interrupted.\n" in err
     assert out == ""
-    assert sandbox.accepted() == []
+    assert quick.accepted() == []
     assert list(tmp_path.glob("blast.db*")) == []
     assert report.read_text() == "an old report"
 
 
 @pytest.mark.parametrize("grace", [15, 0])
 def test_a_signal_while_the_journal_is_opened_sends_nothing(
-    pico: Callable[..., Ran], quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, grace: int
+    pico_here: Callable[..., Ran], quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, grace: int
 ) -> None:
-    """A long journal, or a busy disk, takes its time. The report is not replaced, and the journal serves the next."""
+    """
+    A signal while the blast waits for a locked journal ends it before a message is sent. The report is not replaced,
+    and the next blast can use the journal.
+    """
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal)
-    pico(*command, env=quick.env)
+    pico_here(*command, env=quick.env)
     quick = quick.fresh()
     report.write_text("an old report")
     resume = (*command, "--resume", "--report", report, "--force", "--grace", grace)
@@ -122,12 +134,12 @@ def test_a_signal_while_the_journal_is_opened_sends_nothing(
         busy.execute("BEGIN IMMEDIATE")
         wait_until(lambda: is_in_use(journal))
         process.send_signal(signal.SIGTERM)
-        # As long as it cannot have the journal, it cannot have begun.
+        # The blast cannot begin while this connection locks the journal.
         time.sleep(0.3)
         busy.execute("ROLLBACK")
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=ENDS_S)
     kept = report.read_text()
-    again = pico(*resume, "--json", env=quick.env)
+    again = pico_here(*resume, "--json", env=quick.env)
 
     assert process.returncode == 143
     assert "Nothing was sent.\nerror: interrupted.\n" in err
@@ -138,13 +150,16 @@ def test_a_signal_while_the_journal_is_opened_sends_nothing(
 
 
 def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv: WriteCsv) -> None:
-    """Whoever starts it with nohup wants it to outlive the terminal."""
+    """
+    A blast that was started with SIGHUP ignored, as nohup does, continues after SIGHUP, because it is meant to outlive
+    the terminal.
+    """
     command = ("blast", write_csv(people(60)), "--text", TEXT, "--rate", 60)
 
     with running(*command, env=quick.env, ignored=[signal.SIGHUP]) as process:
         wait_until(lambda: len(quick.accepted()) > 5)
         process.send_signal(signal.SIGHUP)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 0
     assert "60 accepted" in out
@@ -153,26 +168,29 @@ def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv:
 def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Whatever was read until then is settled and told, and the error names the line."""
-    path = write_csv(people(1000))
+    """
+    If the file is damaged during the blast, the rows read before are completed and reported, and the error names the
+    damaged line.
+    """
+    path = write_csv(people(400))
     report = tmp_path / "out.csv"
 
-    with running("blast", path, "--text", TEXT, "--rate", 400, "--report", report, env=quick.env) as process:
+    with running("blast", path, "--text", TEXT, "--rate", 80, "--report", report, env=quick.env) as process:
         wait_until(lambda: len(quick.accepted()) > 10)
         with path.open("ab") as file:
             file.write(b"8613999999999,\xff\n")
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 1
-    assert "line 1002: byte 15 of the line is not UTF-8" in err
+    assert "line 402: byte 15 of the line is not UTF-8" in err
     told = {row["request_id"] for row in report_rows(report) if row["outcome"] == "accepted"}
     assert told == {message.request_id for message in quick.accepted()}
-    assert len(told) > 500
+    assert len(told) > 200
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="it looks there for whether the file is open")
 def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tmp_path: Path) -> None:
-    """A long file takes its time to be surveyed."""
+    """A signal during the first pass over a long file ends the command before a request."""
     path = tmp_path / "people.csv"
     with path.open("w") as file:
         file.write("phone,code\n")
@@ -182,7 +200,7 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
         wait_until(lambda: any(fd.resolve() == path for fd in Path(f"/proc/{process.pid}/fd").iterdir()))
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 130
     assert err == "Nothing was sent.\nerror: interrupted.\n"
@@ -190,11 +208,14 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
 
 
 def test_an_interrupted_send_says_that_it_may_have_gone_out(quick: SandboxProcess) -> None:
-    """Nobody can tell from here, and the sandbox did carry it out."""
+    """
+    An interrupted single send is reported as in doubt, because the client cannot know the outcome: here the sandbox did
+    accept the message.
+    """
     with running("sms", "send", "99900000003", "hello", env=quick.env) as process:
         wait_until(lambda: len(quick.accepted()) == 1)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 130
     assert err == "error: in doubt: interrupted. The message may have been sent.\n"

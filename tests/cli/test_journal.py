@@ -1,4 +1,4 @@
-"""A blast with a journal: killed, stopped, resumed, and its doubts decided; real `pico`s in processes of their own."""
+"""A blast with a journal can be killed or stopped and then resumed, and users decide about messages in doubt."""
 
 from __future__ import annotations
 
@@ -11,45 +11,42 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pico_command import (
-    KEY,
-    PICO,
-    TEXT,
-    Ran,
-    environment,
-    people,
-    report_rows,
-    running,
-    wait_for_stopping,
-)
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people, report_rows, running, wait_for_stopping
+from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
 QUICK = ("--rate", 2000, "--no-progress")
 HANGS = "99900000003"  # accepted, and answered after 30 s
+# Within this time a process ends after a signal, but a process that waits for a hanging reply does not end.
+ENDS_S = 25
 
 
 def test_a_killed_blast_goes_on_where_it_was(
-    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Nobody gets two, nobody none, and what was on the wire is told as in doubt."""
-    sandbox = start_sandbox("--rate-rule", "none", "--latency-ms", "50")
+    """
+    After SIGKILL, a resumed blast sends no message twice. Each row ends as skipped, accepted or in doubt, and only
+    requests that were in flight are in doubt.
+    """
+    quick.change(latency_s=0.5)
     recipients = people(400)
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
-    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 300, "--journal", journal)
-    with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: len(sandbox.accepted()) > 50)
+    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 100, "--journal", journal)
+    with running(*command, env=quick.env) as process:
+        # About 70 of these requests have their replies, and 50 are in flight.
+        wait_until(lambda: len(quick.accepted()) > 120)
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=10)
+        process.wait(timeout=ENDS_S)
+    quick.change(latency_s=0)
 
-    ran = pico(*command, "--resume", "--report", report, "--json", env=sandbox.env)
+    ran = pico_here(*command, *QUICK, "--resume", "--report", report, "--json", env=quick.env)
 
-    received = sandbox.accepted_by_number()
+    received = quick.accepted_by_number()
     rows = {recipients[int(row["line"]) - 2][0]: row for row in report_rows(report)}
     outcomes = {to: row["outcome"] for to, row in rows.items()}
-    request_ids = {message.to: message.request_id for message in sandbox.accepted()}
+    request_ids = {message.to: message.request_id for message in quick.accepted()}
     assert set(received.values()) == {1}
     assert {to for to, outcome in outcomes.items() if outcome in ("accepted", "skipped")} <= set(received)
     assert set(received) <= {to for to, outcome in outcomes.items() if outcome != "not_sent"}
@@ -63,15 +60,18 @@ def test_a_killed_blast_goes_on_where_it_was(
 
 
 def test_a_bad_row_is_no_reason_to_run_it_again(
-    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """The same command would do nothing about it; about what Pico refused, it would."""
+    """
+    The output suggests `--resume` for rows that Pico rejected, but not for a bad row, because another run would not
+    change that.
+    """
     rows = write_csv([*people(3), ("12", "1234")])
     out = {}
-    for name, options in (("takes", ()), ("refuses", ("--fault-rate", "1", "--fault-kinds", "bad-request"))):
-        sandbox = start_sandbox("--rate-rule", "none", *options)
+    for name, fault_rate in (("takes", 0), ("refuses", 1)):
+        quick.change(fault_rate=fault_rate, fault_kinds=["bad-request"])
         blast = ("blast", rows, *QUICK, "--text", TEXT, "--journal", tmp_path / f"{name}.db")
-        out[name] = pico(*blast, env=sandbox.env).out
+        out[name] = pico_here(*blast, env=quick.env).out
 
     assert "1 not sent" in out["takes"]
     assert "Run the same command" not in out["takes"]
@@ -80,58 +80,63 @@ def test_a_bad_row_is_no_reason_to_run_it_again(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
-    pico: Pico,
-    start_sandbox: Callable[..., SandboxProcess],
+    pico_here: Pico,
+    quick: SandboxProcess,
     write_csv: WriteCsv,
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    """What is on the wire is settled first, so that the second run sends just what the first did not."""
-    sandbox = start_sandbox("--rate-rule", "none", "--latency-ms", "100")
-    command = ("blast", write_csv(people(600)), "--text", TEXT, "--rate", 200, "--journal", tmp_path / "blast.db")
-    with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: len(sandbox.accepted()) > 30)
+    """
+    A signal completes the requests in flight first, so the resumed blast sends exactly the rows that the first did not
+    send.
+    """
+    quick.change(latency_s=0.1)
+    command = ("blast", write_csv(people(600)), "--text", TEXT, "--rate", 60, "--journal", tmp_path / "blast.db")
+    with running(*command, env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) > 30)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=20)
-    sent = len(sandbox.accepted())
+        out, _ = process.communicate(timeout=ENDS_S)
+    sent = len(quick.accepted())
 
-    ran = pico(*command, "--resume", "--json", env=sandbox.env)
+    ran = pico_here(*command, *QUICK, "--resume", "--json", env=quick.env)
 
     assert process.returncode == 128 + number
     assert "Run the same command with --resume to go on." in out
     assert ran.code == 0
     assert (ran.json["skipped"], ran.json["accepted"], ran.json["in_doubt"]) == (sent, 600 - sent, 0)
-    assert set(sandbox.accepted_by_number().values()) == {1}
-    assert len(sandbox.accepted_by_number()) == 600
+    assert set(quick.accepted_by_number().values()) == {1}
+    assert len(quick.accepted_by_number()) == 600
 
 
 def test_the_grace_period_ends_and_the_owner_decides(
-    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """What hangs is left in doubt, is not sent by the next run, and then as its owner says: marked, or sent again."""
-    sandbox = start_sandbox("--rate-rule", "none")
+    """
+    A request that outlasts the grace period is in doubt, and the next run does not send it. `mark-sent` makes later
+    runs skip the message; `resend` makes the next run send it again.
+    """
     journal = tmp_path / "blast.db"
     hanging = [(HANGS, "000001"), (HANGS, "000002")]
     path = write_csv(
         [(f"order-{n}", *row) for n, row in enumerate([*hanging, *people(300)])], header=("id", "phone", "code")
     )
     command = ("blast", path, "--text", TEXT, "--key-column", "id", "--rate", 50, "--journal", journal, "--json")
-    with running(*command, "--grace", 0.3, env=sandbox.env) as process:
-        wait_until(lambda: sandbox.accepted_by_number()[HANGS] == 2)
+    with running(*command, "--grace", 0.3, env=quick.env) as process:
+        wait_until(lambda: quick.accepted_by_number()[HANGS] == 2)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=9)
+        out, _ = process.communicate(timeout=ENDS_S)
     first = json.loads(out)
-    second = pico(*command, "--resume", "--rate", 2000, env=sandbox.env)
-    listed = pico("journal", "in-doubt", journal, "--json").json["in_doubt"]
+    second = pico_here(*command, "--resume", "--rate", 2000, env=quick.env)
+    listed = pico_here("journal", "in-doubt", journal, "--json").json["in_doubt"]
 
-    marked = pico("journal", "mark-sent", journal, "order-0")
-    resent = pico("journal", "resend", journal, listed[1]["id"][:12], "--yes")
+    marked = pico_here("journal", "mark-sent", journal, "order-0")
+    resent = pico_here("journal", "resend", journal, listed[1]["id"][:12], "--yes")
 
-    with running(*command, "--resume", "--grace", 0, env=sandbox.env) as process:
-        wait_until(lambda: sandbox.accepted_by_number()[HANGS] == 3)
+    with running(*command, "--resume", "--grace", 0, env=quick.env) as process:
+        wait_until(lambda: quick.accepted_by_number()[HANGS] == 3)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    last = pico(*command, "--resume", env=sandbox.env).json
+        _, err = process.communicate(timeout=ENDS_S)
+    last = pico_here(*command, "--resume", env=quick.env).json
     assert process.returncode == 130
     assert "Stopping: what is on the wire is left in doubt." in err
     assert (first["in_doubt"], first["stopped"]) == (2, "interrupted")
@@ -141,14 +146,17 @@ def test_the_grace_period_ends_and_the_owner_decides(
     assert [record["position"] for record in listed] == [0, 1]
     assert (marked.code, resent.code) == (0, 0)
     assert (last["skipped"], last["in_doubt"]) == (301, 1)
-    assert sandbox.accepted_by_number()[HANGS] == 3
-    assert {count for to, count in sandbox.accepted_by_number().items() if to != HANGS} == {1}
+    assert quick.accepted_by_number()[HANGS] == 3
+    assert {count for to, count in quick.accepted_by_number().items() if to != HANGS} == {1}
 
 
 def test_a_journal_that_cannot_be_written_on_ends_the_blast(
-    pico: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Nothing leaves that is not in it: with room again, the same blast goes on, and nobody gets two."""
+    """
+    When the journal can no longer be written, the blast ends and sends nothing that is not in the journal. With space
+    again, the resumed blast sends no message twice.
+    """
     journal = tmp_path / "blast.db"
     command = ("blast", write_csv(people(500)), "--text", TEXT, "--journal", journal, "--json", *QUICK)
     full = subprocess.run(
@@ -162,7 +170,7 @@ def test_a_journal_that_cannot_be_written_on_ends_the_blast(
     first = json.loads(full.stdout)
     sent = len(quick.accepted())
 
-    ran = pico(*command, "--resume", env=quick.env)
+    ran = pico_here(*command, "--resume", env=quick.env)
 
     assert full.returncode == 1
     assert "the journal failed" in first["stopped"]
@@ -174,22 +182,24 @@ def test_a_journal_that_cannot_be_written_on_ends_the_blast(
 
 
 def test_the_journal_holds_no_number_no_text_and_no_key(
-    start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Neither while it is open, with its -wal, nor afterwards."""
-    sandbox = start_sandbox("--rate-rule", "none")
-    recipients = people(80)
+    """
+    The journal's files never contain a phone number, a text or a key, neither during the blast, with the -wal file, nor
+    afterwards.
+    """
+    recipients = people(300)
     journal = tmp_path / "blast.db"
     path = write_csv([(to, to, code) for to, code in recipients], header=("id", "phone", "code"))
     held = b""
 
     command = ("blast", path, "--text", "Secret {{code}}", "--key-column", "id", "--rate", 60, "--journal", journal)
-    with running(*command, env=sandbox.env) as process:
-        wait_until(lambda: len(sandbox.accepted()) > 40)
+    with running(*command, env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) > 40)
         held += b"".join(file.read_bytes() for file in tmp_path.glob("blast.db*"))
         process.send_signal(signal.SIGINT)
         wait_for_stopping(process)
-        process.communicate(timeout=20)
+        process.communicate(timeout=ENDS_S)
     held += b"".join(file.read_bytes() for file in tmp_path.glob("blast.db*"))
 
     assert len(held) > 20_000

@@ -1,4 +1,4 @@
-"""`pico journal`: what a journal has, and the decisions about what is in doubt there."""
+"""`pico journal` shows the content of a journal, and records decisions about the messages in doubt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DROPS = "99900000001"  # accepted, and the connection is closed without an answe
 
 @pytest.fixture
 def doubtful(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path) -> Path:
-    """A journal with order-0 and order-1 in doubt, and order-2 accepted."""
+    """Return a journal with order-0 and order-1 in doubt, and order-2 accepted."""
     journal = tmp_path / "doubtful.db"
     rows = [("order-0", DROPS), ("order-1", DROPS), ("order-2", "8613000000001")]
     path = write_csv(rows, header=("id", "phone"), name="doubtful.csv")
@@ -47,15 +47,15 @@ def doubtful(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_pa
     ],
 )
 def test_a_wrong_decision_changes_nothing(
-    pico: Pico, pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, command: Any, said: str
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, command: Any, said: str
 ) -> None:
-    """It ends with 2, and the journal has what it had."""
+    """A wrong command ends with exit code 2 and does not change the journal."""
     journal = tmp_path / "blast.db"
     path = write_csv([("order-1", "8613000000001")], header=("id", "phone"))
     pico_here("blast", path, "--text", "x", "--key-column", "id", "--journal", journal, *QUICK, env=quick.env)
     before = pico_here("journal", "show", journal, "--json").json
 
-    ran = pico("journal", *(journal if word == "FILE" else word for word in command))
+    ran = pico_here("journal", *(journal if word == "FILE" else word for word in command))
 
     assert ran.code == 2
     assert said in ran.err
@@ -66,7 +66,10 @@ def test_a_wrong_decision_changes_nothing(
 def test_the_journal_shows_its_counts_and_doubts(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """For people, by number and place; and a report line for each row that tells the same."""
+    """
+    The journal shows its counts by outcome, and lists each message in doubt with its row. `mark-sent --all` makes the
+    resumed blast skip that message.
+    """
     drops, refused = "99900000001", "99900000018"
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     path = write_csv([*people(2), (drops, "1"), (refused, "2")])
@@ -90,7 +93,10 @@ def test_the_journal_shows_its_counts_and_doubts(
 
 
 def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtful: Path) -> None:
-    """Half a decision would leave its maker to guess which half."""
+    """
+    One unknown key among several stops the whole decision, because users could not know which half of it was carried
+    out.
+    """
     for command in (("mark-sent",), ("resend", "--yes")):
         ran = pico_here("journal", *command, doubtful, "order-0", "order-9")
 
@@ -99,7 +105,10 @@ def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtfu
 
 
 def test_a_message_in_doubt_is_shown_with_its_row_and_moment(pico_here: Pico, doubtful: Path) -> None:
-    """The table's ID begins the whole one of the JSON, and is enough to decide by."""
+    """
+    The table lists each message in doubt with its row, its time and a short ID. That ID is a prefix of the ID in the
+    JSON, and `mark-sent` accepts it.
+    """
     table = pico_here("journal", "in-doubt", doubtful).out.splitlines()
     listed = pico_here("journal", "in-doubt", doubtful, "--json").json["in_doubt"]
     (short, place, since, *_), (_, second, *_) = (line.split() for line in table[1:])
@@ -121,7 +130,7 @@ def test_a_message_in_doubt_is_shown_with_its_row_and_moment(pico_here: Pico, do
 def test_a_resend_is_asked_for_on_a_terminal(
     pico_here: Pico, doubtful: Path, answer: str, code: int, in_doubt: int
 ) -> None:
-    """It says that one that did go out is sent twice, and without a yes nothing is changed."""
+    """`resend` on a terminal warns that a message may be sent twice, and changes nothing without the answer yes."""
     terminal, theirs = pty.openpty()
 
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Journals that a blast may not have: in use, another's, damaged, or not meant; nothing is sent for them."""
+"""A journal that is in use, of another account, damaged or not intended is refused, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from tests.support.waiting import wait_until
 WriteCsv = Callable[..., Path]
 Pico = Callable[..., Ran]
 QUICK = ("--rate", 2000, "--no-progress")
+ENDS_S = 60
 
 
 def test_a_journal_serves_one_blast_at_a_time(
-    pico: Pico, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, tmp_path: Path
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """The second one is told whose it is, sends nothing and begins no report; the first goes on."""
-    sandbox = start_sandbox("--rate-rule", "none")
+    """
+    While one blast uses a journal, another blast is refused with the process ID of the first, sends nothing and begins
+    no report. The first blast continues.
+    """
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     report.write_text("an old report")
-    # More than it can send while the others try: the signal ends it.
-    command = ("blast", write_csv(people(3000)), "--text", TEXT, "--journal", journal)
-    with running(*command, "--rate", 60, env=sandbox.env) as process:
-        wait_until(lambda: len(sandbox.accepted()) > 5)
+    # The file has more rows than the first blast can send while the other commands run; the signal ends that blast.
+    command = ("blast", write_csv(people(600)), "--text", TEXT, "--journal", journal)
+    with running(*command, "--rate", 20, env=quick.env) as process:
+        wait_until(lambda: len(quick.accepted()) > 5)
 
-        second = pico(*command, "--resume", "--report", report, "--force", env=sandbox.env)
-        new_report = pico(*command, "--resume", "--report", tmp_path / "new.csv", env=sandbox.env)
-        marked = pico("journal", "mark-sent", journal, "--all")
-        shown = pico("journal", "show", journal, "--json")
+        second = pico_here(*command, "--resume", "--report", report, "--force", env=quick.env)
+        new_report = pico_here(*command, "--resume", "--report", tmp_path / "new.csv", env=quick.env)
+        marked = pico_here("journal", "mark-sent", journal, "--all")
+        shown = pico_here("journal", "show", journal, "--json")
 
-        sent = len(sandbox.accepted())
-        wait_until(lambda: len(sandbox.accepted()) > sent + 5)
+        sent = len(quick.accepted())
+        wait_until(lambda: len(quick.accepted()) > sent + 5)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
-    resumed = pico(*command, "--resume", "--rate", 2000, "--json", env=sandbox.env)
+        out, _ = process.communicate(timeout=ENDS_S)
+    resumed = pico_here(*command, "--resume", "--rate", 2000, "--json", env=quick.env)
     assert second.code == new_report.code == marked.code == 2
     for refused in (second, new_report, marked):
         assert f"in use by another blast, of process {process.pid}" in refused.err
@@ -48,15 +51,18 @@ def test_a_journal_serves_one_blast_at_a_time(
     assert shown.json["accepted"] > 0
     assert process.returncode == 143
     assert "0 in doubt" in out
-    assert (resumed.code, resumed.json["skipped"] + resumed.json["accepted"]) == (0, 3000)
-    assert set(sandbox.accepted_by_number().values()) == {1}
-    assert len(sandbox.accepted_by_number()) == 3000
+    assert (resumed.code, resumed.json["skipped"] + resumed.json["accepted"]) == (0, 600)
+    assert set(quick.accepted_by_number().values()) == {1}
+    assert len(quick.accepted_by_number()) == 600
 
 
 def test_a_resume_is_wanted_or_refused(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Whoever mistypes a name must neither send everything again nor skip it."""
+    """
+    `--resume` needs a journal that exists, and an existing journal needs `--resume`: a mistyped name must neither send
+    all rows again nor skip them.
+    """
     path, journal = write_csv(people(3)), tmp_path / "blast.db"
     blast = ("blast", path, "--text", TEXT, *QUICK)
     missing = pico_here(*blast, "--journal", journal, "--resume", env=quick.env)
@@ -86,7 +92,10 @@ def test_a_resume_is_wanted_or_refused(
 def test_a_journal_that_cannot_be_used_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """Each is told why; the journals are left as they are, and no report is begun or replaced for it."""
+    """
+    A journal that is damaged, of another program, of a newer version, empty, a folder, or in a missing folder is
+    refused with its reason. The journals stay unchanged, and no report is begun or replaced.
+    """
     names = ("damaged.db", "other.db", "newer.db", "empty.db", "theirs.db")
     damaged, other, newer, empty, theirs = journals = [tmp_path / name for name in names]
     damaged.write_text("no database at all, but long enough to be taken for one" * 20)
@@ -125,7 +134,7 @@ def test_a_journal_that_cannot_be_used_sends_nothing(
 def test_a_journal_serves_one_account(
     pico_here: Pico, shared_sandbox: SandboxProcess, start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv
 ) -> None:
-    """What one account sent, another one has not."""
+    """A journal of one account is refused for another account, because that account has not sent its messages."""
     path = write_csv(people(3))
     journal = path.with_name("blast.db")
     theirs = start_sandbox("--rate-rule", "none", "--username", "user334")

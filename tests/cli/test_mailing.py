@@ -1,4 +1,4 @@
-"""Rows to messages."""
+"""The rows of a file become messages."""
 
 import time
 from typing import Any
@@ -21,14 +21,17 @@ def row(**values: str) -> Row:
 
 
 def test_a_row_makes_its_message() -> None:
-    """Number, text and key come from the row's own columns."""
+    """A message gets its number, its text and its key from the columns of its row."""
     made = plan(key_column="id").message(row(phone="+86 123-4567 8901"))
 
     assert made == SmsMessage(to="8612345678901", text="Your code is 0042", key="u1")
 
 
 def test_a_template_takes_the_place_of_the_text() -> None:
-    """Its variables are not filled: how is not documented."""
+    """
+    With a template ID, the message has no text and no variables, because v0.4 does not document how variables are
+    passed.
+    """
     made = plan(text=None, template_id="welcome-1").message(row())
 
     assert made == SmsMessage(to="8612345678901", template_id="welcome-1")
@@ -36,7 +39,7 @@ def test_a_template_takes_the_place_of_the_text() -> None:
 
 @pytest.mark.parametrize("column", ["to", "phone", "mobile", "number", "Phone", "MOBILE"])
 def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
-    """In any case of letters."""
+    """The column of the phone numbers is recognised by four common names, in upper or lower case."""
     assert plan(("code", column)).to_column == column
 
 
@@ -48,7 +51,10 @@ def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
     ],
 )
 def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said: str) -> None:
-    """An order number is not to be texted. The error lists the columns, and the option says which."""
+    """
+    If no column or more than one may hold the numbers, the error lists the columns, and `--to-column` decides. A wrong
+    guess could send to order numbers.
+    """
     with pytest.raises(ConfigurationError, match=said):
         plan(columns)
 
@@ -59,13 +65,13 @@ def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said:
     "options", [{"text": "Hi {{nmae}}"}, {"to_column": "nmae"}, {"key_column": "nmae"}], ids=["text", "to", "key"]
 )
 def test_an_unknown_column_is_told_with_those_that_there_are(options: dict[str, str]) -> None:
-    """Before anything is sent."""
+    """An unknown column in the text or in an option is an error that lists the columns of the file."""
     with pytest.raises(ConfigurationError, match=r"nmae.*the file has the columns `id`, `phone`, `code`"):
         plan(**options)
 
 
 def test_a_file_without_a_header_shows_nobodys_number() -> None:
-    """Its first row is taken for names, so the list of columns is masked."""
+    """If a file has no header, its first row is read as column names, so the error masks phone numbers in that list."""
     with pytest.raises(ConfigurationError, match="Does its first line name the columns") as caught:
         plan(("8612345678901", "4711"))
 
@@ -74,14 +80,14 @@ def test_a_file_without_a_header_shows_nobodys_number() -> None:
 
 
 def test_a_file_with_another_delimiter_gets_a_hint() -> None:
-    """It looks like one long column."""
+    """A header with another delimiter looks like one long column, so the error suggests `--delimiter`."""
     with pytest.raises(ConfigurationError, match="pass --delimiter"):
         plan(("phone;code",))
 
 
 @pytest.mark.parametrize("options", [{"text": None}, {"template_id": "t-1"}])
 def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
-    """Neither none nor two."""
+    """Neither text nor template, or both, is an error."""
     with pytest.raises(ConfigurationError, match="exactly one of --text and --template-id"):
         plan(**options)
 
@@ -97,7 +103,9 @@ def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
     ],
 )
 def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> None:
-    """A generator that raised would be at its end, and the other rows with it."""
+    """
+    The error of a bad row is returned and not raised: an exception would end the generator, and the other rows with it.
+    """
     made = plan(key_column="id").message(bad)
 
     assert isinstance(made, InvalidMessageError)
@@ -106,7 +114,9 @@ def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> No
 
 
 def test_all_rows_age_from_the_start_of_the_command() -> None:
-    """A code in row one million was made when the one in row one was."""
+    """
+    `expires_in` counts from the start of the command for each row, because all codes in the file were made before.
+    """
     mailing = plan(expires_in=0.05)
     time.sleep(0.06)
 
@@ -118,13 +128,15 @@ def test_all_rows_age_from_the_start_of_the_command() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
 def test_an_expiry_is_positive(seconds: float) -> None:
-    """Otherwise nothing at all would go out."""
+    """A zero, negative or NaN `expires_in` is an error, because no message could be sent in time."""
     with pytest.raises(ConfigurationError, match="--expires-in"):
         plan(expires_in=seconds)
 
 
 def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
-    """And without one they are not."""
+    """
+    With a region, a national number is accepted and gets its country code; without a region, that number is an error.
+    """
     national = row(phone="0912 345 678")
 
     made = plan(region="tw").message(national)
@@ -135,6 +147,6 @@ def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
 
 
 def test_an_unknown_region_is_told_once() -> None:
-    """And not as the failure of every row."""
+    """An unknown region is one error before the rows, and not a failure of each row."""
     with pytest.raises(ConfigurationError, match="`region`"):
         plan(region="Taiwan")

@@ -1,4 +1,4 @@
-"""Files of numbers that opted out."""
+"""A file of phone numbers that opted out is read whole, or refused."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
     ],
 )
 def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, options: Any) -> None:
-    """However they are spelled."""
+    """Numbers are read in any spelling, one per line or from one column, with or without a header."""
     path.write_text(content, encoding="utf-8")
 
     assert opted_out(path, **options) - {"12345678901"} == {ONE, OTHER}
@@ -52,7 +52,9 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
     ],
 )
 def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str, said: str) -> None:
-    """With the line, and without the number."""
+    """
+    A file that may be incomplete is refused. The error names the line or the columns, and never contains the number.
+    """
     path.write_text(content)
 
     with pytest.raises(ConfigurationError, match=said) as caught:
@@ -63,6 +65,6 @@ def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str, said
 
 
 def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
-    """It is not taken for an empty one."""
+    """A missing file is an error, and is not read as an empty list."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         opted_out(path)

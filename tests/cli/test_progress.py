@@ -1,4 +1,4 @@
-"""How far a blast has come, drawn or told in lines."""
+"""The progress of a blast is drawn as a bar on a terminal, and printed as lines elsewhere."""
 
 from collections import Counter
 from io import StringIO
@@ -23,7 +23,10 @@ def written(display: Silence) -> str:
 
 
 def test_the_bar_shows_pace_time_and_outcomes() -> None:
-    """In two lines that fit into 80 columns, also with a million rows."""
+    """
+    The bar shows the rate, the time left and the outcomes in two lines that fit into 80 columns, even with a million
+    rows.
+    """
     bar = Bar(console(terminal=True))
 
     with bar:
@@ -35,7 +38,7 @@ def test_the_bar_shows_pace_time_and_outcomes() -> None:
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not one for every message."""
+    """Without a terminal, a line is printed every five seconds, and not for each message."""
     now = [100.0]
     monkeypatch.setattr("pico_async.cli.progress.time.monotonic", lambda: now[0])
     lines = Lines(console(terminal=False))
@@ -49,14 +52,19 @@ def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.Mon
 
 
 def test_the_display_suits_the_terminal() -> None:
-    """Escape sequences in a log file help nobody."""
+    """
+    A terminal gets the bar, and another output gets lines, because escape sequences do not belong in a log file.
+    Without progress, neither is shown.
+    """
     assert isinstance(display_for(console(terminal=True), wanted=True), Bar)
     assert isinstance(display_for(console(terminal=False), wanted=True), Lines)
     assert type(display_for(console(terminal=True), wanted=False)) is Silence
 
 
 def test_the_pace_is_that_of_the_last_seconds() -> None:
-    """After a pause of the whole window it is nothing, however fast it was before."""
+    """
+    The rate shown is the average of the last ten seconds. After a longer pause it is zero, however high it was before.
+    """
     meter = Pacemeter()
 
     speeds = [meter.per_s(float(second), Counter({Outcome.ACCEPTED: min(second, 30) * 20})) for second in range(60)]
@@ -68,7 +76,10 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
 
 
 def test_what_the_journal_had_says_nothing_of_the_pace() -> None:
-    """Five seconds of skipping, at ten thousand a second, neither speed up nor slow down what is told of the rest."""
+    """
+    Rows that are skipped because of the journal do not count towards the rate, and neither does the time that they
+    take.
+    """
     meter = Pacemeter()
 
     skipping = [meter.per_s(float(second), Counter({Outcome.SKIPPED: second * 10_000})) for second in range(6)]
@@ -82,7 +93,9 @@ def test_what_the_journal_had_says_nothing_of_the_pace() -> None:
 
 
 def test_skipped_is_told_where_there_is_any() -> None:
-    """In the bar and in the lines; without a journal nobody is to wonder what it means."""
+    """
+    The bar shows the count of skipped rows only if there are any, so that users without a journal do not see the word.
+    """
     bar, plain = Bar(console(terminal=True)), Bar(console(terminal=True))
 
     with bar:

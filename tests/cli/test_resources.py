@@ -1,25 +1,25 @@
-"""Single messages, the balance and the token, against a sandbox in another process."""
+"""`pico` sends single messages and shows the balance and the token, against a sandbox in another process."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.pico_command import KEY, Ran
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import Ran
+from tests.support.sandbox_process import KEY, SandboxProcess
 
 Pico = Callable[..., Ran]
 
 
 @pytest.fixture
 def ask(pico_here: Pico, quick: SandboxProcess) -> Callable[..., Ran]:
-    """A function that runs `pico` with the sandbox's account."""
+    """Return a function that runs `pico` with the sandbox's account."""
     return lambda *args: pico_here(*args, env=quick.env)
 
 
 @pytest.fixture
 def ask_alone(pico_here: Pico, start_sandbox: Callable[..., SandboxProcess]) -> Callable[..., Ran]:
-    """The same with a sandbox that nobody else has used."""
+    """Return a function that runs `pico` with the account of a sandbox that no other test uses."""
     sandbox = start_sandbox("--rate-rule", "none")
     return lambda *args: pico_here(*args, env=sandbox.env)
 
@@ -41,18 +41,20 @@ def ask_alone(pico_here: Pico, start_sandbox: Callable[..., SandboxProcess]) -> 
 def test_a_message_is_sent_and_told_with_its_number_masked(
     ask: Pico, quick: SandboxProcess, args: tuple[str, ...], carried_out: dict[str, Any]
 ) -> None:
-    """The request ID leads from the terminal to Pico's own records."""
+    """
+    A sent message is reported with its masked number, and with the request ID that finds it in Pico's own records.
+    """
     ran = ask(*args)
 
     (message,) = quick.accepted()
     assert ran.code == 0
-    assert ran.out == f"accepted: the message to 86…01, request_id {message['request_id']}\n"
+    assert ran.out == f"accepted: the message to 86…01, request_id {message.request_id}\n"
     assert message.to == "8612345678901"
-    assert carried_out.items() <= message.items()
+    assert {name: getattr(message, name) for name in carried_out} == carried_out
 
 
 def test_a_message_by_template(ask: Pico, quick: SandboxProcess) -> None:
-    """Its ID stands in place of the text, and the reply can be had as JSON."""
+    """A message can be sent with a template ID and no text, and the result can be printed as JSON."""
     campaign = ask("campaigns", "create", "codes", "--json").json["campaign_id"]
     ask("templates", "create-sms", campaign, "welcome", "Your code is {{code}}")
     (template,) = ask("templates", "list", "--campaign-id", campaign, "--json").json["templates"]
@@ -68,7 +70,7 @@ def test_a_message_by_template(ask: Pico, quick: SandboxProcess) -> None:
 def test_a_failed_send_says_what_became_of_it(
     ask: Pico, quick: SandboxProcess, to: str, outcome: str, sent: int
 ) -> None:
-    """In one line on stderr, and with --json on stdout too."""
+    """A failed send prints its outcome in one line on stderr, and with `--json` also on stdout."""
     ran = ask("sms", "send", to, "hello", "--json")
 
     assert ran.code == 1
@@ -80,7 +82,7 @@ def test_a_failed_send_says_what_became_of_it(
 
 
 def test_a_send_without_a_connection_was_not_sent(pico_here: Pico, quick: SandboxProcess) -> None:
-    """It is safe to send it again."""
+    """A send that cannot connect is reported as not sent, so the user knows that a retry is safe."""
     ran = pico_here("sms", "send", "8612345678901", "x", env={**quick.env, "PICO_BASE_URL": "http://127.0.0.1:9"})
 
     assert ran.code == 1
@@ -102,7 +104,7 @@ def test_a_send_without_a_connection_was_not_sent(pico_here: Pico, quick: Sandbo
 def test_a_wrong_argument_ends_with_2_and_nothing_is_sent(
     ask: Pico, quick: SandboxProcess, args: tuple[str, ...]
 ) -> None:
-    """In one line, which says what is wrong."""
+    """A wrong argument ends with exit code 2 and one error line, and no request is made."""
     ran = ask(*args)
 
     assert ran.code == 2
@@ -112,7 +114,7 @@ def test_a_wrong_argument_ends_with_2_and_nothing_is_sent(
 
 
 def test_the_balance(ask_alone: Pico) -> None:
-    """As the exact decimal that Pico gave."""
+    """The balance is printed as the exact decimal that Pico sent."""
     plain, by_json = ask_alone("balance"), ask_alone("balance", "--json")
 
     assert plain.out == "1000.00\n"
@@ -120,7 +122,7 @@ def test_the_balance(ask_alone: Pico) -> None:
 
 
 def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
-    """Its length says that there is one."""
+    """`pico token` prints only the length of the token; `--show` prints the token itself."""
     hidden, shown, by_json = ask("token"), ask("token", "--show"), ask("token", "--json")
 
     token = shown.out.strip()
@@ -132,7 +134,7 @@ def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
 def test_authorities_that_cannot_be_read_are_an_error_in_words(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Any
 ) -> None:
-    """And no traceback, in any command."""
+    """CA certificates that cannot be loaded are one error line that names SSL_CERT_FILE, without a traceback."""
     path = tmp_path / "ca.pem"
     path.write_text("nothing")
 
@@ -146,7 +148,7 @@ def test_authorities_that_cannot_be_read_are_an_error_in_words(
 def test_a_key_is_asked_for_where_somebody_sits(
     pico_here: Pico, quick: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hidden, and only where it comes from nowhere else."""
+    """On a terminal, a missing API key is requested once, on stderr, and the typed key is not shown."""
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     asked: list[dict[str, Any]] = []
 
@@ -168,7 +170,10 @@ def test_a_key_is_asked_for_where_somebody_sits(
 def test_a_key_file_without_a_key_is_an_error_in_words(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Any, content: bytes | None, said: str
 ) -> None:
-    """And not the environment's key, which may be another account's."""
+    """
+    A key file that is empty, not UTF-8 or missing is an error. The key in the environment is not used instead, because
+    it may belong to another account.
+    """
     path = tmp_path / "key"
     if content is not None:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""CSV files, row by row."""
+"""A CSV file is read row by row."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_utf8_is_read_with_and_without_a_byte_order_mark(path: Path, encoding: str) -> None:
-    """The mark belongs neither to the first column's name nor to a value, also when the file is read again."""
+    """A byte order mark is part of neither the first column's name nor a value, even when the file is read again."""
     path.write_text("phone,name\n8612345678901,陳大文\n", encoding=encoding)
 
     with CsvFile(path) as file:
@@ -34,7 +34,7 @@ def test_utf8_is_read_with_and_without_a_byte_order_mark(path: Path, encoding: s
 
 
 def test_a_row_is_named_by_the_line_where_it_begins(path: Path) -> None:
-    """Line breaks inside a field and empty lines do not put the numbering out."""
+    """A row has the number of its first line, even after empty lines or line breaks inside a field."""
     path.write_bytes(b'phone,text\n\n1,"two\nlines"\n   \n2,"say ""yes"", please"\r\n\r\n3,x')
 
     assert rows_of(path) == [
@@ -52,7 +52,7 @@ def test_old_macintosh_line_ends_are_lines_too(path: Path) -> None:
 
 
 def test_short_and_long_rows_are_their_own_fault(path: Path) -> None:
-    """The rows around them are read as ever."""
+    """A row with too few or too many fields has a fault, and the other rows are read as usual."""
     path.write_text("phone,code\n1\n2,b\n3,c,d\n")
 
     assert rows_of(path) == [
@@ -63,7 +63,7 @@ def test_short_and_long_rows_are_their_own_fault(path: Path) -> None:
 
 
 def test_another_delimiter_can_be_named(path: Path) -> None:
-    """Spreadsheets of half of Europe write semicolons."""
+    """A file with semicolons can be read, because spreadsheets in half of Europe write them."""
     path.write_text("phone;code\n1;2\n")
 
     assert rows_of(path, ";") == [(2, ["1", "2"], None)]
@@ -78,7 +78,10 @@ def test_another_delimiter_can_be_named(path: Path) -> None:
     ],
 )
 def test_another_encoding_is_named_by_its_line(path: Path, content: bytes, said: str) -> None:
-    """The error says where and what to do, however far down it is, and repeats nothing of the file."""
+    """
+    A file that is not UTF-8 is an error that gives the line and the remedy, even far down the file. The error has no
+    exception chain, which could contain the data.
+    """
     path.write_bytes(content)
 
     with pytest.raises(ConfigurationError, match=said) as caught:
@@ -96,7 +99,7 @@ def test_another_encoding_is_named_by_its_line(path: Path, content: bytes, said:
     ],
 )
 def test_a_quote_that_goes_wrong_ends_the_reading(path: Path, content: str, line: int) -> None:
-    """To guess where it ends could move one person's code into another's text."""
+    """A wrong quote is an error, because a guess of its end could move one person's code into another person's text."""
     path.write_text(content)
 
     with pytest.raises(ConfigurationError, match=f"line {line}: .*quotes"):
@@ -112,7 +115,10 @@ def test_a_quote_that_goes_wrong_ends_the_reading(path: Path, content: str, line
     ],
 )
 def test_a_header_that_names_no_columns_is_refused(path: Path, content: str, said: str) -> None:
-    """Without names nobody knows which column is which."""
+    """
+    A file that is empty, or whose header has a name twice, is an error, because its columns cannot be distinguished by
+    name.
+    """
     path.write_text(content)
 
     with pytest.raises(ConfigurationError, match=said):
@@ -120,7 +126,10 @@ def test_a_header_that_names_no_columns_is_refused(path: Path, content: str, sai
 
 
 def test_names_are_stripped_and_a_nameless_column_is_left_alone(path: Path) -> None:
-    """Spreadsheets leave empty columns at the right."""
+    """
+    Blanks around column names are removed. Columns without a name are allowed, because spreadsheets add empty columns
+    at the right.
+    """
     path.write_text(" phone , code,,\n1,2,,\n")
 
     with CsvFile(path) as file:
@@ -131,14 +140,14 @@ def test_names_are_stripped_and_a_nameless_column_is_left_alone(path: Path) -> N
 
 
 def test_a_file_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
-    """So is a folder."""
+    """A missing file, or a folder, is an error that states that the file cannot be read."""
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(ConfigurationError, match="cannot be read: "), CsvFile(path):
             pass
 
 
 def test_what_cannot_be_read_twice_is_refused() -> None:
-    """A pipe is empty when the sending begins."""
+    """A pipe is refused, because the file is read twice and a pipe would be empty the second time."""
     reader, writer = os.pipe()
     os.close(writer)
     try:
@@ -149,7 +158,7 @@ def test_what_cannot_be_read_twice_is_refused() -> None:
 
 
 def test_a_file_replaced_meanwhile_is_read_as_it_was(path: Path) -> None:
-    """What was surveyed is what is sent."""
+    """A file that is replaced between the two passes is read as it was, so the rows sent are the rows checked."""
     path.write_text("phone,code\n1,2\n")
 
     with CsvFile(path) as file:
@@ -163,6 +172,8 @@ def test_a_file_replaced_meanwhile_is_read_as_it_was(path: Path) -> None:
 
 @pytest.mark.parametrize("delimiter", ["", ",,", '"', "\n"])
 def test_a_delimiter_is_one_character(path: Path, delimiter: str) -> None:
-    """csv's own complaint would be a TypeError."""
+    """
+    A delimiter that is not one usable character is a `ConfigurationError`, where the csv module would raise TypeError.
+    """
     with pytest.raises(ConfigurationError, match="one character"):
         CsvFile(path, delimiter)

@@ -1,4 +1,4 @@
-"""`pico sandbox` and `pico demo`."""
+"""`pico sandbox` serves a sandbox until it is stopped, and `pico demo` sends messages to one."""
 
 import signal
 import socket
@@ -15,7 +15,9 @@ Pico = Callable[..., Ran]
 
 
 def test_the_demo_does_the_main_job_without_an_account(pico: Pico) -> None:
-    """And says what the sandbox saw: all of them, at 30 a second at most, once each, with one token."""
+    """
+    The demo sends each message once, at no more than 30 per second and with one token, and prints the sandbox's counts.
+    """
     ran = pico("demo", "--count", 45)
 
     assert ran.code == 0
@@ -27,7 +29,7 @@ def test_the_demo_does_the_main_job_without_an_account(pico: Pico) -> None:
 
 
 def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Callable[..., object]) -> None:
-    """Whoever copies the four lines can blast; it ends in order with Ctrl-C."""
+    """The sandbox prints `export` lines with which a blast works, and Ctrl-C ends it with exit code 0."""
     with subprocess.Popen(
         [PICO, "sandbox", "--port", "0", "--rate-rule", "none"],
         env=environment(),
@@ -52,7 +54,7 @@ def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Ca
 
 
 def test_a_key_of_your_own_is_not_repeated(pico: Pico) -> None:
-    """It may be somebody's real one after all."""
+    """The sandbox does not print an API key that the user passed, because it may be a real one."""
     with subprocess.Popen(
         [PICO, "sandbox", "--port", "0", "--api-key", "my-own-key"],
         env=environment(),
@@ -79,7 +81,10 @@ def test_a_key_of_your_own_is_not_repeated(pico: Pico) -> None:
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[str, ...], said: str) -> None:
-    """The sandbox protects nothing, so it listens where others reach it only when told."""
+    """
+    A wrong option is an error that names the way out. A host that others can reach needs `--allow-remote`, because the
+    sandbox has no protection.
+    """
     ran = pico_here("sandbox", "--port", 0, *options)
 
     assert ran.code == 2
@@ -87,7 +92,7 @@ def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[s
 
 
 def test_a_port_that_is_taken_is_told_with_the_way_out(pico_here: Pico) -> None:
-    """Another sandbox has it, as a rule."""
+    """A port in use, as a rule by another sandbox, is an error that names the port and the option `--port`."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
@@ -99,7 +104,10 @@ def test_a_port_that_is_taken_is_told_with_the_way_out(pico_here: Pico) -> None:
 
 
 def test_the_help_names_every_rule(pico_here: Pico) -> None:
-    """They are the sandbox's own, and spelled out here because the help must not need its packages."""
+    """
+    The help lists each rate rule of the sandbox. The help has its own copy of them, because it must work without the
+    sandbox's packages.
+    """
     ran = pico_here("sandbox", "--help")
 
     assert all(rule.value in ran.out for rule in RateRule)
@@ -107,7 +115,7 @@ def test_the_help_names_every_rule(pico_here: Pico) -> None:
 
 @pytest.mark.parametrize(("options", "on"), [((), True), (("--no-receipts",), False)])
 def test_receipts_are_sent_unless_told_otherwise(options: tuple[str, ...], on: bool) -> None:
-    """Who starts it by hand wants to see them; and it says where its page is."""
+    """The sandbox sends delivery receipts unless `--no-receipts` is passed, and prints the address of its page."""
     with subprocess.Popen(
         [PICO, "sandbox", "--port", "0", *options], env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:

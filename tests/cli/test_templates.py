@@ -1,4 +1,7 @@
-"""`pico templates`: handed in from an argument, a file or stdin, listed, waited for, deleted."""
+"""
+`pico templates` creates templates from an argument, a file or stdin, lists, shows and deletes them, and waits for
+approval.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ import pytest
 from pico_async import PicoSession
 from pico_async.cli.templates import decided
 from tests.cli.scripted_pico import ScriptedPico
-from tests.support.pico_command import KEY, Ran
-from tests.support.sandbox_process import SandboxProcess, sandbox_process
+from tests.support.pico_command import Ran
+from tests.support.sandbox_process import KEY, SandboxProcess, sandbox_process
 
 Pico = Callable[..., Ran]
 Ask = Callable[..., Ran]
@@ -23,20 +26,20 @@ OTHER = "8b1d0a52-5f0e-4f43-8a41-2c6d9f00aa11"
 
 @pytest.fixture
 def ask_cloud(pico_here: Pico, cloud: ScriptedPico) -> Ask:
-    """A function that asks it."""
+    """Return a function that runs `pico templates` against the server whose replies the test sets."""
     return lambda *args: pico_here("templates", *args, env=cloud.env)
 
 
 @pytest.fixture(scope="module")
 def account() -> Iterator[SandboxProcess]:
-    """An account for the tests here alone."""
+    """Start a sandbox process that only the tests of this module use."""
     with sandbox_process("--rate-rule", "none") as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def ask(pico_here: Pico, account: SandboxProcess) -> Ask:
-    """A function that runs `pico` with that account."""
+    """Return a function that runs `pico` with the account of that sandbox."""
     return lambda *args: pico_here(*args, env=account.env)
 
 
@@ -45,7 +48,7 @@ def listing(*templates: dict[str, object]) -> tuple[int, str]:
 
 
 def test_a_templates_life(ask: Ask) -> None:
-    """Handed in, listed by campaign and status, shown, deleted."""
+    """A template can be created, listed by campaign and status, shown and deleted."""
     campaign_id = ask("campaigns", "create", "codes").out.strip()
     handed_in = ask("templates", "create-sms", campaign_id, "otp", "Your code is {{code}}")
     assert (handed_in.code, handed_in.out) == (0, "The template was handed in.\n")
@@ -81,7 +84,10 @@ def test_a_templates_life(ask: Ask) -> None:
     ],
 )
 def test_a_text_from_a_file(ask: Ask, tmp_path: Path, content: bytes, text: str) -> None:
-    """But for the mark at its beginning and the line break at its end, which editors put there."""
+    """
+    The text of a file is used without the byte order mark at its start and one line break at its end, which editors
+    add.
+    """
     path = tmp_path / "text"
     path.write_bytes(content)
     campaign_id = ask("campaigns", "create", "codes").out.strip()
@@ -93,7 +99,7 @@ def test_a_text_from_a_file(ask: Ask, tmp_path: Path, content: bytes, text: str)
 
 
 def test_a_text_from_stdin(pico: Callable[..., Ran], account: SandboxProcess, ask: Ask) -> None:
-    """As every pipe has it."""
+    """`--file -` reads the text from stdin, without the line break at its end."""
     campaign_id = ask("campaigns", "create", "codes").out.strip()
 
     ran = pico("templates", "create-sms", campaign_id, "otp", "--file", "-", env=account.env, stdin="from a pipe\n")
@@ -117,7 +123,10 @@ def test_a_text_from_stdin(pico: Callable[..., Ran], account: SandboxProcess, as
 def test_no_text_is_a_wrong_argument(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Path, args: tuple[str, ...], said: str
 ) -> None:
-    """In one line, and nothing is sent."""
+    """
+    A text that is missing, passed twice or not readable ends with exit code 2 and one error line, and no request is
+    made.
+    """
     path = tmp_path / "text"
     path.write_text("text")
 
@@ -133,7 +142,7 @@ def test_no_text_is_a_wrong_argument(
 def test_a_file_that_is_no_text(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Path, content: bytes, said: str
 ) -> None:
-    """Somebody named the wrong one."""
+    """A file that is not UTF-8 or is larger than 64 KiB is refused, because the user probably named the wrong file."""
     path = tmp_path / "text"
     path.write_bytes(content)
 
@@ -145,7 +154,7 @@ def test_a_file_that_is_no_text(
 
 
 def test_a_status_that_there_is_not(pico_here: Pico, quick: SandboxProcess) -> None:
-    """It is told with those that there are."""
+    """An unknown status is refused with the list of the valid ones, and no request is made."""
     ran = pico_here("templates", "list", "--status", "aproved", env=quick.env)
 
     assert ran.code == 2
@@ -154,7 +163,10 @@ def test_a_status_that_there_is_not(pico_here: Pico, quick: SandboxProcess) -> N
 
 
 def test_a_template_of_which_nothing_is_known(ask_cloud: Ask, cloud: ScriptedPico) -> None:
-    """The list is not documented: what Pico did not tell is empty, and nothing is made up."""
+    """
+    Fields that Pico did not send are printed empty, because the reply to a list request is not documented. Unknown
+    fields are printed as they came.
+    """
     cloud.reply = listing({}, {"id": "t-1", "status": 2, "state": "in review"})
 
     assert ask_cloud("list").out == "\t\t\t\t\nt-1\t\t2\t\t\n"
@@ -164,7 +176,9 @@ def test_a_template_of_which_nothing_is_known(ask_cloud: Ask, cloud: ScriptedPic
 
 
 def test_the_list_of_a_terminal_goes_by_campaign(pico_on_terminal: Pico, cloud: ScriptedPico) -> None:
-    """So that both IDs are whole where the terminal is narrow; a text is cut, and shown whole by `show`."""
+    """
+    On a terminal, templates are grouped by campaign, so that both IDs are whole in 80 columns, and a long text is cut.
+    """
     cloud.reply = listing(
         {"id": ID, "campaignId": OTHER, "name": "otp", "status": "approved", "content": "Your code is {{code}}. " * 9},
         {"id": "t-2", "name": "other"},
@@ -183,7 +197,7 @@ def test_the_list_of_a_terminal_goes_by_campaign(pico_on_terminal: Pico, cloud: 
 def test_very_many_templates(
     ask_cloud: Ask, pico_on_terminal: Pico, cloud: ScriptedPico, count: int, terminal: bool
 ) -> None:
-    """All of them, a line each."""
+    """A long list is printed in full, with one line for each template."""
     cloud.reply = listing(*({"id": f"t-{number}", "name": "n", "content": "x" * 20} for number in range(count)))
 
     said = (pico_on_terminal("templates", "list", env=cloud.env) if terminal else ask_cloud("list")).out
@@ -196,7 +210,7 @@ def test_very_many_templates(
 
 @pytest.mark.parametrize(("status", "code"), [("approved", 0), ("rejected", 1)])
 def test_what_is_decided_is_not_waited_for(ask_cloud: Ask, cloud: ScriptedPico, status: str, code: int) -> None:
-    """It costs one request."""
+    """`wait` returns at once if the template is approved or rejected, after a single request for the list."""
     cloud.reply = listing({"id": "t-1", "status": status})
 
     ran = ask_cloud("wait", "t-1")
@@ -213,7 +227,7 @@ def test_what_is_decided_is_not_waited_for(ask_cloud: Ask, cloud: ScriptedPico, 
 def test_what_cannot_be_waited_for(
     ask_cloud: Ask, cloud: ScriptedPico, templates: list[dict[str, object]], said: str
 ) -> None:
-    """It ends at once."""
+    """`wait` ends at once with an error if the template is missing or has no status."""
     cloud.reply = listing(*templates)
 
     ran = ask_cloud("wait", "t-1")
@@ -223,7 +237,10 @@ def test_what_cannot_be_waited_for(
 
 
 async def test_the_wait_ends_with_the_decision(cloud: ScriptedPico, capsys: pytest.CaptureFixture[str]) -> None:
-    """Told once what it waits for. Hours may pass, and an outage among them ends nothing."""
+    """
+    The wait ends once the template is approved, and reports the pending status only once. Server errors in between do
+    not end it, because approval may take hours.
+    """
     pending = listing({"id": "t-1", "status": "pending"})
     replies = iter([pending, (502, "<html>"), pending, (502, "<html>"), listing({"id": "t-1", "status": "approved"})])
 
@@ -242,7 +259,7 @@ async def test_the_wait_ends_with_the_decision(cloud: ScriptedPico, capsys: pyte
 
 
 def test_the_wait_gives_up_when_it_is_told_to(ask_cloud: Ask, cloud: ScriptedPico) -> None:
-    """Not after another round that it would not live to see."""
+    """`wait --timeout` ends with an error in time, and makes no further request if the next one would be too late."""
     cloud.reply = listing({"id": "t-1", "status": "pending"})
 
     ran = ask_cloud("wait", "t-1", "--timeout", "0.5")

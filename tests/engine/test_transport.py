@@ -408,15 +408,18 @@ async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier
     assert connections == 1
 
 
-async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_once() -> None:
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout])
+async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_once(
+    error: type[httpx.TransportError],
+) -> None:
     """
     A transport that does not report its writes is assumed to write at once, so a timeout leaves the request in doubt.
 
-    A ConnectError still proves that nothing was sent.
+    An error from before the connection was open still proves that nothing was sent.
     """
 
     async def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
+        raise error("no connection")
 
     async def hang(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(30)

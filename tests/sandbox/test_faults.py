@@ -52,10 +52,15 @@ def test_every_fault_is_tested_here() -> None:
     assert {fault for fault in Fault if fault.carried_out} == CARRIED_OUT
 
 
-async def befall(pico: httpx.AsyncClient, body: dict) -> object:
-    """Send one SMS, and return its status and text, or the type of the transport error."""
+def patience_s(fault: Fault) -> float:
+    """Return how long a client waits for a reply: briefly for one that hangs, else as long as a busy machine needs."""
+    return 0.1 if fault in (Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT) else 30.0
+
+
+async def befall(pico: httpx.AsyncClient, body: dict, path: str = "/sms", timeout: float = 30.0) -> object:
+    """Send one message, and return its status and text, or the type of the transport error."""
     try:
-        reply = await pico.post("/sms", json=body)
+        reply = await pico.post(path, json=body, timeout=timeout)
     except httpx.TransportError as error:
         return type(error)
     return reply.status_code, reply.text
@@ -74,9 +79,9 @@ def assert_seen(seen: object, expected: object) -> None:
 async def test_a_fault_in_process(connect, sms, fault) -> None:
     """In-process the client sees each fault as expected, and the message is accepted only if the fault says so."""
     sandbox = Sandbox(faults=[FaultRule(fault, times=1)])
-    pico = await connect(sandbox, timeout=0.1)
+    pico = await connect(sandbox)
 
-    seen = await befall(pico, sms())
+    seen = await befall(pico, sms(), timeout=patience_s(fault))
 
     assert_seen(seen, httpx.ConnectError if fault is Fault.REFUSED_CONNECTION else SEEN[fault])
     assert len(sandbox.ledger.accepted) == (fault in CARRIED_OUT)
@@ -89,9 +94,9 @@ async def test_a_fault_over_a_socket(connect, sms, caplog, fault) -> None:
     """Over a socket the connection ends as the fault says, uvicorn logs nothing, and the next request is served."""
     sandbox = Sandbox(faults=[FaultRule(fault, times=1)], rates={})
     async with sandbox.serve() as base_url:
-        pico = await connect(sandbox, base_url, timeout=0.1)
+        pico = await connect(sandbox, base_url)
 
-        seen = await befall(pico, sms())
+        seen = await befall(pico, sms(), timeout=patience_s(fault))
 
         renewed = await connect(sandbox, base_url)
         assert (await renewed.post("/sms", json=sms())).status_code == 200
@@ -148,12 +153,14 @@ async def test_an_oversized_reply_exceeds_one_mebibyte(connect, sms) -> None:
 
 
 async def test_garbage_is_not_json(connect, sms) -> None:
-    """A garbage reply cannot be parsed as JSON."""
+    """A garbage reply has status 200 and is declared as JSON, but it cannot be parsed as JSON."""
     sandbox = Sandbox(faults=[FaultRule(Fault.GARBAGE_REPLY)])
     pico = await connect(sandbox)
 
     reply = await pico.post("/sms", json=sms())
 
+    assert reply.status_code == 200
+    assert reply.headers["Content-Type"] == "application/json"
     with pytest.raises(ValueError):
         reply.json()
 
@@ -290,17 +297,19 @@ async def test_the_magic_stale_token_lets_every_second_try_through(connect, sms)
     assert statuses == [401, 200, 401, 200]
 
 
+@pytest.mark.parametrize("path", ["/sms", "/mms", "/voice"])
 @pytest.mark.parametrize("fault", Fault)
-async def test_magic_numbers(connect, sms, fault) -> None:
-    """The destination 999000000NN triggers fault NN, in the order of the enumeration."""
+async def test_magic_numbers(connect, sms, fault, path) -> None:
+    """The destination 999000000NN triggers fault NN on every kind of send, in the order of the enumeration."""
     sandbox = Sandbox()
-    pico = await connect(sandbox, timeout=0.1)
+    pico = await connect(sandbox)
     to = f"999000000{list(Fault).index(fault) + 1:02d}"
     assert to == fault.magic_number
 
-    await befall(pico, sms(to=to))
+    await befall(pico, sms(to=to, mediaUrl="https://example.com/a.jpg"), path, timeout=patience_s(fault))
 
-    assert sandbox.ledger.arrivals[-1].fault == fault
+    arrival = sandbox.ledger.arrivals[-1]
+    assert (arrival.operation, arrival.fault) == (f"{path[1:]}.send", fault)
 
 
 async def test_magic_numbers_outlive_clear_faults(connect, sms) -> None:
@@ -339,6 +348,22 @@ async def test_fault_kinds_are_what_is_drawn(connect, sms) -> None:
 
     assert set(struck) == {None, "bad-request", "unavailable"}
     assert not set(DRAWN_FAULTS) & {Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT, Fault.REDIRECT}
+
+
+async def test_chance_strikes_sends_alone(connect, sms) -> None:
+    """At a fault rate of 1 every SMS, MMS and voice message is struck, but no request for a token, balance or list."""
+    sandbox = Sandbox(rates={}, fault_rate=1.0, fault_kinds=(Fault.UNAVAILABLE,))
+    pico = await connect(sandbox)
+    body = sms(mediaUrl="https://example.com/a.jpg")
+
+    sends = [(await pico.post(path, json=body)).status_code for path in ("/sms", "/mms", "/voice")]
+    others = [
+        (await pico.get(path)).status_code
+        for path in ("/token/user333", "/balance/user333", "/campaigns", "/templates")
+    ]
+
+    assert sends == [503] * 3
+    assert others == [200] * 4
 
 
 async def test_probability_is_drawn_by_the_seed(connect, sms) -> None:

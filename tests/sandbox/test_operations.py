@@ -1,5 +1,6 @@
 """The thirteen operations return what the reference documents, and apply each documented check."""
 
+import json
 from decimal import Decimal
 from uuid import UUID
 
@@ -243,11 +244,18 @@ async def test_a_body_is_a_json_object(connect, unlimited, body) -> None:
     assert is_documented_error(reply)
 
 
-async def test_a_body_is_declared_as_json(connect, unlimited) -> None:
-    """A form body is rejected, because the reference sends `Content-Type: application/json` with every body."""
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "text/json"}])
+async def test_a_body_is_declared_as_json(connect, unlimited, sms, headers) -> None:
+    """
+    A complete JSON body without `Content-Type: application/json` is rejected, because the reference sends this header
+    with every body.
+    """
     pico = await connect(unlimited)
 
-    assert is_documented_error(await pico.post("/sms", data={"to": "8612345678901"}))
+    reply = await pico.post("/sms", content=json.dumps(sms()), headers=headers)
+
+    assert is_documented_error(reply)
+    assert unlimited.ledger.accepted == []
 
 
 @pytest.mark.parametrize("path", ["/sms", "/mms", "/voice", "/campaign", "/template/sms"])

@@ -219,11 +219,15 @@ async def test_the_newest_of_ten_thousand_are_reached_by_key_and_the_oldest_too(
 
 
 async def test_the_chaos_panel_changes_the_next_send(look) -> None:
-    """Faults, latency, fault rate and stale tokens from the panel affect later requests; a wrong value is an error."""
-    async with serving() as (sandbox, base_url), session(sandbox, base_url) as pico:
+    """
+    Faults, latency, fault rate and stale tokens from the panel affect later requests.
+
+    A wrong value is an error and changes nothing. The lamp is on only after a change.
+    """
+    async with serving(seed=1) as (sandbox, base_url), session(sandbox, base_url) as pico:
         page = await look(base_url, "/#/chaos")
         said = page.locator(".said")
-        token = (await pico.token.get()).token
+        lamp_before = await page.is_visible("#chaos-on")
 
         await page.select_option("[name=fault]", "accept-then-drop")
         await page.click("text=Inject")
@@ -256,17 +260,23 @@ async def test_the_chaos_panel_changes_the_next_send(look) -> None:
                 struck += 1
         await page.click("text=Drop all faults")
         await page.wait_for_selector("text=All faults are dropped")
+        await pico.sms.send(TO, "four")
 
-        await page.click("text=Expire all tokens")
-        await page.wait_for_selector("text=All tokens are stale")
+        token = (await pico.token.get()).token
         async with httpx.AsyncClient(base_url=base_url, trust_env=False, headers={"X-API-Key": sandbox.api_key}) as raw:
+            fresh = await raw.get("/campaigns", headers={"Authorization": f"Bearer {token}"})
+            await page.click("text=Expire all tokens")
+            await page.wait_for_selector("text=All tokens are stale")
             stale = await raw.get("/campaigns", headers={"Authorization": f"Bearer {token}"})
+            settings = (await raw.get("/_sandbox/settings")).json()
         lamp = await page.is_visible("#chaos-on")
 
     assert late >= 0.3
     assert "latency_s=-0.005" in wrong
+    assert (settings["latency_s"], settings["rate_rule"], settings["fault_rate"]) == (0.3, None, 0)
     assert struck == 3
-    assert stale.status_code == 401
+    assert (fresh.status_code, stale.status_code) == (200, 401)
+    assert not lamp_before
     assert lamp  # the latency is still there
 
 

@@ -449,27 +449,37 @@ async def test_the_limits_are_those_of_the_ledger(connect, sms, clock) -> None:
 
 
 async def test_a_change_takes_effect_on_the_next_request(connect, sms) -> None:
-    """A change of dialect, rates, rate rule or fault rate affects the next request, and the stream reports changes."""
+    """
+    A change of dialect, rates, rate rule, latency or fault rate affects the next request.
+
+    The stream reports changes.
+    """
     sandbox = Sandbox()
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
         async with listening(base_url) as next_event:
             before, _ = await next_event("settings")
-            wanted = {"dialect": "ruoyi", "rates": {"sms": 1}, "receipts": {"on": True, "form": "query"}}
+            wanted = {"dialect": "ruoyi", "rates": {"sms": 0.01}, "receipts": {"on": True, "form": "query"}}
             reply = await pico.post("/_sandbox/settings", json=wanted)
             after, _ = await next_event("settings")
         replies = [await pico.post("/sms", json=sms()) for _ in range(2)]
         await pico.post("/_sandbox/settings", json={"rate_rule": None})
         free = [(await pico.post("/sms", json=sms())).json() for _ in range(3)]
+        await pico.post("/_sandbox/settings", json={"latency_s": 3600})
+        with pytest.raises(httpx.ReadTimeout):
+            await pico.post("/sms", json=sms(), timeout=httpx.Timeout(30, read=0.1))
+        await pico.post("/_sandbox/settings", json={"latency_s": 0})
+        prompt = await pico.post("/sms", json=sms(), timeout=30)
         await pico.post("/_sandbox/settings", json={"fault_rate": 1, "fault_kinds": ["garbage-reply"]})
         garbage = await pico.post("/sms", json=sms())
 
     assert (before["dialect"], before["rates"]["sms"], before["receipts"]["on"]) == ("documented", 30, False)
     assert reply.json() == after
-    assert (after["dialect"], after["rates"]["sms"], after["receipts"]["form"]) == ("ruoyi", 1, "query")
+    assert (after["dialect"], after["rates"]["sms"], after["receipts"]["form"]) == ("ruoyi", 0.01, "query")
     assert after["rates"]["token"] == 1
     assert [reply.json().get("code") for reply in replies] == [None, 500]
     assert all("request_id" in reply for reply in free)
+    assert prompt.status_code == 200
     assert garbage.content.startswith(b"\xff")
 
 

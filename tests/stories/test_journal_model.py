@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from pico_async import JournalError, JournalState, SmsMessage, SqliteJournal
 from tests.stories.crashing_blast import CrashingBlast
-from tests.support.sandbox_process import SandboxProcess, sandbox_process
+from tests.support.sandbox_process import SandboxProcess
 
 # What befalls the first try of a message.
 FATES = ("honest", "honest", "honest", "bad-request", "accept-then-drop", "drop-before-accept")
@@ -159,16 +159,17 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_any_history(examples: int) -> None:
+def test_any_history(shared_sandbox: SandboxProcess, examples: int) -> None:
     """No history that Hypothesis finds sends a message twice, loses one, or tells of one what is not so."""
-    with sandbox_process("--rate-rule", "none") as History.sandbox:
-        run_state_machine_as_test(
-            History,
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=12,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                database=None,
-            ),
-        )
+    History.sandbox = shared_sandbox.fresh()
+    run_state_machine_as_test(
+        History,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            derandomize=True,
+        ),
+    )

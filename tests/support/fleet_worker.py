@@ -17,7 +17,7 @@ from attrs import asdict, field, frozen
 from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
 from tests.support.far_away import slow_to_connect
 from tests.support.late_timers import watched
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
 
@@ -71,7 +71,7 @@ class FleetWorker:
         began_at = time.monotonic()
         async with PicoSession(
             username="user333",
-            api_key="sandbox-api-key",
+            api_key=KEY,
             sender="8612345678888",
             base_url=self.base_url,
             coordinator=coordinator,

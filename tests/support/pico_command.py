@@ -21,7 +21,6 @@ from pico_async.cli.app import app
 from tests.support.late_timers import watched
 
 PICO = Path(sys.executable).with_name("pico")
-KEY = "0123key-that-nobody-may-see"
 TEXT = "Your code is {{code}}"
 
 

@@ -18,6 +18,7 @@ from attrs import define, field
 from pico_async import PicoSession, Rates
 from pico_async.integrations import postgres_run
 from pico_async.integrations.procrastinate import PostgresLedger, run_worker
+from tests.support.sandbox_process import KEY
 
 ROOT = Path(__file__).parent.parent.parent
 CONCURRENCY = 3
@@ -95,7 +96,7 @@ class QueueWorker:
             app.open_async(),
             PicoSession(
                 username="user333",
-                api_key="sandbox-api-key",
+                api_key=KEY,
                 sender="8612345678888",
                 base_url=self.base_url,
                 rates=Rates(sms=None),

@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from tests.support.sandbox_process import KEY
+
 ROOT = Path(__file__).parent.parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 # A block that is a file says so in its first line, and is run with the others of its recipe.
@@ -37,7 +39,7 @@ def environment(base_url: str, **more: str) -> dict[str, str]:
         | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PICO_USERNAME": "user333",
-            "PICO_API_KEY": "sandbox-api-key",
+            "PICO_API_KEY": KEY,
             "PICO_SENDER": "8612345678888",
             "PICO_BASE_URL": base_url,
         }

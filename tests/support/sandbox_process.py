@@ -16,6 +16,9 @@ from pico_async.sandbox import Ledger
 from pico_async.sandbox.ledger import Arrival, Message
 from tests.support.late_timers import watched
 
+# A key that no output, log or file may hold.
+KEY = "0123key-that-nobody-may-see"
+
 # Requests to loopback never go through a proxy. An opener without TLS costs a tenth of an HTTP client.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -30,7 +33,7 @@ class SandboxProcess:
     """
 
     base_url: str
-    api_key: str = "sandbox-api-key"
+    api_key: str = KEY
     since: int = 0
 
     @property
@@ -64,6 +67,10 @@ class SandboxProcess:
         """Return the same sandbox, whose ledger begins now."""
         return evolve(self, since=self.control("GET", f"ledger?since={10**9}")["total_arrivals"])
 
+    def change(self, **settings: object) -> None:
+        """Change what its settings say, as `POST /_sandbox/settings` takes them."""
+        self.control("POST", "settings", settings)
+
     def control(self, method: str, path: str, body: object = None) -> Any:
         """Send a request to its controls, and return the JSON of the reply."""
         request = urllib.request.Request(
@@ -78,7 +85,7 @@ class SandboxProcess:
 
 
 @contextmanager
-def sandbox_process(*options: str, api_key: str = "sandbox-api-key") -> Iterator[SandboxProcess]:
+def sandbox_process(*options: str, api_key: str = KEY) -> Iterator[SandboxProcess]:
     """Start a sandbox on a free port of loopback, and end it with the context."""
     command = watched("pico_async.sandbox", "--port", 0, "--api-key", api_key, *options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

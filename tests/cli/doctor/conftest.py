@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.cli.doctor.diagnosis import SECRETS, SENDER, Diagnosis, Doctor
-from tests.support.pico_command import KEY, Ran
+from tests.support.pico_command import Ran
+from tests.support.sandbox_process import KEY
 
 
 @pytest.fixture(autouse=True)

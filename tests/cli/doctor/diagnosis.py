@@ -8,7 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from tests.cli.scripted_pico import TOKEN
-from tests.support.pico_command import KEY, Ran
+from tests.support.pico_command import Ran
+from tests.support.sandbox_process import KEY
 
 SENDER = "8612345678888"
 CHECKS = ["python", "packages", "configuration", "dns", "connection", "tls", "clock", "token", "balance"]

@@ -14,8 +14,8 @@ import pytest
 
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.scripted_pico import CREDIT, ScriptedPico
-from tests.support.pico_command import KEY, PICO, Ran, environment, running
-from tests.support.sandbox_process import SandboxProcess
+from tests.support.pico_command import PICO, Ran, environment, running
+from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
 

@@ -9,7 +9,7 @@ from pico_async.cli.session import Settings
 from pico_async.settings import WHITELIST_BASE_URL
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.scripted_pico import ScriptedPico
-from tests.support.pico_command import KEY
+from tests.support.sandbox_process import KEY
 
 
 @pytest.mark.parametrize(
