@@ -1,4 +1,4 @@
-"""What all tests share: coroutine tests run, and time may be virtual."""
+"""This file holds what all tests share: coroutine tests run, servers start once, and time may be virtual."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.valkey_server import empty_redis
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
-# The same examples in each run, at any speed of the machine. `--hypothesis-profile=default` draws others.
+# Each run tests the same examples, at any speed of the machine. `--hypothesis-profile=default` draws others.
 hypothesis.settings.register_profile(
     "fixed",
     derandomize=True,
@@ -33,10 +33,10 @@ hypothesis.settings.load_profile("fixed")
 
 def pytest_configure() -> None:
     """
-    Let no child of the tests inherit that a signal is ignored.
+    Prevent the tests' child processes from inheriting that a signal is ignored.
 
-    A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing keeps that for this
-    process, and is not inherited.
+    A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect in
+    this process, and is not inherited.
     """
     for number in (signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -51,14 +51,14 @@ def pytest_pycollect_makeitem(obj: object) -> None:
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[str]:
-    """One Redis for all tests of this process; what other tests left is still in it."""
+    """Run one Redis for all tests of this process; data of other tests is still in it."""
     with empty_redis() as url:
         yield url
 
 
 @pytest.fixture
 def redis_url(shared_redis: str) -> str:
-    """The address of a Redis that is empty."""
+    """Return the address of an empty Redis."""
     with redis.Redis.from_url(shared_redis) as client:
         client.flushdb()
     return shared_redis
@@ -66,14 +66,16 @@ def redis_url(shared_redis: str) -> str:
 
 @pytest.fixture(scope="session")
 def shared_sandbox() -> Iterator[SandboxProcess]:
-    """One sandbox process for all tests of this process: one takes half a second to start."""
+    """Run one sandbox process for all tests of this process, because a sandbox takes half a second to start."""
     with sandbox_process("--rate-rule", "none") as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def quick(shared_sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
-    """A sandbox process that enforces no rate, unless the test changes that; its ledger begins with the test."""
+    """
+    Return the shared sandbox, which enforces no rate unless the test changes that; its ledger begins with the test.
+    """
     yield shared_sandbox.fresh()
     shared_sandbox.change(rate_rule=None, latency_s=0, jitter_s=0, fault_rate=0)
     shared_sandbox.control("DELETE", "faults")
@@ -81,21 +83,21 @@ def quick(shared_sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def start_sandbox() -> Iterator[Callable[..., SandboxProcess]]:
-    """A function that starts a sandbox process of the test's own, with the options given."""
+    """Return a function that starts a sandbox process of the test's own, with the options given."""
     with ExitStack() as stack:
         yield lambda *options: stack.enter_context(sandbox_process(*options))
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One PostgreSQL for all tests of this process."""
+    """Run one PostgreSQL for all tests of this process."""
     with any_postgres() as server:
         yield server
 
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
-    """The address of a database that is empty."""
+    """Return the address of an empty database."""
     with fresh_database(postgres) as conninfo:
         yield conninfo
 
@@ -103,7 +105,7 @@ def database(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def virtual_clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
     clock = VirtualClock()
-    # asyncio's loop, aiolimiter and the messages all ask this one.
+    # asyncio's loop, aiolimiter and the messages all read this clock.
     monkeypatch.setattr(time, "monotonic", clock)
     return clock
 

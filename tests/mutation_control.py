@@ -1,12 +1,12 @@
 """
-Break what keeps a message from being lost or doubled, one thing at a time, and see the tests notice.
+This program breaks, one at a time, the parts that prevent lost and duplicate messages, and checks that tests fail.
 
     python tests/mutation_control.py            # all, some minutes
     python tests/mutation_control.py fsync      # those with "fsync" in the name
 
-The checkout is copied, changed in the copy, and tested there. First the tests must be green on the unchanged copy; then
-each mutation must turn its tests red: failed assertions, not an error that kept them from running. A mutation whose
-text is no longer in the code is an error, too.
+The checkout is copied, and the copy is changed and tested. First, the tests must pass on the unchanged copy. Then each
+mutation must make its tests fail by failed assertions, not by an error that keeps them from running. A mutation whose
+old text is no longer in the code is an error, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GREEN, RED = 0, 1  # pytest's own exit codes
 
 @frozen
 class Change:
-    """One replacement in one file; the old text must be there once."""
+    """One replacement in one file, in which the old text must occur exactly once."""
 
     file: str
     old: str
@@ -36,10 +36,10 @@ class Change:
 @frozen
 class Mutation:
     """
-    One way to break the promise.
+    One way to break the code.
 
     Attributes:
-        tests: Those of which one at least must fail.
+        tests: The tests of which at least one must fail.
     """
 
     name: str
@@ -205,7 +205,7 @@ MUTATIONS = (
 
 
 def run(tests: tuple[str, ...], checkout: Path) -> subprocess.CompletedProcess[str]:
-    """Run some tests on a checkout."""
+    """Run these tests on a checkout."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests],
         cwd=checkout,
@@ -217,7 +217,7 @@ def run(tests: tuple[str, ...], checkout: Path) -> subprocess.CompletedProcess[s
 
 
 def apply(mutation: Mutation, checkout: Path) -> None:
-    """Change the copy."""
+    """Apply a mutation to the copy."""
     for change in mutation.changes:
         path = checkout / change.file
         source = path.read_text()
@@ -227,7 +227,7 @@ def apply(mutation: Mutation, checkout: Path) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Try the mutations, and give the number of those that no test noticed."""
+    """Try the mutations, and return the number of those that no test detected."""
     chosen = [mutation for mutation in MUTATIONS if not names or any(name in mutation.name for name in names)]
     unnoticed = 0
     with tempfile.TemporaryDirectory() as folder:

@@ -187,11 +187,14 @@ def test_a_bad_value_is_refused_by_name(make: Make, name: str, value: object, fa
 
 @pytest.mark.parametrize("template_id", ["", " ", "a b", "../sms", "a/b", "x" * 129, "a\n", "語", "\ud800", 7])
 def test_what_is_no_id_is_refused(template_id: object) -> None:
-    """A template ID that is not a short word is refused, and the error does not repeat the value."""
-    with pytest.raises(InvalidMessageError, match=r"^`template_id` is no ID of Pico's") as caught:
+    """A template ID that is not a short word is refused, and the error, which is the same for all, repeats no value."""
+    with pytest.raises(InvalidMessageError, match=r"^`template_id` is no ID of Pico's") as other:
+        SmsMessage(TO, template_id="?!")
+
+    with pytest.raises(InvalidMessageError) as caught:
         SmsMessage(TO, template_id=template_id)
 
-    assert len(str(template_id)) < 3 or str(template_id) not in str(caught.value)
+    assert str(caught.value) == str(other.value)
 
 
 @given(st.text())

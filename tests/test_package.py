@@ -128,8 +128,9 @@ def test_importing_it_loads_what_its_five_packages_load_and_little_else() -> Non
 
 def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
     """
-    Opening a session does not load the modules of bulk sends, fleets, events or account management; their first use
-    does.
+    A session that sends one message does not load the modules of bulk sends, fleets, events or account management.
+
+    Their first use loads them.
     """
     later = (
         "pico_async._engine.aiohttp_carrier",
@@ -151,8 +152,13 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
     loaded = run(
         "import asyncio, sys\n"
         "from pico_async import PicoSession\n"
+        "from pico_async.sandbox import Sandbox\n"
         "async def main():\n"
-        "    async with PicoSession(username='user333', api_key='key'): pass\n"
+        "    sandbox = Sandbox()\n"
+        "    account = dict(username=sandbox.username, api_key=sandbox.api_key, sender='Pico')\n"
+        "    async with PicoSession(transport=sandbox.transport(), **account) as pico:\n"
+        "        await pico.sms.send('8612345678901', 'Hello')\n"
+        "    assert len(sandbox.ledger.accepted) == 1\n"
         "asyncio.run(main())\n"
         "print(*(name for name in sys.modules if name.startswith('pico_async.')))"
     )

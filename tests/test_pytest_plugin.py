@@ -221,13 +221,16 @@ def test_a_projects_own_fixtures_come_first(pytester: pytest.Pytester) -> None:
 
 
 def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
-    """With `-p no:pico_async`, the plugin's fixtures do not exist."""
+    """With `-p no:pico_async`, neither the plugin's fixtures nor its markers exist."""
     pytester.makepyfile("def test_with_one(pico): pass")
 
     ran = run(pytester, "-pno:pico_async", "-pno:asyncio")
+    markers = run(pytester, "-pno:pico_async", "-pno:asyncio", "--markers")
 
     ran.assert_outcomes(errors=1)
     ran.stdout.fnmatch_lines(["*fixture 'pico' not found*"])
+    assert markers.ret == 0
+    markers.stdout.no_fnmatch_line("@pytest.mark.pico*")
 
 
 def test_a_missing_extra_is_told_by_the_fixture_alone(pytester: pytest.Pytester) -> None:

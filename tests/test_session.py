@@ -322,15 +322,23 @@ async def test_it_tells_its_pace() -> None:
     assert "a second" not in before + repr(pico)
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "malformed"])
 @pytest.mark.parametrize("transport", [lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
 async def test_authorities_that_cannot_be_read_are_told(
-    transport: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    transport: Callable[[], Any], content: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """When the CA certificates cannot be loaded, the error names SSL_CERT_FILE as the setting to correct."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
-    if httpx.__version__.startswith("0.27."):
+    """
+    When the file of CA certificates is missing or malformed, the error gives the reason and the setting to correct.
+
+    That setting is SSL_CERT_FILE.
+    """
+    path = tmp_path / "ca.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    if content is not None:
+        path.write_text(content)
+    elif httpx.__version__.startswith("0.27."):
         pytest.skip("this httpx ignores a file that is not there")
 
-    with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+    with pytest.raises(ConfigurationError, match=r"\(.+\).*SSL_CERT_FILE"):
         async with session(transport=transport()) as pico:
             await pico.sms.send("8612345678901", "Hello")

@@ -480,8 +480,13 @@ async def test_a_full_disk_at_the_start_sends_nothing(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("connection", "setting", "value", "said"),
-    # Each of 40 commits settles a few messages or none, but never all 400.
-    [(Full, "pages", 12, "the disk is full"), (Failing, "commits", 40, "disk I/O error")],
+    # A commit holds at most one change of each of the 8 workers, so 40 commits settle some messages and not all 400.
+    # Usually the 41st commit is one of results, and the 43rd one of intents.
+    [
+        (Full, "pages", 12, "the disk is full"),
+        (Failing, "commits", 40, "disk I/O error"),
+        (Failing, "commits", 42, "disk I/O error"),
+    ],
 )
 async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     tmp_path: Path,

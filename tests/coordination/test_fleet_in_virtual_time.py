@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
-from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Scenario, densest, simulate, with_told_clock
+from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Network, Scenario, densest, simulate, with_told_clock
 
 OWN_RATE = 1 / spacing_s(RATE)
 # When the event of a scenario happens.
@@ -64,12 +64,16 @@ def test_a_single_send_from_far_away_waits_for_one_round_trip(server: redis.Redi
     assert outcome.calls_per_s_and_host < 1.5
 
 
-def test_a_host_that_joins_from_far_away_takes_no_slot_early(server: redis.Redis) -> None:
+def test_a_host_that_joins_takes_no_slot_early(server: redis.Redis) -> None:
     """A host that joins uses no slot early, although connecting delays its first reading of Redis's clock."""
+    # From further away the early slots would be past when the answer arrives, and so not be used at all.
+    network = Network(name="20 ms", delays_s=(0.020, 0.020))
     for seed in range(3):
-        outcome = simulate(fleet(name="joins", hosts=3, blasting=3, begin_every_s=2.37, seed=seed), server)
+        scenario = fleet(name="joins", hosts=3, network=network, blasting=3, begin_every_s=2.37, seed=seed)
+        outcome = simulate(scenario, server)
 
         assert densest(outcome.turns) <= RATE
+        assert {one.host for one in outcome.sent} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, 3600.0])

@@ -508,19 +508,31 @@ async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer
 
 
 def test_loops_of_many_threads_share_the_table() -> None:
-    """Event loops of many threads use the table of coordinators at the same time without an error."""
+    """
+    Event loops of many threads use the table of coordinators at the same time.
 
-    async def life() -> bool:
+    Within a loop, sessions of one key find one coordinator, and no two loops find the same one.
+    """
+    mine, unlimited = ("https://a", "user", "key"), Rates(token=None, balance=None, sms=None)
+
+    async def life() -> set[LocalCoordinator]:
+        found = set()
         for _ in range(50):
-            local.join("https://a", "user", "key", Rates(token=None, balance=None, sms=None))
+            own = local.join(*mine, unlimited)
             await asyncio.sleep(0)
-            local.leave("https://a", "user", "key")
-        return True
+            assert local.join(*mine, unlimited) is own
+            found.add(own)
+            local.leave(*mine)
+            local.leave(*mine)
+            await asyncio.sleep(0)
+        return found
 
     with ThreadPoolExecutor(8) as threads:
         lives = [threads.submit(lambda: [asyncio.run(life()) for _ in range(20)]) for _ in range(8)]
 
-    assert all(all(life.result()) for life in lives)
+    found = [one for life in lives for one in life.result()]
+    assert len(found) == 160
+    assert len(set().union(*found)) == sum(map(len, found))
     local._shared.clear()
 
 

@@ -414,9 +414,9 @@ async def test_a_cancelled_wait_for_the_lock_leaves_nothing_behind(url: str) -> 
     assert not [key for key in content(url) if key.endswith(":lock")]
 
 
-async def test_redis_away_is_told_fast_and_gone_when_it_is_back() -> None:
+async def test_while_redis_is_away_a_send_fails_as_not_sent() -> None:
     """
-    While Redis is away, a send fails as not sent; once Redis is back, the next send succeeds.
+    While Redis is away, a send fails as not sent and Pico is not asked; once Redis is back, sends succeed again.
 
     The error names no password and can be pickled.
     """
@@ -427,6 +427,7 @@ async def test_redis_away_is_told_fast_and_gone_when_it_is_back() -> None:
         async with session(coordinator, sandbox) as pico:
             with pytest.raises(NotSentError, match="Redis is not available") as raised:
                 await pico.sms.send("8612345678901", "Your code is 1234")
+            assert sandbox.ledger.arrivals == []
             server.start("--requirepass", "S3CRET-PASSWORD")
             while True:
                 try:
@@ -637,12 +638,16 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
 
 
 async def test_a_lane_without_a_rate_asks_nobody(url: str) -> None:
-    """A rate group without a limit, such as MMS, writes nothing to Redis."""
-    async with joined(url) as coordinator:
-        for _ in range(100):
-            await coordinator.turn(Lane.MMS, Priority.BULK)
-        await coordinator.refused(Lane.MMS, None)
+    """A rate group without a limit, such as MMS, writes nothing to Redis and opens no connection to it."""
+    with redis.Redis.from_url(url) as client:
+        before = client.info("stats")["total_connections_received"]
+        async with joined(url) as coordinator:
+            for _ in range(100):
+                await coordinator.turn(Lane.MMS, Priority.BULK)
+            await coordinator.refused(Lane.MMS, None)
+        after = client.info("stats")["total_connections_received"]
 
+    assert after == before
     assert content(url) == {}
 
 

@@ -397,7 +397,7 @@ async def test_a_message_that_expires_while_it_waits_is_dropped() -> None:
 
 
 async def test_a_message_that_would_expire_in_a_back_off_is_given_up() -> None:
-    """If the `Retry-After` of a refusal ends after `expires_in`, the send raises that refusal at once, without a retry."""
+    """If the `Retry-After` of a refusal ends after `expires_in`, the send raises it at once and is not retried."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "30"}))
 
     async with session(pico) as it:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,11 +91,22 @@ async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
     assert "pico_lifespan" not in reply.text
 
 
-@pytest.mark.parametrize("does", ["", "refuses", "closed", "left"])
-async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFixture, does: str) -> None:
+@pytest.mark.parametrize(
+    ("does", "expected"),
+    [
+        ("", [1011, "The message may have been sent"]),
+        ("refuses", [403]),
+        ("closed", [1000, ""]),
+        ("left", []),
+    ],
+)
+async def test_an_error_within_a_websocket_closes_it(
+    caplog: pytest.LogCaptureFixture, does: str, expected: list[object]
+) -> None:
     """
-    An error in a websocket handler closes an open websocket, and only the package logs it. This holds also for a
-    websocket that is closed or was not accepted.
+    An error in a websocket handler closes an open websocket with the error's title.
+
+    A websocket that was not accepted is refused, and one that is closed stays as it is. Only the package logs it.
     """
     app, ended = FastAPI(), asyncio.Event()
     on_fastapi.handle_errors(app)
@@ -113,14 +124,18 @@ async def test_an_error_within_a_websocket_closes_it(caplog: pytest.LogCaptureFi
             ended.set()
         raise ServerError("Pico failed.")
 
+    told: list[object] = []
     async with serving(app) as url, aiohttp.ClientSession() as client:
-        with suppress(aiohttp.WSServerHandshakeError):
+        try:
             async with client.ws_connect(f"{url}/chat") as chatting:
-                if does == "":
-                    told = await chatting.receive()
-                    assert (told.data, told.extra) == (1011, "The message may have been sent")
+                if does != "left":
+                    closed = await chatting.receive()
+                    told += [closed.data, closed.extra]
+        except aiohttp.WSServerHandshakeError as refused:
+            told.append(refused.status)
         await ended.wait()
 
+    assert told == expected
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["pico_async.problems"]
 
 

@@ -375,12 +375,12 @@ async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: San
     assert rows(database, "SELECT * FROM pico_outbox") == []
 
 
-async def test_wrong_credentials_fail_no_message(
+async def test_wrong_credentials_lose_no_message(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
     """
     Wrong credentials are the worker's fault: the jobs are tried again until `max_tries`, and the messages can be
-    resent.
+    resent. The ledger has no entry for them until then.
     """
     await enqueue_bulk(app, [sms(1), sms(2)])
     async with PicoSession(
@@ -396,6 +396,7 @@ async def test_wrong_credentials_fail_no_message(
             connection.execute("UPDATE procrastinate_jobs SET scheduled_at = NULL")
         await work(app, wrong, max_tries=2)
     assert jobs(database) == {"failed": 2}
+    assert not any((await impatient(app).counts()).values())
 
     assert await resend(app, "order-1", "order-2") == 2
     await work(app, pico)

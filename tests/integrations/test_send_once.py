@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from pico_async import (
@@ -99,17 +100,52 @@ async def test_what_did_not_go_out_is_sent_by_the_next_delivery(
     assert len(sandbox.ledger.accepted) == 1
 
 
-async def test_without_a_ledger_nothing_is_sent(database: str, pico: PicoSession, sandbox: Sandbox) -> None:
-    """When the ledger's tables are missing, nothing is sent, and the result is not sent with a `JournalError`."""
-    async with PostgresLedger(database, under_way_s=0) as ledger:
-        result = await send_once(pico, sms(), ledger=ledger)
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_without_the_ledgers_tables_nothing_is_sent(
+    ledger: PostgresLedger, database: str, pico: PicoSession, sandbox: Sandbox, earlier: int
+) -> None:
+    """
+    When the ledger's tables are missing, nothing is sent, and the result is not sent with a `JournalError`.
+
+    This holds for the first delivery and for a later one.
+    """
+    for number in range(earlier):
+        await send_once(pico, sms(key=f"earlier-{number}"), ledger=ledger)
+    arrived = len(sandbox.ledger.arrivals)
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP TABLE pico_ledger, pico_ledger_account")
+
+    result = await send_once(pico, sms(), ledger=ledger)
 
     assert result.outcome is Outcome.NOT_SENT
     assert isinstance(result.error, JournalError)
-    assert sandbox.ledger.arrivals == []
+    assert len(sandbox.ledger.arrivals) == arrived
 
 
-async def test_a_cancelled_delivery_leaves_no_doubt_where_there_is_none(
+async def test_a_delivery_cancelled_before_its_request_leaves_no_doubt(
+    ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that is cancelled while it waits for its slot leaves no doubt, and the next delivery sends it."""
+    waiting = asyncio.Event()
+
+    async def wait_without_end(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
+        if lane is Lane.SMS:
+            waiting.set()
+            await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalCoordinator, "turn", wait_without_end)
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(send_once(pico, sms(), ledger=ledger))
+            await waiting.wait()
+            sending.cancel()
+
+    assert await ledger.in_doubt() == []
+    assert (await send_once(pico, sms(), ledger=ledger)).outcome is Outcome.ACCEPTED
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_a_delivery_cancelled_during_its_request_leaves_its_message_in_doubt(
     ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox
 ) -> None:
     """A delivery that is cancelled during its exchange leaves its message in doubt."""

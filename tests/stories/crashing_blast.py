@@ -1,4 +1,4 @@
-"""A journalled blast in a process of its own, which can be killed at its n-th failpoint, or from outside."""
+"""This module runs a journalled bulk send in a process that can be killed at its n-th failpoint or from outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pico_async.bulk import journal_file
 from tests.support.sandbox_process import KEY
 
 _context = multiprocessing.get_context("forkserver")
-# A child begins as a copy of a process that has imported everything: some milliseconds in place of half a second.
+# The fork server has imported everything, so a child starts in some milliseconds instead of half a second.
 _context.set_forkserver_preload(
     [__name__, "anyio._backends._asyncio", "httpcore", "pico_async.bulk.sender", "pico_async.bulk.sqlite_run"]
 )
@@ -30,11 +30,11 @@ _context.set_forkserver_preload(
 @frozen(kw_only=True)
 class CrashingBlast:
     """
-    One blast, the same each time that it is run.
+    One bulk send, which is the same in each run.
 
     Attributes:
-        messages: The recipients of two blasts must not overlap, for they tell one sandbox's blasts apart.
-        told: File in which each result is noted as soon as the caller hears of it: "<run> <index> <outcome>".
+        messages: No recipient is in two bulk sends to one sandbox, so its ledger shows where a message is from.
+        told: The file to which each result is appended as soon as the caller gets it: "<run> <index> <outcome>".
     """
 
     base_url: str
@@ -46,23 +46,23 @@ class CrashingBlast:
 
     def start(self, run: int, *, crash_at: int | None = None) -> ForkServerProcess:
         """
-        Run it in a process of its own.
+        Run the bulk send in a process of its own.
 
         Args:
-            crash_at: Kill it at this failpoint, counted from 1.
+            crash_at: Kill the process at this failpoint, counted from 1.
         """
         process = _context.Process(target=_run, args=(self, run, crash_at))
         process.start()
         return process
 
     def run_to_its_end(self, run: int) -> None:
-        """Run it without a crash."""
+        """Run the bulk send without a crash, and wait until it ends."""
         process = self.start(run)
         process.join(60)
         assert process.exitcode == 0, "the resume did not end"
 
     def told_in(self, *runs: int) -> dict[int, list[str]]:
-        """Give what the caller heard in these runs, by the message's place in the input."""
+        """Return the outcomes that the caller got in these runs, by the message's index in the input."""
         told: dict[int, list[str]] = {}
         for line in self.told.read_text().splitlines() if self.told.exists() else []:
             run, index, outcome = line.split()
@@ -72,7 +72,9 @@ class CrashingBlast:
 
 
 def recipients(first: int, count: int) -> tuple[SmsMessage, ...]:
-    """Make messages to so many recipients: some are known by their key, and some by what they say."""
+    """
+    Make *count* messages: those to odd numbers have a key, and the journal identifies the others by their content.
+    """
     return tuple(
         SmsMessage(f"86{number:011}", "Your code is 123456", key=f"order-{number}" if number % 2 else None)
         for number in range(first, first + count)
@@ -80,13 +82,13 @@ def recipients(first: int, count: int) -> tuple[SmsMessage, ...]:
 
 
 class Failpoints:
-    """Kill this process at the n-th of them."""
+    """Points at which this process can be killed; it is killed at the n-th of them that it reaches."""
 
     def __init__(self, crash_at: int | None) -> None:
         self._left = crash_at
 
     def reach(self) -> None:
-        """Pass one, or die of it."""
+        """Pass one failpoint, or kill this process there."""
         if self._left is None:
             return
         self._left -= 1
@@ -94,7 +96,7 @@ class Failpoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around_commits(self) -> type[sqlite3.Connection]:
-        """Make a connection with failpoints before and after each commit, and each change of the file's mode."""
+        """Make a connection class with failpoints before and after each commit and each change of the journal mode."""
         reach = self.reach
 
         class Connection(sqlite3.Connection):
@@ -119,11 +121,11 @@ class Failpoints:
                 reach()
                 return response
 
-        # It speaks plain HTTP. To load the authorities for TLS takes longer than all else in a short life.
+        # The transport uses plain HTTP; loading CA certificates would take longer than the rest of a short run.
         return Transport(verify=False)
 
     def before_the_write(self) -> Callable[[CallTrace], None]:
-        """Make a `CallTrace.note_write` with a failpoint: the last moment before the first byte."""
+        """Make a `CallTrace.note_write` with a failpoint, which is the last moment before the first byte is written."""
         reach, note_write = self.reach, CallTrace.note_write
 
         def reach_and_note(trace: CallTrace) -> None:

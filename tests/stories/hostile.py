@@ -1,4 +1,6 @@
-"""Replies and rows that nobody would send on purpose, drawn by a seed: each has a number by which it comes again."""
+"""
+This module generates hostile replies: the same number always generates the same reply, so a failure can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from attrs import frozen
 
 SECRETS = ("sandbox-api-key-XYZ", "token-of-the-test-XYZ", "the text that nobody may see", "8612345678901")
 
-# Values where another belongs.
+# Values of a wrong type, length or range for most fields.
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.5, 10**30, "", " ", "\x00", "x" * 5000, [], {}, [[]], {"a": None}, ["a"], "\u202e",
     "1e999", "401", 401, "500", 500, 200, "200", "null", "NaN", -0.0, 2**63,
@@ -26,8 +28,8 @@ class HostileReply:
     One reply, as bytes.
 
     Attributes:
-        status: What its first line says; None where that is no status line.
-        payload: What its body says, where that is JSON and whole, and its head is in order; else None.
+        status: The status code in the status line; None where `_no_http` made the reply.
+        payload: The JSON value of the body, if the body is complete JSON and the head is valid; else None.
     """
 
     raw: bytes
@@ -36,7 +38,7 @@ class HostileReply:
 
 
 def hostile_reply(number: int) -> HostileReply:
-    """Make the reply of this number."""
+    """Make the reply that belongs to this number."""
     chance = random.Random(number)
     body, payload = chance.choice(BODIES)(chance)
     return chance.choice(HEADS)(chance, body, payload)
@@ -63,7 +65,7 @@ def _json(chance: random.Random) -> tuple[bytes, Any]:
 
 
 def _answer(chance: random.Random) -> tuple[bytes, Any]:
-    # Sound in itself, so that it is the head, or one odd field, that makes the difference.
+    # The body is valid, so only the head, or one odd field, can cause an error.
     document = {"request_id": f"r-{chance.randrange(10**6)}", "token": SECRETS[1], "balance": "12.50", "campaigns": []}
     if chance.random() < 0.3:
         document[chance.choice(FIELDS)] = chance.choice(ODD)
@@ -150,7 +152,7 @@ def _lying_length(chance: random.Random, body: bytes, payload: Any) -> HostileRe
 
 
 def _leftovers(chance: random.Random, body: bytes, payload: Any) -> HostileReply:
-    # What comes after the reply is not the answer to the next request.
+    # The client must not take the bytes after the reply for the reply to its next request.
     more = b'HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{"request_id": "poison"}'
     return HostileReply(b"HTTP/1.1 500 X\r\ncontent-length: 2\r\n\r\n{}" + more, 500)
 
@@ -163,7 +165,7 @@ def _bad_chunks(chance: random.Random, body: bytes, payload: Any) -> HostileRepl
 
 
 def _bomb(chance: random.Random, body: bytes, payload: Any) -> HostileReply:
-    # 100 MB of blanks, in 100 kB.
+    # 100 MB of blanks, compressed to 100 kB.
     packed = zlib.compress(b" " * 100_000_000, 9) if chance.random() < 0.02 else chance.randbytes(300)
     encoding = chance.choice([b"gzip", b"deflate", b"br"])
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %s\r\ncontent-length: %d\r\n\r\n" % (encoding, len(packed))

@@ -1,5 +1,7 @@
 """
-A lean server in a process of its own that tells how many connections it has, and answers no message if it is mute.
+This module runs a lean server in a process of its own, which reports its connections.
+
+With the argument `mute`, the server answers no message.
 
     python -m tests.stories.mute_pico [mute]
 """
@@ -21,12 +23,12 @@ from benchmarks.lean_pico import BACKLOG, Counter, LeanPico, allow_many_connecti
 @frozen
 class State:
     """
-    What the server has seen.
+    The server's counts.
 
     Attributes:
-        messages: How many have arrived.
-        open: Connections of clients that are open now.
-        most_open: As many as there were at once.
+        messages: The messages that have arrived.
+        open: The connections that clients have open now.
+        most_open: The most connections that were open at the same time.
     """
 
     messages: int
@@ -35,13 +37,13 @@ class State:
 
 
 class Connections:
-    """How many there are."""
+    """The counts of open connections."""
 
     open = most_open = 0
 
 
 class MutePico(LeanPico):
-    """One connection."""
+    """One connection, which is counted while it is open."""
 
     def __init__(self, counter: Counter, connections: Connections, *, mute: bool) -> None:
         super().__init__(counter)
@@ -49,13 +51,13 @@ class MutePico(LeanPico):
         self._mute = mute
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Add the new connection to the counts."""
         super().connection_made(transport)
         self._connections.open += 1
         self._connections.most_open = max(self._connections.most_open, self._connections.open)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Count it no more."""
+        """Subtract the closed connection from the open ones."""
         self._connections.open -= 1
 
     def _answer(self, head: bytes, *, has_length: bool) -> bytes:
@@ -68,7 +70,7 @@ class Server:
     The server, as seen from the process that started it.
 
     Attributes:
-        address: Where messages go.
+        address: The base URL to which messages are sent.
     """
 
     def __init__(self, address: str, asked_at: int) -> None:
@@ -76,7 +78,7 @@ class Server:
         self._asked_at = asked_at
 
     async def state(self) -> State:
-        """Ask it what it has seen."""
+        """Return the counts that the server reports."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._asked_at)
         said = await reader.read()
         writer.close()
@@ -107,7 +109,7 @@ async def serve(*, mute: bool) -> None:
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: MutePico(counter, seen, mute=mute), "127.0.0.1", 0, backlog=BACKLOG)
-    # On a port of its own, so that whoever asks is not counted.
+    # The counts have a port of their own, so that a connection that asks for them is not counted.
     asked = await asyncio.start_server(tell, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], asked.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()

@@ -1,7 +1,9 @@
 """
-Programs for the stories of the rate, each in a process of its own: `python -m tests.stories.pace_programs NAME URL`.
+These programs send for the tests of the rate, each in a process of its own.
 
-A client that shared the tests' process would be held up by their garbage collections for longer than it allows for.
+    python -m tests.stories.pace_programs NAME URL
+
+In the tests' process, garbage collections would delay the client for longer than its jitter allowance covers.
 """
 
 from __future__ import annotations
@@ -27,14 +29,16 @@ def session(base_url: str) -> PicoSession:
 
 
 async def two_sessions(base_url: str) -> list[int]:
-    """Blast over two sessions that know nothing of each other; return how many messages each had accepted."""
+    """Send in bulk over two sessions that share no object, and return how many messages of each were accepted."""
     async with session(base_url) as one, session(base_url) as other:
         reports = await asyncio.gather(one.send_bulk(messages(60, "one")), other.send_bulk(messages(60, "other")))
     return [report.accepted for report in reports]
 
 
 async def single_send(base_url: str) -> int:
-    """Send a code while 256 messages of a blast wait; return how many results the blast had brought by then."""
+    """
+    Send a code while 256 messages of a bulk send wait, and return how many results the bulk send had returned before.
+    """
     async with session(base_url) as pico, pico.stream_bulk(messages(1000, "news"), concurrency=256) as results:
         for _ in range(SEEN):
             await anext(results)

@@ -1,4 +1,4 @@
-"""A stream of any length runs in flat memory."""
+"""This test checks that a stream of any length runs in constant memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ asyncio.run(main(int(sys.argv[1])))
     "count", [20_000, pytest.param(1_000_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])]
 )
 def test_memory_stays_flat(count: int) -> None:
-    """From the first tenth to the end, the process grows by less than 5 MiB."""
+    """The memory of a process grows by less than 5 MiB between the first tenth of a stream and its end."""
     ran = subprocess.run([sys.executable, "-c", STREAM, str(count)], capture_output=True, text=True, check=True)
 
     accepted, growth = map(int, ran.stdout.split())

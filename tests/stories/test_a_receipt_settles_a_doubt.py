@@ -1,4 +1,4 @@
-"""Blast, accepted and then cut off, delivery receipt: `pico journal in-doubt` is empty."""
+"""This test checks that delivery receipts settle the messages that a bulk send left in doubt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.ports import free_port, listens
 from tests.support.readme import environment
 from tests.support.sandbox_process import sandbox_process
 
-# The app of a user who blasts with a journal and takes the receipts elsewhere: in two processes, as uvicorn runs them.
+# The app of a user whose bulk send has a journal: it receives the receipts elsewhere, in two processes of uvicorn.
 APP = """
 from fastapi import FastAPI
 from pico_async import SqliteJournal
@@ -47,9 +47,9 @@ def receiving(folder: Path, env: dict[str, str], port: int) -> Iterator[None]:
 )
 def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> None:
     """
-    All that the blast could not know, its receipts tell; nothing is sent twice afterwards.
+    Delivery receipts settle all messages that `pico blast` left in doubt; `--resume` then sends none of them again.
 
-    The receipts come late, twice and in the wrong order.
+    The receipts arrive late, and some of them arrive twice or in the wrong order.
     """
     port = free_port()
     with sandbox_process("--rate-rule=none", "--receipts", f"--receipt-form={form}") as sandbox:

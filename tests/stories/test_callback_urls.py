@@ -1,4 +1,4 @@
-"""What a session tells Pico of callbacks: signed for each message, and never a host that Pico must not be sent to."""
+"""These tests check the URLs that a session sends to Pico: callbacks are signed, and private hosts are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def signed_for(url: str | None, signer: CallbackSigner) -> str | None:
 
 
 async def test_each_message_has_a_url_of_its_own() -> None:
-    """Single sends and blasts alike; a message that names a place of its own keeps that."""
+    """
+    With a signer, each message gets a signed callback URL of its own, in single and bulk sends.
+
+    A message that sets its own callback keeps that URL.
+    """
     sandbox, signer = Sandbox(rate_rule=None), CallbackSigner(SECRETS)
     async with session(sandbox, callback=PUBLIC, callback_signer=signer) as pico:
         await pico.sms.send(NUMBER, TEXT, key="single")
@@ -56,7 +60,7 @@ async def test_each_message_has_a_url_of_its_own() -> None:
 
 
 async def test_a_retry_keeps_its_url() -> None:
-    """A message that is repeated after a refusal is the same one to its receipts."""
+    """A message that is retried after its token was refused has a callback URL that is signed for its key."""
     sandbox, signer = Sandbox(rate_rule=None, faults=[FaultRule(Fault.STALE_TOKEN, times=1)]), CallbackSigner(SECRETS)
     async with session(sandbox, callback=PUBLIC, callback_signer=signer, rates=Rates(sms=None, token=None)) as pico:
         await pico.sms.send(NUMBER, TEXT, key="order-17")
@@ -66,7 +70,11 @@ async def test_a_retry_keeps_its_url() -> None:
 
 
 async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a command signs, too: the newest first, with commas between them."""
+    """
+    Without a signer, a session signs callbacks with the secrets of `PICO_CALLBACK_SECRETS`, so that commands sign, too.
+
+    The secrets are separated by commas, and the first of them signs.
+    """
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", ", ".join(SECRETS))
     monkeypatch.setenv("PICO_CALLBACK", PUBLIC)
     sandbox = Sandbox(rate_rule=None)
@@ -87,7 +95,9 @@ async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.Mon
     ],
 )
 def test_a_wrong_setting_is_told_when_the_session_is_made(arguments: dict[str, Any], fault: str) -> None:
-    """And not with the first of a million messages."""
+    """
+    A wrong callback setting raises ConfigurationError when the session is created, not when the first message is sent.
+    """
     with pytest.raises(ConfigurationError, match=fault):
         session(Sandbox(), **arguments)
 
@@ -117,7 +127,11 @@ def test_a_wrong_setting_is_told_when_the_session_is_made(arguments: dict[str, A
 async def test_pico_is_sent_to_no_private_host(
     send: Callable[[PicoSession, str], Any], url: str, arguments: dict[str, Any], taken: bool
 ) -> None:
-    """Unless that is allowed, or both are on loopback: then nothing is sent, and the error says what to do."""
+    """
+    A URL with a private host is refused before any request, and the error names `allow_private_urls`.
+
+    The URL is accepted if `allow_private_urls` is set, or if both the URL and `base_url` are on loopback.
+    """
     sandbox = Sandbox(rate_rule=None)
     refused = suppress(BadRequestError) if taken else pytest.raises(InvalidMessageError, match="allow_private_urls")
     async with session(sandbox, **arguments) as pico:
@@ -128,7 +142,7 @@ async def test_pico_is_sent_to_no_private_host(
 
 
 async def test_in_a_blast_a_private_host_is_that_messages_result() -> None:
-    """The others go on."""
+    """In a bulk send, a message with a private media URL is not sent; the other messages are sent."""
     sandbox = Sandbox(rate_rule=None)
     messages = [MmsMessage(to=NUMBER, media_url=url) for url in (PRIVATE, "https://example.com/a.png")]
     async with session(sandbox) as pico:
@@ -139,7 +153,9 @@ async def test_in_a_blast_a_private_host_is_that_messages_result() -> None:
 
 
 async def test_a_key_too_long_to_sign_is_that_messages_result() -> None:
-    """Nothing was sent, and the session goes on."""
+    """
+    A key that is too long to sign raises InvalidMessageError, nothing is sent, and the session's next send succeeds.
+    """
     sandbox = Sandbox(rate_rule=None)
     async with session(sandbox, callback=PUBLIC, callback_signer=CallbackSigner(SECRETS)) as pico:
         with pytest.raises(InvalidMessageError, match="`key` takes"):

@@ -1,4 +1,6 @@
-"""A send is cancelled in each of its phases: what its caller hears, what had arrived, and what is left behind."""
+"""
+These tests cancel a send in each of its phases, and check its note, what had arrived, and that nothing is left behind.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ Phase = Callable[[AsyncExitStack, RawPico], Awaitable[PicoSession]]
 
 @pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
 def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each library that carries requests proves the same."""
+    """Run each test with each HTTP transport."""
     monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
 async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """There is no token, and no answer to the request for one."""
+    """Open a session without a token, whose request for one is not answered."""
     server.misbehave = wait_for_ever
     return await stack.enter_async_context(
         PicoSession(
@@ -45,7 +47,7 @@ async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
 
 
 async def pace(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """Its turn is a minute away."""
+    """Open a session whose next slot is a minute away."""
     coordinator = LocalCoordinator(Rates(sms=30))
     await coordinator.token.keep("t")
     await coordinator.refused(Lane.SMS, 60.0)
@@ -53,7 +55,7 @@ async def pace(stack: AsyncExitStack, server: RawPico) -> PicoSession:
 
 
 async def pool(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """The only connection of the caller's own transport is busy."""
+    """Open a session with the caller's own transport, whose only connection is busy."""
     server.misbehave = wait_for_ever
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
     pico = await stack.enter_async_context(session(server.address, timeout=60.0, transport=transport))
@@ -69,25 +71,25 @@ async def pool(stack: AsyncExitStack, server: RawPico) -> PicoSession:
 
 
 async def connection(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """The SYN is not answered."""
+    """Open a session to a server that does not answer the SYN."""
     address = await stack.enter_async_context(full_backlog())
     return await stack.enter_async_context(session(address, timeout=60.0))
 
 
 async def handshake(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """TLS does not come to its end."""
+    """Open a session to a server that never completes the TLS handshake."""
     server.before_reading = wait_for_ever
     return await stack.enter_async_context(session(server.address.replace("http:", "https:"), timeout=60.0))
 
 
 async def write(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """The peer does not read."""
+    """Open a session to a server that does not read."""
     server.before_reading = wait_for_ever
     return await stack.enter_async_context(session(server.address, timeout=60.0))
 
 
 async def answer(stack: AsyncExitStack, server: RawPico) -> PicoSession:
-    """The peer does not answer."""
+    """Open a session to a server that does not answer."""
     server.misbehave = wait_for_ever
     return await stack.enter_async_context(session(server.address, timeout=60.0))
 
@@ -97,7 +99,7 @@ IN_DOUBT: list[Phase] = [write, answer]
 
 
 async def reached(phase: Phase, server: RawPico) -> None:
-    """Wait until the send is in its phase: by what the server sees, where it sees something."""
+    """Wait until the send is in its phase: for the server's event, where the phase has one, and then for a moment."""
     if phase in (token, handshake, write, answer):
         await server.begun.wait()
     await asyncio.sleep(0.1)
@@ -141,7 +143,7 @@ async def by_a_scope(send: Awaitable[object], when: Awaitable[None]) -> None:
 
 
 def sockets() -> set[str]:
-    """Give the sockets that this process has open."""
+    """Return the names of the sockets that this process has open."""
     found = set()
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -151,10 +153,10 @@ def sockets() -> set[str]:
 
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """Make sure that no task and no socket is left."""
+    """Check at the end of the context that it left no task and no socket."""
     before, tasks = sockets(), asyncio.all_tasks()
     yield
-    # Closing takes a turn of the loop or two on both sides.
+    # Closing takes one or two iterations of the event loop on both sides.
     for _ in range(100):
         if sockets() <= before and asyncio.all_tasks() <= tasks:
             break
@@ -164,7 +166,7 @@ async def nothing_left() -> AsyncIterator[None]:
 
 
 def sent_of(phase: Phase) -> int:
-    """Say how many requests for the message have arrived in whole, besides those for the phase's own sake."""
+    """Return how many whole requests for the message have arrived, without those that prepared the phase."""
     return 1 if phase is answer else 0
 
 
@@ -174,7 +176,12 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the 
 @pytest.mark.parametrize("cancel", [by_its_task, by_a_timeout, by_a_scope])
 @pytest.mark.parametrize("phase", NOT_SENT + IN_DOUBT)
 async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase: Phase, cancel: Cancel) -> None:
-    """Its cancellation carries the note, what had arrived agrees with it, and the next send goes out."""
+    """
+    The CancelledError of a cancelled send has a note that states whether the message may have been sent.
+
+    The note agrees with the requests that arrived, and no task or socket is left. After a cancelled TLS handshake,
+    write or wait for the reply, the next send succeeds.
+    """
     notes: list[str] = []
 
     async with nothing_left(), raw_pico.raw_pico() as server, AsyncExitStack() as stack:
@@ -207,7 +214,11 @@ async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase
 @pytest.mark.parametrize("journalled", [False, True])
 @pytest.mark.parametrize("phase", NOT_SENT + IN_DOUBT)
 async def test_a_blast_that_is_left_tells_what_became_of_each(phase: Phase, journalled: bool, tmp_path: Path) -> None:
-    """Its leftover has the outcome of the phase, and so has its journal for the run after it."""
+    """
+    A bulk send that is left early reports its message as not sent or in doubt, depending on the phase.
+
+    With a journal, the next run sends a message that was not sent, and leaves a message in doubt as it is.
+    """
     journal = tmp_path / "blast.db" if journalled else None
     message = SmsMessage(TO, LONG if phase is write else "hello", key="order-1")
     results = []

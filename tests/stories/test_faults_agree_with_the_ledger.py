@@ -1,4 +1,4 @@
-"""What the client says of each message is what the server knows of it."""
+"""This test compares the client's outcome of each message with the server's ledger."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from pico_async.sandbox import Dialect, Fault, Sandbox
 )
 async def test_outcomes_agree_message_by_message(dialect: Dialect, socket: bool, count: int) -> None:
     """
-    With a fault in one of five sends: accepted is there once, under its request_id; rejected and not sent are not
-    there; in doubt is there at most once; and nothing is there twice.
+    With a fault in one of five sends, each outcome agrees with the server's ledger, and no message is in it twice.
+
+    - Accepted: the message is in the ledger once, under its `request_id`.
+    - Rejected or not sent: the message is not in the ledger.
+    - In doubt: the message is in the ledger at most once.
     """
     sandbox = Sandbox(rate_rule=None, dialect=dialect, seed=count, fault_rate=0.2, fault_kinds=tuple(Fault))
     results: list[SendResult] = []

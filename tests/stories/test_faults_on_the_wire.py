@@ -1,4 +1,4 @@
-"""The eighteen faults of the wire, made with real sockets: what the client says of each, and what had arrived."""
+"""These tests make eighteen network faults with real sockets, and check the client's error and what had arrived."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.support import raw_pico
 from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, wait_for_ever
 
 TO = "8612345678901"
-# More than what the kernel takes for a peer that does not read.
+# More than the kernel buffers for a peer that does not read.
 LONG = "x" * 30_000_000
 
 
 @pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
 def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each library that carries requests proves the same."""
+    """Run each test with each HTTP transport."""
     monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
@@ -41,19 +41,19 @@ async def failure_of(send: Awaitable[object]) -> PicoError:
 
 
 def assert_not_sent(error: PicoError, *, tries: int = 2) -> None:
-    """It provably did not leave, so it was tried again."""
+    """Check that the message was provably not sent, and was therefore tried again."""
     assert type(error) is NotSentError
     assert error.attempts == tries
 
 
 def assert_in_doubt(error: PicoError, kind: type[InDoubtError] = NoResponseError) -> None:
-    """It may have left, so it was not."""
+    """Check that the message may have been sent, and was therefore not tried again."""
     assert type(error) is kind
     assert error.attempts == 1
 
 
 async def test_1_a_refused_connection() -> None:
-    """Nobody listens: not sent."""
+    """A send to a port on which no process listens fails as not sent."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         async with session(f"http://127.0.0.1:{unused.getsockname()[1]}") as pico:
@@ -63,12 +63,12 @@ async def test_1_a_refused_connection() -> None:
 
 
 async def test_2_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS has no such name: not sent."""
+    """A send to a host that is not in the DNS fails as not sent."""
 
     async def unknown(*_: object, **__: object) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    # A real resolver may ask servers that this machine cannot reach, for as long as it likes.
+    # A real resolver may wait for servers that this machine cannot reach, for any length of time.
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     async with session("https://no-such-host.invalid") as pico:
         error = await failure_of(pico.sms.send(TO, "hello"))
@@ -77,7 +77,7 @@ async def test_2_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_3_an_untrusted_certificate() -> None:
-    """Whoever answers is not Pico: not sent."""
+    """A send to a server with an untrusted certificate fails as not sent, and the error names the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with raw_pico.raw_pico(context) as server, session(server.address, timeout=5.0) as pico:
@@ -89,7 +89,7 @@ async def test_3_an_untrusted_certificate() -> None:
 
 
 async def test_4_a_tcp_handshake_that_hangs() -> None:
-    """The SYN is not answered: not sent."""
+    """A send whose SYN is not answered fails as not sent."""
     async with full_backlog() as address, session(address) as pico:
         error = await failure_of(pico.sms.send(TO, "hello"))
 
@@ -97,7 +97,7 @@ async def test_4_a_tcp_handshake_that_hangs() -> None:
 
 
 async def test_5_a_tls_handshake_that_hangs() -> None:
-    """The connection is there, and TLS never comes to its end: not sent."""
+    """A send whose TLS handshake never completes fails as not sent."""
     async with raw_pico.raw_pico() as server:
         server.before_reading = wait_for_ever
         async with session(server.address.replace("http:", "https:")) as pico:
@@ -108,13 +108,13 @@ async def test_5_a_tls_handshake_that_hangs() -> None:
 
 
 async def test_6_an_exhausted_pool() -> None:
-    """All connections of the caller's own transport are busy: not sent."""
+    """A send that gets no connection, because all of the caller's own transport are busy, fails as not sent."""
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
     async with raw_pico.raw_pico() as server:
         server.misbehave = wait_for_ever
         async with (
             session(server.address, transport=transport, timeout=60.0) as busy,
-            # It outlives the session that is done first, as a transport of two sessions has to.
+            # The session that ends first must not close the transport, because the other session uses it.
             session(server.address, transport=_Shared(transport)) as pico,
         ):
             first = asyncio.create_task(busy.sms.send(TO, "busy"))
@@ -130,7 +130,7 @@ async def test_6_an_exhausted_pool() -> None:
 
 
 class _Shared(httpx.AsyncHTTPTransport):
-    """A transport that is another session's to close."""
+    """A transport that another session closes."""
 
     def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
         self._shared = transport
@@ -181,7 +181,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @frozen
 class Written:
-    """A fault that comes when a part of the request, at least, is written."""
+    """A fault that happens after at least a part of the request is written."""
 
     misbehave: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
     received: int
@@ -204,13 +204,17 @@ WRITTEN = {
 
 @pytest.mark.parametrize("fault", WRITTEN.values(), ids=WRITTEN)
 async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -> None:
-    """It was not repeated, and arrived once at most; the session goes on with a connection that is sound."""
+    """
+    A send that fails after its first byte is in doubt: it is not tried again, and arrives at most once.
+
+    The session's next send succeeds.
+    """
     async with raw_pico.raw_pico() as server, session(server.address, timeout=1.0) as pico:
         await _sound(pico, server)
         if fault.received:
             server.misbehave = fault.misbehave
         else:
-            # The server stands before the next request: this one is read, and answered, as the last.
+            # The server already waits for the next request, so it still reads and answers that one.
             server.before_reading = fault.misbehave
             await _sound(pico, server)
         before = server.received
@@ -226,15 +230,15 @@ async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -
 
 async def test_12_a_connection_that_closes_as_it_is_used() -> None:
     """
-    The server ends an idle connection in the moment in which the client writes on it: in doubt.
+    A send is in doubt if the server closes the idle connection at the moment at which the client writes.
 
-    It looks like 11, where the message did arrive.
+    To the client, this looks like fault 11, where the message did arrive.
     """
     async with raw_pico.raw_pico() as server, session(server.address) as pico:
         await _sound(pico, server)
 
         async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(1)  # the client wrote, so it took the connection for a sound one
+            await reader.read(1)  # the client wrote, so it considered the connection usable
             writer.close()
 
         server.before_reading = end
@@ -247,7 +251,7 @@ async def test_12_a_connection_that_closes_as_it_is_used() -> None:
 
 
 async def test_17_cancelled_before_the_write() -> None:
-    """In the middle of a handshake: the cancellation says that nothing was sent."""
+    """The CancelledError of a send that is cancelled during the TLS handshake states that nothing was sent."""
     async with raw_pico.raw_pico() as server:
         server.before_reading = wait_for_ever
         async with session(server.address.replace("http:", "https:"), timeout=60.0) as pico:
@@ -263,7 +267,11 @@ async def test_17_cancelled_before_the_write() -> None:
 
 
 async def test_18_cancelled_after_the_write() -> None:
-    """While the answer is waited for: the cancellation says that it may have been sent, and it was."""
+    """
+    The CancelledError of a send that is cancelled while it waits for the reply states that it may have been sent.
+
+    The request had arrived.
+    """
     async with raw_pico.raw_pico() as server:
         server.misbehave = wait_for_ever
         async with session(server.address, timeout=60.0) as pico:

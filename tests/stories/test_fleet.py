@@ -1,4 +1,4 @@
-"""Several processes with one key: the server sees one pace and one token, and each process gets its share."""
+"""This test checks that several processes with one key share one rate limit and one token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ PROCESSES = 4
 @pytest.mark.parametrize("count", [30, pytest.param(150, marks=pytest.mark.full)])
 @repeat_if_starved
 def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: int) -> None:
-    """A sliding-log server refuses nothing, hands out one token, and hears from each as often as from the others."""
+    """
+    A sliding-log server refuses no request of four processes with one key, and issues one token to them.
+
+    While all four have messages to send, none sends more than 1.5 times as many as another.
+    """
     with redis.Redis.from_url(shared_redis) as client:
         client.flushdb()
     with ExitStack() as held:
@@ -45,7 +49,7 @@ def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: i
 
 
 def _shares(told: list[Told], texts: list[str]) -> list[int]:
-    """Count each process's messages while all of them had some to send."""
+    """Count the messages of each process in the period in which all of them had messages to send."""
     names = [text.split()[0] for text in texts]
     first = max(names.index(one.name) for one in told)
     last = min(len(names) - 1 - names[::-1].index(one.name) for one in told)

@@ -1,4 +1,8 @@
-"""Redis dies, forgets, freezes, steps its clock or refuses: the limit holds, nothing is doubled, the fleet recovers."""
+"""
+These tests disturb a fleet by faults of Redis, of a process, of the token or of the rate.
+
+The rate limit holds, no message is sent twice, and the fleet recovers.
+"""
 
 from __future__ import annotations
 
@@ -21,40 +25,40 @@ PROCESSES = 3
 
 
 def killed(server: ValkeyServer) -> None:
-    """For two seconds nobody is there; then one comes that knows nothing."""
+    """Kill Redis, and start an empty one two seconds later."""
     server.kill()
     time.sleep(2)
     server.start()
 
 
 def restarted(server: ValkeyServer) -> None:
-    """It is back at once, and knows nothing."""
+    """Kill Redis, and start an empty one at once."""
     server.kill()
     server.start()
 
 
 def flushed(server: ValkeyServer) -> None:
-    """It forgets all, scripts too."""
+    """Delete all keys and all scripts from Redis."""
     with server.client() as client:
         client.flushall()
         client.script_flush()
 
 
 def frozen(server: ValkeyServer) -> None:
-    """For five seconds it answers nobody."""
+    """Pause Redis, so that it answers no client for five seconds."""
     with server.client() as client:
         client.execute_command("CLIENT", "PAUSE", 5000, "ALL")
 
 
 def read_only(server: ValkeyServer) -> None:
-    """For two seconds it is a replica of nobody, as in a failover."""
+    """Make Redis a read-only replica for two seconds, as in a failover."""
     with server.client() as client:
         client.replicaof("127.0.0.1", "1")
         time.sleep(2)
         client.replicaof("NO", "ONE")
 
 
-# A Redis that is killed is in the test of the shares below, too.
+# Outside the full suite, `killed` runs only in the test of the shares below.
 TROUBLES = [
     frozen,
     *(pytest.param(trouble, marks=pytest.mark.full) for trouble in (killed, restarted, flushed, read_only)),
@@ -65,7 +69,11 @@ TROUBLES = [
 @pytest.mark.parametrize("trouble", TROUBLES)
 @repeat_if_starved
 def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: int) -> None:
-    """What failed says that it was not sent, and is sent later. The server refuses nothing and gets nothing twice."""
+    """
+    After a fault of Redis, failed sends are reported as not sent, and a later try sends them.
+
+    The server refuses no request, and no message arrives twice.
+    """
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
         told, ledger = in_trouble(server, sandbox, lambda: trouble(server), count)
 
@@ -75,7 +83,11 @@ def test_a_fleet_comes_through(trouble: Callable[[ValkeyServer], None], count: i
 @pytest.mark.parametrize("trouble", [killed, pytest.param(frozen, marks=pytest.mark.full)])
 @repeat_if_starved
 def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) -> None:
-    """With share=1/3 nothing fails, and the shares together cross nothing, nor does the way there and back."""
+    """
+    With `share=1/3`, no send of three processes fails while Redis is away.
+
+    The rate limit holds while they use their shares, and also when they change to the shares and back.
+    """
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
         told, ledger = in_trouble(server, sandbox, lambda: trouble(server), 40, share=1 / PROCESSES)
 
@@ -86,7 +98,7 @@ def test_a_fleet_goes_on_with_shares(trouble: Callable[[ValkeyServer], None]) ->
 @pytest.mark.parametrize("seconds", [3600, pytest.param(-3600, marks=pytest.mark.full)])
 @repeat_if_starved
 def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
-    """Nobody waits for an hour, and nobody sends an hour's worth."""
+    """When Redis's clock is stepped by an hour, no process waits for an hour, and the rate limit holds."""
     with valkey_server_with_clock() as (server, clock), sandbox_process("--rate-rule=sliding-log") as sandbox:
         told, ledger = in_trouble(server, sandbox, lambda: clock.step(seconds), 25)
 
@@ -95,7 +107,11 @@ def test_the_clock_of_redis_is_stepped(seconds: int) -> None:
 
 @repeat_if_starved
 def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
-    """The others wait until the lock expires, some seconds, and then one of them fetches."""
+    """
+    If a process dies while it holds the token lock, the others wait some seconds until the lock expires.
+
+    Then one of them fetches the token for all.
+    """
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log"))
@@ -116,7 +132,7 @@ def test_a_process_that_dies_with_the_lock_of_the_token() -> None:
 
 @repeat_if_starved
 def test_a_token_that_expires_for_all_is_fetched_once() -> None:
-    """Whoever meets the 401 first has it replaced; the others take the new one."""
+    """A token that expires for all processes is replaced once, and all processes use the new token."""
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
         told, ledger = in_trouble(server, sandbox, lambda: sandbox.control("POST", "expire-tokens"), 40)
 
@@ -125,7 +141,11 @@ def test_a_token_that_expires_for_all_is_fetched_once() -> None:
 
 @repeat_if_starved
 def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
-    """Pico says no to one of them, and for the second that it asks for nobody sends."""
+    """
+    After Pico refuses one process for its rate, no process sends for more than a second.
+
+    Afterwards, the fleet sends at a lower rate.
+    """
     with valkey_server() as server, sandbox_process("--rate-rule=sliding-log") as sandbox:
         refusal = {"fault": "rate-limited", "times": 1, "retry_after_s": 2.0}
         told, ledger = in_trouble(server, sandbox, lambda: sandbox.control("POST", "faults", refusal), 25)
@@ -134,7 +154,7 @@ def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
     (refused_at,) = [arrival.at for arrival in ledger.arrivals if arrival.fault == "rate-limited"]
     moments = [message.at for message in ledger.accepted]
     gap_s, began_at = max((later - earlier, earlier) for earlier, later in itertools.pairwise(moments))
-    # The others hear of it with their next slots, and until then use those that they hold.
+    # The others learn of the refusal when they reserve their next slots, and until then use the slots that they hold.
     assert gap_s > 1.0
     assert refused_at - 0.1 <= began_at <= refused_at + 1.0
     after = [moment for moment in moments if moment > began_at + 0.1]
@@ -144,7 +164,9 @@ def test_a_rate_refusal_that_one_process_meets_slows_all() -> None:
 def in_trouble(
     server: ValkeyServer, sandbox: SandboxProcess, trouble: Callable[[], None], count: int, share: float | None = None
 ) -> tuple[list[Told], Ledger]:
-    """Start a fleet, trouble it when it is under way, and wait for its end."""
+    """
+    Start a fleet, call `trouble` when *count* messages are accepted, and return the results and the server's ledger.
+    """
     with ExitStack() as held:
         workers: list[RunningWorker] = [
             held.enter_context(worker(name, server, sandbox, count, share=share).start()) for name in "abc"[:PROCESSES]
@@ -174,7 +196,7 @@ def worker(
 
 
 def settle_accounts(told: list[Told], ledger: Ledger, count: int, *, token_requests: int | None = None) -> None:
-    """Compare what the processes were told with what the server saw."""
+    """Compare the results in the processes with the server's ledger."""
     assert ledger.densest() <= 30
     assert ledger.refusals == 0
     assert not ledger.duplicates()
@@ -184,5 +206,5 @@ def settle_accounts(told: list[Told], ledger: Ledger, count: int, *, token_reque
         assert {tries[-1] for tries in one.outcomes.values()} == {"accepted"}
         assert {outcome for tries in one.outcomes.values() for outcome in tries[:-1]} <= {"not_sent"}
         assert set(one.outcomes) <= accepted
-    # Where Redis forgot it, or was away, there is a second one; never one for each process and message.
+    # If Redis lost the token or was away, each process may fetch one more; no process fetches one for each message.
     assert ledger.token_requests == token_requests if token_requests else ledger.token_requests <= 1 + PROCESSES

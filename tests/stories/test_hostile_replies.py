@@ -1,4 +1,6 @@
-"""Whatever comes back, only the documented errors come out, nothing leaks, and nothing hangs or grows."""
+"""
+These tests check that hostile replies cause only documented errors, leak no secret, and need bounded time and memory.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ TOKEN_REQUEST = len(CALLS) - 1
 
 
 class HostilePico:
-    """Gives the reply of a number to whatever is asked, but for the token requests that are made on the way."""
+    """A server that answers each request with the reply of `number`, and the token requests before it as usual."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -47,7 +49,7 @@ class HostilePico:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Talk on one connection: it goes on for as long as the replies are in order, or pretend to be."""
+        """Serve one connection, and close it after a reply without a payload, except after a reply of `_leftovers`."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -69,7 +71,7 @@ class HostilePico:
         writer.close()
 
     async def aclose(self) -> None:
-        """End its connections."""
+        """Close the server's connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -77,7 +79,7 @@ class HostilePico:
 
 @asynccontextmanager
 async def hostile_pico() -> AsyncIterator[tuple[HostilePico, PicoSession, LocalCoordinator]]:
-    """Run one, with a session to it. With retries=0, a call meets one reply of it."""
+    """Run a server with a session to it; with `retries=0`, each call gets one hostile reply."""
     server = HostilePico()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     unpaced = LocalCoordinator(Rates(sms=None, token=None, balance=None))
@@ -97,10 +99,10 @@ async def hostile_pico() -> AsyncIterator[tuple[HostilePico, PicoSession, LocalC
 
 
 def assert_documented(error: PicoError, number: int, call: int) -> None:
-    """It is of the tree, says nothing that it must not, is short, and crosses a process."""
+    """Check that the error is documented, contains no secret, is short, and can be pickled."""
     assert type(error) in DOCUMENTED, number
     told = f"{error} {error!r} {vars(error)}"
-    # Whatever the request carried; what it did not, nobody can tell from a name of Pico's own.
+    # Only what the request carried is a secret here: the client cannot distinguish the rest from Pico's own words.
     carried = {API_KEY: True, TOKEN: call != TOKEN_REQUEST, TEXT: call in WITH_TEXT, TO: call in SENDS}
     secrets = [secret for secret, there in carried.items() if there]
     assert [secret for secret in secrets if secret in told] == [], number
@@ -117,7 +119,7 @@ async def answer_of(call: Awaitable[object]) -> object:
 
 
 async def ask(count: int) -> Counter[str]:
-    """Make so many calls, each of which meets the reply of its number; check each answer, and count their kinds."""
+    """Make *count* calls, each with the hostile reply of its number; check the results, and count their kinds."""
     outcomes: Counter[str] = Counter()
     numbers = iter(range(count))
 
@@ -137,24 +139,29 @@ async def ask(count: int) -> Counter[str]:
                 if call in SENDS:
                     assert_a_send_is_judged(answer, server.given, server.number)
 
-    # Each has a server of its own, so that each answer can be compared with the reply that it was made of.
+    # Each task has a server of its own, so that each result can be compared with its reply.
     await asyncio.gather(*(work() for _ in range(24)))
     return outcomes
 
 
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 async def test_any_reply_ends_as_a_value_or_a_documented_error(count: int) -> None:
-    """A send that was written is accepted only by a reply that says so, and is otherwise rejected or in doubt."""
+    """
+    Any reply ends as a value or as a documented error.
+
+    A send is accepted only by a 2xx reply with a `request_id`. Otherwise, a send that was written is rejected or in
+    doubt, or not sent if the reply redirects.
+    """
     outcomes = await ask(count)
 
     assert outcomes.total() == count
-    # How many there are of each depends on how many replies come within the timeout.
+    # How many results there are of each kind depends on how many replies arrive within the timeout.
     assert {"value", Outcome.REJECTED, Outcome.IN_DOUBT} <= set(outcomes)
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 async def test_no_reply_takes_much_memory(count: int) -> None:
-    """The client and the servers, 24 of each, stay below 256 MiB, although some replies unpack to far more."""
+    """24 clients and their servers need less than 256 MiB of memory, although some replies decompress to far more."""
     tracemalloc.start()
     try:
         await ask(count)
@@ -166,7 +173,7 @@ async def test_no_reply_takes_much_memory(count: int) -> None:
 
 
 def assert_a_send_is_judged(answer: object, reply: HostileReply | None, number: int) -> None:
-    """Compare what the client says with what it was given."""
+    """Compare the result of a send with the reply that the server sent."""
     if isinstance(answer, Accepted):
         assert reply is not None
         assert reply.status is not None
@@ -178,21 +185,21 @@ def assert_a_send_is_judged(answer: object, reply: HostileReply | None, number: 
     if reply is None:
         return
     if answer.outcome is Outcome.NOT_SENT and "there is no token" in str(answer):
-        # Its token was refused, and on a busy machine no other came in time.
+        # The token was refused, and on a busy machine no new token arrived in time.
         assert reply.status == 401 or "401" in str(reply.payload), (number, answer)
         return
-    # It was written: only Pico's own refusal, or a redirect to elsewhere, proves that it was not carried out.
+    # The request was written: only Pico's own refusal, or a redirect, proves that the message was not sent.
     assert answer.outcome in (Outcome.REJECTED, Outcome.IN_DOUBT) or (reply.status or 0) // 100 == 3, (number, answer)
     if reply.payload is None and reply.status == 200:
         assert answer.outcome is Outcome.IN_DOUBT or _refused(answer), (number, answer)
 
 
 def _refused(error: PicoError) -> bool:
-    # A body that is JSON although its head is odd may be the refusal that it says it is.
+    # A JSON body under an odd head may be a real refusal.
     return error.status_code is not None
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_reply_comes_again_by_its_number(number: int) -> None:
-    """A failure names the number, and that is enough to see it again."""
+    """The same number always makes the same reply, so the number in a failure is enough to repeat it."""
     assert hostile_reply(number) == hostile_reply(number)

@@ -1,4 +1,4 @@
-"""Whatever stands in a CSV file, only the documented errors come out, and each row is told of once."""
+"""These tests check that any CSV file causes only documented errors, and that each row is reported once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS = (
 
 
 def row(number: int) -> list[str]:
-    """Make the row of this number: three fields, or another count."""
+    """Make the row that belongs to this number: most rows have three fields, and some have fewer or more."""
     chance = random.Random(number)
     sound = chance.random() < 0.3
     to = f"8613{number:09d}" if sound else chance.choice(NUMBERS)
@@ -46,7 +46,7 @@ def row(number: int) -> list[str]:
 
 
 def write(path: Path, count: int) -> list[list[str]]:
-    """Write a file of so many rows, and give those that are not empty lines."""
+    """Write a file with *count* rows, and return the rows that are not empty lines."""
     rows = [row(number) for number in range(count)]
     with path.open("w", encoding="utf-8-sig" if count % 2 else "utf-8", newline="") as file:
         csv.writer(file, lineterminator="\r\n").writerows([["phone", "name", "code"], *rows])
@@ -54,7 +54,11 @@ def write(path: Path, count: int) -> list[list[str]]:
 
 
 def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
-    """One outcome for each row, in flat memory; a message is just what its row says, and an error does not quote it."""
+    """
+    Each of ten thousand hostile rows becomes a message or an InvalidMessageError, in less than 8 MiB of memory.
+
+    A message has exactly the values of its row; an error quotes none of its values of more than six characters.
+    """
     rows = write(tmp_path / "rows.csv", 10_001)
     outcomes: Counter[str] = Counter()
 
@@ -98,7 +102,7 @@ def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
-    """One documented error, that quotes neither number nor text."""
+    """A file that cannot be read raises a ConfigurationError that states the fault and quotes no number."""
     (tmp_path / "rows.csv").write_bytes(content)
 
     with pytest.raises(ConfigurationError) as raised, CsvFile(tmp_path / "rows.csv") as file:
@@ -113,7 +117,11 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, conten
 
 @pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
 def test_the_command_tells_of_each_row_once(tmp_path: Path, count: int) -> None:
-    """In a process of its own: a dry run, and a blast at its sandbox whose report has a line for each row."""
+    """
+    `pico blast` reports each row once, in its summary and in its report file.
+
+    Neither the command nor its dry run prints a traceback or a row's long values.
+    """
     rows = write(tmp_path / "rows.csv", count)
     blast = [PICO, "blast", tmp_path / "rows.csv", "--text", TEXT, "--json", "--no-progress"]
     runs = [

@@ -1,4 +1,6 @@
-"""Any history of sending, crashing, resuming and deciding, held against what a careful owner would have on paper."""
+"""
+This test compares a journal with a model, after any history of bulk sends, crashes, resumes and the owner's decisions.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,15 @@ from pico_async import JournalError, JournalState, SmsMessage, SqliteJournal
 from tests.stories.crashing_blast import CrashingBlast
 from tests.support.sandbox_process import SandboxProcess
 
-# What befalls the first try of a message.
+# What happens to the first try of a message.
 FATES = ("honest", "honest", "honest", "bad-request", "accept-then-drop", "drop-before-accept")
 
 
 class History(RuleBasedStateMachine):
     """
-    One journal, and whatever may happen to it.
+    One journal, and everything that may happen to it.
 
-    Two messages may be the same in all but their place in the input: they have no key, and both must go out.
+    Messages without a key may differ only in their index in the input; each of them must be sent.
     """
 
     sandbox: SandboxProcess
@@ -55,7 +57,7 @@ class History(RuleBasedStateMachine):
 
     @rule(fate=st.sampled_from(FATES), keyed=st.booleans(), copies=st.integers(1, 3))
     def grow(self, fate: str, keyed: bool, copies: int) -> None:
-        """The owner's list grows at its end."""
+        """Append to the input one message with a key, or up to three equal messages without one."""
         to = f"8613{History.blasts:05}{len(self.messages):04}"
         if fate != "honest":
             rule = {"fault": fate, "to": to, "times": 1}
@@ -66,7 +68,7 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def send(self) -> None:
-        """A run to the end: it tells of each message, once, what the journal has."""
+        """Run the bulk send to its end, and check that it reports each message once, as the journal has it."""
         run = self._blast()
         before = self._received()
 
@@ -89,7 +91,7 @@ class History(RuleBasedStateMachine):
 
     @rule(point=st.integers(1, 40))
     def crash(self, point: int) -> None:
-        """A run that is killed at some failpoint, or comes through."""
+        """Run the bulk send, and kill it at a failpoint unless it ends before."""
         process = self._blast().start(self.runs, crash_at=point)
         process.join(60)
 
@@ -99,7 +101,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self._in_doubt())
     @rule(data=st.data())
     def mark_sent(self, data: Any) -> None:
-        """The owner has heard that it went out: no run sends it again."""
+        """Mark a message in doubt as sent; no later run sends it."""
         record = data.draw(st.sampled_from(self._in_doubt()))
 
         asyncio.run(SqliteJournal(self.path).mark_sent(record.id[:12]))
@@ -110,7 +112,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self._in_doubt())
     @rule(data=st.data())
     def resend(self, data: Any) -> None:
-        """The owner has heard that it did not go out, or takes the risk."""
+        """Release a message in doubt, so that the next run sends it again."""
         record = data.draw(st.sampled_from(self._in_doubt()))
         message = self.messages[record.position]
 
@@ -121,7 +123,7 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def nothing_goes_out_twice(self) -> None:
-        """Unless its owner said so."""
+        """Check that no message arrived twice, unless the owner called `resend` for it."""
         if not hasattr(self, "folder"):
             return
         received = self._received()
@@ -152,7 +154,7 @@ class History(RuleBasedStateMachine):
         try:
             return asyncio.run(SqliteJournal(self.path).in_doubt())
         except JournalError as error:
-            # A crash in its first moments leaves a file and no journal in it.
+            # A crash right after the start leaves a file without a journal.
             if "as one whose first blast never began" in str(error):
                 return []
             raise
@@ -160,7 +162,7 @@ class History(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_any_history(shared_sandbox: SandboxProcess, examples: int) -> None:
-    """No history that Hypothesis finds sends a message twice, loses one, or tells of one what is not so."""
+    """No history that Hypothesis finds sends a message twice, loses one, or reports a wrong outcome."""
     History.sandbox = shared_sandbox.fresh()
     run_state_machine_as_test(
         History,

@@ -1,4 +1,6 @@
-"""A server that counts sees no more than 30 requests in any second, whatever the network does."""
+"""
+These tests check that a server receives at most 30 requests in any second, also over a network with jitter or latency.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def test_a_single_send_does_not_wait_behind_a_blast() -> None:
         assert run("single_send", sandbox) == SEEN
 
         texts = [message.text for message in sandbox.accepted()]
-    # The requests under way when the call began: the blast's next slots come 33 ms apart, and a reply takes some 2 ms.
+    # Only the results seen and the requests under way come first: slots are 33 ms apart, a reply takes some 2 ms.
     assert texts.index(CODE) <= SEEN + 4
 
 

@@ -1,4 +1,6 @@
-"""A server far away sees no more than 30 in any second, also while the first connections are still shaking hands."""
+"""
+This test checks that a distant server receives at most 30 requests in any second, also while connections are opened.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ full = pytest.mark.full
         pytest.param(0.2, True, 64, 120, id="200 ms, 120 messages"),
         pytest.param(0.2, True, 64, 900, id="200 ms, 900 messages", marks=full),
         pytest.param(0.05, True, 64, 900, id="50 ms, 900 messages", marks=full),
-        # 60 are on their way or their way back, and twice as many where the connection has to be opened first.
+        # 60 requests are in flight, and twice as many while the connections have to be opened first.
         pytest.param(2.0, False, 192, 900, id="2 s without TLS, 900 messages", marks=full),
     ],
 )
@@ -43,14 +45,14 @@ def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
             count=count,
             concurrency=concurrency,
             ca_file=far.ca_file,
-            # With TLS the client sees the handshake of TLS, and in it the wait for TCP. Without, it would see nothing.
+            # With TLS, the client's handshake includes the wait for TCP. Without TLS, it would see no such wait.
             connect_s=0.0 if tls else rtt_s,
         )
         with blast.start() as running:
             told = running.finish()
 
         ledger = sandbox.ledger()
-    # Together, so that a failure tells both.
+    # One assertion for both, so that a failure shows both.
     assert (max(ledger.densest(), 30), ledger.refusals) == (30, 0)
     assert list(told.outcomes.values()) == [["accepted"]] * count
     assert not ledger.duplicates()

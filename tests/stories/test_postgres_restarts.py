@@ -1,4 +1,4 @@
-"""PostgreSQL is restarted while a worker sends: nothing is doubled, and it recovers by itself."""
+"""These tests restart PostgreSQL during sends: no message is sent twice, and the sends recover by themselves."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def unfinished(database: str) -> int:
 
 
 async def trouble(server: PostgresServer, sandbox: Sandbox, how: signal.Signals) -> None:
-    """Restart it three times, each after some more messages have arrived; in between it is away for a moment."""
+    """Restart PostgreSQL three times, each time after another quarter of the messages has arrived."""
     for quarter in (1, 2, 3):
         while len(sandbox.ledger.accepted) < quarter * COUNT // 4:
             await anyio.sleep(0.005)
@@ -71,7 +71,11 @@ HOW = [
 
 @pytest.mark.parametrize("how", HOW)
 async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it had on the wire is settled once PostgreSQL is back; every job comes to its end without a hand."""
+    """
+    A worker continues by itself after restarts of PostgreSQL: every job ends, and no message is sent twice.
+
+    Each message is accepted, or in doubt if it was on the wire during a restart.
+    """
     bear_lost_ends()
     sandbox = sandbox_with_latency()
     with postgres_server() as server, fresh_database(server) as database:
@@ -98,7 +102,11 @@ async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.Ca
 async def test_a_worker_comes_back_after_a_long_absence(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Procrastinate's own has ended by then. What was on the wire, and could not be settled, is in doubt."""
+    """
+    A worker continues after PostgreSQL was away for so long that procrastinate's own worker has ended.
+
+    Each message is accepted, or in doubt if it was on the wire and could not be settled.
+    """
     bear_lost_ends()
     monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.TIMEOUT_S", 0.5)
     sandbox = sandbox_with_latency()
@@ -141,7 +149,7 @@ async def run(app: procrastinate.App, pico: PicoSession, ledger: PostgresLedger 
 
 @pytest.mark.parametrize("how", HOW)
 async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None:
-    """It waits for PostgreSQL; where it would not wait, what failed says that it was not sent, or is in doubt."""
+    """A bulk send with a PostgreSQL ledger waits during restarts: each message is accepted and arrives once."""
     sandbox = sandbox_with_latency()
     outcomes: Counter[Outcome] = Counter()
     with postgres_server() as server, fresh_database(server) as database:
@@ -162,7 +170,11 @@ async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None
 
 
 async def test_without_postgresql_nothing_is_sent_and_what_failed_says_so() -> None:
-    """It went away and did not come back: what was on the wire then is in doubt in the ledger."""
+    """
+    A bulk send stops when PostgreSQL goes away, and reports no message that arrived as not sent.
+
+    The next bulk send sends no message twice; at most the messages that were on the wire are in doubt.
+    """
     sandbox = sandbox_with_latency()
     outcomes: dict[str, Outcome] = {}
     with postgres_server() as server, fresh_database(server) as database:

@@ -1,4 +1,4 @@
-"""The power goes, at any sync and at any arrival: what lies on the disk then is enough to lose and double nothing."""
+"""This test cuts the power at every sync and arrival: the journal on the disk loses no message, none is sent twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.power_cut import Recorder, lay_down, recording
 
 
 class Pico(httpx.AsyncBaseTransport):
-    """Takes everything, and has a recorder note each message as it arrives."""
+    """A transport that accepts every message and records its arrival."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -29,7 +29,7 @@ class Pico(httpx.AsyncBaseTransport):
 
 
 async def blast(messages: list[SmsMessage], journal: Path, recorder: Recorder) -> list[SendResult]:
-    """Send them, and note what the caller is told when."""
+    """Send the messages in bulk, and record when the caller gets each result."""
     results: list[SendResult] = []
 
     def tell(result: SendResult) -> None:
@@ -48,10 +48,11 @@ async def test_whatever_the_disk_kept_nothing_is_forgotten_or_doubled(
     tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    Cut before and after each sync, at each arrival and whenever the caller is told something; the disk has what was
-    synced, or, of what was not, any sectors besides.
+    After a power cut at any moment, the next run sends no message that Pico had received, and ends.
 
-    The next run sends none that Pico had by then, skips all that the caller had heard of as accepted, and ends.
+    It skips all messages that the first run had reported as accepted. The cuts lie before and after each sync, after
+    each arrival and after each result. The disk keeps what was synced; in a second pass, it also keeps random other
+    sectors.
     """
     messages = [SmsMessage(f"8613{n:09}", "hello", key=f"k{n}" if n % 2 else None) for n in range(count)]
     first = tmp_path / "first"

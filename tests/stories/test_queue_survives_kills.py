@@ -1,4 +1,4 @@
-"""Queue workers are killed, with SIGKILL, again and again: nothing is sent twice, nothing is lost, doubts are exact."""
+"""This test kills queue workers with SIGKILL: no message is lost or sent twice; only interrupted ones are in doubt."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.queue_worker import CONCURRENCY, QueueWorker, make_app
 from tests.support.sandbox_process import sandbox_process
 from tests.support.waiting import wait_until
 
-# Short, for the test waits for it after its last kill.
+# Short, because the test waits this long after its last kill.
 STALLED_S = 2.0
 
 
 @define
 class Fleet:
-    """Some workers over one database, and what those that were killed had on the wire."""
+    """The workers of one database, and the keys of the messages that killed workers had on the wire."""
 
     database: str
     base_url: str
@@ -33,7 +33,7 @@ class Fleet:
     _started: int = 0
 
     def start(self) -> None:
-        """Start one more."""
+        """Start one more worker."""
         self._started += 1
         worker = QueueWorker(
             name=f"w{self._started}", conninfo=self.database, base_url=self.base_url, stalled_s=STALLED_S
@@ -42,13 +42,13 @@ class Fleet:
         self.workers.append(worker)
 
     def kill(self, chance: random.Random) -> None:
-        """Kill one of them at some moment at which it has work, note what that left, and start another."""
+        """Kill a worker at a random moment while it has work, record what it left, and start another."""
         worker = chance.choice(self.workers)
         wait_until(lambda: self.held_by(worker))
-        time.sleep(chance.uniform(0, 0.6))  # the moment is what is tried
+        time.sleep(chance.uniform(0, 0.6))  # the test varies this moment
         worker.kill()
         self.workers.remove(worker)
-        # What it asked PostgreSQL for at the last may still be carried out.
+        # PostgreSQL may still carry out the worker's last statement.
         named = f"SELECT pid FROM pg_stat_activity WHERE application_name = '{worker.name}'"
         wait_until(lambda: not self.ask(named))
         self.interrupted |= self.held_by(worker)
@@ -63,12 +63,12 @@ class Fleet:
             worker.kill()
 
     def held_by(self, worker: QueueWorker) -> set[str]:
-        """Give the keys of what it intends to send and has not settled."""
+        """Return the keys of the messages that the worker intends to send and has not settled."""
         claims = f"claim BETWEEN '\\x{worker.mark.hex()}'::bytea AND '\\x{worker.mark.hex()}ffffffff'::bytea"
         return {name for (name,) in self.ask(f"SELECT name FROM pico_ledger WHERE {claims} AND state <> 'accepted'")}
 
     def names(self, state: str) -> set[str]:
-        """Give the keys that the ledger has in a state."""
+        """Return the keys that the ledger has in this state."""
         return {name for (name,) in self.ask(f"SELECT name FROM pico_ledger WHERE state = '{state}'")}
 
     def jobs(self) -> Counter[str]:
@@ -94,7 +94,7 @@ async def fill(database: str, messages: list[SmsMessage]) -> None:
 async def test_what_was_interrupted_is_in_doubt_and_nothing_else(
     database: str, count: int, kills: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sandbox's ledger is the judge of what arrived; a dead worker's unsettled rows, of what is in doubt."""
+    """Exactly the messages that killed workers left unsettled are in doubt; all others are accepted and arrive once."""
     chance = random.Random(count)
     numbers = {f"8613{number:09}": f"order-{number}" for number in range(count)}
     with (

@@ -1,4 +1,4 @@
-"""Ten thousand calls begun in one moment: all finish, or all are cancelled, and nothing is left of them."""
+"""These tests begin ten thousand calls at once: all finish or all are cancelled, and no task or connection is left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stories.mute_pico import Server, State, mute_pico
 
 TO = "8612345678901"
 
-# A tenth of it in the gate.
+# The gate runs a tenth of the size.
 SIZES = pytest.mark.parametrize("size", [1_000, pytest.param(10_000, marks=pytest.mark.full)])
 
 Carrier = Callable[[], AiohttpTransport | None]
@@ -24,7 +24,7 @@ Carrier = Callable[[], AiohttpTransport | None]
 
 @pytest.fixture(params=[lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
 def carrier(request: pytest.FixtureRequest) -> Carrier:
-    """Each library makes the same promises."""
+    """Return the factory of one HTTP transport; each test runs with both."""
     return request.param
 
 
@@ -36,18 +36,20 @@ def session(address: str, carrier: Carrier, rates: Rates | None) -> PicoSession:
         base_url=address,
         transport=carrier(),
         rates=rates,
-        # Nobody is to be timed out here.
+        # No call may time out here.
         timeout=600.0,
     )
 
 
 @pytest.fixture
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No transport of httpx's is given a request while it has another: nothing waits in a pool of httpcore's."""
+    """
+    Check that no httpx transport gets a request while it has another, so that no request waits in httpcore's pool.
+    """
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
     async def watched(self: Any, request: httpx.Request) -> httpx.Response:
-        # A request is one of the pool's until its reply is read and closed.
+        # A request belongs to the pool until its reply is read and closed.
         assert not self._pool._requests
         response = await handle(self, request)
         assert len(self._pool._requests) == 1
@@ -65,7 +67,9 @@ async def until(server: Server, holds: Callable[[State], bool]) -> State:
 @SIZES
 @pytest.mark.usefixtures("one_at_a_time")
 async def test_all_are_accepted_once(carrier: Carrier, size: int) -> None:
-    """Over no more connections than there are places, with none waiting inside the HTTP library."""
+    """
+    All calls are accepted once, over at most `MAX_CONNECTIONS` connections, and none waits inside the HTTP library.
+    """
     tasks = asyncio.all_tasks()
 
     with mute_pico(mute=False) as server:
@@ -82,7 +86,11 @@ async def test_all_are_accepted_once(carrier: Carrier, size: int) -> None:
 @SIZES
 @pytest.mark.parametrize("rates", [None, Rates(sms=None)], ids=["at 30 a second", "without a pace"])
 async def test_all_are_cancelled_and_nothing_is_left(carrier: Carrier, rates: Rates | None, size: int) -> None:
-    """No task and no socket. What waited says that nothing was sent; what was on the wire had arrived, and says so."""
+    """
+    After all calls are cancelled, no task and no connection is left.
+
+    Calls on the wire had arrived, and report that they may have been sent; the others report that nothing was sent.
+    """
     tasks = asyncio.all_tasks()
 
     with mute_pico(mute=True) as server:

@@ -1,4 +1,4 @@
-"""A real headless Chromium: Debian's, driven by playwright, which downloads nothing."""
+"""This module starts a real headless Chromium: Debian's package, driven by playwright, which downloads nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARGUMENTS = [
 
 
 def chromium_path() -> str:
-    """Find Chromium, or skip: only Linux distributions have it as a package."""
+    """Return the path of Chromium, or skip the test: only Linux distributions have Chromium as a package."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         unavailable("no Chromium: apt-get install chromium")
@@ -34,7 +34,7 @@ def chromium_path() -> str:
 
 @asynccontextmanager
 async def browser(**options: Any) -> AsyncIterator[BrowserContext]:
-    """Start a browser that has never been used; *options* are those of playwright's launch_persistent_context."""
+    """Start a browser with an empty profile; *options* are those of playwright's `launch_persistent_context`."""
     path = chromium_path()
     try:
         from playwright.async_api import async_playwright

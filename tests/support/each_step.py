@@ -1,4 +1,4 @@
-"""Cancels something at each step of its way."""
+"""This module cancels a coroutine at each of its steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 async def survived(begin: Callable[[], Awaitable[object]], *, most: int = 60) -> list[int]:
     """
-    Begin it again and again, cancel it a turn of the loop later each time, and give the turns after which it went on.
+    Cancel *begin* after 1, 2, 3 … iterations of the event loop, and return the counts after which it continued.
 
-    It goes so far until it ends by itself before it is cancelled, or *most* turns.
+    The counts rise until *begin* ends before it is cancelled, and stay below *most*.
     """
     after: list[int] = []
     for turns in range(1, most):
@@ -23,6 +23,6 @@ async def survived(begin: Callable[[], Awaitable[object]], *, most: int = 60) ->
         await asyncio.wait([task], timeout=10)
         if not task.cancelled():
             after.append(turns)
-    # One that ends at once would be cancelled nowhere.
+    # A coroutine that ends at once is never cancelled, so the test would show nothing.
     assert turns > 2
     return after

@@ -1,27 +1,27 @@
 """
-A relay on loopback that makes a server seem far away: what travels takes its time, and so does a handshake.
+This relay on loopback makes a server seem distant: it delays the bytes and the handshakes.
 
 It runs in a process of its own, or as the context manager `far_away`:
 
     python -m tests.support.far_away --target http://127.0.0.1:8025 --rtt-ms 200 --tls DIR
 
-With `tls`, the delays lie between the client and the end of TLS:
+With `tls`, the delays lie between the client and the TLS endpoint:
 
-    client  →  delaying relay  →  end of TLS  →  server
+    client  →  delaying relay  →  TLS endpoint  →  server
 
-It imitates
-- the way: each piece of bytes comes out half a round trip after it went in, in either direction; jitter on top;
-- order: the pieces of one connection and direction never overtake each other, so one that is late delays all behind it;
-- the opening of a connection: nothing of it reaches the server until one and a half round trips after it was opened,
-  as after SYN and SYN-ACK. No process can delay the kernel's own accept, so by itself this does not show in the time
-  that the client's connect() takes: a client that looks at that wraps itself in `slow_to_connect`, too;
-- the handshake of TLS 1.3, by really having it behind the delays: one more round trip;
+The relay imitates
+- latency: each piece of bytes comes out half a round trip after it went in, in either direction, plus jitter;
+- order: the pieces of one connection and direction never overtake each other, so a late piece delays all behind it;
+- the opening of a connection: nothing reaches the server until one and a half round trips after the client opened it,
+  as after SYN and SYN-ACK. No process can delay the kernel's own accept, so the client's connect() alone takes no
+  time: a client that measures connect() uses `slow_to_connect`, too;
+- the handshake of TLS 1.3, which really takes place behind the delays: one more round trip;
 - a stall: for a while nothing passes on any connection, then all that was held passes at once.
 
-It does not imitate bandwidth, slow start, loss and its retransmission on a single connection, half-closed connections
-or resets: either end's going, however it went, arrives as a close, behind what was sent before it. The end of TLS and
-the server are on loopback, so a server's ledger has the moments at which a far-away server would have seen requests,
-about a millisecond late by the relay's timers, and never early.
+The relay does not imitate bandwidth, slow start, packet loss, retransmission on a single connection, half-closed
+connections or resets: if one end closes or resets, the other end sees a close behind the bytes sent before. The TLS
+endpoint and the server are on loopback, so the server's ledger has the times at which a distant server would have
+received the requests: about a millisecond late because of the relay's timers, and never early.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ RESOLUTION_S = 1e-6
 
 class Network:
     """
-    Say when what is sent now comes out at the other end.
+    The delays of a network: when a piece that is sent now comes out at the other end.
 
     Args:
-        jitter_s: Each piece from the client takes up to so much longer, drawn evenly.
-        jitter_both: Those from the server, too.
-        stall_at_s: When the stall begins, in seconds after the first byte that was sent at all; None: never.
-        stall_s: How long it lasts.
+        jitter_s: The largest extra delay of a piece from the client; each delay is drawn evenly from 0 to this.
+        jitter_both: Pieces from the server are jittered, too.
+        stall_at_s: When the stall begins, in seconds after the first byte of all; None: never.
+        stall_s: How long the stall lasts.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Network:
         self._first_byte_at: float | None = None
 
     def opened_at(self, now: float) -> float:
-        """Say when a connection that is begun now is there for the client, who may write from then on."""
+        """Return when a connection that is begun now is open for the client, which may write from then on."""
         return now + self._rtt_s
 
     def out_at(self, now: float, *, to_server: bool) -> float:
-        """Say when a piece that is sent now comes out, where nothing before it is later."""
+        """Return when a piece that is sent now comes out, unless an earlier piece delays it."""
         if self._first_byte_at is None:
             self._first_byte_at = now
         out_at = now + self._rtt_s / 2 + self._random.uniform(0.0, self._jitter_s[to_server])
@@ -102,7 +102,7 @@ class Network:
 
 
 class Line:
-    """One direction of one connection: what is put in comes out later, and in order."""
+    """One direction of one connection: each piece that is put in comes out later, and in order."""
 
     def __init__(self, out_at: Callable[[float], float]) -> None:
         self._out_at = out_at
@@ -112,12 +112,12 @@ class Line:
 
     def put(self, piece: bytes | None) -> None:
         """Send a piece; None is the end."""
-        # Whoever stands in line behind a piece that is late waits with it.
+        # A piece waits for the late pieces before it.
         self._held.append((self._out_at(asyncio.get_running_loop().time()), piece))
         self._pass()
 
     def open(self, out: asyncio.Transport) -> None:
-        """Say where it comes out. Until then it waits."""
+        """Set where the pieces come out; until then they wait."""
         self._out = out
         self._pass()
 
@@ -129,7 +129,7 @@ class Line:
             _, piece = self._held.popleft()
             if piece is None:
                 self._out.close()
-            elif not self._out.is_closing():  # asyncio warns of bytes for somebody who has gone
+            elif not self._out.is_closing():  # asyncio warns of bytes for a closed connection
                 self._out.write(piece)
         if self._held:
             self._timer = loop.call_at(self._held[0][0], self._due)
@@ -140,7 +140,7 @@ class Line:
 
 
 class End(asyncio.Protocol):
-    """One end of a connection: it puts what it receives on one line, and gives out what the other brings."""
+    """One end of a connection: it puts the bytes that it receives on one line, and writes those of the other line."""
 
     def __init__(self, away: Line, here: Line, open_ends: set[asyncio.Transport]) -> None:
         self._away = away
@@ -149,17 +149,17 @@ class End(asyncio.Protocol):
         self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Open the line that ends here."""
         self._transport = transport
         self._open_ends.add(self._transport)
         self._here.open(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece."""
+        """Put the received bytes on the other line."""
         self._away.put(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the other end, behind what was sent before."""
+        """Close the other end, behind the bytes that were sent before."""
         self._open_ends.discard(self._transport)
         self._away.put(None)
 
@@ -172,10 +172,10 @@ async def relaying(target_port: int, network: Network, tls: ssl.SSLContext | Non
     """
     Relay to *target_port* of loopback through *network*, and yield the port to connect to.
 
-    Leaving it ends all connections at once; no task is left behind.
+    The end of the context closes all connections at once and leaves no task.
 
     Args:
-        tls: End TLS here; what goes on to the target is plain.
+        tls: Terminate TLS here; the connection to the target is plain.
     """
     loop = asyncio.get_running_loop()
     open_ends: set[asyncio.Transport] = set()
@@ -202,13 +202,13 @@ async def relaying(target_port: int, network: Network, tls: ssl.SSLContext | Non
             server.close()
             for transport in list(open_ends):
                 transport.abort()
-            # A transport tells its protocol of the end in the loop's next turn.
+            # A transport calls `connection_lost` in the next iteration of the loop.
             await asyncio.sleep(0)
             await server.wait_closed()
 
 
 def end_of_tls(directory: Path) -> ssl.SSLContext:
-    """Make a certificate for loopback and the server's side of TLS 1.3; write the authority's to `ca.pem`."""
+    """Make the server's TLS 1.3 context with a certificate for loopback, and write the CA certificate to `ca.pem`."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     authority.issue_cert(HOST).configure_cert(context)
@@ -217,7 +217,7 @@ def end_of_tls(directory: Path) -> ssl.SSLContext:
 
 
 async def run(target_port: int, network: Network, tls_directory: Path | None) -> None:
-    """Relay until SIGTERM or SIGINT; say first where."""
+    """Print the relay's address, and relay until SIGTERM or SIGINT."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -238,10 +238,10 @@ async def run(target_port: int, network: Network, tls_directory: Path | None) ->
 @frozen
 class FarAway:
     """
-    Where the relay listens.
+    The address of a running relay.
 
     Attributes:
-        ca_file: Whom a client must trust, for example by the environment variable SSL_CERT_FILE; None without TLS.
+        ca_file: The CA certificate that a client must trust, for example by SSL_CERT_FILE; None without TLS.
     """
 
     base_url: str
@@ -261,9 +261,9 @@ def far_away(
     seed: int = 1,
 ) -> Iterator[FarAway]:
     """
-    Run a relay before the server at the URL *target*, in a process of its own, and end it.
+    Run a relay to the server at the URL *target*, in a process of its own, and end it with the context.
 
-    The arguments are `Network`'s.
+    The other arguments are those of `Network`; *tls* adds a TLS endpoint.
     """
     options = ("--rtt-ms", rtt_s * 1000, "--jitter-ms", jitter_s * 1000, "--seed", seed)
     command = watched("tests.support.far_away", "--target", target, *options, flags=("-W", "error"))
@@ -292,9 +292,9 @@ def far_away(
 @contextmanager
 def slow_to_connect(rtt_s: float) -> Iterator[None]:
     """
-    Let each TCP connection that this process's event loops open take a round trip, as to a server far away.
+    Delay each TCP connect of this process's event loops by a round trip, as to a distant server.
 
-    The relay counts the round trip from the same moment: it passes once, not twice.
+    The relay counts its own delay from the same moment, so the round trip is not added twice.
     """
     connect = BaseSelectorEventLoop.sock_connect
 

@@ -1,4 +1,8 @@
-"""One process of a fleet: it blasts its messages, and sends again what was provably not sent, until all are settled."""
+"""
+This module runs one process of a fleet, which sends its messages in bulk.
+
+The process sends again what was provably not sent, until all messages are settled.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,15 @@ from tests.support.waiting import wait_until
 @frozen(kw_only=True)
 class FleetWorker:
     """
-    What one process does.
+    The settings of one process.
 
     Attributes:
-        redis_url: Where it finds its fleet; None: it is alone.
-        name: Stands in the text of its messages, so that the server's ledger tells whose they are.
-        share: What it goes on with while Redis is away; None: its sends fail.
-        again: Send again what was not sent, until nothing is left.
-        ca_file: The authority to trust in place of the system's, as a server's operator would set it.
-        connect_s: What a TCP connection takes to open; see `slow_to_connect`.
+        redis_url: The fleet's Redis; None: the process is alone.
+        name: Begins the text of each message, so that the server's ledger shows which process sent it.
+        share: The part of the rate that the process uses while Redis is away; None: its sends fail.
+        again: Whether to send messages that were not sent again, until none is left.
+        ca_file: The CA certificate to trust instead of the system's, as a server's operator would set it.
+        connect_s: How long a TCP connection takes to open; see `slow_to_connect`.
     """
 
     name: str
@@ -48,7 +52,7 @@ class FleetWorker:
     connect_s: float = 0.0
 
     def start(self) -> RunningWorker:
-        """Run it in a process of its own."""
+        """Start this worker in a process of its own."""
         return RunningWorker(
             self,
             subprocess.Popen(
@@ -61,7 +65,7 @@ class FleetWorker:
         )
 
     async def run(self) -> dict[str, Any]:
-        """Send, and say what became of each message; by its number."""
+        """Send the messages, and return the outcomes of each by its number."""
         rates = Rates(sms=self.rate)
         coordinator = None
         if self.redis_url is not None:
@@ -93,13 +97,13 @@ class FleetWorker:
 
 @frozen
 class RunningWorker:
-    """One that runs."""
+    """A worker whose process runs."""
 
     worker: FleetWorker
     process: subprocess.Popen[str]
 
     def finish(self) -> Told:
-        """Wait for its end."""
+        """Wait until the process ends, and return its results."""
         out, _ = self.process.communicate(timeout=100)
         assert self.process.returncode == 0
         found = json.loads(out)
@@ -121,10 +125,10 @@ class RunningWorker:
 @frozen(kw_only=True)
 class Told:
     """
-    What one process was told.
+    The results in one process.
 
     Attributes:
-        outcomes: Of each message, by its text, the outcomes of all tries.
+        outcomes: The outcomes of all tries of each message, by the message's text.
     """
 
     name: str
@@ -134,7 +138,7 @@ class Told:
 
 
 def wait_for_accepted(sandbox: SandboxProcess, count: int) -> None:
-    """Let the fleet get so far."""
+    """Wait until the sandbox has accepted *count* messages."""
     wait_until(lambda: len(sandbox.accepted()) >= count, f"{count} messages are accepted")
 
 

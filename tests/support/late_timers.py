@@ -1,10 +1,10 @@
 """
-Timers that come late tell a test that the machine starved from a client that sent too fast.
+This module measures late timers, which distinguish a starved machine from a client that sent too fast.
 
     python late_timers.py FOLDER PROGRAM ARGUMENT ...
 
-runs a program (a file, or a module as with `python -m`) and records in the folder by how much its timers were late. The
-processor time that the program itself used is no lateness: a client that is too slow by its own fault does not look
+This command runs a program (a file, or a module as with `python -m`), and records in the folder how late its timers
+were. Processor time that the program itself used does not count: a client that is slow by its own fault does not look
 starved.
 """
 
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import ParamSpec
 
 EVERY_S = 0.005
-# The jitter allowance that the limiter begins with: a process that waits for a processor longer may bunch more.
+# The limiter's initial jitter allowance: a process that waits longer for a processor may bunch its requests more.
 BOUND_S = 0.010
-# A test that is repeated ends before pytest's time-out.
+# After this time a test is not repeated again, so that it ends before pytest's timeout.
 PATIENCE_S = 60.0
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ _folder: str | None = None
 
 def watched(program: str | Path, *arguments: object, flags: Sequence[str] = ()) -> list[str]:
     """
-    Return the command that runs a module or a file with Python; within a test of the rate, its timers are watched.
+    Return the command that runs a module or a file with Python; inside `repeat_if_starved`, its timers are measured.
 
     Args:
         flags: Python's own options, as "-X", "dev".
@@ -45,10 +45,11 @@ def watched(program: str | Path, *arguments: object, flags: Sequence[str] = ()) 
 
 def repeat_if_starved(test: Callable[P, None]) -> Callable[P, None]:
     """
-    Run a test of the rate at a real server again where it failed and the machine had starved one of its processes.
+    Repeat a test of the rate that failed while the machine starved one of its processes.
 
-    A test that failed while no timer was late by more than `BOUND_S` fails at once. One that was starved in each run is
-    skipped: it shows nothing of the client. The test starts its processes with `watched`, and can be run twice.
+    A test that failed while no timer was late by more than `BOUND_S` fails at once. A test that was starved in each run
+    is skipped, because it shows nothing about the client. The test starts its processes with `watched`, and can be run
+    twice.
     """
 
     @functools.wraps(test)
@@ -91,7 +92,7 @@ if __name__ == "__main__":
     _, folder, program, *_ = sys.argv
     threading.Thread(target=_watch, args=(Path(folder, str(os.getpid())),), daemon=True).start()
     sys.argv = sys.argv[2:]
-    # As without this program in between: `python -m` looks for modules in the working directory.
+    # The program must find the same modules as with `python -m`, which searches the working directory.
     sys.path[0] = os.getcwd()
     if Path(program).exists():
         runpy.run_path(program, run_name="__main__")

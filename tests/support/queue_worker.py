@@ -1,4 +1,8 @@
-"""A queue worker in a process of its own: `python -m tests.support.queue_worker`, which reads its settings as JSON."""
+"""
+This module runs a queue worker in a process of its own.
+
+    python -m tests.support.queue_worker SETTINGS_AS_JSON
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ CONCURRENCY = 3
 
 def make_app(conninfo: str, name: str, *, timeout_s: float = 30.0) -> procrastinate.App:
     """
-    Make an app whose connections carry a name, by which PostgreSQL lists them.
+    Make an app whose connections have a name, under which PostgreSQL lists them.
 
     Args:
         timeout_s: How long procrastinate waits for a connection.
@@ -38,7 +42,7 @@ def make_app(conninfo: str, name: str, *, timeout_s: float = 30.0) -> procrastin
 
 
 def bear_lost_ends() -> None:
-    """Let the running loop bear that procrastinate drops a task that could not tell PostgreSQL of its job's end."""
+    """Make the running loop ignore that a task of procrastinate could not report its job's end to PostgreSQL."""
     loop = asyncio.get_running_loop()
     others = loop.get_exception_handler() or asyncio.BaseEventLoop.default_exception_handler
 
@@ -55,8 +59,8 @@ class QueueWorker:
     A worker and its process.
 
     Attributes:
-        name: Of its connections, as PostgreSQL lists them, and the beginning of its claims in the ledger.
-        stalled_s: After so long without a sign of life it is taken for dead.
+        name: The name of its connections in PostgreSQL, and the beginning of its claims in the ledger.
+        stalled_s: After so long without a sign of life, the worker counts as dead.
     """
 
     name: str
@@ -66,30 +70,30 @@ class QueueWorker:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it."""
+        """Start the worker's process."""
         settings = json.dumps(attrs.asdict(self, filter=lambda attribute, _: attribute.init))
         self.process = subprocess.Popen([sys.executable, "-m", __name__, settings], cwd=ROOT)
 
     def kill(self) -> None:
-        """End it as a kernel ends what it does not like."""
+        """Kill the process, as the kernel does when memory is short, and wait until it is gone."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def end(self) -> int:
-        """End it as a deploy does, and give its exit code."""
+        """Stop the process with SIGTERM, as a deploy does, and return its exit code."""
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(30)
 
     @property
     def mark(self) -> bytes:
-        """What its claims begin with."""
+        """Return the bytes with which the worker's claims begin."""
         return self.name.encode().ljust(12, b"-")
 
     async def work(self) -> None:
-        """Work until told to stop; in the process."""
-        # The ledger knows deliveries by their claims alone; the test wants to know whose they are.
+        """Run the queue worker in this process until it is stopped."""
+        # In the ledger, only the claim identifies a delivery; its mark shows the test which worker made it.
         postgres_run.secrets = SimpleNamespace(token_bytes=lambda size: self.mark + os.urandom(size - len(self.mark)))
         app = make_app(self.conninfo, self.name)
         async with (

@@ -1,4 +1,6 @@
-"""A server on a real socket that reads requests whole, counts them, and then misbehaves as it is told."""
+"""
+This module runs a server on a real socket that reads whole requests, counts them, and misbehaves as a test demands.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from pico_async import AiohttpTransport, LocalCoordinator, PicoSession, Rates
 
 Misbehave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-# How the sessions of a test carry their requests, where it does not say so itself.
+# The HTTP transport of a test's sessions, unless the test passes one.
 carrier: Callable[[], AiohttpTransport | None] = lambda: None  # noqa: E731
 CARRIERS = {"httpx": carrier, "aiohttp": AiohttpTransport}
 
@@ -24,12 +26,12 @@ ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length
 
 class RawPico:
     """
-    Accepts every message, until it is told to misbehave.
+    A server that accepts every message, until a test sets how it misbehaves.
 
     Attributes:
-        misbehave: What it does with a request that it has read in whole; None: it answers.
-        before_reading: What it does with a connection instead of reading from it; None: it reads.
-        received: How many requests it has read in whole.
+        misbehave: Called for a request that was read in whole; None: the server answers.
+        before_reading: Called for a connection instead of reading from it; None: the server reads.
+        received: How many requests the server has read in whole.
     """
 
     def __init__(self) -> None:
@@ -67,7 +69,7 @@ class RawPico:
         await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
 
     async def aclose(self) -> None:
-        """End what is left of its connections."""
+        """Close the connections that are left."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -75,7 +77,7 @@ class RawPico:
 
 @asynccontextmanager
 async def raw_pico(context: ssl.SSLContext | None = None) -> AsyncIterator[RawPico]:
-    """Run one, on a port of loopback."""
+    """Run a server on a free port of loopback."""
     pico = RawPico()
     listening = await asyncio.start_server(pico.talk, "127.0.0.1", 0, ssl=context, limit=2**26)
     scheme = "http" if context is None else "https"
@@ -90,7 +92,7 @@ async def raw_pico(context: ssl.SSLContext | None = None) -> AsyncIterator[RawPi
 
 @asynccontextmanager
 async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
-    """Open a session that has its token already, so that what goes wrong goes wrong with the message."""
+    """Open a session that already has its token, so that only the request for the message can fail."""
     coordinator = LocalCoordinator(Rates(sms=None))
     await coordinator.token.keep("token-1")
     async with PicoSession(
@@ -105,7 +107,7 @@ async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
 
 @asynccontextmanager
 async def full_backlog() -> AsyncIterator[str]:
-    """Listen, accept nobody, and fill the queue: whoever comes now gets no answer to their SYN."""
+    """Listen, accept no connection and fill the backlog, so that the next client gets no answer to its SYN."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -124,12 +126,12 @@ async def full_backlog() -> AsyncIterator[str]:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection by a reset, not by a farewell."""
+    """End a connection by a reset instead of an orderly close."""
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def wait_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Neither read on nor answer."""
+    """Wait, and neither read nor answer."""
     await asyncio.sleep(3600)

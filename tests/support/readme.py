@@ -1,4 +1,4 @@
-"""The README's blocks: each is run by a test."""
+"""This module holds the README's code blocks, each of which a test runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.sandbox_process import KEY
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-# A block that is a file says so in its first line, and is run with the others of its recipe.
+# A block that is a file has the file's name in its first line, and is run with the other files of its recipe.
 FILES = {code[2:].partition(":")[0]: code for language, code in BLOCKS if re.match(r"# \w+\.py:", code)}
 PYTHON = [code for language, code in BLOCKS if language == "python" and code not in FILES.values()]
 SHELL = [code for language, code in BLOCKS if language == "sh"]
@@ -27,13 +27,13 @@ RECIPES = {
 
 
 def write_recipe(recipe: str, directory: Path) -> None:
-    """Put the recipe's files into *directory*, as they stand."""
+    """Write the recipe's files into *directory*, unchanged."""
     for name in RECIPES[recipe]:
         (directory / name).write_text(FILES[name])
 
 
 def environment(base_url: str, **more: str) -> dict[str, str]:
-    """Make what the blocks find in their environment."""
+    """Return the environment in which the README's blocks run."""
     return (
         os.environ
         | {

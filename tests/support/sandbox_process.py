@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own: the client's loop and the server's do not disturb each other."""
+"""This module runs a sandbox in its own process, so that its event loop and the client's do not disturb each other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SandboxProcess:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that points a client at it."""
+        """Return the environment variables that point a client at the sandbox."""
         return {
             "PICO_BASE_URL": self.base_url,
             "PICO_USERNAME": "user333",
@@ -47,20 +47,20 @@ class SandboxProcess:
         }
 
     def ledger(self) -> Ledger:
-        """Return what reached it since the test began."""
+        """Return the ledger of what reached the sandbox since the test began."""
         rows = self.control("GET", f"ledger?since={self.since}")
         return Ledger.from_rows(rows["arrivals"], rows["accepted"])
 
     def arrivals(self) -> list[Arrival]:
-        """Return the requests that reached it since the test began."""
+        """Return the requests that reached the sandbox since the test began."""
         return self.ledger().arrivals
 
     def accepted(self) -> list[Message]:
-        """Return the messages that it accepted since the test began."""
+        """Return the messages that the sandbox accepted since the test began."""
         return self.ledger().accepted
 
     def accepted_by_number(self) -> Counter[str]:
-        """Count the messages that it accepted since the test began by their number."""
+        """Count, by recipient, the messages that the sandbox accepted since the test began."""
         return Counter(message.to for message in self.accepted())
 
     def fresh(self) -> Self:
@@ -68,11 +68,11 @@ class SandboxProcess:
         return evolve(self, since=self.control("GET", f"ledger?since={10**9}")["total_arrivals"])
 
     def change(self, **settings: object) -> None:
-        """Change what its settings say, as `POST /_sandbox/settings` takes them."""
+        """Change the sandbox's settings, which are those of `POST /_sandbox/settings`."""
         self.control("POST", "settings", settings)
 
     def control(self, method: str, path: str, body: object = None) -> Any:
-        """Send a request to its controls, and return the JSON of the reply."""
+        """Send a request to the sandbox's controls, and return the JSON of the reply."""
         request = urllib.request.Request(
             f"{self.base_url}/_sandbox/{path}",
             method=method,

@@ -1,4 +1,8 @@
-"""Real servers from pip alone: where one cannot run, its tests skip and say why; for the gate that is a failure."""
+"""
+This module skips the tests of a real server that cannot run here.
+
+Each skip states its reason. In the gate, the tests fail instead.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ import pytest
 
 def unavailable(reason: str) -> NoReturn:
     """
-    Skip the test, or its fixture's tests, for the want of a server.
+    Skip the test, or the tests of the fixture, because a server is missing.
 
-    With PICO_TEST_REQUIRE_SERVERS=1 it fails: a gate must not pass because nothing was tried.
+    With PICO_TEST_REQUIRE_SERVERS=1 the test fails: a gate must not pass because nothing was tried.
     """
     if os.environ.get("PICO_TEST_REQUIRE_SERVERS") == "1":
         pytest.fail(f"{reason} (PICO_TEST_REQUIRE_SERVERS=1 wants it to run)", pytrace=False)

@@ -1,4 +1,6 @@
-"""The relay delays what it should by no less than it should, keeps the order, and leaves nothing behind."""
+"""
+These tests check that the relay delays bytes by no less than it should, keeps their order, and leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from tests.support.far_away import HOST, FarAway, Network, far_away, slow_to_con
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 RTT_S = 0.1
-# asyncio's timers are of another clock's resolution than what a test measures with.
+# asyncio's timers and the tests' measurements have different resolutions.
 A_TICK_S = 0.002
 
 
@@ -70,7 +72,11 @@ async def connected(far: FarAway) -> AsyncIterator[tuple[asyncio.StreamReader, a
 def test_a_first_request_costs_the_handshakes_and_a_second_does_not(
     sandbox: SandboxProcess, tls: bool, round_trips: int
 ) -> None:
-    """One round trip for TCP, one for TLS 1.3, one for the request; on the same connection only the last."""
+    """
+    A first request takes a round trip for TCP, one for TLS 1.3 and one for itself.
+
+    A second request on the same connection takes only its own.
+    """
     with far_away(sandbox.base_url, rtt_s=RTT_S, tls=tls) as far, client(far) as opened:
         first_s = took_s(opened)
         second_s = took_s(opened)
@@ -81,14 +87,16 @@ def test_a_first_request_costs_the_handshakes_and_a_second_does_not(
 
 
 def test_the_certificate_is_not_trusted_unasked(sandbox: SandboxProcess) -> None:
-    """What a test proves through TLS holds only where TLS would have refused."""
+    """
+    A client that does not trust the relay's CA refuses the connection, so a test over TLS really verifies certificates.
+    """
     with far_away(sandbox.base_url, tls=True) as far:
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(far.base_url, trust_env=False)
 
 
 async def test_a_client_can_see_what_its_connection_costs(sandbox: SandboxProcess) -> None:
-    """connect() takes a round trip, and the relay does not count that one a second time."""
+    """With `slow_to_connect`, connect() takes a round trip, and the relay does not add that round trip again."""
     clock = asyncio.get_running_loop().time
     network = Network(rtt_s=RTT_S)
     with far_away(sandbox.base_url, rtt_s=RTT_S) as far, slow_to_connect(RTT_S):
@@ -97,12 +105,12 @@ async def test_a_client_can_see_what_its_connection_costs(sandbox: SandboxProces
             there_s = clock() - began_at
 
     assert there_s >= RTT_S - A_TICK_S
-    # Written when connect() returns, or already when it was called: out at the same moment.
+    # Bytes that are written when connect() returns, or already when it is called, come out at the same moment.
     assert network.out_at(network.opened_at(10.0), to_server=True) == pytest.approx(10.0 + 1.5 * RTT_S)
 
 
 async def test_what_was_sent_comes_out_in_order_whatever_the_jitter() -> None:
-    """A piece that is late delays those behind it, in both directions."""
+    """Pieces come out in the order in which they were sent, with jitter in both directions."""
     pieces = [b"%05d" % number for number in range(200)]
     async with echo() as server:
         with far_away(server, jitter_s=0.02, jitter_both=True) as far:
@@ -116,7 +124,7 @@ async def test_what_was_sent_comes_out_in_order_whatever_the_jitter() -> None:
 
 
 async def test_a_stall_holds_everything_and_then_lets_it_go() -> None:
-    """While it lasts nothing comes out on any connection, and nothing of it is lost."""
+    """During a stall nothing comes out on any connection, and no byte is lost."""
     count, every_s, stall_s = 100, 0.01, 0.4
     came_at: dict[str, list[float]] = {"one": [], "other": []}
 
@@ -140,12 +148,12 @@ async def test_a_stall_holds_everything_and_then_lets_it_go() -> None:
 
     everything = sorted(came_at["one"] + came_at["other"])
     assert len(everything) == 2 * count
-    # What came just before it was up to one tick old.
+    # The last byte before the stall may have come up to one tick before its beginning.
     assert max(b - a for a, b in itertools.pairwise(everything)) >= stall_s - 2 * every_s
 
 
 def test_a_stall_ends_for_all_at_one_moment() -> None:
-    """What would have come out during the stall comes out at its end; before and after it nothing changes."""
+    """A piece that would come out during a stall comes out at its end; the other pieces are not delayed."""
     network = Network(rtt_s=0.2, stall_at_s=10, stall_s=0.3)
     sent_at = [1000.0, 1009.8, 1009.95, 1010.1, 1010.25]
 
@@ -155,7 +163,11 @@ def test_a_stall_ends_for_all_at_one_moment() -> None:
 
 
 def test_jitter_is_drawn_in_the_directions_that_were_asked_for() -> None:
-    """From the client alone, or both; never more than was asked for, and the same for the same seed."""
+    """
+    Jitter applies to pieces from the client alone, or to both directions.
+
+    The jitter never exceeds its limit, and is the same for the same seed.
+    """
     one_way, same = Network(jitter_s=0.05), Network(jitter_s=0.05)
     both_ways = Network(jitter_s=0.05, jitter_both=True)
 
@@ -169,7 +181,7 @@ def test_jitter_is_drawn_in_the_directions_that_were_asked_for() -> None:
 
 
 async def test_the_end_of_a_connection_comes_behind_what_was_sent_before_it() -> None:
-    """A server that answers and hangs up at once is heard."""
+    """The bytes that a server sends immediately before it closes the connection arrive at the client."""
 
     async def say_goodbye(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"goodbye")
@@ -185,7 +197,7 @@ async def test_the_end_of_a_connection_comes_behind_what_was_sent_before_it() ->
 
 
 async def test_nobody_behind_the_relay_looks_like_a_server_that_hangs_up(sandbox: SandboxProcess) -> None:
-    """The relay itself goes on."""
+    """If no server listens behind the relay, the client sees a closed connection, and the relay continues."""
     with far_away("http://127.0.0.1:1") as far:
         async with connected(far) as (reader, _):
             heard = await reader.read()
@@ -197,7 +209,11 @@ async def test_nobody_behind_the_relay_looks_like_a_server_that_hangs_up(sandbox
 def test_it_ends_without_a_word_amid_open_connections(
     sandbox: SandboxProcess, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """No task, socket or warning is left, also where asyncio looks closely."""
+    """
+    On a signal, the relay ends with exit code 0 and prints nothing, although connections are open.
+
+    Python's development mode would print a warning for any task or socket that is left.
+    """
     command = (sys.executable, "-X", "dev", "-W", "error", "-m", "tests.support.far_away", "--target", sandbox.base_url)
     relay = subprocess.Popen(
         [*command, "--rtt-ms=50", "--tls", str(tmp_path)],

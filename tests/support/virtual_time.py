@@ -1,4 +1,4 @@
-"""Time that moves only when everybody sleeps, for tests that wait for nothing."""
+"""This module makes time move only while all tasks sleep, so that tests wait for nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class VirtualClock:
-    """A monotonic clock that moves only when everybody sleeps."""
+    """A monotonic clock that moves only while all tasks sleep."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -18,7 +18,7 @@ class VirtualClock:
 
 
 class VirtualSelector(selectors.DefaultSelector):
-    """Where nothing is ready, turn the clock to the next timer and do not wait for it."""
+    """A selector that, where nothing is ready, moves the clock to the next timer instead of waiting for it."""
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
@@ -26,6 +26,6 @@ class VirtualSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(None if timeout is None else 0)
-        # A turn of the loop costs a little, as a real one does: a timer set for "now" would else come for ever.
+        # Each loop iteration takes a little time, as in reality; else a timer set for "now" would repeat for ever.
         self._clock.now += 1e-6 if ready or not timeout else max(timeout, 1e-6)
         return ready

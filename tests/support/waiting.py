@@ -1,4 +1,4 @@
-"""Waits for something that happens in another process, or on another task."""
+"""This module waits for an event in another process, or in another task."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# A bound for a wait that has no end by itself. It is no measure: nothing passes or fails by being quicker.
+# The limit of a wait that might never end. It measures nothing: no test passes or fails by its speed.
 PATIENCE_S = 60.0
 
 
 def wait_until(happened: Callable[[], object], what: str = "what the test waits for", every_s: float = 0.02) -> None:
-    """Ask again and again until it has happened."""
+    """Wait until *happened* returns a true value; the test fails after `PATIENCE_S`."""
     give_up_at = time.monotonic() + PATIENCE_S
     while not happened():
         assert time.monotonic() < give_up_at, f"It never came to this: {what}."
@@ -19,7 +19,7 @@ def wait_until(happened: Callable[[], object], what: str = "what the test waits 
 
 
 async def until(happened: Callable[[], object], what: str = "what the test waits for") -> None:
-    """Ask again and again, while other tasks run, until it has happened."""
+    """Wait until *happened* returns a true value, while other tasks run; the test fails after `PATIENCE_S`."""
     async with asyncio.timeout(PATIENCE_S):
         while not happened():
             await asyncio.sleep(0.005)

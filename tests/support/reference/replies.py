@@ -1,8 +1,8 @@
 """
-What Pico's replies look like, transcribed once.
+This module transcribes Pico's replies once.
 
-The first part is the API reference v0.4, word for word. The second is not documented there: it is the dialect of the
-framework whose words the documented 401 body speaks (RuoYi), and what gateways put in front of it.
+The first part is the API reference v0.4, word for word. The second part is not documented there: it has the replies of
+RuoYi, the framework whose wording is in the documented 401 body, and of the gateways in front of it.
 """
 
 import json
@@ -10,7 +10,7 @@ import json
 # --- API reference v0.4 ---------------------------------------------------------------------------
 
 REQUEST_ID = "9ca38439-732f-4c88-87c7-0b3eda19dfca"
-"""The one that most of the reference's examples show."""
+"""Most of the reference's examples show this ID."""
 
 # "Authentication", 401 Unauthorized Example
 UNAUTHORIZED = """{
@@ -60,7 +60,7 @@ BALANCE = b"""{
 "username": "user333"
 }"""
 
-# "Definitions", MsgInfo: what the replies without an example are taken to be.
+# "Definitions", MsgInfo: the body that is assumed for the replies without an example.
 MSG_INFO = ACCEPTED_SMS
 
 # --- not documented in v0.4 -----------------------------------------------------------------------
@@ -85,5 +85,5 @@ BAD_GATEWAY_PAGE = b"""<html>
 
 
 def framework(code: int | str, msg: str) -> bytes:
-    """The framework's body for whatever went wrong."""
+    """Return the framework's body for an error."""
     return json.dumps({"msg": msg, "code": code}, ensure_ascii=False).encode()

@@ -1,4 +1,6 @@
-"""The thirteen operations of the API reference v0.4 and its cURL examples, transcribed once, in its order."""
+"""
+This module transcribes the thirteen operations of the API reference v0.4 and its cURL examples once, in its order.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +17,9 @@ class Example:
     One cURL example.
 
     Attributes:
-        section: Title of the section that it stands in.
+        section: The title of the section that contains it.
         path: Its URL after the base URL.
-        filled: What the path's parameters are in it.
+        filled: The values of the path's parameters in it.
     """
 
     section: str
