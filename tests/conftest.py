@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import sys
 import time
@@ -32,15 +33,19 @@ hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
-    """
-    Prevent the tests' child processes from inheriting that a signal is ignored.
-
-    A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect in
-    this process, and is not inherited.
-    """
+    """Keep from the tests' child processes what they would inherit from the shell."""
+    # Hundreds of processes that import the package would each compile it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect in
+    # this process, and is not inherited.
     for number in (signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the stories: one of them takes as long as hundreds of other tests, and none is to be the last."""
+    items.sort(key=lambda item: "stories" not in item.path.parts)
 
 
 @pytest.hookimpl(tryfirst=True)
