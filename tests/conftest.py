@@ -36,8 +36,8 @@ def pytest_configure() -> None:
     """Keep from the tests' child processes what they would inherit from the shell."""
     # Hundreds of processes that import the package would each compile it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect in
-    # this process, and is not inherited.
+    # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect
+    # in this process, and is not inherited.
     for number in (signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

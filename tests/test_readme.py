@@ -153,7 +153,7 @@ def test_the_gate_runs_the_second_block() -> None:
     """The second shell block is one line that runs the tests, and .ci/run extracts this line from the README."""
     (line,) = SHELL[1].splitlines()
 
-    assert line.endswith("pytest -n 2 --dist loadfile")
+    assert line.endswith("pytest -n 4")
     gate = (ROOT / ".ci" / "run").read_text()
     extract = re.search(r"test_command=\$\((awk .*)\)$", gate, re.MULTILINE)
     assert extract is not None
