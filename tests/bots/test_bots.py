@@ -29,6 +29,8 @@ LISTED = dict(sorted([*PEOPLE.items(), ("1080x", "0912 345 678")]))
 # The last users of the newsletter, which reaches them after their codes.
 ASKS, IN_DOUBT, REFUSED = 1087, 1088, 1089
 NEWS = "We moved"
+# A warning is an error, but for the one that python-telegram-bot brings about with Python 3.12 and newer.
+WARNINGS = ("-W", "error", "-W", "ignore:There is no current event loop:DeprecationWarning")
 
 
 @frozen(kw_only=True)
@@ -66,7 +68,7 @@ class Stage:
         that it succeeded.
         """
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.bots.on_loopback", self.program, self.telegram.url],
+            [sys.executable, *WARNINGS, "-m", "tests.bots.on_loopback", self.program, self.telegram.url],
             cwd=self.directory,
             env=environment(self.sandbox.base_url, BOT_TOKEN=TOKEN, ADMIN_ID=str(ADMIN), PYTHONPATH=str(ROOT)),
             stderr=subprocess.PIPE,

@@ -44,6 +44,16 @@ def url(redis_url: str) -> str:
     return redis_url
 
 
+@pytest.fixture
+def url_with_schedules(url: str) -> str:
+    """A Redis that has schedules: the first request of a fleet that is new to Redis waits for some seconds."""
+    fleet = Identity.of("Pico", "https://rest.picotw.com", Sandbox().username, Sandbox().api_key).pace
+    with redis.Redis.from_url(url) as client:
+        for lane in (Lane.SMS, Lane.TOKEN):
+            client.hset(f"pico:{{{fleet}}}:pace:{lane}", mapping={"name": "S", "tat": 0, "last": 0})
+    return url
+
+
 @asynccontextmanager
 async def joined(url: str, identity: Identity = ME, **settings: Any) -> AsyncIterator[RedisCoordinator]:
     coordinator = RedisCoordinator.from_url(url, **settings)
@@ -100,14 +110,14 @@ async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
     assert {key.rpartition(":")[2] for key in content(url)} >= {"sms", "token"}
 
 
-async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
+async def test_redis_holds_no_key_no_account_and_no_message(url_with_schedules: str) -> None:
     """Redis holds no API key, account, number or text, only digests; the token itself is stored in one key."""
     sandbox = Sandbox(api_key="S3CRET-API-KEY-1O1IQxPv53888888")
 
-    async with session(RedisCoordinator.from_url(url), sandbox) as pico:
+    async with session(RedisCoordinator.from_url(url_with_schedules), sandbox) as pico:
         await pico.sms.send("8612345678901", "Your code is 123456", key="order-17")
 
-    held = content(url)
+    held = content(url_with_schedules)
     for secret in ("S3CRET", "1O1IQxPv", "user333", "8612345678901", "123456", "order-17", "8612345678888"):
         assert not [key for key, value in held.items() if secret in key or secret in value]
     tokens = [key for key, value in held.items() if "value" in value]
@@ -125,29 +135,29 @@ async def test_everything_in_redis_expires(url: str) -> None:
         assert [key for key in client.keys("*") if not 0 < client.pttl(key) <= 24 * 3600 * 1000 + 60_000] == []
 
 
-async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> None:
+async def test_the_last_session_closes_all_connections_and_tasks(url_with_schedules: str) -> None:
     """A shared coordinator closes its connections and tasks with its last session, and opens again for a new one."""
     sandbox = Sandbox()
-    coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
+    coordinator = RedisCoordinator.from_url(url_with_schedules, client_name="of-this-test")
     before = asyncio.all_tasks()
 
     async with session(coordinator, sandbox) as first:
         async with session(coordinator, sandbox) as second:
             await second.sms.send("8612345678901", "Your code is 1234")
         await first.sms.send("8612345678901", "Your code is 5678")
-        assert connections(url, "of-this-test") > 0
-    assert connections(url, "of-this-test") == 0
+        assert connections(url_with_schedules, "of-this-test") > 0
+    assert connections(url_with_schedules, "of-this-test") == 0
     assert asyncio.all_tasks() == before
     async with session(coordinator, sandbox) as third:
         await third.sms.send("8612345678901", "Your code is 9012")
 
-    assert connections(url, "of-this-test") == 0
+    assert connections(url_with_schedules, "of-this-test") == 0
     assert len(sandbox.ledger.accepted) == 3
 
 
-async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url: str) -> None:
+async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url_with_schedules: str) -> None:
     """A session that is cancelled while it closes still closes its connections and tasks."""
-    coordinator = RedisCoordinator.from_url(url, client_name="of-this-test")
+    coordinator = RedisCoordinator.from_url(url_with_schedules, client_name="of-this-test")
     before = asyncio.all_tasks()
 
     with anyio.CancelScope() as scope:
@@ -156,7 +166,7 @@ async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(u
             scope.cancel()
 
     assert asyncio.all_tasks() == before
-    await no_connection(url, "of-this-test")
+    await no_connection(url_with_schedules, "of-this-test")
 
 
 async def no_connection(url: str, name: str) -> None:
@@ -213,9 +223,9 @@ async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> 
         await worker.leave()
 
 
-async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
+async def test_a_client_of_the_callers_own_stays_open(url_with_schedules: str) -> None:
     """A Redis client that the caller passes in stays open, and it may decode responses by itself."""
-    client = Redis.from_url(url, decode_responses=True)
+    client = Redis.from_url(url_with_schedules, decode_responses=True)
 
     async with session(RedisCoordinator(client), Sandbox()) as pico:
         await pico.sms.send("8612345678901", "Your code is 1234")

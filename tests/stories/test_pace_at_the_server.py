@@ -17,7 +17,7 @@ from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 
 @pytest.mark.parametrize("network", ["--jitter-ms=0", "--jitter-ms=10", "--latency-ms=1500"])
-@pytest.mark.parametrize("count", [120, pytest.param(900, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [75, pytest.param(900, marks=pytest.mark.full)])
 @repeat_if_starved
 def test_a_blast_never_crosses_the_documented_rate(network: str, count: int) -> None:
     """A server with a sliding log refuses nothing, and no second holds more than 30 arrivals."""
