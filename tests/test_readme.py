@@ -22,6 +22,8 @@ from tests.support.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, en
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 RECIPIENTS = "id,phone,code\nrow-1,8612345678901,1234\nrow-2,+86 123-4567-8902,5678\n"
 
 

@@ -17,6 +17,8 @@ from tests.support.readme import FILES, environment, write_recipe
 from tests.support.sandbox_process import sandbox_process
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 SECRET = "a-secret-of-32-characters-or-so-"
 
 

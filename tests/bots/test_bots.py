@@ -21,6 +21,8 @@ from tests.support.fleet_worker import wait_for_accepted
 from tests.support.readme import RECIPES, ROOT, environment, write_recipe
 from tests.support.sandbox_process import KEY, SandboxProcess, sandbox_process
 
+pytestmark = pytest.mark.processes
+
 BOTS = RECIPES["bots"]
 ADMIN, STRANGER = 7, 8
 PEOPLE = {str(user): f"86123456{user:05}" for user in range(1000, 1090)}

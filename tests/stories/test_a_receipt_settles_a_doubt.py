@@ -16,6 +16,8 @@ from tests.support.ports import free_port, listens
 from tests.support.readme import environment
 from tests.support.sandbox_process import sandbox_process
 
+pytestmark = pytest.mark.processes
+
 # The app of a user whose bulk send has a journal: it receives the receipts elsewhere, in two processes of uvicorn.
 APP = """
 from fastapi import FastAPI

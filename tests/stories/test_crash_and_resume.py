@@ -14,6 +14,8 @@ import pytest
 from tests.stories.crashing_blast import CrashingBlast, recipients
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:

@@ -11,6 +11,8 @@ from tests.support.fleet_worker import FleetWorker, Told
 from tests.support.late_timers import repeat_if_starved
 from tests.support.sandbox_process import sandbox_process
 
+pytestmark = pytest.mark.processes
+
 PROCESSES = 4
 
 

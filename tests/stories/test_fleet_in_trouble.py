@@ -21,6 +21,8 @@ from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 PROCESSES = 3
 
 

@@ -15,6 +15,8 @@ from tests.support.fleet_worker import FleetWorker
 from tests.support.late_timers import repeat_if_starved, watched
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize("network", ["--jitter-ms=0", "--jitter-ms=10", "--latency-ms=1500"])
 @pytest.mark.parametrize("count", [75, pytest.param(900, marks=pytest.mark.full)])

@@ -17,6 +17,8 @@ from pico_async.sandbox import Sandbox
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
 from tests.support.queue_worker import bear_lost_ends, make_app
 
+pytestmark = pytest.mark.processes
+
 COUNT = 200
 CONCURRENCY = 4
 

@@ -17,6 +17,8 @@ from tests.support.queue_worker import CONCURRENCY, QueueWorker, make_app
 from tests.support.sandbox_process import sandbox_process
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 # Short, because the test waits this long after its last kill.
 STALLED_S = 2.0
 

@@ -14,6 +14,8 @@ from pico_async import Accepted, AiohttpTransport, PicoSession, Rates
 from pico_async._engine.transport import MAX_CONNECTIONS
 from tests.stories.mute_pico import Server, State, mute_pico
 
+pytestmark = pytest.mark.processes
+
 TO = "8612345678901"
 
 # The gate runs a tenth of the size.
