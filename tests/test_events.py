@@ -51,6 +51,7 @@ from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
 from pico_async._engine.observer import Observer, ToldCall
 from pico_async._engine.trace import CallTrace
 from pico_async.sandbox import Fault, FaultRule, Sandbox
+from tests.support.clock_jump import LONG_S, jump_when
 from tests.support.waiting import until
 
 TO = "8612345678901"
@@ -203,10 +204,16 @@ async def test_the_last_event_says_what_the_error_says(fault: Fault) -> None:
     """
     For each fault, `CallEnded` reports the same outcome, class, status code, request ID and attempts as the error.
     """
-    sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
+    sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(fault, delay_s=3600.0)]), list[Event]()
     raised: PicoError | None = None
 
-    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=0.5, retries=0) as pico:
+    async with (
+        sandbox.serve() as base_url,
+        session(sandbox, events.append, base_url, timeout=LONG_S, retries=0) as pico,
+        asyncio.TaskGroup() as tasks,
+    ):
+        if fault in (Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT):
+            tasks.create_task(jump_when(lambda: [each for each in sandbox.ledger.arrivals if each.fault]))
         try:
             await pico.sms.send(TO, "hello")
         except PicoError as error:
@@ -231,21 +238,25 @@ async def test_a_call_cancelled_on_the_wire_is_in_doubt_and_one_that_waits_is_no
     A call that is cancelled during its exchange ends in doubt; a call that is cancelled before its slot ends as not
     sent.
     """
-    sandbox, events = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)]), list[Event]()
+    sandbox, events = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=3600.0)]), list[Event]()
 
-    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, rates=Rates(sms=1)) as pico:
+    async with (
+        sandbox.serve() as base_url,
+        session(sandbox, events.append, base_url, rates=Rates(sms=0.01), timeout=LONG_S) as pico,
+    ):
         async with asyncio.TaskGroup() as tasks:
             on_the_wire = tasks.create_task(pico.sms.send(TO, "one"))
             await until(lambda: sandbox.ledger.accepted)
             waiting = tasks.create_task(pico.sms.send(TO, "two"))
-            await asyncio.sleep(0.05)
+            for _ in range(50):  # on a busy machine one sleep may be over before the task has come to its wait
+                await asyncio.sleep(0.001)
             on_the_wire.cancel()
             waiting.cancel()
 
     first, second = sorted(only(events, CallEnded), key=lambda event: event.call)
     assert (first.outcome, first.error, first.attempts) == (Outcome.IN_DOUBT, "CancelledError", 1)
     assert (second.outcome, second.error, second.attempts) == (Outcome.NOT_SENT, "CancelledError", 0)
-    assert second.waited_s >= 0.04, "the wait for the turn that never came"
+    assert second.waited_s > 0, "the wait for the turn that never came"
     (attempt,) = only(events, AttemptEnded)
     assert (attempt.call, attempt.outcome, attempt.error) == (first.call, Outcome.IN_DOUBT, "CancelledError")
 
@@ -266,11 +277,12 @@ async def test_an_expired_message_tells_how_long_it_waited() -> None:
     assert names(events)[-2:] == ["CallStarted", "CallEnded"]
 
 
+@pytest.mark.virtual_time
 async def test_calls_that_the_closing_ends_are_told_as_they_are_raised() -> None:
     """
     When the session closes, `CallEnded` names the error that each call raises, in its exchange or before its slot.
     """
-    rule = FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=5.0)
+    rule = FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=3600.0)
     sandbox, events = Sandbox(faults=[rule]), list[Event]()
     pico = session(sandbox, events.append, rates=Rates(sms=1), timeout=0.3)
 
@@ -292,7 +304,7 @@ async def test_the_events_of_a_blast_agree_with_its_report_and_with_the_server()
     sandbox, events = Sandbox(rate_rule=None, seed=3, fault_rate=0.3), list[Event]()
     messages = (SmsMessage(TO, f"hello {n}") for n in range(300))
 
-    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url) as pico:
+    async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=LONG_S) as pico:
         report = await pico.send_bulk(messages, concurrency=64)
 
     assert report.in_doubt
@@ -329,6 +341,7 @@ async def test_a_blast_counts_what_is_no_call(tmp_path: Any) -> None:
     assert (ended.total, ended.skipped, ended.not_sent, ended.accepted) == (3, 2, 1, 0)
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("stopped", ["left", "stop_after", "cancelled"])
 async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
     """
@@ -354,6 +367,7 @@ async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
     assert len(only(events, CallStarted)) == len(only(events, CallEnded))
 
 
+@pytest.mark.virtual_time
 async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     """When an attempt waits for a second slot, that wait counts as waiting time and not as the attempt's duration."""
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))

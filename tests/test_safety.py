@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pico_async import Event, PicoError, PicoSession, Rates, SendResult, SmsMessage
 from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
+from tests.support.clock_jump import LONG_S, jump_when
 
 KEY = "k3y-THAT-NOBODY-MAY-SEE-0123456789"
 NUMBER = "8612345678901"
@@ -62,7 +63,7 @@ async def session(
         api_key=KEY,
         sender="PICO",
         base_url=base_url,
-        timeout=0.4,
+        timeout=LONG_S,
         retries=1,
         rates=Rates(sms=None),
         **settings,
@@ -88,9 +89,15 @@ def told(error: BaseException) -> Iterator[str]:
 @pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
 async def test_no_fault_makes_anybody_talk(fault: Fault, logged: list[str]) -> None:
     """For each fault, with httpx and httpcore at DEBUG, neither the logs nor the error show a secret."""
-    sandbox = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)])
+    sandbox = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=3600.0)])
 
-    async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
+    async with (
+        sandbox.serve() as base_url,
+        session(sandbox, base_url) as (pico, secrets),
+        asyncio.TaskGroup() as tasks,
+    ):
+        if fault in (Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT):
+            tasks.create_task(jump_when(lambda: sandbox.ledger.arrivals[-1].fault))
         shown = [repr(pico)]
         try:
             shown.append(repr(await pico.sms.send(NUMBER, TEXT)))
@@ -189,11 +196,16 @@ async def test_a_cancelled_send_leaves_no_frame_that_holds_the_headers() -> None
     When a timeout of the caller cancels a send, no frame of its traceback contains a secret, because some reporters
     print local variables.
     """
-    sandbox = Sandbox(api_key=KEY, faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=5.0)])
+    sandbox = Sandbox(api_key=KEY, faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=3600.0)])
 
-    async with sandbox.serve() as base_url, session(sandbox, base_url) as (pico, secrets):
+    async with (
+        sandbox.serve() as base_url,
+        session(sandbox, base_url) as (pico, secrets),
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(jump_when(lambda: sandbox.ledger.arrivals[-1].fault, LONG_S / 2))
         with pytest.raises(TimeoutError) as raised:
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(LONG_S / 2):
                 await pico.sms.send(NUMBER, TEXT)
 
     cancelled = raised.value.__cause__

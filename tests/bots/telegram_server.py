@@ -37,7 +37,7 @@ class TelegramServer:
         length = len(text.split(maxsplit=1)[0])
         self._updates.append({"update_id": number, "message": _message(number, user, text, length)})
 
-    def wait_for(self, user: int, words: str, within_s: float = 30.0) -> str:
+    def wait_for(self, user: int, words: str, within_s: float = 60.0) -> str:
         """Return the first answer to *user* that contains *words*, and delete this answer and those before it."""
         ends_at = time.monotonic() + within_s
         while time.monotonic() < ends_at:

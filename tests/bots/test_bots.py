@@ -79,7 +79,7 @@ class Stage:
         try:
             yield
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
             assert process.returncode == 0, errors
             self.log += errors
         finally:

@@ -30,7 +30,7 @@ class _Screen:
         self._thread.start()
 
     def finished(self) -> str:
-        self._thread.join(10)
+        self._thread.join(60)
         return self.seen.decode().replace("\r\n", "\n")
 
     def _read(self) -> None:

@@ -44,7 +44,7 @@ class Terminal:
     def type(self, keys: str, *, until: str) -> str:
         """Type keys, wait until the expected text appears, and return the new text on the screen."""
         os.write(self._screen, keys.encode())
-        seen, deadline = "", time.monotonic() + 20
+        seen, deadline = "", time.monotonic() + 60
         while until not in seen:
             assert time.monotonic() < deadline, seen
             if select.select([self._screen], [], [], 0.1)[0]:

@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -188,6 +188,16 @@ def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
     assert len(told) > 200
 
 
+def open_files(pid: int) -> set[Path]:
+    """Return the files that a process has open."""
+    files = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        # One that was closed since the folder was listed is no open file.
+        with suppress(FileNotFoundError):
+            files.add(descriptor.readlink())
+    return files
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="it looks there for whether the file is open")
 def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tmp_path: Path) -> None:
     """A signal during the first pass over a long file ends the command before a request."""
@@ -197,7 +207,7 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
         file.writelines(f"{to},{code}\n" for to, code in people(300_000))
 
     with running("blast", path, "--text", TEXT, env=quick.env) as process:
-        wait_until(lambda: any(fd.resolve() == path for fd in Path(f"/proc/{process.pid}/fd").iterdir()))
+        wait_until(lambda: path in open_files(process.pid))
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=ENDS_S)

@@ -142,7 +142,7 @@ def test_a_resend_is_asked_for_on_a_terminal(
         text=True,
     ) as process:
         os.write(terminal, f"{answer}\n".encode())
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     os.close(terminal)
     os.close(theirs)
 

@@ -46,7 +46,7 @@ def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Ca
 
         ran = pico("blast", write_csv(people(3)), "--text", TEXT, env=exported)
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
     assert BANNER in said
     assert ran.code == 0

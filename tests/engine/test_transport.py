@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -25,6 +26,8 @@ from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination.queue import FairQueue
+from tests.support.clock_jump import LONG_S, MonotonicClock, jump
+from tests.support.waiting import PATIENCE_S, until
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -85,7 +88,7 @@ async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIter
 
 
 async def exchange(
-    carrier: Callable[[], Carrier], base_url: str, *, timeout_s: float = 0.3, content: bytes = b"{}"
+    carrier: Callable[[], Carrier], base_url: str, *, timeout_s: float = LONG_S, content: bytes = b"{}"
 ) -> tuple[Reply | Failure, bool]:
     """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
@@ -133,7 +136,7 @@ async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier])
 
 async def test_an_unknown_host_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """A host name that does not resolve proves that nothing was sent."""
-    failure, wrote = await exchange(carrier, "http://nowhere.invalid", timeout_s=5)
+    failure, wrote = await exchange(carrier, "http://nowhere.invalid")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -152,7 +155,7 @@ async def test_an_untrusted_certificate_is_not_talked_to(carrier: Callable[[], C
         heard = await reader.read()
 
     async with server(talk, context) as port:
-        failure, wrote = await exchange(carrier, f"https://{host}:{port}", timeout_s=5)
+        failure, wrote = await exchange(carrier, f"https://{host}:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -181,7 +184,7 @@ async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def test_a_trusted_certificate_is_talked_to(carrier: Callable[[], Carrier], trusted: ssl.SSLContext) -> None:
     """A server whose certificate authority is trusted gets the request."""
     async with server(answer_all, trusted) as port:
-        reply, _ = await exchange(carrier, f"https://localhost:{port}", timeout_s=5)
+        reply, _ = await exchange(carrier, f"https://localhost:{port}")
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content) == (200, b"{}")
@@ -191,6 +194,8 @@ async def test_a_handshake_that_hangs_sent_nothing(carrier: Callable[[], Carrier
     """A TLS handshake that never completes proves that nothing was sent."""
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        jump()
         await reader.read()
 
     async with server(talk) as port:
@@ -212,7 +217,9 @@ async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(30)
+    await request_of(reader)
+    jump()
+    await asyncio.Event().wait()
 
 
 async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -233,7 +240,8 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     while True:
         writer.write(b" ")
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.005)
+        jump(LONG_S / 20)
 
 
 @pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
@@ -250,10 +258,7 @@ async def test_a_failure_after_the_first_byte_proves_nothing(carrier: Callable[[
 async def test_a_peer_that_stops_reading_proves_nothing(carrier: Callable[[], Carrier]) -> None:
     """A server that stops reading in the middle of a large body leaves the request in doubt."""
     async with server(never_answer) as port:
-        # On a busy machine the connection alone may take 0.3 s.
-        failure, wrote = await exchange(
-            carrier, f"http://127.0.0.1:{port}", timeout_s=1.0, content=b" " * 32 * 1024 * 1024
-        )
+        failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -267,13 +272,19 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(c
     httpcore's own frames hold them, and some error reports print the local variables of each frame.
     """
     body = b"a text that nobody may see " * 1024 * 1024
+    begun = asyncio.Event()
 
-    async with server(never_answer) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 5.0, carrier())
+    async def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with server(stop_reading) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         sending = asyncio.create_task(
             exchange_on(transport, Outgoing("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body))
         )
-        await asyncio.sleep(0.2)
+        await begun.wait()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError) as raised:
             await sending
@@ -302,7 +313,7 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
         writer.transport.abort()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         outgoing = Outgoing("POST", "/sms", {}, {}, b"")
         first = await exchange_on(transport, outgoing)
         second = await exchange_on(transport, outgoing)
@@ -350,7 +361,7 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(car
 
     seen = []
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         for turns in range(40):
             await exchange_on(transport, Outgoing("GET", "/campaigns", {}, {}, b""))
             seen.append(await cancelled_after(turns, transport))
@@ -375,7 +386,7 @@ async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not
         heard.set_result(await reader.read())
 
     async with server(talk) as port:
-        transport, attempt = Transport(f"{scheme}://127.0.0.1:{port}", 60.0, carrier()), Asked()
+        transport, attempt = Transport(f"{scheme}://127.0.0.1:{port}", LONG_S, carrier()), Asked()
         sending = asyncio.create_task(transport.exchange(Outgoing("POST", "/sms", {}, {}, b"{}"), attempt))
         await there.wait()
         sending.cancel()
@@ -402,7 +413,7 @@ async def test_connections_are_kept_and_used_again(carrier: Callable[[], Carrier
             await writer.drain()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         for _ in range(3):
             await exchange_on(transport, Outgoing("GET", "/campaigns", {}, {}, b""))
         await transport.aclose()
@@ -457,7 +468,7 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: C
             await writer.drain()
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         outgoing = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
         replies = [await exchange_on(transport, outgoing) for _ in range(3)]
         await transport.aclose()
@@ -493,11 +504,10 @@ async def test_connections_that_idle_too_long_are_closed(
         closed += 1
 
     async with server(talk) as port:
-        transport = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        transport = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         outgoing = Outgoing("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await asyncio.gather(*(exchange_on(transport, outgoing) for _ in range(6)))
-        while closed < 6:
-            await asyncio.sleep(0.02)
+        await until(lambda: closed == 6)
 
         reply = await exchange_on(transport, outgoing)
         await transport.aclose()
@@ -528,7 +538,7 @@ async def test_no_more_connections_are_opened_than_there_are_places(
             await writer.drain()
 
     async with server(talk) as port:
-        way = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        way = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         bulk = [
             asyncio.create_task(way.exchange(Outgoing("GET", f"/{number}", {}, {}, b""), Asked(Priority.BULK)))
             for number in range(20)
@@ -563,7 +573,7 @@ async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> Non
 
     async with server(talk) as port:
         one = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
-        way = Transport(f"http://127.0.0.1:{port}", 5.0, HttpxCarrier(one))
+        way = Transport(f"http://127.0.0.1:{port}", LONG_S, HttpxCarrier(one))
         await exchange_on(way, Outgoing("GET", "/balance", {}, {}, b""))
         await asyncio.gather(*(way.exchange(Outgoing("GET", "/balance", {}, {}, b""), attempt) for attempt in attempts))
         await way.aclose()
@@ -591,9 +601,9 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
             await writer.drain()
 
     async with server(talk) as port:
-        way, outgoing = Transport(f"http://127.0.0.1:{port}", 5.0, carrier()), Outgoing("GET", "/", {}, {}, b"")
+        way, outgoing = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier()), Outgoing("GET", "/", {}, {}, b"")
         first = asyncio.create_task(exchange_on(way, outgoing))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         late = Attempt(
             Request(SEND_SMS, "/sms"),
             CallTrace(),
@@ -602,7 +612,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
             priority=Priority.INTERACTIVE,
             deadline=time.monotonic() + 0.05,
         )
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(MessageExpiredError):
                 await way.exchange(outgoing, late)
         answer.set()
@@ -613,17 +623,27 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
 
 
 async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_does_not(
-    carrier: Callable[[], Carrier], trusted: ssl.SSLContext
+    carrier: Callable[[], Carrier], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A request that opens a connection acquires a new slot; a request on an open connection does not.
 
     Opening takes time, so the late request could reach Pico together with later ones.
     """
+    # A busy machine may hold up any request for more than the true limit, so both are long.
+    monkeypatch.setattr("pico_async._engine.aiohttp_carrier.AT_ONCE_S", 60.0)
+    clock, loop = MonotonicClock(monkeypatch), asyncio.get_running_loop()
+    open_connection = loop.create_connection
+
+    async def open_slowly(*args: Any, **kwargs: Any) -> Any:
+        clock.jump(70.0)
+        return await open_connection(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "create_connection", open_slowly)
     attempts = [Asked() for _ in range(3)]
 
     async with server(answer_all, trusted) as port:
-        way = Transport(f"https://localhost:{port}", 5.0, carrier())
+        way = Transport(f"https://localhost:{port}", 10 * LONG_S, carrier())
         for attempt in attempts:
             await way.exchange(Outgoing("GET", "/balance", {}, {}, b""), attempt)
         await way.aclose()
@@ -638,10 +658,11 @@ async def test_the_wait_for_another_turn_is_not_the_exchange_s(
 
     class Patient(Asked):
         async def turn_again(self) -> None:
-            await asyncio.sleep(1.5)
+            jump(1.5 * LONG_S)
+            await asyncio.sleep(0.02)
 
     async with server(answer_all, trusted) as port:
-        way = Transport(f"https://localhost:{port}", 1.0, carrier())
+        way = Transport(f"https://localhost:{port}", LONG_S, carrier())
         reply = await way.exchange(Outgoing("GET", "/balance", {}, {}, b""), Patient())
         await way.aclose()
 
@@ -667,7 +688,7 @@ async def test_what_is_not_to_leave_any_more_is_not_written(
 
     late, next_one = Late(), Asked()
     async with server(talk, trusted) as port:
-        way = Transport(f"https://localhost:{port}", 1.0, carrier())
+        way = Transport(f"https://localhost:{port}", LONG_S, carrier())
         with pytest.raises(MessageExpiredError, match="too late"):
             await way.exchange(Outgoing("GET", "/late", {}, {}, b""), late)
         reply = await way.exchange(Outgoing("GET", "/next", {}, {}, b""), next_one)
@@ -678,7 +699,7 @@ async def test_what_is_not_to_leave_any_more_is_not_written(
     assert [head.split()[1] for head in heard] == [b"/next"]
 
 
-@pytest.mark.parametrize("reply_s", [0.0, 0.3])
+@pytest.mark.parametrize("reply_s", [0.0, 40.0])
 async def test_a_connection_idles_since_its_request_left(
     carrier: Callable[[], Carrier], reply_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -688,23 +709,23 @@ async def test_a_connection_idles_since_its_request_left(
     The server is already idle while its reply travels.
     """
     for module in ("httpx_carrier", "aiohttp_carrier"):
-        monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 0.5)
-    connections = 0
+        monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 60.0)
+    clock, connections = MonotonicClock(monkeypatch), 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         while True:
             await request_of(reader)
-            await asyncio.sleep(reply_s)
+            clock.jump(reply_s)
             writer.write(OK)
             await writer.drain()
 
     async with server(talk) as port:
-        way = Transport(f"http://127.0.0.1:{port}", 1.0, carrier())
+        way = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
         outgoing = Outgoing("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await exchange_on(way, outgoing)
-        await asyncio.sleep(0.3)
+        clock.jump(40.0)
         await exchange_on(way, outgoing)
         await way.aclose()
 
@@ -719,26 +740,31 @@ async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
 
     The request is sent once, on a new connection.
     """
-    monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 0.2)
+    monkeypatch.setattr("pico_async._engine.transport.KEEPALIVE_EXPIRY_S", 60.0)
+    clock, expired = MonotonicClock(monkeypatch), asyncio.Event()
     heard = connections = 0
 
     class Paused(Asked):
         async def turn_again(self) -> None:
             await super().turn_again()
-            await asyncio.sleep(0.4 if self.turns_again == 1 else 0)
+            if self.turns_again == 1:
+                clock.jump(70.0)
+                expired.set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal heard, connections
         connections += 1
-        async with asyncio.timeout(0.3):
-            await request_of(reader)
+        if connections == 1:
+            await expired.wait()
+            return
+        await request_of(reader)
         heard += 1
         writer.write(OK)
         await writer.drain()
 
     attempt = Paused()
     async with server(talk, trusted) as port:
-        way = Transport(f"https://localhost:{port}", 5.0, carrier())
+        way = Transport(f"https://localhost:{port}", LONG_S, carrier())
         reply = await way.exchange(Outgoing("POST", "/sms", {}, {}, b""), attempt)
         await way.aclose()
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from pico_async.sandbox import Sandbox
+from tests.support.waiting import PATIENCE_S
 
 
 class FakeClock:
@@ -34,7 +35,7 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]
     async with AsyncExitStack() as stack:
 
         async def open_client(
-            sandbox: Sandbox, base_url: str | None = None, *, token: bool = True, timeout: float = 5.0
+            sandbox: Sandbox, base_url: str | None = None, *, token: bool = True, timeout: float = PATIENCE_S
         ) -> httpx.AsyncClient:
             options: dict[str, Any] = {"base_url": base_url or "https://rest.picotw.com", "timeout": timeout}
             if base_url is None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from attrs import define, field
 
+from tests.support.waiting import until
+
 
 @define
 class Receiver:
@@ -22,9 +24,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}"
 
     async def wait_for(self, count: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.got) < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.got) >= count, f"{count} requests have come")
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def receiving(*answers: int, hang: bool = False, headers: str = "") -> Asy
                 body = await reader.readexactly(int(fields.get("content-length", 0)))
                 receiver.got.append((head[0], fields, body))
                 if hang:
-                    await asyncio.sleep(60)
+                    await asyncio.sleep(3600)
                 status = receiver.answers.pop(0) if len(receiver.answers) > 1 else receiver.answers[0]
                 writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n{headers}\r\n".encode())
                 await writer.drain()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "pico_async" / "sandbox").glob("*.py"))
 ALLOWED = {"starlette", "uvicorn", "h11", "attrs", "httpx", "anyio"} | set(sys.stdlib_module_names)
@@ -52,7 +54,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing) -> None:
     """Without starlette or uvicorn, the ImportError names the pip command that installs the extra."""
     script = f"import sys; sys.modules[{missing!r}] = None\nimport pico_async.sandbox"
 
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=10)
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
 
     assert result.stderr.splitlines()[-1] == (
         "ImportError: pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'"

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from pico_async.sandbox import Fault, FaultRule, RateRule, Receipts, Sandbox
 from pico_async.sandbox.operations import NAMES, RATES
 from pico_async.sandbox.page import _FILES
 from tests.sandbox.receiver import receiving
+from tests.support.waiting import PATIENCE_S, until
 
 HOSTILE = "</script><script>alert(1)</script>\u2028\r\n\n\"'\x00<img src=x onerror=alert(1)>"
 
@@ -27,7 +29,7 @@ async def listening(base_url: str, after: str | None = None) -> AsyncIterator[An
     """Yield a function that returns the next event of one kind from the stream, with its id."""
     headers = {"Last-Event-ID": after} if after else {}
     async with (
-        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=5) as client,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=None) as client,
         client.stream("GET", "/_sandbox/outbox/events", headers=headers) as reply,
     ):
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -35,7 +37,7 @@ async def listening(base_url: str, after: str | None = None) -> AsyncIterator[An
 
         async def next_event(wanted: str) -> tuple[dict[str, Any], str]:
             name = cursor = None
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 async for line in lines:
                     field, _, value = line.partition(": ")
                     if field == "event":
@@ -52,8 +54,11 @@ async def listening(base_url: str, after: str | None = None) -> AsyncIterator[An
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Sandbox, httpx.AsyncClient]]:
     """Yield a sandbox on a socket and a client that has a token."""
-    sandbox = Sandbox(rates={}, receipts=Receipts())
-    async with sandbox.serve() as base_url, httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
+    sandbox = Sandbox(rates={}, receipts=Receipts(timeout_s=PATIENCE_S))
+    async with (
+        sandbox.serve() as base_url,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=PATIENCE_S) as client,
+    ):
         token = (await client.get("/token/user333", headers={"X-API-Key": sandbox.api_key})).json()["token"]
         client.headers.update({"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"})
         yield sandbox, client
@@ -195,7 +200,7 @@ async def test_where_it_listens_for_others_their_names_for_it_are_let_in() -> No
     async with Sandbox().serve("0.0.0.0", allow_remote=True) as base_url:
         port = base_url.rsplit(":", 1)[1]
         address = next(address for address in await own_addresses() if not address.startswith("127."))
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
 
             async def status(at: str, host: str) -> int:
                 return (await client.get(f"http://{at}:{port}/", headers={"Host": host})).status_code
@@ -384,21 +389,26 @@ async def test_a_message_that_is_not_there(served, number) -> None:
     assert (await client.post(f"/_sandbox/outbox/messages/{number}/receipt")).status_code in (404, 405)
 
 
-async def test_the_stream_tells_of_receipts_and_send_again_sends_one_more(served, sms) -> None:
+async def test_the_stream_tells_of_receipts_and_send_again_sends_one_more(served, sms, clock, monkeypatch) -> None:
     """The stream reports the state of a receipt as it changes, and a receipt that is sent again is marked as a copy."""
-    _, client = served
+    sandbox, client = served
+    # The clock by which receipts come due, so that both states are told of.
+    monkeypatch.setattr("pico_async.sandbox.postman.time", SimpleNamespace(monotonic=clock))
     async with receiving() as receiver, listening(str(client.base_url)) as next_event:
         await client.post("/sms", json=sms(callback=receiver.url))
+        await until(lambda: sandbox._postman._errands, "the receipts are planned")
         states = []
-        while not states or states[-1] != [0, "delivered"]:
-            states += (await next_event("receipts"))[0]["states"]
+        for state in ("sent", "delivered"):
+            clock.advance(1.0 if states else 0.5)
+            while [0, state] not in states:
+                states += (await next_event("receipts"))[0]["states"]
         again = await client.post("/_sandbox/outbox/messages/0/receipt")
         await receiver.wait_for(3)
-        await next_event("receipts")
-        await anyio.sleep(0.1)
-        shown = (await client.get("/_sandbox/outbox/messages/0")).json()
+        async with asyncio.timeout(PATIENCE_S):
+            while len((shown := (await client.get("/_sandbox/outbox/messages/0")).json())["tries"]) < 3:
+                await anyio.sleep(0.005)
 
-    assert [0, "sent"] in states
+    assert states[-1] == [0, "delivered"]
     assert again.json() == {"queued": True}
     assert [(one["status"], one["is_copy"]) for one in shown["tries"]] == [
         ("SENT", False),
@@ -571,7 +581,7 @@ async def test_a_fault_for_half_a_surrogate_is_shown_like_any_other(connect) -> 
 
 
 async def test_fifty_open_streams_end_with_the_server(connect, sms, caplog) -> None:
-    """Fifty open streams end with the server within five seconds, and leave no log line and no task."""
+    """Fifty open streams end with the server, and leave no log line and no task."""
     sandbox = Sandbox(rates={})
     before = asyncio.all_tasks()
     heard = []
@@ -588,14 +598,9 @@ async def test_fifty_open_streams_end_with_the_server(connect, sms, caplog) -> N
             for _ in range(50):
                 group.start_soon(listen, base_url)
             await pico.post("/sms", json=sms())
-            async with asyncio.timeout(10):
-                while len(heard) < 50:
-                    await anyio.sleep(0.02)
-        started = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - started < 5.0
-    await anyio.sleep(0.01)
+            await until(lambda: len(heard) == 50)
+    await until(lambda: asyncio.all_tasks() <= before, "no task is left")
 
-    assert asyncio.all_tasks() - before == set()
     assert [record for record in caplog.records if not record.name.startswith("http")] == []
 
 
@@ -614,19 +619,20 @@ async def test_a_reader_that_does_not_read_costs_one_batch(connect, sms) -> None
             sandbox.ledger.record(arrival, message)
         async with listening(base_url) as next_event:
             batches = [(await next_event("messages"))[0]["rows"] for _ in range(50)]
-        waiting = [transport.get_write_buffer_size() for transport in server_transports(port)]
+        await until(lambda: any(buffered(port)), "the server waits for the reader that does not read")
+        waiting = buffered(port)
         writer.close()
 
     assert sum(map(len, batches)) == 10_000
-    assert 0 < max(waiting) < 1_000_000
+    assert max(waiting) < 1_000_000
 
 
-def server_transports(port: int) -> list[Any]:
-    """Return the server's side of its open connections, as the event loop knows them."""
+def buffered(port: int) -> list[int]:
+    """Return how many bytes the server holds back for each of its open connections, as the event loop knows them."""
     loop = asyncio.get_running_loop()
     transports = loop._transports.values()  # type: ignore[attr-defined]
     return [
-        transport
+        transport.get_write_buffer_size()
         for transport in transports
         if (transport.get_extra_info("sockname") or (None, None))[1] == port and not transport.is_closing()
     ]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from pico_async.sandbox.faults import Faults
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,14 +44,18 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str],
         process.communicate()
 
 
+def client(base_url: str) -> httpx.Client:
+    return httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE_S)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_serves_and_ends_cleanly(number) -> None:
     """The process prints a banner and its address; a signal ends it with status 0 and no output, even while in use."""
-    with running() as (process, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+    with running() as (process, printed, base_url), client(base_url) as pico:
         reply = pico.get("/token/user333", headers={"X-API-Key": "sandbox-api-key"})
 
         process.send_signal(number)
-        output, errors = process.communicate(timeout=5)
+        output, errors = process.communicate(timeout=PATIENCE_S)
 
     assert reply.status_code == 200
     assert "stand-in" in printed[0]
@@ -69,7 +74,7 @@ def test_its_options_reach_the_sandbox() -> None:
     options += ["--jitter-ms", "1", "--latency-ms", "2", "--seed", "1"]
     options += ["--fault-rate", "0.5", "--fault-kinds", "unavailable"]
     message = {"username": "someone", "from": "8612345678888", "to": "8612345678901", "text": "Hello"}
-    with running(*options) as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+    with running(*options) as (_, printed, base_url), client(base_url) as pico:
         pico.headers["X-API-Key"] = "my-secret-key"
         pico.headers["Authorization"] = f"Bearer {pico.get('/token/someone').json()['token']}"
         balance = pico.get("/balance/someone").json()["balance"]
@@ -104,7 +109,7 @@ def test_a_bad_option_is_said_and_ends_it(arguments, named) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=PATIENCE_S,
     )
 
     assert result.returncode == 2
@@ -114,10 +119,10 @@ def test_a_bad_option_is_said_and_ends_it(arguments, named) -> None:
 
 def test_it_sends_receipts_when_told_to() -> None:
     """Receipts are off by default and set by options, and the process prints the address of its page."""
-    with running() as (_, printed, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+    with running() as (_, printed, base_url), client(base_url) as pico:
         off = pico.get("/_sandbox/settings").json()["receipts"]
     options = ["--receipts", "--receipt-form", "query", "--receipt-host", "app", "--seed", "7"]
-    with running(*options) as (_, _, base_url), httpx.Client(base_url=base_url, trust_env=False) as pico:
+    with running(*options) as (_, _, base_url), client(base_url) as pico:
         on = pico.get("/_sandbox/settings").json()["receipts"]
 
     assert (off["on"], off["form"]) == (False, "json")

@@ -40,7 +40,7 @@ async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
             api_key="k",
             sender="s",
             base_url=server.address,
-            timeout=1.0,
+            timeout=60.0,
             coordinator=LocalCoordinator(Rates(sms=None)),
         )
     )

@@ -187,18 +187,22 @@ class Written:
     received: int
     text: str = "hello"
     kind: type[InDoubtError] = NoResponseError
+    timeout_s: float = 60.0
 
+
+# For the faults that only a timeout ends. The requests before and after them are meant to come within it.
+SHORT_S = 2.0
 
 WRITTEN = {
-    "7 a peer that stops reading": Written(wait_for_ever, 0, LONG),
-    "8 no answer": Written(wait_for_ever, 1),
+    "7 a peer that stops reading": Written(wait_for_ever, 0, LONG, timeout_s=SHORT_S),
+    "8 no answer": Written(wait_for_ever, 1, timeout_s=SHORT_S),
     "9 a reset in mid-write": Written(reset_in_the_middle, 0, LONG),
     "10 a reset after the request": Written(reset_it, 1),
     "11 closed after the request": Written(close_it, 1),
     "13 a truncated reply": Written(truncate, 1),
     "14 garbage in place of HTTP": Written(speak_garbage, 1),
     "15 an oversized reply": Written(say_too_much, 1, kind=UnexpectedResponseError),
-    "16 a reply that drips": Written(drip, 1),
+    "16 a reply that drips": Written(drip, 1, timeout_s=SHORT_S),
 }
 
 
@@ -209,7 +213,7 @@ async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -
 
     The session's next send succeeds.
     """
-    async with raw_pico.raw_pico() as server, session(server.address, timeout=1.0) as pico:
+    async with raw_pico.raw_pico() as server, session(server.address, timeout=fault.timeout_s) as pico:
         await _sound(pico, server)
         if fault.received:
             server.misbehave = fault.misbehave
