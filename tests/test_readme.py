@@ -20,7 +20,7 @@ import redis
 from tests.support.fleet_worker import wait_for_accepted
 from tests.support.readme import BLOCKS, FILES, PYTHON, RECIPES, ROOT, SHELL, environment, write_recipe
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -115,14 +115,15 @@ def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: 
         shop = start("uvicorn", "shop:api", "--workers", "2", "--uds", address, "--log-level", "warning")
         worker = start("worker")
         wait_until(lambda: listens(address), "the shop is open")
-        with httpx.Client(transport=httpx.HTTPTransport(uds=address), base_url="http://shop", timeout=30) as client:
+        way = httpx.HTTPTransport(uds=address)
+        with httpx.Client(transport=way, base_url="http://shop", timeout=PATIENCE_S) as client:
             for number in range(5):
                 assert client.post("/codes", json={"phone": f"861234567890{number}"}).json()["request_id"]
                 assert client.post(f"/orders/{number}", json={"phone": f"861234567891{number}"}).json()
         wait_for_accepted(sandbox, 10)
         for process in (worker, shop):
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
         ledger = sandbox.ledger()
         with psycopg.connect(database) as connection:
             left = connection.execute("SELECT count(*) FROM pico_outbox").fetchone()

@@ -15,7 +15,7 @@ import pytest
 from tests.support.ports import free_port, listens
 from tests.support.readme import FILES, environment, write_recipe
 from tests.support.sandbox_process import sandbox_process
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -55,7 +55,7 @@ def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path)
     is refused, no secret is printed, and the app exits cleanly.
     """
     with sandbox_process() as sandbox, running(recipe, tmp_path, sandbox.base_url) as (url, process):
-        with httpx.Client() as client:
+        with httpx.Client(timeout=PATIENCE_S) as client:
             sent = client.post(f"{url}/codes", json={"phone": "+86 123 4567 8901"})
             wrong = client.post(f"{url}/codes", json={"phone": "12"})
             (message,) = sandbox.ledger().sent_to("8612345678901")
@@ -63,7 +63,7 @@ def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path)
             receipts = [client.post(message.callback, data={"status": "DELIVRD"}) for _ in range(2)]
             stranger = client.post(f"{url}/receipts", data={"status": "DELIVRD"})
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=PATIENCE_S)
 
     assert sent.status_code == 200
     assert message.text is not None

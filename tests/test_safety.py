@@ -120,7 +120,7 @@ async def test_no_fault_makes_telemetry_talk(
     """
     monkeypatch.setenv("PICO_LOG", "debug")
     monkeypatch.setattr(logging.getLogger("pico_async"), "handlers", [])
-    sandbox, events = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=5.0)]), list[Event]()
+    sandbox, events = Sandbox(api_key=KEY, rate_rule=None, faults=[FaultRule(fault, delay_s=3600.0)]), list[Event]()
     spans, metrics, traces = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
     listeners = [events.append, OpenTelemetry(traces, MeterProvider([metrics]))]

@@ -253,6 +253,7 @@ async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
             await pico.send_bulk([], priority=0)  # type: ignore[arg-type]
 
 
+@pytest.mark.virtual_time
 async def test_closing_stops_a_blast() -> None:
     """
     Closing the session stops a bulk send. The rest of the input is not read, waiting messages are not sent, and the

@@ -235,6 +235,7 @@ async def test_two_sandboxes_in_one_loop_share_nothing(sandbox: PicoSandbox) -> 
         assert [len(each.ledger.arrivals) for each in (sandbox, other)] == [2, 2]
 
 
+@pytest.mark.virtual_time
 async def test_a_session_takes_settings(sandbox: PicoSandbox) -> None:
     """The session of a sandbox accepts the settings of `PicoSession`, its rates included."""
     hasty = sandbox.session(timeout=0.05, sender="Shop")

@@ -13,6 +13,8 @@ from pico_async.coordination import Priority
 from pico_async.coordination.fleet_pace import Answer, FleetPace, Member
 from pico_async.coordination.redis_link import RedisUnavailableError
 
+pytestmark = pytest.mark.virtual_time
+
 SPACING_US = 20_000
 
 

@@ -12,6 +12,8 @@ from attrs import define
 
 from pico_async.coordination.fleet_token import FleetTokenStore
 
+pytestmark = pytest.mark.virtual_time
+
 
 @define
 class Server:

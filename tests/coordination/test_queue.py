@@ -6,7 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from pico_async.coordination.queue import FairQueue
+
+pytestmark = pytest.mark.virtual_time
 
 
 @asynccontextmanager

@@ -215,14 +215,13 @@ async def test_closing_forgets_nobody_who_waits(url: str) -> None:
 
 async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> None:
     """Copies of one coordinator, as forked workers hold them, are separate members of the fleet."""
-    made = made(url)
-    workers = [copy.copy(made), copy.copy(made)]
+    original = made(url)
+    workers = [copy.copy(original), copy.copy(original)]
 
     for worker in workers:
         worker.join(ME)
-        await worker.turn(Lane.SMS, Priority.INTERACTIVE)
 
-    assert members(url) == 2
+    await all_members(url, *workers)
     for worker in workers:
         await worker.leave()
 
@@ -338,9 +337,7 @@ async def test_who_leaves_is_no_member_any_more(url: str) -> None:
     """A process that leaves is no longer a member, so the shares of the others grow at once."""
     async with joined(url) as other:
         async with joined(url) as coordinator:
-            await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
-            await other.turn(Lane.SMS, Priority.INTERACTIVE)
-            assert members(url) == 2
+            await all_members(url, coordinator, other)
         assert members(url) == 1
     assert members(url) == 0
 
@@ -348,6 +345,13 @@ async def test_who_leaves_is_no_member_any_more(url: str) -> None:
 def members(url: str) -> int:
     with redis.Redis.from_url(url) as client:
         return int(client.zcard(f"pico:{{{ME.pace}}}:pace:sms:members"))
+
+
+async def all_members(url: str, *coordinators: RedisCoordinator) -> None:
+    """Take slots until all coordinators are members at once: one that is silent for two seconds is dropped."""
+    async with asyncio.timeout(PATIENCE_S):
+        while members(url) != len(coordinators):
+            await asyncio.gather(*(one.turn(Lane.SMS, Priority.INTERACTIVE) for one in coordinators))
 
 
 async def cancelled(*tasks: asyncio.Task[None]) -> None:
@@ -699,7 +703,7 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
 def test_a_wrong_address_is_not_repeated(url: Any) -> None:
     """The error for a wrong address does not repeat the address, because it may contain a password."""
     with pytest.raises(ConfigurationError, match="no address of a Redis") as raised:
-        made(url)
+        RedisCoordinator.from_url(url)
 
     assert "S3CRET" not in str(raised.value)
 
@@ -722,5 +726,5 @@ def test_a_closed_port_is_no_configuration_error() -> None:
 
 def test_it_is_a_coordinator_and_the_local_one_is_none_of_a_fleet() -> None:
     """`RedisCoordinator` implements the protocol of a fleet, and `LocalCoordinator` does not."""
-    assert isinstance(made("redis://localhost"), FleetCoordinator)
+    assert isinstance(RedisCoordinator.from_url("redis://localhost"), FleetCoordinator)
     assert not isinstance(LocalCoordinator(), FleetCoordinator)

@@ -23,7 +23,9 @@ from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
 from tests.support import raw_pico
+from tests.support.clock_jump import LONG_S, MonotonicClock, jump
 from tests.support.raw_pico import wait_for_ever
+from tests.support.waiting import until
 
 # The extra `http2` installs it.
 pytest.importorskip("h2")
@@ -144,7 +146,7 @@ async def answer_late(connection: Connection, stream: int, body: bytes) -> None:
 
 
 async def never_answer(connection: Connection, stream: int, body: bytes) -> None:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ async def http2_pico(
 def session(pico: Http2Pico, **settings: Any) -> Any:
     """Return a session that already has its token and whose transport speaks HTTP/2."""
     return raw_pico.session(
-        pico.address, **{"transport": httpx.AsyncHTTPTransport(http2=True), "timeout": 5.0} | settings
+        pico.address, **{"transport": httpx.AsyncHTTPTransport(http2=True), "timeout": LONG_S} | settings
     )
 
 
@@ -212,7 +214,7 @@ class Asked:
 
 
 @asynccontextmanager
-async def transport(pico: Http2Pico, timeout_s: float = 5.0) -> AsyncIterator[Transport]:
+async def transport(pico: Http2Pico, timeout_s: float = LONG_S) -> AsyncIterator[Transport]:
     made = Transport(pico.address, timeout_s, Http2Carrier(httpx.AsyncHTTPTransport(http2=True)))
     try:
         yield made
@@ -227,12 +229,17 @@ def saying(text: object) -> Outgoing:
 async def test_many_messages_share_one_connection(trusted: ssl.SSLContext) -> None:
     """Sixty concurrent messages share one connection, and each message gets its own reply in any order."""
     async with http2_pico(trusted) as pico, session(pico) as sending:
-        pico.misbehave = answer_late
+
+        async def answer_when_all_are_there(connection: Connection, stream: int, body: bytes) -> None:
+            await until(lambda: len(pico.received) == 60)
+            await answer_late(connection, stream, body)
+
+        pico.misbehave = answer_when_all_are_there
         accepted = await asyncio.gather(*(sending.sms.send(TO, f"{number}") for number in range(60)))
 
     assert [each.request_id for each in accepted] == [f"r-{number}" for number in range(60)]
     assert pico.connections == 1
-    assert pico.most_at_once > 10
+    assert pico.most_at_once == 60
     assert len(pico.received) == 60
 
 
@@ -258,11 +265,16 @@ async def test_a_server_that_speaks_no_http2_is_spoken_to_as_ever(trusted: ssl.S
 
     A message without a reply is in doubt.
     """
-    async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico, timeout=0.5) as sending:
+    async with http2_pico(trusted, speaks="http/1.1") as pico, session(pico) as sending:
         http1 = raw_pico.RawPico()
         pico.before_reading = http1.talk
         accepted = await asyncio.gather(*(sending.sms.send(TO, "hello") for _ in range(5)))
-        http1.misbehave = wait_for_ever
+
+        async def hang_on_http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            jump()
+            await wait_for_ever(reader, writer)
+
+        http1.misbehave = hang_on_http1
         error = await failure_of(sending.sms.send(TO, "hello"))
         await http1.aclose()
 
@@ -362,12 +374,16 @@ async def test_whoever_waited_for_the_connection_takes_another_turn(trusted: ssl
 
 async def test_more_than_the_server_takes_at_once_wait_unwritten(trusted: ssl.SSLContext) -> None:
     """If the server allows two requests at once, further requests are not written, and after a timeout not in doubt."""
-    async with http2_pico(trusted, max_streams=2) as pico, transport(pico, timeout_s=0.5) as way:
+    async with http2_pico(trusted, max_streams=2) as pico, transport(pico) as way:
         await way.exchange(saying("first"), Asked())
         pico.misbehave = never_answer
         attempts = [Asked() for _ in range(5)]
 
-        failures = await asyncio.gather(*(way.exchange(saying("hello"), attempt) for attempt in attempts))
+        ends = [asyncio.create_task(way.exchange(saying("hello"), attempt)) for attempt in attempts]
+        await until(lambda: len(pico.received) == 3)
+        await asyncio.sleep(0.05)
+        jump()
+        failures = await asyncio.gather(*ends)
 
     assert [attempt.wrote for attempt in attempts] == [True, True, False, False, False]
     assert [failure.sent_nothing for failure in failures if isinstance(failure, Failure)] == [False] * 2 + [True] * 3
@@ -396,6 +412,7 @@ async def answer_in_part(connection: Connection, stream: int, body: bytes) -> No
 
 
 async def speak_garbage(connection: Connection, stream: int, body: bytes) -> None:
+    """Send a reply of HTTP/1.1, which looks like the beginning of a long frame."""
     connection.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
@@ -407,20 +424,30 @@ AFTER = {
     "cut short": answer_in_part,
     "garbage": speak_garbage,
 }
+# Only the client's timeout ends a request after these.
+ENDLESS = (never_answer, speak_garbage)
 
 
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
-async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLContext, fault: Misbehave) -> None:
+async def test_whatever_comes_after_the_headers_is_in_doubt(
+    trusted: ssl.SSLContext, fault: Misbehave, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A failure after the request's headers leaves the message in doubt, and the message is not retried.
 
     The next message is accepted, on a new connection if necessary.
     """
-    async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
+    clock = MonotonicClock(monkeypatch)
+
+    async with http2_pico(trusted) as pico, session(pico) as sending:
         await sending.sms.send(TO, "before")
         pico.misbehave = fault
 
-        error = await failure_of(sending.sms.send(TO, "hello"))
+        failing = asyncio.create_task(failure_of(sending.sms.send(TO, "hello")))
+        if fault in ENDLESS:
+            await until(lambda: len(pico.received) == 2)
+            clock.jump(LONG_S)
+        error = await failing
 
         pico.misbehave = None
         accepted = await sending.sms.send(TO, "after")
@@ -430,36 +457,51 @@ async def test_whatever_comes_after_the_headers_is_in_doubt(trusted: ssl.SSLCont
     assert accepted.request_id == "r-after"
 
 
-async def test_a_connection_gone_silent_is_not_used_again(trusted: ssl.SSLContext) -> None:
+async def test_a_connection_gone_silent_is_not_used_again(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A connection that has become silent is not used for new messages; only the messages already on it are in doubt.
 
     httpcore would keep using the connection, and all later messages would be in doubt, too.
     """
-    async with http2_pico(trusted) as pico, session(pico, timeout=0.4) as sending:
+    clock, ends = MonotonicClock(monkeypatch), list[asyncio.Task[object]]()
+
+    async with http2_pico(trusted) as pico, session(pico) as sending:
         await sending.sms.send(TO, "before")
         pico.misbehave = on_the_first_connection(never_answer)
-        ends = []
-        for number in range(4):
+        for number in range(3):
             ends.append(asyncio.create_task(sending.sms.send(TO, f"{number}")))
-            await asyncio.sleep(0.15)
+            await until(lambda: len(pico.received) == 1 + len(ends))
+            # The rest of the time passes by itself: first the session's timeout ends, and not httpcore's, too.
+            clock.jump((LONG_S - 0.3) / 3)
+        await until(ends[0].done)
+        ends.append(asyncio.create_task(sending.sms.send(TO, "3")))
+        await until(lambda: len(pico.received) == 5)
+        clock.jump(LONG_S * 2 / 3)
         await asyncio.wait(ends)
 
     assert [type(end.exception()).__name__ for end in ends] == ["NoResponseError"] * 3 + ["NoneType"]
     assert pico.connections == 2
 
 
-async def test_a_slow_answer_ends_no_connection_on_which_others_come(trusted: ssl.SSLContext) -> None:
+async def test_a_slow_answer_ends_no_connection_on_which_others_come(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A message that times out does not close the connection while other messages on it are accepted."""
 
     async def not_the_slow_one(connection: Connection, stream: int, body: bytes) -> None:
         await (never_answer if b"slow" in body else answer)(connection, stream, body)
 
-    async with http2_pico(trusted) as pico, session(pico, timeout=0.3) as sending:
+    clock = MonotonicClock(monkeypatch)
+
+    async with http2_pico(trusted) as pico, session(pico) as sending:
         pico.misbehave = not_the_slow_one
         slow = asyncio.create_task(sending.sms.send(TO, "slow"))
+        await until(lambda: pico.received)
         while not slow.done():
             await sending.sms.send(TO, "quick")
+            clock.jump(LONG_S / 10)
             await asyncio.sleep(0.02)
         await sending.sms.send(TO, "after")
 
@@ -539,7 +581,7 @@ async def test_a_connection_lost_before_the_headers_sent_nothing(trusted: ssl.SS
     async with raw_pico.raw_pico() as server:
         server.before_reading = close_it
         way = Transport(
-            server.address.replace("http:", "https:"), 5.0, Http2Carrier(httpx.AsyncHTTPTransport(http2=True))
+            server.address.replace("http:", "https:"), LONG_S, Http2Carrier(httpx.AsyncHTTPTransport(http2=True))
         )
         attempt = Asked()
         failure = await way.exchange(saying("hello"), attempt)
@@ -586,7 +628,7 @@ async def test_cancelled_before_the_write(trusted: ssl.SSLContext) -> None:
 
         server.before_reading = listen
         address = server.address.replace("http:", "https:")
-        async with raw_pico.session(address, transport=httpx.AsyncHTTPTransport(http2=True), timeout=60.0) as sending:
+        async with raw_pico.session(address, transport=httpx.AsyncHTTPTransport(http2=True), timeout=LONG_S) as sending:
             task = asyncio.create_task(sending.sms.send(TO, "hello"))
             await server.begun.wait()
 

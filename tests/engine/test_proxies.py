@@ -28,7 +28,9 @@ from pico_async._engine.transport import Carrier, Outgoing, Transport
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import FairQueue
+from tests.support.clock_jump import LONG_S, jump
 from tests.support.raw_pico import reset, wait_for_ever
+from tests.support.waiting import until
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -250,8 +252,8 @@ async def pico_behind_proxy(
 
 
 @asynccontextmanager
-async def transport(base_url: str, carrier: Carriers, timeout_s: float) -> AsyncIterator[Transport]:
-    made = Transport(base_url, timeout_s, carrier())
+async def transport(base_url: str, carrier: Carriers) -> AsyncIterator[Transport]:
+    made = Transport(base_url, LONG_S, carrier())
     try:
         yield made
     finally:
@@ -261,10 +263,10 @@ async def transport(base_url: str, carrier: Carriers, timeout_s: float) -> Async
 OUTGOING = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
 
 
-async def exchange(base_url: str, carrier: Carriers, *, timeout_s: float = 5.0) -> tuple[Reply | Failure, bool]:
+async def exchange(base_url: str, carrier: Carriers) -> tuple[Reply | Failure, bool]:
     """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
-    async with transport(base_url, carrier, timeout_s) as way:
+    async with transport(base_url, carrier) as way:
         return await way.exchange(OUTGOING, attempt), attempt.wrote
 
 
@@ -275,7 +277,7 @@ def session(base_url: str, carrier: Carriers, **settings: object) -> PicoSession
         api_key="k",
         sender="8612345678888",
         base_url=base_url,
-        **{"transport": chosen, "rates": Rates(sms=None, token=None), "retries": 0, "timeout": 5.0} | settings,
+        **{"transport": chosen, "rates": Rates(sms=None, token=None), "retries": 0, "timeout": LONG_S} | settings,
     )
 
 
@@ -415,7 +417,7 @@ async def test_many_at_once_have_a_tunnel_each(
         monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 60.0)
 
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with session(address, carrier, timeout=30.0) as sending:
+        async with session(address, carrier) as sending:
             await sending.token.get()
             pico.together = asyncio.Barrier(8)
             await asyncio.gather(*(sending.sms.send(TO, f"hello {number}") for number in range(8)))
@@ -435,7 +437,7 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
     They are loaded only once, because loading takes longer than a request.
     """
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
-        async with transport(address, carrier, 5.0) as way:
+        async with transport(address, carrier) as way:
             replies = [await way.exchange(OUTGOING, Asked())]
             # httpx before 0.28 does not pass the context to httpcore, which then loads the certificates each time.
             if carrier is AiohttpTransport or not httpx.__version__.startswith("0.27."):
@@ -526,6 +528,12 @@ def refuse(status: int) -> Talk:
     return talk
 
 
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Never send a reply, and move the clock beyond the client's timeout."""
+    jump()
+    await wait_for_ever(reader, writer)
+
+
 async def close_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     pass
 
@@ -545,12 +553,20 @@ async def speak_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     await reader.read()
 
 
+async def begin_a_record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send what looks like the beginning of a long TLS record, and move the clock beyond the client's timeout."""
+    writer.write(b"\x16\x03\x01 none of your business\r\n\r\n")
+    await writer.drain()
+    await asyncio.sleep(0.02)
+    await hang(reader, writer)
+
+
 IN_CONNECT = {
     "407": refuse(407),
     "502": refuse(502),
     "503": refuse(503),
     "302": refuse(302),
-    "hangs": wait_for_ever,
+    "hangs": hang,
     "closes": close_it,
     "resets": reset_it,
     "closes in the middle": close_in_the_middle,
@@ -568,7 +584,7 @@ async def test_what_fails_before_the_tunnel_stands_sent_nothing(
     When the proxy works again, the next request is sent.
     """
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with transport(address, carrier, 0.5) as way:
+        async with transport(address, carrier) as way:
             proxy.misbehave, attempt = fault, Asked()
             failure = await way.exchange(OUTGOING, attempt)
             proxy.misbehave = None
@@ -597,7 +613,7 @@ async def test_a_proxy_that_is_not_there_sent_nothing(
     assert not wrote
 
 
-BEHIND = {"hangs": wait_for_ever, "closes": close_it, "resets": reset_it, "garbage": speak_garbage}
+BEHIND = {"hangs": hang, "closes": close_it, "resets": reset_it, "garbage": begin_a_record}
 
 
 @pytest.mark.parametrize("fault", BEHIND.values(), ids=BEHIND)
@@ -606,7 +622,7 @@ async def test_tls_that_fails_behind_the_proxy_sent_nothing(
 ) -> None:
     """A TLS failure inside the tunnel proves that nothing was sent. The next request opens a new tunnel."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with transport(address, carrier, 0.5) as way:
+        async with transport(address, carrier) as way:
             proxy.behind, attempt = fault, Asked()
             failure = await way.exchange(OUTGOING, attempt)
             proxy.behind = None
@@ -653,22 +669,19 @@ async def test_tunnels_that_failed_are_forgotten(
         await until_it_ends(reader, writer)
 
     async with pico_behind_proxy(monkeypatch, trusted) as (_, proxy, address):
-        async with transport(address, carrier, 30.0) as way:
+        async with transport(address, carrier) as way:
             before = count()
             proxy.behind = answer_without_tls
             for _ in range(5):
                 assert isinstance(await way.exchange(OUTGOING, Asked()), Failure)
-            async with asyncio.timeout(60):
-                while proxy.open:
-                    await asyncio.sleep(0.01)
-            assert count() <= before + 1
+            await until(lambda: not proxy.open and count() <= before + 1)
 
             proxy.behind = None
             assert isinstance(await way.exchange(OUTGOING, Asked()), Reply)
             assert count() > 0
 
 
-AFTER = {"closes": close_it, "resets": reset_it, "hangs": wait_for_ever, "garbage": speak_garbage}
+AFTER = {"closes": close_it, "resets": reset_it, "hangs": hang, "garbage": speak_garbage}
 
 
 @SCHEMES
@@ -680,7 +693,7 @@ async def test_what_fails_after_the_request_is_in_doubt(
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls) as (pico, _, address):
         pico.misbehave = fault
-        failure, wrote = await exchange(address, carrier, timeout_s=0.5)
+        failure, wrote = await exchange(address, carrier)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -695,7 +708,7 @@ async def test_what_a_forwarding_proxy_has_is_in_doubt(
     """A request that a forwarding proxy has read is in doubt, because the proxy may have forwarded it."""
     async with pico_behind_proxy(monkeypatch, None) as (pico, proxy, address):
         proxy.misbehave = fault
-        failure, wrote = await exchange(address, carrier, timeout_s=0.3)
+        failure, wrote = await exchange(address, carrier)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -752,7 +765,7 @@ async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
         pytest.skip("asyncio's own TLS in TLS fails in a callback where it is cut off (Python 3.11)")
     proxy_context = trusted if where == "in TLS behind a TLS proxy" else None
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=proxy_context) as (pico, proxy, address):
-        async with transport(address, carrier, 60.0) as way:
+        async with transport(address, carrier) as way:
             if where == "after the request":
                 pico.misbehave, begun = until_it_ends, pico.begun
             else:
@@ -768,8 +781,7 @@ async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
 
             sending.cancel()
             await asyncio.wait([sending])
-            while proxy.open:
-                await asyncio.sleep(0.01)
+            await until(lambda: not proxy.open)
 
     assert sending.cancelled()
     assert attempt.wrote == (where == "after the request")

@@ -136,7 +136,7 @@ async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier])
 
 async def test_an_unknown_host_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """A host name that does not resolve proves that nothing was sent."""
-    failure, wrote = await exchange(carrier, "http://nowhere.invalid")
+    failure, wrote = await exchange(carrier, "http://nowhere.invalid", timeout_s=5)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing

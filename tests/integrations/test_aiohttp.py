@@ -12,6 +12,7 @@ import pico_async.integrations.aiohttp as on_aiohttp
 from pico_async import ConfigurationError, ServerError
 from pico_async.sandbox import Sandbox
 from tests.integrations.web_apps import NUMBER, TEXT, maker
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize("path", ["/stream", "/socket"])
@@ -41,7 +42,7 @@ async def test_an_error_within_an_answer_of_aiohttps_writes_no_second_one(path: 
     upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade if path == '/socket' else ''}\r\n".encode())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await reader.read()
     writer.close()
     await runner.cleanup()
@@ -78,7 +79,7 @@ async def test_an_aiohttp_app_within_an_app_has_its_session() -> None:
             runner = web.AppRunner(app)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                 url = f"http://127.0.0.1:{runner.addresses[0][1]}{path}"
                 reply = await client.request(ask, url, params={"to": NUMBER})
             await runner.cleanup()

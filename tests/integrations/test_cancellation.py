@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import procrastinate
 import psycopg
+import pytest
 import redis
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
@@ -15,14 +17,15 @@ from pico_async.coordination.redis_link import RedisLink
 from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
+from tests.support.waiting import PATIENCE_S, until
 
 
 async def test_a_script_in_redis(redis_url: str) -> None:
     """
     A Redis script that is cancelled at any step ends as cancelled; otherwise a renewed lock could be held for ever.
     """
-    async with Redis.from_url(redis_url, socket_timeout=1.0) as client:
-        link = RedisLink(client, 1.0)
+    async with Redis.from_url(redis_url, socket_timeout=PATIENCE_S) as client:
+        link = RedisLink(client, PATIENCE_S)
 
         assert await survived(lambda: link.run("token_lock", ["k:lock"], "renew", "me", 1000)) == []
 
@@ -33,35 +36,47 @@ async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as trouble:
         async with Redis.from_url(redis_url, socket_timeout=0.1) as client:
             for turns in range(1, 8):
-                await client.ping()
+                while not await answers(client):
+                    pass
                 trouble.client_pause(200)
-                link = RedisLink(client, 1.0)
+                link = RedisLink(client, PATIENCE_S)
                 waiting = asyncio.ensure_future(link.run("token_lock", ["k:lock"], "renew", "me", 1000))
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                waiting.cancel()
-                await asyncio.wait([waiting], timeout=10)
-                if not waiting.cancelled():
+                in_time = waiting.cancel()
+                await asyncio.wait([waiting], timeout=PATIENCE_S)
+                if in_time and not waiting.cancelled():
                     survived.append(turns)
                 trouble.client_unpause()
 
     assert survived == []
 
 
-async def test_a_receipt_s_turn(redis_url: str) -> None:
+async def answers(client: Redis) -> bool:
+    """Connect, unless the client is connected, and return whether Redis answered within the client's timeout."""
+    try:
+        return bool(await client.ping())
+    except redis.TimeoutError:
+        return False
+
+
+async def test_a_receipt_s_turn(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A wait for a receipt's lock that is cancelled leaves the lock to the next caller, even if Redis had granted it
     already.
     """
-    async with RedisReceiptMemory.from_url(redis_url) as memory:
+    # A lock that was left behind is not waited for.
+    monkeypatch.setattr("pico_async.integrations.redis_receipts._TURN_S", 3600)
+    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.integrations.redis_receipts._GIVE_BACK_S", PATIENCE_S)
+    async with RedisReceiptMemory.from_url(redis_url, timeout=PATIENCE_S) as memory:
 
         async def take() -> None:
             async with memory.turn("a-callback"):
                 await memory.get("a-callback")
 
         assert await survived(take) == []
-        async with asyncio.timeout(1):
-            await take()
+        await take()
 
 
 async def test_a_statement_whose_connection_was_lost_in_that_moment(database: str) -> None:
@@ -71,15 +86,15 @@ async def test_a_statement_whose_connection_was_lost_in_that_moment(database: st
         async with AsyncConnectionPool(database, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
             for turns in range(8):
                 async with pool.connection() as only:
-                    waiting = asyncio.ensure_future(PostgresLink(pool).fetch("SELECT 42", patience_s=5))
-                    await asyncio.sleep(0.02)
+                    waiting = asyncio.ensure_future(PostgresLink(pool).fetch("SELECT 42", patience_s=PATIENCE_S))
+                    await somebody_waits(pool)
                     process = only.info.backend_pid
                 # In these iterations of the event loop, the pool lends the connection to the waiting task.
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 in_time = waiting.cancel()
                 trouble.execute("SELECT pg_terminate_backend(%s)", (process,))
-                await asyncio.wait([waiting], timeout=10)
+                await asyncio.wait([waiting], timeout=PATIENCE_S)
                 if in_time and not waiting.cancelled():
                     survived.append(turns)
                 await pool.check()
@@ -99,15 +114,20 @@ async def test_what_is_enqueued_by_who_was_cancelled(database: str) -> None:
         for turns in range(6):
             async with connector.pool.connection():
                 waiting = asyncio.ensure_future(enqueue_bulk(app, [SmsMessage("8612345678901", "x")]))
-                await asyncio.sleep(0.02)
+                await somebody_waits(connector.pool)
             # In these iterations of the event loop, the pool lends the connection to the waiting task.
             for _ in range(turns):
                 await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.wait([waiting], timeout=10)
-            assert waiting.cancelled()
+            in_time = waiting.cancel()
+            await asyncio.wait([waiting], timeout=PATIENCE_S)
+            assert waiting.cancelled() is in_time
             async with connector.pool.connection() as connection:
-                if (await connection.execute("DELETE FROM pico_outbox")).rowcount:
+                if (await connection.execute("DELETE FROM pico_outbox")).rowcount and in_time:
                     kept.append(turns)
 
     assert kept == []
+
+
+async def somebody_waits(pool: Any) -> None:
+    """Wait until a task waits for a connection of the pool."""
+    await until(lambda: pool.get_stats()["requests_waiting"], "a task waits for a connection")

@@ -23,6 +23,7 @@ from pico_async import ConfigurationError, DeliveryReceipt, PicoSession, ServerE
 from pico_async.integrations.fastapi import PicoDep
 from pico_async.sandbox import Sandbox
 from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, serving
+from tests.support.waiting import PATIENCE_S
 
 
 async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
     rooted.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append))
 
     for app, options in ((stripped, {}), (rooted, {"root_path": "/api"})):
-        async with serving(app, **options) as url, httpx.AsyncClient() as client:
+        async with serving(app, **options) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
             signed = SIGNER.sign(f"{url}/api/receipts", "order-17")
             reply = await client.post(signed.replace("/api/", "/"), json={"status": "SENT"})
             assert reply.json() == {"receipt": "taken"}
@@ -58,7 +59,7 @@ async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: st
     router = on_fastapi.receipts_router(SIGNER, on_receipt=told.append)
     app.include_router(router, dependencies=guards if where == "router" else None)
 
-    async with serving(app) as url, httpx.AsyncClient() as client:
+    async with serving(app) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         signed = SIGNER.sign(f"{url}/receipts", "order-17")
         replies = [
             await client.post(signed, json={"status": "SENT"}, headers={"knock": knock}) for knock in ("", "let me in")
@@ -83,7 +84,7 @@ async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
             errors.append(error)
             raise
 
-    async with serving(app) as url, httpx.AsyncClient() as client:
+    async with serving(app) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         reply = await client.get(url)
 
     assert reply.status_code == 500

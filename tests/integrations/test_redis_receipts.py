@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, RedisReceiptMemory
 from pico_async.integrations.receipt_desk import ReceiptDesk, ReceiptVerdict
 from tests.support.valkey_server import ValkeyServer, valkey_server
+from tests.support.waiting import PATIENCE_S
 
 SIGNER = CallbackSigner(["a-secret-of-32-characters-or-so-"])
 URL = "https://shop.example/receipts"
@@ -24,6 +25,17 @@ URL = "https://shop.example/receipts"
 @pytest.fixture
 def url(redis_url: str) -> str:
     return redis_url
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a receipt wait for its turn for as long as a busy machine needs."""
+    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.integrations.redis_receipts._GIVE_BACK_S", PATIENCE_S)
+
+
+def patient_memory(url: str) -> RedisReceiptMemory:
+    return RedisReceiptMemory.from_url(url, timeout=PATIENCE_S)
 
 
 @asynccontextmanager
@@ -35,7 +47,7 @@ async def desks(url: str, count: int, told: list[DeliveryReceipt]) -> AsyncItera
         told.append(receipt)
 
     async with AsyncExitStack() as held:
-        memories = [await held.enter_async_context(RedisReceiptMemory.from_url(url)) for _ in range(count)]
+        memories = [await held.enter_async_context(patient_memory(url)) for _ in range(count)]
         yield [ReceiptDesk(SIGNER, on_receipt=on_receipt, memory=memory) for memory in memories]
 
 
@@ -125,17 +137,21 @@ async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The lock of a process that died expires; until then, other processes ask for the receipt again."""
-    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", 0.2)
-    monkeypatch.setattr("pico_async.integrations.redis_receipts._TURN_S", 1)
     callback = SIGNER.sign(URL, "order-17")
     nonce = callback.split(".")[-2]
+    name = f"pico:receipt:{nonce}:turn"
 
     async with desks(url, 1, []) as (desk,), Redis.from_url(url) as dead:
-        assert await dead.lock(f"pico:receipt:{nonce}:turn", timeout=1).acquire()
-        waiting = await post(desk, callback, "DELIVRD")
-        await asyncio.sleep(1.1)
+        async with desk._memory.turn(nonce):
+            expires_in_ms = await dead.pttl(name)
+        assert await dead.lock(name, timeout=3600).acquire()
+        with monkeypatch.context() as patched:
+            patched.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", 0.2)
+            waiting = await post(desk, callback, "DELIVRD")
+        await dead.pexpire(name, 50)
         after = await post(desk, callback, "DELIVRD")
 
+    assert 0 < expires_in_ms <= 60_000
     assert (waiting, after) == (ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN)
 
 

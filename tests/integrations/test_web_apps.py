@@ -24,6 +24,7 @@ from pico_async import DeliveryReceipt, PicoSession, SmsMessage, SqliteJournal
 from pico_async.integrations.fastapi import PicoDep
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, Make, maker, serving
+from tests.support.waiting import PATIENCE_S
 
 App: TypeAlias = Callable[[Make, list[DeliveryReceipt], Path], AbstractAsyncContextManager[str]]
 
@@ -77,6 +78,10 @@ async def aiohttp_app(make: Make, told: list[DeliveryReceipt], journal: Path) ->
         await runner.cleanup()
 
 
+def client_of(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, timeout=PATIENCE_S)
+
+
 @pytest.fixture(params=[fastapi_app, starlette_app, aiohttp_app], ids=["fastapi", "starlette", "aiohttp"])
 def app(request: pytest.FixtureRequest) -> App:
     made: App = request.param
@@ -93,7 +98,7 @@ async def test_one_session_serves_the_app_for_its_life(app: App, tmp_path: Path)
             made.append(maker(sandbox, pico_url)())
             return made[-1]
 
-        async with app(make, [], tmp_path / "blast.db") as url, httpx.AsyncClient(base_url=url) as client:
+        async with app(make, [], tmp_path / "blast.db") as url, client_of(url) as client:
             replies = [await client.post("/codes", params={"to": f"861234567890{last}"}) for last in range(5)]
 
     assert [reply.status_code for reply in replies] == [200] * 5
@@ -135,7 +140,7 @@ async def test_an_error_is_a_problem_that_gives_nothing_away(
         api_key = "another-key" if fault == "another key" else sandbox.api_key
         where = "http://127.0.0.1:9" if fault == "nobody listens" else pico_url
         make = maker(sandbox, where, retries=0, api_key=api_key)
-        async with app(make, [], tmp_path / "blast.db") as url, httpx.AsyncClient(base_url=url) as client:
+        async with app(make, [], tmp_path / "blast.db") as url, client_of(url) as client:
             reply = await client.post("/codes", params={"to": to})
 
     told = reply.json()
@@ -165,7 +170,7 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
         before = await SqliteJournal(journal).in_doubt()
         callback = sandbox.ledger.accepted[0].callback
         assert callback is not None
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             form = {"status": "DELIVRD", "to": NUMBER}
             replies = [
                 await client.post(callback, data=form),

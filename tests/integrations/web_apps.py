@@ -12,6 +12,7 @@ import uvicorn
 
 from pico_async import CallbackSigner, PicoSession
 from pico_async.sandbox import Sandbox
+from tests.support.waiting import PATIENCE_S
 
 NUMBER = "8612345670042"
 TEXT = "Your code is 735914"
@@ -41,6 +42,7 @@ def maker(sandbox: Sandbox, base_url: str, callback: str | None = None, **more: 
         "api_key": sandbox.api_key,
         "sender": "PICO",
         "base_url": base_url,
+        "timeout": PATIENCE_S,
         **more,
     }
     return lambda: PicoSession(callback=callback, callback_signer=SIGNER, **settings)

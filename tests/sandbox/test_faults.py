@@ -60,7 +60,7 @@ def patience_s(fault: Fault) -> float:
 async def befall(pico: httpx.AsyncClient, body: dict, path: str = "/sms", timeout: float = 30.0) -> object:
     """Send one message, and return its status and text, or the type of the transport error."""
     try:
-        reply = await pico.post(path, json=body, timeout=timeout)
+        reply = await pico.post(path, json=body, timeout=httpx.Timeout(30.0, read=timeout))
     except httpx.TransportError as error:
         return type(error)
     return reply.status_code, reply.text

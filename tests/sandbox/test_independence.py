@@ -54,7 +54,9 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing) -> None:
     """Without starlette or uvicorn, the ImportError names the pip command that installs the extra."""
     script = f"import sys; sys.modules[{missing!r}] = None\nimport pico_async.sandbox"
 
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
     assert result.stderr.splitlines()[-1] == (
         "ImportError: pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'"

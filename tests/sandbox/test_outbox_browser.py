@@ -33,7 +33,13 @@ new PerformanceObserver((all) => {
 
 def session(sandbox: Sandbox, base_url: str, **options) -> PicoSession:
     return PicoSession(
-        username=sandbox.username, api_key=sandbox.api_key, base_url=base_url, sender=SENDER, retries=0, timeout=PATIENCE_S, **options
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        base_url=base_url,
+        sender=SENDER,
+        retries=0,
+        timeout=PATIENCE_S,
+        **options,
     )
 
 

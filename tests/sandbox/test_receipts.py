@@ -132,7 +132,9 @@ async def test_what_is_not_taken_is_tried_again(connect, sms) -> None:
 async def test_it_gives_up_in_the_end(connect, sms, clock) -> None:
     """A receipt is given up after `tries` tries, which are 1, 2 and 4 seconds apart on the sandbox's clock."""
     async with receiving(503) as receiver:
-        sandbox = Sandbox(clock=clock, receipts=Receipts(timeout_s=PATIENCE_S, tries=4, backoff_s=1.0, delivered_after_s=3600.0))
+        sandbox = Sandbox(
+            clock=clock, receipts=Receipts(timeout_s=PATIENCE_S, tries=4, backoff_s=1.0, delivered_after_s=3600.0)
+        )
         pico = await connect(sandbox)
         await pico.post("/sms", json=sms(callback=receiver.url))
         tried = []
@@ -148,7 +150,9 @@ async def test_it_gives_up_in_the_end(connect, sms, clock) -> None:
 async def test_receipts_come_due_on_the_sandboxs_clock(connect, sms, clock) -> None:
     """In-process a receipt is sent only after the test advances the clock, and only once."""
     async with receiving() as receiver:
-        sandbox = Sandbox(clock=clock, receipts=Receipts(timeout_s=PATIENCE_S, sent_after_s=1.0, delivered_after_s=60.0))
+        sandbox = Sandbox(
+            clock=clock, receipts=Receipts(timeout_s=PATIENCE_S, sent_after_s=1.0, delivered_after_s=60.0)
+        )
         pico = await connect(sandbox)
         await pico.post("/sms", json=sms(callback=receiver.url))
 

@@ -90,7 +90,7 @@ async def test_3_an_untrusted_certificate() -> None:
 
 async def test_4_a_tcp_handshake_that_hangs() -> None:
     """A send whose SYN is not answered fails as not sent."""
-    async with full_backlog() as address, session(address) as pico:
+    async with full_backlog() as address, session(address, timeout=SHORT_S) as pico:
         error = await failure_of(pico.sms.send(TO, "hello"))
 
     assert_not_sent(error)
@@ -100,7 +100,7 @@ async def test_5_a_tls_handshake_that_hangs() -> None:
     """A send whose TLS handshake never completes fails as not sent."""
     async with raw_pico.raw_pico() as server:
         server.before_reading = wait_for_ever
-        async with session(server.address.replace("http:", "https:")) as pico:
+        async with session(server.address.replace("http:", "https:"), timeout=SHORT_S) as pico:
             error = await failure_of(pico.sms.send(TO, "hello"))
 
     assert_not_sent(error)
@@ -115,7 +115,7 @@ async def test_6_an_exhausted_pool() -> None:
         async with (
             session(server.address, transport=transport, timeout=60.0) as busy,
             # The session that ends first must not close the transport, because the other session uses it.
-            session(server.address, transport=_Shared(transport)) as pico,
+            session(server.address, transport=_Shared(transport), timeout=SHORT_S) as pico,
         ):
             first = asyncio.create_task(busy.sms.send(TO, "busy"))
             await server.begun.wait()

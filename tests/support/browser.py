@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.support.servers import unavailable
+from tests.support.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext
@@ -43,7 +44,7 @@ async def browser(**options: Any) -> AsyncIterator[BrowserContext]:
     with tempfile.TemporaryDirectory(prefix="chromium") as profile:
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
-                profile, executable_path=path, headless=True, args=ARGUMENTS, **options
+                profile, executable_path=path, headless=True, args=ARGUMENTS, timeout=PATIENCE_S * 1000, **options
             )
             try:
                 yield context

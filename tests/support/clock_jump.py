@@ -16,7 +16,7 @@ import pytest
 from tests.support.waiting import until
 
 # A timeout of a request over a real socket that no busy machine exceeds.
-LONG_S = 120.0
+LONG_S = 60.0
 
 
 def jump(seconds: float = LONG_S) -> None:

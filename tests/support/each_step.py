@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from tests.support.waiting import PATIENCE_S
+
 
 async def survived(begin: Callable[[], Awaitable[object]], *, most: int = 60) -> list[int]:
     """
@@ -20,7 +22,7 @@ async def survived(begin: Callable[[], Awaitable[object]], *, most: int = 60) ->
         if not task.cancel():
             await task
             break
-        await asyncio.wait([task], timeout=10)
+        await asyncio.wait([task], timeout=PATIENCE_S)
         if not task.cancelled():
             after.append(turns)
     # A coroutine that ends at once is never cancelled, so the test would show nothing.

@@ -47,6 +47,7 @@ import trustme
 from attrs import frozen
 
 from tests.support.late_timers import watched
+from tests.support.waiting import PATIENCE_S
 
 HOST = "127.0.0.1"
 
@@ -285,7 +286,7 @@ def far_away(
             yield FarAway(line.removeprefix("listening on ").strip(), ca_file)
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, "the relay failed; its own message stands above"
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pico_async import AiohttpTransport, LocalCoordinator, PicoSession, Rates
+from tests.support.waiting import PATIENCE_S
 
 Misbehave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -100,7 +101,7 @@ async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
         api_key="k",
         sender="8612345678888",
         base_url=base_url,
-        **{"timeout": 0.4, "retries": 1, "coordinator": coordinator, "transport": carrier()} | settings,
+        **{"timeout": PATIENCE_S, "retries": 1, "coordinator": coordinator, "transport": carrier()} | settings,
     ) as made:
         yield made
 

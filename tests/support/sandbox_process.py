@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from pico_async.sandbox import Ledger
 from pico_async.sandbox.ledger import Arrival, Message
 from tests.support.late_timers import watched
+from tests.support.waiting import PATIENCE_S
 
 # A key that no output, log or file may hold.
 KEY = "0123key-that-nobody-may-see"
@@ -79,7 +80,7 @@ class SandboxProcess:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with _opener.open(request, timeout=30) as reply:
+        with _opener.open(request, timeout=PATIENCE_S) as reply:
             content = reply.read()
         return json.loads(content) if content else None
 
@@ -98,4 +99,4 @@ def sandbox_process(*options: str, api_key: str = KEY) -> Iterator[SandboxProces
             raise AssertionError("the sandbox did not start")
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE_S)

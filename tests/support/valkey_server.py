@@ -14,6 +14,7 @@ from pathlib import Path
 import redis
 
 from tests.support.servers import unavailable
+from tests.support.waiting import PATIENCE_S
 
 
 class ValkeyServer:
@@ -38,7 +39,8 @@ class ValkeyServer:
             stdout=subprocess.DEVNULL,
             env={**os.environ, **self._environment},
         )
-        for _ in range(500):
+        give_up_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_at:
             try:
                 with self.client() as client:
                     client.ping()
@@ -48,7 +50,7 @@ class ValkeyServer:
             except redis.ConnectionError:
                 assert self._process.poll() is None, "Valkey ended at its start"
                 time.sleep(0.02)
-        raise AssertionError("Valkey did not answer within 10 s")
+        raise AssertionError(f"Valkey did not answer within {PATIENCE_S:g} s")
 
     def kill(self) -> None:
         """Kill the server at once; its data is lost."""
