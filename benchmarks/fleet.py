@@ -7,8 +7,8 @@ How a fleet shares 30 messages a second over one Redis: 1, 10 and 100 hosts, in 
 
 What is real and what is simulated stands in tests/support/virtual_fleet.py. In short: the scripts run on a real Valkey
 and the paces are the product's; clocks and networks are simulated. Every host's clock is wrong by up to ten hours and
-runs up to 50 ppm too fast or too slow, its timers are up to 3 ms late, and Pico gets each message up to 10 ms later than
-another. The numbers are the same on every machine.
+runs up to 50 ppm too fast or too slow, its timers are up to 3 ms late, and Pico gets each message up to 10 ms later
+than another. The numbers are the same on every machine.
 
 It does not tell what a real network does, nor what Redis costs: a script takes no virtual time.
 """

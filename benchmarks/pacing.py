@@ -12,8 +12,8 @@ and one recording can be judged by every rule. Jitter delays each request by up 
 arrival. A round trip (RTT) or a stall is that of a relay between client and sandbox, in a process of its own, too,
 where also the opening of a connection and a TLS handshake cost their round trips (`tests/support/far_away.py`). Every
 strategy meets the same jitter (one seed), sends the same request through httpx with the same limits, keeps at most 192
-messages in flight and has its token before it starts pacing. Runs follow each other and never overlap, or they would measure
-each other.
+messages in flight and has its token before it starts pacing. Runs follow each other and never overlap, or they would
+measure each other.
 
 It does not tell what Pico itself would refuse: which rule Pico enforces is not documented.
 """
