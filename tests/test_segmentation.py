@@ -95,6 +95,7 @@ def test_the_escape_is_no_character_of_the_alphabet() -> None:
     assert segments("").parts == 0
 
 
+@pytest.mark.no_cover
 @settings(deadline=None)
 @given(TEXTS)
 def test_no_other_cut_takes_fewer_parts(text: str) -> None:
@@ -191,6 +192,7 @@ def test_what_no_message_can_carry_is_refused(text: object) -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("character", ["a", "€", "中", "😀"])
 def test_a_megabyte_is_counted(character: str) -> None:
     """

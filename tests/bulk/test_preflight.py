@@ -337,6 +337,7 @@ async def test_the_input_is_closed_also_where_something_else_ends_the_look() -> 
     assert source.closed
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.full)])
 async def test_memory_does_not_grow_with_the_input(count: int) -> None:
     """

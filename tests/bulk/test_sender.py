@@ -482,6 +482,7 @@ async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> Non
     assert [outcome for _, outcome in seen].count(Outcome.ACCEPTED) == 5
 
 
+@pytest.mark.no_cover
 async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
     """While 5,000 messages are sent eight at a time, at most 20 message objects are alive."""
     living = []

@@ -11,6 +11,8 @@ import redis
 from pico_async.coordination.rates import spacing_s
 from tests.support.virtual_fleet import FAR, MIXED, RATE, Fleet, Network, Scenario, densest, simulate, with_told_clock
 
+pytestmark = pytest.mark.no_cover
+
 OWN_RATE = 1 / spacing_s(RATE)
 # When the event of a scenario happens.
 AT_S = 5.0

@@ -231,6 +231,7 @@ async def test_the_pace_follows_the_network() -> None:
     assert 199 / (moments[-1] - moments[-200]) == pytest.approx(29.88, rel=0.002)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("rate", [5, 30, 100])
 @pytest.mark.parametrize(
     ("lag_s", "per_s", "least"),

@@ -425,6 +425,7 @@ def body(chance: random.Random) -> bytes:
     return raw[: chance.randrange(1, len(raw) + 1)] if raw and chance.random() < 0.2 else raw
 
 
+@pytest.mark.no_cover
 async def test_ten_thousand_generated_bodies() -> None:
     """
     Of 10,000 generated bodies, none raises. At a genuine URL each is a receipt of its message, at a forged URL none.

@@ -158,6 +158,7 @@ async def test_a_part_that_is_none(connect, since) -> None:
     assert (await pico.get("/_sandbox/ledger", params={"since": since})).status_code == 400
 
 
+@pytest.mark.no_cover
 async def test_a_hundred_thousand_arrivals_can_be_downloaded(connect) -> None:
     """A ledger of 100,000 arrivals, as of a benchmark, is downloaded whole and as valid JSON."""
     sandbox = Sandbox()

@@ -16,6 +16,8 @@ import pytest
 from pico_async import Accepted, LocalCoordinator, Outcome, PicoError, PicoSession, Rates, errors
 from tests.stories.hostile import SECRETS, HostileReply, hostile_reply
 
+pytestmark = pytest.mark.no_cover
+
 API_KEY, TOKEN, TEXT, TO = SECRETS
 DOCUMENTED = tuple(kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PicoError))
 

@@ -53,6 +53,7 @@ def write(path: Path, count: int) -> list[list[str]]:
     return [fields for fields in rows if len(fields) > 1 or fields[0].strip()]
 
 
+@pytest.mark.no_cover
 def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
     """
     Each of ten thousand hostile rows becomes a message or an InvalidMessageError, in less than 8 MiB of memory.

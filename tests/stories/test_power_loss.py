@@ -13,6 +13,8 @@ import pytest
 from pico_async import Outcome, PicoSession, Rates, SendResult, SmsMessage
 from tests.support.power_cut import Recorder, lay_down, recording
 
+pytestmark = pytest.mark.no_cover
+
 
 class Pico(httpx.AsyncBaseTransport):
     """A transport that accepts every message and records its arrival."""
