@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
-    """Keep from the tests' child processes what they would inherit from the shell."""
+    """Remove settings of the shell that child processes would inherit: PYTHONDONTWRITEBYTECODE and ignored signals."""
     # Hundreds of processes that import the package would each compile it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect
@@ -44,7 +44,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the stories: one of them takes as long as hundreds of other tests, and none is to be the last."""
+    """Run the stories first: a long test at the end would leave the other processes idle."""
     items.sort(key=lambda item: "stories" not in item.path.parts)
 
 
@@ -77,13 +77,9 @@ def shared_sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def quick(shared_sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
-    """
-    Return the shared sandbox, which enforces no rate unless the test changes that; its ledger begins with the test.
-    """
-    yield shared_sandbox.fresh()
-    shared_sandbox.change(rate_rule=None, latency_s=0, jitter_s=0, fault_rate=0)
-    shared_sandbox.control("DELETE", "faults")
+def quick(shared_sandbox: SandboxProcess) -> SandboxProcess:
+    """Return the shared sandbox. It enforces no rate, and its ledger shows only this test's requests."""
+    return shared_sandbox.reset()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
 WriteCsv = Callable[..., Path]
-# Within this time a process ends after a signal, but a process that waits for a hanging reply does not end.
+# Shorter than the 30 s of a reply that hangs: a process that waits for that reply fails the test.
 ENDS_S = 25
 
 

@@ -17,7 +17,8 @@ import pytest
 from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
 from pico_async._engine.endpoints import Lane
 from tests.support import raw_pico
-from tests.support.raw_pico import RawPico, full_backlog, session, wait_for_ever
+from tests.support.raw_pico import RawPico, full_backlog, session, stop_reading, wait_for_ever
+from tests.support.waiting import until
 
 TO = "8612345678901"
 LONG = "x" * 30_000_000
@@ -84,7 +85,7 @@ async def handshake(stack: AsyncExitStack, server: RawPico) -> PicoSession:
 
 async def write(stack: AsyncExitStack, server: RawPico) -> PicoSession:
     """Open a session to a server that does not read."""
-    server.before_reading = wait_for_ever
+    server.before_reading = stop_reading
     return await stack.enter_async_context(session(server.address, timeout=60.0))
 
 
@@ -102,6 +103,8 @@ async def reached(phase: Phase, server: RawPico) -> None:
     """Wait until the send is in its phase: for the server's event, where the phase has one, and then for a moment."""
     if phase in (token, handshake, write, answer):
         await server.begun.wait()
+    if phase is write:
+        await until(server.has_unread)
     await asyncio.sleep(0.1)
 
 

@@ -21,7 +21,7 @@ from pico_async import (
     UnexpectedResponseError,
 )
 from tests.support import raw_pico
-from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, wait_for_ever
+from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, stop_reading, wait_for_ever
 
 TO = "8612345678901"
 # More than the kernel buffers for a peer that does not read.
@@ -194,7 +194,7 @@ class Written:
 SHORT_S = 2.0
 
 WRITTEN = {
-    "7 a peer that stops reading": Written(wait_for_ever, 0, LONG, timeout_s=SHORT_S),
+    "7 a peer that stops reading": Written(stop_reading, 0, LONG, timeout_s=SHORT_S),
     "8 no answer": Written(wait_for_ever, 1, timeout_s=SHORT_S),
     "9 a reset in mid-write": Written(reset_in_the_middle, 0, LONG),
     "10 a reset after the request": Written(reset_it, 1),

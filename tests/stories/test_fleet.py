@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.support.fleet_worker import FleetWorker, Told
-from tests.support.late_timers import repeat_if_starved
+from tests.support.late_timers import rate_claims, repeat_if_starved
 from tests.support.sandbox_process import sandbox_process
 
 pytestmark = pytest.mark.processes
@@ -40,12 +40,14 @@ def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: i
 
     assert [set(map(tuple, one.outcomes.values())) for one in told] == [{("accepted",)}] * PROCESSES
     assert len(ledger.accepted) == PROCESSES * count
-    assert ledger.refusals == 0
-    assert ledger.densest() <= 30
+    with rate_claims():
+        assert ledger.refusals == 0
+        assert ledger.densest() <= 30
     assert not ledger.duplicates()
     assert ledger.token_requests == 1
     shares = _shares(told, [message.text or "" for message in ledger.accepted])
-    assert max(shares) <= 1.5 * min(shares)
+    with rate_claims():
+        assert max(shares) <= 1.5 * min(shares)
     moments = [message.at for message in ledger.accepted]
     print(f"{(len(moments) - 1) / (moments[-1] - moments[0]):.2f}/s, densest {ledger.densest()}, shares {shares}")
 

@@ -161,9 +161,9 @@ class History(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_any_history(shared_sandbox: SandboxProcess, examples: int) -> None:
+def test_any_history(quick: SandboxProcess, examples: int) -> None:
     """No history that Hypothesis finds sends a message twice, loses one, or reports a wrong outcome."""
-    History.sandbox = shared_sandbox.fresh()
+    History.sandbox = quick
     run_state_machine_as_test(
         History,
         settings=settings(

@@ -5,6 +5,7 @@ This module runs a server on a real socket that reads whole requests, counts the
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -42,12 +43,14 @@ class RawPico:
         self.begun = asyncio.Event()
         self.address = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._newest: asyncio.StreamWriter | None = None
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._newest = writer
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 if self.before_reading is not None:
@@ -68,6 +71,16 @@ class RawPico:
         head = await reader.readuntil(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+
+    def has_unread(self) -> bool:
+        """Return whether bytes have arrived on the newest connection that the server has not read."""
+        if self._newest is None:
+            return False
+        with socket.socket(fileno=os.dup(self._newest.get_extra_info("socket").fileno())) as peeking:
+            try:
+                return bool(peeking.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return False
 
     async def aclose(self) -> None:
         """Close the connections that are left."""
@@ -131,6 +144,12 @@ def reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+async def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read nothing more from the connection. A long request fills the kernel's buffers, and the write stops."""
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await wait_for_ever(reader, writer)
 
 
 async def wait_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

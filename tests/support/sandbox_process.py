@@ -68,6 +68,12 @@ class SandboxProcess:
         """Return the same sandbox, whose ledger begins now."""
         return evolve(self, since=self.control("GET", f"ledger?since={10**9}")["total_arrivals"])
 
+    def reset(self) -> Self:
+        """Undo what tests change, and return the same sandbox, whose ledger begins now."""
+        self.control("DELETE", "faults")
+        self.change(rate_rule=None, latency_s=0, jitter_s=0, fault_rate=0, fault_kinds=[], dialect="documented")
+        return self.fresh()
+
     def change(self, **settings: object) -> None:
         """Change the sandbox's settings, which are those of `POST /_sandbox/settings`."""
         self.control("POST", "settings", settings)

@@ -117,8 +117,14 @@ def valkey_server_with_clock() -> Iterator[tuple[ValkeyServer, SteppedClock]]:
 
 @contextmanager
 def empty_redis() -> Iterator[str]:
-    """Yield the address of an empty Redis: that of PICO_TEST_REDIS_URL, or a Valkey of the test's own."""
+    """
+    Yield the address of an empty Redis: that of PICO_TEST_REDIS_URL, or a Valkey of the tests' own.
+
+    With `pytest -n`, each process has a database of its own in the given Redis.
+    """
     if url := os.environ.get("PICO_TEST_REDIS_URL"):
+        if worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw"):
+            url = f"{url.rstrip('/')}/{worker}"
         with redis.Redis.from_url(url) as client:
             client.flushdb()
         yield url

@@ -45,11 +45,11 @@ def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
     When a host accepts the connection and makes no TLS handshake, the TLS check fails and not the connection check.
     """
     with silent_host() as port:
-        found = doctor(f"https://127.0.0.1:{port}", "--timeout", "0.2")
+        found = doctor(f"https://127.0.0.1:{port}", "--timeout", "2")
 
     assert found.states["connection"] == "ok"
     assert found.states["tls"] == "failed"
-    assert "no TLS handshake was made within 0.2 s" in found.said("tls")
+    assert "no TLS handshake was made within 2 s" in found.said("tls")
     assert found.states["token"] == "not_checked"
 
 
@@ -57,11 +57,11 @@ def test_a_host_that_never_answers(doctor: Doctor, cloud: ScriptedPico) -> None:
     """When a host accepts the connection and never replies, the token check fails and not the connection check."""
     cloud.hangs = True
 
-    found = doctor(cloud.base_url, "--timeout", "0.3")
+    found = doctor(cloud.base_url, "--timeout", "2")
 
     assert found.states["connection"] == "ok"
     assert found.states["token"] == "failed"
-    assert "no reply within 0.3 s" in found.said("token")
+    assert "no reply within 2 s" in found.said("token")
     assert found.states["clock"] == "not_checked"
     assert cloud.asked == ["GET /token/user333"]
 
