@@ -244,4 +244,6 @@ def test_it_ends_without_a_word_amid_open_connections(
         relay.send_signal(number)
         _, said = relay.communicate(timeout=PATIENCE_S)
 
-    assert (relay.returncode, said) == (0, "")
+    # On a busy machine, development mode also prints how long a step of the event loop took.
+    printed = [line for line in said.splitlines() if not line.startswith("Executing <")]
+    assert (relay.returncode, printed) == (0, [])
