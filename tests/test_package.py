@@ -92,6 +92,7 @@ def test_a_module_of_the_package_can_be_reached_without_a_second_import() -> Non
     assert ran.stdout == "PicoError SmsMessage\n"
 
 
+@pytest.mark.tools
 def test_a_type_checker_finds_a_name_that_is_not_there(tmp_path: Path) -> None:
     """mypy reports a mistyped name, although the names are loaded later."""
     slip = "import pico_async\nfrom pico_async import PicoSession, PicoSesion\npico_async.nope\n"

@@ -133,6 +133,7 @@ def test_all_supported_pythons_are_tried_by_the_readmes_command() -> None:
     assert ci["gate"]["steps"][-1]["run"] == ".ci/run"
 
 
+@pytest.mark.tools
 def test_zizmor_finds_nothing() -> None:
     """`zizmor`, which knows how workflows are attacked, finds no fault in the workflows."""
     zizmor = Path(sys.executable).parent / "zizmor"

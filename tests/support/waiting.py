@@ -10,7 +10,7 @@ from collections.abc import Callable
 PATIENCE_S = 60.0
 
 
-def wait_until(happened: Callable[[], object], what: str = "what the test waits for", every_s: float = 0.02) -> None:
+def wait_until(happened: Callable[[], object], what: str = "what the test waits for", every_s: float = 0.05) -> None:
     """Wait until *happened* returns a true value; the test fails after `PATIENCE_S`."""
     give_up_at = time.monotonic() + PATIENCE_S
     while not happened():
