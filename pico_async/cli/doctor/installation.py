@@ -17,7 +17,7 @@ _NAMED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)(?:;\s*(.*))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 _BOUND = re.compile(r"(>=|<)\s*([0-9.]+)")
 # The packages of the other extras are looked at where they are installed; those of these serve no user.
-_NOT_OF_USERS = frozenset({"dev", "bench"})
+_NOT_OF_USERS = frozenset({"test", "dev", "bench"})
 
 
 def python() -> Finding:
