@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pico_async._engine.token import Secret
 from pico_async.coordination import Coordinator, local
+from pico_async.coordination.fleet import FleetCoordinator, Identity
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
-from pico_async.settings import place
-
-if TYPE_CHECKING:
-    from pico_async.coordination.fleet import FleetCoordinator
+from pico_async.settings import address, counted_at
 
 
 class Membership:
@@ -31,30 +27,21 @@ class Membership:
             raise ConfigurationError("`coordinator` must be a Coordinator, as RedisCoordinator.from_url('redis://…').")
         if coordinator is not None and rates is not None:
             raise ConfigurationError("Give the rates to the coordinator: with `coordinator=`, `rates=` has no say.")
-        self._base_url = base_url
-        self._username = username
-        self._api_key = api_key
+        self._identity = Identity.of(counted_at(base_url), address(base_url), username, api_key.value)
         self._rates = rates or Rates()
         self._coordinator = coordinator
-        self._fleet: FleetCoordinator | None = None
 
     def join(self) -> Coordinator:
         """Give the coordinator, which knows of this session until it leaves."""
         if self._coordinator is None:
-            return local.join(self._base_url, self._username, self._api_key.value, self._rates)
-        # Not with the session, for most have no coordinator of their own.
-        from pico_async.coordination.fleet import FleetCoordinator, Identity
-
+            return local.join(self._identity, self._rates)
         if isinstance(self._coordinator, FleetCoordinator):
-            # Pico's hosts count by one key; of stand-ins, each counts by itself.
-            counts = self._base_url if place(self._base_url) != "Pico" else "Pico"
-            self._coordinator.join(Identity.of(counts, self._base_url, self._username, self._api_key.value))
-            self._fleet = self._coordinator
+            self._coordinator.join(self._identity)
         return self._coordinator
 
     async def leave(self) -> None:
         """Count no more on it. One of your own that is none of a fleet knows nothing of who left."""
         if self._coordinator is None:
-            local.leave(self._base_url, self._username, self._api_key.value)
-        elif self._fleet is not None:
-            await self._fleet.leave()
+            local.leave(self._identity)
+        elif isinstance(self._coordinator, FleetCoordinator):
+            await self._coordinator.leave()

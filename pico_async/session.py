@@ -69,8 +69,9 @@ class PicoSession:
     One account's connection to Pico: the token, the pace and the sockets behind thirteen operations.
 
     Use it with `async with`, or end it with `aclose()`. It belongs to the event loop that first used it. Sessions of
-    one API key in one loop share one pace and one token. All arguments are keyword-only; one that is left out comes
-    from its environment variable, then from its default.
+    one API key in one loop share one pace, whatever account and host of Pico they name; those of one account and host
+    share a token, too. All arguments are keyword-only; one that is left out comes from its environment variable, then
+    from its default.
 
     Args:
         username: API account name (`PICO_USERNAME`).

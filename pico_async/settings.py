@@ -6,6 +6,8 @@ import inspect
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://rest.picotw.com"
 WHITELIST_BASE_URL = "https://api.picotw.com"
 """The host for accounts with the IP whitelist feature."""
+
+_PICO_HOSTS = {urlsplit(url).hostname for url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL)}
 
 _LONGEST_TIMEOUT_S = 86_400
 # Compiled by their first use, and not with the import.
@@ -184,5 +188,30 @@ def checked_log_level(named: str | None) -> int | None:
 
 def place(base_url: str) -> str:
     """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
-    host = urlsplit(base_url).hostname or ""
-    return "Pico" if base_url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL) else "loopback" if is_loopback(host) else host
+    host, _ = _host_and_port(base_url)
+    return "Pico" if host in _PICO_HOSTS else "loopback" if is_loopback(host) else host
+
+
+def counted_at(base_url: str) -> str:
+    """
+    Say who counts the requests of an API key: Pico, by all its hosts and paths together, or one stand-in for it.
+
+    All names of the loopback are one stand-in for each port.
+    """
+    where = place(base_url)
+    return where if where == "Pico" else f"{where}:{_host_and_port(base_url)[1]}"
+
+
+def address(base_url: str) -> str:
+    """Write an address in the one way that all its spellings share: those with a port, capitals or a last dot."""
+    host, port = _host_and_port(base_url)
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{host}:{port}{parts.path}"
+
+
+def _host_and_port(base_url: str) -> tuple[str, int]:
+    parts = urlsplit(base_url)
+    host = (parts.hostname or "").rstrip(".")
+    with suppress(ValueError):
+        host = str(ip_address(host))
+    return host, parts.port or (443 if parts.scheme == "https" else 80)

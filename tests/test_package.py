@@ -139,7 +139,6 @@ def test_a_session_that_only_sends_loads_only_what_sending_needs() -> None:
         "pico_async._engine.holdings",
         "pico_async._engine.observer",
         "pico_async.bulk",
-        "pico_async.coordination.fleet",
         "pico_async.coordination.redis",
         "pico_async.events",
         "pico_async.holdings",

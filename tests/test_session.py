@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,80 @@ async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed
         assert open_sessions() == 3
 
     assert open_sessions() == 0
+
+
+PICO, STAND_IN = "https://rest.picotw.com", "https://pico.example:8443"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    ("one", "other", "tokens"),
+    [
+        ({"username": "a"}, {"username": "b"}, 2),
+        ({"base_url": PICO}, {"base_url": WHITELIST_BASE_URL}, 2),
+        ({"base_url": PICO}, {"base_url": f"{PICO}/api"}, 2),
+        ({"base_url": PICO}, {"base_url": f"{PICO}:443/"}, 1),
+        ({"base_url": PICO}, {"base_url": "https://REST.PicoTW.com"}, 1),
+        ({"base_url": PICO}, {"base_url": "https://rest.picotw.com."}, 1),
+        ({"base_url": STAND_IN}, {"base_url": "https://PICO.example.:8443/api"}, 2),
+        ({"base_url": "http://127.0.0.1:80"}, {"base_url": "http://localhost"}, 2),
+        ({"base_url": "http://[::1]:8080"}, {"base_url": "http://[0:0::0:1]:8080"}, 1),
+    ],
+    ids=str,
+)
+async def test_one_key_has_one_rate_whatever_the_account_and_however_the_host_is_written(
+    one: dict[str, Any], other: dict[str, Any], tokens: int
+) -> None:
+    """Sessions of one API key share a rate, whatever account they name and however they spell Pico or a stand-in."""
+    moments: dict[str, list[float]] = {"token": [], "sms": []}
+
+    def note(request: httpx.Request) -> httpx.Response:
+        kind = "token" if "/token/" in request.url.path else "sms"
+        moments[kind].append(asyncio.get_running_loop().time())
+        return answer(request)
+
+    messages = [SmsMessage("8612345678901", f"hi {number}") for number in range(60)]
+    async with (
+        session(transport=httpx.MockTransport(note), **one) as first,
+        session(transport=httpx.MockTransport(note), **other) as second,
+    ):
+        await asyncio.gather(first.send_bulk(messages), second.send_bulk(messages))
+
+    sent = moments["sms"]
+    assert len(sent) == 120
+    assert max(sum(start <= moment < start + 1 for moment in sent) for start in sent) <= 30
+    assert len(moments["token"]) == tokens
+    assert all(later - earlier >= 1 for earlier, later in pairwise(moments["token"]))
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(
+    "other", [{"api_key": "another"}, {"base_url": "https://pico.example:8444"}, {"base_url": PICO}], ids=str
+)
+async def test_another_key_and_another_stand_in_have_a_rate_of_their_own(other: dict[str, Any]) -> None:
+    """A session of another API key, or of another stand-in for Pico, does not wait for the first one's sends."""
+    began_at = asyncio.get_running_loop().time()
+
+    async with session(base_url=STAND_IN) as first, session(**{"base_url": STAND_IN} | other) as second:
+        await asyncio.gather(*(it.sms.send("8612345678901", "hi") for it in (first, second) for _ in range(30)))
+
+    assert asyncio.get_running_loop().time() - began_at < 1.5
+
+
+async def test_sessions_of_one_key_must_agree_on_the_rates_whatever_their_accounts() -> None:
+    """A session of another account with other rates is refused while one of the same API key is open."""
+    async with session(username="a"):
+        with pytest.raises(ConfigurationError, match="same `rates`"):
+            await session(username="b", rates=Rates(sms=100)).sms.send("8612345678901", "hi")
+
+
+async def test_one_local_coordinator_lends_no_token_to_another_account() -> None:
+    """Two accounts cannot use one `LocalCoordinator`, because one would send with the token of the other."""
+    own = LocalCoordinator()
+
+    async with session(username="a", coordinator=own):
+        with pytest.raises(ConfigurationError, match="another API key, account or host"):
+            await session(username="b", coordinator=own).sms.send("8612345678901", "hi")
 
 
 async def test_a_session_works_without_async_with() -> None:

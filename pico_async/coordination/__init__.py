@@ -44,7 +44,7 @@ class TokenStore(Protocol):
 @runtime_checkable
 class Coordinator(Protocol):
     """
-    The pace and the token of one API key.
+    The pace of one API key, and the token of one account. It serves sessions of that account alone.
 
     `LocalCoordinator` serves the sessions of one event loop. Whoever makes a coordinator closes it.
     """

@@ -1,4 +1,4 @@
-"""What a coordinator of several processes has to know, and when. A session without one does not load it."""
+"""Whose pace and whose token a coordinator keeps, and how it is told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Identity:
 
 @runtime_checkable
 class FleetCoordinator(Coordinator, Protocol):
-    """A coordinator of several processes: it must be told whose pace it keeps, and when nobody asks any more."""
+    """A coordinator that must be told whose pace and token it keeps, and when nobody asks any more."""
 
     def join(self, identity: Identity) -> None:
         """

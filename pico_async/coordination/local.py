@@ -1,17 +1,20 @@
-"""One pace and one token for all sessions of a key in one event loop."""
+"""One pace for all sessions of a key in one event loop, and one token for those of an account."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 import time
 from contextlib import AbstractAsyncContextManager
+from typing import Self
 
 from aiolimiter import AsyncLimiter
 
 from pico_async._engine.endpoints import Lane
-from pico_async.coordination import Priority, digest
+from pico_async.coordination import Priority
 from pico_async.coordination.arrivals import Arrivals
+from pico_async.coordination.fleet import Identity
 from pico_async.coordination.guard import Guard
 from pico_async.coordination.queue import FairQueue
 from pico_async.coordination.rates import Rates, bucket, window
@@ -189,16 +192,47 @@ class LocalTokenStore:
 
 class LocalCoordinator:
     """
-    The pace and the token of one API key in one event loop.
+    The pace of one API key, and the token of one account, in one event loop.
 
-    A session makes one by itself, and sessions of one key find each other's; make your own only to keep apart what
-    would be shared.
+    A session makes one by itself, and sessions of one key find each other's. Make your own only to divide the rate: its
+    sessions share no pace with others of the key, so the rates of all must not come to more than Pico allows.
     """
 
     def __init__(self, rates: Rates | None = None) -> None:
         self.rates = rates or Rates()
         self.token = LocalTokenStore()
         self._paces = {lane: LocalPace(self.rates.of(lane), self.rates.guard_s) for lane in Lane}
+        self._identity: Identity | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sessions = 0
+
+    def for_another_account(self) -> Self:
+        """Make a coordinator with the same pace and a token of its own: Pico counts by key, a token is an account's."""
+        other = copy.copy(self)
+        other.token = LocalTokenStore()
+        other._identity, other._sessions = None, 0
+        return other
+
+    def join(self, identity: Identity) -> None:
+        """
+        Serve a session of this identity; a session does that by itself.
+
+        Raises:
+            ConfigurationError: It serves another API key, account or host, or another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._sessions and self._loop is not loop:
+            raise ConfigurationError("This LocalCoordinator belongs to another event loop: make one in each loop.")
+        if self._identity not in (None, identity):
+            raise ConfigurationError(
+                "This LocalCoordinator serves another API key, account or host: make one for each."
+            )
+        self._identity, self._loop = identity, loop
+        self._sessions += 1
+
+    async def leave(self) -> None:
+        """End what a `join` began."""
+        self._sessions -= 1
 
     async def turn(self, lane: Lane, priority: Priority) -> None:
         """Wait until one more request of the lane may go out."""
@@ -229,8 +263,11 @@ class LocalCoordinator:
 
 
 class _Shared:
+    """What the sessions of one API key share in one loop."""
+
     def __init__(self, rates: Rates) -> None:
-        self.coordinator = LocalCoordinator(rates)
+        self.pace = LocalCoordinator(rates)
+        self.by_token: dict[str, LocalCoordinator] = {}
         self.sessions = 0
         self.forgetting: asyncio.TimerHandle | None = None
 
@@ -241,46 +278,47 @@ _shared: dict[asyncio.AbstractEventLoop, dict[str, _Shared]] = {}
 _table = threading.Lock()
 
 
-def join(host: str, username: str, api_key: str, rates: Rates) -> LocalCoordinator:
+def join(identity: Identity, rates: Rates) -> LocalCoordinator:
     """
-    Give the coordinator that all sessions of this key share in the running loop.
+    Give the coordinator that all sessions of this identity share in the running loop.
 
-    Each `join` is ended by a `leave`. What was sent counts for a while after it was sent, so the coordinator outlives
-    the last session by that while: a session for each message must not cross a rate, either.
+    Sessions of the same key, but of another account or host, get one with the same pace and another token.
+
+    Each `join` is ended by a `leave`. What was sent counts for a while after it was sent, so the pace and the tokens
+    outlive the last session by that while: a session for each message must not cross a rate, either.
 
     Raises:
         ConfigurationError: Another session of this key runs at other rates.
     """
-    # The table outlives a session's own care for its key, so it holds none.
-    loop, name = asyncio.get_running_loop(), digest(host, username, api_key)
+    loop = asyncio.get_running_loop()
     with _table:
         for closed in [loop for loop in _shared if loop.is_closed()]:  # sessions that were never closed
             del _shared[closed]
         keys = _shared.setdefault(loop, {})
-        shared = keys.get(name)
-        if shared is not None and not shared.sessions and shared.coordinator.rates != rates:
-            shared = None
-        if shared is None:
-            shared = keys[name] = _Shared(rates)
-    if shared.coordinator.rates != rates:
+        shared = keys.get(identity.pace)
+        if shared is None or (not shared.sessions and shared.pace.rates != rates):
+            shared = keys[identity.pace] = _Shared(rates)
+    if shared.pace.rates != rates:
         raise ConfigurationError(
-            f"Another open session of this API key runs at {shared.coordinator.rates}, and they share one pace: "
-            "give both the same `rates`."
+            f"Another open session of this API key runs at {shared.pace.rates}, and they share one pace, whatever "
+            "account and host they name: give both the same `rates`."
         )
     if shared.forgetting is not None:
         shared.forgetting.cancel()
         shared.forgetting = None
     shared.sessions += 1
-    return shared.coordinator
+    if identity.token not in shared.by_token:
+        shared.by_token[identity.token] = shared.pace.for_another_account()
+    return shared.by_token[identity.token]
 
 
-def leave(host: str, username: str, api_key: str) -> None:
+def leave(identity: Identity) -> None:
     """End what a `join` in the running loop began."""
-    loop, name = asyncio.get_running_loop(), digest(host, username, api_key)
-    shared = _shared[loop][name]
+    loop = asyncio.get_running_loop()
+    shared = _shared[loop][identity.pace]
     shared.sessions -= 1
     if not shared.sessions:
-        shared.forgetting = loop.call_later(shared.coordinator.remembers_s(), _forget, loop, name, shared)
+        shared.forgetting = loop.call_later(shared.pace.remembers_s(), _forget, loop, identity.pace, shared)
 
 
 def _forget(loop: asyncio.AbstractEventLoop, name: str, shared: _Shared) -> None:

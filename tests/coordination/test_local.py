@@ -10,12 +10,28 @@ from random import Random
 
 import pytest
 
-from pico_async import ConfigurationError, Coordinator, LocalCoordinator, Priority, Rates
+from pico_async import (
+    ConfigurationError,
+    Coordinator,
+    FleetCoordinator,
+    Identity,
+    LocalCoordinator,
+    Priority,
+    Rates,
+)
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import LearningCoordinator, local
 from pico_async.coordination.local import LocalPace, LocalTokenStore
 
 pytestmark = pytest.mark.virtual_time
+
+MINE = Identity.of("Pico", "https://a", "user", "key")
+OTHERS = [
+    Identity.of("Pico", "https://b", "user", "key"),
+    Identity.of("Pico", "https://a", "other", "key"),
+    Identity.of("Pico", "https://a", "user", "other"),
+    Identity.of("a stand-in", "https://a", "user", "key"),
+]
 
 
 def now() -> float:
@@ -448,62 +464,126 @@ async def test_only_the_token_that_was_refused_is_evicted() -> None:
     assert await store.current() is None
 
 
-async def test_sessions_of_one_key_find_one_coordinator_until_the_last_leaves() -> None:
+async def test_sessions_of_one_account_find_one_coordinator_until_the_last_leaves() -> None:
     """Sessions share a coordinator if host, account and key are equal; it is removed after the last of them closed."""
-    mine = ("https://a", "user", "key")
-
-    first = local.join(*mine, Rates())
-    assert local.join(*mine, Rates()) is first
-    others = [("https://b", "user", "key"), ("https://a", "other", "key"), ("https://a", "user", "other")]
-    assert all(local.join(*other, Rates()) is not first for other in others)
-    local.leave(*mine)
-    assert local.join(*mine, Rates()) is first
-    for key in (mine, mine, *others):
-        local.leave(*key)
+    first = local.join(MINE, Rates())
+    assert local.join(MINE, Rates()) is first
+    assert all(local.join(other, Rates()) is not first for other in OTHERS)
+    local.leave(MINE)
+    assert local.join(MINE, Rates()) is first
+    for identity in (MINE, MINE, *OTHERS):
+        local.leave(identity)
     await asyncio.sleep(1.1)
 
     assert asyncio.get_running_loop() not in local._shared
 
 
+async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None:
+    """Two accounts, and two hosts, with one API key share each rate and each pause, but have tokens of their own."""
+    moments: list[float] = []
+    identities = (MINE, *OTHERS[:2])
+
+    async def leave_through(coordinator: LocalCoordinator) -> None:
+        await coordinator.turn(Lane.SMS, Priority.BULK)
+        moments.append(now())
+
+    coordinators = [local.join(identity, Rates()) for identity in identities]
+    for coordinator in coordinators:
+        await coordinator.token.keep(f"token {coordinators.index(coordinator)}")
+    await asyncio.gather(*(leave_through(coordinator) for coordinator in coordinators * 30))
+    await coordinators[0].refused(Lane.SMS, 7.0)
+    refused_at = now()
+    await leave_through(coordinators[1])
+
+    assert densest(moments) == 30
+    assert moments[-1] - refused_at >= 7
+    assert [await coordinator.token.current() for coordinator in coordinators] == ["token 0", "token 1", "token 2"]
+    for identity in identities:
+        local.leave(identity)
+
+
+async def test_a_key_at_a_stand_in_or_another_key_has_a_rate_of_its_own() -> None:
+    """Another API key, or the same key at a stand-in for Pico, waits for no pause of the first one."""
+    await local.join(MINE, Rates()).refused(Lane.SMS, 60.0)
+    began_at = now()
+
+    for other in OTHERS[2:]:
+        await local.join(other, Rates(sms=100)).turn(Lane.SMS, Priority.BULK)
+
+    assert now() - began_at < 0.1
+    for identity in (MINE, *OTHERS[2:]):
+        local.leave(identity)
+
+
+async def test_a_local_coordinator_serves_one_account_and_one_loop() -> None:
+    """
+    A coordinator that the caller made refuses a second account, key or host, whose sessions would use its token.
+
+    `for_another_account` makes one for those, which shares the rate. An open coordinator refuses another event loop.
+    """
+    own = LocalCoordinator()
+    own.join(MINE)
+
+    for other in OTHERS:
+        with pytest.raises(ConfigurationError, match="another API key, account or host"):
+            own.join(other)
+    beside = own.for_another_account()
+    beside.join(OTHERS[0])
+    await own.token.keep("mine")
+    await own.refused(Lane.SMS, 7.0)
+    refused_at = now()
+    await beside.turn(Lane.SMS, Priority.BULK)
+
+    assert await beside.token.current() is None
+    assert now() - refused_at >= 7
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        await asyncio.to_thread(lambda: asyncio.run(_join(own)))
+    await own.leave()
+    await asyncio.to_thread(lambda: asyncio.run(_join(own)))
+
+
+async def _join(coordinator: LocalCoordinator) -> None:
+    coordinator.join(MINE)
+
+
 async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
     """A session for each message does not exceed the rate: earlier sends count for the next session of the key."""
-    mine, moments = ("https://a", "user", "key"), []
+    moments = []
 
     for _ in range(90):
-        coordinator = local.join(*mine, Rates())
+        coordinator = local.join(MINE, Rates())
         await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
         moments.append(now())
-        local.leave(*mine)
+        local.leave(MINE)
 
     assert densest(moments) <= 30
 
 
 async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
     """After the last session closes, its coordinator is kept for a second, for as long as its last send counts."""
-    mine, rates = ("https://a", "user", "key"), Rates(token=None, balance=None)
-    coordinator = local.join(*mine, rates)
+    rates = Rates(token=None, balance=None)
+    coordinator = local.join(MINE, rates)
     await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
-    local.leave(*mine)
+    local.leave(MINE)
     await asyncio.sleep(0.9)
 
-    assert local.join(*mine, rates) is coordinator
-    local.leave(*mine)
+    assert local.join(MINE, rates) is coordinator
+    local.leave(MINE)
     await asyncio.sleep(0.2)
     assert asyncio.get_running_loop() not in local._shared
 
 
 async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer() -> None:
     """The timer of a closed session does not remove the coordinator of a session that opened later, at other rates."""
-    mine = ("https://a", "user", "key")
-    local.join(*mine, Rates())
-    local.leave(*mine)
+    local.join(MINE, Rates())
+    local.leave(MINE)
 
-    other = local.join(*mine, Rates(sms=100))
+    other = local.join(MINE, Rates(sms=100))
     await asyncio.sleep(5)
 
-    assert local.join(*mine, Rates(sms=100)) is other
-    local.leave(*mine)
-    local.leave(*mine)
+    assert local.join(MINE, Rates(sms=100)) is other
+    local.leave(MINE)
+    local.leave(MINE)
     await asyncio.sleep(5)
     assert asyncio.get_running_loop() not in local._shared
 
@@ -514,17 +594,17 @@ def test_loops_of_many_threads_share_the_table() -> None:
 
     Within a loop, sessions of one key find one coordinator, and no two loops find the same one.
     """
-    mine, unlimited = ("https://a", "user", "key"), Rates(token=None, balance=None, sms=None)
+    unlimited = Rates(token=None, balance=None, sms=None)
 
     async def life() -> set[LocalCoordinator]:
         found = set()
         for _ in range(50):
-            own = local.join(*mine, unlimited)
+            own = local.join(MINE, unlimited)
             await asyncio.sleep(0)
-            assert local.join(*mine, unlimited) is own
+            assert local.join(MINE, unlimited) is own
             found.add(own)
-            local.leave(*mine)
-            local.leave(*mine)
+            local.leave(MINE)
+            local.leave(MINE)
             await asyncio.sleep(0)
         return found
 
@@ -539,20 +619,19 @@ def test_loops_of_many_threads_share_the_table() -> None:
 
 async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
     """A second session of a key at other rates raises an error that names the rates in use."""
-    mine = ("https://a", "user", "key")
-    local.join(*mine, Rates())
+    local.join(MINE, Rates())
 
     with pytest.raises(ConfigurationError, match="sms=30"):
-        local.join(*mine, Rates(sms=100))
+        local.join(MINE, Rates(sms=100))
 
-    local.leave(*mine)
+    local.leave(MINE)
 
 
 def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -> None:
     """Each event loop has its own coordinator, and a closed event loop is dropped, even if its session stayed open."""
 
     async def joined() -> LocalCoordinator:
-        return local.join("https://a", "user", "key", Rates())
+        return local.join(MINE, Rates())
 
     first, second = asyncio.run(joined()), asyncio.run(joined())
 
@@ -565,7 +644,7 @@ def test_the_table_holds_no_key() -> None:
     """The table of coordinators shows no API key, because its entries are named by a digest."""
 
     async def joined() -> str:
-        local.join("https://a", "user", "S3CRET-KEY", Rates())
+        local.join(Identity.of("https://a", "https://a", "user", "S3CRET-KEY"), Rates())
         return repr(local._shared)
 
     assert "S3CRET-KEY" not in asyncio.run(joined())
@@ -573,6 +652,7 @@ def test_the_table_holds_no_key() -> None:
 
 
 def test_the_local_coordinator_is_a_coordinator() -> None:
-    """`LocalCoordinator` implements both protocols that other coordinators are written against."""
+    """`LocalCoordinator` implements the protocols that other coordinators are written against."""
     assert isinstance(LocalCoordinator(), Coordinator)
+    assert isinstance(LocalCoordinator(), FleetCoordinator)
     assert isinstance(LocalCoordinator(), LearningCoordinator)

@@ -23,7 +23,6 @@ from pico_async import (
     Coordinator,
     FleetCoordinator,
     Identity,
-    LocalCoordinator,
     NotSentError,
     PicoSession,
     Priority,
@@ -724,7 +723,6 @@ def test_a_closed_port_is_no_configuration_error() -> None:
         asyncio.run(try_it())
 
 
-def test_it_is_a_coordinator_and_the_local_one_is_none_of_a_fleet() -> None:
-    """`RedisCoordinator` implements the protocol of a fleet, and `LocalCoordinator` does not."""
+def test_it_is_told_whose_rate_it_keeps() -> None:
+    """`RedisCoordinator` implements the protocol of a coordinator that is told its API key and account."""
     assert isinstance(RedisCoordinator.from_url("redis://localhost"), FleetCoordinator)
-    assert not isinstance(LocalCoordinator(), FleetCoordinator)
