@@ -139,6 +139,9 @@ class RateLimitError(RejectedError):
     """
     Pico refused because requests came too fast, also after the tries that `retries` allows.
 
+    A request for a token is repeated for up to 60 seconds, whatever `retries` says. A message that has no token after
+    that is a `NotSentError`.
+
     The answer is not documented in v0.4; both HTTP 429 and the framework's own wording are understood.
     """
 

@@ -105,9 +105,11 @@ class PicoSession:
     How long a call may take: each of its 1 + `retries` tries up to `timeout`, and the waits between them 60 seconds
     together; a retry that would have to wait longer is not begun, and the error has `retry_after` where Pico asked for
     it. That is 90 seconds as the session comes. The same once more where a token has to be fetched first; and where
-    Pico refuses the token, one `timeout` and another fetch. The wait for the pace comes on top, before each try: it is
-    that of the queue before the call, and of a pause that Pico asked for, and has no bound of its own. A message's
-    `expires_in` bounds the whole, but for the exchange that it finds under way.
+    Pico refuses the token, one `timeout` and another fetch. Pico gives one token a second to all processes of an API
+    key: where a request for one comes too fast, it is repeated for up to 60 seconds whatever `retries` says, and a
+    fetch may last one `timeout` longer. The wait for the pace comes on top, before each try: it is that of the queue
+    before the call, and of a pause that Pico asked for, and has no bound of its own. A message's `expires_in` bounds
+    the whole, but for the exchange that it finds under way.
 
     Raises:
         ConfigurationError: An argument is missing or wrong; it is named, a secret is not repeated.

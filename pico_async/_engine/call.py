@@ -15,7 +15,7 @@ import anyio
 from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
-from pico_async._engine.retry import next_delay_s
+from pico_async._engine.retry import BACKOFF, TOKEN_BACKOFF, next_delay_s
 from pico_async._engine.token import Secret, TokenCache
 from pico_async._engine.trace import CallTrace, Scope
 from pico_async._engine.transport import Outgoing, Transport
@@ -153,7 +153,7 @@ class Engine:
     ) -> Value:
         doubt: InDoubtError | None = None
         authenticated_again = False
-        tries, waited_s = 0, 0.0
+        tries, refusals, waited_s = 0, 0, 0.0
         while True:
             if trace.ending:
                 raise _final(doubt or _ended(request), trace)
@@ -168,7 +168,7 @@ class Engine:
             verdict = await self._exchange(request, token, read, trace, attempt)
             trace.note_verdict(verdict, in_doubt=isinstance(verdict, InDoubtError) or doubt is not None)
             if isinstance(verdict, Success):
-                self._quota.give_back(retried=tries > 0)
+                self._quota.give_back(retried=tries > refusals)
                 value: Value = verdict.payload
                 return value
             if isinstance(verdict, StaleToken):
@@ -186,22 +186,27 @@ class Engine:
                 doubt = verdict
             if isinstance(verdict, RateLimitError):
                 await self._coordinator.refused(request.endpoint.lane, verdict.retry_after)
+            # Pico gives all processes of a key one token a second, so to be refused one is no failure: the try is part
+            # of the wait for a token, and costs no retry.
+            queued = isinstance(verdict, RateLimitError) and request.endpoint.lane is Lane.TOKEN
+            refusals += queued
             delay_s = next_delay_s(
                 verdict,
                 tries,
                 repeatable=request.endpoint.repeatable or self._retry_in_doubt,
-                retries=0 if trace.ending else self._retries,
+                retries=0 if trace.ending else self._retries + refusals,
                 waited_s=waited_s,
+                backoff=TOKEN_BACKOFF if queued else BACKOFF,
             )
-            if delay_s is None or (deadline is not None and time.monotonic() + delay_s >= deadline):
+            if delay_s is None or (deadline is not None and time.monotonic() + delay_s[1] >= deadline):
                 # Nor does a later try that was refused, or never left.
                 raise _final(doubt or verdict, trace)
-            if not self._quota.take():
+            if not queued and not self._quota.take():
                 raise _final(_unrepeated(doubt or verdict), trace)
-            wait_s = random.uniform(verdict.retry_after or 0.0, delay_s)  # noqa: S311  jitter is no secret
+            wait_s = random.uniform(*delay_s)  # noqa: S311  jitter is no secret
             trace.note_retry(verdict, wait_s)
             await asyncio.sleep(wait_s)
-            waited_s += wait_s
+            waited_s += time.monotonic() - attempt.turn_at if queued else wait_s
 
     async def _turn(
         self, request: Request, priority: Priority, deadline: float | None, trace: CallTrace
@@ -349,6 +354,7 @@ class Engine:
             "status_code": cause.status_code,
             "request_id": cause.request_id,
             "errors": cause.errors,
+            "retry_after": cause.retry_after,
         }
         if isinstance(cause, RejectedError) and not isinstance(cause, RateLimitError):
             raise AuthenticationError(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from pico_async._engine.endpoints import Request
+from pico_async._engine.endpoints import Lane, Request
 from pico_async._engine.redaction import echoes, redact
 from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
 from pico_async.errors import (
@@ -110,7 +110,7 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
             )
         return StaleToken(RejectedError(f"{request}: Pico did not take the token. {_REFUSED}", **context))
     if reply.status == 429:
-        return RateLimitError(f"{request}: Pico refused, requests come too fast (HTTP 429){said}. {_SLOWER}", **context)
+        return _too_fast(request, f" (HTTP 429){said}", context)
     if payload is None:
         if _says_nothing(request, reply):
             return Success({})
@@ -118,7 +118,7 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     if fields.get("errors"):
         return _refused(request, reply.status, said, context)
     if code == "500" and re.search(_TOO_FREQUENT, str(fields.get("msg", ""))):
-        return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_SLOWER}", **context)
+        return _too_fast(request, said, context)
     if code == "500" and re.search(_REPEATED, str(fields.get("msg", ""))):
         return RejectedError(
             f"{request}: Pico refused it as a repeat of the same request within 5 s. The earlier one reached Pico; "
@@ -180,7 +180,6 @@ def _says_so(words: str) -> bool:
 
 
 _REFUSED = "It was not carried out."
-_SLOWER = "It was not carried out; is another process using this API key, or is a rate of `rates=` too high?"
 
 
 def doubt_about(request: Request) -> str:
@@ -227,6 +226,17 @@ def _refused(request: Request, status: int, said: str, context: dict[str, Any]) 
         return ServerError(f"{request}: Pico failed (HTTP {status}){said}. {doubt_about(request)}", **context)
     kind = {400: BadRequestError, 417: ExpectationFailedError}.get(status, RejectedError)
     return kind(f"{request}: Pico refused (HTTP {status}){said}. {_REFUSED}", **context)
+
+
+def _too_fast(request: Request, said: str, context: dict[str, Any]) -> RateLimitError:
+    if request.endpoint.lane is Lane.TOKEN:
+        advice = (
+            "Pico gives one token a second, to all processes of an API key together: open one session and keep it; "
+            "several processes share a token with RedisCoordinator."
+        )
+    else:
+        advice = "Is another process using this API key, or is a rate of `rates=` too high?"
+    return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_REFUSED} {advice}", **context)
 
 
 def _told(fields: dict[str, Any], redacted: Callable[[str], str]) -> Iterator[str]:

@@ -22,7 +22,7 @@ class BalanceResource:
 
         Raises:
             NotSentError: Pico was not reached.
-            RejectedError: Pico refused it.
+            RejectedError: Pico refused it; a RateLimitError where another process asks in the same seconds.
             UnexpectedResponseError: The reply holds no decimal number.
 
         Limit: 1 request per second per API key.

@@ -22,6 +22,7 @@ class TokenResource:
 
         Raises:
             NotSentError: Pico was not reached, or the Redis over which the token is shared.
+            RateLimitError: For 60 seconds other processes of the API key got the tokens that Pico gave.
             BadRequestError: Pico does not know the username or the API key.
             UnexpectedResponseError: The reply holds no token.
         """
@@ -33,6 +34,7 @@ class TokenResource:
 
         Raises:
             NotSentError: Pico was not reached.
+            RateLimitError: For 60 seconds other processes of the API key got the tokens that Pico gave.
             BadRequestError: Pico does not know the username or the API key.
             UnexpectedResponseError: The reply holds no token.
 

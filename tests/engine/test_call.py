@@ -541,7 +541,9 @@ async def test_a_cancelled_closing_leaves_what_is_on_the_wire_in_doubt() -> None
     assert asyncio.all_tasks() == tasks
 
 
-@pytest.mark.parametrize("token_answer", [httpx.Response(400, json={"errors": ["no"]}), httpx.ConnectError("no")])
+@pytest.mark.parametrize(
+    "token_answer", [httpx.Response(400, json={"errors": ["no"]}), httpx.ConnectError("no"), TOO_FAST]
+)
 async def test_a_missing_token_does_not_undo_an_earlier_doubt(token_answer: Answer) -> None:
     """A send in doubt stays in doubt when its retry gets a stale-token reply and no new token can be fetched."""
     pico = Pico(httpx.ReadTimeout("slow"), STALE, OK)

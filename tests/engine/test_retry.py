@@ -45,8 +45,9 @@ AGAIN = [NotSentError, RateLimitError, ServerError]
 def next_delay_s(
     error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float = 0.0
 ) -> float | None:
-    """Return the delay before the next try; by default the call has not waited yet."""
-    return retry.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
+    """Return the longest delay before the next try; by default the call has not waited yet."""
+    delays = retry.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
+    return None if delays is None else delays[1]
 
 
 def test_the_table_has_every_error() -> None:
@@ -184,6 +185,31 @@ def test_the_waits_of_one_call_have_one_bound(
     error = RateLimitError("fault", retry_after=retry_after)
 
     assert next_delay_s(error, attempt, repeatable=False, retries=9, waited_s=waited_s) == delay_s
+
+
+@pytest.mark.parametrize(
+    ("attempt", "retry_after", "waited_s", "delays"),
+    [
+        (1, None, 0.0, (1.0, 1.5)),
+        (1, 0.5, 0.0, (1.0, 1.5)),
+        (1, 7.0, 0.0, (7.0, 7.5)),
+        (9, None, 0.0, (1.0, 5.0)),
+        (9, 7.0, 0.0, (7.0, 11.0)),
+        (9, None, 56.0, (1.0, 4.0)),
+        (9, None, 56.1, None),
+    ],
+)
+def test_a_token_has_a_backoff_of_its_own(
+    attempt: int, retry_after: float | None, waited_s: float, delays: tuple[float, float] | None
+) -> None:
+    """The wait for a token is at least 1 s, and 4 s at most where `Retry-After` does not ask for more."""
+    error = RateLimitError("fault", retry_after=retry_after)
+
+    found = retry.next_delay_s(
+        error, attempt, repeatable=True, retries=99, waited_s=waited_s, backoff=retry.TOKEN_BACKOFF
+    )
+
+    assert found == delays
 
 
 def test_the_most_retries_fit_into_the_bound() -> None:

@@ -400,12 +400,20 @@ def test_a_doubt_says_what_may_have_happened_and_what_to_do(
     assert "not carried out" not in said
 
 
+@pytest.mark.parametrize("reply", [Reply(429, b""), Reply(200, framework(500, replies.TOO_FREQUENT))])
+def test_a_refused_token_says_how_processes_share_one(reply: Reply) -> None:
+    """The rate refusal of a token names what helps: one session that is kept, and RedisCoordinator."""
+    said = str(error_in(judge(TOKEN_REQUEST, reply)))
+
+    assert "open one session and keep it; several processes share a token with RedisCoordinator." in said
+
+
 REFUSED_SO = "It was not carried out."
 SENT_PERHAPS = (
     "The message may have been sent, so it was not repeated. Check the delivery receipt, "
     "or pass retry_in_doubt=True where a double is harmless."
 )
-SLOWER = "It was not carried out; is another process using this API key, or is a rate of `rates=` too high?"
+SLOWER = "It was not carried out. Is another process using this API key, or is a rate of `rates=` too high?"
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class FleetWorker:
     again: bool = True
     concurrency: int = 64
     timeout_s: float = 10.0
+    retries: int = 2
     ca_file: str | None = None
     connect_s: float = 0.0
 
@@ -81,6 +82,7 @@ class FleetWorker:
             coordinator=coordinator,
             rates=rates if coordinator is None else None,
             timeout=self.timeout_s,
+            retries=self.retries,
         ) as pico:
             left = list(range(self.count))
             while left:

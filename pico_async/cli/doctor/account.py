@@ -41,6 +41,7 @@ _NOT_WHITELISTED = (
 _NOT_PICO = (
     "What answers there may be no Pico: a gateway, or a network's log-in page. Is PICO_BASE_URL right, and its path?"
 )
+_TOO_SOON = "Another process asked for one in the same second: try again."
 _TROUBLE = "Pico, or a gateway before it, has trouble: try again in a minute, and ask Pico's support if it lasts."
 
 
@@ -52,7 +53,8 @@ class Witness(httpx.AsyncHTTPTransport):
         server: What time the server had; None where no reply told.
         ahead_s: By how much this machine's clock is ahead of it.
         answered: There was a reply.
-        held_back: A session wanted to ask again: its token was not taken.
+        held_back: A session wanted to ask again: for a token, because it came too fast, or with a token that was not
+            taken.
     """
 
     server: datetime | None = None
@@ -113,7 +115,7 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
             refused = None
         yield _clock(witness)
         if refused is not None:
-            yield _no_token(refused, of.base_url)
+            yield _no_token(refused, witness, of.base_url)
             yield not_checked("balance", "there is no token")
             return
         yield Finding(
@@ -143,7 +145,10 @@ def _clock(witness: Witness) -> Finding:
     )
 
 
-def _no_token(error: PicoError, base_url: str) -> Finding:
+def _no_token(error: PicoError, witness: Witness, base_url: str) -> Finding:
+    # A session asks for a token again only where it came too fast.
+    if witness.held_back:
+        return failed("token", "Pico gives one token a second, and refused this one.", _TOO_SOON)
     return failed("token", str(error), _remedy(error, base_url), **_facts(error))
 
 
@@ -154,7 +159,7 @@ def _remedy(error: PicoError, base_url: str) -> str:
     if isinstance(error, AuthenticationError) or error.status_code in (401, 403):
         return f"{_CREDENTIALS} {whitelist}"
     if isinstance(error, RateLimitError):
-        return "Another process asked for one in the same second: try again."
+        return _TOO_SOON
     if isinstance(error, UnexpectedResponseError | ConfigurationError):
         return _NOT_PICO
     if isinstance(error, ServerError):
