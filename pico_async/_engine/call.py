@@ -15,7 +15,7 @@ import anyio
 from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
-from pico_async._engine.retry import BACKOFF, TOKEN_BACKOFF, next_delay_s
+from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
 from pico_async._engine.token import Secret, TokenCache
 from pico_async._engine.trace import CallTrace, Scope
 from pico_async._engine.transport import Outgoing, Transport
@@ -86,7 +86,7 @@ class Engine:
         self._quota = RetryQuota()
         # Of requests with and without a body: for which token, and what they are.
         self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
-        self._tokens = TokenCache(coordinator.token, self._fetch_token)
+        self._tokens = TokenCache(coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
         self._calls: dict[CallTrace, Scope] = {}
         self._idle = asyncio.Event()
         self._closing = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Awaitable, Callable
 
 from pico_async.coordination import TokenStore
@@ -27,11 +28,16 @@ class TokenCache:
     Single-flight: whoever asks while a fetch is under way gets what that fetch brings, a token or its error. The fetch
     belongs to no caller: whoever is cancelled, or whose message expires, leaves it to the others, or else callers with
     deadlines shorter than a fetch would never get a token.
+
+    Args:
+        longest_s: How long to wait for the fetches of other sessions and processes before their failure counts as this
+            one's. Otherwise, where Pico gives no token, the last of many would wait for all of them, one by one.
     """
 
-    def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[str]], *, longest_s: float) -> None:
         self._store = store
         self._fetch = fetch
+        self._longest_s = longest_s
         self._refreshing: asyncio.Task[Secret] | None = None
         self._known: Secret | None = None
 
@@ -81,10 +87,13 @@ class TokenCache:
             await asyncio.wait([self._refreshing])
 
     async def _refresh(self) -> Secret:
+        asked_at = time.monotonic()
         async with self._store.refreshing():
-            # Another session of the key may have fetched it while this one waited for the lock.
+            # Another session of the account may have fetched it while this one waited for the lock.
             if token := await self._store.current():
                 return Secret(token)
+            if (waited_s := time.monotonic() - asked_at) >= self._longest_s:
+                raise NotSentError(f"Others that share the token asked for one, and got none in {waited_s:.0f} s.")
             token = await self._fetch()
             await self._store.keep(token)
             return Secret(token)

@@ -12,23 +12,24 @@ from pico_async.coordination.local import LocalTokenStore
 
 
 class Source:
-    """A token source that returns t1, t2, … after one second each, or raises its `error`."""
+    """A token source that returns t1, t2, … after `takes_s` each, or raises its `error`."""
 
     def __init__(self) -> None:
         self.fetches = 0
+        self.takes_s = 1.0
         self.error: PicoError | None = None
 
     async def fetch(self) -> str:
         self.fetches += 1
         token = f"t{self.fetches}"
-        await asyncio.sleep(1)
+        await asyncio.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
         return token
 
 
-def cache_of(source: Source) -> TokenCache:
-    return TokenCache(LocalTokenStore(), source.fetch)
+def cache_of(source: Source, store: LocalTokenStore | None = None) -> TokenCache:
+    return TokenCache(store or LocalTokenStore(), source.fetch, longest_s=60)
 
 
 pytestmark = pytest.mark.virtual_time
@@ -90,12 +91,27 @@ async def test_closing_ends_a_fetch_under_way() -> None:
 async def test_two_caches_of_one_store_fetch_once() -> None:
     """Two caches of one store make one fetch, because the second cache looks again after the first has finished."""
     source, store = Source(), LocalTokenStore()
-    caches = [TokenCache(store, source.fetch) for _ in range(2)]
+    caches = [cache_of(source, store) for _ in range(2)]
 
     tokens = await asyncio.gather(*(cache.get() for cache in caches))
 
     assert {token.value for token in tokens} == {"t1"}
     assert source.fetches == 1
+
+
+async def test_sessions_do_not_wait_for_each_other_s_failures_one_after_the_other() -> None:
+    """While Pico gives no token, twenty sessions of one account fail after two fetches at most, not after twenty."""
+    source, store, began_at = Source(), LocalTokenStore(), asyncio.get_running_loop().time()
+    source.error, source.takes_s = BadRequestError("down for long"), 59
+    caches = [cache_of(source, store) for _ in range(20)]
+
+    got = await asyncio.gather(*(cache.get() for cache in caches), return_exceptions=True)
+
+    assert all(isinstance(error, PicoError) for error in got)
+    assert source.fetches == 2
+    assert asyncio.get_running_loop().time() - began_at < 2 * 60
+    source.error = None
+    assert (await caches[-1].get()).value == "t3"
 
 
 async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
