@@ -11,7 +11,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -47,7 +49,7 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination.local import LocalCoordinator
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
-from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, tasks
+from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, task, tasks
 from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
 from pico_async.integrations.procrastinate.worker import RESCUE_LOCK, _Rescue
@@ -55,7 +57,7 @@ from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
 from tests.support.queue_worker import bear_lost_ends
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, until
 
 TEXT = "Your code is 4711"
 
@@ -83,6 +85,14 @@ def impatient(app: procrastinate.App) -> PostgresLedger:
     tests.
     """
     return PostgresLedger(app.connector.pool, under_way_s=0)  # type: ignore[attr-defined]
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, off_s: float) -> None:
+    """Set the clock of this process, which PostgreSQL does not share."""
+    clock = procrastinate.utils.utcnow
+    now = lambda *_: clock() + timedelta(seconds=off_s)  # noqa: E731
+    monkeypatch.setattr(procrastinate.utils, "utcnow", now)
+    monkeypatch.setattr(task, "datetime", SimpleNamespace(now=now))
 
 
 def rows(database: str, statement: str) -> list[tuple[Any, ...]]:
@@ -427,15 +437,60 @@ def test_only_what_did_not_go_out_is_delivered_again(error: BaseException, again
     A job is tried again only after an error that allows another delivery. The wait is never longer than the longest
     wait, unless Pico asked for more.
     """
-    job = Job(id=1, queue="pico", lock=None, queueing_lock=None, task_name=TASK, attempts=30)
+    retry, job = Retry(50), Job(id=1, queue="pico", lock=None, queueing_lock=None, task_name=TASK, attempts=30)
 
-    decision = Retry(50).get_retry_decision(exception=error, job=job)
+    decision, wait_s = retry.get_retry_decision(exception=error, job=job), retry.wait_s(error, job)
 
     assert (decision is not None) is again
-    if decision is not None and decision.retry_at is not None:
-        wait_s = (decision.retry_at - procrastinate.utils.utcnow()).total_seconds()
+    assert isinstance(error, asyncio.CancelledError) or (wait_s is not None) is again
+    if wait_s is not None:
         assert wait_s <= max(LONGEST_WAIT_S, getattr(error, "retry_after", None) or 0.0)
-        assert not isinstance(error, RateLimitError) or wait_s > 890
+        assert not isinstance(error, RateLimitError) or wait_s >= 900
+
+
+@pytest.mark.parametrize("off_s", [-400, 400])
+async def test_a_retry_is_due_by_the_clock_of_postgresql(
+    app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch, off_s: int
+) -> None:
+    """
+    A job that failed, or whose worker died, is due by the clock of PostgreSQL, although the worker's clock is wrong.
+
+    Otherwise a worker whose clock is slow uses up all tries at once, and one whose clock is fast waits too long.
+    """
+    set_clock(monkeypatch, off_s)
+    sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION))
+    await enqueue_bulk(app, [sms(1), sms(2)])
+    await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
+    due_in = "SELECT id, extract(epoch FROM scheduled_at - now())::float8 FROM procrastinate_jobs ORDER BY id"
+
+    await _Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).of_the_dead()  # type: ignore[attr-defined]
+    ((_, rescued_in_s), _) = rows(database, due_in)
+    async with session_with(sandbox) as pico:
+        # At this many seconds from now a retry is due, and no other number could be taken for it.
+        monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 6000.0)
+        monkeypatch.setattr("pico_async.integrations.procrastinate.task.LONGEST_WAIT_S", 6000.0)
+        monkeypatch.setattr("random.uniform", lambda low, high: high)
+        await work(app, pico)
+
+    assert rescued_in_s < 0
+    assert [in_s for _, in_s in rows(database, due_in)] == pytest.approx([6000, 6000], abs=PATIENCE_S)
+
+
+async def test_a_worker_that_ends_gives_its_jobs_back_at_once(
+    app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that a worker gives back when it ends is due at once, although the worker's clock is fast."""
+    set_clock(monkeypatch, 400)
+    sandbox.inject(FaultRule(Fault.ACCEPT_THEN_HANG, times=1, delay_s=30))
+    await enqueue_bulk(app, [sms(1)])
+    async with session_with(sandbox) as pico, anyio.create_task_group() as group:
+        group.start_soon(lambda: run_worker(app, pico, grace_s=0.1, install_signal_handlers=False))
+        await until(lambda: sandbox.ledger.accepted)
+        group.cancel_scope.cancel()
+
+    assert rows(database, "SELECT status::text, scheduled_at <= now() FROM procrastinate_jobs") == [("todo", True)]
 
 
 async def test_no_log_holds_a_text_or_a_whole_number(

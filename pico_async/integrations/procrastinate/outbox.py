@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
@@ -96,6 +97,20 @@ class Outbox:
         await self._link.fetch(
             "UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = %s", (name,), patience_s=TIMEOUT_S
         )
+
+    async def time_in(self, wait_s: float) -> datetime:
+        """
+        Return the time in so many seconds, by PostgreSQL's clock.
+
+        Raises:
+            JournalError: It cannot be asked now.
+        """
+        rows = await self._link.fetch(
+            "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
+            (wait_s,),
+            patience_s=TIMEOUT_S,
+        )
+        return datetime.fromtimestamp(rows[0][0], UTC)
 
 
 async def discard(app: App, *, older_than_s: float) -> int:

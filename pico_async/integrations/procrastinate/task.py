@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from procrastinate.jobs import Job
 
 from pico_async.bulk.journal import Journal
 from pico_async.coordination import Priority
-from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
+from pico_async.errors import ConfigurationError, InvalidMessageError, JournalError, MessageExpiredError
 from pico_async.integrations.once import may_retry, send_once
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
@@ -32,6 +33,9 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 MAX_TRIES = 50
 
+# Due at once by any clock. PostgreSQL compares a job's time with its own clock, which a worker's may differ from.
+AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
 
 class Retry(BaseRetryStrategy):
     """
@@ -39,21 +43,30 @@ class Retry(BaseRetryStrategy):
 
     Args:
         max_tries: So often at most: with 50, an outage of three hours is waited for.
+
+    Attributes:
+        due: When to deliver jobs again that failed just now, by PostgreSQL's clock. One that is not here is due at
+            once: PostgreSQL could not be asked.
     """
 
     def __init__(self, max_tries: int) -> None:
         self._max_tries = max_tries
+        self.due: dict[int, datetime] = {}
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Say when to deliver again, or None where it would be in vain, or might double."""
-        if isinstance(exception, asyncio.CancelledError):
-            # Its worker ends. The ledger has what became of the message, and the next delivery asks it.
-            return RetryDecision(retry_at=datetime.now(UTC))
-        if not may_retry(exception) or is_last(job, self._max_tries):
+    def wait_s(self, error: BaseException, job: Job) -> float | None:
+        """Return the seconds until the next delivery, or None where it would be in vain, or might double."""
+        if not may_retry(error) or is_last(job, self._max_tries):
             return None
         wait_s = min(FIRST_WAIT_S * 2.0 ** min(job.attempts, 20), LONGEST_WAIT_S)
-        wait_s = max(random.uniform(wait_s / 2, wait_s), getattr(exception, "retry_after", None) or 0.0)  # noqa: S311
-        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=wait_s))
+        return max(random.uniform(wait_s / 2, wait_s), getattr(error, "retry_after", None) or 0.0)  # noqa: S311
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return when procrastinate delivers the job again, or None where it has failed."""
+        due = self.due.pop(job.id or 0, AT_ONCE)
+        # Cancelled: its worker ends. The ledger has what became of the message, and the next delivery asks it.
+        if isinstance(exception, asyncio.CancelledError):
+            return RetryDecision(retry_at=AT_ONCE)
+        return None if self.wait_s(exception, job) is None else RetryDecision(retry_at=due)
 
 
 def is_last(job: Job, max_tries: int) -> bool:
@@ -96,21 +109,29 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
     blueprint = Blueprint()
     # One for all deliveries over a pool, for it remembers that the account is noted.
     own = functools.cache(PostgresLedger)
+    retry = Retry(max_tries)
 
-    @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=Retry(max_tries))
+    @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=retry)
     async def send(context: JobContext, outbox_id: str) -> str:
         pool = pool_of(context.app)
+        outbox = Outbox(PostgresLink(pool))
         job = context.job.id or 0
         in_hand.add(job)
         try:
             return await _deliver(
                 pico,
-                Outbox(PostgresLink(pool)),
+                outbox,
                 UUID(outbox_id),
                 ledger=own(pool) if ledger is None else ledger,
                 is_last=is_last(context.job, max_tries),
                 priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
             )
+        except Exception as error:
+            wait_s = retry.wait_s(error, context.job)
+            if wait_s is not None:
+                with suppress(JournalError):
+                    retry.due[job] = await outbox.time_in(wait_s)
+            raise
         finally:
             in_hand.discard(job)
 

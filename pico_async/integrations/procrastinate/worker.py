@@ -24,7 +24,7 @@ from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres_link import PostgresLink, ServerAwayError, is_passing
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
-from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
+from pico_async.integrations.procrastinate.task import AT_ONCE, MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
 from pico_async.session import PicoSession
 
 logger = logging.getLogger(__name__)
@@ -235,7 +235,7 @@ class _Rescue:
         for job in jobs:
             # Refused where it came to its end just now, after all.
             with suppress(ConnectorException):
-                await self.app.job_manager.retry_job(job)
+                await self.app.job_manager.retry_job(job, retry_at=AT_ONCE)
                 back += 1
         if back:
             logger.warning("Jobs that were taken, and were in nobody's hand, were put back: %d.", back)
