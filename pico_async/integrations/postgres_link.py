@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, LiteralString, TypeAlias
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, LiteralString, TypeAlias
 
 import anyio
 
@@ -34,6 +34,11 @@ LONGEST_PAUSE_S = 0.5
 DURABLY: LiteralString = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
+)
+
+POOLER_HINT: Final = (
+    "behind a transaction pooler, as PgBouncer, a connection must prepare no statements: give the pool "
+    '`kwargs={"prepare_threshold": None}`'
 )
 
 
@@ -119,7 +124,24 @@ async def lent(pool: Pool, timeout_s: float | None = None) -> AsyncIterator[psyc
     async with cancellable(), pool.connection(timeout=timeout_s) as connection:
         # The pool drops a cancellation that comes as it lends. Nothing was done so far, and nothing must be.
         await end_if_cancelled(since)
-        yield connection
+        with unprepared(connection):
+            yield connection
+
+
+@contextmanager
+def unprepared(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """
+    Prepare no statement on this connection meanwhile.
+
+    A prepared statement is in one session of PostgreSQL. A transaction pooler, as PgBouncer, may run the next
+    transaction in another session.
+    """
+    threshold = connection.prepare_threshold
+    connection.prepare_threshold = None
+    try:
+        yield
+    finally:
+        connection.prepare_threshold = threshold
 
 
 async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralString) -> None:
@@ -137,9 +159,14 @@ async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralStri
 
 
 def is_passing(error: BaseException) -> bool:
-    """Say whether the server was only away, as in a restart."""
+    """Return whether the statement may succeed when it is tried again: the server was only away, as in a restart."""
     passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
-    return passing and not isinstance(error, PoolClosed)
+    return is_of_a_pooler(error) or (passing and not isinstance(error, PoolClosed))
+
+
+def is_of_a_pooler(error: BaseException | None) -> bool:
+    """Return whether a statement was prepared in another session (SQLSTATE 26000, 42P05). It was not carried out."""
+    return isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement)
 
 
 def told(error: psycopg.Error | TimeoutError) -> JournalError:
@@ -150,6 +177,8 @@ def told(error: psycopg.Error | TimeoutError) -> JournalError:
     """
     if is_passing(error):
         why = "no answer came in time" if isinstance(error, TimeoutError) else "it is away, restarting or full"
+        if is_of_a_pooler(error):
+            why = POOLER_HINT
         return ServerAwayError(f"PostgreSQL cannot be used now: {why} ({type(error).__name__}).")
     if isinstance(error, PoolClosed):
         reason = "the pool is closed, or not open yet"

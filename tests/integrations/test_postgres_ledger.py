@@ -463,6 +463,26 @@ async def test_it_closes_its_own_pool(database: str) -> None:
         await ledger.counts()
 
 
+async def test_a_given_pool_prepares_no_statement_of_the_ledger(database: str) -> None:
+    """
+    The ledger prepares no statement on any connection, because a pooler may change the session after a transaction.
+
+    The pool's own setting stays as its owner made it.
+    """
+    async with AsyncConnectionPool(
+        database, min_size=1, max_size=1, open=False, kwargs={"prepare_threshold": 0}
+    ) as pool:
+        ledger = PostgresLedger(pool)
+        await ledger.setup()
+        for _ in range(3):
+            await ledger.counts()
+        async with pool.connection() as connection:
+            prepared = await (await connection.execute("SELECT statement FROM pg_prepared_statements")).fetchall()
+
+    assert connection.prepare_threshold == 0
+    assert not [statement for (statement,) in prepared if "pico_" in statement]
+
+
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
     """When the tables are missing, the error names `setup` as the call that makes them."""
     async with PostgresLedger(database, under_way_s=0) as ledger:

@@ -765,6 +765,32 @@ async def test_the_worker_makes_the_tables(database: str, pico: PicoSession) -> 
             await work(app, pico)
 
 
+@pytest.mark.parametrize("error", [psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement])
+async def test_a_worker_goes_on_where_a_pooler_has_no_prepared_statement(
+    app: procrastinate.App,
+    pico: PicoSession,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[psycopg.Error],
+) -> None:
+    """A worker continues after the two errors of a transaction pooler, and its log says what to change."""
+    register, calls = app.job_manager.register_worker, Counter[str]()
+
+    async def fails_once() -> int:
+        calls["register"] += 1
+        if calls["register"] == 1:
+            raise procrastinate.exceptions.ConnectorException from error("no such statement")
+        return await register()
+
+    monkeypatch.setattr(app.job_manager, "register_worker", fails_once)
+    await enqueue_bulk(app, [sms(1)])
+    await work(app, pico)
+
+    assert len(sandbox.ledger.accepted) == 1
+    assert 'give the pool `kwargs={"prepare_threshold": None}`' in caplog.text
+
+
 async def test_an_unreadable_message_is_kept_and_told(
     app: procrastinate.App, pico: PicoSession, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

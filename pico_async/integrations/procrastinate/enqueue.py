@@ -21,7 +21,7 @@ from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
 from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import PostgresLink, lent, told
+from pico_async.integrations.postgres_link import PostgresLink, lent, told, unprepared
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, Parcel, pool_of, put, unpacked
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
@@ -207,12 +207,14 @@ class _Intake:
         if self._connection is None:
             async with lent(self._pool) as connection, connection.transaction():
                 yield connection
-        elif self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
-            async with self._connection.transaction():
+            return
+        with unprepared(self._connection):
+            if self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
+                async with self._connection.transaction():
+                    yield self._connection
+            else:
+                # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
                 yield self._connection
-        else:
-            # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
-            yield self._connection
 
     def told(self) -> str:
         """Say how far it came, for the note on an error."""

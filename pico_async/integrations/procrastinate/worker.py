@@ -22,7 +22,7 @@ from procrastinate.worker import Worker
 
 from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
-from pico_async.integrations.postgres_link import PostgresLink, ServerAwayError, is_passing
+from pico_async.integrations.postgres_link import POOLER_HINT, PostgresLink, ServerAwayError, is_of_a_pooler, is_passing
 from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
 from pico_async.integrations.procrastinate.task import AT_ONCE, MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
 from pico_async.session import PicoSession
@@ -58,7 +58,8 @@ async def run_worker(
 
     Args:
         app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait. It must
-            have two.
+            have two. Behind a transaction pooler, as PgBouncer, its connections must prepare no statements
+            (`kwargs={"prepare_threshold": None}`), and new jobs are found by looking every 5 s.
         pico: One session for all the jobs. The worker does not close it.
         ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
         queues: Whose jobs it takes; None for all.
@@ -70,7 +71,8 @@ async def run_worker(
         max_tries: So often a message is delivered at most.
         wait: Where False, end when no job is due.
         install_signal_handlers: Stop at SIGTERM and SIGINT; not where your web server has its own.
-        options: Others of procrastinate's own worker, as `name`, `delete_jobs` or `fetch_job_polling_interval`.
+        options: Others of procrastinate's own worker, as `name`, `delete_jobs`, `listen_notify` or
+            `fetch_job_polling_interval`.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -132,6 +134,8 @@ async def _keep_on(rescue: _Rescue, settings: dict[str, Any], *, wait: bool) -> 
             if not _is_passing(error):
                 raise
             reason = type(error.__cause__ or error).__name__
+            if is_of_a_pooler(error.__cause__):
+                reason += f"; {POOLER_HINT}"
         if anyio.current_time() - began_at > LONGEST_PAUSE_S:
             pause_s = FIRST_PAUSE_S
         logger.warning("The worker lost PostgreSQL (%s). It goes on in %.1f s.", reason, pause_s)
