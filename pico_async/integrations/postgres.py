@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 
 import anyio
 from attrs import frozen
@@ -37,12 +37,20 @@ CREATE TABLE IF NOT EXISTS pico_ledger (
     state text NOT NULL,
     request_id text,
     claim bytea NOT NULL,        -- which delivery took it last
-    changed_at timestamptz NOT NULL
+    changed_at timestamptz NOT NULL,
+    doubted boolean NOT NULL DEFAULT false    -- `resend` decided it: an earlier delivery may have gone out
 );
+ALTER TABLE pico_ledger ADD COLUMN IF NOT EXISTS doubted boolean NOT NULL DEFAULT false;
 CREATE INDEX IF NOT EXISTS pico_ledger_unfinished ON pico_ledger (changed_at) WHERE state IN ('sending', 'in_doubt');
+CREATE INDEX IF NOT EXISTS pico_ledger_doubted ON pico_ledger (changed_at) WHERE doubted AND state <> 'accepted';
 """
+_TABLES: Final = {
+    "pico_ledger_account": ("salt",),
+    "pico_ledger": ("id", "name", "content", "state", "request_id", "claim", "changed_at", "doubted"),
+}
 
-_FIND: Final = "SELECT id, state, extract(epoch FROM clock_timestamp() - changed_at)::float8 FROM pico_ledger WHERE "
+# What a row says of all its message's deliveries: the last one did not go out, but an earlier one may have.
+_STATE: Final = "CASE WHEN doubted AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
 
 
 @frozen(kw_only=True)
@@ -118,13 +126,15 @@ class PostgresLedger:
 
     async def setup(self) -> None:
         """
-        Make the tables where they are missing; any number of workers may do so at once.
+        Make the tables where they are missing, and migrate those of an older version.
+
+        Any number of workers may do so at once; where nothing is to be done, it needs no right to make tables.
 
         Raises:
-            JournalError: The server is not there, or this user may not.
+            JournalError: The server is not there, this user may not, or a table of that name is another's.
         """
         async with self._link.transaction(self._settle_s) as cursor:
-            await make_tables(cursor, ["pico_ledger_account", "pico_ledger"], _SCHEMA)
+            await make_tables(cursor, _TABLES, _SCHEMA)
 
     async def __aenter__(self) -> Self:
         if self._owned:
@@ -170,7 +180,8 @@ class PostgresLedger:
             JournalError: It cannot be read.
         """
         rows = await self._link.fetch(
-            "SELECT state, count(*) FROM pico_ledger GROUP BY state", patience_s=self._timeout_s
+            f"SELECT {_STATE}, count(*) FROM pico_ledger GROUP BY 1",  # noqa: S608  a constant
+            patience_s=self._timeout_s,
         )
         found = dict(cast("list[tuple[str, int]]", rows))
         return {state: found.get(state, 0) for state in JournalState}
@@ -179,14 +190,16 @@ class PostgresLedger:
         """
         Give the messages that may have been sent, the oldest first.
 
-        What is on the wire is not yet among them; what has been "sending" for longer than `stale_s` is.
+        What is on the wire is not yet among them; what has been "sending" for longer than `stale_s` is. A message that
+        was resent comes back here where its new delivery was not accepted, or did not come within `stale_s`.
 
         Raises:
             JournalError: It cannot be read.
         """
         rows = await self._link.fetch(
-            "SELECT encode(id, 'hex'), name, state, request_id, extract(epoch FROM changed_at)::bigint"
-            " FROM pico_ledger WHERE state = 'in_doubt' OR (state = 'sending'"
+            f"SELECT encode(id, 'hex'), name, {_STATE}, request_id, extract(epoch FROM changed_at)::bigint"  # noqa: S608
+            " FROM pico_ledger WHERE state = 'in_doubt' OR (doubted AND state IN ('not_sent', 'rejected'))"
+            " OR ((state = 'sending' OR (doubted AND state = 'pending'))"
             " AND changed_at <= clock_timestamp() - make_interval(secs => %s)) ORDER BY changed_at, id",
             (self._stale_s,),
             patience_s=self._timeout_s,
@@ -207,16 +220,18 @@ class PostgresLedger:
             JournalError: One of them is not there, or provably not sent; then none is changed.
         """
         async with self._link.transaction(self._timeout_s) as cursor:
-            for name in names:
-                row, state, _ = await self._find(cursor, name)
-                if state not in (JournalState.IN_DOUBT, JournalState.SENDING, JournalState.ACCEPTED):
-                    raise JournalError(f"{mask_numbers(name)!r} was provably not sent ({state}): deliver it again.")
-                await _change(cursor, row, JournalState.ACCEPTED)
+            for found in await self._held(cursor, names):
+                if found.state is not JournalState.ACCEPTED and not found.may_have_gone_out:
+                    raise JournalError(
+                        f"{mask_numbers(found.name)!r} was provably not sent ({found.state}): deliver it again."
+                    )
+                await _change(cursor, found.id, JournalState.ACCEPTED)
 
     async def resend(self, *names: str) -> list[str]:
         """
         Decide that messages in doubt, or refused, are sent by their next delivery. One that went out is sent twice.
 
+        Where that delivery does not go out, either, a message that was in doubt is in doubt again.
         Their next delivery may have another content. It must come from the queue: this deposits nothing there.
 
         Args:
@@ -229,25 +244,37 @@ class PostgresLedger:
             JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
         """
         async with self._link.transaction(self._timeout_s) as cursor:
-            rows = []
-            for name in names:
-                row, state, age_s = await self._find(cursor, name)
-                if state is JournalState.ACCEPTED:
-                    raise JournalError(
-                        f"{mask_numbers(name)!r} was accepted. To send another one, give it another key."
-                    )
-                if state is JournalState.SENDING and age_s < self._stale_s:
-                    raise JournalError(
-                        f"{mask_numbers(name)!r} may be on the wire: it has been sending for {age_s:.0f} s. Wait until "
-                        f"it is in doubt, after {self._stale_s:.0f} s at the latest."
-                    )
-                await cursor.execute(
-                    "UPDATE pico_ledger SET state = 'pending', content = NULL, changed_at = clock_timestamp()"
-                    " WHERE id = %s",
-                    (row,),
+            ids = await self.resendable(cursor, names)
+            await self.put_back(cursor, ids)
+        return [name.hex() for name in ids]
+
+    async def resendable(self, cursor: Cursor, names: Sequence[str]) -> list[bytes]:
+        """
+        Return the rows of messages that may be resent, and hold them until the transaction's end.
+
+        Raises:
+            JournalError: As of `resend`.
+        """
+        found = await self._held(cursor, names)
+        for row in found:
+            if row.state is JournalState.ACCEPTED:
+                raise JournalError(
+                    f"{mask_numbers(row.name)!r} was accepted. To send another one, give it another key."
                 )
-                rows.append(row.hex())
-        return rows
+            if row.state is JournalState.SENDING and row.age_s < self._stale_s:
+                raise JournalError(
+                    f"{mask_numbers(row.name)!r} may be on the wire: it has been sending for {row.age_s:.0f} s. Wait "
+                    f"until it is in doubt, after {self._stale_s:.0f} s at the latest."
+                )
+        return [row.id for row in found]
+
+    async def put_back(self, cursor: Cursor, ids: Sequence[bytes]) -> None:
+        """Let the next delivery of these messages send them. That an earlier one may have gone out stays known."""
+        await cursor.execute(
+            "UPDATE pico_ledger SET doubted = doubted OR state IN ('sending', 'in_doubt'), state = 'pending',"
+            " content = NULL, changed_at = clock_timestamp() WHERE id = ANY(%s)",
+            (list(ids),),
+        )
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
         """
@@ -265,12 +292,14 @@ class PostgresLedger:
             JournalError: The ledger cannot be used.
         """
         async with self._link.transaction(self._timeout_s) as cursor:
-            row, state, _ = await self._find(cursor, name, whole=True)
-            if state is JournalState.ACCEPTED:
+            (found,) = await self._held(cursor, [name], whole=True)
+            if found.state is JournalState.ACCEPTED:
                 return False
-            if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
-                raise NotInDoubtError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
-            await _change(cursor, row, JournalState.ACCEPTED, storable(request_id))
+            if not found.may_have_gone_out:
+                raise NotInDoubtError(
+                    f"{mask_numbers(name)!r} was provably not sent ({found.state}), so this is no proof."
+                )
+            await _change(cursor, found.id, JournalState.ACCEPTED, storable(request_id))
             return True
 
     async def forget(self, *, older_than_s: float) -> int:
@@ -283,44 +312,98 @@ class PostgresLedger:
             JournalError: It cannot be written.
         """
         rows = await self._link.fetch(
-            "WITH gone AS (DELETE FROM pico_ledger WHERE state IN ('accepted', 'rejected', 'not_sent')"
+            f"WITH gone AS (DELETE FROM pico_ledger WHERE {_STATE} IN ('accepted', 'rejected', 'not_sent')"  # noqa: S608
             " AND changed_at < clock_timestamp() - make_interval(secs => %s) RETURNING 1) SELECT count(*) FROM gone",
             (older_than_s,),
             patience_s=self._timeout_s,
         )
         return int(rows[0][0])
 
-    async def ids_of(self, *keys: str) -> dict[str, str]:
+    async def keys_of(self, cursor: Cursor, keys: Iterable[str]) -> dict[bytes, str]:
+        """Return the rows of messages with these keys, and the key of each; one for each account that has it."""
+        await cursor.execute("SELECT salt FROM pico_ledger_account")
+        ids = {key_digest(salt, key): key for (salt,) in await cursor.fetchall() for key in set(keys)}
+        await cursor.execute("SELECT id FROM pico_ledger WHERE id = ANY(%s)", (list(ids),))
+        return {bytes(name): ids[bytes(name)] for (name,) in await cursor.fetchall()}
+
+    async def may_have_sent(self, keys: Iterable[str]) -> set[str]:
         """
-        Give the IDs that messages of these keys have here, and the key of each; one for each account.
+        Return the keys whose messages were sent, may have been sent, or are on the wire.
 
         Raises:
             JournalError: It cannot be read.
         """
-        rows = await self._link.fetch("SELECT salt FROM pico_ledger_account", patience_s=self._timeout_s)
-        return {key_digest(salt, key).hex(): key for (salt,) in rows for key in keys}
+        async with self._link.transaction(self._timeout_s) as cursor:
+            ids = await self.keys_of(cursor, keys)
+            await cursor.execute(
+                "SELECT id FROM pico_ledger WHERE id = ANY(%s)"
+                " AND (doubted OR state NOT IN ('pending', 'not_sent', 'rejected'))",
+                (list(ids),),
+            )
+            return {ids[bytes(name)] for (name,) in await cursor.fetchall()}
 
-    async def _find(self, cursor: Cursor, name: str, *, whole: bool = False) -> tuple[bytes, JournalState, float]:
+    async def _held(self, cursor: Cursor, names: Sequence[str], *, whole: bool = False) -> list[_Found]:
         """
-        Find a row by its key, or by its ID or the beginning of it, and hold it until the transaction's end.
+        Find rows by their keys, or by their IDs or the beginnings of them, and hold them until the transaction's end.
 
         Args:
             whole: The beginning of an ID does not do: a key of another ledger may look like one.
         """
         await cursor.execute("SELECT salt FROM pico_ledger_account")
-        names = [key_digest(salt, name) for (salt,) in await cursor.fetchall()]
-        await cursor.execute(_FIND + "id = ANY(%s) LIMIT 2 FOR UPDATE", (names,))
+        salts = [salt for (salt,) in await cursor.fetchall()]
+        ids = {await self._id_of(cursor, name, salts, whole=whole): name for name in names}
+        # In one order: two decisions at once would otherwise wait for each other.
+        await cursor.execute(
+            "SELECT id, state, doubted, extract(epoch FROM clock_timestamp() - changed_at)::float8"
+            " FROM pico_ledger WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
+            (list(ids),),
+        )
+        found = {
+            bytes(row): _Found(bytes(row), ids[bytes(row)], JournalState(state), doubted, age_s)
+            for row, state, doubted, age_s in await cursor.fetchall()
+        }
+        for row, name in ids.items():
+            if row not in found:
+                raise _none(name)
+        return [found[row] for row in ids]
+
+    async def _id_of(self, cursor: Cursor, name: str, salts: Sequence[bytes], *, whole: bool) -> bytes:
+        await cursor.execute(
+            "SELECT id FROM pico_ledger WHERE id = ANY(%s) LIMIT 2", ([key_digest(salt, name) for salt in salts],)
+        )
         found = await cursor.fetchall()
         if not found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID):
             first, last = (bytes.fromhex(name.ljust(32, digit)) for digit in "0f")
-            await cursor.execute(_FIND + "id BETWEEN %s AND %s LIMIT 2 FOR UPDATE", (first, last))
+            await cursor.execute("SELECT id FROM pico_ledger WHERE id BETWEEN %s AND %s LIMIT 2", (first, last))
             found = await cursor.fetchall()
-        if len(found) != 1:
-            many = "more than one message is meant by" if found else "there is no message of the key or ID"
-            fault = JournalError if found else NotInDoubtError
-            raise fault(f"In the ledger {many} {mask_numbers(name)!r}. Nothing was changed.")
-        row, state, age_s = found[0]
-        return bytes(row), JournalState(state), age_s
+        if not found:
+            raise _none(name)
+        if len(found) > 1:
+            raise JournalError(
+                f"In the ledger more than one message is meant by {mask_numbers(name)!r}. Nothing was changed."
+            )
+        return bytes(found[0][0])
+
+
+class _Found(NamedTuple):
+    """A row of the ledger, and the name by which it was asked for."""
+
+    id: bytes
+    name: str
+    state: JournalState
+    doubted: bool
+    age_s: float
+
+    @property
+    def may_have_gone_out(self) -> bool:
+        return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
+
+
+def _none(name: str) -> NotInDoubtError:
+    return NotInDoubtError(
+        f"In the ledger there is no message of the key or ID {mask_numbers(name)!r}. Nothing was changed. "
+        "A message comes into the ledger with its first delivery."
+    )
 
 
 async def _change(cursor: Cursor, row: bytes, state: JournalState, request_id: str | None = None) -> None:

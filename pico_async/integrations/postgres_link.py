@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, LiteralString, TypeAlias
 
 import anyio
@@ -144,18 +144,43 @@ def unprepared(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
         connection.prepare_threshold = threshold
 
 
-async def make_tables(cursor: Cursor, tables: Sequence[str], schema: LiteralString) -> None:
+async def make_tables(cursor: Cursor, tables: Mapping[str, Sequence[str]], schema: LiteralString) -> None:
     """
-    Make tables where one of them is missing. Inside a transaction, any number of callers may do so at once.
+    Make tables, and add columns that an older version did not have, where one of them is missing.
 
-    Where all are there, it needs no right to make any.
+    Inside a transaction, any number of callers may do so at once. Where nothing is missing, it needs no right to make
+    any.
+
+    Args:
+        tables: The names of their columns.
+
+    Raises:
+        JournalError: A table of that name has other columns.
     """
     await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
-    await cursor.execute(
-        "SELECT count(*) FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL", (list(tables),)
-    )
-    if await cursor.fetchone() != (0,):
+    missing = await _missing(cursor, tables)
+    if not missing:
+        return
+    # An index may want a column that an unknown table of that name does not have.
+    with suppress(psycopg.errors.UndefinedColumn):
         await cursor.execute(schema)
+        missing = await _missing(cursor, tables)
+    if missing:
+        raise JournalError(
+            f"PostgreSQL has tables of these names that this version cannot migrate: they lack {', '.join(missing)}. "
+            "Nothing was changed. Rename them (ALTER TABLE … RENAME TO …), and call `setup` again: it makes new ones. "
+            "A new ledger does not know what was sent: let the queue run empty first."
+        )
+
+
+async def _missing(cursor: Cursor, tables: Mapping[str, Sequence[str]]) -> list[str]:
+    names = [(table, column) for table, columns in tables.items() for column in columns]
+    await cursor.execute(
+        "SELECT name || '.' || part FROM unnest(%s::text[], %s::text[]) AS wanted (name, part) WHERE NOT EXISTS"
+        " (SELECT FROM pg_attribute WHERE attrelid = to_regclass(name) AND attname = part AND NOT attisdropped)",
+        ([table for table, _ in names], [column for _, column in names]),
+    )
+    return [name for (name,) in await cursor.fetchall()]
 
 
 def is_passing(error: BaseException) -> bool:
@@ -183,9 +208,9 @@ def told(error: psycopg.Error | TimeoutError) -> JournalError:
     if isinstance(error, PoolClosed):
         reason = "the pool is closed, or not open yet"
     elif isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        reason = "they are missing, or another version's: call `setup` once"
+        reason = "they are missing, or of an older version: call `setup` once, which makes or migrates them"
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        reason = "this user may not"
+        reason = "this user may not; call `setup` once as the owner of the tables"
     else:
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
         reason = type(error).__name__ + (f", SQLSTATE {sqlstate}" if sqlstate else "")

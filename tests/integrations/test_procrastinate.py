@@ -51,8 +51,8 @@ from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
 from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, task, tasks
 from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
+from pico_async.integrations.procrastinate.rescue import RESCUE_LOCK, Rescue
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
-from pico_async.integrations.procrastinate.worker import RESCUE_LOCK, _Rescue
 from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
@@ -465,7 +465,7 @@ async def test_a_retry_is_due_by_the_clock_of_postgresql(
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
     due_in = "SELECT id, extract(epoch FROM scheduled_at - now())::float8 FROM procrastinate_jobs ORDER BY id"
 
-    await _Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).of_the_dead()  # type: ignore[attr-defined]
+    await Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
     ((_, rescued_in_s), _) = rows(database, due_in)
     async with session_with(sandbox) as pico:
         # At this many seconds from now a retry is due, and no other number could be taken for it.
@@ -584,7 +584,7 @@ async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.A
     assert first is not None
     assert second is not None
     link = PostgresLink(app.connector.pool)  # type: ignore[attr-defined]
-    rescue = _Rescue(app, link, {first.id or 0}, stalled_s=60)
+    rescue = Rescue(app, link, {first.id or 0}, stalled_s=60)
 
     await rescue.of_the_living(worker)
     assert jobs(database) == {"doing": 2}
@@ -610,7 +610,7 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
 
-    await _Rescue(app, PostgresLink(app.connector.pool), {first.id or 0}, stalled_s=60).of_the_dead()  # type: ignore[attr-defined]
+    await Rescue(app, PostgresLink(app.connector.pool), {first.id or 0}, stalled_s=60).look()  # type: ignore[attr-defined]
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -624,15 +624,15 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
     """
     await enqueue_bulk(app, [sms(1)])
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
-    rescue = _Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
+    rescue = Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
         other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
-        await rescue.of_the_dead()
+        await rescue.look()
         assert jobs(database) == {"doing": 1}
         other.execute("SELECT pg_advisory_unlock(%s)", (RESCUE_LOCK,))
 
-    await rescue.of_the_dead()
+    await rescue.look()
     assert jobs(database) == {"todo": 1}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,15 @@ from pico_async.coordination import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink, lent, told, unprepared
-from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, Parcel, pool_of, put, unpacked
+from pico_async.integrations.procrastinate.outbox import (
+    TIMEOUT_S,
+    Parcel,
+    hold_for_resend,
+    nobodys,
+    note_jobs,
+    pool_of,
+    put,
+)
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 
@@ -61,7 +69,7 @@ async def enqueue_bulk(
 
     A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
     enqueued twice it is sent twice. `expires_in` goes on counting in the queue. Number and text are in the database
-    until Pico has the message or it has expired, and in no log; those of a message that failed, until `discard`.
+    until Pico has the message, until it has expired or until `discard`, and in no log.
 
     Args:
         app: Open, with procrastinate's `PsycopgConnector`; `setup(app)` has made its tables.
@@ -107,40 +115,35 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     """
     Send messages in doubt, refused or given up again: decide it in the ledger, and put them back into the queue.
 
-    One that had gone out is sent twice. What has expired meanwhile is dropped by the worker.
+    One that had gone out is sent twice. Both happen in one transaction, and only for messages that are put back: the
+    others are in doubt as before. What has expired is not put back.
 
     Args:
         names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 12 characters of it.
 
     Returns:
-        How many were put back. Fewer than were named, where the outbox has no failed message of that name: another
-        queue's, or one whose job has not failed yet.
+        How many were put back. Fewer than were named, where the outbox has no message of that name (it is another
+        queue's, or was discarded), where the message has expired, or where it has a job that may still deliver it.
 
     Raises:
-        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed. A message
+            that waits for its first delivery is not there yet.
     """
     link = PostgresLink(pool_of(app))
     ledger = PostgresLedger(link.pool)
-    rows = await link.fetch("SELECT id, message FROM pico_outbox WHERE failed_at IS NOT NULL", patience_s=TIMEOUT_S)
-    keys: dict[UUID, str] = {}
-    for name, packed in rows:
-        with suppress(InvalidMessageError):
-            keys[name] = unpacked(packed).key or ""
-    ids = await ledger.ids_of(*keys.values())
-    known = await link.fetch(
-        "SELECT encode(id, 'hex') FROM pico_ledger WHERE id = ANY(%s)",
-        ([bytes.fromhex(name) for name in ids],),
-        patience_s=TIMEOUT_S,
-    )
-    # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
-    unknown = set(names) & (set(keys.values()) - {ids[name] for (name,) in known})
-    wanted = set(await ledger.resend(*(name for name in names if name not in unknown)))
-    meant = unknown | {key for name, key in ids.items() if name in wanted}
-    back = [name for name, key in keys.items() if key in meant]
-    async with _told(), lent(link.pool) as connection:
-        await connection.execute("UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s)", (back,))
-        await _defer(app, back, connection, priority=priority, queue=queue)
-    return len(back)
+    # All in one transaction: what was decided in the ledger has a job, or nothing was decided.
+    async with _told(), link.transaction(TIMEOUT_S) as cursor:
+        keys = await nobodys(cursor)
+        ids = await ledger.keys_of(cursor, keys.values())
+        # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
+        unknown = set(names) & (set(keys.values()) - set(ids.values()))
+        decided = await ledger.resendable(cursor, [name for name in names if name not in unknown])
+        meant = unknown | {ids[row] for row in decided if row in ids}
+        back = await hold_for_resend(cursor, [name for name, key in keys.items() if key in meant])
+        sent_again = {keys[name] for name in back}
+        await ledger.put_back(cursor, [row for row in decided if ids.get(row) in sent_again])
+        await _defer(app, back, cursor.connection, priority=priority, queue=queue)
+    return len(sent_again)
 
 
 class _Intake:
@@ -242,7 +245,9 @@ async def _defer(
     # By its name: a web app need not have the task, nor a session.
     deferrer = app.configure_task(TASK, queue=queue, priority=LEVELS[priority], connection=connection)
     arguments: list[JSONDict] = [{"outbox_id": str(name)} for name in names]
-    await deferrer.batch_defer_async(*arguments)
+    jobs = await deferrer.batch_defer_async(*arguments)
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await note_jobs(cursor, jobs)
 
 
 def _parcel(item: object) -> Parcel:

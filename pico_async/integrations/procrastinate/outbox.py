@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ import attrs
 from attrs import frozen
 from procrastinate import App, PsycopgConnector
 from procrastinate.schema import SchemaManager
+from psycopg.rows import TupleRow
 
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.integrations.postgres import PostgresLedger
@@ -30,9 +32,33 @@ CREATE TABLE IF NOT EXISTS pico_outbox (
     id uuid PRIMARY KEY,
     message text NOT NULL,       -- JSON. Not jsonb, which cannot hold all that a text may hold
     expires_at timestamptz,      -- by this server's clock, for the workers' may differ
-    failed_at timestamptz        -- it is in doubt, was refused or never came through: it waits for its owner's word
+    failed_at timestamptz,       -- it is in doubt, was refused or never came through: it waits for its owner's word
+    job bigint                   -- which job delivers it; NULL: an older version wrote it
 );
+CREATE INDEX IF NOT EXISTS pico_outbox_expires ON pico_outbox (expires_at);
 """
+_COLUMNS: Final = ("id", "message", "expires_at", "failed_at", "job")
+_MIGRATE: Final = """
+ALTER TABLE pico_outbox ADD COLUMN IF NOT EXISTS job bigint;
+UPDATE pico_outbox SET job = found.job
+FROM (SELECT args ->> 'outbox_id' AS name, max(id) AS job FROM procrastinate_jobs GROUP BY name) AS found
+WHERE pico_outbox.job IS NULL AND found.name = pico_outbox.id::text;
+UPDATE pico_outbox SET job = 0 WHERE job IS NULL;  -- nobody's
+"""
+
+NIL: Final = UUID(int=0)
+MAX: Final = UUID(int=2**128 - 1)
+
+# So many expired messages are dropped in one transaction, and so many messages are looked at for their jobs: a queue
+# may hold a million.
+BATCH: Final = 1000
+LOOK_AT: Final = 10_000
+
+# A job that ended, was cancelled or aborted, or was deleted, delivers its message no more.
+_NOBODYS: Final = (
+    "(CASE WHEN job IS NULL THEN failed_at IS NOT NULL ELSE NOT EXISTS (SELECT FROM procrastinate_jobs"
+    " WHERE procrastinate_jobs.id = job AND status IN ('todo', 'doing')) END)"
+)
 
 
 @frozen
@@ -117,19 +143,120 @@ async def discard(app: App, *, older_than_s: float) -> int:
     """
     Delete messages that failed so long ago, with their numbers and texts, and give their number.
 
-    They are those that were in doubt, refused or given up; `resend` cannot put them back then, and whoever calls
-    `mark_sent` or `confirm` has no more need of them. What the ledger knows of them stays.
+    They are those that were in doubt, refused or given up, or whose job was cancelled, aborted or deleted; `resend`
+    cannot put them back then, and whoever calls `mark_sent` or `confirm` has no more need of them. What the ledger
+    knows of them stays. A worker deletes by itself what has expired.
 
     Raises:
         JournalError: It cannot be written.
     """
-    rows = await PostgresLink(pool_of(app)).fetch(
-        "WITH gone AS (DELETE FROM pico_outbox WHERE failed_at < clock_timestamp() - make_interval(secs => %s)"
-        " RETURNING 1) SELECT count(*) FROM gone",
-        (older_than_s,),
-        patience_s=TIMEOUT_S,
+    async with PostgresLink(pool_of(app)).transaction(TIMEOUT_S) as cursor:
+        await cursor.execute(
+            "SELECT id FROM pico_outbox WHERE failed_at < clock_timestamp() - make_interval(secs => %s)"
+            " FOR UPDATE SKIP LOCKED",
+            (older_than_s,),
+        )
+        held = [name for (name,) in await cursor.fetchall()]
+        # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
+        await cursor.execute(
+            f"DELETE FROM pico_outbox WHERE id = ANY(%s) AND failed_at IS NOT NULL AND {_NOBODYS}",  # noqa: S608  a constant
+            (held,),
+        )
+        return cursor.rowcount
+
+
+async def nobodys(cursor: Cursor) -> dict[UUID, str]:
+    """Return the messages that no job delivers, with their keys."""
+    await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NOBODYS}")  # noqa: S608  a constant
+    keys: dict[UUID, str] = {}
+    for name, packed in await cursor.fetchall():
+        with suppress(InvalidMessageError):
+            keys[name] = unpacked(packed).key or ""
+    return keys
+
+
+async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
+    """Hold messages until the transaction's end, and return those that no job delivers and that have not expired."""
+    await cursor.execute("SELECT FROM pico_outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (names,))
+    # Another `resend` may have held them until now, and given them jobs: a new statement sees these.
+    await cursor.execute(
+        f"UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s) AND {_NOBODYS}"  # noqa: S608  a constant
+        " AND coalesce(expires_at > clock_timestamp(), true) RETURNING id",
+        (names,),
     )
-    return int(rows[0][0])
+    return [name for (name,) in await cursor.fetchall()]
+
+
+async def fail_nobodys(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
+    """
+    Keep messages for their owner that no job delivers.
+
+    Args:
+        after: Look at 10,000 messages from this ID on.
+
+    Returns:
+        How many were kept, and from which ID to go on.
+    """
+    await cursor.execute("SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, LOOK_AT - 1))
+    last = await cursor.fetchone()
+    until = last[0] if last is not None else MAX
+    await cursor.execute(
+        f"SELECT id FROM pico_outbox WHERE id > %s AND id <= %s AND failed_at IS NULL AND {_NOBODYS}"  # noqa: S608
+        " FOR UPDATE SKIP LOCKED",
+        (after, until),
+    )
+    held = [name for (name,) in await cursor.fetchall()]
+    # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
+    await cursor.execute(
+        f"UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = ANY(%s) AND {_NOBODYS}",  # noqa: S608
+        (held,),
+    )
+    return cursor.rowcount, until if last is not None else NIL
+
+
+async def late(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
+    """
+    Return some messages that have expired: time, ID, message, and the job that waits to deliver it.
+
+    What a worker has in hand is not among them.
+
+    Args:
+        after: Time and ID of the last one that was returned before.
+    """
+    await cursor.execute(
+        "SELECT expires_at, pico_outbox.id, message, jobs.id FROM pico_outbox"
+        " LEFT JOIN procrastinate_jobs AS jobs ON jobs.id = job AND status IN ('todo', 'doing')"
+        " WHERE expires_at <= clock_timestamp() AND (expires_at, pico_outbox.id) > (%s, %s)"
+        " AND status IS DISTINCT FROM 'doing' ORDER BY expires_at, pico_outbox.id LIMIT %s",
+        (*after, BATCH),
+    )
+    return await cursor.fetchall()
+
+
+async def drop_late(cursor: Cursor, messages: list[UUID], jobs: list[int | None], *, delete_jobs: bool) -> int:
+    """Delete expired messages, end the jobs that wait to deliver them, and return the number of messages."""
+    end = "DELETE FROM procrastinate_jobs" if delete_jobs else "UPDATE procrastinate_jobs SET status = 'failed'"
+    # What a worker takes just now is its own, and what `resend` holds is looked at again the next time.
+    statement = f"""
+        WITH ended AS ({end} WHERE id IN (
+            SELECT id FROM procrastinate_jobs WHERE id = ANY(%(jobs)s::bigint[]) AND status = 'todo'
+            FOR UPDATE SKIP LOCKED) RETURNING id),
+        held AS (SELECT id FROM pico_outbox WHERE id = ANY(%(messages)s) FOR UPDATE SKIP LOCKED)
+        DELETE FROM pico_outbox USING held, unnest(%(messages)s::uuid[], %(jobs)s::bigint[]) AS late (id, job)
+        WHERE pico_outbox.id = held.id AND held.id = late.id
+        AND (late.job IS NULL OR late.job IN (SELECT id FROM ended))
+    """  # noqa: S608  a constant
+    await cursor.execute(statement, {"messages": messages, "jobs": jobs})
+    return cursor.rowcount
+
+
+async def note_jobs(cursor: Cursor, jobs: list[int]) -> None:
+    """Note which of these jobs delivers which message."""
+    await cursor.execute(
+        "UPDATE pico_outbox SET job = procrastinate_jobs.id FROM procrastinate_jobs"
+        " WHERE procrastinate_jobs.id = ANY(%s) AND pico_outbox.id = (procrastinate_jobs.args ->> 'outbox_id')::uuid",
+        (jobs,),
+    )
 
 
 async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
@@ -150,8 +277,8 @@ async def setup(app: App) -> None:
     """
     Make the tables: those of this package, and procrastinate's own where there are none.
 
-    Any number of workers may do so at once; where all are there, it needs no right to make any. An older schema of
-    procrastinate's is yours to migrate.
+    It also migrates this package's tables of an older version. Any number of workers may do so at once; where nothing
+    is to be done, it needs no right to make tables. An older schema of procrastinate's is yours to migrate.
 
     Raises:
         ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
@@ -161,8 +288,8 @@ async def setup(app: App) -> None:
     pool = pool_of(app)
     await PostgresLedger(pool).setup()
     async with PostgresLink(pool).transaction(TIMEOUT_S) as cursor:
-        await make_tables(cursor, ["pico_outbox"], _SCHEMA)
-        await make_tables(cursor, ["procrastinate_jobs"], SchemaManager.get_schema())
+        await make_tables(cursor, {"procrastinate_jobs": ("id",)}, SchemaManager.get_schema())
+        await make_tables(cursor, {"pico_outbox": _COLUMNS}, _SCHEMA + _MIGRATE)
 
 
 def pool_of(app: App) -> Pool:

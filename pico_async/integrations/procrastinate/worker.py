@@ -8,8 +8,8 @@ import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -17,19 +17,19 @@ import psycopg
 from anyio.abc import TaskGroup
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job
+from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker
 
 from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres_link import POOLER_HINT, PostgresLink, ServerAwayError, is_of_a_pooler, is_passing
-from pico_async.integrations.procrastinate.outbox import TIMEOUT_S, pool_of, setup
-from pico_async.integrations.procrastinate.task import AT_ONCE, MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
+from pico_async.integrations.procrastinate.outbox import pool_of, setup
+from pico_async.integrations.procrastinate.rescue import Rescue
+from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
 from pico_async.session import PicoSession
 
 logger = logging.getLogger(__name__)
 
-RESCUE_LOCK: Final = 0x5069636F_02
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
 
@@ -53,7 +53,8 @@ async def run_worker(
 
     Each message is sent at most once. It stops in order: it takes no more, settles what is on the wire, and after
     *grace_s* ends the rest, which is delivered again, or in doubt. What workers held that died is put back after
-    *stalled_s*; the ledger then tells what of it may have gone out. Where PostgreSQL is away, it waits for it, and what
+    *stalled_s*; the ledger then tells what of it may have gone out. A message whose job was cancelled, aborted or deleted
+    is kept for `resend` and `discard`. What has expired is dropped, many at once. Where PostgreSQL is away, it waits for it, and what
     it holds meanwhile is settled when PostgreSQL is back.
 
     Args:
@@ -107,16 +108,17 @@ async def run_worker(
         **options,
         "install_signal_handlers": False,
     }
+    rescue = Rescue(app, link, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes(settings))
     try:
         async with _with_others() as group:
             if install_signal_handlers and _may_have_signals():
                 group.start_soon(_stop_at_signal, group.cancel_scope)
-            await _keep_on(_Rescue(app, link, in_hand, stalled_s), settings, wait=wait)
+            await _keep_on(rescue, settings, wait=wait)
     finally:
         del app.tasks[TASK]
 
 
-async def _keep_on(rescue: _Rescue, settings: dict[str, Any], *, wait: bool) -> None:
+async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> None:
     """Run one worker after the other, for procrastinate's own ends where its database goes away."""
     pause_s = FIRST_PAUSE_S
     ready = False
@@ -143,11 +145,11 @@ async def _keep_on(rescue: _Rescue, settings: dict[str, Any], *, wait: bool) -> 
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _live(rescue: _Rescue, settings: dict[str, Any]) -> None:
+async def _live(rescue: Rescue, settings: dict[str, Any]) -> None:
     """Run one worker to its end."""
     worker = Worker(rescue.app, **settings)
     # Before it looks for jobs, so that one which does not wait for any has these, too.
-    await rescue.of_the_dead()
+    await rescue.look()
     async with _with_others() as group:
         group.start_soon(_stop_when_cancelled, worker)
         group.start_soon(rescue.now_and_again, worker)
@@ -185,66 +187,6 @@ async def _stop_at_signal(scope: anyio.CancelScope) -> None:
             scope.cancel()
 
 
-class _Rescue:
-    """
-    Put jobs back that nobody has in hand although they are taken.
-
-    Args:
-        in_hand: IDs of the jobs that this process is at.
-    """
-
-    def __init__(self, app: App, link: PostgresLink, in_hand: set[int], stalled_s: float) -> None:
-        self.app = app
-        self._link = link
-        self._in_hand = in_hand
-        self._stalled_s = stalled_s
-        self._suspects: set[int] = set()
-
-    async def now_and_again(self, worker: Worker) -> None:
-        """Look, for as long as the worker runs."""
-        while True:
-            await anyio.sleep(self._stalled_s / 3)
-            # Where PostgreSQL is away, the worker hears of it, too.
-            with suppress(ConnectorException, JournalError):
-                await self.of_the_dead()
-                await self.of_the_living(worker)
-
-    async def of_the_dead(self) -> None:
-        """Put back what workers held that give no sign of life."""
-        async with self._link.transaction(TIMEOUT_S) as cursor:
-            # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
-            await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
-            if await cursor.fetchone() == (True,):
-                stalled = await self.app.job_manager.get_stalled_jobs(
-                    task_name=TASK, seconds_since_heartbeat=self._stalled_s
-                )
-                # Where PostgreSQL was away for long, this worker seems dead itself.
-                await self._put_back(job for job in stalled if job.id not in self._in_hand)
-
-    async def of_the_living(self, worker: Worker) -> None:
-        """
-        Put back what the worker itself is done with, where it could not tell PostgreSQL.
-
-        It lives on then, and nobody else would. Only what is so twice in a row, for it may be about to begin or to end.
-        """
-        if worker.worker_id is None:
-            return
-        held = await self.app.job_manager.list_jobs_async(task=TASK, status="doing", worker_id=worker.worker_id)
-        idle = {job.id: job for job in held if job.id is not None and job.id not in self._in_hand}
-        await self._put_back(job for name, job in idle.items() if name in self._suspects)
-        self._suspects = set(idle)
-
-    async def _put_back(self, jobs: Iterable[Job]) -> None:
-        back = 0
-        for job in jobs:
-            # Refused where it came to its end just now, after all.
-            with suppress(ConnectorException):
-                await self.app.job_manager.retry_job(job, retry_at=AT_ONCE)
-                back += 1
-        if back:
-            logger.warning("Jobs that were taken, and were in nobody's hand, were put back: %d.", back)
-
-
 def _is_passing(error: ConnectorException | JournalError) -> bool:
     if isinstance(error, JournalError):
         return isinstance(error, ServerAwayError)
@@ -252,6 +194,11 @@ def _is_passing(error: ConnectorException | JournalError) -> bool:
     # whose own row was taken away: it gave no sign of life for too long.
     cause = error.__cause__
     return (cause is not None and is_passing(cause)) or isinstance(cause, psycopg.IntegrityError)
+
+
+def _deletes(settings: dict[str, Any]) -> bool:
+    """Return whether procrastinate's worker deletes a job that has failed."""
+    return DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
 
 
 def _may_have_signals() -> bool:
