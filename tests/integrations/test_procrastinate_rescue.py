@@ -236,10 +236,10 @@ async def test_a_message_that_is_just_being_resent_is_nobody_elses(
 ) -> None:
     """While one `resend` gives a message its job, another one waits for it, and all others leave the message alone."""
     await leave_in_doubt(app, sandbox, pico, 1)
-    execute(database, "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('later', 'pico:send')")
     waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(database) as other:
         other.execute("UPDATE pico_outbox SET failed_at = NULL, job = 2")
+        other.execute("INSERT INTO procrastinate_jobs (id, queue_name, task_name) VALUES (2, 'later', 'pico:send')")
         if decides == "resend":
             again = asyncio.ensure_future(resend(app, "order-1"))
             while not await asyncio.to_thread(rows, database, waits):
@@ -409,6 +409,8 @@ async def test_older_tables_are_migrated(
     await asyncio.gather(setup(app), setup(app))
 
     assert names(await ledger.in_doubt()) == {"order-1"}
+    await rescue_of(app).look()
+    assert sorted(kept(database)) == [False, True, True]
     assert await resend(app, "order-1", "order-2") == 2
     assert await resend(app, "order-1") == 0
     await work(app, pico)

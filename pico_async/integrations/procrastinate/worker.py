@@ -53,9 +53,9 @@ async def run_worker(
 
     Each message is sent at most once. It stops in order: it takes no more, settles what is on the wire, and after
     *grace_s* ends the rest, which is delivered again, or in doubt. What workers held that died is put back after
-    *stalled_s*; the ledger then tells what of it may have gone out. A message whose job was cancelled, aborted or deleted
-    is kept for `resend` and `discard`. What has expired is dropped, many at once. Where PostgreSQL is away, it waits for it, and what
-    it holds meanwhile is settled when PostgreSQL is back.
+    *stalled_s*; the ledger then tells what of it may have gone out. A message whose job was cancelled, aborted or
+    deleted is kept for `resend` and `discard`. What has expired is dropped, many at once. Where PostgreSQL is away, it
+    waits for it, and what it holds meanwhile is settled when PostgreSQL is back.
 
     Args:
         app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait. It must
