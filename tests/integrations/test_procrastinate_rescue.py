@@ -212,6 +212,23 @@ async def test_resends_at_once_give_one_job(
     assert sorted(message.to[-1] for message in sandbox.ledger.accepted) == ["1", "2", "3"]
 
 
+async def test_resends_at_once_of_what_was_never_delivered_give_one_job(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """A message that was cancelled before its first delivery is counted by one of many resends; the others say 0."""
+    await enqueue_bulk(app, [sms(1), sms(2), sms(3, key='quote " and ü')])
+    execute(database, "UPDATE procrastinate_jobs SET status = 'cancelled' WHERE id <> 2")
+
+    counts = await asyncio.gather(*(resend(app, "order-1", 'quote " and ü') for _ in range(5)))
+
+    assert sum(counts) == 2
+    assert await resend(app, "order-1", "order-2", 'quote " and ü') == 0
+    with pytest.raises(JournalError, match="no message of the key or ID 'order-9'"):
+        await resend(app, "order-2", "order-9")
+    await work(app, pico)
+    assert sorted(message.to[-1] for message in sandbox.ledger.accepted) == ["1", "2", "3"]
+
+
 async def test_a_resend_against_a_discard_counts_what_it_sends(
     app: procrastinate.App, sandbox: Sandbox, pico: PicoSession, database: str
 ) -> None:

@@ -19,7 +19,7 @@ from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination import Priority
-from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError
+from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink, lent, told, unprepared
 from pico_async.integrations.procrastinate.outbox import (
@@ -30,6 +30,7 @@ from pico_async.integrations.procrastinate.outbox import (
     note_jobs,
     pool_of,
     put,
+    waiting,
 )
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
@@ -126,8 +127,7 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
         queue's, or was discarded), where the message has expired, or where it has a job that may still deliver it.
 
     Raises:
-        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed. A message
-            that waits for its first delivery is not there yet.
+        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
     """
     link = PostgresLink(pool_of(app))
     ledger = PostgresLedger(link.pool)
@@ -137,7 +137,15 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
         ids = await ledger.keys_of(cursor, keys.values())
         # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
         unknown = set(names) & (set(keys.values()) - set(ids.values()))
-        decided = await ledger.resendable(cursor, [name for name in names if name not in unknown])
+        known = [name for name in names if name not in unknown]
+        try:
+            decided = await ledger.resendable(cursor, known)
+        except NotInDoubtError:
+            # One that waits for its first delivery is not in the ledger yet: another `resend` may have put it back.
+            first = await waiting(cursor, known)
+            if not first:
+                raise
+            decided = await ledger.resendable(cursor, [name for name in known if name not in first])
         meant = unknown | {ids[row] for row in decided if row in ids}
         back = await hold_for_resend(cursor, [name for name, key in keys.items() if key in meant])
         sent_again = {keys[name] for name in back}

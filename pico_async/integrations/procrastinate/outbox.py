@@ -175,6 +175,20 @@ async def nobodys(cursor: Cursor) -> dict[UUID, str]:
     return keys
 
 
+async def waiting(cursor: Cursor, keys: list[str]) -> set[str]:
+    """Return those of the keys whose messages are in the outbox, whoever delivers them."""
+    await cursor.execute(
+        "SELECT message FROM pico_outbox WHERE EXISTS"
+        " (SELECT FROM unnest(%s::text[]) AS part WHERE strpos(message, part) > 0)",
+        ([json.dumps({"key": key})[1:-1] for key in keys],),
+    )
+    found = set()
+    for (packed,) in await cursor.fetchall():
+        with suppress(InvalidMessageError):
+            found.add(unpacked(packed).key or "")
+    return found & set(keys)
+
+
 async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
     """Hold messages until the transaction's end, and return those that no job delivers and that have not expired."""
     await cursor.execute("SELECT FROM pico_outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (names,))
