@@ -29,7 +29,7 @@ from pico_async.coordination.fleet_pace import FleetPace, Member
 from pico_async.coordination.fleet_token import FleetTokenStore
 from pico_async.coordination.local import LocalPace
 from pico_async.coordination.rates import Rates
-from pico_async.coordination.redis_link import RedisLink
+from pico_async.coordination.redis_link import CONNECT_S, RedisLink
 from pico_async.errors import ConfigurationError
 
 _SCHEMES = ("redis", "rediss", "unix")
@@ -54,8 +54,7 @@ class RedisCoordinator:
         client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.
         rates: Requests a second that your contract allows.
         prefix: What all keys in Redis begin with. An ACL user needs `~pico:*` and +@connection +evalsha +eval
-            +script|load +time +hmget +hset +hdel +hincrby +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire
-            +pttl.
+            +time +hmget +hset +hdel +hincrby +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
             default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
             "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send
@@ -65,7 +64,8 @@ class RedisCoordinator:
             Two things it cannot know. Where Redis is away for some processes only, the others keep to the whole rate,
             and these shares come on top of it. And where the share of a rate is less than one a second, as of the
             token's, several processes may meet in one second.
-        timeout: Seconds for one call to Redis.
+        timeout: Seconds that a send waits for one call to Redis. To connect may take up to 10 seconds, in the
+            background: until then sends fail, or go on with the *share*.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -123,7 +123,7 @@ class RedisCoordinator:
             ConfigurationError: It is no such address, or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
-        client = client_for(url, timeout, options)
+        client = client_for(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
         made = cls(client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout)
         made._owned = True
         return made
@@ -180,6 +180,7 @@ class RedisCoordinator:
             self._loop = loop
             # Not the one that made it, if this was forked from that.
             self._member = _this_process()
+            self._link = RedisLink(self._client, self._link.timeout_s)
             self._token = self._token_store()
             self._paces = {lane: self._pace_of(lane) for lane in Lane}
         self._sessions += 1
@@ -214,6 +215,9 @@ class RedisCoordinator:
                 for pace in paces:
                     await pace.abort()
             raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._link.aclose()
 
     async def _disconnect(self) -> None:
         if not self._owned:

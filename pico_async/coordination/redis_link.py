@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from pico_async._engine.cancellation import unless_cancelled
 from pico_async.errors import NotSentError
 
 # How long nobody asks a Redis that has just failed: a crowd of senders must not wait for one time-out each.
 AVOIDED_FOR_S = 0.5
+# How long a call may go on for which its caller waits no longer: a connection to a Redis far away takes some round
+# trips to open, and is there for the next call.
+CONNECT_S = 10.0
 
 
 class RedisUnavailableError(Exception):
@@ -46,15 +50,17 @@ class RedisLink:
     Scripts on one Redis client, which the caller closes.
 
     Args:
-        timeout_s: Bounds one call, with its connection.
+        timeout_s: How long a caller waits for an answer. The call may go on for longer, until `aclose`.
     """
 
     def __init__(self, client: Redis, timeout_s: float) -> None:
         self._client = client
         self.timeout_s = timeout_s
-        self._scripts: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
         self._fault = ""
-        self._avoided_until = float("-inf")
+        self._avoided_until = self._answered_at = float("-inf")
+        # Calls for which nobody waits any more. Owned by this link: `aclose` ends them.
+        self._late: set[asyncio.Task[Any]] = set()
 
     @property
     def fault(self) -> str | None:
@@ -65,22 +71,68 @@ class RedisLink:
         """Run a script, by its digest where Redis has it already."""
         if fault := self.fault:
             raise RedisUnavailableError(fault)
-        if script not in self._scripts:
-            source = files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
-            self._scripts[script] = self._client.register_script(source)
+        began_at = asyncio.get_running_loop().time()
+        call = asyncio.create_task(self._call(script, keys, arguments))
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return _text(await unless_cancelled(self._scripts[script](keys=keys, args=arguments)))
+            await asyncio.wait([call], timeout=self.timeout_s)
+        finally:
+            if not call.done():
+                self._late.add(call)
+                call.add_done_callback(self._forget)
+        if not call.done():
+            told = "" if self._answered_at > float("-inf") else "; it is connected to in the background"
+            raise self._failed(f"it did not answer within {self.timeout_s:g} s{told}", began_at)
+        return call.result()
+
+    async def aclose(self) -> None:
+        """End the calls for which nobody waits any more."""
+        late = [*self._late]
+        for call in late:
+            call.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _call(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        if script not in self._sources:
+            self._sources[script] = source_of(script)
+        source = self._sources[script]
+        began_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(CONNECT_S, self.timeout_s)):
+                try:
+                    answer = await unless_cancelled(self._client.evalsha(_digest(source), len(keys), *keys, *arguments))
+                except NoScriptError:
+                    # It is new to this server, which keeps it from now on: each server of a cluster has its own.
+                    answer = await unless_cancelled(self._client.eval(source, len(keys), *keys, *arguments))
         except TimeoutError:
-            self._fault = f"it did not answer within {self.timeout_s:g} s"
+            raise self._failed(f"it did not answer within {max(CONNECT_S, self.timeout_s):g} s", began_at) from None
         except RedisError as error:
-            self._fault = kind_of(error)
+            fault = kind_of(error)
+            raise self._failed(fault, began_at) from None
         except Exception as error:  # noqa: BLE001  it must end as "not sent", whatever it is
             # redis-py lets others through: a TypeError for an option that it does not know, a RuntimeError for a
             # connection of another loop.
-            self._fault = type(error).__name__
-        self._avoided_until = asyncio.get_running_loop().time() + AVOIDED_FOR_S
-        raise RedisUnavailableError(self._fault) from None
+            raise self._failed(type(error).__name__, began_at) from None
+        self._answered_at = asyncio.get_running_loop().time()
+        self._avoided_until = float("-inf")
+        return _text(answer)
+
+    def _failed(self, fault: str, began_at: float) -> RedisUnavailableError:
+        # Where another call had its answer meanwhile, Redis is there.
+        if self._answered_at < began_at:
+            self._fault = fault
+            self._avoided_until = asyncio.get_running_loop().time() + AVOIDED_FOR_S
+        return RedisUnavailableError(fault)
+
+    def _forget(self, call: asyncio.Task[Any]) -> None:
+        self._late.discard(call)
+        if not call.cancelled():
+            call.exception()  # or else asyncio complains that nobody asked for it
+
+
+def source_of(script: str) -> str:
+    """Give the text of a script."""
+    return files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
 
 
 def microseconds(seconds: float) -> str:
@@ -105,6 +157,10 @@ def kind_of(error: RedisError) -> str:
     first = str(error).partition(" ")[0]
     kind = type(error).__name__
     return f"{kind}, {first}" if first.isascii() and first.isupper() and first.isalpha() else kind
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 def _text(answer: Any) -> Any:

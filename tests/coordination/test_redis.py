@@ -33,6 +33,8 @@ from pico_async._engine.endpoints import Lane
 from pico_async.coordination.fleet_pace import Answer
 from pico_async.coordination.redis_link import RedisLink, RedisUnavailableError
 from pico_async.sandbox import Sandbox
+from tests.support.far_away import Network, relaying
+from tests.support.ports import free_port
 from tests.support.valkey_server import ValkeyServer, valkey_server
 from tests.support.waiting import PATIENCE_S, until
 
@@ -288,7 +290,8 @@ async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: st
         lane = f"pico:{{{ME.pace}}}:pace:sms"
 
         async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> Answer:
-            settings = ("about 0", 6, 0, 34_333, 200_000, 0, int(invited), promised_us, 0, 0, 0)
+            # In hours, so that a busy machine changes nothing.
+            settings = ("about 0", 6, 0, 34_333_000_000, 200_000_000_000, 0, int(invited), promised_us, 0, 0, 0)
             return Answer(*await link.run("reserve", [lane, f"{lane}:members", f"{lane}:about"], member, *settings))
 
         await client.hset(lane, mapping={"name": "S", "tat": 0, "last": 0})
@@ -535,6 +538,72 @@ async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
 
     assert calls == 1
     assert link.fault == "ConnectionError"
+
+
+async def test_a_redis_far_away_is_connected_to_in_the_background() -> None:
+    """
+    A Redis to which connecting takes longer than a call may is connected to in the background.
+
+    Calls fail until then, and succeed later; the coordinator's end leaves no task.
+    """
+    port = free_port()
+    before = asyncio.all_tasks()
+    with valkey_server() as server:
+        server.kill()
+        server.start("--port", str(port))
+        async with relaying(port, Network(rtt_s=0.3)) as far_port:
+            async with joined(f"redis://127.0.0.1:{far_port}/1", timeout=1.0) as coordinator:
+                with pytest.raises(NotSentError, match="in the background"):
+                    await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+                async with asyncio.timeout(PATIENCE_S):
+                    while not await has_slot(coordinator):
+                        await asyncio.sleep(0.05)
+
+    assert asyncio.all_tasks() == before
+
+
+async def has_slot(coordinator: RedisCoordinator) -> bool:
+    try:
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+    except NotSentError:
+        return False
+    return True
+
+
+async def test_closing_ends_a_call_that_redis_does_not_answer() -> None:
+    """The end of a coordinator ends calls to a Redis that never answers, for which nobody waits any more."""
+    before = asyncio.all_tasks()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with joined(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05, socket_timeout=None) as away:
+            with pytest.raises(NotSentError, match="did not answer within"):
+                await away.turn(Lane.SMS, Priority.INTERACTIVE)
+            assert len(asyncio.all_tasks() - before) > 0
+
+        assert asyncio.all_tasks() == before
+
+
+async def test_a_late_failure_does_not_undo_a_later_answer(url: str) -> None:
+    """A call that fails long after its caller has gone does not stop calls, if Redis has answered meanwhile."""
+    async with Redis.from_url(url) as client:
+        link = RedisLink(client, PATIENCE_S)
+        hung, evalsha = asyncio.Event(), client.evalsha
+
+        async def hang(*_: object) -> None:
+            await hung.wait()
+            raise redis.ConnectionError("it is gone")
+
+        client.evalsha = hang
+        late = asyncio.create_task(link.run("leave", ["members", "about"], "me"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        client.evalsha = evalsha
+        await link.run("leave", ["members", "about"], "me")
+        hung.set()
+        with pytest.raises(RedisUnavailableError):
+            await late
+
+        assert link.fault is None
 
 
 async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> None:

@@ -12,10 +12,12 @@ show a busy Redis either, because a script takes no virtual time.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar, copy_context
+from functools import cache
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -26,7 +28,7 @@ from attrs import Factory, define, field, frozen
 from pico_async.coordination import Priority
 from pico_async.coordination.fleet_pace import FleetPace, Member
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis_link import RedisLink
+from pico_async.coordination.redis_link import RedisLink, source_of
 from pico_async.errors import NotSentError
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
@@ -391,13 +393,10 @@ class SimulatedRedis:
         self._fleet = fleet
         self._host = host
 
-    def register_script(self, source: str) -> Callable[..., Any]:
-        told = with_told_clock(source)
-
-        async def run(keys: Sequence[str], args: Sequence[Any]) -> Any:
-            return await self._fleet.ask_redis(self._host, told, keys, args)
-
-        return run
+    async def evalsha(self, digest: str, key_count: int, *keys_and_arguments: Any) -> Any:
+        # The first reply, that Redis lacks the script, is one of the round trips before the first call.
+        keys, arguments = keys_and_arguments[:key_count], keys_and_arguments[key_count:]
+        return await self._fleet.ask_redis(self._host, _scripts()[digest], keys, arguments)
 
 
 def with_told_clock(source: str) -> str:
@@ -407,6 +406,13 @@ def with_told_clock(source: str) -> str:
     timeless = source.startswith(("-- Give back", "-- Take a member out", "-- The right to fetch"))
     assert asked == (0 if timeless else 1), f"a script asks for the time {asked} times"
     return source.replace(_ASKS_THE_CLOCK, _IS_TOLD_THE_CLOCK)
+
+
+@cache
+def _scripts() -> dict[str, str]:
+    """Return the scripts of a rate group, which take the time from their arguments, by the digests that Redis uses."""
+    sources = [source_of(script) for script in ("reserve", "refuse", "give_back", "leave")]
+    return {hashlib.sha1(source.encode()).hexdigest(): with_told_clock(source) for source in sources}
 
 
 def simulate(scenario: Scenario, server: redis.Redis) -> Outcome:
