@@ -161,7 +161,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: a step back of the clock is waited for",
-        (Change(f"{LUA}/reserve.lua", "if now < last then", "if false then"),),
+        (Change(f"{LUA}/reserve.lua", "last and math.max(0, last - now) or 0", "0"),),
         (VIRTUAL,),
     ),
     Mutation(

@@ -25,6 +25,7 @@ NAME_SHOWN = 8
 _HINTS = {
     "NoPermission": "The user needs the rights +@read +time and ~pico:* there.",
     "Authentication": "Are its user and password right?",
+    "WRONGTYPE": "Another program has written to a key of the fleet: delete that key, or choose another prefix.",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import deque
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pico_async.coordination import Priority
 from pico_async.coordination.queue import WaitingLine
 from pico_async.coordination.rates import LATE_S, spacing_s
 from pico_async.coordination.redis_link import AVOIDED_FOR_S, Link, RedisUnavailableError, microseconds, not_sent
-from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
+from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO
 from pico_async.coordination.server_clock import ServerClock
 from pico_async.coordination.share import Share
 
@@ -25,9 +26,13 @@ LOOKAHEAD_S = 0.2
 REFILL_S = 0.1
 # How a process feels its way from what it takes to its fair share, which Redis bounds.
 GROWTH = 1.25
+# A wait that is so much longer than slots are reserved ahead is logged: somebody will ask why nothing is sent.
+LONG_WAIT_S = 5.0
 
 LONG_AGO = float("-inf")
 NEVER = float("inf")
+
+logger = logging.getLogger("pico_async.fleet")
 
 
 @frozen(kw_only=True)
@@ -79,6 +84,7 @@ class FleetPace:
         # Of the schedule as Redis has it, on the local clock.
         self._promised_until = self._resume_at = LONG_AGO
         self._is_member = False
+        self._waits_long = False
         self._ask_at = dict.fromkeys(Priority, LONG_AGO)
         self._invited: set[Priority] = set()
         # While Redis is away.
@@ -126,7 +132,7 @@ class FleetPace:
         self._pause_until(_now() + pause_s)
         try:
             pause_us = await self._link.run(
-                "refuse", self._keys[:1], microseconds(pause_s), microseconds(SLOWED_FOR_S), SLOWED_TO, SLOWEST
+                "refuse", self._keys[:1], microseconds(pause_s), microseconds(SLOWED_FOR_S), SLOWED_TO
             )
         except RedisUnavailableError:
             return  # The pause holds here; the others hear of theirs from Pico.
@@ -260,6 +266,7 @@ class FleetPace:
             self._slots.extend(self._share.rejoin(now, fleet_begins_at=self._promised_until))
         if answer.pause_us:
             self._pause_until(origin + answer.pause_us / 1e6)
+        self._tell_what_is_odd(answer)
         if not answer.slots:
             self._ask_at[priority] = origin + answer.again_us / 1e6
             self._invited.add(priority)
@@ -271,6 +278,28 @@ class FleetPace:
         slots = (first + number * spacing_s for number in range(answer.slots))
         self._slots.extend(slot for slot in slots if slot >= self._resume_at)
         self._newest = Grant(answer.schedule, int(answer.end_us), answer.spacing_us, answer.slots)
+
+    def _tell_what_is_odd(self, answer: Answer) -> None:
+        lane = self._keys[0].rpartition(":")[2]
+        if answer.discarded:
+            _warn(
+                "The schedule of %s in Redis held what no process of this package writes there, and was begun anew. "
+                "Does another program write to %s?",
+                lane,
+                self._keys[0],
+            )
+        wait_s = max(answer.pause_us, answer.end_in_us) / 1e6
+        waits_long = not answer.slots and wait_s > 4 * LOOKAHEAD_S + answer.spacing_us / 1e6 + LONG_WAIT_S
+        if waits_long and not self._waits_long:
+            why = "Pico refused a request for its rate" if answer.pause_us else "so far ahead it is reserved"
+            _warn(
+                "No request of %s leaves for %.0f s, as Redis has it: %s. `pico fleet status` shows it; it is in %s.",
+                lane,
+                wait_s,
+                why,
+                self._keys[0],
+            )
+        self._waits_long = waits_long
 
     def _go_without(self, fault: str, wanted: int) -> None:
         now = _now()
@@ -339,6 +368,7 @@ class Answer(NamedTuple):
     schedule: str
     now_us: int
     end_us: str
+    discarded: int
 
 
 class Grant(NamedTuple):
@@ -348,6 +378,12 @@ class Grant(NamedTuple):
     end_us: int
     spacing_us: int
     slots: int
+
+
+def _warn(message: str, *arguments: object) -> None:
+    # A filter or a handler of the app's that raises must not stop the pace.
+    with suppress(Exception):
+        logger.warning(message, *arguments)
 
 
 def _now() -> float:

@@ -12,12 +12,17 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from pico_async.coordination.redis_link import RedisUnavailableError, kind_of
+from pico_async.coordination.refusals import SLOWEST
 
 # A process that waits for slots asks for some more often than this, but for a pause, and where all come by turns: then
 # as often as each of them gets a slot.
 SILENT_S = 2.0
 
 _SCHEDULE = ("granted", "tat", "resume", "recover", "share", "spacing")
+# As reserve.lua writes it: host:pid, how many wait, how many slots are held, when the last of them is over. Another
+# program has written anything else.
+_ABOUT = re.compile(r".* [0-9]{1,16} [0-9]{1,16} [0-9]{1,16}", re.ASCII | re.DOTALL)
+_EXACT = 2.0**53
 
 
 @frozen(kw_only=True)
@@ -173,7 +178,7 @@ class Snapshot:
         """Tell of one lane, and how fast it went since *before*."""
         it = self.schedules[place]
         resume, recover = it.get("resume", 0.0), it.get("recover", 0.0)
-        share = it.get("share", 1.0) if self.at < recover else 1.0
+        share = self._share(it)
         spacing = it.get("spacing")
         # As in reserve.lua.
         silent_us = SILENT_S * 1e6 + len(self.members[place]) * (spacing or 0.0) / share
@@ -181,6 +186,7 @@ class Snapshot:
         members = [
             _member(about, asked, now=self.at, resume=resume, end=it.get("tat", 0.0), silent_us=silent_us)
             for asked, about in self.members[place].values()
+            if _ABOUT.fullmatch(about)
         ]
         return LaneStatus(
             lane=place.name,
@@ -210,9 +216,14 @@ class Snapshot:
     def _due(self, place: Place) -> float:
         """Slots that fell due so far: those that were granted, without those that are reserved ahead."""
         it = self.schedules[place]
-        spacing = it.get("spacing", 0.0) / (it.get("share", 1.0) if self.at < it.get("recover", 0.0) else 1.0)
+        spacing = it.get("spacing", 0.0) / self._share(it)
         ahead = max(0.0, it.get("tat", 0.0) - max(self.at, it.get("resume", 0.0)))
         return it.get("granted", 0.0) - (ahead / spacing if spacing else 0.0)
+
+    def _share(self, it: Mapping[str, float]) -> float:
+        # As in reserve.lua, which takes no other for one.
+        share = it.get("share", 1.0)
+        return share if self.at < it.get("recover", 0.0) and SLOWEST <= share <= 1.0 else 1.0
 
     def _name_of(self, member: str, fleet: str) -> str:
         """Find the name of a member: whoever may fetch a token has asked for a slot of the token's lane, as a rule."""
@@ -223,7 +234,6 @@ class Snapshot:
 
 
 def _member(about: str, asked: float, *, now: float, resume: float, end: float, silent_us: float) -> MemberStatus:
-    # As reserve.lua writes it: host:pid, how many wait, how many slots are held, when the last of them is over.
     name, *numbers = about.rsplit(" ", 3)  # a host's name may hold blanks
     waiting, reserved, until = map(int, numbers)
     status = MemberStatus(
@@ -264,12 +274,15 @@ async def _snapshot(client: Redis, places: Iterable[Place]) -> Snapshot:
             pipe.hmget(token.key, "fetched", "used")
             pipe.hexists(token.key, "value")
             pipe.get(f"{token.key}:lock")
-        (seconds, microseconds), *answers = await pipe.execute()
+        (seconds, microseconds), *answers = await pipe.execute(raise_on_error=False)
+    if fault := next((one for one in answers if isinstance(one, RedisError)), None):
+        raise fault
     answer = iter(answers)
     schedules: dict[Place, dict[str, float]] = {}
     members: dict[Place, dict[str, tuple[float, str]]] = {}
     for lane in lanes:
-        numbers = {name: float(value) for name, value in zip(_SCHEDULE, next(answer), strict=True) if value is not None}
+        read = zip(_SCHEDULE, map(_number, next(answer)), strict=True)
+        numbers = {name: number for name, number in read if number is not None}
         asked, about = next(answer), {_text(member): _text(said) for member, said in next(answer).items()}
         if numbers:
             schedules[lane] = numbers
@@ -277,7 +290,7 @@ async def _snapshot(client: Redis, places: Iterable[Place]) -> Snapshot:
     looks: dict[Place, tuple[float | None, float | None, bool]] = {}
     locks: dict[Place, str] = {}
     for token in tokens:
-        fetched, used = (None if value is None else float(value) for value in next(answer))
+        fetched, used = map(_number, next(answer))
         looks[token] = (fetched, used, bool(next(answer)))
         if (holder := next(answer)) is not None:
             locks[token] = _text(holder)
@@ -302,6 +315,14 @@ def _ago_s(moment: float | None, now: float) -> float:
     return max(0.0, now - (moment or 0.0)) / 1e6
 
 
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number <= _EXACT else None
+
+
 def _text(value: Any) -> str:
     # A client of the user's may decode by itself.
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

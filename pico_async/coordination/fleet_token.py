@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from pico_async.coordination.local import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.coordination.redis_link import Link, RedisUnavailableError, microseconds, not_sent
+from pico_async.errors import NotSentError
 
 # How old a process's copy may be before it looks again; and how old before nobody gets it until it has looked. In
 # between it looks in the background: a look may take its time, and those who have their turn already would leave in a
@@ -18,6 +19,8 @@ TRUSTED_FOR_S = 60.0
 LOCK_S = 5.0
 RENEW_S = 1.5
 POLL_S = 0.1
+# Nobody fetches for longer than this, with all tries and pauses.
+LONGEST_FETCH_S = 300.0
 
 
 class FleetTokenStore:
@@ -116,7 +119,13 @@ class FleetTokenStore:
 
     async def _take_lock(self) -> bool:
         """Wait for the lock; False where a token has come meanwhile."""
+        give_up_at = asyncio.get_running_loop().time() + LONGEST_FETCH_S
         while not await self._lock("take"):
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise NotSentError(
+                    f"Another process has been fetching the token for {LONGEST_FETCH_S:g} s. Nothing was sent. "
+                    f"`pico fleet status` shows which one; its lock in Redis is {self._key()}:lock."
+                )
             await asyncio.sleep(POLL_S)
             value, _ = await self._link.run("token_use", [self._key()], microseconds(TOKEN_IDLE_S), "")
             if value:

@@ -45,7 +45,8 @@ class RedisCoordinator:
     It opens with its first session and closes with its last. Sessions of one process may share it; it belongs to one
     API key and one event loop. In Redis lie, under digests of the key and the account: the schedule of each lane that
     has a rate, the token, and who takes part (host name and process ID). Whoever may read that Redis can read the
-    token, which is good for nothing without the API key.
+    token, which is good for nothing without the API key. What another program writes there is discarded, or ends in an
+    error or a warning that names the key.
 
     All processes must be given the same *rates*. Lanes without one wait for nobody, and a refusal there pauses only the
     process that met it.
@@ -54,7 +55,7 @@ class RedisCoordinator:
         client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.
         rates: Requests a second that your contract allows.
         prefix: What all keys in Redis begin with. An ACL user needs `~pico:*` and +@connection +evalsha +eval
-            +time +hmget +hset +hdel +hincrby +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl.
+            +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
             default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
             "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send

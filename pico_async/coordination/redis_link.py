@@ -108,6 +108,12 @@ class RedisLink:
             raise self._failed(f"it did not answer within {max(CONNECT_S, self.timeout_s):g} s", began_at) from None
         except RedisError as error:
             fault = kind_of(error)
+            if "WRONGTYPE" in fault:
+                # It answers, and other keys are sound.
+                raise RedisUnavailableError(
+                    f"{fault}: another program has written to {' or '.join(keys)}. Delete that key, or pass another "
+                    "`prefix`"
+                ) from None
             raise self._failed(fault, began_at) from None
         except Exception as error:  # noqa: BLE001  it must end as "not sent", whatever it is
             # redis-py lets others through: a TypeError for an option that it does not know, a RuntimeError for a
@@ -131,8 +137,9 @@ class RedisLink:
 
 
 def source_of(script: str) -> str:
-    """Give the text of a script."""
-    return files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
+    """Give the text of a script, behind what all scripts share."""
+    folder = files("pico_async.coordination").joinpath("lua")
+    return "".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in ("stored", script))
 
 
 def microseconds(seconds: float) -> str:

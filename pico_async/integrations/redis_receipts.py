@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ import anyio
 
 try:
     from redis.asyncio import Redis
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisError, ResponseError
 except ImportError as error:
     raise ImportError("RedisReceiptMemory needs redis-py: pip install 'pico-async[redis]'") from error
 
@@ -29,6 +30,8 @@ from pico_async.receipts import DeliveryStatus
 _TURN_S = 60
 _LOOK_S = 0.05
 _GIVE_BACK_S = 2.0
+
+_log = logging.getLogger("pico_async.receipts")
 
 
 class RedisReceiptMemory:
@@ -85,12 +88,15 @@ class RedisReceiptMemory:
             RedisError: Redis is away.
         """
         # It waits here, not in `acquire`, which would go on through a cancellation that one of its tries has dropped.
-        lock = self._client.lock(f"{self._name(callback_id)}:turn", timeout=_TURN_S, blocking=False)
+        name = f"{self._name(callback_id)}:turn"
+        lock = self._client.lock(name, timeout=_TURN_S, blocking=False)
         token = secrets.token_bytes(16)
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
-                while not await unless_cancelled(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
-                    await asyncio.sleep(_LOOK_S)
+                if not await unless_cancelled(lock.acquire(token=token)):
+                    await self._let_expire(name)
+                    while not await unless_cancelled(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
+                        await asyncio.sleep(_LOOK_S)
             yield
         finally:
             # By the token: who is cancelled while it asks may have the turn and not know. Else it expires by itself,
@@ -99,12 +105,22 @@ class RedisReceiptMemory:
                 await unless_cancelled(lock.do_release(token))
 
     async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
-        found = await unless_cancelled(self._client.get(self._name(callback_id)))
-        if found is None:
-            return None
-        told = json.loads(found)
-        return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
+        """Give what was heard at one callback URL; None where what is there is unreadable, and `put` replaces it."""
+        name = self._name(callback_id)
+        try:
+            found = await unless_cancelled(self._client.get(name))
+            if found is None:
+                return None
+            told = json.loads(found)
+            return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+        except (ValueError, LookupError, TypeError):
+            pass
+        # Without the error, which quotes what is there.
+        _log.warning("Another program has written to %s in Redis: the next receipt replaces that, as the first.", name)
+        return None
 
     async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
         """Remember it, until the Unix time at which the URL expires."""
@@ -124,6 +140,12 @@ class RedisReceiptMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _let_expire(self, lock: str) -> None:
+        # One that expires later, or never, is none of ours, and would hold back the receipts of a message for ever.
+        left_ms = await unless_cancelled(self._client.pttl(lock))
+        if left_ms == -1 or left_ms > _TURN_S * 1000:
+            await unless_cancelled(self._client.pexpire(lock, _TURN_S * 1000))
 
     def _name(self, callback_id: str) -> str:
         return f"{self._prefix}:receipt:{callback_id}"

@@ -49,7 +49,7 @@ class Server:
             await asyncio.Event().wait()
         now_us, slots = round(asyncio.get_running_loop().time() * 1e6), int(str(arguments[2]))
         end_in_us = self.first_us + slots * SPACING_US
-        return Answer(slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us))
+        return Answer(slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us), 0)
 
 
 def pace_on(server: Server) -> FleetPace:

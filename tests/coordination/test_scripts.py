@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from typing import Any
 
 import pytest
 import redis
 
 from pico_async.coordination.fleet_pace import Answer
+from pico_async.coordination.redis_link import source_of
 from tests.support.virtual_fleet import with_told_clock
 
 SECOND = 1_000_000
@@ -38,8 +38,9 @@ class Server:
 
     def run(self, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
         """Run a script at the time of the clock."""
-        source = files("pico_async.coordination").joinpath("lua", f"{script}.lua").read_text(encoding="utf-8")
-        return self.client.eval(with_told_clock(source), len(keys), *keys, *arguments, *divmod(self.now, SECOND))
+        return self.client.eval(
+            with_told_clock(source_of(script)), len(keys), *keys, *arguments, *divmod(self.now, SECOND)
+        )
 
     def reserve(
         self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
@@ -51,7 +52,7 @@ class Server:
 
     def refuse(self, pause: int = SECOND) -> int:
         """Record a refusal and return its pause; the rate then falls to 0.8 for 30 s, and never below 0.2."""
-        left: int = self.run("refuse", LANE[:1], pause, 30 * SECOND, 0.8, 0.2)
+        left: int = self.run("refuse", LANE[:1], pause, 30 * SECOND, 0.8)
         return left
 
     def slowed_to(self) -> float:

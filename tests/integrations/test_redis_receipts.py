@@ -155,6 +155,44 @@ async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
     assert (waiting, after) == (ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN)
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", "null", "[]", "{}", '{"status": "x", "words": []}', '{"words": 5}', 7]
+)
+async def test_what_another_program_has_written_is_replaced(
+    url: str, content: str | bytes | int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A receipt is taken, once, although another program has written to its key in Redis; a warning names the key."""
+    told: list[DeliveryReceipt] = []
+    callback = SIGNER.sign(URL, "order-17")
+    name = f"pico:receipt:{callback.split('.')[-2]}"
+    with redis.Redis.from_url(url) as client:
+        if isinstance(content, int):
+            client.rpush(name, content)
+        else:
+            client.set(name, content)
+
+    async with desks(url, 1, told) as (desk,):
+        verdicts = [await post(desk, callback, "DELIVRD") for _ in range(2)]
+
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert name in caplog.text
+
+
+async def test_a_turn_that_would_never_expire_does(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of a receipt without an expiry, which no process sets, expires as one of a process that died."""
+    callback = SIGNER.sign(URL, "order-17")
+    name = f"pico:receipt:{callback.split('.')[-2]}:turn"
+    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", 0.2)
+    with redis.Redis.from_url(url) as client:
+        client.set(name, "nobody")
+
+        async with desks(url, 1, []) as (desk,):
+            waiting = await post(desk, callback, "DELIVRD")
+
+        assert waiting is ReceiptVerdict.FAILED
+        assert 0 < client.pttl(name) <= 60_000
+
+
 @pytest.mark.parametrize("prefix", ["", 5])
 def test_a_wrong_argument_is_told(prefix: object) -> None:
     """A wrong argument is named, and an address is not repeated, because it may contain a password."""

@@ -402,9 +402,8 @@ class SimulatedRedis:
 def with_told_clock(source: str) -> str:
     """Return a script that takes the time from its last two arguments."""
     asked = source.count(_ASKS_THE_CLOCK)
-    # Only these three need no clock. Any other count means that the simulation no longer runs what production runs.
-    timeless = source.startswith(("-- Give back", "-- Take a member out", "-- The right to fetch"))
-    assert asked == (0 if timeless else 1), f"a script asks for the time {asked} times"
+    # Any other count means that the simulation no longer runs what production runs.
+    assert asked == 1, f"a script asks for the time {asked} times"
     return source.replace(_ASKS_THE_CLOCK, _IS_TOLD_THE_CLOCK)
 
 

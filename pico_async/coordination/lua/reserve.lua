@@ -3,7 +3,7 @@
 -- GCRA as a schedule: `tat` is the moment at which the next slot is free (the "theoretical arrival time"). Whoever
 -- reserves n slots moves it on by n spacings. So slots never lie closer together than one spacing, whoever holds them.
 --
--- Times are whole microseconds. They are written with %.0f: Lua's own tostring() gives 1.7e+15.
+-- Times are whole microseconds.
 --
 -- KEYS  1 the lane's schedule (hash)   2 who asked, by when (zset)   3 what they said of themselves (hash)
 -- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
@@ -12,7 +12,8 @@
 --       10 for how long others may send by themselves where Redis was away, unknown to this member
 --       11 the end of the slots that it holds, on the server's clock  12 how long this answer will take, as it seems
 -- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
---        now, end of the schedule from now, the schedule's name, now, end of the schedule
+--        now, end of the schedule from now, the schedule's name, now, end of the schedule, 1 where something that was
+--        stored could not be and was discarded
 local member, about = ARGV[1], ARGV[2]
 local wanted, held = tonumber(ARGV[3]), tonumber(ARGV[4])
 local spacing, lookahead = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -29,57 +30,78 @@ local SILENT = 2000000
 local KEPT_MS = 60000
 local SCHEDULE_KEPT_MS = 86400000
 
-local function text(number)
-  return string.format('%.0f', number)
+local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share',
+  'told', 'granted')
+local name, discarded = state[1], 0
+local tat, last = stored(state[2], 0, EXACT), stored(state[3], 0, EXACT)
+local bulk, single = stored(state[4], 0, EXACT) or now, stored(state[5], 0, EXACT) or now
+local resume, recover = stored(state[6] or 0, 0, EXACT), stored(state[7] or 0, 0, EXACT)
+local share = stored(state[8] or 1, SLOWEST, 1)
+-- The furthest end that anybody was told: slots that were given back lie behind `tat`.
+local told = stored(state[9], 0, EXACT) or tat
+local granted = stored(state[10], 0, EXACT) or 0
+
+local step = last and math.max(0, last - now) or 0
+if step > 0 then
+  -- The clock stepped back. All moments move with it, or else everybody waits for as long as the step was.
+  bulk, single = bulk - step, single - step
+  resume, recover = resume and math.max(0, resume - step), recover and math.max(0, recover - step)
 end
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-
-local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share',
-  'told')
-local name = state[1]
-local tat, last = tonumber(state[2]) or now, tonumber(state[3]) or now
-local bulk, single = tonumber(state[4]) or now, tonumber(state[5]) or now
-local resume, recover = tonumber(state[6]) or 0, tonumber(state[7]) or 0
-local share = tonumber(state[8]) or 1
--- The furthest end that anybody was told: slots that were given back lie behind `tat`.
-local told = tonumber(state[9]) or tat
+if not (resume and resume <= now + LONGEST_PAUSE) then
+  resume, discarded = 0, 1
+end
+if not (share and recover and recover <= now + LONGEST_PAUSE + SLOWED) then
+  recover, share, discarded = 0, 1, 1
+end
+if now < recover then
+  spacing = spacing / share
+end
 
 -- The furthest that anybody's slots lie ahead: the horizon of single sends, what an invited member may find beyond
 -- it, and a quota.
 local furthest = 4 * lookahead + spacing
-
-if now < last then
-  -- The clock stepped back. All moments move with it, or else everybody waits for as long as the step was.
-  local step = last - now
-  tat, told, bulk, single = tat - step, told - step, bulk - step, single - step
-  resume, recover = resume - step, recover - step
+-- A schedule that ends later than this is none, nor is one that ended before it was last written.
+local latest = now + LONGEST_PAUSE + math.max(promised, furthest / SLOWEST, alone)
+if name and not (name:find('^%w+$') and #name <= 20 and tat and last and tat - step <= latest and told - step <= latest
+    and tat >= last - TOLERANCE) then
+  name, discarded = false, 1
 end
+
 if not name then
   -- The first send of a day, or else Redis lost the schedule: others may hold slots of it, or go on by themselves.
   name = text(now)
   tat = now + math.max(promised, furthest, alone)
-elseif promised > 0 and told < now + promised - TOLERANCE then
-  -- It is an older one, of a replica perhaps, or the clock stepped forward.
-  tat = now + math.max(promised, furthest)
+  told = tat
+else
+  tat, told = tat - step, told - step
+  if promised > 0 and told < now + promised - TOLERANCE then
+    -- It is an older one, of a replica perhaps, or the clock stepped forward.
+    tat = now + math.max(promised, furthest)
+  end
 end
+tat = math.max(tat, now)
 
-if now < recover then
-  spacing = spacing / share
-end
-local free = math.max(tat, now, resume)
+local free = math.max(tat, resume)
 -- A slot that is past when the answer arrives is good for nothing.
 local start = math.max(free, now + answer)
 
 redis.call('ZADD', KEYS[2], text(now), member)
 local silent = SILENT + redis.call('ZCARD', KEYS[2]) * spacing
-local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. text(now - silent))
-for _, one in ipairs(gone) do
-  redis.call('ZREM', KEYS[2], one)
-  redis.call('HDEL', KEYS[3], one)
+local function drop(from, to)
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], from, to)) do
+    redis.call('ZREM', KEYS[2], one)
+    redis.call('HDEL', KEYS[3], one)
+  end
 end
+drop('-inf', '(' .. text(now - silent))
+-- Those of the future asked before the clock stepped back, and would never be silent.
+drop('(' .. text(now), '+inf')
 local members = redis.call('ZCARD', KEYS[2])
+
+-- Nobody is told to come back later than it takes all members to come by turns, some of them more than once.
+local queued = free + 4 * (members + 1) * (lookahead + spacing)
+bulk, single = bulk <= queued and bulk or now, single <= queued and single or now
 
 -- Nobody holds more than its share of the lookahead (the last slot of the ones before does not count, or else shares
 -- of two would be fetched one by one).
@@ -108,12 +130,11 @@ local holds_until = slots > 0 and math.ceil(tat) or tonumber(ARGV[11])
 redis.call('HSET', KEYS[3], member, about .. ' ' .. text(held + slots) .. ' ' .. text(holds_until))
 redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', text(now), 'bulk', text(bulk),
   'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share),
-  'spacing', ARGV[5], 'told', text(math.ceil(math.max(told, tat))))
-redis.call('HINCRBY', KEYS[1], 'granted', slots)
-local left = math.ceil((math.max(tat, told, resume, recover, bulk, single, now) - now) / 1000)
+  'spacing', ARGV[5], 'told', text(math.ceil(math.max(told, tat))), 'granted', text(granted + slots))
+local left = math.ceil((math.max(tat, told, resume, recover, bulk, single) - now) / 1000)
 redis.call('PEXPIRE', KEYS[1], text(SCHEDULE_KEPT_MS + left))
 redis.call('PEXPIRE', KEYS[2], text(KEPT_MS + left))
 redis.call('PEXPIRE', KEYS[3], text(KEPT_MS + left))
 
 return {slots, math.ceil(first), math.ceil(spacing), math.ceil(again), math.max(0, math.ceil(resume - now)),
-  math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat))}
+  math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat)), discarded}

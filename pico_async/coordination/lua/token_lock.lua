@@ -9,6 +9,11 @@ if ARGV[1] == 'take' and not holder then
   return 1
 end
 if holder ~= ARGV[2] then
+  -- No holder sets it to expire later, or never: another program did, and nobody would ever fetch a token.
+  local left = redis.call('PTTL', KEYS[1])
+  if ARGV[1] == 'take' and (left < 0 or left > tonumber(ARGV[3])) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  end
   return 0
 end
 if ARGV[1] == 'release' then

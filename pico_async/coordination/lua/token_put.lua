@@ -4,11 +4,8 @@
 -- ARGV  1 "keep" or "discard"  2 the token  3 the generation that it may replace ("" for any)
 --       4 how long an idle token is trusted, in microseconds
 -- Gives: the token that is there now ("" for none), its generation.
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-
 local state = redis.call('HMGET', KEYS[1], 'value', 'generation')
-local value, generation = state[1] or '', state[2] or '0'
+local value, generation = sound(state[1]) and state[1] or '', text(stored(state[2], 0, EXACT) or 0)
 if ARGV[1] == 'discard' then
   if value == ARGV[2] then
     value = ''
@@ -16,9 +13,8 @@ if ARGV[1] == 'discard' then
   end
 elseif ARGV[3] == '' or ARGV[3] == generation or value == '' then
   value = ARGV[2]
-  generation = string.format('%.0f', tonumber(generation) + 1)
-  redis.call('HSET', KEYS[1], 'value', value, 'generation', generation, 'used', string.format('%.0f', now),
-    'fetched', string.format('%.0f', now))
+  generation = text(tonumber(generation) + 1)
+  redis.call('HSET', KEYS[1], 'value', value, 'generation', generation, 'used', text(now), 'fetched', text(now))
 end
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(tonumber(ARGV[4]) / 1000)))
+redis.call('PEXPIRE', KEYS[1], text(math.ceil(tonumber(ARGV[4]) / 1000)))
 return {value, generation}
