@@ -1,9 +1,26 @@
-"""The journal's file: SQLite, found sound, taken from all others, and changed in transactions."""
+"""
+The journal's file: SQLite, found sound and whole, taken from all others, and changed in transactions.
+
+Nearly all that a running blast commits is in SQLite's write-ahead log, `FILE-wal`, and not in the main file. So a main
+file that was copied, moved or left without its log has forgotten sends, and must be recognised. `journal.held` says so:
+
+| held      | where              | meaning                                                                 |
+|-----------|--------------------|-------------------------------------------------------------------------|
+| CLOSED    | in both            | the main file has all: its last blast closed it                         |
+| LACKS_LOG | in the main file   | a blast holds it, or died with it; what came since is in the log alone  |
+| HAS_LOG   | in the log         | the same, seen together with the log: nothing is lacking                |
+
+LACKS_LOG is in the main file, synced, before the first message may leave, and HAS_LOG is committed next, so that it
+gets into the main file only together with everything else in the log, as where `sqlite3` opened the file after a crash.
+A main file with HAS_LOG and without a log is whole where it is the one that the blast held, by its inode. Any other is
+a copy, made while the blast may have gone on.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,14 +32,20 @@ from pico_async.errors import JournalError
 
 # "Pico" in ASCII. It tells this file from the SQLite files of others.
 APPLICATION_ID = 0x5069636F
-VERSION = 1
+VERSION = 2
 BUSY_S = 5.0
+
+CLOSED, LACKS_LOG, HAS_LOG = range(3)
+# Rows that are changed before the log is written back into the main file: some 10 MB of it.
+WRITTEN_BACK_AFTER = 4000
 
 _SCHEMA = """
 CREATE TABLE journal (
     epoch INTEGER NOT NULL,     -- how often it was taken; who took it before the last time may not write
     salt BLOB NOT NULL,         -- of the digests
-    account BLOB                -- digest of whose messages these are; NULL until the first blast
+    account BLOB,               -- digest of whose messages these are; NULL until the first blast
+    held INTEGER NOT NULL DEFAULT 0,  -- whether a blast holds it, or died with it, and whether this lacks the log
+    inode TEXT                  -- of the main file, when it was held last
 );
 CREATE TABLE message (
     row INTEGER PRIMARY KEY,    -- in the order of the input, so that one commit touches few pages
@@ -30,10 +53,14 @@ CREATE TABLE message (
     content BLOB,               -- digest of what the recipient gets; NULL: whatever comes next under this name
     state TEXT NOT NULL,
     request_id TEXT,
-    epoch INTEGER NOT NULL,     -- of the run that read it last
+    epoch INTEGER NOT NULL,     -- of the run that began it
     position INTEGER NOT NULL,  -- its place in that run's input, from 0
     changed_at INTEGER NOT NULL -- Unix time of the last change of its state
 );
+"""
+_FROM_VERSION_1 = """
+ALTER TABLE journal ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE journal ADD COLUMN inode TEXT;
 """
 
 
@@ -56,22 +83,26 @@ class JournalFile:
         self, path: Path, *, owned: bool, account: str | None = None, create: bool = False, checked: bool = True
     ) -> None:
         self.path = path
-        # The lock beside it must be the same, whichever way it is reached.
-        self._place = path.resolve()
-        if self._place.is_dir():
-            raise JournalError(f"The journal {path} is a folder: name a file.")
-        if not create and not self._place.exists():
-            raise JournalError(f"There is no journal {path}.")
+        # The lock and the log beside it must be the same, whichever way it is reached. `Path.resolve` raises for a
+        # loop of symlinks on some versions of Python, and SQLite's own error for one comes later.
+        self._place = Path(os.path.realpath(path))
+        self._log = self._place.with_name(f"{self._place.name}-wal")
+        with self.told("cannot be used"):
+            self._require_one_file(create)
         self._ownership = Ownership(self._place) if owned else None
         self.epoch = 0
         self.salt = b""
+        # By which the files are known at each commit.
+        self._identities: dict[Path, tuple[int, int] | None] = {}
+        self._written_back_at = 0
         try:
             self.connection = self._connect(create)
             try:
                 with self.told("cannot be used"):
                     self._prepare(create, checked)
-                if owned:
-                    self._take(account)
+                    self._identities = {file: _identity(file) for file in (self._place, self._log)}
+                    if owned:
+                        self._take(account)
             except BaseException:
                 self.connection.close()
                 raise
@@ -81,6 +112,10 @@ class JournalFile:
 
     def close(self) -> None:
         """Close it. What was committed is safe already, so what goes wrong here is of no consequence."""
+        # Where this fails, what the file says is still true: that it was not closed.
+        with suppress(sqlite3.Error, JournalError):
+            if self._ownership is not None:
+                self._hold(CLOSED)
         with suppress(sqlite3.Error):
             self.connection.close()
         self._release()
@@ -97,7 +132,7 @@ class JournalFile:
         Commit what is done inside, all of it or nothing. It is on the disk when this ends.
 
         Raises:
-            JournalError: It was not committed.
+            JournalError: It was not committed, or into files that were taken away meanwhile.
         """
         with self.told("could not be written on"):
             self.connection.execute("BEGIN IMMEDIATE")
@@ -109,6 +144,12 @@ class JournalFile:
                 with suppress(sqlite3.Error):
                     self.connection.execute("ROLLBACK")
                 raise
+            # Afterwards, for what was committed into files that are no longer there is not on the disk.
+            self._require_in_place()
+            if self._ownership is not None and self.connection.total_changes >= (
+                self._written_back_at + WRITTEN_BACK_AFTER
+            ):
+                self._write_back()
 
     def is_in_use(self) -> bool:
         """Say whether a blast holds it at this moment."""
@@ -121,7 +162,10 @@ class JournalFile:
                     # For its owner's eyes. SQLite gives the same mode to what it makes beside it.
                     os.close(os.open(self._place, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             # Its own transactions would begin without IMMEDIATE, and fail late.
-            return sqlite3.connect(self._place, timeout=BUSY_S, isolation_level=None)
+            connection = sqlite3.connect(self._place, timeout=BUSY_S, isolation_level=None)
+            # The owner writes the log back, and marks the file as lacking what comes after.
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            return connection
 
     def _prepare(self, create: bool, checked: bool) -> None:
         execute = self.connection.execute
@@ -132,7 +176,7 @@ class JournalFile:
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application or tables or version) and application != APPLICATION_ID:
             raise JournalError(f"{self.path} is no journal: it is another program's. Name another file.")
-        if application and version != VERSION:
+        if application and version not in (1, VERSION):
             raise JournalError(
                 f"The journal {self.path} is of version {version}, and this pico_async knows version {VERSION}. "
                 "Use the one that wrote it, or name another file."
@@ -142,6 +186,8 @@ class JournalFile:
             raise JournalError(f"The journal {self.path} cannot be used: this file system does not bear a WAL.")
         # FULL: with WAL, less than that forgets the last commits in a power cut, and what they tell was sent already.
         execute("PRAGMA synchronous = FULL")
+        if version == VERSION:
+            self._require_log()
         (sound,) = execute("PRAGMA quick_check(1)").fetchone() if checked else ("ok",)
         if sound != "ok":
             raise JournalError(
@@ -151,14 +197,21 @@ class JournalFile:
         if not application:
             if not create:
                 raise JournalError(f"{self.path} is no journal: it is empty, as one whose first blast never began.")
-            execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.split(";\n"):
-                execute(statement)
-            execute("INSERT INTO journal (epoch, salt) VALUES (0, ?)", (os.urandom(SALT_BYTES),))
-            execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            execute(f"PRAGMA user_version = {VERSION}")
-            execute("COMMIT")
+            self._build(_SCHEMA)
+        elif version != VERSION and self._ownership is not None:
+            self._build(_FROM_VERSION_1)
         ((self.epoch, self.salt),) = execute("SELECT epoch, salt FROM journal")
+
+    def _build(self, schema: str) -> None:
+        execute = self.connection.execute
+        execute("BEGIN IMMEDIATE")
+        for statement in schema.split(";\n"):
+            execute(statement)
+        if schema is _SCHEMA:
+            execute("INSERT INTO journal (epoch, salt) VALUES (0, ?)", (os.urandom(SALT_BYTES),))
+        execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        execute(f"PRAGMA user_version = {VERSION}")
+        execute("COMMIT")
 
     def _take(self, account: str | None) -> None:
         with self.transaction():
@@ -170,9 +223,106 @@ class JournalFile:
                         f"The journal {self.path} is another account's, or another host's. Name another file."
                     )
                 self.connection.execute("UPDATE journal SET account = ?", (digest,))
-            self.connection.execute("UPDATE journal SET epoch = epoch + 1")
+            self.connection.execute("UPDATE journal SET epoch = epoch + 1, inode = ?", (self._inode(),))
             self.connection.execute("UPDATE message SET state = 'in_doubt' WHERE state = 'sending'")
             self.epoch += 1
+        if not self._write_back("FULL"):
+            raise JournalError(f"The journal {self.path} cannot be used: another program reads it. Try it again.")
+
+    def _write_back(self, mode: str = "PASSIVE") -> bool:
+        """
+        Bring the log into the main file, which says from then on that it lacks what comes after.
+
+        Args:
+            mode: "PASSIVE" leaves for the next time what others read at the moment; "FULL" waits for them.
+
+        Returns:
+            Whether all of it is in the main file.
+        """
+        self._written_back_at = self.connection.total_changes + WRITTEN_BACK_AFTER
+        self._hold(LACKS_LOG)
+        ((busy, pages, written),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})")
+        self._hold(HAS_LOG)
+        self._written_back_at = self.connection.total_changes
+        return not busy and pages == written
+
+    def _hold(self, held: int) -> None:
+        with self.transaction():
+            self.connection.execute("UPDATE journal SET held = ?", (held,))
+
+    def _require_one_file(self, create: bool) -> None:
+        """Make sure that it has one name, and that no log of another file lies beside it."""
+        try:
+            found = os.stat(self._place)
+        except FileNotFoundError:
+            if not create:
+                raise JournalError(f"There is no journal {self.path}.") from None
+            found = None
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise JournalError(f"The journal {self.path} is a folder: name a file.")
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise JournalError(f"{self.path} is no journal: it is no regular file. Name another one.")
+        if found is not None and found.st_nlink > 1:
+            raise JournalError(
+                f"The journal {self.path} has {found.st_nlink} names (hard links), and what SQLite keeps beside it "
+                "belongs to one of them. Remove the others: no blast may take it for another file."
+            )
+        if (found is None or not found.st_size) and self._has_log():
+            raise JournalError(
+                f"The journal {self.path} is {'gone' if found is None else 'empty'}, but {self._log.name}, which "
+                "belongs to it, is there. Copy both from where they were; or remove that, where the journal was "
+                "deleted for good, and all is to be sent again."
+            )
+
+    def _require_log(self) -> None:
+        """Make sure that nothing is lacking; see the head of this module."""
+        ((held, inode),) = self.connection.execute("SELECT held, inode FROM journal")
+        if held == CLOSED:
+            return
+        if self._has_log():
+            if held == LACKS_LOG and self._ownership is None:
+                self._finish_writing_back()
+            return
+        if held == LACKS_LOG:
+            raise JournalError(
+                f"The journal {self.path} is in use, or was not closed, and most of it is in {self._log.name}, which "
+                f"is not beside it. Copy both files from where the blast ran, together and while none runs. Without "
+                f"{self._log.name} it is unknown what was sent."
+            )
+        if inode != self._inode():
+            raise JournalError(
+                f"The journal {self.path} is a copy of one that was in use, or not closed: what was sent since is "
+                "not in it. Use the file of which it is a copy."
+            )
+
+    def _finish_writing_back(self) -> None:
+        """Correct the mark that a run left which died while it wrote back: closing this may remove the log."""
+        with suppress(JournalError):
+            ownership = Ownership(self._place)
+            try:
+                with self.transaction():
+                    self.connection.execute("UPDATE journal SET held = ? WHERE held = ?", (HAS_LOG, LACKS_LOG))
+            finally:
+                ownership.release()
+
+    def _has_log(self) -> bool:
+        # SQLite makes an empty one when it opens the main file, and leaves none that is empty while it is marked.
+        try:
+            return os.stat(self._log).st_size > 0
+        except FileNotFoundError:
+            return False
+
+    def _inode(self) -> str:
+        # Without the device, whose number may be another one after a restart of the machine.
+        return str(os.stat(self._place).st_ino)
+
+    def _require_in_place(self) -> None:
+        for file, identity in self._identities.items():
+            if _identity(file) != identity:
+                raise JournalError(
+                    f"The journal {self.path} was taken away while it was in use: {file.name} was deleted, moved or "
+                    "replaced. Nothing is sent without it."
+                )
 
     def _fence(self) -> None:
         if self._ownership is None:
@@ -197,6 +347,15 @@ class JournalFile:
         else:
             return
         raise JournalError(f"The journal {self.path} {what}: {reason}.")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Give what tells this file from any other that bears its name at another moment; None where there is none."""
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _REASONS = {

@@ -30,8 +30,11 @@ class SqliteJournal:
     What became of each message of a blast, in one SQLite file.
 
     It holds digests and outcomes: no number, no text, no key of yours, no secret. Each change is on the disk (WAL,
-    `synchronous=FULL`) before the blast goes on. Beside the file lie SQLite's `-wal` and `-shm` while it is open, and
-    an empty `-lock`; move the file only when no blast runs. It must be on a disk of this machine.
+    `synchronous=FULL`) before the blast goes on. It must be on a disk of this machine.
+
+    Beside the file lie SQLite's `-wal` and `-shm` while it is open, and a small `-lock`. Copy or move it only when no
+    blast runs; after a crash together with its `-wal`, which has the last changes. Without that it is refused, as is a
+    file with a second hard link. A blast whose journal is deleted, moved or replaced stops.
 
     In a crash, what was on the wire, and up to 16 messages that were about to be, are in doubt. The same blast, run
     again with the same journal, sends what was not sent; what is in doubt waits for your word:
@@ -65,8 +68,8 @@ class SqliteJournal:
         Hold the journal for one blast; `send_bulk` does that by itself.
 
         Raises:
-            JournalError: On entering: it is in use, another account's, of another version, damaged, or cannot be
-                written.
+            JournalError: On entering: it is in use, another account's, of another version, damaged, without its
+                `-wal`, or cannot be written.
         """
         from pico_async.bulk.sqlite_run import SqliteRun
 

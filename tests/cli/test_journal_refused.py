@@ -105,7 +105,7 @@ def test_a_journal_that_cannot_be_used_sends_nothing(
     for mine in (newer, theirs):
         pico_here("blast", write_csv(people(1)), "--text", "x", "--journal", mine, *QUICK, env=quick.env)
     with closing(sqlite3.connect(newer)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     before = {path: path.read_bytes() for path in journals}
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     old.write_text("an old report")
@@ -121,7 +121,7 @@ def test_a_journal_that_cannot_be_used_sends_nothing(
     ran[tmp_path] = [blast(tmp_path, new, "--resume")]
     ran[tmp_path / "none" / "blast.db"] = [blast(tmp_path / "none" / "blast.db", new)]
 
-    said = ["damaged", "another program", "version 2", "is empty", "is a folder", "No such file or directory"]
+    said = ["damaged", "another program", "version 3", "is empty", "is a folder", "No such file or directory"]
     for word, each in zip(said, ran.values(), strict=True):
         assert all((one.code, one.out) == (2, "") for one in each)
         assert all(word in one.err and "othing was sent" in one.err for one in each)

@@ -96,12 +96,14 @@ class Failpoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around_commits(self) -> type[sqlite3.Connection]:
-        """Make a connection class with failpoints before and after each commit and each change of the journal mode."""
+        """
+        Make a connection class with failpoints before and after each commit, checkpoint and change of the journal mode.
+        """
         reach = self.reach
 
         class Connection(sqlite3.Connection):
             def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-                if not sql.startswith(("COMMIT", "PRAGMA journal_mode")):
+                if not sql.startswith(("COMMIT", "PRAGMA journal_mode", "PRAGMA wal_checkpoint")):
                     return super().execute(sql, *args)
                 reach()
                 cursor = super().execute(sql, *args)
