@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+from typing import Any
 
 import attrs
 
@@ -13,6 +15,7 @@ SALT_BYTES = 16
 
 # What the recipient gets, and from whom. When it is dropped, and where its receipt goes, may differ from run to run.
 _NOT_CONTENT = frozenset({"key", "expires_in", "made_at", "callback"})
+_as_json = json.JSONEncoder(sort_keys=True).encode
 
 
 def content_digest(salt: bytes, message: Message) -> bytes:
@@ -22,10 +25,14 @@ def content_digest(salt: bytes, message: Message) -> bytes:
     A digest is no secret-keeper: whoever has the file, and with it the salt, can try numbers and texts against it.
     """
     # Without what is None: a field that a later version adds leaves the digests of before as they are.
-    content = attrs.asdict(
-        message, filter=lambda attribute, value: attribute.name not in _NOT_CONTENT and value is not None
-    )
-    return _digest(salt, type(message).__name__, json.dumps(content, sort_keys=True))
+    kind: Any = type(message)
+    content = {name: value for name in _content_of(kind) if (value := getattr(message, name)) is not None}
+    return _digest(salt, kind.__name__, _as_json(content))
+
+
+@functools.cache
+def _content_of(kind: Any) -> tuple[str, ...]:
+    return tuple(attribute.name for attribute in attrs.fields(kind) if attribute.name not in _NOT_CONTENT)
 
 
 def account_digest(salt: bytes, account: str) -> bytes:

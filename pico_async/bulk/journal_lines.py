@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
 from pico_async.bulk.digests import content_digest, key_digest, occurrence_digest
@@ -17,6 +18,7 @@ from pico_async.numbers import mask_numbers
 
 MAX_REQUEST_ID = 200
 SHORTEST_ID = 6
+_AT_ONCE = 1000
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 
 Row = TypeVar("Row", bound=tuple[object, ...])
@@ -28,8 +30,7 @@ class _Known(NamedTuple):
     state: JournalState
     request_id: str | None = None
     content: bytes | None = None
-    epoch: int = 0
-    position: int = 0
+    position: int = -1
 
 
 class JournalLines:
@@ -44,38 +45,67 @@ class JournalLines:
         self._file = file
         with file.told("cannot be read"):
             ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
+        # Which rows came in this run: a byte for each.
+        self._came = bytearray(self._next_row)
         # How often a content came in this run, of those that came twice. What came once is known from its row.
         self._occurrences: dict[bytes, int] = {}
 
+    @property
+    def total(self) -> int:
+        """The messages that it has."""
+        return int(self._next_row) - 1
+
     def claim(self, messages: Sequence[tuple[Message, int]]) -> list[Line | InvalidMessageError]:
-        """Find the line of each message, or begin one. The messages come with their places in the input."""
-        salt, epoch = self._file.salt, self._file.epoch
-        contents = [content_digest(salt, message) for message, _ in messages]
-        names = [
-            occurrence_digest(salt, content, 0) if message.key is None else key_digest(salt, message.key)
-            for (message, _), content in zip(messages, contents, strict=True)
-        ]
-        known = self._known(names)
-        claimed: dict[bytes, _Known] = {}
+        """
+        Find the line of each message, or begin one. The messages come with their places in the input.
+
+        A line that is as it was is not written, so that a run skips what it need not send without a commit.
+        """
         lines: list[Line | InvalidMessageError] = []
-        for (message, position), content, first_name in zip(messages, contents, names, strict=True):
-            name, found = first_name, claimed.get(first_name) or known.get(first_name)
-            if message.key is not None:
-                if found is not None and (refusal := self._refusal(message.key, found, content)) is not None:
+        changed: dict[bytes, _Known] = {}
+        known, named = self._look_up([message for message, _ in messages])
+        for (message, position), (name, content) in zip(messages, named, strict=True):
+            found = known.get(name)
+            if found is not None:
+                if message.key is None:
+                    name, found = self._unless_it_came(name, found, content, known)
+                elif (refusal := self._refusal(message.key, found, content)) is not None:
                     lines.append(refusal)
                     continue
-            elif found is not None and found.epoch == epoch:
-                occurrence = self._occurrences.get(content, 1)
-                self._occurrences[content] = occurrence + 1
-                name = occurrence_digest(salt, content, occurrence)
-                found = self._known([name]).get(name)
             if found is None:
                 found = _Known(name, self._next_row, JournalState.PENDING)
                 self._next_row += 1
-            claimed[name] = found._replace(content=content, epoch=epoch, position=position)
+                self._came.append(0)
+            if (found.content, found.position) != (content, position):
+                found = changed[name] = found._replace(content=content, position=position)
+            known[name] = found
+            self._came[found.row] = 1
             lines.append(Line(found.row, found.state, found.request_id))
-        self._keep(list(claimed.values()))
+        self._keep(list(changed.values()))
         return lines
+
+    def count_known(self, messages: Iterable[Message]) -> Counter[JournalState | None]:
+        """
+        Count what a run would find of the messages by state, and change nothing; None: it would begin them.
+
+        Those with a key that has another content, or came before, are not counted.
+        """
+        counts: Counter[JournalState | None] = Counter()
+        rest = iter(messages)
+        while some := list(islice(rest, _AT_ONCE)):
+            known, named = self._look_up(some)
+            for message, (name, content) in zip(some, named, strict=True):
+                found = known.get(name)
+                if found is not None:
+                    if message.key is None:
+                        name, found = self._unless_it_came(name, found, content, known)
+                    elif self._refusal(message.key, found, content) is not None:
+                        continue
+                counts[None if found is None else found.state] += 1
+                if found is not None:
+                    known[name] = found
+                    self._came[found.row] = 1
+        return counts
 
     def change(self, changes: Mapping[int, tuple[JournalState, str | None]]) -> None:
         """
@@ -140,11 +170,32 @@ class JournalLines:
         """Let the next run send the message, whatever it says then."""
         self._file.connection.execute("UPDATE message SET state = 'pending', content = NULL WHERE row = ?", (row,))
 
+    def _look_up(self, messages: Sequence[Message]) -> tuple[dict[bytes, _Known], list[tuple[bytes, bytes]]]:
+        """Give what is known of the messages, and of each its name and the digest of its content."""
+        salt = self._file.salt
+        contents = [content_digest(salt, message) for message in messages]
+        names = [
+            occurrence_digest(salt, content, 0) if message.key is None else key_digest(salt, message.key)
+            for message, content in zip(messages, contents, strict=True)
+        ]
+        return self._known(names), list(zip(names, contents, strict=True))
+
+    def _unless_it_came(
+        self, name: bytes, found: _Known, content: bytes, known: Mapping[bytes, _Known]
+    ) -> tuple[bytes, _Known | None]:
+        """Give the next message of the same content where this one came before in this run."""
+        if not self._came[found.row]:
+            return name, found
+        occurrence = self._occurrences.get(content, 1)
+        self._occurrences[content] = occurrence + 1
+        name = occurrence_digest(self._file.salt, content, occurrence)
+        return name, known.get(name) or self._known([name]).get(name)
+
     def _known(self, names: Sequence[bytes]) -> dict[bytes, _Known]:
         found: dict[bytes, _Known] = {}
         for some in _batches([(name,) for name in names]):
             rows = self._file.connection.execute(
-                "SELECT name, row, state, request_id, content, epoch, position FROM message"  # noqa: S608  question marks
+                "SELECT name, row, state, request_id, content, position FROM message"  # noqa: S608  question marks
                 f" WHERE name IN ({', '.join('?' * len(some))})",
                 list(chain.from_iterable(some)),
             ).fetchall()
@@ -152,7 +203,7 @@ class JournalLines:
         return found
 
     def _refusal(self, key: str, known: _Known, content: bytes) -> InvalidMessageError | None:
-        if known.epoch == self._file.epoch:
+        if self._came[known.row]:
             return InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} came before in this blast. A key names one message: give each its own, "
                 "or none."
@@ -164,13 +215,13 @@ class JournalLines:
             )
         return None
 
-    def _keep(self, claimed: Sequence[_Known]) -> None:
-        now = int(time.time())
-        for some in _batches([(*line, now) for line in claimed]):
+    def _keep(self, changed: Sequence[_Known]) -> None:
+        now, epoch = int(time.time()), self._file.epoch
+        for some in _batches([(*line, epoch, now) for line in changed]):
             self._file.connection.execute(
-                "INSERT INTO message (name, row, state, request_id, content, epoch, position, changed_at)"  # noqa: S608  question marks
+                "INSERT INTO message (name, row, state, request_id, content, position, epoch, changed_at)"  # noqa: S608  question marks
                 f" VALUES {_places(some)} ON CONFLICT (name) DO UPDATE SET"
-                " epoch = excluded.epoch, position = excluded.position, content = excluded.content",
+                " position = excluded.position, content = excluded.content",
                 list(chain.from_iterable(some)),
             )
 
@@ -182,8 +233,8 @@ def _stored(request_id: str | None) -> str | None:
 
 def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     # SQLite takes 32,766 values in a statement.
-    for start in range(0, len(rows), 1000):
-        yield rows[start : start + 1000]
+    for start in range(0, len(rows), _AT_ONCE):
+        yield rows[start : start + _AT_ONCE]
 
 
 def _places(rows: Sequence[tuple[object, ...]]) -> str:

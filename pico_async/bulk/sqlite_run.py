@@ -86,15 +86,19 @@ class SqliteRun:
         self._answer([(self._closed, None)])
 
     def _serve(self, file: JournalFile, lines: JournalLines) -> None:
-        open_ = True
+        open_ = wrote = True
         while open_:
             orders = [self._inbox.get()]
-            time.sleep(GATHER_S)
+            # Nothing is written for what is skipped, and so there is nothing to share.
+            if wrote:
+                time.sleep(GATHER_S)
             with suppress(queue.Empty):
                 while True:
                     orders.append(self._inbox.get_nowait())
             open_ = None not in orders
+            before = file.connection.total_changes
             self._answer(self._commit(file, lines, [order for order in orders if order is not None]))
+            wrote = file.connection.total_changes > before
 
     def _commit(self, file: JournalFile, lines: JournalLines, orders: list[_Order]) -> list[_Answer]:
         # The later change of a row is the one that counts, as where a call is cancelled whose intent is under way.

@@ -353,3 +353,19 @@ async def test_a_copy_of_a_closed_journal_is_a_journal(tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "copy.db")
 
     assert set(outcomes(await blast(pico, MESSAGES, tmp_path / "copy.db"))) == {"skipped"}
+
+
+async def test_what_is_skipped_is_not_written_again(tmp_path: Path) -> None:
+    """A run that skips all its messages commits nothing for them, so it goes as fast as it reads."""
+    pico, path = Pico(), tmp_path / "blast.db"
+    messages = [sms(number % 150, key=None if number % 3 else f"k{number}") for number in range(300)]
+    await blast(pico, messages, path)
+    sizes: set[int] = set()
+
+    async with session(pico) as it:
+        async with it.stream_bulk(messages, journal=path) as results:
+            async for result in results:
+                assert result.outcome is Outcome.SKIPPED
+                sizes.add(Path(f"{path}-wal").stat().st_size)
+
+    assert len(sizes) == 1
