@@ -95,7 +95,7 @@ class PicoSession:
             yours to close.
         transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
             A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
-            it begins to write.
+            it begins to write. One that speaks HTTP/2 is refused.
         on_event: Called with each event of `pico_async.events` as it happens: a plain function, or several. Some come
             between a turn and its request, so a slow one spoils the pace. It sees no number, text, key or token, and
             what it raises is logged, once, and harms no send. For OpenTelemetry, see `pico_async.integrations`.

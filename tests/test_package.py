@@ -34,11 +34,10 @@ def test_the_core_depends_on_five_packages_alone() -> None:
 def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     """Each lower bound in pyproject.toml is the version that .ci/lowest.txt installs."""
     extras = PROJECT["optional-dependencies"]
-    not_of_users = ("all", "test", "dev", "bench", "http2")
+    not_of_users = ("all", "test", "dev", "bench")
     promised = dict(
         re.match(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
         for requirement in PROJECT["dependencies"]
-        # The extra http2 has no bound of its own: httpx sets the bound of the package that it needs.
         + [bound for extra in extras if extra not in not_of_users for bound in extras[extra]]
     )
 

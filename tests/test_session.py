@@ -125,6 +125,8 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"rates": 30}, "`rates`"),
         ({"coordinator": "x"}, "`coordinator`"),
         ({"transport": httpx.AsyncClient()}, "`transport`"),
+        ({"transport": httpx.AsyncHTTPTransport(http2=True)}, "HTTP/2"),
+        ({"transport": httpx.AsyncHTTPTransport(http1=False, http2=True)}, "HTTP/2"),
         ({"base_url": " https://a"}, "`base_url`"),
         ({"base_url": "https://a b.example"}, "`base_url`"),
         ({"base_url": "https://a.example/%zz"}, "`base_url`"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,8 +22,6 @@ from pico_async._engine.wire import Failure, Reply, retry_after_s
 from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
-
-Watch: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 
 # Failures that happen before a connection is there to write on.
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -57,13 +55,8 @@ class HttpxCarrier(Carrier):
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
         self._url = lru_cache(maxsize=32)(httpx.URL)
 
-    async def carry(self, outgoing: Outgoing, departure: Departing, watch: Watch | None = None) -> Reply:
-        """
-        Send one request and read its reply.
-
-        Args:
-            watch: Called with what else httpcore tells of it.
-        """
+    async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
+        """Send one request and read its reply."""
         held_up = False
         in_handshake: Any = None
         cancelled_before = 0
@@ -84,8 +77,6 @@ class HttpxCarrier(Carrier):
                 await end_if_cancelled(cancelled_before)
             elif event == "connection.start_tls.complete":
                 in_handshake = None
-            elif watch is not None:
-                watch(event, told)
 
         # In a pool of the user's own it may have to wait for one of its connections.
         asked_at = math.inf if self._given is None else time.monotonic()

@@ -56,7 +56,7 @@ def test_a_package_that_is_missing(
     A required package that is missing is a failure; a package that only an extra or another system needs is not
     missing.
     """
-    needs = ["nothing-like-it>=2", "not-this-one; extra == 'fast'", 'nor-this; sys_platform == "win32"', "httpx[http2]"]
+    needs = ["nothing-like-it>=2", "not-this-one; extra == 'fast'", 'nor-this; sys_platform == "win32"', "httpx[socks]"]
     installed(tmp_path, "pico-async", "0.1.0", *needs)
     monkeypatch.syspath_prepend(str(tmp_path))
 
