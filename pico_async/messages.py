@@ -12,7 +12,7 @@ import attrs
 from attrs import field, frozen
 
 from pico_async.errors import InvalidMessageError
-from pico_async.numbers import destination, mask, masked_repr
+from pico_async.numbers import e164, mask, masked_repr
 
 # Compiled by their first use, and not with the import.
 _IDENTIFIER = r"[A-Za-z0-9._~-]{1,128}"
@@ -117,7 +117,7 @@ class SmsMessage:
     Source: API reference v0.4, "Send an SMS".
     """
 
-    to: str = field(converter=destination, repr=mask)
+    to: str = field(converter=e164, repr=mask)
     text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
     template_id: str | None = field(default=None, validator=_optional(_identifier))
     sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
@@ -151,7 +151,7 @@ class MmsMessage:
     Source: API reference v0.4, "Send an MMS".
     """
 
-    to: str = field(converter=destination, repr=mask)
+    to: str = field(converter=e164, repr=mask)
     media_url: str = field(validator=_url, repr=_sized)
     text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
     sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
@@ -179,7 +179,7 @@ class VoiceMessage:
     Source: API reference v0.4, "Send Voice TTS".
     """
 
-    to: str = field(converter=destination, repr=mask)
+    to: str = field(converter=e164, repr=mask)
     text: str = field(validator=_text, repr=_sized)
     lang: str = field(default="en-US", validator=_language)
     key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)

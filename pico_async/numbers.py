@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from pico_async.characters import described
 from pico_async.errors import ConfigurationError, InvalidMessageError
 
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
+
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
+# Marks that show nothing: they come with a number that was copied from a chat, a web page or a right-to-left text.
+_INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
 # Also what spreadsheets make of spaces and dashes. What counts as a number when it comes in counts as one when it is
 # to be hidden.
-_SEPARATOR = r"[\s\u00ad\u2010-\u2015\u2212\ufeff-]"
-_SEPARATORS = re.compile(f"{_SEPARATOR}+")
+_DASH = r"\u2010-\u2015\u2212-"
+_SEPARATOR = rf"[\s{_INVISIBLE}{_DASH}]"
 # Compiled by their first use, and not with the import. \d is a digit of any script.
 _NUMBER_IN_TEXT = rf"\+?\d(?:{_SEPARATOR}*\d){{6,}}"
 _WITH_PLUS = rf"[+\uff0b]{_SEPARATOR}*\(?\d(?:(?:{_SEPARATOR}|[.()])*\d){{6,}}"
@@ -18,41 +25,144 @@ _DOTTED = r"(?<![\d.])\d+(?:\.\d+)+(?!\.?\d)"
 _IP_ADDRESS = r"(?:(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?!$)|$)){4}"
 # More digits than a date has, and no fewer than a number with its prefix.
 _FEWEST_DOTTED = 9
-# What stands in a number as people of a region write it; "/" parts two of them as often.
-_NATIONAL_MARKS = rf"(?:{_SEPARATOR}|[.()\uff08\uff09])+"
-_NATIONAL = r"[+\uff0b]?\d{2,20}"
+
+# What stands in a number as people of a region write it, besides separators; "/" parts two of them as often.
+_NATIONAL_MARKS = ".()\uff08\uff09"
+_PLUS = r"[+\uff0b]"
+_LONGEST = 100
+_SCIENTIFIC = r"[+-]?\d(?:[.,]\d*)?[eE][+-]?\d+"
+# People put dots between groups of three digits, or between pairs, and then more than one.
+_DECIMAL_PART = r"[^.,]*\d[.,]\s*(?:\d{1,2}|0+)|.*\d\.\d|.*\d(?<!\.\d\d)\.\d\d"
+_EXTENSION = r".*\d.*(?:ext\w*|x|[#,;~]|\u5206[\u6a5f\u673a]|[\u8f49\u8f6c])\D{0,5}\d{1,6}"
+_PARENTHESES = r"[^()\uff08\uff09]*(?:[(\uff08][^()\uff08\uff09]*[)\uff09][^()\uff08\uff09]+)*"
+_LIST_NUMBER = r"[1-9]\d?\.\s.*"
+_SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{_DASH}]\d\d)"
+
+# ITU-T E.164: no code begins with another one.
+_COUNTRY_CODE = re.compile(r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
+# In Ivory Coast, Benin, Gabon, Congo, San Marino and Italy, a number's first 0 is dialled from abroad, too.
+_ZERO_STAYS = frozenset({"225", "229", "241", "242", "378", "39"})
+# The digits that a mobile or fixed-line number has at the least, its country code included.
+_FEWEST: dict[str, int] = {
+    code: fewest
+    for fewest, codes in {
+        8: "247 358 39 40 500 53 63 676 677 678 682 685 686 688 95 98",
+        9: "252 298 299 359 376 421 46 48 508 597 62 672 681 687 86 880",
+        10: (
+            "20 220 230 231 238 239 241 243 246 248 254 263 265 267 269 291 297 32 353 354 36 372 381 423 45 47 "
+            "501 507 51 57 592 595 599 60 64 65 66 670 673 674 675 679 680 691 692 960 961 967 975"
+        ),
+        11: (
+            "1 213 216 222 223 224 226 227 228 232 235 236 250 253 257 258 264 266 268 31 33 34 350 355 356 357 "
+            "370 371 373 374 377 378 382 383 385 386 387 389 41 44 502 503 504 505 506 509 56 591 593 598 61 689 "
+            "7 81 84 850 852 853 855 856 886 92 93 94 962 963 964 965 968 970 971 972 973 974 976 977 993"
+        ),
+        12: (
+            "211 212 218 221 233 237 240 242 244 245 249 251 255 256 260 261 262 30 351 375 380 420 52 54 55 58 "
+            "590 594 596 90 91 966 992 994 995 996 998"
+        ),
+        13: "225 229 234",
+    }.items()
+    for code in codes.split()
+}
 
 
-def destination(to: object, *, region: str | None = None) -> str:
+def e164(to: object) -> str:
     """
-    Give the number as Pico takes it: country code and number, digits only.
+    Return the number as Pico takes it: country code and number, digits only.
 
-    A leading "+", spaces and dashes are dropped. Whether Pico itself takes a "+" is not documented in v0.4.
+    A leading "+", spaces, dashes and invisible marks are dropped. Whether Pico itself takes a "+" is not documented in
+    v0.4. Every message reads its `to` by these rules, which are the same on each machine.
 
-    With a *region*, a number is read as people there write it: `destination("0912 345 678", region="TW")` is
-    "886912345678". Then dots and parentheses are dropped, too, and digits of any script are taken. A number of another
-    country needs its "+", for without one it is read as one of the region.
+    Raises:
+        InvalidMessageError: It is no number in E.164, or has fewer digits than any number of its country. The message
+            names the fault, and does not repeat the number.
+    """
+    if not isinstance(to, str):
+        raise InvalidMessageError(f"`to` must be a str such as '8612345678901', not {type(to).__name__}.")
+    digits, fault = to, None
+    if not (to.isascii() and to.isdigit()):
+        digits, fault = re.sub(rf"{_SEPARATOR}|{_PLUS}", "", to), _shape_fault(to, national=False)
+    fault = fault or _e164_fault(digits)
+    if fault is None:
+        return digits
+    raise _refused(fault, "Pass E.164 with the country code, as '8612345678901'.")
 
-    A number is refused where the region's numbers are longer or shorter, or where it lacks its area code. It is not
-    asked whether its range is allotted: the package knows the ranges of its own release, and the people whose number is
-    newer than that would get nothing. Nor is it asked whether it is a mobile one, which many countries' numbers do not
-    tell.
+
+def destination(to: object, *, region: str | None = None, newer_ranges: bool = False) -> str:
+    """
+    Return the number that somebody wrote, as Pico takes it: country code and number, digits only.
+
+    A leading "+", spaces, dashes and invisible marks are dropped. With a *region*, a number is read as people there
+    write it: `destination("0912 345 678", region="TW")` is "886912345678". Then dots and parentheses are dropped, too,
+    and digits of any script are taken. A number of another country needs its "+", for without one it is read as one of
+    the region.
+
+    Where the extra `numbers` is installed, a number that cannot exist is refused: its length or its range is used by
+    nobody in its country. The package knows the ranges of its own release; *newer_ranges* takes those that it does not
+    know, and looks at the length alone. Without the extra, and in a message's `to`, only the shape is looked at.
+
+    What is not clear is refused, and the error names it: a decimal part, an extension, scientific notation, a 0 after
+    the country code that this country does not have, a character that belongs into no number.
 
     Args:
         region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
+        newer_ranges: Take also numbers of ranges that the installed package does not know.
 
     Raises:
-        InvalidMessageError: It is not a number in E.164, or none of the region; the message does not repeat it.
+        InvalidMessageError: It is no number, or none of the region; the message does not repeat it.
         ConfigurationError: There is no such region, or the extra is missing.
     """
     if not isinstance(to, str):
         raise InvalidMessageError(f"`to` must be a str such as '8612345678901', not {type(to).__name__}.")
-    if region is not None:
-        return _international(to, checked_region(region))
-    digits = _SEPARATORS.sub("", to).removeprefix("+")
-    if _E164.fullmatch(digits):
-        return digits
-    raise InvalidMessageError(f"`to` {_fault(digits)}. Pass E.164 with the country code, as '8612345678901'.")
+    if region is None and not is_checkable():
+        return e164(to)
+    read_as = None if region is None else checked_region(region)
+    fault = _shape_fault(to, national=read_as is not None)
+    if fault is None:
+        written = re.sub(rf"{_SEPARATOR}|[{_NATIONAL_MARKS}]", "", to)
+        digits, fault = _looked_up(written, read_as, newer_ranges=newer_ranges)
+        if fault is None:
+            return digits
+    hint = (
+        "Pass E.164 with the country code, as '8612345678901'."
+        if read_as is None
+        else f"It was read as a number of {read_as}; one of elsewhere begins with '+'."
+    )
+    # Outside of any handler: the package's error would be this one's context, and it may hold the number.
+    raise _refused(fault, hint)
+
+
+def country_code(number: str) -> str:
+    """Return the country code that a number in E.164 begins with."""
+    found = _COUNTRY_CODE.match(number)
+    return number[:3] if found is None else found[0]
+
+
+def is_checkable() -> bool:
+    """Say whether the extra is installed that knows which numbers there are."""
+    try:
+        import phonenumbers  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def kind_of(number: str) -> str | None:
+    """
+    Say what answers at a number in E.164, as "mobile" or "fixed line"; None where the extra is not installed.
+
+    Many countries' numbers do not tell a mobile one from a fixed line. What cannot exist is "unknown".
+    """
+    if not is_checkable():
+        return None
+    from phonenumbers import NumberParseException, PhoneNumberType, number_type, parse
+
+    try:
+        kind = number_type(parse(f"+{number}"))
+    except NumberParseException:
+        return "unknown"
+    return PhoneNumberType.to_string(kind).lower().replace("_", " ")
 
 
 def checked_region(region: object) -> str:
@@ -74,55 +184,128 @@ def checked_region(region: object) -> str:
     raise ConfigurationError("`region` must be two letters of ISO 3166-1, as 'TW'.")
 
 
-def _international(to: str, region: str) -> str:
-    from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult, format_number, parse
-    from phonenumbers import is_possible_number_with_reason as length_of
-
-    written = re.sub(_NATIONAL_MARKS, "", to)
-    fault = _national_fault(written)
-    if fault is None:
-        try:
-            number = parse(written, region)
-        except NumberParseException:
-            fault = "begins with no country code that there is"
-        else:
-            # Not `is_possible_number`, which takes a number without its area code.
-            possible = length_of(number)
-            digits = format_number(number, PhoneNumberFormat.E164).removeprefix("+")
-            if possible == ValidationResult.IS_POSSIBLE and _E164.fullmatch(digits):
-                return digits
-            fault = _LENGTHS.get(ValidationResult.to_string(possible), "is no number that can be called")
-    # Outside of the handler: the package's error would be this one's context.
-    raise InvalidMessageError(f"`to` {fault}. It was read as a number of {region}; one of elsewhere begins with '+'.")
+def _refused(fault: str, hint: str) -> InvalidMessageError:
+    return InvalidMessageError(f"`to` {fault}{'' if fault.endswith('?') else '.'} {hint}")
 
 
+def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple[str, str | None]:
+    """Return the digits of what was written, and what is wrong with them; None where nothing is."""
+    from phonenumbers import (
+        NumberParseException,
+        PhoneNumberFormat,
+        ValidationResult,
+        format_number,
+        is_possible_number_with_reason,
+        is_valid_number,
+        parse,
+    )
+
+    if region is None:
+        written = written.removeprefix("+")
+        if (fault := _e164_fault(written)) is not None:
+            return "", fault
+        written = f"+{written}"
+    try:
+        number = parse(written, region)
+    except NumberParseException as error:
+        return "", _UNREADABLE.get(error.error_type, "is too short")
+    digits = format_number(number, PhoneNumberFormat.E164).removeprefix("+")
+    # Not `is_possible_number`, which takes a number without its area code.
+    length = ValidationResult.to_string(is_possible_number_with_reason(number))
+    if length == "TOO_SHORT" or (length == "IS_POSSIBLE_LOCAL_ONLY" and region is None):
+        return "", _too_short(digits)
+    if length != "IS_POSSIBLE":
+        return "", _LENGTHS.get(length, "is no number that can be called")
+    if not newer_ranges and not is_valid_number(number):
+        return "", (
+            f"is of a range that nobody uses in country code {number.country_code}, as far as the package phonenumbers "
+            "knows; newer_ranges=True, or --newer-ranges, takes it all the same"
+        )
+    if region is not None and "+" not in written and _is_foreign(written, number):
+        return "", (
+            "can be read in two ways: as a fixed line there, and with a country code of elsewhere. Put '+' before that "
+            "code, or write the number as it is dialled there"
+        )
+    return digits, _e164_fault(digits)
+
+
+def _is_foreign(written: str, national: PhoneNumber) -> bool:
+    """Say whether what was read as a fixed line of the region is as well a number with its country code, but no '+'."""
+    from phonenumbers import NumberParseException, PhoneNumberType, is_valid_number, number_type, parse
+
+    if written.startswith("0") or number_type(national) in (
+        PhoneNumberType.MOBILE,
+        PhoneNumberType.FIXED_LINE_OR_MOBILE,
+    ):
+        return False
+    try:
+        international = parse(f"+{written}")
+    except NumberParseException:
+        return False
+    return is_valid_number(international) and international.country_code != national.country_code
+
+
+# By the error types of phonenumbers.
+_UNREADABLE = {0: "begins with no country code that there is", 4: "is too long"}
 _LENGTHS = {
     "IS_POSSIBLE_LOCAL_ONLY": "lacks its area code",
     "INVALID_COUNTRY_CODE": "begins with no country code that there is",
-    "TOO_SHORT": "is too short",
     "INVALID_LENGTH": "has a length that no number there has",
     "TOO_LONG": "is too long",
 }
 
 
-def _national_fault(written: str) -> str | None:
-    if not written:
+def _shape_fault(to: str, *, national: bool) -> str | None:
+    """Say what of the spelling leaves open which number is meant; None where nothing does."""
+    shown = re.sub(f"[{_INVISIBLE}]", "", to)
+    shown = re.sub(rf"^{_SEPARATOR}+|{_SEPARATOR}+$", "", shown)
+    if not shown:
         return "is empty"
-    if not re.fullmatch(_NATIONAL, written):
-        if re.fullmatch(r"[+\uff0b]?\d*", written):
-            return f"has {sum(character.isdecimal() for character in written)} digits"
-        return "holds something other than digits, '+', spaces, dashes, dots and parentheses"
+    if len(shown) > _LONGEST:
+        return f"has {len(shown):,} characters, which no number has"
+    if re.fullmatch(_SCIENTIFIC, shown):
+        return "is in scientific notation: Excel has rounded this number. Format the column as text, and fill it anew"
+    if re.fullmatch(_DECIMAL_PART, shown, re.DOTALL):
+        return "has a decimal part: a spreadsheet took the column for amounts. Format it as text"
+    if re.fullmatch(_EXTENSION, shown, re.DOTALL | re.IGNORECASE):
+        return "has an extension, which no message reaches: leave it out"
+    if shown[-1] in ")\uff09":
+        return "ends in parentheses, as an extension or a count does: leave them out"
+    allowed = rf"\d{_NATIONAL_MARKS}" if national else "0-9"
+    if (foreign := re.search(rf"[^{allowed}]", re.sub(rf"^[(\uff08]?{_PLUS}|{_SEPARATOR}", "", shown))) is not None:
+        named = "digits, '+', spaces, dashes, dots and parentheses" if national else "digits, '+', spaces and dashes"
+        return f"holds {described(foreign[0])}, where only {named} belong, the '+' in front"
+    if not re.search(r"\d", shown):
+        return "is empty"
+    if not re.fullmatch(_PARENTHESES, shown):
+        return "has a parenthesis without the other one"
+    if re.fullmatch(_LIST_NUMBER, shown, re.DOTALL):
+        return "begins with the number of a list: leave it out"
+    if re.fullmatch(_SHORT_LAST_GROUP, shown, re.DOTALL):
+        return "ends in a digit or two by themselves, as an extension does: leave them out, or join them to the others"
     return None
 
 
-def _fault(digits: str) -> str:
+def _e164_fault(digits: str) -> str | None:
     if not digits:
         return "is empty"
-    if not (digits.isascii() and digits.isdigit()):
-        return "holds something other than digits, '+', spaces and dashes"
     if digits.startswith("0"):
         return "starts with 0, which no country code does"
-    return f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15"
+    if not _E164.fullmatch(digits):
+        return f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15"
+    code = country_code(digits)
+    if digits[len(code)] == "0" and code not in _ZERO_STAYS:
+        return f"has a 0 after the country code {code}, where it is left out"
+    if len(digits) < _FEWEST.get(code, 0):
+        return _too_short(digits)
+    return None
+
+
+def _too_short(digits: str) -> str:
+    return (
+        f"is too short for a number of country code {country_code(digits)}, with {len(digits)} digits: did a "
+        "spreadsheet drop a leading 0, or is the country code missing?"
+    )
 
 
 def mask(number: str) -> str:

@@ -8,12 +8,12 @@ imported first.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
 
 from attrs import field, frozen
 
+from pico_async.characters import described
 from pico_async.errors import InvalidMessageError
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape, and no character.
@@ -123,11 +123,6 @@ def segments(text: str) -> Segments:
         return Segments(text, encoding, parts, units, parts * joined - units)
     sizes = [size for _, size in _cut(text, encoding, units)]
     return Segments(text, encoding, len(sizes), units, joined - sizes[-1])
-
-
-def described(character: str) -> str:
-    """Name a character as people look for it: "U+2019 RIGHT SINGLE QUOTATION MARK"."""
-    return f"U+{ord(character):04X} {unicodedata.name(character, '(no name)')}"
 
 
 def foreign_characters(text: str) -> set[str]:

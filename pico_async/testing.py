@@ -17,7 +17,7 @@ from typing import Any, Self
 from attrs import field, frozen
 
 from pico_async.coordination.rates import Rates
-from pico_async.numbers import destination, mask
+from pico_async.numbers import e164, mask
 from pico_async.sandbox import Fault, FaultRule, Message, RateRule, Sandbox, Verdict
 from pico_async.session import PicoSession
 
@@ -124,7 +124,7 @@ class PicoSandbox(Sandbox):
         Raises:
             InvalidMessageError: It is not a number in E.164.
         """
-        to = destination(number)
+        to = e164(number)
         return [message for message in self.messages if message.to == to]
 
     def otp_for(self, number: str, *, pattern: str = CODE) -> str:
@@ -145,7 +145,7 @@ class PicoSandbox(Sandbox):
         __tracebackhide__ = True
         sent = self.sent_to(number)
         if not sent:
-            raise AssertionError(f"No message was sent to {self._told(destination(number))}")
+            raise AssertionError(f"No message was sent to {self._told(e164(number))}")
         newest = sent[-1]
         what = f"The newest message to {mask(newest.to)}, {_article(newest.kind)}"
         if newest.text is None:
@@ -192,7 +192,7 @@ class PicoSandbox(Sandbox):
         rule = _PassingFault(
             Fault(fault),
             operation,
-            to=None if to is None else destination(to),
+            to=None if to is None else e164(to),
             times=times,
             after=after,
             delay_s=delay_s,

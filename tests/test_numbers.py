@@ -1,7 +1,10 @@
 """A destination number is accepted in many spellings, refused with a reason, and never shown whole."""
 
 import re
+import sys
+from contextlib import suppress
 
+import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,17 +12,23 @@ from hypothesis import strategies as st
 import pico_async
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import destination, mask, mask_numbers
+from pico_async.numbers import country_code, e164, kind_of, mask, mask_numbers
 
-NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
-SEPARATORS = st.text(" -\t\n\u00a0\u00ad\u2007\u2011\u2013\u2212\u3000\ufeff", max_size=2)
+# Of countries whose numbers may be long, and begin with no 0.
+NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
+INVISIBLE = (
+    "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069"
+    "\ufe0e\ufe0f\ufeff"
+)
+SEPARATORS = st.text(f" -\t\n\u00a0\u2007\u2011\u2013\u2212\u3000{INVISIBLE}", max_size=2)
 
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[str, str]:
     """Return a number, and one way in which people and spreadsheets write it."""
     number = draw(NUMBERS)
-    spelled = "".join(digit + draw(SEPARATORS) for digit in number)
+    # The last two stand together, for one by itself may be an extension; and a dash before two, too.
+    spelled = "".join(digit + draw(SEPARATORS) for digit in number[:-3]) + number[-3:] + draw(SEPARATORS)
     return number, draw(SEPARATORS) + draw(st.sampled_from(["", "+", "+ "])) + spelled
 
 
@@ -40,7 +49,7 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
 )
 def test_a_number_is_taken_however_it_is_spelled(to: str) -> None:
     """A leading plus, spaces and dashes are removed from a number; the remaining digits are sent unchanged."""
-    assert destination(to) == "8612345678901"
+    assert e164(to) == "8612345678901"
 
 
 @given(spellings())
@@ -48,13 +57,13 @@ def test_any_mix_of_spaces_and_dashes_comes_down_to_the_digits(spelling: tuple[s
     """Whatever spaces and dashes separate the digits of a number, no digit is lost, added or moved."""
     number, spelled = spelling
 
-    assert destination(spelled) == number
+    assert e164(spelled) == number
 
 
-@pytest.mark.parametrize("to", ["1234567", "123456789012345"])
+@pytest.mark.parametrize("to", ["2901234", "123456789012345"])
 def test_the_shortest_and_the_longest_number_are_taken(to: str) -> None:
-    """A number of 7 digits and a number of 15 digits are accepted."""
-    assert destination(to) == to
+    """A number of 7 digits, as Saint Helena has them, and a number of 15 digits are accepted."""
+    assert e164(to) == to
 
 
 @pytest.mark.parametrize(
@@ -62,54 +71,188 @@ def test_the_shortest_and_the_longest_number_are_taken(to: str) -> None:
     [
         pytest.param("", "is empty", id="empty"),
         pytest.param(" - ", "is empty", id="only separators"),
+        pytest.param("\u202a\u202c\ufeff", "is empty", id="only invisible marks"),
         pytest.param("+", "is empty", id="only a plus"),
-        pytest.param("+ +", "holds something other", id="two pluses"),
-        pytest.param("++8612345678901", "holds something other", id="two pluses and a number"),
-        pytest.param("861234+5678901", "holds something other", id="plus in the middle"),
-        pytest.param("8612345678901+", "holds something other", id="plus at the end"),
-        pytest.param("(86)12345678901", "holds something other", id="parentheses"),
-        pytest.param("86.123.4567.8901", "holds something other", id="dots"),
-        pytest.param("8612345678901x", "holds something other", id="letter"),
-        pytest.param("8612345678901,8612345678902", "holds something other", id="two numbers"),
-        pytest.param("8612345678901;", "holds something other", id="semicolon"),
-        pytest.param("8612345678901\x00", "holds something other", id="null character"),
-        pytest.param("8612345678901.0", "holds something other", id="a spreadsheet's float"),
-        pytest.param("8.612345678901E+12", "holds something other", id="a spreadsheet's exponent"),
-        pytest.param(
-            "\uff18\uff16\uff11\uff12\uff13\uff14\uff15\uff16\uff17", "holds something other", id="full-width"
-        ),
-        pytest.param(
-            "\u0668\u0666\u0661\u0662\u0663\u0664\u0665\u0666\u0667", "holds something other", id="Arabic digits"
-        ),
-        pytest.param("861234567890\u00b9", "holds something other", id="superscript"),
-        pytest.param("\ud800", "holds something other", id="half of a surrogate pair"),
+        pytest.param("+ +", r"holds U\+002B PLUS SIGN", id="two pluses"),
+        pytest.param("++8612345678901", r"holds U\+002B PLUS SIGN", id="two pluses and a number"),
+        pytest.param("861234+5678901", r"holds U\+002B PLUS SIGN", id="plus in the middle"),
+        pytest.param("8612345678901+", r"holds U\+002B PLUS SIGN", id="plus at the end"),
+        pytest.param("(86)12345678901", r"holds U\+0028 LEFT PARENTHESIS", id="parentheses"),
+        pytest.param("86.123.4567.8901", r"holds U\+002E FULL STOP", id="dots"),
+        pytest.param("8612345678901x", r"holds U\+0078 LATIN SMALL LETTER X", id="letter"),
+        pytest.param("8612345678901,8612345678902", r"holds U\+002C COMMA", id="two numbers"),
+        pytest.param("8612345678901;", r"holds U\+003B SEMICOLON", id="semicolon"),
+        pytest.param("8612345678901\x00", r"holds U\+0000 \(no name\)", id="null character"),
+        pytest.param("'8612345678901", r"holds U\+0027 APOSTROPHE", id="a spreadsheet's mark of a text"),
+        pytest.param("\uff18\uff16\uff11\uff12\uff13\uff14\uff15", r"holds U\+FF18 FULLWIDTH DIGIT", id="full-width"),
+        pytest.param("\u0668\u0666\u0661\u0662\u0663\u0664\u0665", r"holds U\+0668 ARABIC-INDIC", id="Arabic digits"),
+        pytest.param("861234567890\u00b9", r"holds U\+00B9 SUPERSCRIPT ONE", id="superscript"),
+        pytest.param("\ud800", r"holds U\+D800", id="half of a surrogate pair"),
+        pytest.param("8" * 101 + "x", "has 102 characters", id="a text"),
         pytest.param("008612345678901", "starts with 0", id="international prefix"),
         pytest.param("01234567", "starts with 0", id="national prefix"),
         pytest.param("123456", "has 6 digits", id="6 digits"),
         pytest.param("1234567890123456", "has 16 digits", id="16 digits"),
+        pytest.param("+886 0912 345 678", "has a 0 after the country code 886", id="a 0 after the country code"),
+        pytest.param("860138 0013 8000", "has a 0 after the country code 86", id="the same without a plus"),
+        pytest.param("912345678", "is too short .* 91, with 9 digits: did a spreadsheet drop", id="without its 0"),
+        pytest.param(
+            "2125551234", "is too short .* 212, with 10 digits: .* country code missing", id="without its code"
+        ),
     ],
 )
 def test_what_is_no_number_is_refused_with_the_reason(to: str, fault: str) -> None:
     """The error for an invalid number names the argument and the fault, and does not repeat the value."""
-    with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}.*\. Pass E\.164") as caught:
-        destination(to)
+    with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}.*[.?] Pass E\.164") as caught:
+        e164(to)
 
     shown = str(caught.value).replace("8612345678901", "", 1)  # the example in every such error
     assert not to.strip(" +-") or to not in shown
+
+
+UNCLEAR = {
+    "{}.0": "has a decimal part",
+    "{}.00": "has a decimal part",
+    "{}.000": "has a decimal part",
+    "{},0": "has a decimal part",
+    "{}.5": "has a decimal part",
+    "{} (2)": "ends in parentheses",
+    "{}(22)": "ends in parentheses",
+    "{}-2": "ends in a digit or two by themselves",
+    "{} 2": "ends in a digit or two by themselves",
+    "{} \u2013 2": "ends in a digit or two by themselves",
+    "{}x2": "has an extension",
+    "{} ext. 22": "has an extension",
+    "{} Ext.22": "has an extension",
+    "{} #2": "has an extension",
+    "{};ext=2": "has an extension",
+    "{},,123": "has an extension",
+    "{}\u5206\u6a5f2": "has an extension",
+    "{}\u8f492": "has an extension",
+    "{}e0": r"holds U\+0065 LATIN SMALL LETTER E",
+    "{}*2": r"holds U\+002A ASTERISK",
+    "{}/2": r"holds U\+002F SOLIDUS",
+    "{}_2": r"holds U\+005F LOW LINE",
+    "tel:{}": r"holds U\+0074 LATIN SMALL LETTER T",
+}
+
+
+@pytest.mark.parametrize("spelling", UNCLEAR)
+@pytest.mark.parametrize(
+    ("number", "region"),
+    [
+        ("8613800138000", None),
+        ("+8613800138000", None),
+        ("0912345678", "TW"),
+        ("0912-345-678", "TW"),
+        ("0664123456", "AT"),
+    ],
+)
+def test_what_may_be_another_number_is_refused_by_name(spelling: str, number: str, region: str | None) -> None:
+    """
+    A decimal part, an extension, a count or a foreign character beside a number is refused with its name, by messages
+    and by `destination`. Dropping it, or taking its digits, would send to somebody else.
+    """
+    readings = [lambda: pico_async.destination(spelling.format(number), region=region)]
+    if region is None:
+        readings.append(lambda: SmsMessage(spelling.format(number), "hello"))  # type: ignore[arg-type, return-value]
+
+    for read in readings:
+        with pytest.raises(InvalidMessageError, match=f"^`to` {UNCLEAR[spelling]}") as caught:
+            read()
+
+        assert number.strip("+") not in str(caught.value)
+
+
+@pytest.mark.parametrize("to", ["8.6138E+12", "8,6138E+12", "9.12E+08", "8E12", "8.613800138E12"])
+@pytest.mark.parametrize("region", [None, "TW"])
+def test_scientific_notation_is_explained(to: str, region: str | None) -> None:
+    """The error for scientific notation says that Excel has rounded the number, because its digits are lost."""
+    with pytest.raises(InvalidMessageError, match="scientific notation: Excel has rounded this number"):
+        pico_async.destination(to, region=region)
+
+
+@pytest.mark.parametrize("mark", [*INVISIBLE, "\u00a0", "\u202f", "\u3000"])
+def test_invisible_marks_around_a_number_are_dropped(mark: str) -> None:
+    """Marks that show nothing, as chats and right-to-left texts put around numbers, change no number."""
+    for to in (f"{mark}+8613800138000{mark}", f"+86{mark}138{mark}0013{mark}8000"):
+        assert SmsMessage(to, "hello").to == pico_async.destination(to) == "8613800138000"
+    assert pico_async.destination(f"{mark}0912{mark}345678{mark}", region="TW") == "886912345678"
+
+
+def _examples() -> list[tuple[str, str, str, list[str]]]:
+    """Return each region with the number of its mobile and fixed lines, as it is written there and from abroad."""
+    from phonenumbers import PhoneNumberFormat as Format
+    from phonenumbers import PhoneNumberType, example_number_for_type, format_number, national_significant_number
+
+    found = []
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        for kind in (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE):
+            number = example_number_for_type(region, kind)
+            if number is None:
+                continue
+            e164, national, international = (
+                format_number(number, form) for form in (Format.E164, Format.NATIONAL, Format.INTERNATIONAL)
+            )
+            digits = "".join(filter(str.isdigit, national))
+            significant = national_significant_number(number)
+            trunk = [] if str(number.country_code) in ZERO_STAYS else [f"+{number.country_code} (0){significant}"]
+            found.append(
+                (region, e164[1:], international, [national, digits, significant, international, e164, *trunk])
+            )
+    return found
+
+
+ZERO_STAYS = ("225", "229", "241", "242", "378", "39")
+EXAMPLES = _examples()
+ORNAMENTS = ["{}", "\u202a{}\u202c", "\u00a0{}\u200b", "1. {}", "1) {}", "{}.", *UNCLEAR]
+
+
+@pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
+def test_in_no_region_is_a_number_read_as_another_one(region: str) -> None:
+    """
+    In each region, the national and international spellings of its numbers give that number, or are refused, with
+    whatever stands around them. They never give another number.
+    """
+    for of, number, international, spellings in EXAMPLES:
+        if of != region:
+            continue
+        for spelling in spellings:
+            for ornament in ORNAMENTS:
+                try:
+                    found = pico_async.destination(ornament.format(spelling), region=region)
+                except InvalidMessageError:
+                    continue
+                assert found == number, (ornament, spelling)
+                assert SmsMessage(found, "hello").to == number
+                assert country_code(number) == str(phonenumbers.country_code_for_region(region))
+        # What is written in full, and with nothing around it, is understood.
+        assert pico_async.destination(international, region=region) == number
+        assert pico_async.destination(number) == number
+
+
+@pytest.mark.parametrize("ornament", ORNAMENTS)
+def test_without_a_region_only_international_numbers_are_read(ornament: str) -> None:
+    """Without a region, an international spelling gives its number or is refused, in messages, too."""
+    for _, number, international, _ in EXAMPLES:
+        for read in (pico_async.destination, e164):
+            for spelling in (number, f"+{number}", international):
+                with suppress(InvalidMessageError):
+                    assert read(ornament.format(spelling)) == number
 
 
 @pytest.mark.parametrize("to", [None, 8612345678901, 8612345678901.0, True, b"8612345678901", ["8612345678901"]])
 def test_what_is_no_text_is_refused_by_its_type(to: object) -> None:
     """Only a str is accepted as a number: even an int is refused, because a spreadsheet may have removed digits."""
     with pytest.raises(InvalidMessageError, match=rf"^`to` must be a str .* not {type(to).__name__}\.$"):
-        destination(to)
+        e164(to)
 
 
 @given(st.text(alphabet=st.sampled_from("0123456789+() ."), min_size=7))
 def test_a_refusal_never_repeats_the_number(to: str) -> None:
     """The error for a refused number contains no run of digits that is long enough to call."""
     try:
-        destination(to)
+        e164(to)
     except InvalidMessageError as error:
         shown = str(error).replace("8612345678901", "", 1)  # the example in every such error
 
@@ -205,8 +348,10 @@ def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -
         pytest.param("(02) 2345.6789", "TW", "886223456789", id="parentheses and dots"),
         pytest.param("886912345678", "TW", "886912345678", id="with the country code and no plus"),
         pytest.param("+886 (0)912 345 678", "TW", "886912345678", id="with the country code and the national prefix"),
-        pytest.param("+86 123 4567 8901", "TW", "8612345678901", id="of elsewhere"),
-        pytest.param("002 86 12345678901", "TW", "8612345678901", id="of elsewhere, as it is dialled there"),
+        pytest.param("912345678", "TW", "886912345678", id="without the 0 that a spreadsheet drops"),
+        pytest.param("+886 0912 345 678", "TW", "886912345678", id="with the country code and the 0"),
+        pytest.param("+86 138 0013 8000", "TW", "8613800138000", id="of elsewhere"),
+        pytest.param("002 86 13800138000", "TW", "8613800138000", id="of elsewhere, as it is dialled there"),
         pytest.param("06 698 1234", "IT", "39066981234", id="a 0 that belongs to the number"),
         pytest.param(
             "\uff10\uff19\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18", "TW", "886912345678", id="full-width"
@@ -231,17 +376,21 @@ def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region
     ("to", "fault"),
     [
         pytest.param("", "is empty", id="empty"),
-        pytest.param("+", "has 0 digits", id="only a plus"),
+        pytest.param("+", "is empty", id="only a plus"),
         pytest.param("091234", "is too short", id="too short"),
+        pytest.param("0912345600000", "is too long", id="more digits than there are"),
+        pytest.param("0000000000", "is of a range that nobody uses in country code 886", id="of no range"),
         pytest.param("0912345678901", "is too long", id="too long"),
         pytest.param("8612345678901", "is too long", id="of elsewhere, without its plus"),
         pytest.param("+999123456789", "begins with no country code", id="no such country"),
         pytest.param("+0912345678", "begins with no country code", id="a plus before a national number"),
-        pytest.param("0912345678/0912345679", "holds something other", id="two numbers"),
-        pytest.param("0912345678 ext. 5", "holds something other", id="an extension"),
-        pytest.param("0800-FLOWERS", "holds something other", id="letters"),
-        pytest.param("0" * 21, "has 21 digits", id="no number of this world"),
-        pytest.param("\ud800", "holds something other", id="half of a surrogate pair"),
+        pytest.param("0912345678/0912345679", r"holds U\+002F SOLIDUS", id="two numbers"),
+        pytest.param("0912345678 ext. 5", "has an extension", id="an extension"),
+        pytest.param("0800-FLOWERS", r"holds U\+0046 LATIN CAPITAL LETTER F", id="letters"),
+        pytest.param("0" * 21, "is too long", id="no number of this world"),
+        pytest.param("\ud800", r"holds U\+D800", id="half of a surrogate pair"),
+        pytest.param("1) 0912345678", "has a parenthesis without the other one", id="a list"),
+        pytest.param("1. 0912345678", "begins with the number of a list", id="another list"),
     ],
 )
 def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault: str) -> None:
@@ -250,7 +399,7 @@ def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault
     repeat it, is not its context.
     """
     with pytest.raises(InvalidMessageError, match=rf"^`to` {fault}") as caught:
-        destination(to, region="TW")
+        pico_async.destination(to, region="TW")
 
     assert len(to) < 2 or to not in str(caught.value)
     assert not re.search(r"[0-9]{6}", str(caught.value))
@@ -260,23 +409,96 @@ def test_what_is_no_number_of_a_region_is_refused_with_the_reason(to: str, fault
 def test_a_number_without_its_area_code_is_refused() -> None:
     """A number without its area code is refused, because it can be called only from the same area."""
     with pytest.raises(InvalidMessageError, match="lacks its area code"):
-        destination("2345678", region="US")
+        pico_async.destination("2345678", region="US")
 
 
-def test_a_range_that_the_package_does_not_know_is_taken() -> None:
+@pytest.mark.parametrize("options", [{}, {"region": "CN"}])
+def test_a_number_that_cannot_exist_is_refused(options: dict[str, str]) -> None:
     """
-    A number only has to be "possible" and not "valid", because new ranges are in use before `phonenumbers` knows them.
+    A number of a range that the package does not know is refused, and taken with `newer_ranges`, because new ranges are
+    in use before the package knows them. A message takes it, so that it reads its number alike on each machine.
     """
-    import phonenumbers
-
     assert not phonenumbers.is_valid_number(phonenumbers.parse("+8612345678901"))
-    assert destination("1234567 8901", region="CN") == "8612345678901"
+
+    with pytest.raises(InvalidMessageError, match="is of a range that nobody uses in country code 86"):
+        pico_async.destination("8612345678901", **options)  # type: ignore[arg-type]
+
+    assert pico_async.destination("8612345678901", newer_ranges=True, **options) == "8612345678901"  # type: ignore[arg-type]
+    assert SmsMessage("8612345678901", "hello").to == "8612345678901"
+
+
+@pytest.mark.parametrize("to", ["912345678", "2125551234", "+86 123 45", "+999 1234 5678"])
+@pytest.mark.parametrize("newer_ranges", [False, True])
+def test_a_length_that_cannot_be_is_refused_with_newer_ranges_too(to: str, newer_ranges: bool) -> None:
+    """A number that is too short, or of no country, is refused also where newer ranges are taken."""
+    with pytest.raises(InvalidMessageError):
+        pico_async.destination(to, newer_ranges=newer_ranges)
+
+
+def test_a_number_that_may_be_of_two_countries_is_refused() -> None:
+    """
+    Digits without "+" that are a fixed line of the region and a number of elsewhere are refused, because a file with
+    both kinds would be sent to strangers. A mobile number of the region is taken.
+    """
+    with pytest.raises(InvalidMessageError, match=r"can be read in two ways: .* Put '\+' before that code"):
+        pico_async.destination("886912345678", region="DE")
+
+    assert pico_async.destination("+886912345678", region="DE") == "886912345678"
+    assert pico_async.destination("13802345678", region="CN") == "8613802345678"
+
+
+def test_without_the_extra_a_number_is_read_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, `destination` reads a number as a message does, and knows no kinds of numbers."""
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+
+    assert pico_async.destination("+86 123 4567 8901") == "8612345678901"
+    assert kind_of("8613800138000") is None
+    with pytest.raises(InvalidMessageError, match="did a spreadsheet drop a leading 0"):
+        pico_async.destination("912345678")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        ("886912345678", "mobile"),
+        ("886223456789", "fixed line"),
+        ("8612345678901", "unknown"),
+        ("99900000001", "unknown"),
+    ],
+)
+def test_a_number_tells_its_kind(number: str, kind: str) -> None:
+    """The kind of a number is given in words; a number that cannot exist is of an unknown kind."""
+    assert kind_of(number) == kind
+
+
+def test_no_country_has_shorter_numbers_than_the_table_says() -> None:
+    """
+    A message refuses a number as too short only where `phonenumbers` knows no mobile or fixed-line number of that
+    length, and finds the country code that `phonenumbers` finds.
+    """
+    from phonenumbers.phonemetadata import PhoneMetadata
+
+    for code, regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.items():
+        for region in regions:
+            if region == "001":
+                continue
+            metadata = PhoneMetadata.metadata_for_region(region)
+            lengths = [
+                length
+                for kind in filter(None, (metadata.mobile, metadata.fixed_line))
+                for length in kind.possible_length or metadata.general_desc.possible_length
+                if length > 0
+            ]
+            shortest = f"{code}{'9' * min(lengths)}"
+            assert country_code(shortest) == str(code)
+            if 7 <= len(shortest) <= 15:
+                assert e164(shortest) == shortest
 
 
 def test_without_a_region_a_national_number_is_refused_as_ever() -> None:
     """Without a region, a national number is refused; no country is guessed."""
     with pytest.raises(InvalidMessageError, match="starts with 0"):
-        destination("0912 345 678")
+        pico_async.destination("0912 345 678")
 
 
 @pytest.mark.parametrize("region", ["", "XX", "Taiwan", "886", 886, "\ud800"])
@@ -285,7 +507,7 @@ def test_an_unknown_region_is_an_error_of_the_caller(region: object) -> None:
     An unknown region raises a `ConfigurationError`, because it is the caller's mistake and not a fault of the number.
     """
     with pytest.raises(ConfigurationError, match="`region` must be two letters"):
-        destination("0912 345 678", region=region)  # type: ignore[arg-type]
+        pico_async.destination("0912 345 678", region=region)  # type: ignore[arg-type]
 
 
 # `phonenumbers` loads the tables of a region with its first number, which takes longer.
@@ -296,7 +518,7 @@ def test_an_unknown_region_is_an_error_of_the_caller(region: object) -> None:
 def test_a_refusal_with_a_region_never_repeats_the_number(to: str, region: str) -> None:
     """With a region, any input returns a number for Pico or raises an `InvalidMessageError` that contains no number."""
     try:
-        said = destination(to, region=region)
+        said = pico_async.destination(to, region=region)
     except InvalidMessageError as error:
         said = str(error)
 

@@ -20,9 +20,10 @@ from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.source import END, Input, Source, no_message
 from pico_async.bulk.suppression import OptOuts, Suppression
+from pico_async.characters import described
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.segmentation import Encoding, described, foreign_characters, segments
+from pico_async.segmentation import Encoding, foreign_characters, segments
 
 Price: TypeAlias = Decimal | int | float | str
 Kept = TypeVar("Kept")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Container
 from typing import Any, TypeAlias
 
 from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, PicoError, SuppressedError
-from pico_async.numbers import destination
+from pico_async.numbers import e164
 
 Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
 
@@ -77,7 +77,7 @@ class OptOuts:
 
 def _numbers(suppression: Collection[object]) -> frozenset[str]:
     try:
-        return frozenset(map(destination, suppression))
+        return frozenset(map(e164, suppression))
     except InvalidMessageError as error:
         fault = str(error)
     raise ConfigurationError(

@@ -10,12 +10,12 @@ from typing import Any
 from attrs import frozen
 
 from pico_async.bulk.preflight import Preflight
+from pico_async.characters import described
 from pico_async.cli.console import printable
 from pico_async.cli.mailing import Mailing
 from pico_async.cli.survey import SHOWN, Survey
 from pico_async.cli.words import counted, plural, rest, spoken
 from pico_async.numbers import mask
-from pico_async.segmentation import described
 
 
 @frozen(kw_only=True)
