@@ -103,7 +103,7 @@ class InvalidMessageError(PicoError, ValueError):
 
 class SuppressedError(PicoError):
     """
-    The number has opted out, so a blast sent it nothing.
+    The number has opted out, so nothing was sent to it.
 
     Not a `NotSentError`, for whoever sends those again must not send this one; and nothing is wrong with the message.
     """

@@ -69,6 +69,11 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds, and no more than a year.")
 
 
+def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidMessageError(f"`{attribute.name}` must be True or False, not {type(value).__name__}.")
+
+
 def is_encodable(text: str) -> bool:
     """Say whether UTF-8 can carry the text. Python's own error would hold it whole."""
     try:
@@ -110,6 +115,8 @@ class SmsMessage:
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
             The clock is this machine's: a value that was pickled on another one has no meaning here.
+        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
+            for. The session's `suppression` and a blast's are not asked then.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -124,6 +131,7 @@ class SmsMessage:
     callback: str | None = field(default=None, validator=_optional(_url), repr=_sized)
     key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -144,6 +152,8 @@ class MmsMessage:
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
             The clock is this machine's: a value that was pickled on another one has no meaning here.
+        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
+            for. The session's `suppression` and a blast's are not asked then.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -157,6 +167,7 @@ class MmsMessage:
     sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
     key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
 
@@ -172,6 +183,8 @@ class VoiceMessage:
         key: Your name for the message, in a journal and in results.
         expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
             The clock is this machine's: a value that was pickled on another one has no meaning here.
+        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
+            for. The session's `suppression` and a blast's are not asked then.
 
     Raises:
         InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
@@ -184,6 +197,7 @@ class VoiceMessage:
     lang: str = field(default="en-US", validator=_language)
     key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
     expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
 

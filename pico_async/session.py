@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
-    from pico_async.bulk.suppression import Suppression
+    from pico_async.bulk.suppression import OptOuts, Suppression
     from pico_async.bulk.told import ToldBlast
     from pico_async.callbacks import CallbackSigner
     from pico_async.resources.balance import BalanceResource
@@ -96,6 +96,11 @@ class PicoSession:
         transport: `AiohttpTransport()`, or an httpx transport, in place of the session's own; closed with the session.
             A reply's certainty depends on it, and the pace, too: of httpx's, only `httpx.AsyncHTTPTransport` tells when
             it begins to write. One that speaks HTTP/2 is refused.
+        suppression: Numbers that opted out, or a function, async or not, that says of a number whether it has. It is
+            asked last thing before each try of each message that the session sends, single ones, blasts and jobs of a
+            queue alike, but for those with `promotional=False`. What is suppressed raises `SuppressedError`. Where the
+            function raises, nothing is sent either: `NotSentError`. A set is read once; see `OptOuts` for what is added
+            to it later. A function should answer soon, or bound itself, for its message waits.
         on_event: Called with each event of `pico_async.events` as it happens: a plain function, or several. Some come
             between a turn and its request, so a slow one spoils the pace. It sees no number, text, key or token, and
             what it raises is logged, once, and harms no send. For OpenTelemetry, see `pico_async.integrations`.
@@ -131,6 +136,7 @@ class PicoSession:
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
         transport: HttpTransport | AiohttpTransport | None = None,
+        suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
         self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
@@ -148,6 +154,7 @@ class PicoSession:
         )
         self._retries = checked_retries(retries)
         self._retry_in_doubt = checked_retry_in_doubt(retry_in_doubt)
+        self._opt_outs = _opt_outs(suppression)
         self._membership = Membership(self._base_url, self._account.username, self._api_key, rates, coordinator)
         self._listeners = checked_listeners(on_event)
         self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
@@ -191,7 +198,9 @@ class PicoSession:
 
         Raises:
             InvalidMessageError: It is no message, or it has no sender; nothing was sent.
-            NotSentError: Pico was not reached; safe to send again.
+            SuppressedError: The number has opted out; it was not sent.
+            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
+                again.
             RejectedError: Pico refused it.
             InDoubtError: It may have gone out; it was not repeated.
         """
@@ -209,7 +218,8 @@ class PicoSession:
         Args:
             messages: Any iterable or async iterable of messages, as `send_bulk` takes it.
             price: For one part, in the balance's own unit, as "0.04". With it Pico is asked once for the balance.
-            suppression: Numbers that opted out, or a function that is asked for each, as `send_bulk` takes it.
+            suppression: Numbers that opted out, or a function that is asked for each, as `send_bulk` takes it. The
+                session's own is asked, too.
 
         Raises:
             ConfigurationError: An argument is wrong, or the session is closed.
@@ -221,12 +231,17 @@ class PicoSession:
         from pico_async.bulk.preflight import checked_price, preflight
 
         cost = checked_price(price)
+        asked = [opt_outs for opt_outs in (self._opt_outs, _opt_outs(suppression)) if opt_outs is not None]
+
+        async def has_opted_out(number: str) -> bool:
+            return any([await opt_outs.has(number) for opt_outs in asked])
+
         return await preflight(
             messages,
             price=cost,
             balance=None if cost is None else (await self.balance.get()).balance,
             per_s=self._pace(),
-            suppression=suppression,
+            suppression=has_opted_out if asked else None,
             check=lambda message: send_request(message, engine.account),
         )
 
@@ -254,9 +269,9 @@ class PicoSession:
             journal: Remember in this file what became of each message, so that the same call again, after a crash
                 too, sends only what was not sent. What it has already is `SKIPPED`; what may have been sent is
                 `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
-            suppression: Numbers that opted out, or a function, async or not, that is asked for each message, once its
-                turn is near, and says whether its number has. Such a message is not sent: its error is a
-                `SuppressedError`, and it is no failure. Where the function raises, it is not sent either.
+            suppression: Numbers that opted out of this blast, or a function, as the session takes them: asked beside
+                the session's own, in the same place. Such a message is not sent: its error is a `SuppressedError`, and
+                it is no failure. Where the function raises, it is not sent either.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
             priority: Who goes first where several wait for the pace; single sends overtake a blast.
@@ -302,8 +317,11 @@ class PicoSession:
         # Not with the session, for most never blast.
         from pico_async.bulk.sender import BulkStream
 
+        own = _opt_outs(suppression)
+        opt_outs = None if own is None else own.let_pass
+
         def send(message: Message, trace: CallTrace) -> Awaitable[Accepted]:
-            return deliver(engine, message, priority=priority, trace=trace)
+            return deliver(engine, message, priority=priority, trace=trace, opt_outs=opt_outs)
 
         stream = BulkStream(
             messages,
@@ -311,7 +329,6 @@ class PicoSession:
             concurrency=concurrency,
             stop_after=stop_after,
             journal=journal,
-            suppression=suppression,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
             told=self._told_blast(),
@@ -378,6 +395,7 @@ class PicoSession:
                 coordinator=self._membership.join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
+                opt_outs=None if self._opt_outs is None else self._opt_outs.let_pass,
                 observer=self._observer,
             )
         if self._loop is not loop:
@@ -404,3 +422,12 @@ class PicoSession:
         from pico_async.bulk.told import ToldBlast
 
         return ToldBlast(self._observer)
+
+
+def _opt_outs(suppression: Suppression | None) -> OptOuts | None:
+    if suppression is None:
+        return None
+    # Not with the session, for many know of no opt-outs.
+    from pico_async.bulk.suppression import OptOuts
+
+    return OptOuts(suppression)

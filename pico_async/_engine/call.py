@@ -6,9 +6,9 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pico_async._engine.observer import Observer
 
 Value = TypeVar("Value")
+Allow: TypeAlias = Callable[[str], Awaitable[None]]
 
 _ENTERED = nullcontext()
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
@@ -61,6 +62,7 @@ class Engine:
         account: Whose credentials they are, and what its messages share.
         retries: Further tries of what may be repeated.
         retry_in_doubt: Repeat also what may have been carried out.
+        opt_outs: Asked for each message with its number; raises where it must not be sent. None where nobody can.
         observer: Tells whoever listens; None where nobody does.
     """
 
@@ -73,9 +75,11 @@ class Engine:
         coordinator: Coordinator,
         retries: int,
         retry_in_doubt: bool,
+        opt_outs: Allow | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.account = account
+        self.opt_outs = opt_outs
         self._api_key = api_key
         self._transport = transport
         self._coordinator = coordinator
@@ -229,6 +233,9 @@ class Engine:
         while True:
             # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
             token = await self._token_for(request)
+            if trace.allow is not None:
+                # Anew before each try. Not after the turn: who is asked may be slow, and turns would leave in a bunch.
+                await trace.allow()
             # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
             await trace.prepare()
             trace.note_wait()

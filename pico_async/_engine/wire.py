@@ -30,7 +30,7 @@ Model = TypeVar("Model")
 _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
 # Compiled by its first use, and not with the import.
 _DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
-_NOT_ON_THE_WIRE = ("key", "expires_in", "made_at")
+_NOT_ON_THE_WIRE = ("key", "expires_in", "made_at", "promotional")
 
 
 class Account(NamedTuple):

@@ -13,8 +13,9 @@ from pico_async.messages import Message
 
 SALT_BYTES = 16
 
-# What the recipient gets, and from whom. When it is dropped, and where its receipt goes, may differ from run to run.
-_NOT_CONTENT = frozenset({"key", "expires_in", "made_at", "callback"})
+# What the recipient gets, and from whom. When it is dropped, where its receipt goes, and whether an opt-out counts, may
+# differ from run to run.
+_NOT_CONTENT = frozenset({"key", "expires_in", "made_at", "callback", "promotional"})
 _as_json = json.JSONEncoder(sort_keys=True).encode
 
 

@@ -308,7 +308,7 @@ async def preflight(
                 if item is END:
                     break
                 if (message := checklist.message(place, item)) is not None:
-                    if opt_outs is not None and await opt_outs.has(message.to):
+                    if opt_outs is not None and message.promotional and await opt_outs.has(message.to):
                         checklist.suppress()
                     else:
                         checklist.admit(place, message)

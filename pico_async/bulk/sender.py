@@ -19,7 +19,6 @@ from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
 from pico_async.bulk.source import END, Input, Source, is_cancelled, no_message
 from pico_async.bulk.sqlite_journal import SqliteJournal
-from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import (
     ConfigurationError,
     JournalError,
@@ -46,7 +45,8 @@ class BulkStream:
     the blast and memory stays flat. Leaving the `async with` early stops it at once: what was on the wire is in
     doubt, the rest is not sent, and `leftover` tells which.
 
-    The input may give an InvalidMessageError in the place of a message: it is that row's result. Where the input
+    The input may give an InvalidMessageError or a SuppressedError in the place of a message: it is that row's result.
+    Where the input
     raises anything else, what is in flight is settled and told first; then the loop gets the error.
     """
 
@@ -58,7 +58,6 @@ class BulkStream:
         concurrency: int,
         stop_after: int | None,
         journal: str | os.PathLike[str] | Journal | None = None,
-        suppression: Suppression | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
         told: ToldBlast | None = None,
@@ -70,7 +69,6 @@ class BulkStream:
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._journal = _journal(journal)
-        self._opt_outs = None if suppression is None else OptOuts(suppression)
         self._account = account
         self._pace = pace
         self._told = told
@@ -246,9 +244,6 @@ class BulkStream:
         try:
             if isinstance(trace, JournalEntry) and (known := await trace.claim(message, index)) is not None:
                 return known
-            # After the journal, which names messages by what came before, and before its intent.
-            if self._opt_outs is not None:
-                await self._opt_outs.let_pass(message.to)
             accepted = await self._send(message, trace)
             return _accepted(index, message, accepted, trace.attempts)
         except PicoError as failure:

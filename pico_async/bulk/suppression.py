@@ -1,11 +1,14 @@
-"""Who has opted out, and gets nothing of a blast."""
+"""Who has opted out, and gets nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Container
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Set
 from typing import Any, TypeAlias
 
+from pico_async._engine.cancellation import cancellations, unless_cancelled
+from pico_async.bulk.source import is_cancelled
 from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, PicoError, SuppressedError
 from pico_async.numbers import e164
 
@@ -20,8 +23,10 @@ class OptOuts:
     """
     Answer whether a number has opted out.
 
-    A set, or another collection, is read once, here, and its numbers may be spelled as those of messages. A function,
-    and a container that cannot be read through, are asked for each message, with the digits alone.
+    A set, or another collection, is read once, here, and its numbers may be spelled as those of messages. A number that
+    is added to a set or a mapping later counts, too, where it is written as digits, with or without "+"; one that is
+    taken away still counts. A function, and a container that cannot be read through, are asked for each message, with
+    the digits alone.
 
     Raises:
         ConfigurationError: It is neither, or holds what is no number: somebody who opted out would get the message.
@@ -32,8 +37,7 @@ class OptOuts:
         if callable(suppression):
             self._ask = suppression
         elif isinstance(suppression, Container) and not isinstance(suppression, str | bytes | bytearray):
-            known = _numbers(suppression) if isinstance(suppression, Collection) else suppression
-            self._ask = known.__contains__
+            self._ask = _looked_up(suppression)
         else:
             raise ConfigurationError(
                 "`suppression` must be a set of numbers, or a function, async or not, that says of one whether it has "
@@ -50,7 +54,7 @@ class OptOuts:
         """
         answer = self._ask(number)
         if inspect.isawaitable(answer):
-            answer = await answer
+            answer = await unless_cancelled(answer)
         if not isinstance(answer, int):
             raise NoAnswerError(f"`suppression` must answer True or False, not {type(answer).__name__}.")
         return bool(answer)
@@ -63,16 +67,29 @@ class OptOuts:
             SuppressedError: It has opted out.
             NotSentError: That could not be learned, so it must get nothing either.
         """
+        since = cancellations()
         try:
             fault = "The number has opted out" if await self.has(number) else None
             kind: type[PicoError] = SuppressedError
-        except NoAnswerError as error:
-            fault, kind = f"Whether the number has opted out is not known: {str(error).rstrip('.')}", NotSentError
-        except Exception as error:  # noqa: BLE001  it is the caller's, and may hold the number
-            fault = f"Whether the number has opted out is not known: `suppression` raised {type(error).__name__}"
-            kind = NotSentError
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and (cancellations() > since or is_cancelled()):
+                raise
+            # Not the error's own words, which may hold the number. One that was cancelled is no end of this call.
+            said = f"`suppression` raised {type(error).__name__}"
+            if isinstance(error, NoAnswerError):
+                said = str(error).rstrip(".")
+            fault, kind = f"Whether the number has opted out is not known: {said}", NotSentError
         if fault is not None:
             raise kind(f"{fault}. Nothing was sent.")
+
+
+def _looked_up(suppression: Container[str]) -> Callable[[str], bool]:
+    if not isinstance(suppression, Collection):
+        return suppression.__contains__
+    known = _numbers(suppression)
+    if isinstance(suppression, Set | Mapping):
+        return lambda number: number in known or number in suppression or f"+{number}" in suppression
+    return known.__contains__
 
 
 def _numbers(suppression: Collection[object]) -> frozenset[str]:

@@ -15,6 +15,7 @@ from pico_async.errors import (
     Outcome,
     PicoError,
     RateLimitError,
+    SuppressedError,
 )
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.session import PicoSession
@@ -36,8 +37,10 @@ async def send_once(
 
     The ledger has the message's `key` as "sending" before it may leave. Whoever is delivered it again is told
     `SKIPPED` where Pico has it, and `IN_DOUBT` where an earlier delivery was interrupted, or is under way. What was
-    not sent, or was refused, is sent again. It does not raise for the message's fate: ask `result.ok`, or raise
-    `result.error`. A queue should deliver again what `may_retry` says, and what is `IN_DOUBT` never by itself.
+    not sent, or was refused, is sent again. The session's `suppression` is asked at each delivery, so an opt-out holds
+    that comes while the message waits in its queue: `NOT_SENT`, with a `SuppressedError`. It does not raise for the
+    message's fate: ask `result.ok`, or raise `result.error`. A queue should deliver again what `may_retry` says, and
+    what is `IN_DOUBT` never by itself.
 
     With taskiq, whose workers have one loop (make session and ledger when the worker starts, and keep them in its
     state). Its broker needs a `SmartRetryMiddleware`, or nothing is tried again:
@@ -98,7 +101,9 @@ def may_retry(error: BaseException | None) -> bool:
     # The worker's credentials are no fault of the message: one wrong deploy must not fail all that is in the queue.
     if isinstance(error, AuthenticationError | RateLimitError):
         return True
-    if isinstance(error, MessageExpiredError | InvalidMessageError) or not isinstance(error, PicoError):
+    if isinstance(error, MessageExpiredError | InvalidMessageError | SuppressedError) or not isinstance(
+        error, PicoError
+    ):
         return False
     return error.outcome is Outcome.NOT_SENT
 

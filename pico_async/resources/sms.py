@@ -28,6 +28,7 @@ class SmsResource:
         expires_in: float | None = None,
         key: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        promotional: bool = True,
     ) -> Accepted:
         """
         Hand one text message to Pico.
@@ -43,10 +44,14 @@ class SmsResource:
             expires_in: Seconds after which it is dropped as not sent rather than sent late.
             key: Your name for the message.
             priority: Who goes first where several wait; a single send overtakes a blast.
+            promotional: False sends it also to a number that the session's `suppression` knows: for a code, or a
+                notice, that this person asked for.
 
         Raises:
             InvalidMessageError: An argument is wrong; nothing was sent.
-            NotSentError: Pico was not reached; safe to send again.
+            SuppressedError: The number has opted out; it was not sent.
+            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
+                again.
             MessageExpiredError: `expires_in` ran out before its turn; it was not sent.
             RejectedError: Pico refused it.
             InDoubtError: It may have gone out; it was not repeated.
@@ -62,5 +67,6 @@ class SmsResource:
             callback=callback,
             key=key,
             expires_in=expires_in,
+            promotional=promotional,
         )
         return await deliver(self._engine(), message, priority=priority)

@@ -26,6 +26,7 @@ class VoiceResource:
         expires_in: float | None = None,
         key: str | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        promotional: bool = True,
     ) -> Accepted:
         """
         Hand one text to Pico to be read out in a call.
@@ -40,15 +41,19 @@ class VoiceResource:
             expires_in: Seconds after which it is dropped as not sent rather than called late.
             key: Your name for the message.
             priority: Who goes first where several wait; a single send overtakes a blast.
+            promotional: False sends it also to a number that the session's `suppression` knows: for a code, or a
+                notice, that this person asked for.
 
         Raises:
             InvalidMessageError: An argument is wrong; nothing was sent.
-            NotSentError: Pico was not reached; safe to send again.
+            SuppressedError: The number has opted out; it was not sent.
+            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
+                again.
             RejectedError: Pico refused it.
             InDoubtError: It may have gone out; it was not repeated.
 
         Limit: not documented in v0.4; `Rates(voice=…)` sets one.
         Source: API reference v0.4, "Send Voice TTS".
         """
-        message = VoiceMessage(to=to, text=text, lang=lang, key=key, expires_in=expires_in)
+        message = VoiceMessage(to=to, text=text, lang=lang, key=key, expires_in=expires_in, promotional=promotional)
         return await deliver(self._engine(), message, priority=priority)

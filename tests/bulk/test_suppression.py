@@ -144,7 +144,7 @@ class _Broken:
         (_Broken(), "`suppression` raised OSError"),
         (lambda number: None, "must answer True or False, not NoneType"),
         (lambda number: number, "must answer True or False, not str"),
-        (_cancelled, "a cancellation from elsewhere"),
+        (_cancelled, "`suppression` raised CancelledError"),
     ],
     ids=["raises", "raises later", "container raises", "forgets to answer", "answers otherwise", "is cancelled"],
 )

@@ -69,7 +69,8 @@ async def enqueue_bulk(
     Put any number of messages into the queue, for `run_worker` to send.
 
     A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
-    enqueued twice it is sent twice. `expires_in` goes on counting in the queue. Number and text are in the database
+    enqueued twice it is sent twice. Whether its number has opted out is asked by the worker's session, when the message
+    is about to be sent, and not here. `expires_in` goes on counting in the queue. Number and text are in the database
     until Pico has the message, until it has expired or until `discard`, and in no log.
 
     Args:

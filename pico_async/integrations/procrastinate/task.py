@@ -15,7 +15,13 @@ from procrastinate.jobs import Job
 
 from pico_async.bulk.journal import Journal
 from pico_async.coordination import Priority
-from pico_async.errors import ConfigurationError, InvalidMessageError, JournalError, MessageExpiredError
+from pico_async.errors import (
+    ConfigurationError,
+    InvalidMessageError,
+    JournalError,
+    MessageExpiredError,
+    SuppressedError,
+)
 from pico_async.integrations.once import may_retry, send_once
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import PostgresLink
@@ -80,7 +86,8 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
 
         app.add_tasks_from(tasks(pico), namespace="pico")
 
-    How its jobs end: "succeeded" where Pico has the message, from this delivery or from an earlier one. What was not
+    How its jobs end: "succeeded" where Pico has the message, from this delivery or from an earlier one, and where the
+    session's `suppression` knew the number: its message is dropped, and the log says "suppressed". What was not
     sent, and what Pico refused for the rate or for the worker's credentials, is delivered again, later and later.
     "failed" is what expired, what was refused, what is in doubt, and what *max_tries* did not bring to Pico; the log
     tells which, without text and number.
@@ -161,6 +168,9 @@ async def _deliver(
     if result.error is None:
         await outbox.drop(name)
         return result.outcome.value
+    if isinstance(result.error, SuppressedError):
+        await outbox.drop(name)
+        return "suppressed"
     if isinstance(result.error, MessageExpiredError):
         await outbox.drop(name)
     elif is_last or not may_retry(result.error):

@@ -1,0 +1,320 @@
+"""A number that opted out gets nothing from a session, whichever way a message takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pico_async import (
+    CallEnded,
+    ConfigurationError,
+    Event,
+    InDoubtError,
+    InvalidMessageError,
+    MessageExpiredError,
+    MmsMessage,
+    NotSentError,
+    Outcome,
+    PicoSession,
+    SmsMessage,
+    SqliteJournal,
+    SuppressedError,
+    VoiceMessage,
+    preflight,
+)
+from pico_async.bulk.digests import content_digest
+from pico_async.integrations.once import may_retry, send_once
+from pico_async.sandbox import Fault, FaultRule, Sandbox
+
+OUT = "8612345678902"
+OTHER = "8612345678901"
+
+Send = Callable[[PicoSession, str, bool], Awaitable[Any]]
+
+
+def session_on(sandbox: Sandbox, suppression: Any = frozenset({OUT}), **options: Any) -> PicoSession:
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        suppression=suppression,
+        **options,
+    )
+
+
+async def _result_of_blast(pico: PicoSession, to: str, promotional: bool) -> None:
+    async with pico.stream_bulk([SmsMessage(to, "hello", promotional=promotional)]) as results:
+        async for result in results:
+            if result.error is not None:
+                raise result.error
+
+
+async def _once(pico: PicoSession, to: str, promotional: bool, ledger: SqliteJournal) -> None:
+    result = await send_once(pico, SmsMessage(to, "hello", key=to, promotional=promotional), ledger=ledger)
+    if result.error is not None:
+        raise result.error
+
+
+@pytest.fixture(params=["sms", "mms", "voice", "send", "blast", "blast with a journal", "once"])
+def send(request: pytest.FixtureRequest, tmp_path: Path) -> Send:
+    """Return each way that a message can take, without a queue."""
+    journal = SqliteJournal(tmp_path / "journal.db")
+
+    async def with_a_journal(pico: PicoSession, to: str, promotional: bool) -> None:
+        message = SmsMessage(to, "hello", promotional=promotional)
+        async with pico.stream_bulk([message], journal=journal) as results:
+            async for result in results:
+                if result.error is not None:
+                    raise result.error
+
+    ways: dict[str, Send] = {
+        "sms": lambda pico, to, promotional: pico.sms.send(to, "hello", promotional=promotional),
+        "mms": lambda pico, to, promotional: pico.mms.send(to, "https://example.com/cat.png", promotional=promotional),
+        "voice": lambda pico, to, promotional: pico.voice.send(to, "hello", promotional=promotional),
+        "send": lambda pico, to, promotional: pico.send(VoiceMessage(to, "hello", promotional=promotional)),
+        "blast": _result_of_blast,
+        "blast with a journal": with_a_journal,
+        "once": lambda pico, to, promotional: _once(pico, to, promotional, journal),
+    }
+    return ways[request.param]
+
+
+async def test_a_number_that_opted_out_gets_nothing_by_any_way(send: Send) -> None:
+    """An opt-out of the session is refused with a `SuppressedError` that has no number; other numbers are sent to."""
+    sandbox = Sandbox()
+
+    async with session_on(sandbox) as pico:
+        with pytest.raises(SuppressedError, match="has opted out") as caught:
+            await send(pico, f"+{OUT}", True)
+        assert sandbox.ledger.sent_to(OUT) == []
+
+    async with session_on(sandbox) as pico:
+        await send(pico, OTHER, True)
+
+    assert OUT not in str(caught.value)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_what_somebody_asked_for_is_sent_all_the_same(send: Send) -> None:
+    """With `promotional=False` the opt-outs are not asked, for a code that this person asked for."""
+    sandbox = Sandbox()
+
+    async with session_on(sandbox, lambda number: 1 / 0) as pico:
+        await send(pico, OUT, False)
+
+    assert len(sandbox.ledger.sent_to(OUT)) == 1
+
+
+class _Broken:
+    def __contains__(self, number: object) -> bool:
+        raise OSError(f"no route to the table for {number}")
+
+
+async def _raises(number: str) -> bool:
+    await asyncio.sleep(0)
+    raise LookupError(number)
+
+
+async def _cancelled(number: str) -> bool:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("suppression", "said"),
+    [
+        (_raises, "`suppression` raised LookupError"),
+        (_Broken(), "`suppression` raised OSError"),
+        (_cancelled, "`suppression` raised CancelledError"),
+        (lambda number: None, "must answer True or False, not NoneType"),
+        (lambda number: "no", "must answer True or False, not str"),
+    ],
+    ids=["raises", "container raises", "cancelled elsewhere", "forgets to answer", "answers otherwise"],
+)
+async def test_where_nobody_can_say_nothing_is_sent(send: Send, suppression: Any, said: str) -> None:
+    """A failing question is a `NotSentError` that names the fault and no number, and that a queue may retry."""
+    sandbox = Sandbox()
+
+    async with session_on(sandbox, suppression) as pico:
+        with pytest.raises(NotSentError, match=said) as caught:
+            await send(pico, OUT, True)
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert OUT not in str(error)
+        error = error.__context__
+    assert may_retry(caught.value)
+    assert not may_retry(SuppressedError("The number has opted out."))
+    assert sandbox.ledger.accepted == []
+
+
+@pytest.mark.virtual_time
+async def test_the_question_is_asked_before_each_try() -> None:
+    """An opt-out that comes between two tries of a message holds: the second try does not leave."""
+    sandbox = Sandbox(faults=[FaultRule(Fault.RATE_LIMITED, times=1)])
+    answers = [False, True]
+    events: list[Event] = []
+
+    async with session_on(sandbox, lambda number: answers.pop(0), on_event=events.append) as pico:
+        with pytest.raises(SuppressedError) as caught:
+            await pico.sms.send(OUT, "hello")
+
+    ended = [event for event in events if isinstance(event, CallEnded) and event.operation == "sms.send"]
+    assert answers == []
+    assert caught.value.attempts == 1
+    assert [(event.outcome, event.error) for event in ended] == [(Outcome.NOT_SENT, "SuppressedError")]
+    assert sandbox.ledger.accepted == []
+
+
+@pytest.mark.virtual_time
+async def test_an_opt_out_after_a_try_in_doubt_leaves_it_in_doubt() -> None:
+    """A message whose first try may have gone out stays in doubt when its number opts out before the second try."""
+    sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_DROP, times=1)])
+    answers = [False, True]
+
+    async with session_on(sandbox, lambda number: answers.pop(0), retry_in_doubt=True) as pico:
+        with pytest.raises(InDoubtError):
+            await pico.sms.send(OUT, "hello")
+
+    assert answers == []
+    assert len(sandbox.ledger.sent_to(OUT)) == 1
+
+
+async def test_the_question_is_the_last_thing_before_the_turn() -> None:
+    """The question comes after the token and takes no turn, so a slow answer holds up no other message."""
+    sandbox = Sandbox()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(number: str) -> bool:
+        if number == OUT:
+            assert sandbox.ledger.token_requests == 1
+            asked.set()
+            await answer.wait()
+        return False
+
+    async with session_on(sandbox, slow) as pico:
+        waits = asyncio.create_task(pico.sms.send(OUT, "hello"))
+        await asked.wait()
+        await pico.sms.send(OTHER, "hello")
+        assert [message.to for message in sandbox.ledger.accepted] == [OTHER]
+        answer.set()
+        await waits
+
+    assert [message.to for message in sandbox.ledger.accepted] == [OTHER, OUT]
+
+
+async def _never(number: str) -> bool:
+    await asyncio.Event().wait()
+    return False
+
+
+@pytest.mark.virtual_time
+async def test_an_answer_that_never_comes_ends_with_the_message() -> None:
+    """`expires_in`, a cancellation and the end of the session each end the wait for an answer; nothing is sent."""
+    sandbox = Sandbox()
+
+    async with session_on(sandbox, _never) as pico:
+        with pytest.raises(MessageExpiredError):
+            await pico.sms.send(OUT, "hello", expires_in=5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await pico.sms.send(OUT, "hello")
+        waits = asyncio.create_task(pico.sms.send(OUT, "hello"))
+        await asyncio.sleep(1)
+    with pytest.raises(NotSentError, match="session closed"):
+        await waits
+
+    assert sandbox.ledger.accepted == []
+
+
+async def test_a_cancellation_that_the_question_drops_ends_the_message() -> None:
+    """A function that swallows its cancellation, as `asyncio.wait_for` may, sends nothing after it."""
+    sandbox = Sandbox()
+    asked = asyncio.Event()
+
+    async def drops(number: str) -> bool:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return False
+
+    async with session_on(sandbox, drops) as pico:
+        call = asyncio.create_task(pico.sms.send(OUT, "hello"))
+        await asked.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    assert sandbox.ledger.accepted == []
+
+
+@pytest.mark.parametrize("added", [OUT, f"+{OUT}"])
+async def test_a_number_that_is_added_later_counts(added: str) -> None:
+    """A number that is added to the session's set while the session is open gets nothing from then on."""
+    sandbox = Sandbox()
+    opted_out: set[str] = {"+86 123 4567 8903"}
+
+    async with session_on(sandbox, opted_out) as pico:
+        await pico.sms.send(OUT, "hello")
+        opted_out.add(added)
+        with pytest.raises(SuppressedError):
+            await pico.sms.send(OUT, "hello")
+        with pytest.raises(SuppressedError):
+            await pico.sms.send("8612345678903", "hello")
+
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_a_blast_asks_both_its_own_and_the_sessions() -> None:
+    """`send_bulk(suppression=…)` adds to the session's opt-outs, and each of both holds by itself."""
+    sandbox = Sandbox()
+    people = [OUT, OTHER, "8612345678903"]
+    messages = [SmsMessage(to, "hello") for to in people]
+
+    async with session_on(sandbox) as pico:
+        before = await pico.preflight(messages, suppression={OTHER})
+        report = await pico.send_bulk(messages, suppression={OTHER})
+
+    assert (before.valid, before.suppressed) == (1, 2)
+    assert (report.accepted, report.suppressed, report.failures) == (1, 2, ())
+    assert [message.to for message in sandbox.ledger.accepted] == ["8612345678903"]
+
+
+async def test_a_preflight_counts_what_is_sent_all_the_same() -> None:
+    """A preflight counts no message with `promotional=False` as suppressed, as the sending does not."""
+    messages = [SmsMessage(OUT, "1"), SmsMessage(OUT, "2", promotional=False)]
+
+    found = await preflight(messages, suppression={OUT})
+
+    assert (found.valid, found.suppressed) == (1, 1)
+
+
+@pytest.mark.parametrize("suppression", [OUT, 5, [OUT, "0912345678"], ["8612345678901.0"]])
+def test_what_cannot_say_who_opted_out_makes_no_session(suppression: Any) -> None:
+    """An opt-out that cannot be read is refused when the session is made, and never dropped."""
+    with pytest.raises(ConfigurationError, match="`suppression`") as caught:
+        session_on(Sandbox(), suppression)
+
+    assert "0912345678" not in str(caught.value)
+
+
+@pytest.mark.parametrize("promotional", [None, 0, "no"])
+def test_only_true_and_false_say_whether_it_is_promotional(promotional: Any) -> None:
+    """`promotional` takes True or False alone, for what is merely false would reach people who opted out."""
+    with pytest.raises(InvalidMessageError, match="`promotional` must be True or False"):
+        MmsMessage(OUT, "https://example.com/cat.png", promotional=promotional)
+
+
+def test_whether_it_is_promotional_is_no_content() -> None:
+    """A journal knows a message again when `promotional` changed, and Pico is not told of it."""
+    salt = b"s" * 16
+
+    one, other = (SmsMessage(OUT, "hello", promotional=promotional) for promotional in (True, False))
+
+    assert content_digest(salt, one) == content_digest(salt, other)
