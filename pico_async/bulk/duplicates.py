@@ -1,4 +1,4 @@
-"""Messages that an input holds twice, found in flat memory."""
+"""Messages, and numbers, that an input holds twice, found in flat memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CACHE_KIB = 2048  # four times as much made a million rows no faster
 
 class Duplicates:
     """
-    Remember messages by number and content, and recognise one that comes again.
+    Remember messages by number and content, and numbers by themselves, and recognise what comes again.
 
     A set of a million digests takes 90 MB, and a Bloom filter is small but accuses the innocent. SQLite's temporary
     database keeps the digests on disk behind a cache of 2 MB, in the standard library, and deletes itself. The
@@ -48,7 +48,25 @@ class Duplicates:
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        digest = self._digest(message)
+        # Number, ID and address hold no line break, which therefore keeps them apart from the text.
+        apart = ""
+        if isinstance(message, SmsMessage):
+            apart = message.template_id or ""
+        elif isinstance(message, MmsMessage):
+            apart = message.media_url
+        return self._first(f"{type(message).__name__}\n{message.to}\n{apart}\n{message.text or ''}", place)
+
+    def first_to(self, number: str, place: int) -> int | None:
+        """
+        Give the place of the first message to this number, or None where this is the first.
+
+        Raises:
+            ConfigurationError: The disk for temporary files is full.
+        """
+        return self._first(number, place)
+
+    def _first(self, content: str, place: int) -> int | None:
+        digest = self._digest(content)
         try:
             added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount
             if added:
@@ -61,12 +79,5 @@ class Duplicates:
         first: int = found[0]
         return first
 
-    def _digest(self, message: Message) -> bytes:
-        # Number, ID and address hold no line break, which therefore keeps them apart from the text.
-        apart = ""
-        if isinstance(message, SmsMessage):
-            apart = message.template_id or ""
-        elif isinstance(message, MmsMessage):
-            apart = message.media_url
-        content = f"{type(message).__name__}\n{message.to}\n{apart}\n{message.text or ''}"
+    def _digest(self, content: str) -> bytes:
         return blake2b(content.encode(), digest_size=16, key=self._secret).digest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
@@ -21,8 +21,9 @@ from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.source import END, Input, Source, no_message
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.characters import described
-from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.numbers import country_code, kind_of
 from pico_async.segmentation import Encoding, foreign_characters, segments
 
 Price: TypeAlias = Decimal | int | float | str
@@ -32,6 +33,9 @@ FIRST_KEPT = 20
 # More characters that GSM-7 lacks are a script, and not a slip that somebody may want to mend.
 FEW = 5
 _DISTINCT = 1000
+SHORT = 9
+COUNTRIES_TOLD = 8
+NO_SMS = frozenset({"fixed line", "toll free", "premium rate", "shared cost", "pager", "uan", "voicemail", "unknown"})
 _DEAREST = 10**9
 # The loop has its turn after so many messages, which take a few milliseconds.
 _AT_A_TIME = 250
@@ -53,7 +57,7 @@ class Fault:
 @frozen
 class Repeat:
     """
-    A message whose number and content an earlier one has, too.
+    A message that an earlier one repeats: in number and content, or in the number alone.
 
     Attributes:
         place: Where it stands in the input, from 0; of a file the line.
@@ -62,6 +66,43 @@ class Repeat:
 
     place: int
     first: int
+
+
+@frozen
+class Country:
+    """
+    Where messages go.
+
+    Attributes:
+        code: Country code, as "886".
+        messages: Messages to it.
+        short: Those, of them, with so few digits that the country code may be none: a spreadsheet may have dropped a 0.
+    """
+
+    code: str
+    messages: int
+    short: int = 0
+
+    def __str__(self) -> str:
+        asked = f" ({self.short:,} of nine digits or fewer: did a spreadsheet drop a 0?)" if self.short else ""
+        return f"{self.code}: {self.messages:,}{asked}"
+
+
+@frozen
+class Kind:
+    """
+    What answers at numbers that take no SMS.
+
+    Attributes:
+        name: As "fixed line" or "premium rate"; "unknown" where no such number can exist.
+        messages: Texts and MMS to such numbers.
+    """
+
+    name: str
+    messages: int
+
+    def __str__(self) -> str:
+        return f"{self.messages:,} {self.name}"
 
 
 @frozen
@@ -93,6 +134,10 @@ class Preflight:
         invalid: Items that make no message.
         suppressed: Messages whose number has opted out.
         duplicates: Messages, of the valid, whose number and content an earlier one has.
+        same_number: Messages, of the valid, whose number an earlier one has, whatever they say.
+        countries: Where the valid go, by country code; the most frequent first.
+        no_sms: Texts and MMS, of the valid, to numbers that take none, by kind. Empty without the extra `numbers`. Many
+            countries' numbers do not tell a mobile one from a fixed line; those are not counted.
         gsm7_parts: Parts of the texts in GSM-7.
         ucs2_parts: Parts of the texts in UCS-2.
         forced: The characters that forced texts into UCS-2, where a text has five different ones at the most; the
@@ -104,6 +149,7 @@ class Preflight:
         per_s: Text messages that leave in a second; None where nothing limits them, or nobody knows.
         faults: The first 20 of the invalid.
         repeats: The first 20 of the duplicates.
+        same_numbers: The first 20 of those of the same number.
         stopped: Why the input ended before its time; None where it did not.
     """
 
@@ -112,6 +158,9 @@ class Preflight:
     invalid: int = 0
     suppressed: int = 0
     duplicates: int = 0
+    same_number: int = 0
+    countries: tuple[Country, ...] = ()
+    no_sms: tuple[Kind, ...] = ()
     gsm7_parts: int = 0
     ucs2_parts: int = 0
     forced: tuple[Forced, ...] = ()
@@ -122,6 +171,7 @@ class Preflight:
     per_s: float | None = None
     faults: tuple[Fault, ...] = field(default=(), repr=lambda faults: f"<the first {len(faults)}>")
     repeats: tuple[Repeat, ...] = field(default=(), repr=lambda repeats: f"<the first {len(repeats)}>")
+    same_numbers: tuple[Repeat, ...] = field(default=(), repr=lambda repeats: f"<the first {len(repeats)}>")
     stopped: str | None = None
 
     @property
@@ -152,6 +202,10 @@ class Preflight:
             f"{self.total:,} in the input: {self.valid:,} to send ({self.duplicates:,} of them duplicates), "
             f"{self.invalid:,} invalid, {self.suppressed:,} suppressed"
         )
+        if self.countries:
+            yield f"country codes: {told_countries(self.countries)}"
+        if self.no_sms:
+            yield f"to numbers that take no SMS: {', '.join(map(str, self.no_sms))}"
         yield f"parts: {self.parts:,} ({self.gsm7_parts:,} in GSM-7, {self.ucs2_parts:,} in UCS-2)"
         if self.forced:
             yield f"taken to UCS-2 by {', '.join(map(str, self.forced[:FEW]))}"
@@ -170,6 +224,10 @@ class Preflight:
             yield f"message {fault.place}: {fault.reason}"
         for repeat in self.repeats:
             yield f"message {repeat.place} repeats {repeat.first}"
+        if self.same_number > self.duplicates:
+            yield f"of the number of an earlier one, whatever they say: {self.same_number:,}"
+            for repeat in self.same_numbers:
+                yield f"message {repeat.place} has the number of {repeat.first}"
 
 
 class Checklist:
@@ -188,6 +246,10 @@ class Checklist:
         self._forced: Counter[str] = Counter()
         self._faults: list[Fault] = []
         self._repeats: list[Repeat] = []
+        self._same_numbers: list[Repeat] = []
+        self._countries: Counter[str] = Counter()
+        self._short: Counter[str] = Counter()
+        self._no_sms: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._duplicates.__enter__()
@@ -209,6 +271,9 @@ class Checklist:
                 item = error
             else:
                 return item
+        if isinstance(item, SuppressedError):
+            self.suppress()
+            return None
         self._counts["invalid"] += 1
         _keep(self._faults, Fault(place, str(no_message(item))))
         return None
@@ -228,6 +293,10 @@ class Checklist:
         if (first := self._duplicates.first_of(message, place)) is not None:
             self._counts["duplicates"] += 1
             _keep(self._repeats, Repeat(place, first))
+        if (first := self._duplicates.first_to(message.to, place)) is not None:
+            self._counts["same_number"] += 1
+            _keep(self._same_numbers, Repeat(place, first))
+        self._note_number(message)
         if isinstance(message, SmsMessage):
             self._counts["texts"] += 1
         if not isinstance(message, SmsMessage) or message.text is None:
@@ -239,6 +308,15 @@ class Checklist:
             for character in foreign:
                 if character in self._forced or len(self._forced) < _DISTINCT:
                     self._forced[character] += 1
+
+    def _note_number(self, message: Message) -> None:
+        code = country_code(message.to)
+        self._countries[code] += 1
+        # Where country codes have three digits, some countries' numbers are as short as that.
+        if len(code) < 3 and len(message.to) <= SHORT:
+            self._short[code] += 1
+        if not isinstance(message, VoiceMessage) and (kind := kind_of(message.to)) in NO_SMS:
+            self._no_sms[kind] += 1
 
     def preflight(
         self,
@@ -259,6 +337,9 @@ class Checklist:
             per_s=per_s,
             faults=tuple(self._faults),
             repeats=tuple(self._repeats),
+            same_numbers=tuple(self._same_numbers),
+            countries=tuple(Country(code, count, self._short[code]) for code, count in self._countries.most_common()),
+            no_sms=tuple(Kind(name, count) for name, count in self._no_sms.most_common()),
             stopped=stopped,
         )
 
@@ -279,8 +360,8 @@ async def preflight(
     `pico.preflight` does the same with a session's pace and balance, and knows whether there is a sender.
 
     Args:
-        messages: Any iterable or async iterable of messages, as `send_bulk` takes it, with an InvalidMessageError in
-            the place of a message, too.
+        messages: Any iterable or async iterable of messages, as `send_bulk` takes it, with an InvalidMessageError or a
+            SuppressedError in the place of a message, too.
         price: For one part, in the balance's own unit, as "0.04".
         balance: What credit remains.
         per_s: Text messages that leave in a second.
@@ -339,6 +420,14 @@ def checked_price(price: object) -> Decimal | None:
             if exact.is_finite() and 0 <= exact <= _DEAREST:
                 return exact
     raise ConfigurationError("The price of a part must be a number from 0 to a billion, as '0.04'.")
+
+
+def told_countries(countries: Sequence[Country]) -> str:
+    """Say where messages go: "886: 2, 91: 1"."""
+    # What may be a slip is told, however rare it is.
+    told = [country for place, country in enumerate(countries) if place < COUNTRIES_TOLD or country.short]
+    others = len(countries) - len(told)
+    return ", ".join(map(str, told)) + (f" and {others} more" if others else "")
 
 
 def _keep(kept: list[Kept], one: Kept) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError
+from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, SuppressedError
 from pico_async.messages import Message
 
-Input: TypeAlias = Iterable[Message | InvalidMessageError] | AsyncIterable[Message | InvalidMessageError]
+Item: TypeAlias = Message | InvalidMessageError | SuppressedError
+Input: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 END = object()
 
@@ -83,9 +84,9 @@ class Source:
         return END
 
 
-def no_message(item: object) -> InvalidMessageError:
+def no_message(item: object) -> InvalidMessageError | SuppressedError:
     """Say what is wrong with an item that is no message."""
-    if isinstance(item, InvalidMessageError):
+    if isinstance(item, InvalidMessageError | SuppressedError):
         return item
     return InvalidMessageError(
         f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."

@@ -15,14 +15,14 @@ from pico_async.bulk.preflight import checked_price
 from pico_async.cli.console import note, printable, say, say_json, tell_error
 from pico_async.cli.forecast import Forecast
 from pico_async.cli.journal import journal_of
-from pico_async.cli.mailing import Mailing
+from pico_async.cli.mailing import Mailing, number_reader
 from pico_async.cli.opt_outs import opted_out
 from pico_async.cli.progress import display_for
 from pico_async.cli.report_file import ReportFile
 from pico_async.cli.rows import CsvFile
 from pico_async.cli.sandbox import Seen, embedded, session_with
 from pico_async.cli.sending import Blast
-from pico_async.cli.session import Callback, Json, Sender, Settings
+from pico_async.cli.session import Callback, Json, Promotional, Region, Sender, Settings, Suppress
 from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
 from pico_async.coordination.guard import START_S
@@ -58,21 +58,20 @@ def blast(
     key_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of your own names for the messages, for the report.")
     ] = None,
-    region: Annotated[
-        str | None,
+    region: Region = None,
+    newer_ranges: Annotated[
+        bool,
         typer.Option(
-            metavar="CC",
-            help="Read the numbers as people of this region write them, as TW for 0912 345 678; those of elsewhere "
-            "need their +. Needs the numbers extra.",
+            "--newer-ranges",
+            help="Take numbers of ranges that the numbers extra does not know. Without it, where the extra is "
+            "installed, numbers that cannot exist are invalid.",
         ),
-    ] = None,
-    suppress: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Send nothing to the numbers of this file: one a line, or a CSV file with a column of them.",
-        ),
-    ] = None,
+    ] = False,
+    once_per_number: Annotated[
+        bool, typer.Option("--once-per-number", help="Send a number the first of its messages, and no other.")
+    ] = False,
+    suppress: Suppress = None,
+    promotional: Promotional = True,
     delimiter: Annotated[str, typer.Option(metavar="CHAR", help="What separates the fields.")] = ",",
     expires_in: Annotated[
         float | None,
@@ -132,8 +131,8 @@ def blast(
     pico blast people.csv --text "Your code is {{code}}" --report out.csv
 
     The file is read once before anything is sent, and sent at the pace of your contract, never faster. A row that
-    makes no message (a bad number, an empty value) is told with its line, and the others go out. Duplicates are told,
-    and go out.
+    makes no message (a bad number, an empty value) is told with its line, and the others go out. Duplicates and
+    repeated numbers are told, and go out; with --once-per-number, only the first to each number does.
 
     Ctrl-C (and SIGTERM) reads no more and waits for what is on the wire. A second Ctrl-C, or the end of --grace, does
     not wait, and leaves that in doubt.
@@ -154,6 +153,7 @@ def blast(
     target = None if report is None else ReportFile(report, replace=force)
     ledger = journal_of(journal, resume=resume, apart_from=(file, report))
     stand_in = embedded(rates) if in_sandbox and not dry_run else None
+    read = number_reader(region=region, newer_ranges=newer_ranges, for_stand_in=in_sandbox or settings.is_stand_in)
     with CsvFile(file, delimiter) as rows:
         mailing = Mailing.plan(
             rows.columns,
@@ -161,12 +161,14 @@ def blast(
             template_id=template_id,
             to_column=to_column,
             key_column=key_column,
-            region=region,
+            read=read,
+            promotional=promotional,
+            once_per_number=once_per_number,
             expires_in=expires_in,
         )
         suppressed = (
-            opted_out(suppress, delimiter=delimiter, to_column=to_column, region=region)
-            if suppress is not None
+            opted_out(suppress, delimiter=delimiter, to_column=to_column, read=read)
+            if suppress is not None and promotional
             else None
         )
         if target is not None:

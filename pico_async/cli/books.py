@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from attrs import define, field, frozen
 
 from pico_async.bulk.report import SendResult
-from pico_async.cli.mailing import Mailing
+from pico_async.cli.mailing import Made, Mailing
 from pico_async.cli.report_file import Entry, ReportError, ReportFile
 from pico_async.cli.rows import Row
-from pico_async.errors import InvalidMessageError, Outcome, SuppressedError
-from pico_async.messages import SmsMessage
+from pico_async.errors import Outcome, SuppressedError
 
 FAILURES_SHOWN = 10
 
@@ -31,7 +30,7 @@ class Books:
     Attributes:
         outcomes: Rows by outcome.
         never_read: Rows, of those not sent, that the blast did not come to.
-        suppressed: Rows, of those not sent, whose number has opted out.
+        suppressed: Rows, of those not sent, whose number has opted out, or had its message already.
         failed: Rows that failed for a reason of their own, and not because the blast ended while they waited.
         failures: The first few of them.
         report_fault: Why the report is not complete; None where it is. All else is counted on.
@@ -49,13 +48,13 @@ class Books:
     _read: int = field(default=0, init=False)
     _in_flight: dict[int, _InFlight] = field(factory=dict, init=False)
 
-    def messages(self) -> Iterator[SmsMessage | InvalidMessageError]:
+    def messages(self) -> Iterator[Made]:
         """Make each row's message when it is asked for."""
-        for row in self._rows:
+        for row, made in self._mailing.messages(self._rows):
             # A result knows its message's place in the input, and this leads from there to the line.
             self._in_flight[self._read] = _InFlight(row.line, self._mailing.key_of(row))
             self._read += 1
-            yield self._mailing.message(row)
+            yield made
 
     def begin(self) -> None:
         """

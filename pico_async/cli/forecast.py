@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from pico_async.bulk.preflight import Preflight
+from pico_async.bulk.preflight import Preflight, Repeat, told_countries
 from pico_async.characters import described
 from pico_async.cli.console import printable
 from pico_async.cli.mailing import Mailing
@@ -51,6 +51,9 @@ class Forecast:
             said.append(counted(found.parts, "part"))
         said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
         yield f"{self.file}: {', '.join(said)}."
+        if len(found.countries) > 1 or any(country.short for country in found.countries):
+            yield f"Country codes: {told_countries(found.countries)}."
+        yield from self._no_sms()
         yield from self._cost()
         yield from self._repeats()
 
@@ -65,6 +68,16 @@ class Forecast:
             for repeat in found.repeats[:SHOWN]:
                 yield f"  line {repeat.place} repeats line {repeat.first}"
             yield from rest(found.duplicates, min(SHOWN, len(found.repeats)))
+        if found.same_number > found.duplicates:
+            yield "Repeated numbers (whatever the text; --once-per-number keeps the first):"
+            for repeat in found.same_numbers[:SHOWN]:
+                yield f"  line {repeat.place} has the number of line {repeat.first}"
+            yield from rest(found.same_number, min(SHOWN, len(found.same_numbers)))
+
+    def _no_sms(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.no_sms:
+            yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
 
     def _parts(self) -> Iterator[str]:
         found = self.survey.preflight
@@ -101,9 +114,16 @@ class Forecast:
         yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
         yield from self._parts()
         yield f"{found.invalid:>9,} invalid"
-        if found.suppressed:
-            yield f"{found.suppressed:>9,} suppressed, for the number has opted out"
+        if opted_out := found.suppressed - self.survey.left_out:
+            yield f"{opted_out:>9,} suppressed, for the number has opted out"
+        if self.survey.left_out:
+            yield f"{self.survey.left_out:>9,} left out by --once-per-number"
         yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
+        if found.same_number:
+            yield f"{found.same_number:>9,} with the number of an earlier row, whatever the text"
+        if found.countries:
+            yield f"Country codes: {told_countries(found.countries)}."
+        yield from self._no_sms()
         yield from self._cost()
         yield from self._forced()
         if found.faults:
@@ -126,7 +146,11 @@ class Forecast:
             "valid": found.valid,
             "invalid": found.invalid,
             "suppressed": found.suppressed,
+            "left_out": self.survey.left_out,
             "duplicates": found.duplicates,
+            "same_number": found.same_number,
+            "countries": {country.code: country.messages for country in found.countries},
+            "no_sms": {kind.name: kind.messages for kind in found.no_sms},
             "parts": found.parts,
             "gsm7_parts": found.gsm7_parts,
             "ucs2_parts": found.ucs2_parts,
@@ -143,6 +167,7 @@ class Forecast:
             "duration_s": round(self.duration_s, 1),
             "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
             "duplicate_rows": duplicate_rows(found),
+            "same_number_rows": _lines(found.same_numbers),
             "samples": [
                 {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
                 for sample in self.survey.samples
@@ -152,7 +177,11 @@ class Forecast:
 
 def duplicate_rows(found: Preflight) -> list[dict[str, int]]:
     """Give the first duplicates to a program."""
-    return [{"line": repeat.place, "first_line": repeat.first} for repeat in found.repeats[:SHOWN]]
+    return _lines(found.repeats)
+
+
+def _lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
+    return [{"line": repeat.place, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
 
 
 def _exactly(number: Decimal | None) -> str | None:

@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import time
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Self, TypeAlias
 
 from attrs import frozen
 
+from pico_async.bulk.duplicates import Duplicates
 from pico_async.cli.rows import Row
 from pico_async.cli.template import TextTemplate
-from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import checked_region, destination, mask_numbers
+from pico_async.numbers import checked_region, destination, e164, mask_numbers
 
 NUMBER_COLUMNS = ("to", "phone", "mobile", "number")
 # An `expires_in` must be positive; the engine finds this one run out before anything leaves.
 _RUN_OUT_S = 1e-6
+
+
+Made: TypeAlias = SmsMessage | InvalidMessageError | SuppressedError
+
+
+def number_reader(
+    *, region: str | None = None, newer_ranges: bool = False, for_stand_in: bool = False
+) -> Callable[[str], str]:
+    """
+    Say how a file's numbers are read: those of the messages, and those that opted out.
+
+    Args:
+        region: Where people write them; None where they have their country code.
+        newer_ranges: Take also numbers of ranges that the extra does not know.
+        for_stand_in: They go to a sandbox, whose numbers need not exist.
+
+    Raises:
+        ConfigurationError: There is no such region, or the extra is missing.
+    """
+    if region is None and for_stand_in:
+        return e164
+    return partial(destination, region=None if region is None else checked_region(region), newer_ranges=newer_ranges)
 
 
 @frozen(kw_only=True)
@@ -27,7 +53,9 @@ class Mailing:
         to_column: Holds the numbers.
         key_column: Holds the caller's names for the messages.
         text: What they get; this or *template_id*.
-        region: Where the numbers are written as people write them; None where they have their country code.
+        read: Makes a number of what stands in its column: see `number_reader`.
+        promotional: Whether an opt-out counts.
+        once_per_number: Whether a number gets the first of its messages alone.
         expires_at: Moment on the monotonic clock after which nothing of it may be sent.
     """
 
@@ -35,7 +63,9 @@ class Mailing:
     key_column: str | None = None
     text: TextTemplate | None = None
     template_id: str | None = None
-    region: str | None = None
+    read: Callable[[str], str] = e164
+    promotional: bool = True
+    once_per_number: bool = False
     expires_at: float | None = None
 
     @classmethod
@@ -47,7 +77,9 @@ class Mailing:
         template_id: str | None,
         to_column: str | None = None,
         key_column: str | None = None,
-        region: str | None = None,
+        read: Callable[[str], str] = e164,
+        promotional: bool = True,
+        once_per_number: bool = False,
         expires_in: float | None = None,
     ) -> Self:
         """
@@ -57,7 +89,7 @@ class Mailing:
             expires_in: Seconds from now. The codes of a file were made before it was read, so they all age at once.
 
         Raises:
-            ConfigurationError: A column is missing or cannot be guessed, there is no text, or no such region.
+            ConfigurationError: A column is missing or cannot be guessed, or there is no text.
         """
         if (text is None) == (template_id is None):
             raise ConfigurationError("Pass exactly one of --text and --template-id.")
@@ -75,13 +107,28 @@ class Mailing:
             key_column=key_column,
             text=template,
             template_id=template_id,
-            region=None if region is None else checked_region(region),
+            read=read,
+            promotional=promotional,
+            once_per_number=once_per_number,
             expires_at=None if expires_in is None else time.monotonic() + expires_in,
         )
 
     def key_of(self, row: Row) -> str | None:
         """Give the caller's name for the row."""
         return None if self.key_column is None else row.values.get(self.key_column)
+
+    def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Made]]:
+        """Make each row's message when it is asked for, or say why it has none."""
+        with Duplicates() if self.once_per_number else nullcontext() as seen:
+            for row in rows:
+                made: Made = self.message(row)
+                if seen is not None and isinstance(made, SmsMessage):
+                    first = seen.first_to(made.to, row.line)
+                    if first is not None:
+                        made = SuppressedError(
+                            f"Line {first} has this number, too; --once-per-number keeps the first. Nothing was sent."
+                        )
+                yield row, made
 
     def message(self, row: Row) -> SmsMessage | InvalidMessageError:
         """
@@ -99,10 +146,11 @@ class Mailing:
         if row.fault is not None:
             raise InvalidMessageError(row.fault)
         return SmsMessage(
-            to=destination(row.values[self.to_column], region=self.region),
+            to=self.read(row.values[self.to_column]),
             text=None if self.text is None else self.text.render(row.values),
             template_id=self.template_id,
             key=self.key_of(row),
+            promotional=self.promotional,
             expires_in=None if self.expires_at is None else max(self.expires_at - time.monotonic(), _RUN_OUT_S),
         )
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pico_async.cli.mailing import NUMBER_COLUMNS
 from pico_async.cli.rows import CsvFile
 from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.numbers import destination
+from pico_async.numbers import e164
 
 
-def opted_out(path: Path, *, delimiter: str = ",", to_column: str | None = None, region: str | None = None) -> set[str]:
+def opted_out(
+    path: Path, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
+) -> set[str]:
     """
     Read the numbers: one a line, or a column of a CSV file that is named as that of a blast.
 
-    A line that holds no number ends it: somebody who opted out would get the message. The numbers are held in memory,
-    some 100 bytes each.
+    *read* makes a number of what stands there, as it does for the messages. A line that holds no number ends it:
+    somebody who opted out would get the message. The numbers are held in memory, some 100 bytes each.
 
     Raises:
         ConfigurationError: The file cannot be read, or a line holds no number; the line is told, and not the number.
@@ -25,7 +27,7 @@ def opted_out(path: Path, *, delimiter: str = ",", to_column: str | None = None,
     with CsvFile(path, delimiter) as file:
         for line, number in _numbers(file, to_column):
             try:
-                found.add(destination(number, region=region))
+                found.add(read(number))
             except InvalidMessageError as error:
                 fault = str(error)
             else:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+from attrs import evolve
 
 from pico_async.cli.console import say, say_json, tell_error
-from pico_async.cli.session import Callback, Json, Sender, Settings
+from pico_async.cli.mailing import number_reader
+from pico_async.cli.opt_outs import opted_out
+from pico_async.cli.session import Callback, Json, Promotional, Region, Sender, Settings, Suppress
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.numbers import mask
+from pico_async.numbers import destination, mask
 
 To: TypeAlias = Annotated[
     str, typer.Argument(metavar="TO", help="Destination with country code, as 8612345678901.", show_default=False)
@@ -24,13 +28,17 @@ def send_sms(
     template_id: Annotated[
         str | None, typer.Option(metavar="ID", help="ID of an approved template, in place of TEXT.")
     ] = None,
+    region: Region = None,
+    suppress: Suppress = None,
+    promotional: Promotional = True,
     as_json: Json = False,
     sender: Sender = None,
     callback: Callback = None,
 ) -> None:
     """Send one text message."""
-    message = SmsMessage(to=to, text=text, template_id=template_id)
-    _send(settings.sending(sender=sender, callback=callback), message, as_json=as_json)
+    message = SmsMessage(to=_read(to, region), text=text, template_id=template_id, promotional=promotional)
+    known = _asking(settings.sending(sender=sender, callback=callback), suppress, region, message)
+    _send(known, message, as_json=as_json)
 
 
 def send_mms(
@@ -40,11 +48,15 @@ def send_mms(
         str, typer.Argument(metavar="MEDIA_URL", help="Address of the image, video or audio.", show_default=False)
     ],
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="What they get with it.")] = None,
+    region: Region = None,
+    suppress: Suppress = None,
+    promotional: Promotional = True,
     as_json: Json = False,
     sender: Sender = None,
 ) -> None:
     """Send one message with media."""
-    _send(settings.sending(sender=sender), MmsMessage(to=to, media_url=media_url, text=text), as_json=as_json)
+    message = MmsMessage(to=_read(to, region), media_url=media_url, text=text, promotional=promotional)
+    _send(_asking(settings.sending(sender=sender), suppress, region, message), message, as_json=as_json)
 
 
 def send_voice(
@@ -52,10 +64,26 @@ def send_voice(
     to: To,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What is spoken.", show_default=False)],
     lang: Annotated[str, typer.Option(metavar="CODE", help="Language, as en-US or zh-CN.")] = "en-US",
+    region: Region = None,
+    suppress: Suppress = None,
+    promotional: Promotional = True,
     as_json: Json = False,
 ) -> None:
     """Have one text read out on the phone."""
-    _send(settings, VoiceMessage(to=to, text=text, lang=lang), as_json=as_json)
+    message = VoiceMessage(to=_read(to, region), text=text, lang=lang, promotional=promotional)
+    _send(_asking(settings, suppress, region, message), message, as_json=as_json)
+
+
+def _read(number: str, region: str | None) -> str:
+    # Without a region by its shape alone, as in a program: a single number was typed, and not made by a spreadsheet.
+    return number if region is None else destination(number, region=region)
+
+
+def _asking(settings: Settings, suppress: Path | None, region: str | None, message: Message) -> Settings:
+    """Have the session ask for the opt-outs, where there is a file of them and they count."""
+    if suppress is None or not message.promotional:
+        return settings
+    return evolve(settings, suppression=opted_out(suppress, read=number_reader(region=region, for_stand_in=True)))
 
 
 def _send(settings: Settings, message: Message, *, as_json: bool) -> None:

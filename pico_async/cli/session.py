@@ -7,18 +7,20 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import typer
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from pico_async._engine.hosts import is_loopback
 from pico_async.cli.fleet_address import URL_HELP, FleetAddress
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
-from pico_async.settings import DEFAULT_BASE_URL
+from pico_async.settings import DEFAULT_BASE_URL, checked_base_url
 
 Value = TypeVar("Value")
 
@@ -32,6 +34,30 @@ Callback = Annotated[
     str | None,
     typer.Option(
         envvar="PICO_CALLBACK", metavar="URL", help="Address for the delivery receipts.", rich_help_panel=_PANEL
+    ),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PICO_REGION",
+        metavar="CC",
+        help="Read numbers as people of this region write them, as TW for 0912 345 678; those of elsewhere need "
+        "their +. Needs the numbers extra.",
+    ),
+]
+Suppress = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PICO_SUPPRESS",
+        metavar="FILE",
+        help="Send nothing to the numbers of this file: one a line, or a CSV file with a column of them.",
+    ),
+]
+Promotional = Annotated[
+    bool,
+    typer.Option(
+        "--promotional/--no-promotional",
+        help="Whether an opt-out counts. --no-promotional is for what they asked for, as a code.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
@@ -51,6 +77,17 @@ class Settings:
     sender: str | None = None
     callback: str | None = None
     fleet: FleetAddress | None = None
+    suppression: Collection[str] | None = field(default=None, repr=False)
+
+    @property
+    def is_stand_in(self) -> bool:
+        """
+        Whether messages go to a sandbox on this machine, and not to Pico.
+
+        Raises:
+            ConfigurationError: The address is none.
+        """
+        return is_loopback(urlsplit(checked_base_url(self.base_url or DEFAULT_BASE_URL)).hostname)
 
     @property
     def has_credentials(self) -> bool:
@@ -86,6 +123,7 @@ class Settings:
             callback=self.callback,
             rates=rates if coordinator is None else None,
             coordinator=coordinator,
+            suppression=self.suppression,
         )
 
     def call(self, operation: Callable[[PicoSession], Awaitable[Value]]) -> Value:

@@ -26,6 +26,7 @@ from pico_async import (
     Preflight,
     Rates,
     SmsMessage,
+    SuppressedError,
     VoiceMessage,
     preflight,
     segments,
@@ -99,6 +100,54 @@ def test_the_parts_are_those_of_the_texts(rows: list[tuple[str, str]]) -> None:
     assert found.parts == sum(segments(text).parts for _, text in rows)
     assert found.duplicates == len(rows) - len(set(rows))
     assert found.total == found.valid == found.texts == len(rows)
+
+
+async def test_countries_kinds_and_repeated_numbers_are_told() -> None:
+    """
+    A preflight counts messages by country code and those to numbers that take no SMS, and finds numbers that come
+    again, whatever the texts.
+    """
+    numbers = ["886912345678", "886912345679", "886223456789", "9512345678", "99900000001", "886912345678", "951234567"]
+    messages = [SmsMessage(to, str(place)) for place, to in enumerate(numbers)]
+    spoken = [VoiceMessage("886223456789", "hello"), SmsMessage("886912345678", "0")]
+
+    found = await preflight([*messages, *spoken])
+    said = str(found)
+
+    assert [(country.code, country.messages, country.short) for country in found.countries] == [
+        ("886", 6, 0),
+        ("95", 2, 1),
+        ("999", 1, 0),
+    ]
+    assert {kind.name: kind.messages for kind in found.no_sms} == {"fixed line": 3, "unknown": 1}
+    assert (found.duplicates, found.same_number) == (1, 3)
+    assert [(repeat.place, repeat.first) for repeat in found.same_numbers] == [(5, 0), (7, 2), (8, 0)]
+    assert "country codes: 886: 6, 95: 2 (1 of nine digits or fewer: did a spreadsheet drop a 0?), 999: 1" in said
+    assert "to numbers that take no SMS: 3 fixed line, 1 unknown" in said
+    assert "message 5 has the number of 0" in said
+    assert not any(number in said + repr(found) for number in numbers)
+
+
+async def test_without_the_extra_no_kinds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, countries are counted and kinds are not."""
+    monkeypatch.setattr("pico_async.numbers.is_checkable", lambda: False)
+
+    found = await preflight([SmsMessage("886223456789", "hello")])
+
+    assert found.no_sms == ()
+    assert [str(country) for country in found.countries] == ["886: 1"]
+
+
+async def test_an_input_may_say_that_a_message_is_suppressed() -> None:
+    """A SuppressedError in the place of a message counts as suppressed, in a preflight and in a bulk send."""
+    items = [SmsMessage(ONE, "hello"), SuppressedError("This number has its message already.")]
+
+    found = await preflight(items)
+    async with session_on(Sandbox()) as pico:
+        report = await pico.send_bulk(items, stop_after=1)
+
+    assert (found.valid, found.invalid, found.suppressed) == (1, 0, 1)
+    assert (report.accepted, report.suppressed, report.stopped) == (1, 1, None)
 
 
 async def test_an_empty_input_costs_nothing() -> None:

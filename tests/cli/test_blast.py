@@ -485,3 +485,50 @@ def test_a_file_of_nothing_but_a_header_is_a_blast_of_nothing(
 
     assert ran.code == 0
     assert ran.json["total"] == 0
+
+
+def test_once_per_number_sends_the_first_alone(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """
+    With `--once-per-number` each number gets its first message alone. The others are no failures, count for no
+    `--stop-after`, and name the line that the number has its message from; a resumed run decides alike.
+    """
+    path = write_csv(
+        [
+            ("8613000000001", "1"),
+            ("8613000000001", ""),
+            *[("+86 13000000001", n) for n in range(5)],
+            ("8613000000002", "9"),
+        ]
+    )
+    report, again, journal = tmp_path / "out.csv", tmp_path / "again.csv", tmp_path / "blast.db"
+    arguments = ("blast", path, "--text", TEXT, "--once-per-number", "--stop-after", 3, "--journal", journal)
+
+    ran = pico_here(*arguments, "--report", report, "--json", env=quick.env)
+    resumed = pico_here(*arguments, "--report", again, "--resume", "--json", env=quick.env)
+
+    assert ran.code == 1  # the row that lacks its code
+    assert (ran.json["accepted"], ran.json["suppressed"], ran.json["invalid"]) == (2, 5, 1)
+    assert (resumed.json["skipped"], resumed.json["suppressed"], resumed.json["accepted"]) == (2, 5, 0)
+    assert sorted(message.text for message in quick.accepted()) == ["Your code is 1", "Your code is 9"]
+    for rows in (report_rows(report), report_rows(again)):
+        assert {row["error"] for row in rows if 4 <= int(row["line"]) <= 8} == {
+            "Line 2 has this number, too; --once-per-number keeps the first. Nothing was sent."
+        }
+
+
+def test_pico_suppress_holds_for_a_blast(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """PICO_SUPPRESS names the file of opt-outs for each blast, but for one with `--no-promotional`."""
+    (tmp_path / "out.txt").write_text("+86 130 0000 0001\n")
+    path = write_csv(people(3))
+    env = quick.env | {"PICO_SUPPRESS": str(tmp_path / "out.txt")}
+
+    ran = pico_here("blast", path, "--text", TEXT, "--json", env=env)
+    wanted = pico_here("blast", path, "--text", "Asked for {{code}}", "--no-promotional", "--json", env=env)
+
+    assert (ran.code, ran.json["accepted"], ran.json["suppressed"]) == (0, 2, 1)
+    assert (wanted.code, wanted.json["accepted"], wanted.json["suppressed"]) == (0, 3, 0)
+    assert [message.text for message in quick.accepted() if message.to == "8613000000001"] == ["Asked for 000001"]

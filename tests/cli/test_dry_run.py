@@ -190,6 +190,73 @@ def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, 
     assert [sample["to"] for sample in by_json["samples"]] == ["88…79"]
 
 
+def test_a_dry_run_tells_countries_kinds_and_repeated_numbers(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """
+    A dry run tells the country codes, what takes no SMS, what a spreadsheet damaged, and the lines of repeated numbers
+    whatever their texts.
+    """
+    numbers = ["886912345678", "+886 912 345 679", "886223456789", "912345678", "8.86912E+11", "886912345678.0"]
+    path = write_csv([(number, place) for place, number in enumerate([*numbers, "\u202a+886912345678\u202c"])])
+
+    ran = pico_here("blast", path, "--text", TEXT, "--dry-run")
+    by_json = pico_here("blast", path, "--text", TEXT, "--dry-run", "--json").json
+
+    for said in (
+        "Country codes: 886: 4.",
+        "Numbers that take no SMS: 1 fixed line.",
+        "line 5: `to` is too short for a number of country code 91, with 9 digits: did a spreadsheet drop a leading 0",
+        "line 6: `to` is in scientific notation: Excel has rounded this number",
+        "line 7: `to` has a decimal part",
+        "        1 with the number of an earlier row, whatever the text",
+        "line 8 has the number of line 2",
+    ):
+        assert said in ran.out
+    assert "912345678" not in ran.out + ran.err
+    assert (by_json["countries"], by_json["no_sms"], by_json["same_number"]) == ({"886": 4}, {"fixed line": 1}, 1)
+    assert by_json["same_number_rows"] == [{"line": 8, "first_line": 2}]
+    assert by_json["duplicates"] == 0
+
+
+def test_numbers_that_cannot_exist_are_invalid(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """
+    A blast to Pico refuses numbers that cannot exist, in the file of opt-outs, too. `--newer-ranges` takes them, and a
+    sandbox needs none that exist.
+    """
+    path = write_csv([("8612345678901", "1"), ("99900000001", "2")])
+    (tmp_path / "out.txt").write_text("8612345678902\n")
+    arguments = ("blast", path, "--text", TEXT, "--dry-run")
+    suppress = ("--suppress", tmp_path / "out.txt")
+
+    ran = pico_here(*arguments)
+    newer = pico_here(*arguments, *suppress, "--newer-ranges", "--json").json
+    refused = pico_here(*arguments, *suppress)
+    in_sandbox = pico_here(*arguments, *suppress, "--json", env=quick.env)
+
+    assert (ran.code, refused.code) == (1, 2)
+    assert "line 2: `to` is of a range that nobody uses in country code 86" in ran.out
+    assert "line 3: `to` begins with no country code that there is" in ran.out
+    assert (newer["valid"], newer["invalid"]) == (1, 1)
+    assert "line 1, is no number that opted out: `to` is of a range that nobody uses" in refused.err
+    assert (in_sandbox.code, in_sandbox.json["valid"]) == (0, 2)
+
+
+def test_a_dry_run_tells_whom_once_per_number_leaves_out(pico_here: Pico, write_csv: WriteCsv) -> None:
+    """With `--once-per-number` a dry run counts what is left out, and samples only the first message to a number."""
+    path = write_csv([("8613000000001", "1"), ("+86 130-0000-0001", "2"), ("8613000000002", "3")])
+
+    ran = pico_here("blast", path, "--text", TEXT, "--dry-run", "--once-per-number")
+    by_json = pico_here("blast", path, "--text", TEXT, "--dry-run", "--once-per-number", "--json").json
+
+    assert ran.code == 0
+    assert "        2 to send" in ran.out
+    assert "        1 left out by --once-per-number" in ran.out
+    assert "opted out" not in ran.out
+    assert (by_json["valid"], by_json["left_out"], by_json["same_number"]) == (2, 1, 0)
+    assert [sample["line"] for sample in by_json["samples"]] == [2, 4]
+
+
 # Run `pico`, then print the peak memory of the process. Nothing else in the process grows with the file.
 _MEASURED = """
 import resource, sys

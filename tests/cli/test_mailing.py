@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
-from pico_async.cli.mailing import Mailing
+from pico_async.cli.mailing import Mailing, number_reader
 from pico_async.cli.rows import Row
 
 COLUMNS = ("id", "phone", "code")
@@ -139,7 +139,7 @@ def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
     """
     national = row(phone="0912 345 678")
 
-    made = plan(region="tw").message(national)
+    made = plan(read=number_reader(region="tw")).message(national)
 
     assert isinstance(made, SmsMessage)
     assert made.to == "886912345678"
@@ -149,4 +149,4 @@ def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
 def test_an_unknown_region_is_told_once() -> None:
     """An unknown region is one error before the rows, and not a failure of each row."""
     with pytest.raises(ConfigurationError, match="`region`"):
-        plan(region="Taiwan")
+        number_reader(region="Taiwan")

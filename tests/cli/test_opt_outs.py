@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pico_async import ConfigurationError
+from pico_async.cli.mailing import number_reader
 from pico_async.cli.opt_outs import opted_out
 
 ONE, OTHER = "8612345678901", "8612345678902"
@@ -29,7 +30,11 @@ def path(tmp_path: Path) -> Path:
             f"since;tel\n2024;{ONE}\n2025;{OTHER}\n", {"delimiter": ";", "to_column": "tel"}, id="that of the blast"
         ),
         pytest.param(f"phone,cell\n1,{ONE}\n2,{OTHER}\n", {"to_column": "cell"}, id="that of the blast before another"),
-        pytest.param(f"(2345678901\n+{OTHER}\n+{ONE}", {"region": "US"}, id="of a region"),
+        pytest.param(
+            f"(234) 567-8901\n+{OTHER}\n+{ONE}",
+            {"read": number_reader(region="US", newer_ranges=True)},
+            id="of a region",
+        ),
     ],
 )
 def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, options: Any) -> None:

@@ -1,6 +1,7 @@
 """`pico` sends single messages and shows the balance and the token, against a sandbox in another process."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +183,45 @@ def test_a_key_file_without_a_key_is_an_error_in_words(
 
     assert ran.code == 2
     assert said in ran.err
+
+
+SENDS = {
+    "sms": ("hello",),
+    "mms": ("https://example.com/cat.png",),
+    "voice": ("hello",),
+}
+
+
+@pytest.mark.parametrize("kind", SENDS)
+def test_pico_suppress_holds_for_a_single_message(
+    pico_here: Pico, quick: SandboxProcess, tmp_path: Path, kind: str
+) -> None:
+    """PICO_SUPPRESS names the file of opt-outs for a single message, too, but for one with `--no-promotional`."""
+    (tmp_path / "out.txt").write_text("0912 345 678\n")
+    env = quick.env | {"PICO_SUPPRESS": str(tmp_path / "out.txt"), "PICO_REGION": "TW"}
+
+    ran = pico_here(kind, "send", "0912-345-678", *SENDS[kind], env=env)
+    assert (ran.code, quick.accepted()) == (1, [])
+    assert "not sent: The number has opted out. Nothing was sent." in ran.err
+    assert "912" not in ran.out + ran.err
+
+    wanted = pico_here(kind, "send", "0912-345-678", *SENDS[kind], "--no-promotional", env=env)
+    other = pico_here(kind, "send", "+886 912 345 679", *SENDS[kind], env=env)
+
+    assert (wanted.code, other.code) == (0, 0)
+    assert [message.to for message in quick.accepted()] == ["886912345678", "886912345679"]
+
+
+def test_opt_outs_that_cannot_be_read_let_nothing_pass(pico_here: Pico, quick: SandboxProcess, tmp_path: Path) -> None:
+    """A file of opt-outs that is missing, or holds what is no number, ends the command before anything is sent."""
+    (tmp_path / "out.txt").write_text("0912345678.0\n")
+
+    for name, said in (
+        ("none.txt", "cannot be read"),
+        ("out.txt", "line 1, is no number that opted out: `to` has a dec"),
+    ):
+        ran = pico_here("sms", "send", "8613000000001", "hello", "--suppress", tmp_path / name, env=quick.env)
+
+        assert ran.code == 2
+        assert said in ran.err
+    assert quick.accepted() == []

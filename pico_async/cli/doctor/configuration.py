@@ -43,6 +43,8 @@ _VARIABLES = (
     "PICO_LOG",
     "PICO_REDIS_URL",
     "PICO_REDIS_PREFIX",
+    "PICO_REGION",
+    "PICO_SUPPRESS",
 )
 # What is wrong may hold a secret, or a number.
 _UNFIT = "set, but it cannot be used"
