@@ -120,9 +120,9 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     if region is None and not is_checkable():
         return e164(to)
     read_as = None if region is None else checked_region(region)
-    fault = _shape_fault(to, national=read_as is not None)
+    fault = None if to.isascii() and to.isdigit() else _shape_fault(to, national=read_as is not None)
     if fault is None:
-        written = re.sub(rf"{_SEPARATOR}|[{_NATIONAL_MARKS}]", "", to)
+        written = re.sub(rf"{_SEPARATOR}|[{_NATIONAL_MARKS}]", "", to).replace("\uff0b", "+")
         digits, fault = _looked_up(written, read_as, newer_ranges=newer_ranges)
         if fault is None:
             return digits
@@ -159,12 +159,20 @@ def kind_of(number: str) -> str | None:
     """
     if not is_checkable():
         return None
-    from phonenumbers import NumberParseException, PhoneNumberType, number_type, parse
+    from phonenumbers import PhoneNumber, PhoneNumberType, number_type
 
-    try:
-        kind = number_type(parse(f"+{number}"))
-    except NumberParseException:
-        return "unknown"
+    code = country_code(number)
+    national = number[len(code) :]
+    zeros = len(national) - len(national.lstrip("0"))
+    # Not parsed: it is read already, and a million of them are looked at before a blast.
+    kind = number_type(
+        PhoneNumber(
+            country_code=int(code),
+            national_number=int(national),
+            italian_leading_zero=True if zeros else None,
+            number_of_leading_zeros=zeros if zeros > 1 else None,
+        )
+    )
     return PhoneNumberType.to_string(kind).lower().replace("_", " ")
 
 
@@ -205,8 +213,8 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
 
     if region is None:
         written = written.removeprefix("+")
-        if (fault := _e164_fault(written)) is not None:
-            return "", fault
+        if (fault := _e164_fault(written)) is not None or kind_of(written) != "unknown":
+            return written, fault
         written = f"+{written}"
     try:
         number = parse(written, region)

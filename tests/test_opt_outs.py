@@ -27,6 +27,7 @@ from pico_async import (
     VoiceMessage,
     preflight,
 )
+from pico_async._engine.wire import Account, send_request
 from pico_async.bulk.digests import content_digest
 from pico_async.integrations.once import may_retry, send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
@@ -318,3 +319,5 @@ def test_whether_it_is_promotional_is_no_content() -> None:
     one, other = (SmsMessage(OUT, "hello", promotional=promotional) for promotional in (True, False))
 
     assert content_digest(salt, one) == content_digest(salt, other)
+    body = send_request(other, Account(username="user333", sender="8612345678888")).body
+    assert set(body) == {"username", "from", "to", "text"}  # type: ignore[arg-type]

@@ -213,7 +213,8 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
         _, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 130
-    assert err == "Nothing was sent.\nerror: interrupted.\n"
+    # On a busy machine it has told by then how far it has read.
+    assert err.endswith("Nothing was sent.\nerror: interrupted.\n")
     assert quick.arrivals() == []
 
 
