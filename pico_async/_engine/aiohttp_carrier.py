@@ -7,7 +7,6 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,9 +17,9 @@ except ImportError as error:
     raise ImportError("AiohttpTransport needs aiohttp: pip install 'pico-async[fast]'") from error
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
-from pico_async._engine.wire import Failure, Reply, retry_after_s
+from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
 LARGE = 2**20
@@ -101,6 +100,8 @@ class AiohttpTransport(Carrier):
             # A proxy that is asked to connect is sent all that a session has: the key and the token, in the clear.
             headers=headers if self._proxy is None else None,
             cookie_jar=aiohttp.DummyCookieJar(),
+            # It would unpack what comes without a bound, and hold the loop for as long as that takes.
+            auto_decompress=False,
             # The whole is bounded around it.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             proxy=self._proxy,
@@ -197,13 +198,7 @@ async def _read(response: aiohttp.ClientResponse) -> Reply:
         if len(content) > MAX_REPLY_BYTES:
             response.close()
             break
-    asked = response.headers.get("Retry-After")
-    return Reply(
-        response.status,
-        bytes(content[:MAX_REPLY_BYTES]),
-        retry_after=None if asked is None else retry_after_s(asked, datetime.now(UTC)),
-        truncated=len(content) > MAX_REPLY_BYTES,
-    )
+    return reply_of(response.status, response.headers, bytes(content))
 
 
 def _reason(error: Exception, connect_s: float) -> str:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -16,9 +15,9 @@ import httpx
 
 from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, MAX_REPLY_BYTES, Carrier, Departing, Outgoing
+from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
-from pico_async._engine.wire import Failure, Reply, retry_after_s
+from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
@@ -218,7 +217,9 @@ class _Given:
 async def _read(response: httpx.Response) -> Reply:
     content = bytearray()
     try:
-        async for chunk in response.aiter_bytes():
+        # Not by `aiter_bytes`, which unpacks what comes without a bound, and holds the loop for as long as that takes;
+        # nor by `aiter_raw`, which refuses a reply that the user's transport has read.
+        async for chunk in response.stream:  # type: ignore[union-attr]  # an asynchronous transport gives no other
             content += chunk
             if len(content) > MAX_REPLY_BYTES:
                 break
@@ -226,13 +227,7 @@ async def _read(response: httpx.Response) -> Reply:
         await response.aclose()
     if _has_more(response):
         await response.extensions["network_stream"].aclose()
-    asked = response.headers.get("retry-after")
-    return Reply(
-        response.status_code,
-        bytes(content[:MAX_REPLY_BYTES]),
-        retry_after=None if asked is None else retry_after_s(asked, datetime.now(UTC)),
-        truncated=len(content) > MAX_REPLY_BYTES,
-    )
+    return reply_of(response.status_code, response.headers, bytes(content))
 
 
 def _has_more(response: httpx.Response) -> bool:

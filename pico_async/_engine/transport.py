@@ -17,8 +17,6 @@ from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination.queue import FairQueue
 from pico_async.errors import PicoError
 
-MAX_REPLY_BYTES = 1024 * 1024
-
 # uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so ours close
 # first. It is counted from when the last request left: what lies between that and the next one, wherever it is
 # measured, is no less than what the host has idled, however long the way there takes.

@@ -78,7 +78,7 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         secrets: What must not stand in an error, beside what the request's body says.
     """
     try:
-        payload = None if reply.truncated else parse(reply.content)
+        payload = None if reply.truncated else parse(reply.content, reply.charset)
     except DecodeError:
         payload = None
     fields = payload if isinstance(payload, dict) else {}

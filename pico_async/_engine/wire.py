@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -17,6 +18,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from pico_async._engine import endpoints
+from pico_async._engine.charsets import charset_of, texts
 from pico_async._engine.endpoints import Endpoint, Request
 from pico_async._engine.hosts import host_of, is_loopback, is_public
 from pico_async.errors import InvalidMessageError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pico_async.callbacks import CallbackSigner
 
 Model = TypeVar("Model")
+
+MAX_REPLY_BYTES = 1024 * 1024
 
 _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
 # Compiled by its first use, and not with the import.
@@ -89,12 +93,14 @@ class Reply:
         content: The body, up to the cap.
         retry_after: Seconds that the reply asks to wait.
         truncated: The body was longer than the cap.
+        charset: The charset that the reply names.
     """
 
     status: int
     content: bytes
     retry_after: float | None = None
     truncated: bool = False
+    charset: str | None = None
 
 
 class Failure(NamedTuple):
@@ -177,17 +183,55 @@ def encode(body: Mapping[str, Any]) -> bytes:
 # --- in ------------------------------------------------------------------------------------------
 
 
-def parse(content: bytes) -> Any:
+def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
+    """
+    Make a reply of what came.
+
+    Args:
+        headers: A mapping that finds its names in any case.
+        content: The body as it came, not unpacked. What is longer than the cap may be cut off.
+    """
+    asked = headers.get("Retry-After")
+    unpacked = _unpacked(content, headers.get("Content-Encoding"))
+    return Reply(
+        status,
+        unpacked[:MAX_REPLY_BYTES],
+        retry_after=None if asked is None else retry_after_s(asked, datetime.now(UTC)),
+        truncated=len(unpacked) > MAX_REPLY_BYTES,
+        charset=charset_of(headers.get("Content-Type")),
+    )
+
+
+def _unpacked(content: bytes, coding: str | None) -> bytes:
+    """
+    Undo the content coding, as far as the cap: identity was asked for, so whatever packs is not asked for.
+
+    What cannot be undone (another coding, two of them, damage) stays as it is, and is no JSON.
+    """
+    if coding is None or coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return content
+    try:
+        # It tells gzip and zlib apart by their heads.
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, MAX_REPLY_BYTES + 1)
+    except zlib.error:
+        return content
+
+
+def parse(content: bytes, charset: str | None = None) -> Any:
     """
     Read JSON. A number with a fraction becomes a Decimal, with every digit that was written.
+
+    Args:
+        charset: The one that is named. Where the bytes are no JSON in it, they are read in others, UTF-8 first.
 
     Raises:
         DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
     """
-    try:
-        return _DECODER.decode(content.decode(json.detect_encoding(content), "surrogatepass"))
-    except (ValueError, ArithmeticError, RecursionError):
-        pass
+    for text in texts(content, charset):
+        try:
+            return _DECODER.decode(text)
+        except (ValueError, ArithmeticError, RecursionError):
+            continue
     # Raised outside the handler: the handled error holds the whole body, with what it may say.
     raise DecodeError("the body is not JSON")
 

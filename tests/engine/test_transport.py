@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import ssl
 import time
 import traceback
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,55 @@ async def test_a_reply_is_a_reply(carrier: Callable[[], Carrier]) -> None:
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content, reply.retry_after) == (429, b"{}", 3.0)
     assert wrote
+
+
+@cache
+def packed_blanks(coding: str) -> bytes:
+    """Return 64 MB of blanks, packed."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | (0 if coding == "deflate" else 16))
+    content = b"".join(packer.compress(b" " * 10**6) for _ in range(64)) + packer.flush()
+    return gzip.compress(content) if coding == "gzip, gzip" else content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip"])
+async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(carrier: Callable[[], Carrier], coding: str) -> None:
+    """
+    A reply of 64 MB, packed in a coding that was not asked for, takes little memory and gives no JSON.
+
+    What is not gzip or deflate is not unpacked at all.
+    """
+    content = packed_blanks(coding)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %s\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % (coding.encode(), len(content)) + content)
+        await writer.drain()
+
+    async with server(talk) as port:
+        tracemalloc.start()
+        reply, _ = await exchange(carrier, f"http://127.0.0.1:{port}")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert isinstance(reply, Reply)
+    assert reply.truncated or not reply.content.strip().startswith(b"{")
+    assert peak < 12 * 2**20
+
+
+async def test_a_charset_reaches_whoever_reads_the_reply(carrier: Callable[[], Carrier]) -> None:
+    """A reply holds the charset that its head names."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nCONTENT-TYPE: application/json;charset=Big5\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with server(talk) as port:
+        reply, _ = await exchange(carrier, f"http://127.0.0.1:{port}")
+
+    assert isinstance(reply, Reply)
+    assert reply.charset == "Big5"
 
 
 async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from pico_async._engine.endpoints import SEND_MMS, SEND_SMS, SEND_VOICE
 from pico_async._engine.holdings import decode_acknowledged, decode_campaigns, decode_templates
 from pico_async._engine.wire import (
+    MAX_REPLY_BYTES,
     Account,
     DecodeError,
     Reply,
@@ -23,6 +26,7 @@ from pico_async._engine.wire import (
     encode,
     named,
     parse,
+    reply_of,
     request_id,
     retry_after_s,
     send_request,
@@ -246,7 +250,7 @@ def test_json_is_read(content: bytes, value: object) -> None:
         pytest.param(b'{"request_id": ', id="truncated"),
         pytest.param(b'{"request_id": "x"} and more', id="more after the end"),
         pytest.param(b"{'request_id': 'x'}", id="single quotes"),
-        pytest.param(b'{"text": "\xff\xfe secret"}', id="bad UTF-8"),
+        pytest.param(b'\xff\xfe{"text": ', id="bad UTF-8"),
         pytest.param(b'\xff\xfe{"text": "secret"}', id="a byte order mark that lies"),
         pytest.param(b"\x00\x01\x02", id="binary"),
         pytest.param(b"[" * 100_000, id="nested deep, open"),
@@ -275,6 +279,106 @@ def test_any_bytes_are_json_or_a_decode_error(content: bytes) -> None:
     error = error_of(parse, content)
 
     assert error is None or error.__context__ is None
+
+
+@pytest.mark.parametrize("charset", [None, "utf-8", "GBK", "Big5", "iso-8859-1", "nonsense"])
+@pytest.mark.parametrize("codec", ["utf-8", "gbk", "big5", "utf-16", "utf-16-le", "utf-8-sig", "shift_jis"])
+def test_an_ascii_field_is_read_in_any_charset(codec: str, charset: str | None) -> None:
+    """
+    The `request_id` beside words in any charset is read, whatever charset is named.
+
+    In Big5 and Shift JIS, the second byte of a character may be a backslash or a brace.
+    """
+    words = "功許蓋" if codec == "big5" else "表" if codec == "shift_jis" else "功能"
+    content = f'{{"msg": "{words}", "request_id": "r-1"}}'.encode(codec)
+
+    assert parse(content, charset)["request_id"] == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("codec", "charset", "words"),
+    [
+        ("gbk", "GBK", replies.TOO_FREQUENT),
+        ("gbk", None, replies.TOO_FREQUENT),
+        ("gbk", None, replies.REPEATED_SUBMISSION),
+        ("big5", "Big5", replies.TOO_FREQUENT_TRADITIONAL),
+        ("big5", None, replies.TOO_FREQUENT_TRADITIONAL),
+        ("big5", None, replies.REPEATED_SUBMISSION_TRADITIONAL),
+    ],
+)
+def test_words_are_read_in_the_charsets_of_the_region(codec: str, charset: str | None, words: str) -> None:
+    """The words of a refusal are read in GBK and Big5, with the charset named and without."""
+    content = f'{{"msg": "{words}", "code": 500}}'.encode(codec)
+
+    assert parse(content, charset) == {"msg": words, "code": 500}
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"msg": "\xff", "request_id": "r-1"}', b'{"request_id": "r-1", "msg": "\xe8\xab"}']
+)
+def test_bytes_that_are_no_text_do_not_hide_the_other_fields(content: bytes) -> None:
+    """Bytes that are no text in any charset, as half of a character, cost the field that holds them and no other."""
+    assert parse(content)["request_id"] == "r-1"
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+
+def packed(*codings: str, content: bytes = b'{"request_id": "r-1"}') -> bytes:
+    """Pack the content in each coding, one after the other."""
+    for coding in codings:
+        wbits = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}[coding]
+        packer = zlib.compressobj(wbits=wbits)
+        content = packer.compress(content) + packer.flush()
+    return content
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "GZIP ", "x-gzip"])
+def test_a_coding_that_was_not_asked_for_is_undone(coding: str) -> None:
+    """A reply in gzip or deflate is unpacked, because some proxies pack it unasked."""
+    content = packed("deflate" if coding == "deflate" else "gzip")
+
+    assert parse(reply_of(200, {"Content-Encoding": coding}, content).content) == {"request_id": "r-1"}
+
+
+@pytest.mark.parametrize(
+    ("coding", "content"),
+    [
+        ("br", b"\x8b\x0a\x80{}\x03"),
+        ("zstd", b"(\xb5/\xfd\x04 "),
+        ("gzip, gzip", packed("gzip", "gzip")),
+        ("gzip, deflate", packed("gzip", "deflate")),
+        ("gzip", packed("gzip", "gzip")),
+        ("gzip", packed("gzip")[:-20]),
+        ("gzip", b"\x1f\x8b\x08\x00 garbage"),
+    ],
+    ids=["br", "zstd", "gzip twice", "two codings", "gzip twice, named once", "cut off", "damaged"],
+)
+def test_a_coding_that_cannot_be_undone_leaves_no_json(coding: str, content: bytes) -> None:
+    """A reply in another coding, in two of them, or damaged is unreadable."""
+    with pytest.raises(DecodeError):
+        parse(reply_of(200, {"Content-Encoding": coding}, content).content)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br", "utf-8", ""])
+def test_a_coding_that_is_only_named_hides_nothing(coding: str) -> None:
+    """A reply that is plain JSON is read, also where its head names a coding that it is not in."""
+    assert parse(reply_of(200, {"Content-Encoding": coding}, b'{"request_id": "r-1"}').content) == {"request_id": "r-1"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_the_cap_holds_for_what_is_unpacked(coding: str) -> None:
+    """A packed reply that is longer than 1 MiB when it is unpacked is truncated, and takes little memory."""
+    content = packed(coding, content=b" " * 64_000_000)
+
+    tracemalloc.start()
+    reply = reply_of(200, {"Content-Encoding": coding}, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert reply.truncated
+    assert len(reply.content) == MAX_REPLY_BYTES
+    assert peak < 10 * MAX_REPLY_BYTES
 
 
 # --- decoding: values -----------------------------------------------------------------------------
