@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
 
 from pico_async._engine.endpoints import Lane, Request
@@ -32,6 +33,13 @@ _REPEATED = r"重复提交|重複提交"
 _NOTHING_THERE = r"(?i)not found|does not exist|no such|不存在"
 _WHO = r"(?i)user|account|key|token|用户|用戶|帐|账|帳"
 _MASKED_FAILURE = r"/error/?(?![A-Za-z0-9_./-])"
+# These 4xx prove nothing. 408 and 499: a wait ended, and nobody knows whose. 406: Spring finds it after the work.
+# 416 and 418 say nothing of a request like ours.
+_UNCLEAR = frozenset({406, 408, 416, 418, 499})
+# What the others mean is registered (RFC 9110, 15.5, and its like), and it is that the request was not carried out.
+_REFUSALS = frozenset(status.value for status in HTTPStatus if 400 <= status < 500) - _UNCLEAR
+# RFC 9110, 15.4.8 and 15.4.9: the same request is to be made elsewhere.
+_MAKE_ELSEWHERE = (307, 308)
 # A reply may hold a megabyte of them.
 ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
@@ -63,15 +71,16 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     The cases, in this order, but for a plain success, which is told first:
         status 401, or `code` 401    stale token; a masked failure, in doubt, where `msg` names a path ending in /error
         HTTP 429                     rate exceeded
-        no JSON, or over the cap     a gateway's answer: 4xx refused, 3xx misconfigured, else in doubt; an empty
-                                     2xx to a PUT or DELETE is success
-        `errors`                     the documented refusal; still in doubt with a 5xx
+        3xx                          never followed. In doubt, for a server may redirect what it took; misconfigured to
+                                     a GET, and where 307 or 308, without a `request_id`, says to ask elsewhere
+        no JSON, or over the cap     a gateway's answer: a registered 4xx refused, else in doubt; an empty 2xx to a PUT
+                                     or DELETE is success
+        `errors`                     the documented refusal with a 2xx or 4xx; with another status in doubt
         `code` 500, "too frequent"   rate exceeded, refused before any work
         `code` 500, "repeated"       the same body came within 5 s: refused
         any other `code` but 200     server trouble, in doubt
         2xx                          success; in doubt where a send's `request_id` is missing
-        3xx                          misconfigured; never followed
-        4xx                          refused
+        a registered 4xx             refused, but for 406, 408, 416 and 418
         anything else                in doubt
 
     Args:
@@ -111,12 +120,14 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         return StaleToken(RejectedError(f"{request}: Pico did not take the token. {_REFUSED}", **context))
     if reply.status == 429:
         return _too_fast(request, f" (HTTP 429){said}", context)
+    if 300 <= reply.status < 400:
+        return _redirected(request, reply.status, context, took=request_id(fields) is not None)
     if payload is None:
         if _says_nothing(request, reply):
             return Success({})
         return _gateway(request, reply, context)
     if fields.get("errors"):
-        return _refused(request, reply.status, said, context)
+        return _refused(request, reply.status, said, context, documented=True)
     if code == "500" and re.search(_TOO_FREQUENT, str(fields.get("msg", ""))):
         return _too_fast(request, said, context)
     if code == "500" and re.search(_REPEATED, str(fields.get("msg", ""))):
@@ -131,11 +142,7 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         )
     if 200 <= reply.status < 300:
         return unexpected(request, "the reply has no `request_id`", **context)
-    if reply.status < 500:
-        return (
-            _gateway(request, reply, context) if reply.status < 400 else _refused(request, reply.status, said, context)
-        )
-    return ServerError(f"{request}: Pico failed (HTTP {reply.status}){said}. {doubt_about(request)}", **context)
+    return _refused(request, reply.status, said, context, documented=False)
 
 
 def tellable(named: str | None, request: Request, *, secrets: Iterable[str]) -> str | None:
@@ -205,25 +212,39 @@ def _says_nothing(request: Request, reply: Reply) -> bool:
     return changes and 200 <= reply.status < 300 and not reply.content.strip()
 
 
+def _redirected(request: Request, status: int, context: dict[str, Any], *, took: bool) -> PicoError:
+    fault = (
+        f"the host redirects (HTTP {status}), and redirects are never followed: they would hand the API key to another "
+        "host"
+    )
+    if request.endpoint.method != "GET" and (took or status not in _MAKE_ELSEWHERE):
+        return unexpected(request, f"{fault}. Check `base_url`", **context)
+    return ConfigurationError(f"{request}: {fault}. Check `base_url`.", **context)
+
+
 def _gateway(request: Request, reply: Reply, context: dict[str, Any]) -> PicoError:
     # A gateway's own words are a page of HTML: they help nobody.
-    if 300 <= reply.status < 400:
-        return ConfigurationError(
-            f"{request}: the host redirects (HTTP {reply.status}), and redirects are never followed: they would hand "
-            "the API key to another host. Check `base_url`.",
-            **context,
-        )
-    if 400 <= reply.status < 500:
+    if reply.status in _REFUSALS:
         return RejectedError(f"{request}: a gateway refused it (HTTP {reply.status}). {_REFUSED}", **context)
     if reply.status >= 500:
         return ServerError(f"{request}: a gateway failed (HTTP {reply.status}). {doubt_about(request)}", **context)
-    fault = "is larger than 1 MiB" if reply.truncated else "is not JSON"
-    return unexpected(request, f"the reply (HTTP {reply.status}) {fault}", **context)
+    if 200 <= reply.status < 300:
+        fault = "is larger than 1 MiB" if reply.truncated else "is not JSON"
+        return unexpected(request, f"the reply (HTTP {reply.status}) {fault}", **context)
+    return _unclear(request, reply.status, context)
 
 
-def _refused(request: Request, status: int, said: str, context: dict[str, Any]) -> PicoError:
+def _refused(request: Request, status: int, said: str, context: dict[str, Any], *, documented: bool) -> PicoError:
+    """
+    Make the error of a reply that is no success.
+
+    Args:
+        documented: It has the documented error body.
+    """
     if status >= 500:
         return ServerError(f"{request}: Pico failed (HTTP {status}){said}. {doubt_about(request)}", **context)
+    if status not in _REFUSALS and not (documented and status >= 200 and status not in _UNCLEAR):
+        return _unclear(request, status, context)
     kind = {400: BadRequestError, 417: ExpectationFailedError}.get(status, RejectedError)
     return kind(f"{request}: Pico refused (HTTP {status}){said}. {_REFUSED}", **context)
 
@@ -237,6 +258,10 @@ def _too_fast(request: Request, said: str, context: dict[str, Any]) -> RateLimit
     else:
         advice = "Is another process using this API key, or is a rate of `rates=` too high?"
     return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_REFUSED} {advice}", **context)
+
+
+def _unclear(request: Request, status: int, context: dict[str, Any]) -> PicoError:
+    return unexpected(request, f"the reply (HTTP {status}) does not say that it was refused", **context)
 
 
 def _told(fields: dict[str, Any], redacted: Callable[[str], str]) -> Iterator[str]:

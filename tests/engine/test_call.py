@@ -409,9 +409,26 @@ async def test_a_message_that_would_expire_in_a_back_off_is_given_up() -> None:
     assert len(pico.requests) == 1
 
 
-async def test_a_redirect_is_not_followed() -> None:
-    """A redirect is not followed, because it would send the API key to another host."""
-    pico = Pico(httpx.Response(302, headers={"location": "https://elsewhere.example/sms"}), OK)
+@pytest.mark.parametrize("status", [301, 302, 303])
+async def test_a_redirect_of_a_send_is_not_followed_and_not_repeated(status: int) -> None:
+    """
+    A redirect is not followed, because it would send the API key to another host.
+
+    A server may redirect after it took the message, so the send is in doubt and is not repeated.
+    """
+    pico = Pico(httpx.Response(status, headers={"location": "https://elsewhere.example/sms"}), OK)
+
+    async with session(pico) as it:
+        with pytest.raises(InDoubtError, match="redirects"):
+            await it.sms.send(TO, "hello")
+
+    assert len(pico.requests) == 1
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_host_that_asks_to_send_elsewhere_is_a_mistake_of_the_configuration(status: int) -> None:
+    """A redirect that keeps the method says that nothing was carried out: the host is the wrong one."""
+    pico = Pico(httpx.Response(status, headers={"location": "https://elsewhere.example/sms"}), OK)
 
     async with session(pico) as it:
         with pytest.raises(ConfigurationError, match="redirects"):
