@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -40,6 +43,159 @@ def test_a_receipt_is_read_from_query_form_or_json(query: str, body: bytes) -> N
     assert (receipt.request_id, receipt.error, receipt.at) == ("r-1", "000", MOMENT)
     assert set(receipt.extra) <= {"to", "x"}
     assert receipt.extra.get("x") in (None, "2")
+
+
+CHARSETS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gbk", "gb18030", "big5"]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_json_is_read_in_any_charset(charset: str, named: bool) -> None:
+    """A receipt in JSON is read in each charset of the region; the second byte of a character may be a backslash."""
+    body = '{"status": "undelivered", "reason": "功能"}'.encode(charset)
+
+    receipt = DeliveryReceipt.parse(body=body, content_type=f"application/json; charset={charset}" if named else "")
+
+    assert (receipt.status, receipt.error) == (DeliveryStatus.UNDELIVERED, "功能")
+    assert receipt.extra == {}
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])
+@pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "as it is"])
+@pytest.mark.parametrize("charset", ["utf-8", "gbk", "gb18030", "big5"])
+def test_a_form_is_read_in_any_charset(charset: str, escaped: bool, named: bool) -> None:
+    """A form and a query are read in each charset of the region, whether its bytes are percent-encoded or not."""
+    reason = "功能".encode(charset)
+    form = b"status=undelivered&reason=" + (quote(reason).encode() if escaped else reason)
+    content_type = f"application/x-www-form-urlencoded; charset={charset}" if named else ""
+
+    of_body = DeliveryReceipt.parse(body=form, content_type=content_type)
+    of_query = DeliveryReceipt.parse(query=form.decode("latin-1"))
+
+    assert (of_body.status, of_body.error) == (DeliveryStatus.UNDELIVERED, "功能")
+    assert of_query == of_body
+
+
+def test_a_form_in_utf_16_is_read() -> None:
+    """A form in UTF-16 is read, with a byte order mark and without."""
+    for charset in ("utf-16", "utf-16-le"):
+        receipt = DeliveryReceipt.parse(body="status=undelivered&reason=功能".encode(charset))
+
+        assert (receipt.status, receipt.error) == (DeliveryStatus.UNDELIVERED, "功能")
+
+
+def multipart(fields: dict[str, bytes], *heads: str, boundary: str = "----Boundary7MA4YWxk") -> bytes:
+    """Make a body in `multipart/form-data`, with further heads for each part."""
+    parts = [
+        "\r\n".join([f"--{boundary}", f'Content-Disposition: form-data; name="{name}"', *heads, "", ""]).encode()
+        + value
+        for name, value in fields.items()
+    ]
+    return b"\r\n".join([*parts, f"--{boundary}--".encode(), b""])
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "gbk", "big5"])
+@pytest.mark.parametrize("heads", [[], ["Content-Type: text/plain; charset={}"], ["Content-Transfer-Encoding: 8bit"]])
+@pytest.mark.parametrize("boundary", ["x", "----WebKitFormBoundary7MA4YWxkTrZu0gW", "a b'c", "-" * 69 + "x"])
+def test_a_form_in_parts_is_read(boundary: str, heads: list[str], charset: str) -> None:
+    """A receipt in `multipart/form-data` is read, with any boundary and in each charset of the region."""
+    fields = {"status": b"undelivered", "reason": "功能".encode(charset), "to": b"8612345678901", "note": b""}
+    body = multipart(fields, *(head.format(charset) for head in heads), boundary=boundary)
+
+    receipt = DeliveryReceipt.parse(body=body)
+
+    assert (receipt.status, receipt.error) == (DeliveryStatus.UNDELIVERED, "功能")
+    assert receipt.extra == {"to": "8612345678901", "note": ""}
+
+
+def test_a_form_in_parts_may_hold_json_or_be_packed() -> None:
+    """A part may hold the whole receipt as JSON, be a file, or be in base64."""
+    receipt = b'{"status": "delivered", "id": "r-1"}'
+    bodies = [
+        multipart({"receipt": receipt}, "Content-Type: application/json"),
+        multipart({'dlr"; filename="dlr.json': receipt}),
+        multipart({"receipt": b64encode(receipt)}, "Content-Transfer-Encoding: base64"),
+    ]
+
+    read = [DeliveryReceipt.parse(body=body) for body in bodies]
+
+    assert {(receipt.status, receipt.request_id) for receipt in read} == {(DeliveryStatus.DELIVERED, "r-1")}
+
+
+ONE = {"status": "DELIVRD", "requestId": "r-1", "time": 1795600800}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"data": ONE},
+        {"results": [ONE]},
+        {"data": [ONE]},
+        {"data": {"results": [ONE]}},
+        {"code": 200, "msg": "success", "data": ONE},
+        {"status": "ok", "data": ONE},
+        {"status": "accepted", "data": ONE},
+        {"status": 0, "error": 0, "report": {**ONE, "error": "000"}},
+        {"event": "dlr", "payload": json.dumps(ONE)},
+        json.dumps(ONE),
+        [ONE],
+        [[ONE]],
+        [{"message": ONE}],
+        {"anything": ONE},
+        {"a": {"b": {"c": [ONE]}}},
+        {"Delivery-Report": ONE, "data": None},
+        {"status": "DELIVRD", "data": {"requestId": "r-1", "time": 1795600800}},
+        {"status": "DELIVRD", "requestId": "r-1", "time": 1795600800, "price": {"status": "pending"}},
+    ],
+    ids=lambda payload: json.dumps(payload)[:40],
+)
+@pytest.mark.parametrize("form", ["JSON", "a field of a form", "a field of the query"])
+def test_a_receipt_is_found_in_what_is_around_it(payload: object, form: str) -> None:
+    """The fields of a receipt are found within other fields and in lists; a status around them is not the message's."""
+    text = json.dumps(payload)
+    field = urlencode({"payload": text})
+
+    receipt = DeliveryReceipt.parse(
+        body=text.encode() if form == "JSON" else field.encode() if form == "a field of a form" else b"",
+        query=field if form == "a field of the query" else "",
+    )
+
+    assert (receipt.status, receipt.at) == (DeliveryStatus.DELIVERED, MOMENT)
+
+
+def test_the_fields_around_a_receipt_are_kept() -> None:
+    """What stands around a receipt is in `extra`, and so is the rest of the receipt."""
+    receipt = DeliveryReceipt.parse(body=json.dumps({"code": 200, "data": [{**ONE, "to": "8612"}]}).encode())
+
+    assert receipt.request_id == "r-1"
+    assert receipt.extra == {"code": 200, "to": "8612"}
+
+
+@pytest.mark.parametrize("wrap", [lambda items: items, lambda items: {"results": items}], ids=["a list", "results"])
+def test_of_several_receipts_of_one_message_the_furthest_counts(wrap: Callable[[object], object]) -> None:
+    """Of several receipts of one message, the one that is furthest along counts, and all are kept."""
+    items = [{"id": "r-1", "status": word} for word in ("SENT", "DELIVRD", "ACCEPTD")]
+
+    receipt = DeliveryReceipt.parse(body=json.dumps(wrap(items)).encode())
+
+    assert (receipt.status, receipt.request_id) == (DeliveryStatus.DELIVERED, "r-1")
+    assert receipt.extra == {"body": items}
+
+
+@pytest.mark.parametrize("name", ["id", "messageId", "to", "msisdn"])
+@pytest.mark.parametrize("wrap", [lambda items: items, lambda items: {"results": items}], ids=["a list", "results"])
+def test_receipts_of_several_messages_are_told_of_none(wrap: Callable[[object], object], name: str) -> None:
+    """
+    A list of receipts of several messages says nothing of the one message that the URL is of, and is kept.
+
+    Another message's status must not be taken for this one's.
+    """
+    items = [{name: "1", "status": "DELIVRD"}, {name: "2", "status": "UNDELIV"}]
+
+    receipt = DeliveryReceipt.parse(key="order-17", body=json.dumps(wrap(items)).encode())
+
+    assert (receipt.status, receipt.request_id) == (DeliveryStatus.UNKNOWN, None)
+    assert items in receipt.extra.values()
 
 
 @pytest.mark.parametrize(
@@ -110,10 +266,22 @@ def test_an_offset_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("body", "kept"),
-    [(b"[1, 2]", [1, 2]), (b"null", None), (b'"DELIVRD"', "DELIVRD"), (b"\xff\xfe<xml/>", "\ufffd\ufffd<xml/>")],
+    [
+        (b"[1, 2]", [1, 2]),
+        (b"null", None),
+        (b'"DELIVRD"', "DELIVRD"),
+        (b"<status>sent</status>", "<status>sent</status>"),
+        (b"\xff\xfe<xml/>", b"\xff\xfe<xml/>"),
+        (b"\xb9\xa6", b"\xb9\xa6"),
+        (b"--x\r\n\xb9", b"--x\r\n\xb9"),
+    ],
 )
 def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
-    """A body that is neither a form nor a JSON object is kept in `extra`; no status is guessed from it."""
+    """
+    A body that is neither a form nor a JSON object is kept in `extra`; no status is guessed from it.
+
+    It is kept as bytes if it is no text in UTF-8.
+    """
     receipt = DeliveryReceipt.parse(body=body)
 
     assert receipt.status is DeliveryStatus.UNKNOWN
@@ -122,8 +290,28 @@ def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 60_000, b'{"status": ' + b"9" * 5000 + b"}", b"&" * 60_000, b"a=1&" * 15_000, b'{"id": [1], "status": {}}'],
-    ids=["nested", "a long number", "empty fields", "many fields", "other types"],
+    [
+        multipart({f"a{number}": b"" for number in range(900)}),
+        b"--x\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n" * 1000,
+        b"--x\r\nContent-Disposition: form-data; name*" + b"9" * 5000 + b'="status"\r\n\r\nsent\r\n--x--',
+        b'{"data": ' * 5000 + b"1" + b"}" * 5000,
+        b"[" * 60_000,
+        b'{"status": ' + b"9" * 5000 + b"}",
+        b"&" * 60_000,
+        b"a=1&" * 15_000,
+        b'{"id": [1], "status": {}}',
+    ],
+    ids=[
+        "many parts",
+        "parts within parts",
+        "a long continuation",
+        "wrapped deep",
+        "nested",
+        "a long number",
+        "empty fields",
+        "many fields",
+        "other types",
+    ],
 )
 def test_a_hostile_body_is_read_as_nothing(body: bytes) -> None:
     """A hostile body raises nothing, and the status of its receipt is UNKNOWN."""

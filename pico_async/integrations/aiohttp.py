@@ -121,7 +121,8 @@ def receipts_handler(
     async def receive(request: web.Request) -> web.Response:
         pieces = request.content.iter_any()
         query = request.rel_url.raw_query_string
-        verdict = await desk.take(request.method, public_path or request.path, query, pieces)
+        content_type = request.headers.get("Content-Type", "")
+        verdict = await desk.take(request.method, public_path or request.path, query, pieces, content_type)
         return web.json_response({"receipt": verdict.value}, status=verdict.status_code, headers=verdict.headers)
 
     return receive

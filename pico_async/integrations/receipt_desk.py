@@ -15,7 +15,7 @@ import anyio
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory, ReceiptMemory
-from pico_async.receipts import LONGEST_BODY, DeliveryReceipt, DeliveryStatus
+from pico_async.receipts import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of
 from pico_async.settings import checked_signer
 
 METHODS = ("GET", "POST", "PUT")
@@ -139,7 +139,9 @@ class ReceiptDesk:
         self._journal = journal
         self._memory = memory or LocalReceiptMemory()
 
-    async def take(self, method: str, path: str, query: str, body: AsyncIterable[bytes]) -> ReceiptVerdict:
+    async def take(
+        self, method: str, path: str, query: str, body: AsyncIterable[bytes], content_type: str = ""
+    ) -> ReceiptVerdict:
         """
         Judge one request, and act on it.
 
@@ -147,6 +149,7 @@ class ReceiptDesk:
             path: As the server got it, prefixes included.
             query: As the server got it, without the "?".
             body: Its pieces; nothing is read of a request whose URL is not ours.
+            content_type: The request's header of that name.
         """
         if method not in METHODS:
             return ReceiptVerdict.NOT_ALLOWED
@@ -164,8 +167,11 @@ class ReceiptDesk:
             return ReceiptVerdict.UNREADABLE
         if content is None:
             return ReceiptVerdict.TOO_LARGE
-        receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content)
-        word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + content, digest_size=16).digest()
+        receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content, content_type=content_type)
+        # The same receipt has another boundary when it is sent again.
+        boundary = boundary_of(content)
+        said = content if boundary is None else content.replace(boundary, b"")
+        word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + said, digest_size=16).digest()
         try:
             async with self._memory.turn(callback.id):
                 return await self._judge(callback, receipt, word)

@@ -108,6 +108,14 @@ async def _answer(connection: HTTPConnection, error: Exception) -> Response:
     return None  # type: ignore[return-value]
 
 
+def _path_outside(request: Request) -> str:
+    """Give the path that the proxy in front got: it may take off what the app is told of as its `root_path`."""
+    # Of an app that is mounted in another one, `root_path` grows by the mount, which is in the path.
+    root = str(request.scope.get("app_root_path", request.scope.get("root_path", ""))).rstrip("/")
+    path: str = request.scope["path"]
+    return path if path.startswith(f"{root}/") else f"{root}{path}"
+
+
 def receipts_route(
     signer: CallbackSigner | None = None,
     path: str = "/receipts",
@@ -128,13 +136,20 @@ def receipts_route(
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
         memory: Where duplicates are recognised; in this process alone where None. See `RedisReceiptMemory`.
-        public_path: The path of `callback`, where a proxy in front makes another one of it.
+        public_path: The path of `callback`, where a proxy in front makes another one of it. Not needed where the app or
+            the server is told so as `root_path`.
     """
     desk = ReceiptDesk(signer, on_receipt=on_receipt, journal=journal, memory=memory)
 
     async def receive(request: Request) -> Response:
         query = request.scope["query_string"].decode("latin-1")
-        verdict = await desk.take(request.method, public_path or request.scope["path"], query, request.stream())
+        verdict = await desk.take(
+            request.method,
+            public_path or _path_outside(request),
+            query,
+            request.stream(),
+            request.headers.get("content-type", ""),
+        )
         return JSONResponse({"receipt": verdict.value}, verdict.status_code, verdict.headers)
 
     return Route(path, receive, methods=METHODS, include_in_schema=False)

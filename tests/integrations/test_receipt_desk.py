@@ -89,6 +89,31 @@ async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
     assert journal.names == [("known", "r-1")]
 
 
+async def test_the_same_receipt_in_parts_is_told_once() -> None:
+    """A receipt in `multipart/form-data` that comes again, with another boundary, is a duplicate."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box)
+    url = signer.sign(URL, "order-17")
+    body = '--{0}\r\nContent-Disposition: form-data; name="status"\r\n\r\nodd\r\n--{0}--\r\n'
+
+    verdicts = [await post(desk, url, body.format(boundary).encode()) for boundary in ("one", "another")]
+
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert [receipt.status_text for receipt in box.receipts] == ["odd"]
+
+
+async def test_the_charset_that_is_named_reaches_the_receipt() -> None:
+    """A receipt is read in the charset that its Content-Type names, also where its bytes could be another one."""
+    box, signer = Box(), CallbackSigner([SECRET])
+    desk = ReceiptDesk(signer, on_receipt=box)
+    parts = urlsplit(signer.sign(URL, "order-17"))
+    body = '{"status": "failed", "error": "驗證失敗"}'.encode("big5")
+
+    await desk.take("POST", parts.path, parts.query, pieces(body), "application/json;charset=Big5")
+
+    assert [receipt.error for receipt in box.receipts] == ["驗證失敗"]
+
+
 async def test_a_message_moves_only_forward() -> None:
     """A message moves only forward, whatever the order of its receipts; a second final status is refused."""
     box, signer = Box(), CallbackSigner([SECRET])

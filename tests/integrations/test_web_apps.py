@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import httpx
 import pytest
@@ -189,3 +190,135 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
     assert [reply.status_code for reply in replies] == [200, 200, 200, 409, 403, 403, 413, 405]
     assert set(replies[-1].headers["allow"].split(", ")) >= {"GET", "POST", "PUT"}
     assert [(receipt.key, receipt.extra) for receipt in told] == [("order-17", {"to": NUMBER})]
+
+
+# --- the path that was signed ---------------------------------------------------------------------
+
+
+def receipts_of(told: list[DeliveryReceipt]) -> Route:
+    return on_starlette.receipts_route(SIGNER, on_receipt=told.append)
+
+
+def fastapi_with_root_path(told: list[DeliveryReceipt]) -> FastAPI:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newest FastAPI would rather have it told to the server
+        app = FastAPI(root_path="/api")
+    app.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append))
+    return app
+
+
+def mounted(told: list[DeliveryReceipt]) -> Starlette:
+    return Starlette(routes=[Mount("/hooks", app=Starlette(routes=[Mount("/pico", routes=[receipts_of(told)])]))])
+
+
+def fastapi_in_fastapi(told: list[DeliveryReceipt]) -> FastAPI:
+    inner, outer = FastAPI(), FastAPI()
+    inner.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append), prefix="/v1")
+    outer.mount("/hooks", inner)
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "signed", "asked"),
+    [
+        (fastapi_with_root_path, {}, "/api/receipts", "/receipts"),
+        (fastapi_with_root_path, {}, "/api/receipts", "/api/receipts"),
+        (mounted, {}, "/hooks/pico/receipts", "/hooks/pico/receipts"),
+        (mounted, {"root_path": "/api"}, "/api/hooks/pico/receipts", "/hooks/pico/receipts"),
+        (fastapi_in_fastapi, {}, "/hooks/v1/receipts", "/hooks/v1/receipts"),
+        (fastapi_in_fastapi, {"root_path": "/api"}, "/api/hooks/v1/receipts", "/hooks/v1/receipts"),
+    ],
+    ids=[
+        "root_path of the app, cut off by the proxy",
+        "root_path of the app, left by the proxy",
+        "mounted twice",
+        "mounted, and root_path of the server",
+        "an app in an app",
+        "an app in an app, and root_path of the server",
+    ],
+)
+async def test_the_path_is_that_which_the_proxy_in_front_got(
+    make: Callable[[list[DeliveryReceipt]], Starlette], options: dict[str, str], signed: str, asked: str
+) -> None:
+    """A URL is taken that is signed for the path as seen from outside, whatever is mounted or cut off on the way."""
+    told: list[DeliveryReceipt] = []
+    query = SIGNER.sign(f"https://shop.example{signed}", "order-17").partition("?")[2]
+
+    async with serving(make(told), **options) as url, client_of(url) as client:
+        reply = await client.post(f"{asked}?{query}", json={"status": "DELIVRD"})
+        forged = await client.post(f"{asked}?{query}x", json={"status": "DELIVRD"})
+
+    assert (reply.status_code, forged.status_code) == (200, 403)
+    assert [receipt.key for receipt in told] == ["order-17"]
+
+
+@asynccontextmanager
+async def serving_aiohttp(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_an_aiohttp_app_within_another_takes_the_whole_path() -> None:
+    """A handler in an app within two others takes a URL that is signed for the whole path."""
+    told: list[DeliveryReceipt] = []
+    inner, middle, outer = web.Application(), web.Application(), web.Application()
+    inner.router.add_route("*", "/receipts", on_aiohttp.receipts_handler(SIGNER, on_receipt=told.append))
+    middle.add_subapp("/pico", inner)
+    outer.add_subapp("/hooks", middle)
+
+    async with serving_aiohttp(outer) as url, client_of(url) as client:
+        reply = await client.post(SIGNER.sign(f"{url}/hooks/pico/receipts", "order-17"), json={"status": "DELIVRD"})
+
+    assert reply.status_code == 200
+    assert [receipt.key for receipt in told] == ["order-17"]
+
+
+@pytest.mark.parametrize("framework", ["starlette", "aiohttp"])
+async def test_a_proxy_that_cuts_off_a_prefix_is_allowed_for_by_public_path(framework: str) -> None:
+    """With `public_path`, a URL is taken that is signed for the path which a proxy cuts a prefix from."""
+    told: list[DeliveryReceipt] = []
+    app = web.Application()
+    handler = on_aiohttp.receipts_handler(SIGNER, on_receipt=told.append, public_path="/api/receipts")
+    app.router.add_route("*", "/receipts", handler)
+    route = on_starlette.receipts_route(SIGNER, on_receipt=told.append, public_path="/api/receipts")
+    served = serving(Starlette(routes=[route])) if framework == "starlette" else serving_aiohttp(app)
+    query = SIGNER.sign("https://shop.example/api/receipts", "order-17").partition("?")[2]
+
+    async with served as url, client_of(url) as client:
+        reply = await client.post(f"/receipts?{query}", json={"status": "DELIVRD"})
+
+    assert reply.status_code == 200
+    assert [receipt.key for receipt in told] == ["order-17"]
+
+
+# --- the form of a receipt ------------------------------------------------------------------------
+
+RECEIPT = '{"status": "undelivered", "reason": "功能"}'
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"content": RECEIPT.encode("big5"), "headers": {"content-type": "application/json"}}, id="Big5"),
+        pytest.param({"content": RECEIPT.encode("gbk")}, id="GBK"),
+        pytest.param({"content": RECEIPT.encode("utf-16")}, id="UTF-16"),
+        pytest.param({"json": {"code": 0, "data": [{"status": "undelivered", "reason": "功能"}]}}, id="wrapped"),
+        pytest.param({"data": {"status": "undelivered", "reason": "功能"}}, id="a form"),
+        pytest.param({"files": {"status": (None, "undelivered"), "reason": (None, "功能")}}, id="a form in parts"),
+    ],
+)
+async def test_a_receipt_is_read_in_any_form(app: App, tmp_path: Path, request_: dict[str, Any]) -> None:
+    """A receipt is read in JSON, in a form and in parts, and in each charset of the region."""
+    told: list[DeliveryReceipt] = []
+    sandbox = Sandbox()
+
+    async with app(maker(sandbox, "http://127.0.0.1:9"), told, tmp_path / "blast.db") as url, client_of(url) as client:
+        reply = await client.post(SIGNER.sign(f"{url}/pico/receipts", "order-17"), **request_)
+
+    assert reply.status_code == 200
+    assert [(receipt.status, (receipt.error or "")[:2]) for receipt in told] == [("undelivered", "功能")]
