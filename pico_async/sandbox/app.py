@@ -14,11 +14,13 @@ import anyio
 from attrs import define
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from .doors import Door
 from .operations import OPERATIONS, Operation
 from .replies import Ending, Reply
 from .state import Call, Cloud
@@ -169,6 +171,7 @@ def build_app(cloud: Cloud, pace: Pace, control: Iterable[BaseRoute]) -> Starlet
 
     app = Starlette(
         routes=routes + list(control),
+        middleware=[Middleware(Door)],
         exception_handlers={HTTPException: no_such_operation},
     )
     # A slash too many is an error of the client's, which a redirect would hide.

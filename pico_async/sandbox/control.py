@@ -23,7 +23,6 @@ from starlette.routing import BaseRoute, Route
 from .banner import BANNER
 from .body import BodyError, read_json, refuse
 from .dials import Dials
-from .doors import behind_the_door
 from .faults import FaultRule, Faults
 from .ledger import Arrival, Ledger, Message
 from .state import Cloud
@@ -68,11 +67,11 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -
         return JSONResponse({"cleared": True})
 
     return [
-        Route("/_sandbox/", behind_the_door(show_banner)),
-        Route("/_sandbox/ledger", behind_the_door(show_ledger)),
-        Route("/_sandbox/expire-tokens", behind_the_door(expire_tokens), methods=["POST"]),
-        Route("/_sandbox/faults", behind_the_door(inject_faults), methods=["POST"]),
-        Route("/_sandbox/faults", behind_the_door(clear_faults), methods=["DELETE"]),
+        Route("/_sandbox/", show_banner),
+        Route("/_sandbox/ledger", show_ledger),
+        Route("/_sandbox/expire-tokens", expire_tokens, methods=["POST"]),
+        Route("/_sandbox/faults", inject_faults, methods=["POST"]),
+        Route("/_sandbox/faults", clear_faults, methods=["DELETE"]),
     ]
 
 

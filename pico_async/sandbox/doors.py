@@ -1,60 +1,70 @@
 """
-Who may look into the sandbox: whoever asked for it by a name that is this machine's own.
+Who may reach the sandbox: whoever asked for it by a name that is this machine's own.
 
-The sandbox asks for no key at its control routes, so any page in a browser on the same machine could try to reach it.
-Two doors are shut: a name of somebody else's that resolves to this machine (DNS rebinding), and a change that a page
-from elsewhere asks for.
+Its control routes ask for no key, and the key of its API is in its documentation. So any page in a browser on the same
+machine could try to reach it, and have it post receipts to other services there. Two doors are shut, before every
+route: a name of somebody else's that resolves to this machine (DNS rebinding), and a change that a page from elsewhere
+asks for.
 """
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .app import CONNECTION
+# In the ASGI scope's "state", where there is no socket: no browser is there, and a client may name any host.
+IN_PROCESS = "pico_sandbox.in_process"
 
 # Nobody can register a public name under these: RFC 6761, RFC 6762, RFC 8375, and "internal" as ICANN reserved it.
 _PRIVATE = (".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa")
+_LOOKED_AT = (b"host", b"origin", b"sec-fetch-site")
+_POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
 
-Answer = Callable[[Request], Awaitable[Response]]
+
+class Door:
+    """ASGI middleware that answers what may not come in, so that no route sees it, whichever server runs the app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = None
+        if scope["type"] in ("http", "websocket") and IN_PROCESS not in scope.get("state", {}):
+            refused = _refusal(scope)
+        if refused is None:
+            await self._app(scope, receive, send)
+            return
+        status, error = refused
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        else:
+            await JSONResponse({"errors": [error]}, status)(scope, receive, send)
 
 
-def refusal_at_the_door(request: Request) -> tuple[int, str] | None:
-    """Say why *request* may not come in, with the status that says so; None for one that may."""
-    # Without a socket there is no browser, and a client names the host that it believes to talk to.
-    if CONNECTION not in request.scope.get("state", {}):
-        return None
-    host = request.headers.get("host", "")
-    if not _is_ours(host, request.scope["server"]):
+def _refusal(scope: Mapping[str, Any]) -> tuple[int, str] | None:
+    """Return why a request may not come in, with the status that says so; None for one that may."""
+    headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"] if name in _LOOKED_AT}
+    host = headers.get(b"host", "")
+    server = scope.get("server")
+    if not _is_ours(host, server[0] if server else ""):
         return 421, (
-            "Host: the sandbox's page and control answer to localhost and loopback addresses, and where it listens "
-            "for others, to its address or a private name."
+            "Host: the sandbox answers to localhost and loopback addresses, and where it listens for others, to its "
+            "address or a private name. Let a proxy in front of it send `Host: localhost`."
         )
-    if request.method not in ("GET", "HEAD"):
-        origin = request.headers.get("origin")
-        if origin is not None and origin.lower() != f"http://{host.lower()}":
+    if scope.get("method") not in ("GET", "HEAD"):
+        if headers.get(b"origin", f"http://{host}") != f"http://{host}":
             return 403, "Origin: only the sandbox's own page may change it."
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if headers.get(b"sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "Sec-Fetch-Site: only the sandbox's own page may change it."
     return None
 
 
-def behind_the_door(answer: Answer) -> Answer:
-    """Let *answer* see only what may come in."""
-
-    async def answer_who_may(request: Request) -> Response:
-        refused = refusal_at_the_door(request)
-        if refused is not None:
-            status, error = refused
-            return JSONResponse({"errors": [error]}, status)
-        return await answer(request)
-
-    return answer_who_may
-
-
-def _is_ours(host: str, server: tuple[str, int | None] | None) -> bool:
+@lru_cache(maxsize=64)
+def _is_ours(host: str, listens_at: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
@@ -68,7 +78,7 @@ def _is_ours(host: str, server: tuple[str, int | None] | None) -> bool:
     if address is not None and address.is_loopback:
         return True
     # The end of the connection on this side: loopback, unless others may reach it.
-    local = _address(server[0]) if server else None
+    local = _address(listens_at)
     if local is None or local.is_loopback:
         return False
     return address is not None or "." not in name or name.endswith(_PRIVATE)

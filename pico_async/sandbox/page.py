@@ -24,7 +24,6 @@ from starlette.routing import BaseRoute, Route
 
 from .body import BodyError, read_json, refuse
 from .dials import Dials
-from .doors import behind_the_door
 from .feed import Cursor, Feed, as_json, as_server_sent
 from .postman import Postman
 
@@ -104,13 +103,13 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
         return _json(dials.read())
 
     return [
-        Route("/", behind_the_door(show_page)),
-        Route("/_sandbox/outbox/events", behind_the_door(show_events)),
-        Route("/_sandbox/outbox/messages/{number}", behind_the_door(show_message)),
-        Route("/_sandbox/outbox/messages/{number}/receipt", behind_the_door(send_again), methods=["POST"]),
-        Route("/_sandbox/outbox/{file}", behind_the_door(show_file)),
-        Route("/_sandbox/settings", behind_the_door(show_settings)),
-        Route("/_sandbox/settings", behind_the_door(change_settings), methods=["POST"]),
+        Route("/", show_page),
+        Route("/_sandbox/outbox/events", show_events),
+        Route("/_sandbox/outbox/messages/{number}", show_message),
+        Route("/_sandbox/outbox/messages/{number}/receipt", send_again, methods=["POST"]),
+        Route("/_sandbox/outbox/{file}", show_file),
+        Route("/_sandbox/settings", show_settings),
+        Route("/_sandbox/settings", change_settings, methods=["POST"]),
     ]
 
 

@@ -164,7 +164,9 @@ class Sandbox:
         Args:
             host: An address to listen on; one that is not loopback needs *allow_remote*.
             port: 0 takes a free one.
-            allow_remote: The sandbox protects nothing: its control endpoints ask for no key.
+            allow_remote: The sandbox protects nothing: its control endpoints ask for no key. It answers to loopback
+                names alone, or to its address and private names where it listens for others, lest a page in a browser
+                use it by a name of its own (DNS rebinding).
             keep_alive_s: How long an idle connection is kept.
         """
         async with listening(self.app, host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:

@@ -13,9 +13,10 @@ What a real socket would make of each ending, and so what is raised here:
 
 import anyio
 import httpx
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .app import ConnectionEnded
+from .doors import IN_PROCESS
 from .replies import Ending
 
 _EXCEPTIONS: dict[Ending, tuple[type[httpx.TransportError], str]] = {
@@ -34,7 +35,10 @@ class SandboxTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._inner = httpx.ASGITransport(app)
+        async def in_process(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": {IN_PROCESS: True}}, receive, send)
+
+        self._inner = httpx.ASGITransport(in_process)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         read_s = request.extensions.get("timeout", {}).get("read")

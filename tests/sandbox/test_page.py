@@ -18,6 +18,7 @@ import pico_async.sandbox
 from pico_async.sandbox import Fault, FaultRule, RateRule, Receipts, Sandbox
 from pico_async.sandbox.operations import NAMES, RATES
 from pico_async.sandbox.page import _FILES
+from tests.integrations.web_apps import serving
 from tests.sandbox.receiver import receiving
 from tests.support.waiting import PATIENCE_S, until
 
@@ -147,9 +148,18 @@ async def test_loopback_names_are_let_in(served, host) -> None:
     assert (await client.get("/", headers={"Host": host})).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/_sandbox/", "/_sandbox/ledger", "/_sandbox/outbox/events", "/_sandbox/settings"]
-)
+PATHS = [
+    "/",
+    "/_sandbox/",
+    "/_sandbox/ledger",
+    "/_sandbox/outbox/events",
+    "/_sandbox/outbox/outbox.js",
+    "/_sandbox/settings",
+]
+API_PATHS = ["/token/user333", "/balance/user333", "/campaigns", "/templates", "/sms", "/no/such/path"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, *API_PATHS])
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "x@localhost@evil", "", "[::1"],
@@ -159,6 +169,75 @@ async def test_a_name_of_somebody_elses_is_refused(served, host, path) -> None:
     _, client = served
 
     assert (await client.get(path, headers={"Host": host})).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.1", ""])
+async def test_a_message_under_a_name_of_somebody_elses_is_refused(served, sms, host) -> None:
+    """A message under a foreign name is refused before it arrives, although its key and its token are right."""
+    sandbox, client = served
+
+    replies = [
+        await client.request(method, path, json=sms(callback="http://127.0.0.1:1/"), headers={"Host": host})
+        for method, path in (("POST", "/sms"), ("POST", "/mms"), ("POST", "/voice"), ("OPTIONS", "/sms"), ("PUT", "/x"))
+    ]
+
+    assert [reply.status_code for reply in replies] == [421] * 5
+    assert "localhost" in replies[0].json()["errors"][0]
+    assert [arrival.operation for arrival in sandbox.ledger.arrivals] == ["token.get"]  # the client's own
+
+
+async def test_a_message_from_another_page_is_refused(served, sms) -> None:
+    """A message is refused by its Origin or Sec-Fetch-Site, unless these name the sandbox's own page or are absent."""
+    sandbox, client = served
+
+    refused = [
+        (await client.post("/sms", json=sms(), headers=headers)).status_code
+        for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"})
+    ]
+    taken = await client.post("/sms", json=sms())
+
+    assert refused == [403] * 3
+    assert taken.status_code == 200
+    assert len(sandbox.ledger.accepted) == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/sms", "/_sandbox/outbox/events"])
+async def test_a_websocket_under_a_name_of_somebody_elses_is_refused(served, path) -> None:
+    """A request to upgrade to a websocket is refused under a foreign name, as any other request."""
+    _, client = served
+    upgrade = {
+        "Host": "evil.example",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+
+    assert (await client.get(path, headers=upgrade)).status_code == 421
+
+
+@pytest.mark.parametrize("ws", ["none", "wsproto"])
+async def test_another_server_shuts_the_door_as_well(ws) -> None:
+    """The app refuses a foreign name also where another server runs it, for websockets, too."""
+    async with (
+        serving(Sandbox().app, ws=ws) as base_url,
+        httpx.AsyncClient(base_url=base_url, trust_env=False) as client,
+    ):
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        replies = [
+            await client.get(path, headers={"Host": "evil.example", **more})
+            for path in ("/", "/token/user333", "/_sandbox/ledger")
+            for more in ({}, upgrade)
+        ]
+        own = await client.get("/_sandbox/ledger")
+
+    assert {reply.status_code for reply in replies} <= {403, 421}
+    assert own.status_code == 200
 
 
 CHANGES = [
