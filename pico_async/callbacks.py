@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.numbers import masked_repr
 
@@ -44,6 +45,7 @@ class CallbackFault(StrEnum):
     """It was ours, and its time is over."""
 
 
+@boundary
 @frozen(kw_only=True)
 class SignedCallback:
     """
@@ -63,6 +65,7 @@ class SignedCallback:
         return f"SignedCallback(id={self.id!r}, key={masked_repr(self.key)}, expires_at={self.expires_at})"
 
 
+@boundary
 class CallbackSigner:
     """
     Make callback URLs that only Pico can have got, and know them again when a delivery receipt comes.

@@ -7,6 +7,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from pico_async._boundary import boundary
+
 
 def undocumented() -> Any:
     """Make the field that keeps what v0.4 does not document."""
@@ -14,6 +16,7 @@ def undocumented() -> Any:
     return field(factory=dict, hash=False, repr=lambda extra: f"<{len(extra)} fields>", kw_only=True)
 
 
+@boundary
 @frozen
 class Accepted:
     """
@@ -26,6 +29,7 @@ class Accepted:
     extra: Mapping[str, Any] = undocumented()
 
 
+@boundary
 @frozen
 class UserToken:
     """A token for the `Authorization` header. `repr` does not show it."""

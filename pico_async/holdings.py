@@ -9,11 +9,13 @@ from typing import Any, Generic, TypeVar, overload
 
 from attrs import field, frozen
 
+from pico_async._boundary import boundary
 from pico_async.grants import undocumented
 
 Item = TypeVar("Item")
 
 
+@boundary
 @frozen
 class Acknowledged:
     """
@@ -26,6 +28,7 @@ class Acknowledged:
     extra: Mapping[str, Any] = undocumented()
 
 
+@boundary
 @frozen
 class CreatedCampaign:
     """The campaign was created. The reference defines this reply's `request_id` as the campaign's ID."""
@@ -39,6 +42,7 @@ class CreatedCampaign:
         return self.request_id
 
 
+@boundary
 @frozen
 class Campaign:
     """
@@ -54,6 +58,7 @@ class Campaign:
     extra: Mapping[str, Any] = undocumented()
 
 
+@boundary
 @frozen
 class Template:
     """
@@ -72,6 +77,7 @@ class Template:
     extra: Mapping[str, Any] = undocumented()
 
 
+@boundary
 @frozen
 class Listing(Generic[Item]):
     """One reply's worth of campaigns or templates: a sequence that also carries the `request_id`."""
@@ -106,6 +112,7 @@ class Listing(Generic[Item]):
 Sequence.register(Listing)
 
 
+@boundary
 @frozen
 class Balance:
     """What credit remains, as an exact decimal. The currency or unit is not documented in v0.4."""

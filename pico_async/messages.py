@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import field, frozen
 
+from pico_async._boundary import boundary
 from pico_async.errors import InvalidMessageError
 from pico_async.numbers import e164, mask, masked_repr
 
@@ -98,6 +99,7 @@ def _sized(text: str | None) -> str:
     return "None" if text is None else f"<{len(text)} characters>"
 
 
+@boundary
 @frozen
 class SmsMessage:
     """
@@ -139,6 +141,7 @@ class SmsMessage:
             raise InvalidMessageError("Pass exactly one of `text` and `template_id`.")
 
 
+@boundary
 @frozen
 class MmsMessage:
     """
@@ -171,6 +174,7 @@ class MmsMessage:
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
 
+@boundary
 @frozen
 class VoiceMessage:
     """

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
+from pico_async._boundary import boundary
 from pico_async._engine.charsets import charset_of, texts
 from pico_async.callbacks import PARAMETER
 from pico_async.numbers import masked_repr
@@ -101,6 +102,7 @@ _WORDS = {
 }
 
 
+@boundary
 @frozen(kw_only=True)
 class DeliveryReceipt:
     """

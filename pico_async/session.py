@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async._engine.carriers import carrier_for
 from pico_async._engine.endpoints import Lane
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from pico_async.resources.templates import TemplatesResource
 
 
+@boundary
 class PicoSession:
     """
     One account's connection to Pico: the token, the pace and the sockets behind thirteen operations.

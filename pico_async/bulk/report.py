@@ -7,6 +7,7 @@ from collections import Counter
 
 from attrs import field, frozen
 
+from pico_async._boundary import boundary
 from pico_async.errors import BulkError, Outcome, PicoError, SuppressedError
 from pico_async.grants import Accepted
 from pico_async.messages import Message
@@ -14,6 +15,7 @@ from pico_async.messages import Message
 FIRST_FAILURES = 20
 
 
+@boundary
 @frozen(kw_only=True, eq=False)
 class SendResult:
     """
@@ -51,6 +53,7 @@ class SendResult:
         return self.outcome in (Outcome.ACCEPTED, Outcome.SKIPPED)
 
 
+@boundary
 @frozen(kw_only=True, eq=False)
 class BulkReport:
     """

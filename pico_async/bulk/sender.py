@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 import anyio
 
+from pico_async._boundary import boundary, without_frames
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.report import BulkReport, SendResult, Tally
@@ -37,6 +38,7 @@ Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
 
 
+@boundary
 class BulkStream:
     """
     A blast under way: iterate it for the results as they finish, inside `async with`.
@@ -329,6 +331,7 @@ def _accepted(index: int, message: Message, accepted: Accepted, attempts: int) -
 
 
 def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:
+    without_frames(error)
     return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
 
 

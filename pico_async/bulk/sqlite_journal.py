@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 from anyio import to_thread
 
+from pico_async._boundary import boundary
 from pico_async.bulk.journal import JournalRecord, JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.numbers import mask_numbers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
+@boundary
 class SqliteJournal:
     """
     What became of each message of a blast, in one SQLite file.

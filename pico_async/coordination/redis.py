@@ -22,6 +22,7 @@ try:
 except ImportError as error:
     raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
 
+from pico_async._boundary import boundary
 from pico_async._engine.endpoints import Lane
 from pico_async.coordination import Priority
 from pico_async.coordination.fleet import Identity
@@ -35,6 +36,7 @@ from pico_async.errors import ConfigurationError
 _SCHEMES = ("redis", "rediss", "unix")
 
 
+@boundary
 class RedisCoordinator:
     """
     The pace and the token of one API key, for all processes and hosts that share a Redis (6 or newer) or Valkey.

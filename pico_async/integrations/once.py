@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pico_async._boundary import boundary
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import SendResult
 from pico_async.coordination import Priority
@@ -29,6 +30,7 @@ class TakenError(InDoubtError):
     """Another delivery took the message since the ledger was asked: ask it again."""
 
 
+@boundary
 async def send_once(
     pico: PicoSession, message: Message, *, ledger: Journal, priority: Priority = Priority.INTERACTIVE
 ) -> SendResult:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Self, cast
 import anyio
 from attrs import frozen
 
+from pico_async._boundary import boundary
 from pico_async.bulk.digests import account_digest, key_digest
 from pico_async.bulk.journal import JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
@@ -53,6 +54,7 @@ _TABLES: Final = {
 _STATE: Final = "CASE WHEN doubted AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
 
 
+@boundary
 @frozen(kw_only=True)
 class LedgerRecord:
     """
@@ -71,6 +73,7 @@ class LedgerRecord:
     changed_at: int
 
 
+@boundary
 class PostgresLedger:
     """
     What became of each message, for any number of workers and processes, in one PostgreSQL database.

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import anyio
 
+from pico_async._boundary import boundary
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory, ReceiptMemory
@@ -91,6 +92,7 @@ class Confirming(Protocol):
         ...
 
 
+@boundary
 class ReceiptDesk:
     """
     Take delivery receipts: each once, only forward, and only those that prove where they come from.

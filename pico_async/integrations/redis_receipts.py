@@ -20,6 +20,7 @@ try:
 except ImportError as error:
     raise ImportError("RedisReceiptMemory needs redis-py: pip install 'pico-async[redis]'") from error
 
+from pico_async._boundary import boundary
 from pico_async._engine.cancellation import unless_cancelled
 from pico_async.coordination.redis import client_for
 from pico_async.errors import ConfigurationError
@@ -34,6 +35,7 @@ _GIVE_BACK_S = 2.0
 _log = logging.getLogger("pico_async.receipts")
 
 
+@boundary
 class RedisReceiptMemory:
     """
     Remember receipts for all processes that share a Redis or Valkey, until their URLs expire.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pico_async._boundary import boundary
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.holdings import Balance
 
 
+@boundary
 class BalanceResource:
     """The account's credit: `pico.balance`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pico_async._boundary import boundary
 from pico_async._engine import endpoints, holdings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
@@ -12,6 +13,7 @@ from pico_async.holdings import Acknowledged, Campaign, CreatedCampaign, Listing
 from pico_async.resources.arguments import text_of
 
 
+@boundary
 class CampaignsResource:
     """Campaigns: `pico.campaigns`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.coordination import Priority
 from pico_async.grants import Accepted
@@ -11,6 +12,7 @@ from pico_async.messages import SmsMessage
 from pico_async.resources.delivery import deliver
 
 
+@boundary
 class SmsResource:
     """Text messages: `pico.sms`."""
 

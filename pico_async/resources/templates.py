@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pico_async._boundary import boundary
 from pico_async._engine import endpoints, holdings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
@@ -13,6 +14,7 @@ from pico_async.messages import is_web_address
 from pico_async.resources.arguments import text_of
 
 
+@boundary
 class TemplatesResource:
     """Templates: `pico.templates`."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.grants import UserToken
 
 
+@boundary
 class TokenResource:
     """The token: `pico.token`. Calls fetch and renew it by themselves."""
 

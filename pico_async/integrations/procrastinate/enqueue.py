@@ -15,6 +15,7 @@ from procrastinate.types import JSONDict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from pico_async._boundary import boundary
 from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
@@ -56,6 +57,7 @@ class EnqueueReport:
     stopped: str | None = None
 
 
+@boundary
 async def enqueue_bulk(
     app: App,
     messages: Input,
@@ -113,6 +115,7 @@ async def enqueue_bulk(
     return intake.report(source.stopped)
 
 
+@boundary
 async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queue: str = QUEUE) -> int:
     """
     Send messages in doubt, refused or given up again: decide it in the ledger, and put them back into the queue.

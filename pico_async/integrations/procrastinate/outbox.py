@@ -15,6 +15,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
 
+from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.integrations.postgres import PostgresLedger
 from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink, make_tables
@@ -139,6 +140,7 @@ class Outbox:
         return datetime.fromtimestamp(rows[0][0], UTC)
 
 
+@boundary
 async def discard(app: App, *, older_than_s: float) -> int:
     """
     Delete messages that failed so long ago, with their numbers and texts, and give their number.
@@ -287,6 +289,7 @@ async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
     )
 
 
+@boundary
 async def setup(app: App) -> None:
     """
     Make the tables: those of this package, and procrastinate's own where there are none.
