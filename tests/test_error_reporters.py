@@ -10,7 +10,6 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rich.traceback
@@ -125,21 +124,30 @@ def assert_nothing_shown(error: BaseException) -> None:
 
 @asynccontextmanager
 async def session(
-    sandbox: Sandbox, transport: Callable[[], AiohttpTransport | None], **settings: Any
-) -> AsyncIterator[PicoSession]:
-    """Open a session to the sandbox on a socket; its token joins the secrets."""
+    transport: Callable[[], AiohttpTransport | None], *faults: FaultRule
+) -> AsyncIterator[tuple[PicoSession, Callable[[], bool]]]:
+    """
+    Open a session to a sandbox on a socket; its token joins the secrets.
+
+    Yield a function, too, that says whether a fault has befallen the latest request. A test that held the sandbox would
+    show its ledger.
+    """
+    sandbox = Sandbox(api_key=secret["key"], rate_rule=None, faults=list(faults))
     async with (
         sandbox.serve() as base_url,
         PicoSession(
             username="user333",
             api_key=secret["key"],
             sender="PICO",
-            **{"base_url": base_url, "timeout": LONG_S, "retries": 0, "rates": Rates(sms=None)} | settings,
+            base_url=base_url,
+            timeout=LONG_S,
+            retries=0,
+            rates=Rates(sms=None),
             transport=transport(),
         ) as pico,
     ):
         secret["token"] = (await pico.token.get()).token
-        yield pico
+        yield pico, lambda: sandbox.ledger.arrivals[-1].fault is not None
 
 
 TRANSPORTS = pytest.mark.parametrize("transport", [lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
@@ -149,32 +157,30 @@ TRANSPORTS = pytest.mark.parametrize("transport", [lambda: None, AiohttpTranspor
 @pytest.mark.parametrize("fault", list(Fault), ids=[fault.value for fault in Fault])
 async def test_no_fault_of_the_server(fault: Fault, transport: Callable[[], AiohttpTransport | None]) -> None:
     """No reporter shows a secret of a send that fails by any fault of the server."""
-    sandbox = Sandbox(api_key=secret["key"], rate_rule=None, faults=[FaultRule(fault, delay_s=3600.0)])
-
-    async with session(sandbox, transport) as pico, asyncio.TaskGroup() as tasks:
+    async with session(transport, FaultRule(fault, delay_s=3600.0)) as (pico, struck), asyncio.TaskGroup() as tasks:
         if fault in (Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT):
-            tasks.create_task(jump_when(lambda: sandbox.ledger.arrivals[-1].fault))
+            tasks.create_task(jump_when(struck))
         try:
             await pico.sms.send(secret["number"], secret["text"])
         except PicoError as error:
             assert_nothing_shown(error)
 
 
-async def by_a_timeout(send: Awaitable[object], sandbox: Sandbox) -> None:
+async def by_a_timeout(send: Awaitable[object], struck: Callable[[], bool]) -> None:
     async with asyncio.timeout(LONG_S / 2):
         await send
 
 
-async def by_a_cancellation(send: Awaitable[object], sandbox: Sandbox) -> None:
+async def by_a_cancellation(send: Awaitable[object], struck: Callable[[], bool]) -> None:
     sending = asyncio.ensure_future(send)
-    await until(lambda: sandbox.ledger.arrivals[-1].fault)
+    await until(struck)
     sending.cancel()
     await sending
 
 
-async def by_a_sibling(send: Awaitable[object], sandbox: Sandbox) -> None:
+async def by_a_sibling(send: Awaitable[object], struck: Callable[[], bool]) -> None:
     async with asyncio.TaskGroup() as siblings:
-        siblings.create_task(fail_when(lambda: sandbox.ledger.arrivals[-1].fault))
+        siblings.create_task(fail_when(struck))
         await send
 
 
@@ -203,12 +209,10 @@ async def test_no_end_that_the_caller_brings_about(
 ) -> None:
     """No reporter shows a secret of a call that its caller's timeout, cancellation or task group ends."""
     hangs = FaultRule(Fault.HANG_BEFORE_ACCEPT, "*", after=1, delay_s=3600.0)
-    sandbox = Sandbox(api_key=secret["key"], rate_rule=None, faults=[hangs])
-
-    async with session(sandbox, transport) as pico, asyncio.TaskGroup() as tasks:
+    async with session(transport, hangs) as (pico, struck), asyncio.TaskGroup() as tasks:
         if end is by_a_timeout:
-            tasks.create_task(jump_when(lambda: sandbox.ledger.arrivals[-1].fault, LONG_S / 2))
-        failure = await failure_of(end(calls(pico)[name](), sandbox))
+            tasks.create_task(jump_when(struck, LONG_S / 2))
+        failure = await failure_of(end(calls(pico)[name](), struck))
 
     assert_nothing_shown(failure)
 
@@ -256,7 +260,7 @@ async def test_no_argument_that_is_refused(
     call: Callable[[PicoSession], Awaitable[object]], transport: Callable[[], AiohttpTransport | None]
 ) -> None:
     """No reporter shows a secret of a call that fails by its arguments, or by a callback of the caller's."""
-    async with session(Sandbox(api_key=secret["key"], rate_rule=None), transport) as pico:
+    async with session(transport) as (pico, _):
         failure = await failure_of(later(call, pico))
 
     assert_nothing_shown(failure)
@@ -290,10 +294,9 @@ async def test_no_value_that_cannot_be_made(make: Callable[[], object]) -> None:
 
 async def test_no_result_of_a_bulk_send() -> None:
     """No reporter shows a secret of the errors that the results hold, nor of the error that the report raises."""
-    sandbox = Sandbox(api_key=secret["key"], rate_rule=None, faults=[FaultRule(Fault.BAD_REQUEST)])
     results: list[SendResult] = []
 
-    async with session(sandbox, lambda: None) as pico:
+    async with session(lambda: None, FaultRule(Fault.BAD_REQUEST)) as (pico, _):
         report = await pico.send_bulk([SmsMessage(secret["number"], secret["text"])], on_result=results.append)
     (result,) = results
     assert result.error is not None
