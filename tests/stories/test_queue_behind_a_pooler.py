@@ -16,6 +16,8 @@ from tests.support.pgbouncer import pgbouncer
 from tests.support.queue_worker import bear_lost_ends
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.processes
+
 COUNT = 80
 
 
