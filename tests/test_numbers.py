@@ -227,8 +227,8 @@ def test_in_no_region_is_a_number_read_as_another_one(region: str) -> None:
                 assert found == number, (ornament, spelling)
                 assert SmsMessage(found, "hello").to == number
                 assert country_code(number) == str(phonenumbers.country_code_for_region(region))
-        # What is written in full, and with nothing around it, is understood.
-        assert pico_async.destination(international, region=region) == number
+        # What is written in full, and with nothing around it, is understood. Old releases part groups by "/", too.
+        assert pico_async.destination(international.replace("/", " "), region=region) == number
         assert pico_async.destination(number) == number
 
 
