@@ -65,17 +65,19 @@ class FleetPace:
         share: float | None = None,
         guard_s: float | None = None,
     ) -> None:
-        self._spacing_s = math.ceil(spacing_s(rate, guard_s) * 1e6) / 1e6
+        self._own_spacing_s = math.ceil(spacing_s(rate, guard_s) * 1e6) / 1e6
+        # Of the fleet: another process may have a lower rate.
+        self._spacing_s = self._own_spacing_s
         self._share = None
         if share is not None:
             self._share = Share(
                 rate * share,
-                # The furthest that anybody's slots lie ahead, as in reserve.lua.
-                furthest_s=4 * LOOKAHEAD_S + self._spacing_s,
+                furthest_s=self._furthest_s(),
                 hears_after_s=link.timeout_s + REFILL_S,
             )
         self._link = link
         self._keys = (key, f"{key}:members", f"{key}:about")
+        self._lane = key.rpartition(":")[2]
         self._member = member
         self._line: WaitingLine[float] = WaitingLine()
         self._slots: deque[float] = deque()
@@ -232,7 +234,7 @@ class FleetPace:
                 f"{self._member.about} {len(self._line)}",
                 wanted,
                 len(self._slots),
-                microseconds(self._spacing_s),
+                microseconds(self._own_spacing_s),
                 microseconds(LOOKAHEAD_S),
                 int(priority is Priority.INTERACTIVE),
                 int(invited),
@@ -266,6 +268,8 @@ class FleetPace:
             self._slots.extend(self._share.rejoin(now, fleet_begins_at=self._promised_until))
         if answer.pause_us:
             self._pause_until(origin + answer.pause_us / 1e6)
+        if answer.unslowed_us != round(self._spacing_s * 1e6):
+            self._keep_to(answer.unslowed_us / 1e6)
         self._tell_what_is_odd(answer)
         if not answer.slots:
             self._ask_at[priority] = origin + answer.again_us / 1e6
@@ -279,13 +283,31 @@ class FleetPace:
         self._slots.extend(slot for slot in slots if slot >= self._resume_at)
         self._newest = Grant(answer.schedule, int(answer.end_us), answer.spacing_us, answer.slots)
 
+    def _keep_to(self, fleet_spacing_s: float) -> None:
+        """Go as fast as the fleet does, also while Redis is away."""
+        self._spacing_s = fleet_spacing_s
+        if self._share is not None:
+            self._share.keep_to(self._own_spacing_s / fleet_spacing_s, furthest_s=self._furthest_s())
+        if fleet_spacing_s > self._own_spacing_s:
+            _warn(
+                "The rate of %s is %.4g a second in this fleet, and not %.4g as this process was given it: another "
+                "process has the lower one. It holds until nobody has asked with it for a minute. Give all processes "
+                "of one API key the same `rates`.",
+                self._lane,
+                1 / fleet_spacing_s,
+                1 / self._own_spacing_s,
+            )
+
+    def _furthest_s(self) -> float:
+        # The furthest that anybody's slots lie ahead, as in reserve.lua.
+        return 4 * LOOKAHEAD_S + self._spacing_s
+
     def _tell_what_is_odd(self, answer: Answer) -> None:
-        lane = self._keys[0].rpartition(":")[2]
         if answer.discarded:
             _warn(
                 "The schedule of %s in Redis held what no process of this package writes there, and was begun anew. "
                 "Does another program write to %s?",
-                lane,
+                self._lane,
                 self._keys[0],
             )
         wait_s = max(answer.pause_us, answer.end_in_us) / 1e6
@@ -294,7 +316,7 @@ class FleetPace:
             why = "Pico refused a request for its rate" if answer.pause_us else "so far ahead it is reserved"
             _warn(
                 "No request of %s leaves for %.0f s, as Redis has it: %s. `pico fleet status` shows it; it is in %s.",
-                lane,
+                self._lane,
                 wait_s,
                 why,
                 self._keys[0],
@@ -369,6 +391,7 @@ class Answer(NamedTuple):
     now_us: int
     end_us: str
     discarded: int
+    unslowed_us: int
 
 
 class Grant(NamedTuple):

@@ -50,8 +50,10 @@ class RedisCoordinator:
     token, which is good for nothing without the API key. What another program writes there is discarded, or ends in an
     error or a warning that names the key.
 
-    All processes must be given the same *rates*. Lanes without one wait for nobody, and a refusal there pauses only the
-    process that met it.
+    Give all processes the same *rates*. Where they differ, the lowest holds for all, until no process has asked with it
+    for a minute, and those with a higher one log a warning that names both. So a deploy that changes the rate may go
+    from process to process: a lower one holds at once, a higher one a minute after the last old process has asked.
+    Lanes without a rate wait for nobody, and a refusal there pauses only the process that met it.
 
     Args:
         client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.

@@ -26,17 +26,26 @@ class Share:
     """
 
     def __init__(self, rate: float, *, furthest_s: float, hears_after_s: float) -> None:
-        self._spacing_s = spacing_s(rate)
+        self._spacing_s = self._own_spacing_s = spacing_s(rate)
         self._furthest_s = furthest_s
-        # They may hear of Redis by a call that does not end, and then have taken slots for a moment.
-        self.others_until_s = hears_after_s + AHEAD_S + self._spacing_s + WINDOW_S
-        """Seconds from when Redis is back, until when others may go on with their shares, and it is forgotten."""
+        self._hears_after_s = hears_after_s
         self._next_at: float | None = None
 
     @property
     def per_s(self) -> float | None:
         """How many of its slots are in a second; None while it takes none."""
         return None if self._next_at is None else 1 / self._spacing_s
+
+    @property
+    def others_until_s(self) -> float:
+        """Seconds from when Redis is back, until when others may go on with their shares, and it is forgotten."""
+        # They may hear of Redis by a call that does not end, and then have taken slots for a moment.
+        return self._hears_after_s + AHEAD_S + self._spacing_s + WINDOW_S
+
+    def keep_to(self, part: float, *, furthest_s: float) -> None:
+        """Take no more than this part of the slots, for the fleet goes no faster: another process has a lower rate."""
+        self._spacing_s = self._own_spacing_s / part
+        self._furthest_s = furthest_s
 
     def take(self, wanted: int, now: float, *, reserved_until: float) -> list[float]:
         """Take slots for a moment; the first time, from when the fleet's reservations are used up and forgotten."""

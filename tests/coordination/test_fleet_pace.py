@@ -29,6 +29,7 @@ class Server:
         answers: How many requests for slots are answered; later ones never are.
         asked: The arguments of each request for slots.
         given_back: The number of slots in each return.
+        spacing_us: The spacing of another member.
     """
 
     away: bool = False
@@ -36,6 +37,7 @@ class Server:
     answers: float = float("inf")
     timeout_s: float = 1.0
     fault: str | None = None
+    spacing_us: int = 0
     asked: list[tuple[object, ...]] = field(factory=list)
     given_back: list[object] = field(factory=list)
 
@@ -47,9 +49,12 @@ class Server:
         self.asked.append(arguments)
         if len(self.asked) > self.answers:
             await asyncio.Event().wait()
+        unslowed_us = max(self.spacing_us, int(str(arguments[4])))
         now_us, slots = round(asyncio.get_running_loop().time() * 1e6), int(str(arguments[2]))
         end_in_us = self.first_us + slots * SPACING_US
-        return Answer(slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us), 0)
+        return Answer(
+            slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us), 0, unslowed_us
+        )
 
 
 def pace_on(server: Server) -> FleetPace:
@@ -157,3 +162,34 @@ async def test_only_slots_of_the_newest_grant_are_given_back() -> None:
 
     assert [asked[2] for asked in server.asked] == [1, 2]
     assert server.given_back == [2]
+
+
+async def test_where_another_process_has_a_lower_rate_both_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A process that the fleet makes slower logs both rates once, and again only after the fleet's rate has changed."""
+    server = Server(spacing_us=100_000)
+    pace = pace_on(server)
+    own = pace.per_s
+
+    for _ in range(3):
+        await pace.turn(Priority.INTERACTIVE)
+    slower = pace.per_s
+    server.spacing_us = 0
+    await pace.turn(Priority.INTERACTIVE)
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "rate of lane is 10 a second in this fleet, and not 28.99" in told
+    assert (slower, pace.per_s) == (10, own)
+    await pace.aclose()
+
+
+async def test_a_share_is_one_of_the_lowest_rate() -> None:
+    """While Redis is away, a process uses its share of the fleet's rate, and not of its own higher one."""
+    server = Server(spacing_us=100_000)
+    pace = FleetPace(300, server, "lane", member=Member(id="me", about="host:1"), share=0.5)
+
+    await pace.turn(Priority.INTERACTIVE)
+    server.away = True
+    await pace.turn(Priority.INTERACTIVE)
+
+    assert pace.per_s == pytest.approx(5, rel=0.05)
+    await pace.aclose()

@@ -6,14 +6,14 @@
 -- Times are whole microseconds.
 --
 -- KEYS  1 the lane's schedule (hash)   2 who asked, by when (zset)   3 what they said of themselves (hash)
--- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 spacing  6 lookahead
+-- ARGV  1 member  2 about the member  3 slots wanted  4 slots that it holds  5 its spacing  6 lookahead
 --       7 interactive, or not ("1", "0")  8 it was told to come now ("1", "0")
 --       9 how far from now the schedule reached when the member last heard
 --       10 for how long others may send by themselves where Redis was away, unknown to this member
 --       11 the end of the slots that it holds, on the server's clock  12 how long this answer will take, as it seems
 -- Gives: slots, moment of the first from now, spacing, when to ask again from now (0: whenever), end of a pause from
 --        now, end of the schedule from now, the schedule's name, now, end of the schedule, 1 where something that was
---        stored could not be and was discarded
+--        stored could not be and was discarded, the fleet's spacing where nothing slows it down
 local member, about = ARGV[1], ARGV[2]
 local wanted, held = tonumber(ARGV[3]), tonumber(ARGV[4])
 local spacing, lookahead = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -29,9 +29,12 @@ local SILENT = 2000000
 -- How long the members are kept, and the schedule after its end. That is long, for where there is none, all must wait.
 local KEPT_MS = 60000
 local SCHEDULE_KEPT_MS = 86400000
+-- How long, beyond one spacing, a rate holds that nobody has asked with since; and the lowest rate that can.
+local RATE_KEPT = 60000000
+local LONGEST_SPACING = 3600000000
 
 local state = redis.call('HMGET', KEYS[1], 'name', 'tat', 'last', 'bulk', 'single', 'resume', 'recover', 'share',
-  'told', 'granted')
+  'told', 'granted', 'rates')
 local name, discarded = state[1], 0
 local tat, last = stored(state[2], 0, EXACT), stored(state[3], 0, EXACT)
 local bulk, single = stored(state[4], 0, EXACT) or now, stored(state[5], 0, EXACT) or now
@@ -54,6 +57,17 @@ end
 if not (share and recover and recover <= now + LONGEST_PAUSE + SLOWED) then
   recover, share, discarded = 0, 1, 1
 end
+
+-- Members may have been given different rates: the lowest holds for all. By the spacing, when one last asked with it.
+local rates = ARGV[5] .. '@' .. text(now)
+for other, at in (state[11] or ''):gmatch('(%d+)@(%d+)') do
+  at = math.min(tonumber(at), now)  -- later than now where the clock stepped back
+  if other ~= ARGV[5] and stored(other, 1, LONGEST_SPACING) and now - at <= RATE_KEPT + tonumber(other) then
+    spacing = math.max(spacing, tonumber(other))
+    rates = rates .. ' ' .. other .. '@' .. text(at)
+  end
+end
+local unslowed = spacing
 if now < recover then
   spacing = spacing / share
 end
@@ -130,11 +144,12 @@ local holds_until = slots > 0 and math.ceil(tat) or tonumber(ARGV[11])
 redis.call('HSET', KEYS[3], member, about .. ' ' .. text(held + slots) .. ' ' .. text(holds_until))
 redis.call('HSET', KEYS[1], 'name', name, 'tat', text(math.ceil(tat)), 'last', text(now), 'bulk', text(bulk),
   'single', text(single), 'resume', text(resume), 'recover', text(recover), 'share', tostring(share),
-  'spacing', ARGV[5], 'told', text(math.ceil(math.max(told, tat))), 'granted', text(granted + slots))
+  'spacing', text(unslowed), 'told', text(math.ceil(math.max(told, tat))), 'granted', text(granted + slots),
+  'rates', rates)
 local left = math.ceil((math.max(tat, told, resume, recover, bulk, single) - now) / 1000)
 redis.call('PEXPIRE', KEYS[1], text(SCHEDULE_KEPT_MS + left))
 redis.call('PEXPIRE', KEYS[2], text(KEPT_MS + left))
 redis.call('PEXPIRE', KEYS[3], text(KEPT_MS + left))
 
 return {slots, math.ceil(first), math.ceil(spacing), math.ceil(again), math.max(0, math.ceil(resume - now)),
-  math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat)), discarded}
+  math.max(0, math.ceil(tat - now)), name, now, text(math.ceil(tat)), discarded, unslowed}
