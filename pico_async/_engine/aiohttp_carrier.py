@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,12 +19,17 @@ except ImportError as error:
     raise ImportError("AiohttpTransport needs aiohttp: pip install 'pico-async[fast]'") from error
 
 from pico_async._engine.hosts import proxy_for
+from pico_async._engine.readable import is_readable
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
 LARGE = 2**20
+# One turn of the loop to hear of what is in a socket, one to read it, and two to tell all of TLS's layers of an error.
+TURNS_TO_READ = 5
+# More may come between two looks; two tickets are usual.
+LOOKS = 5
 # Those of requests that are still under way are among them.
 TOKENS_KEPT = 8
 
@@ -146,18 +153,49 @@ class _Connector(aiohttp.TCPConnector):
         asked_at = time.monotonic()
         while True:
             connection = await super().connect(req, *args, **kwargs)
-            # aiohttp counts from the reply.
-            if asked_at - self._left_at.get(connection.protocol, asked_at) < KEEPALIVE_EXPIRY_S:
-                break
+            is_clean = partial(_is_clean, connection.protocol)
+            left_at = self._left_at.get(connection.protocol)
+            try:
+                # aiohttp counts from the reply.
+                if left_at is None or (asked_at - left_at < KEEPALIVE_EXPIRY_S and await is_clean()):
+                    await departure.leave(held_up=time.monotonic() - asked_at > AT_ONCE_S, is_clean=is_clean)
+                    self._left_at[connection.protocol] = departure.left_at
+                    return connection
+            except BaseException:
+                # It may have waited for a turn until the host closed it.
+                connection.close()
+                raise
             connection.close()
-        try:
-            await departure.leave(held_up=time.monotonic() - asked_at > AT_ONCE_S)
-        except BaseException:
-            # It may have waited for a turn until the host closed it.
-            connection.close()
-            raise
-        self._left_at[connection.protocol] = departure.left_at
-        return connection
+
+
+async def _is_clean(protocol: Any) -> bool:
+    """
+    Return whether nothing has come on a connection since its last reply.
+
+    aiohttp itself looks only at what the loop has read, and not at half a head, which its parser keeps. Its parser is
+    private; a test checks that it still says so.
+    """
+    if not protocol.is_connected():
+        return False
+    socket = protocol.transport.get_extra_info("socket")
+    # The session tickets of TLS 1.3 come after the handshake and are no data. asyncio takes them out of what it reads,
+    # and shows what else there was.
+    looks = LOOKS if protocol.transport.get_extra_info("sslcontext") is not None else 1
+    while is_readable(socket):
+        looks -= 1
+        if not looks:
+            return False
+        for _ in range(TURNS_TO_READ):
+            await asyncio.sleep(0)
+    return protocol.is_connected() and not protocol.should_close and _at_rest(protocol)
+
+
+def _at_rest(protocol: Any) -> bool:
+    """Return whether the parser has begun with no further reply. None was there before the first request."""
+    try:
+        return protocol._parser is None or protocol._parser.feed_eof() is None
+    except Exception:  # noqa: BLE001  it says what was wrong with that reply
+        return False
 
 
 def _proxy(named: str | None) -> URL | None:

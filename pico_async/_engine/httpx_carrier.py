@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import anyio
 import httpx
+from anyio.streams.tls import TLSStream
 
 from pico_async._engine.cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
+from pico_async._engine.readable import is_readable
 from pico_async._engine.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
 from pico_async._engine.trust import trusted
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
@@ -58,15 +61,18 @@ class HttpxCarrier(Carrier):
         """Send one request and read its reply."""
         held_up = False
         in_handshake: Any = None
+        used: Any = None
         cancelled_before = 0
 
         async def trace(event: str, told: dict[str, Any]) -> None:
-            nonlocal held_up, in_handshake, cancelled_before
+            nonlocal held_up, in_handshake, used, cancelled_before
             if event.endswith("send_request_headers.started"):
                 # A proxy is asked to connect by a request of its own.
                 if told["request"].method != b"CONNECT":
                     in_handshake = None
-                    await departure.leave(held_up=held_up or time.monotonic() - asked_at > AT_ONCE_S)
+                    used = _in_use(connection, trace)
+                    late = held_up or time.monotonic() - asked_at > AT_ONCE_S
+                    await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancelled_before = cancellations()
@@ -81,13 +87,17 @@ class HttpxCarrier(Carrier):
         asked_at = math.inf if self._given is None else time.monotonic()
         connection = self._connections.take()
         try:
-            return await _read(await connection.handle_async_request(self._request(outgoing, trace)))
+            reply = await _read(await connection.handle_async_request(self._request(outgoing, trace)))
+            if used is not None and not used.is_closed() and not await _is_clean(used):
+                await used.aclose()
         except BaseException:
             if self._connections.proxied:
                 # httpcore keeps what is left of a tunnel without TLS.
                 with anyio.CancelScope(shield=True), suppress(Exception):
                     await connection.aclose()
             raise
+        else:
+            return reply
         finally:
             if in_handshake is not None:
                 # httpcore loses the socket of a handshake that is cancelled.
@@ -214,6 +224,70 @@ class _Given:
         await self._transport.aclose()
 
 
+def _in_use(transport: Any, trace: Any) -> Any:
+    """
+    Return httpcore's connection that the request with this trace is about to be written on, or None.
+
+    httpx and httpcore show it nowhere, so this goes where it is; a test checks that it is still there. In a transport
+    of another make it finds nothing.
+    """
+    found = None
+    for asked in getattr(getattr(transport, "_pool", None), "_requests", ()):
+        if asked.request.extensions.get("trace") is trace:
+            found = asked.connection
+    # Those of proxies, and the one that opens TCP and TLS, hold another.
+    while found is not None and not hasattr(found, "_h11_state"):
+        found = getattr(found, "_connection", None)
+    return found
+
+
+async def _is_clean(connection: Any) -> bool:
+    """
+    Return whether nothing has come on one of httpcore's connections since its last reply; True where there is none.
+
+    httpcore itself looks at the socket alone, and before the wait for a turn. What was read together with the reply is
+    kept by h11, by TLS and by anyio.
+    """
+    if connection is None:
+        return True
+    network = connection._network_stream
+    if connection._h11_state.trailing_data != (b"", False):
+        return False
+    return await _has_only_tickets(network) if isinstance(network._stream, TLSStream) else not _has_unread(network)
+
+
+async def _has_only_tickets(network: Any) -> bool:
+    """
+    Let TLS read what is there, and return whether it was no data.
+
+    The session tickets of TLS 1.3 come after the handshake. TLS wants more after them.
+    """
+    tls, ssl_object = network._stream, network.get_extra_info("ssl_object")
+    try:
+        while True:
+            try:
+                ssl_object.read(1)
+            except ssl.SSLWantReadError:
+                if not _has_unread(network):
+                    return True
+            else:
+                return False
+            tls._read_bio.write(await tls.transport_stream.receive())
+    except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        return False
+
+
+def _has_unread(network: Any) -> bool:
+    """Return whether something lies in the socket, or was read of it and handed to nobody."""
+    stream, pending = network._stream, 0
+    while isinstance(stream, TLSStream):
+        pending += stream._read_bio.pending
+        stream = stream.transport_stream
+    # A Unix socket has no protocol: it is read by the one who asks.
+    queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
+    return bool(pending or queue or is_readable(network.get_extra_info("socket")))
+
+
 async def _read(response: httpx.Response) -> Reply:
     content = bytearray()
     try:
@@ -225,23 +299,7 @@ async def _read(response: httpx.Response) -> Reply:
                 break
     finally:
         await response.aclose()
-    if _has_more(response):
-        await response.extensions["network_stream"].aclose()
     return reply_of(response.status_code, response.headers, bytes(content))
-
-
-def _has_more(response: httpx.Response) -> bool:
-    """
-    Say whether bytes came together with the reply that are not a part of it.
-
-    h11 keeps them, and httpcore takes them for the answer to the next request: one message's acceptance would be told
-    of another. httpx shows them nowhere, so this goes where they are; a test holds it there. With a transport of
-    another make it finds nothing.
-    """
-    part: Any = response.stream
-    for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
-        part = getattr(part, name, None)
-    return part is not None and bool(part.trailing_data[0])
 
 
 def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias
 
 import anyio
 from attrs import define
@@ -28,6 +28,9 @@ AT_ONCE_S = 0.0005
 # As httpx and aiohttp have it. 30 a second need them all only where a reply takes 3 s, and with more of them each
 # request costs the processor more.
 MAX_CONNECTIONS = 100
+
+# A host that closes, or writes on, each new connection before a request is there would be tried without end.
+MAX_UNCLEAN = 5
 
 
 @define(eq=False, repr=False)
@@ -77,8 +80,19 @@ class Attempt(Protocol):
         """The first byte may be on its way."""
 
 
-class WaitedTooLongError(Exception):
-    """The connection was open, and waited for a turn until its host may have closed it. Nothing was sent on it."""
+IsClean: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+class ConnectionLostError(Exception):
+    """The request must not be written on this connection. Nothing was; it leaves on another one."""
+
+
+class WaitedTooLongError(ConnectionLostError):
+    """The connection was open, and waited for a turn until its host may have closed it."""
+
+
+class UncleanError(ConnectionLostError):
+    """Something has come on the connection that no request asked for: a byte, its end, or an error."""
 
 
 class Departing(Protocol):
@@ -88,13 +102,20 @@ class Departing(Protocol):
     def left_at(self) -> float:
         """When it left, on the monotonic clock."""
 
-    async def leave(self, *, held_up: bool) -> None:
+    async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
         """
         Called with the connection open, right before the first byte is written.
 
         Args:
             held_up: It had to wait since its turn, for the connection to open perhaps. A request that comes so late
                 would meet those which left meanwhile on open connections, and Pico would see more than the pace gave.
+            is_clean: Returns whether nothing has come on the connection since its last reply, in the socket and in
+                what the HTTP library has read. HTTP/1.1 has no request IDs: what has come would be read as the reply
+                to this request. It ends with a look at the socket, and no other task runs between that look and the
+                write. None: it cannot be known.
+
+        Raises:
+            ConnectionLostError: The connection must not be used.
         """
 
 
@@ -116,7 +137,7 @@ class Departure:
         self.written = False
         self.left_at = float("-inf")
 
-    async def leave(self, *, held_up: bool) -> None:
+    async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
         """Take another turn where it was held up; then nothing proves any more that it was not sent."""
         if (held_up or self._held_up or self.written) and not await self._attempt.leave_late():
             # That wait is the pace's, not a part of the exchange.
@@ -127,6 +148,8 @@ class Departure:
             self._scope.deadline = anyio.current_time() + left_s
             if not self.written and time.monotonic() - waits_from > KEEPALIVE_EXPIRY_S:
                 raise WaitedTooLongError
+        if is_clean is not None and not await is_clean():
+            raise UncleanError
         # A cancellation by a scope comes a turn of the loop late where the task was about to wake. Here is the last
         # moment in which it still proves that nothing was sent, so one that is on its way is awaited.
         while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
@@ -194,11 +217,14 @@ class Transport:
         """
         held_up = await attempt.take(self._places)
         try:
-            while True:
+            unclean = 0
+            while unclean < MAX_UNCLEAN:
                 try:
                     return await self._exchange(outgoing, attempt, held_up=held_up)
-                except WaitedTooLongError:
+                except ConnectionLostError as lost:
+                    unclean += isinstance(lost, UncleanError)
                     held_up = True  # on another connection
+            return Failure("the host closed each connection, or wrote on it, before the request was there", True)
         finally:
             self._places.give_back()
 
@@ -222,7 +248,7 @@ class Transport:
             # The frames below hold the headers and the body, and an error report may print a frame's locals. For the
             # same reason the others are told after their handlers: no error of a library lives on in a context.
             raise cancelled.with_traceback(None)  # noqa: B904
-        except (PicoError, WaitedTooLongError) as error:
+        except (PicoError, ConnectionLostError) as error:
             refused = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  a transport of the user's may raise anything
             failure, refused = self._carrier.failure(error, written=departure.written), None
