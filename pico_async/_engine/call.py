@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
 from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
-from pico_async._engine.token import Secret, TokenCache
+from pico_async._engine.token import Secret, TokenCache, fits_in_header
 from pico_async._engine.trace import CallTrace, Scope
 from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.verdict import (
@@ -51,7 +50,6 @@ Value = TypeVar("Value")
 Allow: TypeAlias = Callable[[str], Awaitable[None]]
 
 _ENTERED = nullcontext()
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
 class Engine:
@@ -373,8 +371,7 @@ class Engine:
 
 def _read_token(payload: object) -> UserToken:
     token = decode(payload, UserToken)
-    if not _HEADER_VALUE.fullmatch(token.token):
-        # httpx's own complaint would quote it.
+    if not fits_in_header(token.token):
         raise DecodeError("`token`: it cannot stand in a header")
     return token
 

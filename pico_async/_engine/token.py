@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 import time
 from collections.abc import Awaitable, Callable
 
 from pico_async.coordination import TokenStore
 from pico_async.errors import NotSentError
+
+# Servers take headers of 8 KiB in all.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 class Secret:
@@ -19,6 +23,11 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self.value = value
+
+
+def fits_in_header(token: str) -> bool:
+    """Return whether a header can hold this token. What cannot be is refused by an HTTP library, which quotes it."""
+    return _HEADER_VALUE.fullmatch(token) is not None
 
 
 class TokenCache:
@@ -45,6 +54,10 @@ class TokenCache:
         """Give the token as it stands now, if there is one to trust."""
         token = await self._store.current()
         if token is None:
+            return None
+        if not fits_in_header(token):
+            # The store is shared, so anything may be in it. A fresh token takes its place.
+            await self._store.discard(token)
             return None
         if self._known is None or self._known.value != token:
             self._known = Secret(token)
@@ -90,8 +103,8 @@ class TokenCache:
         asked_at = time.monotonic()
         async with self._store.refreshing():
             # Another session of the account may have fetched it while this one waited for the lock.
-            if token := await self._store.current():
-                return Secret(token)
+            if known := await self.current():
+                return known
             if (waited_s := time.monotonic() - asked_at) >= self._longest_s:
                 raise NotSentError(f"Others that share the token asked for one, and got none in {waited_s:.0f} s.")
             token = await self._fetch()

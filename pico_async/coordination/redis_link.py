@@ -174,4 +174,5 @@ def _text(answer: Any) -> Any:
     # A client of the user's may decode by itself.
     if isinstance(answer, list):
         return [_text(part) for part in answer]
-    return answer.decode() if isinstance(answer, bytes) else answer
+    # What is no UTF-8 was not put there by this project: whoever asked finds it wrong, and replaces it.
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer

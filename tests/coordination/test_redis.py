@@ -370,6 +370,24 @@ async def reserved(url: str, before: int) -> int:
     return end
 
 
+@pytest.mark.parametrize("garbage", [b"a\r\nb", b"\xff\xfe", b"a\x00b", "令牌".encode(), b"a" * 5000])
+async def test_a_token_in_redis_that_no_header_can_hold_is_fetched_anew(url: str, garbage: bytes) -> None:
+    """A token in Redis that no header can hold is discarded and fetched anew; each message is sent."""
+    sandbox = Sandbox()
+    async with session(made(url), sandbox) as first:
+        await first.sms.send("8612345678901", "one")
+    with redis.Redis.from_url(url) as client:
+        [key] = [key for key in client.keys("*:token:*") if not key.endswith(b":lock")]
+        client.hset(key, "value", garbage)
+
+        async with session(made(url), sandbox) as second:
+            await asyncio.gather(*(second.sms.send("8612345678902", text) for text in ("two", "three")))
+
+        assert client.hget(key, "value") not in (None, garbage)
+    assert sorted(message.text for message in sandbox.ledger.accepted) == ["one", "three", "two"]
+    assert sandbox.ledger.token_requests == 2
+
+
 async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> None:
     """A late 401 for an old token does not remove the new one, and a fetch that comes too late does not replace it."""
     async with joined(url) as one, joined(url) as other:

@@ -171,6 +171,20 @@ async def test_a_rejected_token_is_fetched_anew_once() -> None:
     assert source.fetches == 2
 
 
+@pytest.mark.parametrize("garbage", ["a\r\nb", "a\x00b", "a b", "a\tb", "", "令牌", "\ud800", "a" * 5000])
+async def test_a_stored_token_that_no_header_can_hold_is_fetched_anew(garbage: str) -> None:
+    """A token in the store that no header can hold is never handed out; it is discarded, and replaced by one fetch."""
+    source, store = Source(), LocalTokenStore()
+    cache = TokenCache(store, source.fetch)
+    await store.keep(garbage)
+
+    assert await cache.current() is None
+    tokens = await asyncio.gather(*(cache.get() for _ in range(10)))
+
+    assert {token.value for token in tokens} == {await store.current()} == {"t1"}
+    assert source.fetches == 1
+
+
 async def test_a_late_rejection_of_an_old_token_leaves_the_new_one() -> None:
     """A late rejection of an old token does not discard the new token and causes no fetch."""
     source = Source()
