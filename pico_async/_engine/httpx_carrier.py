@@ -73,6 +73,10 @@ class HttpxCarrier(Carrier):
                     used = _in_use(connection, trace)
                     late = held_up or time.monotonic() - asked_at > AT_ONCE_S
                     await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
+            elif event.endswith("send_request_headers.failed"):
+                # By its name, for httpx loads httpcore only with the first transport.
+                if type(told["exception"]).__name__ == "LocalProtocolError":
+                    departure.take_back()
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancelled_before = cancellations()
@@ -316,6 +320,8 @@ def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> 
             return f"no reply within {timeout_s:g} s"
         case httpx.WriteTimeout():
             return f"the host did not take the request within {timeout_s:g} s"
+        case httpx.LocalProtocolError():
+            return "the request cannot be written"
         case httpx.RemoteProtocolError():
             return "the host closed the connection, or sent what is not HTTP, instead of a reply"
         case httpx.NetworkError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,6 +32,10 @@ MAX_CONNECTIONS = 100
 
 # A host that closes, or writes on, each new connection before a request is there would be tried without end.
 MAX_UNCLEAN = 5
+
+
+# What each HTTP library can write. RFC 9110 allows no more, but for what is obsolete.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 @define(eq=False, repr=False)
@@ -102,6 +107,9 @@ class Departing(Protocol):
     def left_at(self) -> float:
         """When it left, on the monotonic clock."""
 
+    def take_back(self) -> None:
+        """The HTTP library could not encode the request after all, and has written nothing of it."""
+
     async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
         """
         Called with the connection open, right before the first byte is written.
@@ -136,6 +144,10 @@ class Departure:
         self._scope = scope
         self.written = False
         self.left_at = float("-inf")
+
+    def take_back(self) -> None:
+        """The HTTP library could not encode the request after all, and has written nothing of it."""
+        self.written = False
 
     async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
         """Take another turn where it was held up; then nothing proves any more that it was not sent."""
@@ -204,6 +216,7 @@ class Transport:
         self._timeout_s = timeout_s
         self._carrier = carrier
         self._places = FairQueue(MAX_CONNECTIONS)
+        self._checked: Mapping[str, str] = {}
         # TCP and TLS get half of the time each: so they end by their own timeouts, which say what it was that hung,
         # before the bound of the whole, which does not.
         carrier.bind(base_url, timeout_s / 2, timeout_s)
@@ -215,6 +228,11 @@ class Transport:
         Raises:
             PicoError: What the attempt raised in place of taking a place, or another turn. Nothing was sent.
         """
+        if outgoing.headers is not self._checked:
+            # An HTTP library would find it out later, when nothing proves any more that it was not sent.
+            if (name := _unwritable(outgoing.headers)) is not None:
+                return Failure(f"the header {name} holds what no header can hold", sent_nothing=True)
+            self._checked = outgoing.headers
         held_up = await attempt.take(self._places)
         try:
             unclean = 0
@@ -259,3 +277,8 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._carrier.aclose()
+
+
+def _unwritable(headers: Mapping[str, str]) -> str | None:
+    """Return the name of a header that cannot be written, or None."""
+    return next((name for name, value in headers.items() if not _HEADER_VALUE.fullmatch(value)), None)

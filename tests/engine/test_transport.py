@@ -174,6 +174,47 @@ async def test_a_charset_reaches_whoever_reads_the_reply(carrier: Callable[[], C
     assert reply.charset == "Big5"
 
 
+@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00b", "a\x7fb", " a", "a ", "", "令牌", "\xe9", "\ud800"])
+async def test_a_header_that_cannot_be_written_sent_nothing(carrier: Callable[[], Carrier], value: str) -> None:
+    """A header that cannot be written proves that nothing was sent; the failure names it and not its value."""
+    attempt, good = Asked(), {"x-api-key": "k"}
+    async with server(answer_all) as port:
+        way = Transport(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        await exchange_on(way, Outgoing("GET", "/balance", {}, good, b""))
+        failure = await way.exchange(Outgoing("POST", "/sms", {}, {"x-api-key": value}, b"{}"), attempt)
+        reply = await exchange_on(way, Outgoing("GET", "/balance", {}, good, b""))
+        await way.aclose()
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert failure.reason == "the header x-api-key holds what no header can hold"
+    assert not attempt.wrote
+    assert isinstance(reply, Reply)
+
+
+async def test_a_header_of_the_user_s_transport_that_cannot_be_written_sent_nothing() -> None:
+    """A header that the user's own transport adds and h11 cannot encode proves that nothing was sent."""
+
+    class Signing(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            request.headers["x-signature"] = "a\r\nb"
+            return await super().handle_async_request(request)
+
+    heard = []
+
+    async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+
+    async with server(talk) as port:
+        failure, _ = await exchange(lambda: HttpxCarrier(Signing()), f"http://127.0.0.1:{port}")
+        await until(lambda: heard)
+
+    assert isinstance(failure, Failure)
+    assert failure.sent_nothing
+    assert failure.reason == "the request cannot be written"
+    assert heard == [b""]
+
+
 async def test_a_refused_connection_sent_nothing(carrier: Callable[[], Carrier]) -> None:
     """A refused connection proves that nothing was sent."""
     with socket.socket() as free:
