@@ -11,6 +11,7 @@ import logging
 import sys
 from typing import TextIO
 
+from pico_async._engine.logger import Logger
 from pico_async._engine.observer import Listener
 from pico_async.errors import Outcome
 from pico_async.events import (
@@ -27,7 +28,7 @@ from pico_async.events import (
     TurnTaken,
 )
 
-logger = logging.getLogger("pico_async")
+logger = Logger("pico_async")
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
@@ -48,8 +49,8 @@ def listener(level: int | None) -> Listener:
     if level is not None:
         logger.setLevel(level)
         # One, however many sessions there are.
-        if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-            logger.addHandler(StderrHandler())
+        if not any(isinstance(handler, StderrHandler) for handler in logger.logger.handlers):
+            logger.logger.addHandler(StderrHandler())
     return log
 
 

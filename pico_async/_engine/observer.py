@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import Lane, Request
+from pico_async._engine.logger import Logger
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.verdict import StaleToken, Success, Verdict, tellable
 from pico_async.errors import Outcome, PicoError, RateLimitError
@@ -28,7 +28,7 @@ from pico_async.events import (
 Listener: TypeAlias = Callable[[Event], object]
 Value = TypeVar("Value")
 
-logger = logging.getLogger("pico_async")
+logger = Logger("pico_async")
 
 # One count for all sessions: a listener may serve several.
 _calls = itertools.count(1)
@@ -39,7 +39,7 @@ class Observer:
     Tell a session's listeners what happens.
 
     What a listener raises harms nothing but itself: the first time it is logged, and the listener hears the next event
-    as before. What is no Exception, as KeyboardInterrupt, goes its way.
+    as before. KeyboardInterrupt and SystemExit go their way: they end the process, whatever it was doing.
     """
 
     def __init__(self, listeners: Sequence[Listener], base_url: str) -> None:
@@ -76,9 +76,11 @@ class Observer:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
                 # Each once: what fails for one event is likely to fail for the million that follow.
-                if listener not in self._failed:
+                if not any(listener is failed for failed in self._failed):
                     self._failed.append(listener)
                     logger.warning(
                         "A listener of `on_event` raised, for %s; the call goes on. This is told only once.",

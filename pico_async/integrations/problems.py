@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
+from pico_async._engine.logger import Logger
 from pico_async.errors import (
     AuthenticationError,
     BulkError,
@@ -26,7 +27,7 @@ from pico_async.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 
-_log = logging.getLogger("pico_async.problems")
+_log = Logger("pico_async.problems")
 # What Pico may ask for is not documented in v0.4, so it may be anything.
 _LONGEST_RETRY_S = 3600
 

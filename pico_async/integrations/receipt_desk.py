@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable
 from enum import StrEnum
@@ -13,6 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import anyio
 
 from pico_async._boundary import boundary
+from pico_async._engine.logger import Logger
 from pico_async.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.integrations.receipt_memory import Heard, LocalReceiptMemory, ReceiptMemory
@@ -24,7 +24,7 @@ METHODS = ("GET", "POST", "PUT")
 
 OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
 
-_log = logging.getLogger("pico_async.receipts")
+_log = Logger("pico_async.receipts")
 _LONGEST_READ_S = 10.0
 # What else one message is told of: a sender that says more than that says nothing new.
 _MOST_WORDS = 16

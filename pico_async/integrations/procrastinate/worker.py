@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker
 
+from pico_async._engine.logger import Logger
 from pico_async.bulk.journal import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres_link import POOLER_HINT, PostgresLink, ServerAwayError, is_of_a_pooler, is_passing
@@ -28,7 +28,7 @@ from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
 from pico_async.session import PicoSession
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
