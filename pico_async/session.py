@@ -18,6 +18,7 @@ from pico_async._engine.carriers import carrier_for
 from pico_async._engine.endpoints import Lane
 from pico_async._engine.hosts import is_loopback
 from pico_async._engine.httpx_carrier import HttpTransport
+from pico_async._engine.logger import Logger
 from pico_async._engine.trace import CallTrace
 from pico_async._engine.transport import Transport
 from pico_async._engine.wire import Account, send_request
@@ -256,10 +257,16 @@ class PicoSession:
         suppression: Suppression | None = None,
         on_result: OnResult | None = None,
         stop_after: int | None = None,
+        outage_s: float = 60.0,
         priority: Priority = Priority.BULK,
     ) -> BulkReport:
         """
         Send many messages as fast as the pace allows, and give the numbers.
+
+        No message is given up at once for a cause that is not its own: no token, no Redis, no connection. The messages
+        in flight are tried again, after pauses that grow to 5 seconds, and hardly any others are read until one reaches
+        Pico. Where nothing could be sent for *outage_s*, the blast stops: the rest is not sent, and `report.stopped`
+        names the cause. Where Pico refuses the account (a wrong key), the blast stops at once.
 
         Where it is cancelled, *on_result* still hears of each message that was in flight: those on the wire are in
         doubt, the others not sent.
@@ -273,9 +280,11 @@ class PicoSession:
                 `IN_DOUBT` until you decide: see `SqliteJournal`. A message is known by its `key`, else by its content.
             suppression: Numbers that opted out of this blast, or a function, as the session takes them: asked beside
                 the session's own, in the same place. Such a message is not sent: its error is a `SuppressedError`, and
-                it is no failure. Where the function raises, it is not sent either.
+                it is no failure. Where the function raises, it is not sent either; the others wait until it answers
+                again, as above.
             on_result: Called, and awaited where it is async, with each `SendResult` as it finishes.
             stop_after: So many failures in a row end the blast; the rest is not sent.
+            outage_s: Seconds to wait while nothing can be sent; 0 to stop at the first such failure.
             priority: Who goes first where several wait for the pace; single sends overtake a blast.
 
         Raises:
@@ -289,6 +298,7 @@ class PicoSession:
             journal=journal,
             suppression=suppression,
             stop_after=stop_after,
+            outage_s=outage_s,
             priority=priority,
         )
         from pico_async.bulk.sender import send_all
@@ -303,6 +313,7 @@ class PicoSession:
         journal: str | os.PathLike[str] | Journal | None = None,
         suppression: Suppression | None = None,
         stop_after: int | None = None,
+        outage_s: float = 60.0,
         priority: Priority = Priority.BULK,
     ) -> BulkStream:
         """
@@ -330,6 +341,7 @@ class PicoSession:
             send,
             concurrency=concurrency,
             stop_after=stop_after,
+            outage_s=outage_s,
             journal=journal,
             account=f"{self._account.username} at {place(self._base_url)}",
             pace=self._pace,
@@ -408,7 +420,7 @@ class PicoSession:
         """Give what tells whoever listens; None where nobody does, and then no event is made."""
         listeners = list(self._listeners)
         # On first use, and not with the session: by then, whoever sets up logging has done so.
-        if self._log_level is not None or logging.getLogger("pico_async").isEnabledFor(logging.INFO):
+        if self._log_level is not None or Logger("pico_async").isEnabledFor(logging.INFO):
             from pico_async.log import listener
 
             listeners.append(listener(self._log_level))

@@ -119,16 +119,9 @@ MUTATIONS = (
         "acceptance is told before it is committed",
         (
             Change(
-                "pico_async/bulk/sender.py",
-                "        if isinstance(trace, JournalEntry):\n            try:\n"
-                "                await trace.settle(result)\n",
-                "        self._tell(result)\n        if isinstance(trace, JournalEntry):\n            try:\n"
-                "                await trace.settle(result)\n",
-            ),
-            Change(
-                "pico_async/bulk/sender.py",
-                '                self.stop(f"the journal failed: {result.error}")\n        self._tell(result)\n',
-                '                self.stop(f"the journal failed: {result.error}")\n',
+                "pico_async/bulk/dispatcher.py",
+                "            await self._settle(trace, result)\n",
+                "            asyncio.ensure_future(self._settle(trace, result))\n",
             ),
         ),
         (CRASHES, POWER),

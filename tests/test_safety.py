@@ -129,7 +129,7 @@ async def test_no_fault_makes_telemetry_talk(
     async with session(sandbox, transport=sandbox.transport(), on_event=listeners) as (pico, secrets):
         with suppress(PicoError):
             await pico.send(message)
-        await pico.send_bulk([message])
+        await pico.send_bulk([message], outage_s=0)
 
     exported = [span.to_json() for span in spans.get_finished_spans()]
     data = metrics.get_metrics_data()

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
+from pico_async._engine.cancellation import cancellations
 from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, SuppressedError
 from pico_async.messages import Message
 
@@ -29,7 +30,7 @@ class Source:
     """
 
     def __init__(self, messages: Input) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.stopped: str | None = None
         self._items = _iterator(messages)
 
@@ -44,25 +45,30 @@ class Source:
             return next(self._items)
         except StopIteration:
             return END
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is the input's
+        except BaseException as error:  # noqa: BLE001  it is the input's
             return self._in_its_place(error)
 
     async def anext(self) -> object:
         """Give the next item, an InvalidMessageError in the place of one, or END."""
+        since = cancellations()
         try:
             return await anext(self._items)
         except StopAsyncIteration:
             return END
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled():
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and (is_cancelled() or cancellations() > since):
                 raise
             return self._in_its_place(error)
 
     async def aclose(self) -> None:
-        """End it, where it is a generator that may hold something open."""
+        """End it, where it is a generator that may hold something open: a scope too, so none of ours is around it."""
         if inspect.isasyncgen(self._items):
-            with anyio.CancelScope(shield=True):
+            try:
                 await self._items.aclose()
+            except BaseExceptionGroup as errors:
+                # A task group in it wraps the GeneratorExit by which Python closes it, which is no error.
+                if errors.split(GeneratorExit)[1] is not None:
+                    raise
 
     def _in_its_place(self, error: BaseException) -> object:
         if isinstance(error, InvalidMessageError):
@@ -73,7 +79,7 @@ class Source:
                     "to go on, make the messages with map(), or catch InvalidMessageError in it and yield the error"
                 )
             return error
-        if not isinstance(error, Exception):
+        if isinstance(error, asyncio.CancelledError):
             # As an Exception: nobody cancelled whoever reads the results.
             error = NotSentError(
                 "The input ended because something that it waited for was cancelled. The rest was not sent."
@@ -95,9 +101,7 @@ def no_message(item: object) -> InvalidMessageError | SuppressedError:
 
 def is_cancelled() -> bool:
     """
-    Say whether the blast is cancelled, or only something that this task waited for was.
-
-    A task of the group that ends as cancelled cancels all the others, so it may do that only where they are, too.
+    Return whether a scope around the current task is cancelled, and not only something that the task waited for.
     """
     return anyio.current_effective_deadline() == -math.inf
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextvars
 import itertools
-from collections.abc import Callable
 
 from pico_async._engine.observer import Observer
 from pico_async.bulk.report import BulkReport
@@ -26,12 +24,9 @@ class ToldBlast:
         self.number = next(_numbers)
         self._observer = observer
 
-    def begin(self, concurrency: int, go: Callable[[], None]) -> None:
-        """Tell that it begins, and let it."""
-        # What a listener puts into the context, a span perhaps, is there for the tasks of the blast and nobody else.
-        context = contextvars.copy_context()
-        context.run(self._observer.tell, BlastStarted(blast=self.number, concurrency=concurrency))
-        context.run(go)
+    def begin(self, concurrency: int) -> None:
+        """Tell that it begins. What a listener puts into the context of the caller stays there."""
+        self._observer.tell(BlastStarted(blast=self.number, concurrency=concurrency))
 
     def end(self, report: BulkReport, *, whole: bool) -> None:
         """Tell that it is over; *whole* where the input was read to its end."""

@@ -89,7 +89,15 @@ async def send_once(
     results: list[SendResult] = []
     for _ in range(TRIES):
         try:
-            await pico.send_bulk([message], concurrency=1, journal=ledger, priority=priority, on_result=results.append)
+            # What cannot be sent now is the queue's to deliver again.
+            await pico.send_bulk(
+                [message],
+                concurrency=1,
+                journal=ledger,
+                priority=priority,
+                on_result=results.append,
+                outage_s=0,
+            )
         except JournalError as error:
             # On entering: nothing was read. After that, what the ledger fails at is the message's result.
             return SendResult(index=0, message=message, outcome=error.outcome, error=error)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
+import anyio
 import pytest
 
 from pico_async import (
@@ -495,3 +498,272 @@ async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
     await send_all(blast(messages(5000), Line(), concurrency=8), watch)
 
     assert max(living) <= 20
+
+
+class Ended(BaseException):
+    """An interrupt that is no Exception."""
+
+
+async def _results(stream: BulkStream) -> AsyncIterator[SendResult]:
+    async with stream as results:
+        async for result in results:
+            yield result
+
+
+async def _left_by_break(stream: BulkStream) -> None:
+    async for _ in _results(stream):
+        break
+
+
+async def _left_in_aclosing(stream: BulkStream) -> None:
+    async with aclosing(_results(stream)) as results:
+        async for _ in results:
+            break
+
+
+async def _left_in_another_task(stream: BulkStream) -> None:
+    """Enter the stream in one task, read it in a second, and leave it in a third, as a fixture or a web server does."""
+    stack = AsyncExitStack()
+    await asyncio.create_task(stack.enter_async_context(stream))
+    await asyncio.create_task(anext(stream))
+    await asyncio.create_task(stack.aclose())
+
+
+async def _left_by_a_cancelled_task(stream: BulkStream) -> None:
+    """Cancel the task that reads the stream, as a web server does when its client goes."""
+
+    async def read() -> None:
+        async for _ in _results(stream):
+            pass
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(2.5)
+    reading.cancel()
+    with suppress(asyncio.CancelledError):
+        await reading
+
+
+async def _left_in_a_cancelled_scope(stream: BulkStream) -> None:
+    with anyio.move_on_after(2.5):
+        async for _ in _results(stream):
+            pass
+
+
+async def _never_left(stream: BulkStream) -> None:
+    """Enter the stream, read one result, and drop the stream."""
+    await stream.__aenter__()
+    await anext(stream)
+
+
+LEFT: list[Callable[[BulkStream], Any]] = [
+    _left_by_break,
+    _left_in_aclosing,
+    _left_in_another_task,
+    _left_by_a_cancelled_task,
+    _left_in_a_cancelled_scope,
+    _never_left,
+]
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["tasks", "eager tasks"])
+@pytest.mark.parametrize("leave", LEFT)
+async def test_however_a_stream_is_left_it_stops_and_the_caller_goes_on(
+    leave: Callable[[BulkStream], Any], eager: bool
+) -> None:
+    """
+    However a stream is left, it sends no further message and leaves no task.
+
+    The caller's task is not cancelled, and the loop's exception handler is not called.
+    """
+    loop, line, complaints = asyncio.get_running_loop(), Line(), list[Any]()
+    if eager:
+        if sys.version_info < (3, 12):
+            pytest.skip("eager tasks are new in Python 3.12")
+        loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    tasks = asyncio.all_tasks()
+
+    await leave(blast(messages(200), line))
+    for _ in range(3):
+        gc.collect()
+        await asyncio.sleep(2)
+    begun = len(line.begun)
+    await asyncio.sleep(10)
+
+    assert begun == len(line.begun) < 20
+    assert asyncio.all_tasks() == tasks
+    assert not complaints
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+def test_a_loop_ends_although_a_stream_in_it_was_not_left() -> None:
+    """`asyncio.run` returns while a stream is still entered, and no message is begun after its tasks are cancelled."""
+    line = Line(all="waits")
+    kept = []
+
+    async def main() -> None:
+        stream = blast(messages(200), line)
+        kept.append(stream)
+        await stream.__aenter__()
+        while len(line.begun) < 4:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert len(line.begun) == 4
+    assert kept[0].report.not_sent == 4
+
+
+@pytest.mark.parametrize("scope", ["timeout", "task group", "task"])
+@pytest.mark.parametrize("stopped", [False, True], ids=["to its end", "left early"])
+async def test_an_async_input_is_read_and_closed_in_one_task(scope: str, stopped: bool) -> None:
+    """An async generator may hold a timeout or a task group open across its yields: one task reads and closes it."""
+    tasks = set[Any]()
+
+    async def source() -> AsyncIterator[SmsMessage]:
+        async with AsyncExitStack() as stack:
+            if scope == "timeout":
+                await stack.enter_async_context(asyncio.timeout(1000))
+            elif scope == "task group":
+                group = await stack.enter_async_context(anyio.create_task_group())
+                group.start_soon(anyio.sleep, 0.1)
+            try:
+                for message in messages(12):
+                    tasks.add(asyncio.current_task())
+                    await asyncio.sleep(0.01)
+                    yield message
+            finally:
+                await asyncio.sleep(0)
+                tasks.add(asyncio.current_task())
+
+    seen = []
+    async with blast(source(), Line(), concurrency=3) as results:
+        async for result in results:
+            seen.append(result.index)
+            if stopped:
+                break
+
+    assert len(tasks) == 1
+    assert len(seen) == (1 if stopped else 12)
+
+
+async def _raises_when_closed() -> AsyncIterator[SmsMessage]:
+    try:
+        for message in messages(200):
+            yield message
+    finally:
+        raise ZeroDivisionError("the file failed to close")
+
+
+async def _yields_when_closed() -> AsyncIterator[SmsMessage]:
+    try:
+        for message in messages(200):
+            yield message
+    finally:
+        yield SmsMessage("8612345678901", "one more")
+
+
+async def _yields_when_cancelled() -> AsyncIterator[SmsMessage]:
+    for message in messages(200):
+        try:
+            await asyncio.sleep(0.3)
+        except asyncio.CancelledError:
+            yield message
+            raise
+        yield message
+
+
+async def _ends_the_process() -> AsyncIterator[SmsMessage]:
+    for message in messages(6):
+        yield message
+    raise Ended
+
+
+INPUTS = [_raises_when_closed, _yields_when_closed, _yields_when_cancelled, _ends_the_process]
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "on_result raises", "on_result ends the process", "stopped"])
+@pytest.mark.parametrize("source", [*INPUTS, lambda: drawn_from(messages(200))])
+async def test_each_message_that_was_begun_is_reported_once_whatever_ends_it(
+    source: Callable[[], AsyncIterator[SmsMessage]], ending: str
+) -> None:
+    """Whatever ends a bulk send, and whatever its input does then, each message that was begun is reported once."""
+    line, reported = Line(), list[int]()
+    stream = blast(source(), line)
+
+    def report(result: SendResult) -> None:
+        reported.append(result.index)
+        if len(reported) >= 5 and ending == "on_result raises":
+            raise KeyError
+        if len(reported) >= 5 and ending == "on_result ends the process":
+            raise Ended
+        if len(reported) == 5 and ending == "stopped":
+            stream.stop("enough")
+
+    sending = asyncio.create_task(send_all(stream, report))
+    await asyncio.sleep(2.5)
+    if ending == "cancelled":
+        sending.cancel()
+    with suppress(BaseException):
+        await sending
+
+    assert sorted(reported) == list(range(len(reported)))
+    assert {str(index) for index in reported} >= set(map(str, line.begun))
+    assert stream.report.total == len(reported)
+
+
+async def test_the_error_of_an_input_that_fails_to_close_is_not_lost() -> None:
+    """The error of an input that fails to close is raised when the stream is left, or noted on the body's own error."""
+    with pytest.raises(ZeroDivisionError):
+        async with blast(_raises_when_closed(), Line()) as results:
+            await anext(results)
+    with pytest.raises(KeyError) as raised:
+        async with blast(_raises_when_closed(), Line()) as results:
+            await anext(results)
+            raise KeyError
+
+    assert "raised ZeroDivisionError" in raised.value.__notes__[0]
+
+
+async def test_an_interrupt_within_the_blast_is_the_caller_s() -> None:
+    """
+    An interrupt that the input or the sending raises reaches the caller.
+
+    Before that, what is on the wire is settled, and all of it is reported.
+    """
+    reported = list[Any]()
+    with pytest.raises(Ended):
+        await send_all(blast(_ends_the_process(), Line()), reported.append)
+    assert [result.outcome for result in reported] == [Outcome.ACCEPTED] * 6
+
+    reported.clear()
+    stream = blast(messages(200), Line(n2=Ended()))
+    with pytest.raises(Ended):
+        await send_all(stream, reported.append)
+    assert {result.index: result.outcome for result in reported if not result.ok} == {2: Outcome.IN_DOUBT}
+    assert stream.report.total == len(reported) < 10
+
+
+async def test_a_stream_that_was_closed_ends_for_whoever_reads_it_later() -> None:
+    """Reading a stream after it was left ends at once, also for a task that reads while another one leaves it."""
+    async with blast(messages(200), Line(all="waits")) as results:
+        reading = asyncio.create_task(anext(results, None))
+        await asyncio.sleep(1)
+
+    assert await reading is not None or results.leftover
+    assert await anext(results, None) is None
+
+
+async def test_stopping_a_blast_that_is_done_changes_nothing() -> None:
+    """`stop()` after the last message was sent does not change the report, as when the session is closed then."""
+    async with blast(messages(3), Line()) as results:
+        await asyncio.sleep(5)
+        results.stop("the session was closed")
+        seen = [result.outcome async for result in results]
+    results.stop("the session was closed")
+
+    assert seen == [Outcome.ACCEPTED] * 3
+    assert results.report.stopped is None
+    results.report.raise_for_failures()

@@ -527,7 +527,7 @@ async def test_what_a_dead_worker_held_is_put_back(
     held = [await app.job_manager.fetch_job(None, dead) for _ in range(3)]
     assert None not in held
     ledger = impatient(app)
-    async with ledger.run(pico.stream_bulk([])._account) as run:
+    async with ledger.run(pico.stream_bulk([])._dispatcher._account) as run:
         await run.intend(await run.claim(sms(1), 0))
         line = await run.claim(sms(2), 1)
         await run.intend(line)

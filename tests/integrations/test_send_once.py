@@ -175,7 +175,7 @@ async def test_a_dead_code_is_dropped_unless_it_may_have_gone_out(
 
 
 def account_of(pico: PicoSession) -> str:
-    return pico.stream_bulk([])._account
+    return pico.stream_bulk([])._dispatcher._account
 
 
 @pytest.mark.parametrize("priority", Priority)

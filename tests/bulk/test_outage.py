@@ -1,0 +1,261 @@
+"""A bulk send gives up no messages while nothing can be sent, and stops when that lasts too long."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from pico_async import (
+    Accepted,
+    AuthenticationError,
+    ConfigurationError,
+    NotSentError,
+    Outcome,
+    PicoSession,
+    Rates,
+    RedisCoordinator,
+    RejectedError,
+    SendResult,
+    SmsMessage,
+)
+from pico_async._engine.trace import CallTrace
+from pico_async.bulk.sender import BulkStream, send_all
+from pico_async.messages import Message
+from pico_async.sandbox import Sandbox
+from tests.support.ports import free_port
+
+TO = "8612345678901"
+
+
+def messages(count: int, *, expires_in: float | None = None) -> Iterator[SmsMessage]:
+    return (SmsMessage(TO, f"hello {n}", key=str(n), expires_in=expires_in) for n in range(count))
+
+
+class Road:
+    """A mock send that takes 10 virtual milliseconds and fails with `error` between two times."""
+
+    def __init__(self, error: Exception, *, until_s: float, from_s: float = 0.0, only: str | None = None) -> None:
+        self._error = error
+        self._only = only
+        self._broken_from = time.monotonic() + from_s
+        self._broken_until = time.monotonic() + until_s
+        self.tried: list[str | None] = []
+
+    async def send(self, message: Message, trace: CallTrace) -> Accepted:
+        self.tried.append(message.key)
+        await asyncio.sleep(0.01)
+        broken = self._broken_from <= time.monotonic() < self._broken_until
+        if broken and self._only in (None, message.key):
+            raise copy.copy(self._error)  # one error raised again and again would keep all its tracebacks
+        trace.attempts += 1
+        return Accepted(f"r-{message.key}")
+
+
+CAUSES = [NotSentError("there is no token to send it with"), RuntimeError("a coordinator of the user's failed")]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("concurrency", [1, 3, 64])
+async def test_what_can_never_be_sent_stops_the_blast(cause: Exception, concurrency: int) -> None:
+    """While nothing can be sent, the list is not read on, and after 60 seconds the bulk send stops with the cause."""
+    road = Road(cause, until_s=float("inf"))
+
+    report = await send_all(BulkStream(messages(20_000), road.send, concurrency=concurrency, stop_after=None), None)
+
+    assert (report.not_sent, report.total) == (concurrency, concurrency)
+    assert 60 <= report.elapsed < 66
+    assert report.stopped is not None
+    assert report.stopped.startswith("nothing could be sent for 60 s: ")
+    assert len(road.tried) <= 30 * concurrency
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize("concurrency", [1, 3, 64])
+@pytest.mark.parametrize("from_s", [0.0, 0.105])
+async def test_an_outage_that_passes_costs_no_message(cause: Exception, concurrency: int, from_s: float) -> None:
+    """After an outage of 20 seconds, at the beginning or in the middle, the bulk send goes on and loses no message."""
+    road = Road(cause, from_s=from_s, until_s=20)
+
+    report = await send_all(BulkStream(messages(2_000), road.send, concurrency=concurrency, stop_after=5), None)
+
+    assert (report.accepted, report.total, report.stopped) == (2_000, 2_000, None)
+
+
+@pytest.mark.virtual_time
+async def test_a_reply_that_comes_while_others_fail_gives_up_none_of_them() -> None:
+    """A message that was on the wire when the outage began, and is accepted later, ends no wait of the others."""
+    begins_at = time.monotonic()
+
+    async def send(message: Message, trace: CallTrace) -> Accepted:
+        if message.key == "0":
+            await asyncio.sleep(8)
+        elif time.monotonic() < begins_at + 20:
+            raise NotSentError("no connection")
+        return Accepted("r")
+
+    report = await send_all(BulkStream(messages(50), send, concurrency=4, stop_after=None), None)
+
+    assert report.accepted == 50
+
+
+@pytest.mark.virtual_time
+async def test_a_message_that_fails_alone_is_given_up_and_holds_up_nobody() -> None:
+    """A message that cannot be sent while others can is given up after its second failure, and the others are sent."""
+    road = Road(NotSentError("no connection"), until_s=float("inf"), only="7")
+
+    report = await send_all(BulkStream(messages(500), road.send, concurrency=4, stop_after=None), None)
+
+    assert (report.accepted, report.not_sent, report.stopped) == (499, 1, None)
+    assert road.tried.count("7") == 2
+    assert report.elapsed < 10
+
+
+@pytest.mark.virtual_time
+async def test_messages_that_expire_in_an_outage_do_not_empty_the_list() -> None:
+    """During an outage, messages that expire make room for others only at the pace of the tries."""
+    road = Road(NotSentError("no connection"), until_s=float("inf"))
+    read = (message for message in (SmsMessage(TO, "code", expires_in=0.05) for _ in range(20_000)))
+
+    report = await send_all(BulkStream(read, road.send, concurrency=64, stop_after=None), None)
+
+    assert report.total == report.not_sent < 64 + 60
+    assert report.stopped is not None
+
+
+@pytest.mark.virtual_time
+async def test_leaving_during_an_outage_tells_the_cause_of_each_message() -> None:
+    """When a bulk send is left during an outage, the messages that wait are not sent, and their error is the outage."""
+    road = Road(NotSentError("no connection"), until_s=float("inf"))
+
+    async with BulkStream(messages(100), road.send, concurrency=4, stop_after=None) as results:
+        await asyncio.sleep(10)
+
+    assert [(result.outcome, str(result.error)) for result in results.leftover] == [
+        (Outcome.NOT_SENT, "no connection")
+    ] * 4
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("fault", [AuthenticationError("wrong key"), ConfigurationError("the host redirects")])
+async def test_an_account_that_is_refused_stops_the_blast_at_once(fault: Exception) -> None:
+    """A refused account, or a session that cannot send, stops the bulk send at once, and the list is not read on."""
+    road = Road(fault, until_s=float("inf"))
+
+    report = await send_all(BulkStream(messages(20_000), road.send, concurrency=8, stop_after=None), None)
+
+    assert report.total <= 8
+    assert report.elapsed < 1
+    assert report.stopped == f"nothing else can be sent either: {fault}"
+
+
+@pytest.mark.virtual_time
+async def test_an_account_that_is_refused_in_the_middle_stops_the_blast() -> None:
+    """When the account is refused in the middle of a bulk send, few messages are rejected, and the rest is not read."""
+    road = Road(AuthenticationError("the key was withdrawn"), from_s=1.0, until_s=float("inf"))
+
+    report = await send_all(BulkStream(messages(20_000), road.send, concurrency=8, stop_after=None), None)
+
+    assert report.accepted > 100
+    assert report.total - report.accepted <= 16
+    assert report.stopped is not None
+
+
+@pytest.mark.virtual_time
+async def test_a_refusal_by_pico_is_the_message_s_own() -> None:
+    """Messages that Pico itself refuses are given up one by one, without a pause."""
+    road = Road(RejectedError("bad number"), until_s=float("inf"))
+
+    report = await send_all(BulkStream(messages(1_000), road.send, concurrency=8, stop_after=None), None)
+
+    assert (report.rejected, report.stopped) == (1_000, None)
+    assert report.elapsed < 5
+
+
+@pytest.mark.virtual_time
+async def test_opt_outs_that_cannot_be_asked_do_not_empty_the_list() -> None:
+    """While the opt-outs cannot be asked, nothing is sent, the list is hardly read on, and the bulk send stops."""
+    road = Road(NotSentError(""), until_s=0)
+
+    def away(number: str) -> bool:
+        raise ConnectionError
+
+    report = await send_all(
+        BulkStream(messages(20_000), road.send, concurrency=64, stop_after=None, suppression=away), None
+    )
+
+    assert not road.tried
+    assert report.total == report.not_sent < 64 + 60
+    assert "`suppression` raised ConnectionError" in (report.stopped or "")
+
+
+@pytest.mark.parametrize("outage_s", [-1, float("inf"), float("nan"), "60", True, None])
+def test_a_bad_bound_is_refused(outage_s: Any) -> None:
+    """A bad `outage_s` is refused by name when the stream is made."""
+    with pytest.raises(ConfigurationError, match="`outage_s`"):
+        BulkStream([], Road(NotSentError(""), until_s=0).send, concurrency=1, stop_after=None, outage_s=outage_s)
+
+
+def _nobody_listens() -> PicoSession:
+    return PicoSession(
+        username="u", api_key="K" * 24, sender="86", base_url=f"http://127.0.0.1:{free_port()}", retries=0
+    )
+
+
+def _redis_is_away() -> PicoSession:
+    sandbox = Sandbox()
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="86",
+        transport=sandbox.transport(),
+        coordinator=RedisCoordinator.from_url(f"redis://127.0.0.1:{free_port()}"),
+    )
+
+
+def _no_token() -> PicoSession:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/token/"):
+            return httpx.Response(503)
+        return httpx.Response(200, json={"request_id": "r"})
+
+    return PicoSession(
+        username="u",
+        api_key="K" * 24,
+        sender="86",
+        transport=httpx.MockTransport(answer),
+        retries=0,
+        rates=Rates(token=None),
+    )
+
+
+@pytest.mark.parametrize("session", [_nobody_listens, _redis_is_away, _no_token])
+async def test_the_causes_that_a_session_knows_stop_a_blast(session: Callable[[], PicoSession]) -> None:
+    """Without a connection, without Redis or without a token, 20,000 messages are kept, and the bulk send stops."""
+    async with session() as pico:
+        report = await pico.send_bulk(messages(20_000), concurrency=8, outage_s=1.5)
+
+    assert report.not_sent == report.total <= 10
+    assert report.stopped is not None
+    assert report.stopped.startswith("nothing could be sent for 1.5 s: ")
+
+
+async def test_a_wrong_key_stops_a_blast() -> None:
+    """With a wrong API key, the bulk send stops at once, and `raise_for_failures` names the cause."""
+    sandbox, results = Sandbox(), list[SendResult]()
+
+    async with PicoSession(
+        username=sandbox.username, api_key="K" * 24, sender="86", transport=sandbox.transport()
+    ) as pico:
+        report = await pico.send_bulk(messages(20_000), on_result=results.append)
+
+    assert report.total == len(results) <= 64
+    assert "check the username and the API key" in (report.stopped or "")
+    assert sandbox.ledger.token_requests <= 2
