@@ -515,11 +515,11 @@ async def test_a_key_at_a_stand_in_or_another_key_has_a_rate_of_its_own() -> Non
         local.leave(identity)
 
 
-async def test_a_local_coordinator_serves_one_account_and_one_loop() -> None:
+async def test_a_local_coordinator_serves_one_account() -> None:
     """
     A coordinator that the caller made refuses a second account, key or host, whose sessions would use its token.
 
-    `for_another_account` makes one for those, which shares the rate. An open coordinator refuses another event loop.
+    `for_another_account` makes one for those, which shares the rate.
     """
     own = LocalCoordinator()
     own.join(MINE)
@@ -536,14 +536,21 @@ async def test_a_local_coordinator_serves_one_account_and_one_loop() -> None:
 
     assert await beside.token.current() is None
     assert now() - refused_at >= 7
-    with pytest.raises(ConfigurationError, match="another event loop"):
-        await asyncio.to_thread(lambda: asyncio.run(_join(own)))
-    await own.leave()
-    await asyncio.to_thread(lambda: asyncio.run(_join(own)))
 
 
-async def _join(coordinator: LocalCoordinator) -> None:
-    coordinator.join(MINE)
+def test_an_open_local_coordinator_refuses_another_event_loop() -> None:
+    """A coordinator that the caller made serves one event loop at a time, and another one once its sessions closed."""
+    own = LocalCoordinator()
+
+    async def join() -> None:
+        own.join(MINE)
+
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        one.run(join())
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            other.run(join())
+        one.run(own.leave())
+        other.run(join())
 
 
 async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
