@@ -92,7 +92,7 @@ class HttpxCarrier(Carrier):
         connection = self._connections.take()
         try:
             reply = await _read(await connection.handle_async_request(self._request(outgoing, trace)))
-            if used is not None and not used.is_closed() and not await _is_clean(used):
+            if used is not None and _has_read_more(used):
                 await used.aclose()
         except BaseException:
             if self._connections.proxied:
@@ -260,6 +260,11 @@ async def _is_clean(connection: Any) -> bool:
     return await _has_only_tickets(network) if isinstance(network._stream, TLSStream) else not _has_unread(network)
 
 
+def _has_read_more(connection: Any) -> bool:
+    """Return whether more was read of the socket than the last reply."""
+    return connection._h11_state.trailing_data != (b"", False) or _is_kept(connection._network_stream)
+
+
 async def _has_only_tickets(network: Any) -> bool:
     """
     Let TLS read what is there, and return whether it was no data.
@@ -283,13 +288,18 @@ async def _has_only_tickets(network: Any) -> bool:
 
 def _has_unread(network: Any) -> bool:
     """Return whether something lies in the socket, or was read of it and handed to nobody."""
-    stream, pending = network._stream, 0
+    return _is_kept(network) or is_readable(network.get_extra_info("socket"))
+
+
+def _is_kept(network: Any) -> bool:
+    """Return whether TLS or anyio holds what was read of the socket and handed to nobody."""
+    stream = network._stream
     while isinstance(stream, TLSStream):
-        pending += stream._read_bio.pending
+        if stream._read_bio.pending:
+            return True
         stream = stream.transport_stream
     # A Unix socket has no protocol: it is read by the one who asks.
-    queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
-    return bool(pending or queue or is_readable(network.get_extra_info("socket")))
+    return bool(getattr(getattr(stream, "_protocol", None), "read_queue", ()))
 
 
 async def _read(response: httpx.Response) -> Reply:
