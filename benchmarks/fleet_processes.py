@@ -202,7 +202,7 @@ async def send(redis_url: str, base_url: str, rate: float, count: int, concurren
         base_url=base_url,
         coordinator=RedisCoordinator.from_url(redis_url, rates=Rates(sms=rate)),
     ) as pico:
-        messages = (SmsMessage(f"86{number:011}", f"{name} {number}") for number in range(count))
+        messages = (SmsMessage(f"861{number:010}", f"{name} {number}") for number in range(count))
         report = await pico.send_bulk(messages, concurrency=concurrency)
     assert report.accepted == count, report
     print("[]")

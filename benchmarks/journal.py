@@ -51,7 +51,7 @@ def sandbox() -> Iterator[str]:
 
 async def blast(base_url: str, count: int, *, journal: str | None, sms_per_s: float | None) -> float:
     """Send so many messages, and give how many a second."""
-    messages = (SmsMessage(f"86{number:011}", "Your code is 1234", key=f"order-{number}") for number in range(count))
+    messages = (SmsMessage(f"861{number:010}", "Your code is 1234", key=f"order-{number}") for number in range(count))
     async with PicoSession(
         username="user333",
         api_key=DEFAULT_API_KEY,

@@ -44,9 +44,9 @@ of_every_kind = pytest.mark.parametrize("make", [sms, mms, voice])
 @pytest.mark.parametrize(
     ("kind", "order"),
     [
-        (SmsMessage, ["to", "text", "template_id", "sender", "callback", "key", "expires_in"]),
-        (MmsMessage, ["to", "media_url", "text", "sender", "key", "expires_in"]),
-        (VoiceMessage, ["to", "text", "lang", "key", "expires_in"]),
+        (SmsMessage, ["to", "text", "template_id", "sender", "callback", "key", "expires_in", "promotional"]),
+        (MmsMessage, ["to", "media_url", "text", "sender", "key", "expires_in", "promotional"]),
+        (VoiceMessage, ["to", "text", "lang", "key", "expires_in", "promotional"]),
     ],
 )
 def test_arguments_stand_in_the_order_of_the_contract(kind: type[Message], order: list[str]) -> None:
@@ -70,11 +70,14 @@ def test_a_message_holds_what_it_was_given() -> None:
 
 
 def test_only_what_is_needed_has_to_be_given() -> None:
-    """An omitted field is None, for the session to fill in; an omitted language is the reference's default."""
-    assert attrs.astuple(SmsMessage(TO, TEXT))[:-1] == (TO, TEXT, None, None, None, None, None)
-    assert attrs.astuple(SmsMessage(TO, template_id="t-1"))[:-1] == (TO, None, "t-1", None, None, None, None)
-    assert attrs.astuple(MmsMessage(TO, IMAGE))[:-1] == (TO, IMAGE, None, None, None, None)
-    assert attrs.astuple(VoiceMessage(TO, TEXT))[:-1] == (TO, TEXT, "en-US", None, None)
+    """
+    An omitted field is None, for the session to fill in. An omitted language is the reference's default, and an opt-out
+    counts unless the message says otherwise.
+    """
+    assert attrs.astuple(SmsMessage(TO, TEXT))[:-1] == (TO, TEXT, None, None, None, None, None, True)
+    assert attrs.astuple(SmsMessage(TO, template_id="t-1"))[:-1] == (TO, None, "t-1", None, None, None, None, True)
+    assert attrs.astuple(MmsMessage(TO, IMAGE))[:-1] == (TO, IMAGE, None, None, None, None, True)
+    assert attrs.astuple(VoiceMessage(TO, TEXT))[:-1] == (TO, TEXT, "en-US", None, None, True)
 
 
 @pytest.mark.parametrize("given_", [{}, {"text": TEXT, "template_id": "t-1"}, {"text": None, "template_id": None}])
@@ -290,15 +293,17 @@ def test_a_key_without_a_number_is_shown() -> None:
     [
         (
             SmsMessage(TO, template_id="t-1"),
-            "SmsMessage(to=86…01, text=None, template_id='t-1', sender=None, callback=None, key=None, expires_in=None)",
+            "SmsMessage(to=86…01, text=None, template_id='t-1', sender=None, callback=None, key=None, expires_in=None, "
+            "promotional=True)",
         ),
         (
             MmsMessage(TO, IMAGE),
-            "MmsMessage(to=86…01, media_url=<29 characters>, text=None, sender=None, key=None, expires_in=None)",
+            "MmsMessage(to=86…01, media_url=<29 characters>, text=None, sender=None, key=None, expires_in=None, "
+            "promotional=True)",
         ),
         (
             VoiceMessage(TO, TEXT, expires_in=30),
-            "VoiceMessage(to=86…01, text=<30 characters>, lang='en-US', key=None, expires_in=30)",
+            "VoiceMessage(to=86…01, text=<30 characters>, lang='en-US', key=None, expires_in=30, promotional=True)",
         ),
     ],
 )

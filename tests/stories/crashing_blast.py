@@ -76,7 +76,7 @@ def recipients(first: int, count: int) -> tuple[SmsMessage, ...]:
     Make *count* messages: those to odd numbers have a key, and the journal identifies the others by their content.
     """
     return tuple(
-        SmsMessage(f"86{number:011}", "Your code is 123456", key=f"order-{number}" if number % 2 else None)
+        SmsMessage(f"861{number:010}", "Your code is 123456", key=f"order-{number}" if number % 2 else None)
         for number in range(first, first + count)
     )
 
