@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio
 
 try:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
@@ -56,10 +56,12 @@ class RedisCoordinator:
     Lanes without a rate wait for nobody, and a refusal there pauses only the process that met it.
 
     Args:
-        client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one.
+        client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one. It may be a
+            `RedisCluster` (all keys of an API key lie in one hash slot), or what a Sentinel's `master_for` gives.
         rates: Requests a second that your contract allows.
         prefix: What all keys in Redis begin with. An ACL user needs `~pico:*` and +@connection +evalsha +eval
-            +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl.
+            +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl; in
+            a cluster +command, +cluster|slots and +asking, too.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
             default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
             "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send
@@ -78,7 +80,7 @@ class RedisCoordinator:
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         *,
         rates: Rates | None = None,
         prefix: str = "pico",
@@ -90,8 +92,10 @@ class RedisCoordinator:
             raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
         if not isinstance(prefix, str) or not prefix.isprintable() or set(prefix) & set("{} "):
             raise ConfigurationError("`prefix` must be printable and hold no braces and no blanks, as 'pico'.")
-        if not isinstance(client, Redis):
-            raise ConfigurationError("`client` must be a redis.asyncio.Redis; or use RedisCoordinator.from_url(…).")
+        if not isinstance(client, Redis | RedisCluster):
+            raise ConfigurationError(
+                "`client` must be a redis.asyncio.Redis or RedisCluster; or use RedisCoordinator.from_url(…)."
+            )
         self.rates = rates or Rates()
         self._share = _checked_share(on_unavailable, share)
         self._client = client

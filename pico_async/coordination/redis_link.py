@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ClusterError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
 from pico_async._engine.cancellation import unless_cancelled
 from pico_async.errors import NotSentError
@@ -19,6 +27,8 @@ AVOIDED_FOR_S = 0.5
 # How long a call may go on for which its caller waits no longer: a connection to a Redis far away takes some round
 # trips to open, and is there for the next call.
 CONNECT_S = 10.0
+# How long to wait where the keys are on their way to another node of a cluster.
+MOVING_S = 0.05
 
 
 class RedisUnavailableError(Exception):
@@ -53,7 +63,7 @@ class RedisLink:
         timeout_s: How long a caller waits for an answer. The call may go on for longer, until `aclose`.
     """
 
-    def __init__(self, client: Redis, timeout_s: float) -> None:
+    def __init__(self, client: Redis | RedisCluster, timeout_s: float) -> None:
         self._client = client
         self.timeout_s = timeout_s
         self._sources: dict[str, str] = {}
@@ -99,11 +109,15 @@ class RedisLink:
         began_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(CONNECT_S, self.timeout_s)):
-                try:
-                    answer = await unless_cancelled(self._client.evalsha(_digest(source), len(keys), *keys, *arguments))
-                except NoScriptError:
-                    # It is new to this server, which keeps it from now on: each server of a cluster has its own.
-                    answer = await unless_cancelled(self._client.eval(source, len(keys), *keys, *arguments))
+                while True:
+                    try:
+                        answer = await self._evaluate(source, keys, arguments)
+                        break
+                    except (ClusterError, TryAgainError) as error:
+                        if isinstance(error, ClusterDownError):
+                            raise
+                        # The keys are on their way to another node, which takes milliseconds: it was not run.
+                        await asyncio.sleep(MOVING_S)
         except TimeoutError:
             raise self._failed(f"it did not answer within {max(CONNECT_S, self.timeout_s):g} s", began_at) from None
         except RedisError as error:
@@ -122,6 +136,13 @@ class RedisLink:
         self._answered_at = asyncio.get_running_loop().time()
         self._avoided_until = float("-inf")
         return _text(answer)
+
+    async def _evaluate(self, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        try:
+            return await unless_cancelled(self._client.evalsha(_digest(source), len(keys), *keys, *arguments))
+        except NoScriptError:
+            # It is new to this server, which keeps it from now on: each node of a cluster has its own.
+            return await unless_cancelled(self._client.eval(source, len(keys), *keys, *arguments))
 
     def _failed(self, fault: str, began_at: float) -> RedisUnavailableError:
         # Where another call had its answer meanwhile, Redis is there.
@@ -163,6 +184,8 @@ def kind_of(error: RedisError) -> str:
     # The first word of a server's refusal is its kind: READONLY, NOPERM, LOADING, OOM.
     first = str(error).partition(" ")[0]
     kind = type(error).__name__
+    if isinstance(error, MovedError | AskError):
+        return f"{kind}: it is a node of a cluster; pass RedisCoordinator a redis.asyncio.RedisCluster"
     return f"{kind}, {first}" if first.isascii() and first.isupper() and first.isalpha() else kind
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import anyio
 
 try:
-    from redis.asyncio import Redis
+    from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError, ResponseError
 except ImportError as error:
     raise ImportError("RedisReceiptMemory needs redis-py: pip install 'pico-async[redis]'") from error
@@ -47,16 +47,18 @@ class RedisReceiptMemory:
         async with RedisReceiptMemory.from_url("redis://…") as memory: ...
 
     Args:
-        client: A client of redis-py, which you close.
+        client: A client of redis-py, `Redis` or `RedisCluster`, which you close.
         prefix: What its keys begin with.
 
     Raises:
         ConfigurationError: An argument is wrong.
     """
 
-    def __init__(self, client: Redis, *, prefix: str = "pico") -> None:
-        if not isinstance(client, Redis):
-            raise ConfigurationError("`client` must be a redis.asyncio.Redis; from_url makes it of an address.")
+    def __init__(self, client: Redis | RedisCluster, *, prefix: str = "pico") -> None:
+        if not isinstance(client, Redis | RedisCluster):
+            raise ConfigurationError(
+                "`client` must be a redis.asyncio.Redis or RedisCluster; from_url makes a Redis of an address."
+            )
         if not isinstance(prefix, str) or not prefix:
             raise ConfigurationError("`prefix` must be a str that is not empty.")
         self._client = client

@@ -22,11 +22,12 @@ class ValkeyServer:
     A server in a folder of its own, which keeps nothing on the disk and is empty after a restart.
 
     Attributes:
+        binary: The program.
         url: The URL to which a client connects.
     """
 
     def __init__(self, binary: Path, folder: Path, environment: Mapping[str, str]) -> None:
-        self._binary = binary
+        self.binary = binary
         self._socket = folder / "valkey.sock"
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -35,7 +36,7 @@ class ValkeyServer:
     def start(self, *options: str) -> None:
         """Start the server, and wait until it answers."""
         self._process = subprocess.Popen(
-            [self._binary, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no", *options],
+            [self.binary, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no", *options],
             stdout=subprocess.DEVNULL,
             env={**os.environ, **self._environment},
         )
