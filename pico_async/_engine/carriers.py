@@ -1,6 +1,8 @@
-"""Which carrier takes a session's requests."""
+"""Which carrier takes a session's requests, and whether it takes them to a network."""
 
 from __future__ import annotations
+
+import httpx
 
 from pico_async._engine.httpx_carrier import HttpTransport, HttpxCarrier
 from pico_async._engine.transport import Carrier
@@ -34,3 +36,13 @@ def carrier_for(transport: object) -> Carrier:
 def _speaks_http2(transport: HttpTransport) -> bool:
     """Return whether it may speak HTTP/2. httpx shows it nowhere else; a test checks that the attribute is there."""
     return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
+
+
+def stays_in_process(transport: object) -> bool:
+    """
+    Say whether a transport reaches no network.
+
+    Those of httpx for tests do not, nor does the sandbox's; one of the user's own says so by an attribute `in_process`.
+    """
+    known = isinstance(transport, httpx.MockTransport | httpx.ASGITransport)
+    return known or getattr(transport, "in_process", False) is True

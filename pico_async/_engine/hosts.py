@@ -33,6 +33,11 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost"
 
 
+def is_nowhere(host: str | None) -> bool:
+    """Say whether no name server can know the name (RFC 2606)."""
+    return (host or "").endswith(".invalid")
+
+
 def host_of(url: str) -> str | None:
     """Give the host of a web address; None where another reader of it may find another one, or none."""
     try:

@@ -44,6 +44,8 @@ ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)
 class Pico(httpx.AsyncBaseTransport):
     """A mock Pico that treats each number as `does` says, and counts the messages that it carried out."""
 
+    in_process = True
+
     def __init__(self) -> None:
         self.does: dict[str, int] = {}
         self.received: Counter[str] = Counter()

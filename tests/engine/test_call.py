@@ -819,6 +819,8 @@ class Unpaced(LocalCoordinator):
 class NeverWriting(httpx.AsyncHTTPTransport):
     """An httpx transport whose writes the session can observe, and which never writes."""
 
+    in_process = True
+
     def __init__(self, pico: Pico) -> None:
         super().__init__()
         self._pico = pico

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.no_cover
 class Pico(httpx.AsyncBaseTransport):
     """A transport that accepts every message and records its arrival."""
 
+    in_process = True
+
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
 
