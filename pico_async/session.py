@@ -291,7 +291,8 @@ class PicoSession:
 
         Raises:
             ConfigurationError: An argument is wrong, or the session is closed.
-            JournalError: The journal is in use, damaged, another account's, or cannot be written. Nothing was sent.
+            JournalError: The journal is in use, damaged, another account's, that of other messages, or cannot be
+                written. Nothing was sent.
             Exception: What *messages* or *on_result* raised, after what was in flight was settled or ended.
         """
         stream = self.stream_bulk(

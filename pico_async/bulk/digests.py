@@ -41,6 +41,11 @@ def account_digest(salt: bytes, account: str) -> bytes:
     return _digest(salt, "account", account)
 
 
+def origin_digest(salt: bytes, what: str, value: str) -> bytes:
+    """Digest what the messages of a journal were made from, such as the text with its places."""
+    return _digest(salt, "origin", f"{what}\n{value}")
+
+
 def key_digest(salt: bytes, key: str) -> bytes:
     """Digest the caller's name for a message."""
     return _digest(salt, "key", key)

@@ -20,6 +20,7 @@ from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Tally
 from pico_async.bulk.source import END, Source, is_cancelled, no_message
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -92,6 +93,7 @@ class Dispatcher:
         self._opened, self._entered = asyncio.Event(), asyncio.Event()
         self._is_open = False
         self._stopped = self._read_all = False
+        self._unmatched = isinstance(journal, SqliteJournal)
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
         self.keep_results = True
         self.tally = Tally()
@@ -242,6 +244,8 @@ class Dispatcher:
         try:
             await self._outage.wait()
             await self._places.acquire()
+            if self._unmatched:
+                await self._match_journal()
             item = await self._source.anext() if self._source.is_async else self._source.next()
         finally:
             self._waits_for_input = False
@@ -251,6 +255,19 @@ class Dispatcher:
             self._read_all = True
             self.error = self.error or self._source.error
         return item
+
+    async def _match_journal(self) -> None:
+        """Compare the first messages with the journal, before any of them is sent."""
+        if not isinstance(self._journal, SqliteJournal):
+            return
+        ahead = await self._source.ahead(self._concurrency)
+        first = [item for item in ahead if isinstance(item, SmsMessage | MmsMessage | VoiceMessage)]
+        try:
+            await self._journal.require_match(first)
+        except JournalError as error:
+            self._source.end(error, "the journal is that of other messages")
+        # Of a bad first row nothing is known: the next one tells.
+        self._unmatched = not first
 
     def _interrupt_reading(self) -> None:
         # Once: a second cancellation would break into the input's cleaning up. Nor where the input's own code is what

@@ -63,10 +63,19 @@ class Duplicates:
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        return self._first(number, place)
+        return self._first(f"number\n{number}", place)
+
+    def first_of_key(self, key: str, place: int) -> int | None:
+        """
+        Give the place of the first message with this key, or None where this is the first.
+
+        Raises:
+            ConfigurationError: The disk for temporary files is full.
+        """
+        return self._first(f"key\n{key}", place)
 
     def _first(self, content: str, place: int) -> int | None:
-        digest = self._digest(content)
+        digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16, key=self._secret).digest()
         try:
             added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount
             if added:
@@ -78,6 +87,3 @@ class Duplicates:
             ) from None
         first: int = found[0]
         return first
-
-    def _digest(self, content: str) -> bytes:
-        return blake2b(content.encode(), digest_size=16, key=self._secret).digest()

@@ -21,12 +21,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from pico_async.bulk.digests import SALT_BYTES, account_digest
+from pico_async.bulk.digests import SALT_BYTES, account_digest, origin_digest
 from pico_async.bulk.ownership import Ownership, is_in_use
 from pico_async.errors import JournalError
 
@@ -57,10 +57,15 @@ CREATE TABLE message (
     position INTEGER NOT NULL,  -- its place in that run's input, from 0
     changed_at INTEGER NOT NULL -- Unix time of the last change of its state
 );
+CREATE TABLE origin (
+    what TEXT PRIMARY KEY,      -- what the messages were made from, as the text with its places
+    digest BLOB NOT NULL
+);
 """
 _FROM_VERSION_1 = """
 ALTER TABLE journal ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE journal ADD COLUMN inode TEXT;
+CREATE TABLE origin (what TEXT PRIMARY KEY, digest BLOB NOT NULL);
 """
 
 
@@ -74,13 +79,21 @@ class JournalFile:
         account: Whose messages it must hold; any where None.
         create: Make the file where there is none.
         checked: Look through all of it for damage first, which takes a second for a million messages.
+        made_from: What the messages are made from, by name, such as their text; of each a digest is kept.
 
     Raises:
         JournalError: It cannot be used, and why.
     """
 
     def __init__(
-        self, path: Path, *, owned: bool, account: str | None = None, create: bool = False, checked: bool = True
+        self,
+        path: Path,
+        *,
+        owned: bool,
+        account: str | None = None,
+        create: bool = False,
+        checked: bool = True,
+        made_from: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         # The lock and the log beside it must be the same, whichever way it is reached. `Path.resolve` raises for a
@@ -102,7 +115,7 @@ class JournalFile:
                     self._prepare(create, checked)
                     self._identities = {file: _identity(file) for file in (self._place, self._log)}
                     if owned:
-                        self._take(account)
+                        self._take(account, made_from or {})
             except BaseException:
                 self.connection.close()
                 raise
@@ -150,6 +163,20 @@ class JournalFile:
                 self._written_back_at + WRITTEN_BACK_AFTER
             ):
                 self._write_back()
+
+    def is_made_from(self, what: str, value: str) -> bool | None:
+        """Say whether this made the messages of the last run; None where nobody knows."""
+        with self.told("cannot be read"):
+            (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'origin'").fetchone()
+            if not tables:  # of version 1
+                return None
+            known = self.connection.execute("SELECT digest FROM origin WHERE what = ?", (what,)).fetchone()
+        return None if known is None else bool(known[0] == origin_digest(self.salt, what, value))
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether it was taken from all others."""
+        return self._ownership is not None
 
     def is_in_use(self) -> bool:
         """Say whether a blast holds it at this moment."""
@@ -213,7 +240,7 @@ class JournalFile:
         execute(f"PRAGMA user_version = {VERSION}")
         execute("COMMIT")
 
-    def _take(self, account: str | None) -> None:
+    def _take(self, account: str | None, made_from: Mapping[str, str]) -> None:
         with self.transaction():
             ((known,),) = self.connection.execute("SELECT account FROM journal")
             if account is not None:
@@ -223,6 +250,10 @@ class JournalFile:
                         f"The journal {self.path} is another account's, or another host's. Name another file."
                     )
                 self.connection.execute("UPDATE journal SET account = ?", (digest,))
+            self.connection.executemany(
+                "INSERT OR REPLACE INTO origin VALUES (?, ?)",
+                [(what, origin_digest(self.salt, what, value)) for what, value in made_from.items()],
+            )
             self.connection.execute("UPDATE journal SET epoch = epoch + 1, inode = ?", (self._inode(),))
             self.connection.execute("UPDATE message SET state = 'in_doubt' WHERE state = 'sending'")
             self.epoch += 1

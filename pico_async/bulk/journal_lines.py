@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from pico_async.bulk.digests import content_digest, key_digest, occurrence_digest
@@ -84,27 +84,24 @@ class JournalLines:
         self._keep(list(changed.values()))
         return lines
 
-    def count_known(self, messages: Iterable[Message]) -> Counter[JournalState | None]:
+    def count_known(self, messages: Sequence[Message]) -> Counter[JournalState | None]:
         """
         Count what a run would find of the messages by state, and change nothing; None: it would begin them.
 
         Those with a key that has another content, or came before, are not counted.
         """
         counts: Counter[JournalState | None] = Counter()
-        rest = iter(messages)
-        while some := list(islice(rest, _AT_ONCE)):
-            known, named = self._look_up(some)
-            for message, (name, content) in zip(some, named, strict=True):
-                found = known.get(name)
-                if found is not None:
-                    if message.key is None:
-                        name, found = self._unless_it_came(name, found, content, known)
-                    elif self._refusal(message.key, found, content) is not None:
-                        continue
-                counts[None if found is None else found.state] += 1
-                if found is not None:
-                    known[name] = found
-                    self._came[found.row] = 1
+        known, named = self._look_up(messages)
+        for message, (name, content) in zip(messages, named, strict=True):
+            found = known.get(name)
+            if found is not None:
+                if message.key is None:
+                    name, found = self._unless_it_came(name, found, content, known)
+                elif self._refusal(message.key, found, content) is not None:
+                    continue
+            counts[None if found is None else found.state] += 1
+            if found is not None:
+                self._came[found.row] = 1
         return counts
 
     def change(self, changes: Mapping[int, tuple[JournalState, str | None]]) -> None:
@@ -200,6 +197,11 @@ class JournalLines:
                 list(chain.from_iterable(some)),
             ).fetchall()
             found |= {name: _Known(name, row, JournalState(state), *rest) for name, row, state, *rest in rows}
+        later = [name for name, line in found.items() if line.row >= len(self._came)]
+        if later and self._file.is_owned:
+            raise JournalError(f"The journal {self._file.path} is damaged: it has a line that nobody wrote.")
+        for name in later:  # of the blast that holds it now
+            del found[name]
         return found
 
     def _refusal(self, key: str, known: _Known, content: bytes) -> InvalidMessageError | None:

@@ -150,6 +150,8 @@ class Preflight:
         faults: The first 20 of the invalid.
         repeats: The first 20 of the duplicates.
         same_numbers: The first 20 of those of the same number.
+        repeated_keys: Messages, of the valid, whose key an earlier one has. With a journal they are not sent.
+        key_repeats: The first 20 of them.
         stopped: Why the input ended before its time; None where it did not.
     """
 
@@ -172,6 +174,8 @@ class Preflight:
     faults: tuple[Fault, ...] = field(default=(), repr=lambda faults: f"<the first {len(faults)}>")
     repeats: tuple[Repeat, ...] = field(default=(), repr=lambda repeats: f"<the first {len(repeats)}>")
     same_numbers: tuple[Repeat, ...] = field(default=(), repr=lambda repeats: f"<the first {len(repeats)}>")
+    repeated_keys: int = 0
+    key_repeats: tuple[Repeat, ...] = field(default=(), repr=lambda repeats: f"<the first {len(repeats)}>")
     stopped: str | None = None
 
     @property
@@ -228,6 +232,8 @@ class Preflight:
             yield f"of the number of an earlier one, whatever they say: {self.same_number:,}"
             for repeat in self.same_numbers:
                 yield f"message {repeat.place} has the number of {repeat.first}"
+        for repeat in self.key_repeats:
+            yield f"message {repeat.place} has the key of {repeat.first}: with a journal it is not sent"
 
 
 class Checklist:
@@ -250,6 +256,7 @@ class Checklist:
         self._countries: Counter[str] = Counter()
         self._short: Counter[str] = Counter()
         self._no_sms: Counter[str] = Counter()
+        self._key_repeats: list[Repeat] = []
 
     def __enter__(self) -> Self:
         self._duplicates.__enter__()
@@ -297,6 +304,9 @@ class Checklist:
             self._counts["same_number"] += 1
             _keep(self._same_numbers, Repeat(place, first))
         self._note_number(message)
+        if message.key is not None and (first := self._duplicates.first_of_key(message.key, place)) is not None:
+            self._counts["repeated_keys"] += 1
+            _keep(self._key_repeats, Repeat(place, first))
         if isinstance(message, SmsMessage):
             self._counts["texts"] += 1
         if not isinstance(message, SmsMessage) or message.text is None:
@@ -340,6 +350,7 @@ class Checklist:
             same_numbers=tuple(self._same_numbers),
             countries=tuple(Country(code, count, self._short[code]) for code, count in self._countries.most_common()),
             no_sms=tuple(Kind(name, count) for name, count in self._no_sms.most_common()),
+            key_repeats=tuple(self._key_repeats),
             stopped=stopped,
         )
 

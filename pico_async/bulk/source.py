@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
@@ -33,6 +34,7 @@ class Source:
         self.error: BaseException | None = None
         self.stopped: str | None = None
         self._items = _iterator(messages)
+        self._read_ahead: deque[object] = deque()
 
     @property
     def is_async(self) -> bool:
@@ -41,6 +43,8 @@ class Source:
 
     def next(self) -> object:
         """Give the next item, an InvalidMessageError in the place of one, or END."""
+        if self._read_ahead:
+            return self._read_ahead.popleft()
         try:
             return next(self._items)
         except StopIteration:
@@ -50,6 +54,8 @@ class Source:
 
     async def anext(self) -> object:
         """Give the next item, an InvalidMessageError in the place of one, or END."""
+        if self._read_ahead:
+            return self._read_ahead.popleft()
         since = cancellations()
         try:
             return await anext(self._items)
@@ -59,6 +65,21 @@ class Source:
             if isinstance(error, asyncio.CancelledError) and (is_cancelled() or cancellations() > since):
                 raise
             return self._in_its_place(error)
+
+    def end(self, error: Exception, why: str) -> None:
+        """Let nothing more come, as if the input had raised this."""
+        self.error, self.stopped = error, why
+        self._read_ahead = deque([END])
+
+    async def ahead(self, count: int) -> list[object]:
+        """Give the first items, which come again from `next`; where reading may take a while no more than one."""
+        items = []
+        for _ in range(1 if self.is_async else count):
+            items.append(await self.anext() if self.is_async else self.next())
+            if items[-1] is END:
+                break
+        self._read_ahead.extend(items)
+        return items
 
     async def aclose(self) -> None:
         """End it, where it is a generator that may hold something open: a scope too, so none of ours is around it."""

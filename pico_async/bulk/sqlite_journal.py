@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,10 +14,12 @@ from anyio import to_thread
 from pico_async._boundary import boundary
 from pico_async.bulk.journal import JournalRecord, JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
+from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
 if TYPE_CHECKING:
     from pico_async.bulk.journal_lines import JournalLines
+    from pico_async.bulk.journal_match import JournalMatch
     from pico_async.bulk.sqlite_run import SqliteRun
 
 # SQLite takes 10 ms to import, a tenth of all that pico_async imports, and most keep no journal: so the modules that
@@ -47,19 +49,34 @@ class SqliteJournal:
         await journal.mark_sent("order-17")     # by its key, or by record.id
         await journal.resend("order-18")
 
+    A journal is that of one blast and its repeats. Where it has few of the messages with which an input begins, nothing
+    is sent: after a change of the keys or the text, all would be sent once more. Of an async input the first message
+    is looked at, else as many as may be in flight.
+
     Args:
         path: The file. It is made when a blast begins.
+        many_blasts: It serves many blasts, of other messages each, so none of them needs to be in it.
+        made_from: What the messages are made from, by name, such as the text with its places. The file keeps a digest
+            of each, by which `pico blast --resume` says what changed.
 
     Raises:
         ConfigurationError: *path* names no file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        many_blasts: bool = False,
+        made_from: Mapping[str, str] | None = None,
+    ) -> None:
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             raise ConfigurationError(f"The journal's path must be a str or a Path, not {type(path).__name__}.")
         if os.fspath(path) in ("", ":memory:") or "\0" in os.fspath(path):
             raise ConfigurationError("A journal is a file that stays: pass its path, as 'blast.db'.")
         self.path = Path(path)
+        self.many_blasts = many_blasts
+        self._made_from = made_from
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(self.path)!r})"
@@ -75,13 +92,38 @@ class SqliteJournal:
         """
         from pico_async.bulk.sqlite_run import SqliteRun
 
-        run = SqliteRun(self.path, account)
+        run = SqliteRun(self.path, account, self._made_from)
         try:
             await run.opened
             yield run
         finally:
             with anyio.CancelScope(shield=True):
                 await run.aclose()
+
+    async def require_match(self, messages: Sequence[Message]) -> None:
+        """
+        Make sure that it is the journal of an input that begins with these messages; `send_bulk` does that by itself.
+
+        Raises:
+            JournalError: It has few of them, and has others.
+        """
+        if self.many_blasts:
+            return
+
+        def look(lines: JournalLines, _: bool) -> JournalMatch:
+            from pico_async.bulk.journal_match import JournalMatch
+
+            return JournalMatch.of(lines.count_known(messages), messages=len(messages), total=lines.total)
+
+        match = await self._look(look, checked=False)
+        if match.is_foreign:
+            few = f"{match.known or 'None'} of the first {len(messages)} messages {'are' if match.known > 1 else 'is'}"
+            said = "The first message is not" if len(messages) == 1 else few
+            raise JournalError(
+                f"{said} in the journal {self.path}, which has {match.others}. Nothing was sent. If this is the same "
+                "blast with other keys or texts, all of it would be sent again: make the messages as before. If it is "
+                "another blast, name another journal, or pass SqliteJournal(path, many_blasts=True)."
+            )
 
     async def counts(self) -> Mapping[JournalState, int]:
         """
@@ -179,12 +221,12 @@ class SqliteJournal:
 
         return await self._change(settle, owned=False)
 
-    async def _look(self, look: Callable[[JournalLines, bool], Value]) -> Value:
+    async def _look(self, look: Callable[[JournalLines, bool], Value], *, checked: bool = True) -> Value:
         def work() -> Value:
             from pico_async.bulk.journal_file import JournalFile
             from pico_async.bulk.journal_lines import JournalLines
 
-            with JournalFile(self.path, owned=False) as file:
+            with JournalFile(self.path, owned=False, checked=checked) as file:
                 return look(JournalLines(file), not file.is_in_use())
 
         return await to_thread.run_sync(work)

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -30,9 +31,10 @@ class SqliteRun:
     A commit takes as long as the disk takes to sync; a thousand messages a second share a few hundred of them.
     """
 
-    def __init__(self, path: Path, account: str) -> None:
+    def __init__(self, path: Path, account: str, made_from: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._account = account
+        self._made_from = made_from
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._fault: str | None = None
@@ -75,7 +77,7 @@ class SqliteRun:
 
     def _work(self) -> None:
         try:
-            file = JournalFile(self._path, owned=True, account=self._account, create=True)
+            file = JournalFile(self._path, owned=True, account=self._account, create=True, made_from=self._made_from)
             lines = JournalLines(file)
         except Exception as error:  # noqa: BLE001  it is for whoever opens the run
             self._answer([(self.opened, error)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +11,12 @@ import typer
 from attrs import evolve
 from rich.console import Console
 
+from pico_async.bulk.journal_match import JournalMatcher
 from pico_async.bulk.preflight import checked_price
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.console import note, printable, say, say_json, tell_error
 from pico_async.cli.forecast import Forecast
-from pico_async.cli.journal import journal_of
+from pico_async.cli.journal import mismatch, require_wanted
 from pico_async.cli.mailing import Mailing, number_reader
 from pico_async.cli.opt_outs import opted_out
 from pico_async.cli.progress import display_for
@@ -27,13 +29,14 @@ from pico_async.cli.summary import Summary
 from pico_async.cli.survey import survey
 from pico_async.coordination.guard import START_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
-from pico_async.errors import ConfigurationError, PicoError
+from pico_async.errors import ConfigurationError, JournalError, PicoError
 from pico_async.session import PicoSession
 
 EXIT_CODES = (
     "Exit codes: 0, all messages were accepted, now or before, or suppressed; 1, some were not; 2, it could not begin "
     "(usage, configuration, journal, no token, no Redis) and nothing was sent; 130, 143 and 129, ended by SIGINT "
-    "(Ctrl-C), SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, else with 1."
+    "(Ctrl-C), SIGTERM and SIGHUP. A dry run ends with 0 where every row makes a message, and the journal is "
+    "that of the rows, else with 1."
 )
 
 
@@ -120,6 +123,9 @@ def blast(
     in_sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Send to a sandbox in this process, not to Pico; needs no account.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Go on with a journal that has few of the rows: they are new ones.")
+    ] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="Show no progress.")] = False,
     as_json: Json = False,
     sender: Sender = None,
@@ -151,7 +157,7 @@ def blast(
         )
     display = display_for(Console(stderr=True), wanted=not no_progress)
     target = None if report is None else ReportFile(report, replace=force)
-    ledger = journal_of(journal, resume=resume, apart_from=(file, report))
+    require_wanted(journal, resume=resume, apart_from=(file, report, suppress))
     stand_in = embedded(rates) if in_sandbox and not dry_run else None
     read = number_reader(region=region, newer_ranges=newer_ranges, for_stand_in=in_sandbox or settings.is_stand_in)
     with CsvFile(file, delimiter) as rows:
@@ -180,19 +186,27 @@ def blast(
             # Before the survey: nobody wants to hear after a million rows that there is no key.
             session = settings.sending(sender=sender, callback=callback).session(rates)
         try:
-            with display:
-                found = survey(rows, mailing, display.reading, suppressed or ())
+            with display, ExitStack() as held:
+                matcher = held.enter_context(JournalMatcher(journal)) if resume and journal is not None else None
+                found = survey(rows, mailing, display.reading, suppressed or (), matcher)
+                foreign = None if matcher is None or yes else mismatch(matcher, mailing, rows.columns)
         except KeyboardInterrupt:
             note("Nothing was sent.")
             raise
+        except JournalError as error:
+            raise ConfigurationError(f"{error} Nothing was sent.") from None
         shared = settings.fleet is not None and not in_sandbox
         per_s = 1 / spacing_s(rate) if shared else bucket(rate, START_S).refill_per_s
         balance = _balance(settings) if dry_run and cost is not None and not in_sandbox else None
         found = evolve(found, preflight=evolve(found.preflight, price=cost, balance=balance))
-        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared)
+        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared, journal=journal)
         if session is None:
             _tell(forecast, as_json=as_json)
-            raise typer.Exit(1 if found.preflight.invalid else 0)
+            if foreign is not None:
+                note(foreign)
+            raise typer.Exit(1 if forecast.is_faulty or foreign is not None else 0)
+        if foreign is not None:
+            raise ConfigurationError(f"{foreign} Nothing was sent.")
         for line in forecast.short():
             note(line)
         ending = Blast(
@@ -203,7 +217,8 @@ def blast(
             concurrency=concurrency,
             stop_after=stop_after,
             grace_s=grace,
-            journal=ledger,
+            # Which messages it has was looked at in all rows, and not in the first ones.
+            journal=None if journal is None else SqliteJournal(journal, many_blasts=True, made_from=mailing.made_from),
             suppressed=suppressed,
             report=target,
         ).run(session)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import frozen
 
 from pico_async.bulk.preflight import Preflight, Repeat, told_countries
@@ -26,6 +27,7 @@ class Forecast:
     Attributes:
         per_s: Messages that leave in a second: a little less than the contract allows, so as never to exceed it.
         shared: Whether other processes take their part of it.
+        journal: The journal's file; None where none is kept.
     """
 
     file: Path
@@ -33,11 +35,20 @@ class Forecast:
     survey: Survey
     per_s: float
     shared: bool = False
+    journal: Path | None = None
 
     @property
     def duration_s(self) -> float:
         """Seconds that the sending takes at least."""
-        return self.survey.preflight.valid / self.per_s
+        match = self.survey.match
+        kept = 0 if match is None else match.skipped + match.in_doubt + match.refused
+        return max(self.survey.preflight.valid - kept, 0) / self.per_s
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether rows of it make no message, or none that a journal can tell from an earlier row's."""
+        found = self.survey.preflight
+        return bool(found.invalid or (self.journal is not None and found.repeated_keys))
 
     def short(self) -> Iterator[str]:
         """Say what is worth a look while there is time to press Ctrl-C."""
@@ -47,6 +58,8 @@ class Forecast:
             said.append(f"{found.invalid:,} invalid")
         if found.suppressed:
             said.append(f"{found.suppressed:,} suppressed")
+        if self.survey.match is not None:
+            said.append(f"{self.survey.match.skipped:,} accepted before")
         if found.parts > found.valid - found.unmeasured:
             said.append(counted(found.parts, "part"))
         said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
@@ -56,6 +69,7 @@ class Forecast:
         yield from self._no_sms()
         yield from self._cost()
         yield from self._repeats()
+        yield from self._key_repeats()
 
     @property
     def _speed(self) -> str:
@@ -78,6 +92,25 @@ class Forecast:
         found = self.survey.preflight
         if found.no_sms:
             yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
+
+    def _key_repeats(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.repeated_keys:
+            fate = "sent all the same" if self.journal is None else "not sent: a journal knows a message by its key"
+            yield f"Keys of an earlier row ({fate}):"
+            for repeat in found.key_repeats[:SHOWN]:
+                yield f"  line {repeat.place} has the key of line {repeat.first}"
+            yield from rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
+
+    def _match(self) -> Iterator[str]:
+        match = self.survey.match
+        if match is None:
+            return
+        yield f"{match.skipped:>9,} of them to skip: the journal has them as accepted"
+        if match.in_doubt:
+            yield f"{match.in_doubt:>9,} of them in doubt: not sent until `pico journal mark-sent` or `resend`"
+        if match.refused:
+            yield f"{match.refused:>9,} of them not sent: their key came before, or has another text in the journal"
 
     def _parts(self) -> Iterator[str]:
         found = self.survey.preflight
@@ -112,6 +145,7 @@ class Forecast:
         found = self.survey.preflight
         yield f"Nothing was sent. {self.file}: {counted(found.total, 'row')}, numbers from `{self.mailing.to_column}`."
         yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
+        yield from self._match()
         yield from self._parts()
         yield f"{found.invalid:>9,} invalid"
         if opted_out := found.suppressed - self.survey.left_out:
@@ -131,6 +165,7 @@ class Forecast:
             yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
             yield from rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
+        yield from self._key_repeats()
         if self.survey.samples:
             yield "The first messages:"
             for sample in self.survey.samples:
@@ -168,6 +203,9 @@ class Forecast:
             "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
             "duplicate_rows": duplicate_rows(found),
             "same_number_rows": _lines(found.same_numbers),
+            "repeated_keys": found.repeated_keys,
+            "repeated_key_rows": _lines(found.key_repeats),
+            "journal": None if self.survey.match is None else attrs.asdict(self.survey.match),
             "samples": [
                 {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
                 for sample in self.survey.samples

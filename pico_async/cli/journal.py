@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -11,8 +12,10 @@ from typing import Annotated, TypeAlias
 import typer
 
 from pico_async.bulk.journal import JournalState
+from pico_async.bulk.journal_match import JournalMatcher
 from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.console import note, say, say_json, say_table
+from pico_async.cli.mailing import KEY_COLUMN, Mailing
 from pico_async.cli.questions import Yes, require_yes
 from pico_async.cli.session import Json
 from pico_async.cli.words import counted
@@ -38,7 +41,7 @@ Names: TypeAlias = Annotated[
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
 
 
-def journal_of(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> SqliteJournal | None:
+def require_wanted(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
     """
     Make sure that a blast goes on with a journal only where that is wanted.
 
@@ -49,7 +52,7 @@ def journal_of(path: Path | None, *, resume: bool, apart_from: Iterable[Path | N
     if path is None:
         if resume:
             raise ConfigurationError("--resume goes on with a journal: name it with --journal FILE.")
-        return None
+        return
     if any(other is not None and other.resolve() == path.resolve() for other in apart_from):
         raise ConfigurationError(f"The journal {path} is another file of this blast: name one of its own.")
     if resume and not path.exists():
@@ -64,7 +67,29 @@ def journal_of(path: Path | None, *, resume: bool, apart_from: Iterable[Path | N
         )
     if not resume and path.exists():
         raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
-    return SqliteJournal(path)
+
+
+def mismatch(matcher: JournalMatcher, mailing: Mailing, columns: Sequence[str]) -> str | None:
+    """Say that a journal has few of the rows that were held against it, and what changed; None where it has them."""
+    match = matcher.match()
+    if not match.is_foreign:
+        return None
+    said = (
+        f"{f'{match.known:,}' if match.known else 'None'} of the {counted(match.messages, 'row')} "
+        f"{'are' if match.known > 1 else 'is'} in the journal {matcher.path}, which has {match.others}."
+    )
+    made_from = mailing.made_from
+    if changed := [what for what, value in made_from.items() if matcher.is_made_from(what, value) is False]:
+        said += f" Since its last run the {' and the '.join(changed)} changed"
+        if KEY_COLUMN not in changed:
+            said += "."
+        elif matcher.is_made_from(KEY_COLUMN, ""):
+            said += ": it had no --key-column."
+        else:
+            before = next((column for column in columns if matcher.is_made_from(KEY_COLUMN, column)), None)
+            said += "." if before is None else f": it had --key-column {shlex.quote(before)}."
+    would = "They would all" if match.new == match.messages else f"{match.new:,} would"
+    return f"{said} {would} be sent again. Run it as before; or pass --yes where they are other messages."
 
 
 def show(file: File, as_json: Json = False) -> None:

@@ -18,6 +18,7 @@ from pico_async.messages import SmsMessage
 from pico_async.numbers import checked_region, destination, e164, mask_numbers
 
 NUMBER_COLUMNS = ("to", "phone", "mobile", "number")
+KEY_COLUMN = "key column"
 # An `expires_in` must be positive; the engine finds this one run out before anything leaves.
 _RUN_OUT_S = 1e-6
 
@@ -112,6 +113,15 @@ class Mailing:
             once_per_number=once_per_number,
             expires_at=None if expires_in is None else time.monotonic() + expires_in,
         )
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """What makes the messages of any row, by name. A journal keeps digests, and tells by them what changed."""
+        return {
+            "text": "" if self.text is None else self.text.source,
+            "template": self.template_id or "",
+            KEY_COLUMN: self.key_column or "",
+        }
 
     def key_of(self, row: Row) -> str | None:
         """Give the caller's name for the row."""

@@ -39,6 +39,11 @@ class TextTemplate:
         return cls(tuple(pieces))
 
     @property
+    def source(self) -> str:
+        """The text with its places."""
+        return "".join(f"{{{{{piece}}}}}" if place % 2 else piece for place, piece in enumerate(self._pieces))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it names, each once, in the order of the text."""
         return tuple(dict.fromkeys(self._pieces[1::2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pico_async._boundary import boundary
 from pico_async.bulk.journal import Journal
 from pico_async.bulk.report import SendResult
+from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.coordination import Priority
 from pico_async.errors import (
     AuthenticationError,
@@ -86,6 +87,9 @@ async def send_once(
     required_key(message)
     if not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
+    if isinstance(ledger, SqliteJournal):
+        # Each delivery is a blast of its own.
+        ledger = SqliteJournal(ledger.path, many_blasts=True)
     results: list[SendResult] = []
     for _ in range(TRIES):
         try:

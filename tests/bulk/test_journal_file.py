@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from pico_async import JournalError, JournalState, Outcome, SqliteJournal
+from pico_async import JournalError, JournalState, Outcome, SmsMessage, SqliteJournal
 from pico_async.bulk import journal_file
 from tests.bulk.test_sqlite_journal import DROPS, Pico, blast, outcomes, session, sms
 
 COUNT = 40
-MESSAGES = [sms(number, key=f"k{number}") for number in range(COUNT)]
+
+
+def inputs(count: int = COUNT) -> list[SmsMessage]:
+    return [sms(number, key=f"k{number}") for number in range(count)]
 
 
 def copy(folder: Path, to: Path, *names: str) -> Path:
@@ -118,7 +121,7 @@ async def test_a_blast_whose_journal_is_taken_away_stops(tmp_path: Path, take: C
     folder.mkdir()
     pico, path = Pico(), folder / "blast.db"
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES, journal=path, concurrency=2) as results:
+        async with it.stream_bulk(inputs(), journal=path, concurrency=2) as results:
             first = await anext(results)
             take(path)
             before = pico.received.total()
@@ -138,12 +141,12 @@ async def test_what_was_taken_away_and_is_closed_forgets_nothing(tmp_path: Path,
     """After its log was taken away, a stopped run leaves a whole main file: the next run sends nothing twice."""
     pico, path = Pico(), tmp_path / "blast.db"
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES, journal=path, concurrency=2) as results:
+        async with it.stream_bulk(inputs(), journal=path, concurrency=2) as results:
             await anext(results)
             take(path)
             _ = [result async for result in results]
 
-    second = await blast(pico, MESSAGES, path)
+    second = await blast(pico, inputs(), path)
 
     assert len(second) == COUNT
     assert set(outcomes(second)) <= {"skipped", "accepted", "in_doubt"}
@@ -162,7 +165,7 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     alone: list[Path] = []
     pico.on_arrival = lambda _: alone.append(copy(folder, tmp_path / f"alone {len(alone)}", "blast.db"))
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES[:4], journal=path, concurrency=1) as results:
+        async with it.stream_bulk(inputs(4), journal=path, concurrency=1) as results:
             first = await anext(results)
             together = copy(folder, tmp_path / "together", "blast.db", "blast.db-wal")
             _ = [result async for result in results]
@@ -172,7 +175,7 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     for main in alone:
         before, journal = main.read_bytes(), SqliteJournal(main)
         for use in (
-            blast(after, MESSAGES[:4], main),
+            blast(after, inputs(4), main),
             journal.counts(),
             journal.in_doubt(),
             journal.confirm("k0"),
@@ -185,8 +188,8 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     assert len(alone) == 4
     assert after.received.total() == 0
     assert first.outcome is Outcome.ACCEPTED
-    assert outcomes(await blast(after, MESSAGES[:2], together))[0] == "skipped"
-    assert outcomes(await blast(after, MESSAGES[:4], closed)) == ["skipped"] * 4
+    assert outcomes(await blast(after, inputs(2), together))[0] == "skipped"
+    assert outcomes(await blast(after, inputs(4), closed)) == ["skipped"] * 4
 
 
 @pytest.mark.parametrize("how", ["backup", "VACUUM INTO"])
@@ -194,7 +197,7 @@ async def test_a_copy_by_sqlite_of_a_journal_in_use_is_refused(tmp_path: Path, h
     """A whole copy that SQLite made of a journal in use is refused, because it lacks what was sent since."""
     pico, path, other = Pico(), tmp_path / "blast.db", tmp_path / "copy.db"
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES, journal=path, concurrency=2) as results:
+        async with it.stream_bulk(inputs(), journal=path, concurrency=2) as results:
             await anext(results)
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(other)) as target:
                 if how == "backup":
@@ -204,9 +207,9 @@ async def test_a_copy_by_sqlite_of_a_journal_in_use_is_refused(tmp_path: Path, h
             _ = [result async for result in results]
 
     with pytest.raises(JournalError, match="is a copy of one that was in use"):
-        await blast(Pico(), MESSAGES, other)
+        await blast(Pico(), inputs(), other)
 
-    assert set(outcomes(await blast(pico, MESSAGES, path))) == {"skipped"}
+    assert set(outcomes(await blast(pico, inputs(), path))) == {"skipped"}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ async def test_a_log_that_grows_is_written_back(tmp_path: Path, monkeypatch: pyt
     pico, path = Pico(), tmp_path / "blast.db"
     sizes: set[int] = set()
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES * 10, journal=path, concurrency=8) as results:
+        async with it.stream_bulk(inputs() * 10, journal=path, concurrency=8) as results:
             async for result in results:
                 sizes.add(Path(f"{path}-wal").stat().st_size)
                 if result.index % 40 == 0:
@@ -258,7 +261,7 @@ async def test_a_log_that_grows_is_written_back(tmp_path: Path, monkeypatch: pyt
                         await SqliteJournal(alone).counts()
 
     assert max(sizes) < 400_000
-    assert set(outcomes(await blast(pico, MESSAGES, path))) == {"skipped"}
+    assert set(outcomes(await blast(pico, inputs(), path))) == {"skipped"}
 
 
 @pytest.mark.parametrize("linked", ["before", "while it runs"])
@@ -266,7 +269,7 @@ async def test_a_journal_has_one_name(tmp_path: Path, linked: str) -> None:
     """A journal with a second hard link is refused by both names, because its log lies beside one of them only."""
     pico, path, other = Pico(), tmp_path / "blast.db", tmp_path / "other.db"
     async with session(pico) as it:
-        async with it.stream_bulk(MESSAGES, journal=path, concurrency=2) as results:
+        async with it.stream_bulk(inputs(), journal=path, concurrency=2) as results:
             await anext(results)
             if linked == "while it runs":
                 other.hardlink_to(path)
@@ -277,10 +280,10 @@ async def test_a_journal_has_one_name(tmp_path: Path, linked: str) -> None:
 
     for name in (path, other):
         with pytest.raises(JournalError, match=r"has 2 names \(hard links\)"):
-            await blast(pico, MESSAGES, name)
+            await blast(pico, inputs(), name)
 
     other.unlink()
-    await blast(pico, MESSAGES, path)
+    await blast(pico, inputs(), path)
     assert sent <= pico.received.total() == COUNT
 
 
@@ -295,7 +298,7 @@ async def test_a_log_alone_is_no_journal(tmp_path: Path, left: str) -> None:
     before = log.read_bytes()
 
     with pytest.raises(JournalError, match=f"is {left}, but blast.db-wal"):
-        await blast(Pico(), MESSAGES, path)
+        await blast(Pico(), inputs(), path)
 
     assert log.read_bytes() == before
 
@@ -307,7 +310,7 @@ async def test_what_is_no_regular_file_is_no_journal(tmp_path: Path) -> None:
     loop.symlink_to(loop)
 
     for path in (pipe, Path("/dev/null"), loop, long, tmp_path / ("x" * 252), pipe / "blast.db"):
-        for use in (blast(Pico(), MESSAGES, path), SqliteJournal(path).counts()):
+        for use in (blast(Pico(), inputs(), path), SqliteJournal(path).counts()):
             async with asyncio.timeout(10):
                 with pytest.raises(JournalError):
                     await use
@@ -327,8 +330,8 @@ PRAGMA user_version = 1;
 async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
     """A journal of version 1 can be looked at and resumed, and is of the present version from then on."""
     pico, new, old = Pico(), tmp_path / "new.db", tmp_path / "old.db"
-    pico.does = {MESSAGES[1].to: DROPS}
-    await blast(pico, MESSAGES[:3], new)
+    pico.does = {inputs()[1].to: DROPS}
+    await blast(pico, inputs(3), new)
     with closing(sqlite3.connect(old)) as connection:
         connection.executescript(VERSION_1)
         connection.execute("ATTACH ? AS new", (str(new),))
@@ -337,7 +340,7 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
         connection.commit()
 
     counts = await SqliteJournal(old).counts()
-    resumed = await blast(pico, MESSAGES[:4], old)
+    resumed = await blast(pico, inputs(4), old)
 
     assert (counts[JournalState.ACCEPTED], counts[JournalState.IN_DOUBT]) == (2, 1)
     assert outcomes(resumed) == ["skipped", "in_doubt", "skipped", "accepted"]
@@ -349,10 +352,10 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
 async def test_a_copy_of_a_closed_journal_is_a_journal(tmp_path: Path) -> None:
     """A journal whose blast has ended may be copied and moved as one file."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, MESSAGES, path)
+    await blast(pico, inputs(), path)
     shutil.copy(path, tmp_path / "copy.db")
 
-    assert set(outcomes(await blast(pico, MESSAGES, tmp_path / "copy.db"))) == {"skipped"}
+    assert set(outcomes(await blast(pico, inputs(), tmp_path / "copy.db"))) == {"skipped"}
 
 
 async def test_what_is_skipped_is_not_written_again(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ async def test_an_owner_that_was_passed_over_sends_no_more(tmp_path: Path) -> No
         async with it.stream_bulk([sms(number) for number in range(50)], journal=path, concurrency=1) as results:
             await anext(results)
             (tmp_path / "blast.db-lock").unlink()
-            await blast(Pico(), [sms(99)], path)
+            await blast(Pico(), [sms(0), sms(99)], path)
             before = pico.received.total()
             rest = [result async for result in results]
         report = results.report
