@@ -55,6 +55,7 @@ class JournalRecord(NamedTuple):
         id: The journal's own name for it, in hex; there is neither key nor number.
         position: Its place in the input of the run that read it last, from 0.
         changed_at: Unix time of the last change of its state.
+        line: Line of the file that it was read from, from 1, where `pico blast` did; else None.
     """
 
     id: str
@@ -62,6 +63,7 @@ class JournalRecord(NamedTuple):
     request_id: str | None
     position: int
     changed_at: int
+    line: int | None = None
 
 
 class JournalRun(Protocol):

@@ -55,7 +55,8 @@ CREATE TABLE message (
     request_id TEXT,
     epoch INTEGER NOT NULL,     -- of the run that began it
     position INTEGER NOT NULL,  -- its place in that run's input, from 0
-    changed_at INTEGER NOT NULL -- Unix time of the last change of its state
+    changed_at INTEGER NOT NULL,-- Unix time of the last change of its state
+    line INTEGER                -- of the file that it was read from, where it was one
 );
 CREATE TABLE origin (
     what TEXT PRIMARY KEY,      -- what the messages were made from, as the text with its places
@@ -65,6 +66,7 @@ CREATE TABLE origin (
 _FROM_VERSION_1 = """
 ALTER TABLE journal ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE journal ADD COLUMN inode TEXT;
+ALTER TABLE message ADD COLUMN line INTEGER;
 CREATE TABLE origin (what TEXT PRIMARY KEY, digest BLOB NOT NULL);
 """
 
@@ -103,6 +105,7 @@ class JournalFile:
         with self.told("cannot be used"):
             self._require_one_file(create)
         self._ownership = Ownership(self._place) if owned else None
+        self.version = VERSION
         self.epoch = 0
         self.salt = b""
         # By which the files are known at each commit.
@@ -167,8 +170,7 @@ class JournalFile:
     def is_made_from(self, what: str, value: str) -> bool | None:
         """Say whether this made the messages of the last run; None where nobody knows."""
         with self.told("cannot be read"):
-            (tables,) = self.connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'origin'").fetchone()
-            if not tables:  # of version 1
+            if self.version < VERSION:
                 return None
             known = self.connection.execute("SELECT digest FROM origin WHERE what = ?", (what,)).fetchone()
         return None if known is None else bool(known[0] == origin_digest(self.salt, what, value))
@@ -227,6 +229,8 @@ class JournalFile:
             self._build(_SCHEMA)
         elif version != VERSION and self._ownership is not None:
             self._build(_FROM_VERSION_1)
+        else:
+            self.version = version
         ((self.epoch, self.salt),) = execute("SELECT epoch, salt FROM journal")
 
     def _build(self, schema: str) -> None:

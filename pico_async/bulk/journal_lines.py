@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pico_async.bulk.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal import JournalRecord, JournalState, Line
-from pico_async.bulk.journal_file import JournalFile
+from pico_async.bulk.journal_file import VERSION, JournalFile
 from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
@@ -31,6 +31,7 @@ class _Known(NamedTuple):
     request_id: str | None = None
     content: bytes | None = None
     position: int = -1
+    line: int | None = None
 
 
 class JournalLines:
@@ -45,6 +46,7 @@ class JournalLines:
         self._file = file
         with file.told("cannot be read"):
             ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
+        self._line = "line" if file.version == VERSION else "NULL"
         # Which rows came in this run: a byte for each.
         self._came = bytearray(self._next_row)
         # How often a content came in this run, of those that came twice. What came once is known from its row.
@@ -55,16 +57,18 @@ class JournalLines:
         """The messages that it has."""
         return int(self._next_row) - 1
 
-    def claim(self, messages: Sequence[tuple[Message, int]]) -> list[Line | InvalidMessageError]:
+    def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[Line | InvalidMessageError]:
         """
-        Find the line of each message, or begin one. The messages come with their places in the input.
+        Find the line of each message, or begin one.
+
+        The messages come with their places in the input, and with the lines of its file where it is one.
 
         A line that is as it was is not written, so that a run skips what it need not send without a commit.
         """
         lines: list[Line | InvalidMessageError] = []
         changed: dict[bytes, _Known] = {}
-        known, named = self._look_up([message for message, _ in messages])
-        for (message, position), (name, content) in zip(messages, named, strict=True):
+        known, named = self._look_up([message for message, _, _ in messages])
+        for (message, position, line), (name, content) in zip(messages, named, strict=True):
             found = known.get(name)
             if found is not None:
                 if message.key is None:
@@ -76,8 +80,8 @@ class JournalLines:
                 found = _Known(name, self._next_row, JournalState.PENDING)
                 self._next_row += 1
                 self._came.append(0)
-            if (found.content, found.position) != (content, position):
-                found = changed[name] = found._replace(content=content, position=position)
+            if (found.content, found.position, found.line) != (content, position, line):
+                found = changed[name] = found._replace(content=content, position=position, line=line)
             known[name] = found
             self._came[found.row] = 1
             lines.append(Line(found.row, found.state, found.request_id))
@@ -131,13 +135,13 @@ class JournalLines:
         states = [JournalState.IN_DOUBT] + [JournalState.SENDING] * also_sending
         with self._file.told("cannot be read"):
             found = self._file.connection.execute(
-                "SELECT name, state, request_id, position, changed_at FROM message"  # noqa: S608  question marks
+                f"SELECT name, state, request_id, position, changed_at, {self._line} FROM message"  # noqa: S608
                 f" WHERE state IN ({', '.join('?' * len(states))}) ORDER BY position, row",
                 states,
             ).fetchall()
         return [
-            JournalRecord(name.hex(), JournalState(state), request_id, position, changed_at)
-            for name, state, request_id, position, changed_at in found
+            JournalRecord(name.hex(), JournalState(state), request_id, position, changed_at, line)
+            for name, state, request_id, position, changed_at, line in found
         ]
 
     def find(self, name: str, *, whole: bool = False) -> tuple[int, JournalState]:
@@ -192,7 +196,7 @@ class JournalLines:
         found: dict[bytes, _Known] = {}
         for some in _batches([(name,) for name in names]):
             rows = self._file.connection.execute(
-                "SELECT name, row, state, request_id, content, position FROM message"  # noqa: S608  question marks
+                f"SELECT name, row, state, request_id, content, position, {self._line} FROM message"  # noqa: S608
                 f" WHERE name IN ({', '.join('?' * len(some))})",
                 list(chain.from_iterable(some)),
             ).fetchall()
@@ -221,9 +225,9 @@ class JournalLines:
         now, epoch = int(time.time()), self._file.epoch
         for some in _batches([(*line, epoch, now) for line in changed]):
             self._file.connection.execute(
-                "INSERT INTO message (name, row, state, request_id, content, position, epoch, changed_at)"  # noqa: S608  question marks
+                "INSERT INTO message (name, row, state, request_id, content, position, line, epoch, changed_at)"  # noqa: S608  question marks
                 f" VALUES {_places(some)} ON CONFLICT (name) DO UPDATE SET"
-                " position = excluded.position, content = excluded.content",
+                " position = excluded.position, line = excluded.line, content = excluded.content",
                 list(chain.from_iterable(some)),
             )
 

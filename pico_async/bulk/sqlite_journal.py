@@ -58,6 +58,7 @@ class SqliteJournal:
         many_blasts: It serves many blasts, of other messages each, so none of them needs to be in it.
         made_from: What the messages are made from, by name, such as the text with its places. The file keeps a digest
             of each, by which `pico blast --resume` says what changed.
+        line_of: Gives the line of a file from which the message of an index was read; `in_doubt` gives it back.
 
     Raises:
         ConfigurationError: *path* names no file.
@@ -69,6 +70,7 @@ class SqliteJournal:
         *,
         many_blasts: bool = False,
         made_from: Mapping[str, str] | None = None,
+        line_of: Callable[[int], int] | None = None,
     ) -> None:
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             raise ConfigurationError(f"The journal's path must be a str or a Path, not {type(path).__name__}.")
@@ -77,6 +79,7 @@ class SqliteJournal:
         self.path = Path(path)
         self.many_blasts = many_blasts
         self._made_from = made_from
+        self._line_of = line_of
 
     def __repr__(self) -> str:
         return f"SqliteJournal({str(self.path)!r})"
@@ -92,7 +95,7 @@ class SqliteJournal:
         """
         from pico_async.bulk.sqlite_run import SqliteRun
 
-        run = SqliteRun(self.path, account, self._made_from)
+        run = SqliteRun(self.path, account, self._made_from, self._line_of)
         try:
             await run.opened
             yield run
@@ -145,27 +148,34 @@ class SqliteJournal:
         """
         return await self._look(lambda lines, idle: lines.in_doubt(also_sending=idle))
 
-    async def mark_sent(self, *names: str) -> None:
+    async def mark_sent(self, *names: str) -> int:
         """
         Decide that messages in doubt were sent: no later run sends them.
 
         Args:
             names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
 
+        Returns:
+            How many were in doubt until now; of the others Pico's acceptance was known.
+
         Raises:
             JournalError: One of them is not there, or provably not sent; then none is changed. Or a blast is running.
         """
 
-        def mark(lines: JournalLines) -> None:
+        def mark(lines: JournalLines) -> int:
+            decided = 0
             for name in names:
                 row, state = lines.find(name)
-                if state not in (JournalState.IN_DOUBT, JournalState.ACCEPTED):
+                if state is JournalState.IN_DOUBT:
+                    lines.change({row: (JournalState.ACCEPTED, None)})
+                    decided += 1
+                elif state is not JournalState.ACCEPTED:
                     raise JournalError(
                         f"{mask_numbers(name)!r} was provably not sent ({state}): run the blast again to send it."
                     )
-                lines.change({row: (JournalState.ACCEPTED, None)})
+            return decided
 
-        await self._change(mark, owned=True)
+        return await self._change(mark, owned=True)
 
     async def resend(self, *names: str) -> None:
         """

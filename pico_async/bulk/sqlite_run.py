@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -31,10 +31,17 @@ class SqliteRun:
     A commit takes as long as the disk takes to sync; a thousand messages a second share a few hundred of them.
     """
 
-    def __init__(self, path: Path, account: str, made_from: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        account: str,
+        made_from: Mapping[str, str] | None = None,
+        line_of: Callable[[int], int] | None = None,
+    ) -> None:
         self._path = path
         self._account = account
         self._made_from = made_from
+        self._line_of = line_of
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._fault: str | None = None
@@ -47,7 +54,8 @@ class SqliteRun:
     async def claim(self, message: Message, position: int) -> Line:
         """Find the message's line, or begin one."""
         self._require_sound()
-        line: Line = await self._ask(_Order(self._loop.create_future(), message=(message, position)))
+        read_from = None if self._line_of is None else self._line_of(position)
+        line: Line = await self._ask(_Order(self._loop.create_future(), message=(message, position, read_from)))
         return line
 
     async def intend(self, line: Line) -> None:
@@ -126,7 +134,7 @@ class SqliteRun:
 
 class _Order(NamedTuple):
     answer: asyncio.Future[Any]
-    message: tuple[Message, int] | None = None
+    message: tuple[Message, int, int | None] | None = None
     change: tuple[int, JournalState, str | None] | None = None
 
 

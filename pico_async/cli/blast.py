@@ -13,7 +13,6 @@ from rich.console import Console
 
 from pico_async.bulk.journal_match import JournalMatcher
 from pico_async.bulk.preflight import checked_price
-from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.console import note, printable, say, say_json, tell_error
 from pico_async.cli.forecast import Forecast
 from pico_async.cli.journal import mismatch, require_wanted
@@ -217,8 +216,7 @@ def blast(
             concurrency=concurrency,
             stop_after=stop_after,
             grace_s=grace,
-            # Which messages it has was looked at in all rows, and not in the first ones.
-            journal=None if journal is None else SqliteJournal(journal, many_blasts=True, made_from=mailing.made_from),
+            journal=journal,
             suppressed=suppressed,
             report=target,
         ).run(session)

@@ -56,6 +56,10 @@ class Books:
             self._read += 1
             yield made
 
+    def line_of(self, index: int) -> int:
+        """Give the line of the row whose message is in flight at this place of the input."""
+        return self._in_flight[index].line
+
     def begin(self) -> None:
         """
         Begin the report, where there is to be one.
@@ -74,6 +78,9 @@ class Books:
             ended: The blast is at its end, and drops what waits.
         """
         row = self._in_flight.pop(result.index)
+        if result.ok and self._report is None:
+            self.outcomes[result.outcome] += 1
+            return
         entry = Entry(
             line=row.line,
             key=row.key,

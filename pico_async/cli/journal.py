@@ -112,16 +112,23 @@ def in_doubt(file: File, as_json: Json = False) -> None:
     rows = [
         (
             record.id[:ID_SHOWN],
-            f"{record.position + 1:,}",
+            f"{record.position if record.line is None else record.line:,}",
             datetime.fromtimestamp(record.changed_at).astimezone().isoformat(),
             record.request_id,
         )
         for record in records
     ]
-    say_table(("ID", "message", "since", "request ID"), rows)
+    # A journal that Python made has no lines, and counts as `results` do there.
+    place = "index" if any(record.line is None for record in records) else "line"
+    say_table(("ID", place, "since", "request ID"), rows)
 
 
-def mark_sent(file: File, names: Names = None, everything: All = False) -> None:
+def mark_sent(
+    file: File,
+    names: Names = None,
+    everything: All = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="As with `resend`; nothing is asked here.")] = False,
+) -> None:
     """
     Decide that messages in doubt went out: they are not sent again.
 
@@ -129,8 +136,11 @@ def mark_sent(file: File, names: Names = None, everything: All = False) -> None:
     """
     journal = SqliteJournal(file)
     chosen = _chosen(journal, names, everything)
-    asyncio.run(journal.mark_sent(*chosen))
-    say(f"{counted(len(chosen), 'message')} marked as sent.")
+    decided = asyncio.run(journal.mark_sent(*chosen))
+    if decided or not chosen:
+        say(f"{counted(decided, 'message')} marked as sent.")
+    if decided < len(chosen):
+        say(f"{counted(len(chosen) - decided, 'message')} accepted already: nothing to decide.")
 
 
 def resend(file: File, names: Names = None, everything: All = False, yes: Yes = False) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Container, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -134,6 +135,7 @@ class Blast:
 
     Attributes:
         total: Rows that the file had when it was surveyed.
+        journal: The journal's file.
         suppressed: Numbers that opted out.
         grace_s: How long a signal leaves to what is on the wire.
     """
@@ -145,7 +147,7 @@ class Blast:
     concurrency: int = 64
     stop_after: int | None = None
     grace_s: float = 15.0
-    journal: SqliteJournal | None = None
+    journal: Path | None = None
     suppressed: Container[str] | None = None
     report: ReportFile | None = None
 
@@ -172,7 +174,7 @@ class Blast:
             books.messages(),
             concurrency=self.concurrency,
             stop_after=self.stop_after,
-            journal=self.journal,
+            journal=None if self.journal is None else self._journal(self.journal, books),
             suppression=self.suppressed,
         )
         troubles: list[str] = []
@@ -219,6 +221,10 @@ class Blast:
             Step(total=self.total, outcomes=books.outcomes, word="Stopped" if ending.stopped else "Sent")
         )
         return ending
+
+    def _journal(self, path: Path, books: Books) -> SqliteJournal:
+        # Whether it is that of the rows was asked of all of them, and not of the first ones.
+        return SqliteJournal(path, many_blasts=True, made_from=self.mailing.made_from, line_of=books.line_of)
 
     async def _show(self, books: Books, interrupts: Interrupts) -> None:
         meter = Pacemeter()

@@ -47,7 +47,7 @@ file = JournalFile(Path(sys.argv[1]), owned=True, account="user333 at pico", cre
 lines = JournalLines(file)
 for state in (JournalState.ACCEPTED, JournalState.SENDING):
     with file.transaction():
-        ((line),) = lines.claim([(SmsMessage("86130000000" + f"{state == JournalState.SENDING:02}", "hello"), 0)])
+        ((line),) = lines.claim([(SmsMessage("86130000000" + f"{state == JournalState.SENDING:02}", "hello"), 0, None)])
         lines.change({line.row: (state, None)})
 if sys.argv[2] == "while it writes back":
     file._hold(LACKS_LOG)
@@ -336,10 +336,14 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
         connection.executescript(VERSION_1)
         connection.execute("ATTACH ? AS new", (str(new),))
         connection.execute("INSERT INTO journal SELECT epoch, salt, account FROM new.journal")
-        connection.execute("INSERT INTO message SELECT * FROM new.message")
+        connection.execute(
+            "INSERT INTO message SELECT row, name, content, state, request_id, epoch, position, changed_at"
+            " FROM new.message"
+        )
         connection.commit()
 
     counts = await SqliteJournal(old).counts()
+    assert [record.position for record in await SqliteJournal(old).in_doubt()] == [1]
     resumed = await blast(pico, inputs(4), old)
 
     assert (counts[JournalState.ACCEPTED], counts[JournalState.IN_DOUBT]) == (2, 1)

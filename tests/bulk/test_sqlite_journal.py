@@ -123,7 +123,7 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
     """
     The owner decides about messages in doubt, by key or by ID.
 
-    A message marked as sent is skipped; a message to resend is sent once more, even with another text.
+    A message is marked once, and then skipped; a message to resend is sent once more, even with another text.
     """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
@@ -132,10 +132,11 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
     pico.does = {}
     records = await journal.in_doubt()
 
-    await journal.mark_sent("k0")
+    decided = [await journal.mark_sent("k0"), await journal.mark_sent("k0")]
     await journal.resend(records[1].id[:8])
 
     changed = [messages[0], sms(1, "another", key="k1"), messages[2]]
+    assert decided == [1, 0]
     assert [record.position for record in records] == [0, 1, 2]
     assert outcomes(await blast(pico, changed, journal)) == ["skipped", "accepted", "in_doubt"]
     assert [pico.received[message.to] for message in messages] == [1, 2, 1]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.pico_command import PICO, TEXT, Ran, environment, people
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people, report_rows
 from tests.support.sandbox_process import SandboxProcess
 
 WriteCsv = Callable[..., Path]
@@ -85,7 +85,7 @@ def test_the_journal_shows_its_counts_and_doubts(
     assert "with --resume to go on.\nThat needs another --report, or --force to replace this one.\n" in ran.out
     assert [line.split(":")[0].strip() for line in shown.out.splitlines()] == ["2 accepted", "1 in doubt", "1 rejected"]
     assert len(listed.out.splitlines()) == 2
-    assert listed.out.splitlines()[1].split()[1] == "3"
+    assert listed.out.splitlines()[1].split()[1] == "4"
     assert "1 message marked as sent." in everything.out
     assert "3 skipped" in resumed.out
     assert "1 rejected" in resumed.out
@@ -116,7 +116,8 @@ def test_a_message_in_doubt_is_shown_with_its_row_and_moment(pico_here: Pico, do
     marked = pico_here("journal", "mark-sent", doubtful, short)
     left = pico_here("journal", "in-doubt", doubtful, "--json").json["in_doubt"]
 
-    assert (place, second) == ("1", "2")
+    assert (place, second) == ("2", "3")
+    assert [record["line"] for record in listed] == [2, 3]
     assert len(short) == 12
     assert listed[0]["id"].startswith(short)
     assert len(listed[0]["id"]) == 32
@@ -150,3 +151,40 @@ def test_a_resend_is_asked_for_on_a_terminal(
     assert "One that did go out is then sent twice." in out + err
     assert ("Nothing was changed." in err) == bool(code)
     assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == in_doubt
+
+
+def test_report_and_journal_name_the_same_line(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    """
+    The journal shows each message in doubt with its line of the file, as the report and the summary do.
+
+    Fields with line breaks, empty lines and bad rows come before it. A journal of Python has no lines, but indexes.
+    """
+    journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
+    path = write_csv(
+        [("8613000000001", "two\nlines"), ("12", "bad"), (DROPS, "1"), ("8613000000002", "2"), (DROPS, "3")]
+    )
+    path.write_text(path.read_text().replace("12,bad\n", "12,bad\n\n\n"))
+    ran = pico_here("blast", path, "--text", TEXT, "--journal", journal, "--report", report, *QUICK, env=quick.env)
+
+    table = pico_here("journal", "in-doubt", journal).out.splitlines()
+    listed = pico_here("journal", "in-doubt", journal, "--json").json["in_doubt"]
+
+    told = [row["line"] for row in report_rows(report) if row["outcome"] == "in_doubt"]
+    assert table[0].split()[:2] == ["ID", "line"]
+    assert [line.split()[1] for line in table[1:]] == told == ["7", "9"]
+    assert [record["line"] for record in listed] == [7, 9]
+    assert [record["position"] for record in listed] == [2, 4]
+    assert "line 7, in doubt" in ran.out
+
+
+def test_what_is_accepted_is_not_decided(pico_here: Pico, doubtful: Path) -> None:
+    """`mark-sent` says of a message that was accepted that there is nothing to decide, and takes `--yes`."""
+    both = pico_here("journal", "mark-sent", doubtful, "order-0", "order-2", "--yes")
+    again = pico_here("journal", "mark-sent", doubtful, "order-0")
+
+    assert (both.code, again.code) == (0, 0)
+    assert both.out == "1 message marked as sent.\n1 message accepted already: nothing to decide.\n"
+    assert again.out == "1 message accepted already: nothing to decide.\n"
+    assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == 1
