@@ -43,7 +43,8 @@ class SqliteRun:
         self._made_from = made_from
         self._line_of = line_of
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[list[_Order] | None] = queue.SimpleQueue()
+        self._gathered: list[_Order] = []
         self._fault: str | None = None
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -69,6 +70,7 @@ class SqliteRun:
 
     async def aclose(self) -> None:
         """Commit what was asked for, and close the file."""
+        self._hand_over()
         self._inbox.put(None)
         await self._closed
         self._thread.join()
@@ -78,8 +80,15 @@ class SqliteRun:
             raise JournalError(self._fault)
 
     async def _ask(self, order: _Order) -> Any:
-        self._inbox.put(order)
+        # Once for all that the loop has at this moment: each hand-over wakes the thread, which contends with the loop.
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(order)
         return await order.answer
+
+    def _hand_over(self) -> None:
+        orders, self._gathered = self._gathered, []
+        self._inbox.put(orders)
 
     # What follows runs in the thread.
 
@@ -98,16 +107,16 @@ class SqliteRun:
     def _serve(self, file: JournalFile, lines: JournalLines) -> None:
         open_ = wrote = True
         while open_:
-            orders = [self._inbox.get()]
+            batches = [self._inbox.get()]
             # Nothing is written for what is skipped, and so there is nothing to share.
             if wrote:
                 time.sleep(GATHER_S)
             with suppress(queue.Empty):
                 while True:
-                    orders.append(self._inbox.get_nowait())
-            open_ = None not in orders
+                    batches.append(self._inbox.get_nowait())
+            open_ = None not in batches
             before = file.connection.total_changes
-            self._answer(self._commit(file, lines, [order for order in orders if order is not None]))
+            self._answer(self._commit(file, lines, [order for batch in batches for order in batch or ()]))
             wrote = file.connection.total_changes > before
 
     def _commit(self, file: JournalFile, lines: JournalLines, orders: list[_Order]) -> list[_Answer]:

@@ -238,7 +238,8 @@ class Blast:
 async def _settle_all(stream: BulkStream, books: Books, troubles: list[str]) -> None:
     try:
         async for result in stream:
-            books.settle(result, ended=stream.report.stopped is not None)
+            # The report is made anew at each look, and most rows need none.
+            books.settle(result, ended=not result.ok and stream.report.stopped is not None)
             if books.report_fault is not None:
                 # Whoever asked for a report does not want messages that it does not tell of.
                 stream.stop("the report could not be written")
