@@ -106,7 +106,8 @@ class PicoSession:
             to it later. A function should answer soon, or bound itself, for its message waits.
         on_event: Called with each event of `pico_async.events` as it happens: a plain function, or several. Some come
             between a turn and its request, so a slow one spoils the pace. It sees no number, text, key or token, and
-            what it raises is logged, once, and harms no send. For OpenTelemetry, see `pico_async.integrations`.
+            what it raises is logged, once, and changes no call; but for KeyboardInterrupt and SystemExit. For
+            OpenTelemetry, see `pico_async.integrations`.
 
     `PICO_LOG=info` or `PICO_LOG=debug` writes the events to stderr, in words.
 

@@ -63,7 +63,7 @@ class RedisCoordinator:
             +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl; in
             a cluster +command, +cluster|slots and +asking, too.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
-            default: it raises NotSentError at once, and a blast's messages fail no faster than they would be sent.
+            default: it raises NotSentError at once, and a blast waits, as `send_bulk` says.
             "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send
             without a limit. In both cases it goes on by itself when Redis is back.
         share: The part of each rate that this process may use by itself, as 1/8 where there are eight; the shares of
