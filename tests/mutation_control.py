@@ -136,8 +136,8 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/bulk/journal_lines.py",
-                "name = occurrence_digest(salt, content, occurrence)",
-                "name = first_name",
+                "        name = occurrence_digest(self._file.salt, content, occurrence)\n",
+                "",
             ),
         ),
         ("tests/stories/test_journal_model.py",),

@@ -384,6 +384,12 @@ class JournalFile:
         raise JournalError(f"The journal {self.path} {what}: {reason}.")
 
 
+def files_of(journal: Path) -> list[Path]:
+    """Give the journal's main file, and what lies beside it."""
+    place = Path(os.path.realpath(journal))
+    return [place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm", "-journal", "-lock")]
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     """Give what tells this file from any other that bears its name at another moment; None where there is none."""
     try:

@@ -177,7 +177,7 @@ def blast(
             else None
         )
         if target is not None:
-            target.check(file)
+            target.check(file, suppress)
         session: AbstractAsyncContextManager[PicoSession] | None = None
         if stand_in is not None:
             session = session_with(stand_in, rates, sender=sender, callback=callback)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,11 +13,13 @@ from typing import Annotated, TypeAlias
 import typer
 
 from pico_async.bulk.journal import JournalState
+from pico_async.bulk.journal_file import files_of
 from pico_async.bulk.journal_match import JournalMatcher
 from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.cli.console import note, say, say_json, say_table
 from pico_async.cli.mailing import KEY_COLUMN, Mailing
 from pico_async.cli.questions import Yes, require_yes
+from pico_async.cli.report_file import is_same_file
 from pico_async.cli.session import Json
 from pico_async.cli.words import counted
 from pico_async.errors import ConfigurationError
@@ -53,19 +56,22 @@ def require_wanted(path: Path | None, *, resume: bool, apart_from: Iterable[Path
         if resume:
             raise ConfigurationError("--resume goes on with a journal: name it with --journal FILE.")
         return
-    if any(other is not None and other.resolve() == path.resolve() for other in apart_from):
-        raise ConfigurationError(f"The journal {path} is another file of this blast: name one of its own.")
-    if resume and not path.exists():
+    for other in apart_from:
+        if other is not None and any(is_same_file(other, own) for own in files_of(path)):
+            raise ConfigurationError(
+                f"{other} is the journal {path}, or lies beside it as a part of it: name another file of this blast."
+            )
+    if resume and not os.path.exists(path):
         raise ConfigurationError(
             f"There is no journal {path} to go on with, and without it everything would be sent again. Nothing was "
             "sent. Is the name right? A first run goes without --resume."
         )
-    if resume and path.is_file() and not path.stat().st_size:
+    if resume and os.path.isfile(path) and not os.path.getsize(path):
         raise ConfigurationError(
             f"The journal {path} is empty, so there is nothing to go on with. Nothing was sent. Is the name right? "
             "Remove it to begin without --resume."
         )
-    if not resume and path.exists():
+    if not resume and os.path.exists(path):
         raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
 
 

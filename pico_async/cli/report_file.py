@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import stat
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -13,6 +15,10 @@ import attrs
 from attrs import frozen
 
 from pico_async.errors import ConfigurationError, Outcome
+
+PRIVATE = 0o600
+# How SQLite's main files begin, and its write-ahead logs.
+_DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 class ReportError(ConfigurationError):
@@ -41,7 +47,7 @@ class Entry:
 
 class ReportFile:
     """
-    Write what became of each row, as soon as it is known.
+    Write what became of each row, as soon as it is known. It is for its owner's eyes, as the journal is.
 
     Each line is handed to the operating system before the next one, so a crash of the process loses only what was
     under way.
@@ -55,28 +61,38 @@ class ReportFile:
         self._made = False
         self._file: TextIO
 
-    def check(self, source: Path) -> None:
+    def check(self, *apart_from: Path | None) -> None:
         """
         Make sure, before anything is sent, that nothing of value is overwritten.
 
         Raises:
-            ConfigurationError: The path is the input's own, or taken, or in no folder.
+            ConfigurationError: The path is that of another file of the blast, or taken, or none where a file can be.
         """
-        if not self.path.parent.is_dir():
-            raise ConfigurationError(f"The report {self.path} cannot be written: there is no such folder.")
-        if not self.path.exists():
+        if any(other is not None and is_same_file(self.path, other) for other in apart_from):
+            raise ConfigurationError(f"The report {self.path} is a file that this blast reads: name another one.")
+        try:
+            os.stat(self.path)
+        except FileNotFoundError:
+            if not os.path.isdir(self.path.parent):
+                raise ConfigurationError(
+                    f"The report {self.path} cannot be written: there is no such folder."
+                ) from None
             return
-        if self.path.samefile(source):
-            raise ConfigurationError(f"The report {self.path} is the file to be sent: name another one.")
+        except OSError as error:
+            raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         if not self._replace:
             raise ConfigurationError(f"The report {self.path} exists: name another one, or pass --force to replace it.")
+        if _is_database(self.path):
+            raise ConfigurationError(f"{self.path} is a database, perhaps a journal, and no report: name another file.")
 
     def __enter__(self) -> Self:
         try:
             # "x" looks and makes in one step: whoever took the path since `check` is not overwritten either. "a" leaves
             # an old report as it is for as long as it may turn out that there is nothing to report.
-            self._made = not self.path.exists()
-            self._file = self.path.open("a" if self._replace else "x", encoding="utf-8", newline="")
+            self._made = not os.path.exists(self.path)
+            self._file = open(
+                self.path, "a" if self._replace else "x", encoding="utf-8", newline="", opener=_open_privately
+            )
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         self._lines = csv.writer(self._file, lineterminator="\n")
@@ -99,6 +115,10 @@ class ReportFile:
             ReportError: The disk is full, or gone.
         """
         self._begun = True
+        # A replaced report may have been for everybody's eyes; a device or a pipe is as it is.
+        with suppress(OSError):
+            if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                self.path.chmod(PRIVATE)
         self._write((attribute.name for attribute in attrs.fields(Entry)), truncate=True)
 
     def write(self, entry: Entry) -> None:
@@ -122,3 +142,25 @@ class ReportFile:
             raise ReportError(
                 f"The report {self.path} is not complete, for it could not be written on: {error.strerror}."
             ) from None
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Say whether two paths lead to one file, be it there or not, over symlinks and hard links."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there, or leads nowhere
+        return False
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return os.path.isfile(path) and file.read(16).startswith(_DATABASES)
+    except OSError:
+        return False
+
+
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE)
