@@ -153,9 +153,19 @@ MUTATIONS = (
         (VIRTUAL,),
     ),
     Mutation(
-        "fleet: a step back of the clock is waited for",
+        "fleet: a step back of the clock ends a pause",
         (Change(f"{LUA}/reserve.lua", "last and math.max(0, last - now) or 0", "0"),),
-        (VIRTUAL,),
+        ("tests/coordination/test_scripts.py",),
+    ),
+    Mutation(
+        "fleet: a stored number is not bounded",
+        (Change(f"{LUA}/stored.lua", "number and number >= least and number <= most", "number"),),
+        ("tests/coordination/test_garbage_in_redis.py",),
+    ),
+    Mutation(
+        "fleet: each process keeps to its own rate",
+        (Change(f"{LUA}/reserve.lua", "spacing = math.max(spacing, tonumber(other))", ""),),
+        ("tests/coordination/test_rates_that_differ.py",),
     ),
     Mutation(
         "fleet: a slot is given back behind which another was reserved",

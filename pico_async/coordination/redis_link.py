@@ -184,7 +184,8 @@ def kind_of(error: RedisError) -> str:
     # The first word of a server's refusal is its kind: READONLY, NOPERM, LOADING, OOM.
     first = str(error).partition(" ")[0]
     kind = type(error).__name__
-    if isinstance(error, MovedError | AskError):
+    # Older versions of redis-py know the two by their first word alone.
+    if isinstance(error, MovedError | AskError) or first in {"MOVED", "ASK"}:
         return f"{kind}: it is a node of a cluster; pass RedisCoordinator a redis.asyncio.RedisCluster"
     return f"{kind}, {first}" if first.isascii() and first.isupper() and first.isalpha() else kind
 
