@@ -323,7 +323,7 @@ class Dispatcher:
         if self._stopped:
             return _failed(index, message, _ended(trace), 0)
         if isinstance(trace, JournalEntry):
-            known = await self._outcome_of(trace.claim(message, index), trace)
+            known = await self._outcome_of(trace, lambda: trace.claim(message, index))
             if isinstance(known, SendResult):
                 return known
             if known is not None:
@@ -331,7 +331,7 @@ class Dispatcher:
         failed_at = math.inf
         while True:
             began_at = time.monotonic()
-            outcome = await self._outcome_of(self._send(message, trace), trace)
+            outcome = await self._outcome_of(trace, lambda: self._send(message, trace))
             if isinstance(outcome, Accepted):
                 self._outage.end(began_at)
                 return SendResult(
@@ -339,8 +339,10 @@ class Dispatcher:
                 )
             failed_at = min(failed_at, time.monotonic())
             pause_s = self._judge(outcome, began_at, failed_at)
-            if (expires_at := deadline(message)) is not None:
+            if pause_s > 0 and (expires_at := deadline(message)) is not None:
                 pause_s = min(pause_s, expires_at - time.monotonic())
+                if pause_s <= 0:
+                    outcome = MessageExpiredError(f"`expires_in` ran out while it could not be sent. {outcome}")
             if pause_s <= 0:
                 return _failed(index, message, outcome, trace.attempts)
             try:
@@ -349,10 +351,10 @@ class Dispatcher:
                 # Its own cause says more than that the blast has ended.
                 return _failed(index, message, outcome, trace.attempts)
 
-    async def _outcome_of(self, step: Awaitable[Value], trace: CallTrace) -> Value | PicoError:
-        """Await one step of a message, and return what it raises."""
+    async def _outcome_of(self, trace: CallTrace, step: Callable[[], Awaitable[Value]]) -> Value | PicoError:
+        """Call one step of a message, await it, and return what either raises."""
         try:
-            return await step
+            return await step()
         except PicoError as error:
             return error
         except asyncio.CancelledError:

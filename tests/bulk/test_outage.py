@@ -15,6 +15,7 @@ from pico_async import (
     Accepted,
     AuthenticationError,
     ConfigurationError,
+    MessageExpiredError,
     NotSentError,
     Outcome,
     PicoSession,
@@ -126,6 +127,7 @@ async def test_messages_that_expire_in_an_outage_do_not_empty_the_list() -> None
 
     report = await send_all(BulkStream(read, road.send, concurrency=64, stop_after=None), None)
 
+    assert {type(failure.error) for failure in report.failures} == {MessageExpiredError}
     assert report.total == report.not_sent < 64 + 60
     assert report.stopped is not None
 

@@ -243,6 +243,21 @@ async def test_one_message_s_error_does_not_end_the_others() -> None:
     }
 
 
+async def test_a_message_that_is_refused_before_its_call_is_awaited_ends_no_other() -> None:
+    """A send that raises as it is called, and not as it is awaited, fails its own message alone."""
+    line = Line()
+
+    def send(message: Message, trace: CallTrace) -> Any:
+        if message.key == "1":
+            raise InvalidMessageError("a private host")
+        return line.send(message, trace)
+
+    results = await results_of(BulkStream(messages(4), send, concurrency=2, stop_after=None))
+
+    assert {result.index: result.outcome for result in results if not result.ok} == {1: Outcome.NOT_SENT}
+    assert len(results) == 4
+
+
 async def test_leaving_early_stops_at_once() -> None:
     """
     Leaving the `async with` stops the bulk send at once.
