@@ -132,6 +132,16 @@ MUTATIONS = (
         (CRASHES,),
     ),
     Mutation(
+        "the main file does not say that it lacks its log",
+        (Change("pico_async/bulk/journal_file.py", "        self._hold(LACKS_LOG)\n", ""),),
+        ("tests/bulk/test_journal_file.py",),
+    ),
+    Mutation(
+        "a journal that was taken away is not missed",
+        (Change("pico_async/bulk/journal_file.py", "            self._require_in_place()\n", ""),),
+        ("tests/bulk/test_journal_file.py",),
+    ),
+    Mutation(
         "the same content twice is one message",
         (
             Change(
