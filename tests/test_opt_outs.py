@@ -50,7 +50,7 @@ def session_on(sandbox: Sandbox, suppression: Any = frozenset({OUT}), **options:
 
 
 async def _result_of_blast(pico: PicoSession, to: str, promotional: bool) -> None:
-    async with pico.stream_bulk([SmsMessage(to, "hello", promotional=promotional)]) as results:
+    async with pico.stream_bulk([SmsMessage(to, "hello", promotional=promotional)], outage_s=0) as results:
         async for result in results:
             if result.error is not None:
                 raise result.error
@@ -65,11 +65,11 @@ async def _once(pico: PicoSession, to: str, promotional: bool, ledger: SqliteJou
 @pytest.fixture(params=["sms", "mms", "voice", "send", "blast", "blast with a journal", "once"])
 def send(request: pytest.FixtureRequest, tmp_path: Path) -> Send:
     """Return each way that a message can take, without a queue."""
-    journal = SqliteJournal(tmp_path / "journal.db")
+    journal = SqliteJournal(tmp_path / "journal.db", many_blasts=True)
 
     async def with_a_journal(pico: PicoSession, to: str, promotional: bool) -> None:
         message = SmsMessage(to, "hello", promotional=promotional)
-        async with pico.stream_bulk([message], journal=journal) as results:
+        async with pico.stream_bulk([message], journal=journal, outage_s=0) as results:
             async for result in results:
                 if result.error is not None:
                     raise result.error
