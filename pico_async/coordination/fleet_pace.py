@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import deque
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from pico_async._engine.logger import Logger
 from pico_async.coordination import Priority
 from pico_async.coordination.queue import WaitingLine
 from pico_async.coordination.rates import LATE_S, spacing_s
@@ -32,7 +32,7 @@ LONG_WAIT_S = 5.0
 LONG_AGO = float("-inf")
 NEVER = float("inf")
 
-logger = logging.getLogger("pico_async.fleet")
+logger = Logger("pico_async.fleet")
 
 
 @frozen(kw_only=True)
@@ -289,7 +289,7 @@ class FleetPace:
         if self._share is not None:
             self._share.keep_to(self._own_spacing_s / fleet_spacing_s, furthest_s=self._furthest_s())
         if fleet_spacing_s > self._own_spacing_s:
-            _warn(
+            logger.warning(
                 "The rate of %s is %.4g a second in this fleet, and not %.4g as this process was given it: another "
                 "process has the lower one. It holds until nobody has asked with it for a minute. Give all processes "
                 "of one API key the same `rates`.",
@@ -304,7 +304,7 @@ class FleetPace:
 
     def _tell_what_is_odd(self, answer: Answer) -> None:
         if answer.discarded:
-            _warn(
+            logger.warning(
                 "The schedule of %s in Redis held what no process of this package writes there, and was begun anew. "
                 "Does another program write to %s?",
                 self._lane,
@@ -314,7 +314,7 @@ class FleetPace:
         waits_long = not answer.slots and wait_s > 4 * LOOKAHEAD_S + answer.spacing_us / 1e6 + LONG_WAIT_S
         if waits_long and not self._waits_long:
             why = "Pico refused a request for its rate" if answer.pause_us else "so far ahead it is reserved"
-            _warn(
+            logger.warning(
                 "No request of %s leaves for %.0f s, as Redis has it: %s. `pico fleet status` shows it; it is in %s.",
                 self._lane,
                 wait_s,
@@ -401,12 +401,6 @@ class Grant(NamedTuple):
     end_us: int
     spacing_us: int
     slots: int
-
-
-def _warn(message: str, *arguments: object) -> None:
-    # A filter or a handler of the app's that raises must not stop the pace.
-    with suppress(Exception):
-        logger.warning(message, *arguments)
 
 
 def _now() -> float:

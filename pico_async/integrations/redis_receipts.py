@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ except ImportError as error:
 
 from pico_async._boundary import boundary
 from pico_async._engine.cancellation import unless_cancelled
+from pico_async._engine.logger import Logger
 from pico_async.coordination.redis import client_for
 from pico_async.errors import ConfigurationError
 from pico_async.integrations.receipt_memory import LONGEST_WAIT_S, Heard
@@ -32,7 +32,7 @@ _TURN_S = 60
 _LOOK_S = 0.05
 _GIVE_BACK_S = 2.0
 
-_log = logging.getLogger("pico_async.receipts")
+_log = Logger("pico_async.receipts")
 
 
 @boundary

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import pico_async
 from pico_async import CallbackSigner, NotSentError, PicoSession, SmsMessage
 from pico_async._engine.logger import Logger
 from pico_async.errors import NotInDoubtError
@@ -173,3 +174,11 @@ def test_a_record_names_the_line_that_logs(caplog: pytest.LogCaptureFixture) -> 
 
     (record,) = caplog.records
     assert (record.filename, record.funcName) == ("test_logger.py", "test_a_record_names_the_line_that_logs")
+
+
+def test_the_package_logs_by_no_other_logger() -> None:
+    """No module but that of the logger gets one of the standard library, whose records may raise."""
+    package = Path(pico_async.__file__).parent
+    found = {str(file.relative_to(package)) for file in package.rglob("*.py") if "getLogger" in file.read_text("utf-8")}
+
+    assert found == {"_engine/logger.py"}

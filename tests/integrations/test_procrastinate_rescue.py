@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -119,6 +120,31 @@ async def test_a_message_that_lost_its_job_is_its_owners(
 
     assert [message.to[-1] for message in sandbox.ledger.accepted] == ["1"]
     assert kept(database) == []
+
+
+@pytest.mark.parametrize("lose", [deleted_by_hand, aborted_by_a_dead_worker])
+async def test_logging_that_fails_ends_no_worker(
+    app: procrastinate.App,
+    pico: PicoSession,
+    sandbox: Sandbox,
+    database: str,
+    lose: Callable[[procrastinate.App, str], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that keeps a message for its owner sends the others although each record of the package raises."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise KeyError("request_id")
+
+    await enqueue_bulk(app, [sms(1)])
+    await lose(app, database)
+    await enqueue_bulk(app, [sms(2)])
+    for module in ("rescue", "worker", "task"):
+        monkeypatch.setattr(logging.getLogger(f"pico_async.integrations.procrastinate.{module}"), "handle", fail)
+    await work(app, pico)
+
+    assert [message.to[-1] for message in sandbox.ledger.accepted] == ["2"]
+    assert kept(database) == [True]
 
 
 @pytest.mark.parametrize("lose", LOSSES)

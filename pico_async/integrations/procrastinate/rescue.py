@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
+from pico_async._engine.logger import Logger
 from pico_async.bulk.journal import Journal
 from pico_async.errors import InvalidMessageError, JournalError
 from pico_async.integrations.postgres import PostgresLedger
@@ -28,7 +28,7 @@ from pico_async.integrations.procrastinate.outbox import (
 )
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
-logger = logging.getLogger(__name__)
+logger = Logger(__name__)
 
 RESCUE_LOCK: Final = 0x5069636F_02
 
