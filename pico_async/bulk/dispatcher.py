@@ -24,6 +24,7 @@ from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
+    InDoubtError,
     InvalidMessageError,
     JournalError,
     MessageExpiredError,
@@ -377,13 +378,17 @@ class Dispatcher:
         3. What may pass and is no message's own (no token, no Redis, no connection): the message waits, and with it
            the reading. Where it fails again although one that began after it first failed got through, it is given up.
            Where nothing gets through for too long, the blast stops.
-        4. Anything else shows that Pico can be reached: the message is given up.
+        4. What may have been sent is given up, but does not show that others get through: the reading waits as above.
+        5. A refusal shows that Pico can be reached: the message is given up.
         """
         if isinstance(error, MessageExpiredError | InvalidMessageError | SuppressedError | JournalError):
             return 0.0
         if isinstance(error, AuthenticationError | ConfigurationError):
             if self._outage.ended_at < began_at:
                 self.stop(f"nothing else can be sent either: {str(error).rstrip('.')}")
+            return 0.0
+        if isinstance(error, InDoubtError):
+            self._note_outage(error)
             return 0.0
         if not isinstance(error, NotSentError):
             self._outage.end(began_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from pico_async import (
     AuthenticationError,
     ConfigurationError,
     MessageExpiredError,
+    NoResponseError,
     NotSentError,
     Outcome,
     PicoSession,
@@ -23,7 +25,9 @@ from pico_async import (
     RedisCoordinator,
     RejectedError,
     SendResult,
+    ServerError,
     SmsMessage,
+    UnexpectedResponseError,
 )
 from pico_async._engine.trace import CallTrace
 from pico_async.bulk.sender import BulkStream, send_all
@@ -182,22 +186,52 @@ async def test_a_refusal_by_pico_is_the_message_s_own() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_opt_outs_that_cannot_be_asked_do_not_empty_the_list() -> None:
-    """While the opt-outs cannot be asked, nothing is sent, the list is hardly read on, and the bulk send stops."""
-    road = Road(NotSentError(""), until_s=0)
+@pytest.mark.parametrize("fault", [NoResponseError("no reply"), ServerError("HTTP 503"), UnexpectedResponseError("?")])
+async def test_what_leaves_each_message_in_doubt_does_not_empty_the_list(fault: Exception) -> None:
+    """While each message is left in doubt, the list is hardly read on, and after 60 seconds the bulk send stops."""
+    road = Road(fault, from_s=1.0, until_s=float("inf"))
 
-    def away(number: str) -> bool:
-        raise ConnectionError
+    report = await send_all(BulkStream(messages(20_000), road.send, concurrency=8, stop_after=None), None)
 
-    report = await send_all(
-        BulkStream(messages(20_000), road.send, concurrency=64, stop_after=None, suppression=away), None
-    )
-
-    assert not road.tried
-    assert report.total == report.not_sent < 64 + 60
-    assert "`suppression` raised ConnectionError" in (report.stopped or "")
+    assert 8 <= report.in_doubt == report.total - report.accepted < 8 + 60
+    assert max(Counter(road.tried).values()) == 1
+    assert report.stopped == f"nothing could be sent for 60 s: {fault}"
 
 
+@pytest.mark.virtual_time
+async def test_a_reply_that_does_not_come_gives_up_no_other_message() -> None:
+    """When some messages are left in doubt in an outage, those that could not be sent are tried until it is over."""
+    begins_at = time.monotonic()
+
+    async def send(message: Message, trace: CallTrace) -> Accepted:
+        await asyncio.sleep(0.01)
+        if time.monotonic() < begins_at + 20:
+            raise NoResponseError("no reply") if int(message.key or 0) % 2 else NotSentError("no connection")
+        return Accepted("r")
+
+    report = await send_all(BulkStream(messages(200), send, concurrency=8, stop_after=None), None)
+
+    assert (report.not_sent, report.stopped) == (0, None)
+    assert report.in_doubt < 60
+
+
+@pytest.mark.virtual_time
+async def test_messages_in_doubt_hold_up_no_blast_in_which_others_are_sent() -> None:
+    """When each third message is left in doubt and the others are accepted, the bulk send keeps its speed."""
+
+    async def send(message: Message, trace: CallTrace) -> Accepted:
+        await asyncio.sleep(0.01)
+        if int(message.key or 0) % 3 == 0:
+            raise NoResponseError("no reply")
+        return Accepted("r")
+
+    report = await send_all(BulkStream(messages(3_000), send, concurrency=8, stop_after=None), None)
+
+    assert (report.accepted, report.in_doubt, report.stopped) == (2_000, 1_000, None)
+    assert report.elapsed < 10
+
+
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("outage_s", [-1, float("inf"), float("nan"), "60", True, None])
 def test_a_bad_bound_is_refused(outage_s: Any) -> None:
     """A bad `outage_s` is refused by name when the stream is made."""

@@ -162,13 +162,15 @@ async def test_where_the_hook_fails_nothing_is_sent(suppression: Any, said: str)
     assert not sandbox.ledger.accepted
 
 
-async def test_a_hook_that_fails_is_a_failure() -> None:
-    """A failing suppression hook counts as a failure: `stop_after` stops the bulk send, and the report raises."""
+async def test_while_a_hook_fails_nothing_is_sent_and_the_list_is_kept() -> None:
+    """While the suppression hook fails, nothing is sent; after `outage_s` the bulk send stops, and the report raises."""
     people = [SmsMessage(PEOPLE[0], str(number)) for number in range(50)]
-    async with session_on(Sandbox()) as pico:
-        report = await pico.send_bulk(people, suppression=_raises, stop_after=3, concurrency=1)
+    async with session_on(sandbox := Sandbox()) as pico:
+        report = await pico.send_bulk(people, suppression=_raises, outage_s=0, concurrency=1)
 
-    assert (report.not_sent, report.suppressed, report.stopped) == (3, 0, "3 failures in a row")
+    assert not sandbox.ledger.accepted
+    assert (report.total, report.not_sent, report.suppressed) == (1, 1, 0)
+    assert "`suppression` raised" in (report.stopped or "")
     with pytest.raises(BulkError):
         report.raise_for_failures()
 
