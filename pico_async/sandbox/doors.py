@@ -8,10 +8,10 @@ asks for.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +22,7 @@ IN_PROCESS = "pico_sandbox.in_process"
 # Nobody can register a public name under these: RFC 6761, RFC 6762, RFC 8375, and "internal" as ICANN reserved it.
 _PRIVATE = (".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa")
 _LOOKED_AT = (b"host", b"origin", b"sec-fetch-site")
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?")
 _POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
 
 
@@ -65,12 +66,11 @@ def _refusal(scope: Mapping[str, Any]) -> tuple[int, str] | None:
 
 @lru_cache(maxsize=64)
 def _is_ours(host: str, listens_at: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
+    # What a browser takes for a host and a port, and nothing that one may read as another name than the next.
+    named = _HOST.fullmatch(host)
+    if named is None:
         return False
-    if not name:
-        return False
+    name = named["name"].strip("[]")
     name = name.removesuffix(".")
     if name == "localhost":
         return True
@@ -86,6 +86,6 @@ def _is_ours(host: str, listens_at: str) -> bool:
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(name.partition("%")[0])
+        return ipaddress.ip_address(name)
     except ValueError:
         return None

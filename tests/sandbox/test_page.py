@@ -159,6 +159,26 @@ PATHS = [
 API_PATHS = ["/token/user333", "/balance/user333", "/campaigns", "/templates", "/sms", "/no/such/path"]
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example@localhost",
+        "localhost/.evil.example",
+        "localhost#.evil.example",
+        "localhost?.evil.example",
+        "[::1].evil.example",
+        "127.0.0.1%evil.example",
+        "[::1%evil.example]",
+        "localhost:evil.example",
+    ],
+)
+async def test_a_host_header_that_is_no_host_is_refused(served, host) -> None:
+    """A Host header that may be read as one name by a proxy, and as another by the sandbox, is refused."""
+    _, client = served
+
+    assert (await client.get("/templates", headers={"Host": host})).status_code == 421
+
+
 @pytest.mark.parametrize("path", [*PATHS, *API_PATHS])
 @pytest.mark.parametrize(
     "host",
