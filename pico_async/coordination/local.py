@@ -113,9 +113,18 @@ class LocalPace:
     def remembers_s(self) -> float:
         """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
         now = asyncio.get_running_loop().time()
-        counts_s = 0.0 if self._arrivals is None else self._arrivals.remembers_s(now)
         refill_s = 0.0 if self._limiter is None else self._limiter.time_period
-        return max(counts_s, self._pause_s() + refill_s, self._recover_at - now)
+        return max(self._counts_s(), self._pause_s() + refill_s, self._recover_at - now)
+
+    def follow(self, earlier: LocalPace) -> None:
+        """Go on where that one ends, at another rate: what it gave and what was refused hold back what comes next."""
+        now = asyncio.get_running_loop().time()
+        self._resume_at = now + max(earlier._counts_s(), earlier._pause_s())
+        self._share, self._recover_at = earlier._share, earlier._recover_at
+        self._limiter = self._new_limiter()
+
+    def _counts_s(self) -> float:
+        return 0.0 if self._arrivals is None else self._arrivals.remembers_s(asyncio.get_running_loop().time())
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
@@ -213,6 +222,17 @@ class LocalCoordinator:
         other._identity, other._sessions = None, 0
         return other
 
+    def at_other_rates(self, rates: Rates) -> Self:
+        """Make a coordinator with these rates and the same token; what was sent at the earlier rates counts."""
+        other = copy.copy(self)
+        other.rates, other._paces = rates, dict(self._paces)
+        for lane, earlier in self._paces.items():
+            rate = rates.of(lane)
+            if (rate, rates.guard_s) != (self.rates.of(lane), self.rates.guard_s):
+                other._paces[lane] = LocalPace(rate, rates.guard_s)
+                other._paces[lane].follow(earlier)
+        return other
+
     def join(self, identity: Identity) -> None:
         """
         Serve a session of this identity; a session does that by itself.
@@ -271,6 +291,15 @@ class _Shared:
         self.sessions = 0
         self.forgetting: asyncio.TimerHandle | None = None
 
+    def keep_to(self, rates: Rates) -> None:
+        """Go on at these rates, where they are others."""
+        if rates == self.pace.rates:
+            return
+        self.pace = self.pace.at_other_rates(rates)
+        for name, earlier in self.by_token.items():
+            self.by_token[name] = self.pace.for_another_account()
+            self.by_token[name].token = earlier.token
+
 
 # The one global of the package: two sessions of one key must share a pace without knowing of each other. Loops of
 # several threads share the table, never an entry.
@@ -296,8 +325,10 @@ def join(identity: Identity, rates: Rates) -> LocalCoordinator:
             del _shared[closed]
         keys = _shared.setdefault(loop, {})
         shared = keys.get(identity.pace)
-        if shared is None or (not shared.sessions and shared.pace.rates != rates):
+        if shared is None:
             shared = keys[identity.pace] = _Shared(rates)
+    if not shared.sessions:
+        shared.keep_to(rates)
     if shared.pace.rates != rates:
         raise ConfigurationError(
             f"Another open session of this API key runs at {shared.pace.rates}, and they share one pace, whatever "

@@ -566,6 +566,36 @@ async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
     assert densest(moments) <= 30
 
 
+async def test_a_session_that_opens_at_other_rates_crosses_no_rate_either() -> None:
+    """Sessions that open one after another, each at other rates, do not exceed the rate, and keep the token."""
+    moments = []
+    await local.join(MINE, Rates()).token.keep("token-1")
+    local.leave(MINE)
+
+    for number in range(90):
+        coordinator = local.join(MINE, Rates(sms=30 - number % 2))
+        assert await coordinator.token.current() == "token-1"
+        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        moments.append(now())
+        local.leave(MINE)
+
+    assert densest(moments) <= 30
+
+
+async def test_a_session_that_opens_at_other_rates_knows_of_a_refusal() -> None:
+    """A session that opens at other rates waits for the end of the pause, and goes slower after it."""
+    coordinator = local.join(MINE, Rates())
+    await coordinator.refused(Lane.SMS, 20)
+    local.leave(MINE)
+
+    coordinator = local.join(MINE, Rates(sms=20))
+    began_at = now()
+    await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+
+    assert now() - began_at >= 20
+    local.leave(MINE)
+
+
 async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
     """After the last session closes, its coordinator is kept for a second, for as long as its last send counts."""
     rates = Rates(token=None, balance=None)
