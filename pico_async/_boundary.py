@@ -75,11 +75,13 @@ def _kept(function: Any) -> Any:
         @functools.wraps(function)
         async def called(*args: Any, **kwargs: Any) -> Any:
             try:
-                return await function(*args, **kwargs)
+                call = function(*args, **kwargs)
+                # What listens to the call may report its stack.
+                args, kwargs = (), {}
+                return await call
             except BaseException as error:  # noqa: BLE001  it is raised again
                 failure = error
             # Raised outside the handler, or the frames would come back with the context.
-            args, kwargs = (), {}
             without_frames(failure)
             raise failure
 

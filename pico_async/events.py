@@ -52,7 +52,8 @@ class TurnTaken:
     """
     The pace gave the call a turn.
 
-    A call takes another one for each attempt, and where a connection was so slow to open that the turn was over.
+    A call takes another one for each attempt, and where a connection was so slow to open that the turn was over. That
+    one is told when the attempt ends.
 
     Attributes:
         waited_s: For how long it waited for this turn.

@@ -6,10 +6,13 @@ import asyncio
 import importlib.util
 import io
 import json
+import sys
+import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rich.traceback
@@ -290,6 +293,41 @@ async def test_no_value_that_cannot_be_made(make: Callable[[], object]) -> None:
         failure = error
 
     assert_nothing_shown(failure)
+
+
+class Reporting:
+    """A listener that reports the stack in which it is called, as sentry-sdk does with `attach_stacktrace`."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.shown: set[tuple[str, str, str]] = set()
+
+    def __call__(self, event: object) -> None:
+        self.told.append(type(event).__name__)
+        for frame, _ in traceback.walk_stack(sys._getframe(1)):
+            for name, value in frame.f_locals.items():
+                if secret.found_in(repr(value)):
+                    self.shown.add((self.told[-1], frame.f_code.co_qualname, name))
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("name", ["sms.send", "mms.send", "voice.send", "send", "send_bulk", "templates.create_sms"])
+async def test_no_frame_under_a_listener(name: str, transport: Callable[[], AiohttpTransport | None]) -> None:
+    """No frame in which a listener is called shows a secret, also where a connection opens after the turn is over."""
+    reporting = Reporting()
+    sandbox = Sandbox(api_key=secret["key"], rate_rule=None)
+
+    async with sandbox.serve() as base_url:
+        settings: dict[str, Any] = {"sender": "PICO", "base_url": base_url, "rates": Rates(sms=20, mms=20, voice=20)}
+        async with PicoSession(
+            username="user333", api_key=secret["key"], transport=transport(), on_event=reporting, **settings
+        ) as pico:
+            secret["token"] = (await pico.token.get()).token
+            # Several at once, on as many connections: of those that are slow to open, some need another turn.
+            await asyncio.gather(*(calls(pico)[name]() for _ in range(5)), return_exceptions=True)
+
+    assert "CallEnded" in reporting.told
+    assert reporting.shown == set()
 
 
 async def test_no_result_of_a_bulk_send() -> None:

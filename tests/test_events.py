@@ -368,7 +368,11 @@ async def test_a_blast_that_ends_before_its_input_says_so(stopped: str) -> None:
 
 @pytest.mark.virtual_time
 async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
-    """When an attempt waits for a second slot, that wait counts as waiting time and not as the attempt's duration."""
+    """
+    When an attempt waits for a second slot, that wait counts as waiting time and not as the attempt's duration.
+
+    The HTTP library waits for it, with the headers in its frames, so it is told when the attempt ends.
+    """
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
     request, trace = Request(SEND_SMS, "/sms"), CallTrace()
     story = ToldCall(Observer([events.append], "http://127.0.0.1:80"), request, trace, coordinator.per_s)
@@ -378,8 +382,10 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     trace.note_attempt()
 
     await attempt.turn_again()
+    told_meanwhile = only(events, TurnTaken)
     story.fail(NotSentError("no connection"))
 
+    assert told_meanwhile == []
     (turn,), (ended,), (tried,) = only(events, TurnTaken), only(events, CallEnded), only(events, AttemptEnded)
     assert turn.waited_s == ended.waited_s >= 0.05
     assert tried.duration_s < turn.waited_s

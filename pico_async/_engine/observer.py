@@ -106,6 +106,7 @@ class ToldCall:
         self._waits_since: float | None = None
         self._waited_s = 0.0
         self._trying = False
+        self._turn_again: TurnTaken | None = None
         self._status_code: int | None = None
         self._secrets: Sequence[str] = ()
 
@@ -132,15 +133,20 @@ class ToldCall:
         """It has one."""
         waited_s = self._stop_waiting()
         self._turn_at = time.monotonic()
-        self._tell(
-            TurnTaken(
-                call=self._call,
-                operation=self._operation,
-                lane=self._lane.value,
-                waited_s=waited_s,
-                pace=self._pace(self._lane),
-            )
+        taken = TurnTaken(
+            call=self._call,
+            operation=self._operation,
+            lane=self._lane.value,
+            waited_s=waited_s,
+            pace=self._pace(self._lane),
         )
+        if self._trying:
+            # It is the HTTP library that waits for it. A listener that reports its stack, with the locals of each
+            # frame, would show the headers: so it is told when the attempt ends.
+            self._tell_turn_again()
+            self._turn_again = taken
+        else:
+            self._tell(taken)
 
     def tries(self, attempt: int) -> None:
         """A request is begun."""
@@ -196,7 +202,13 @@ class ToldCall:
         else:
             self._end(_outcome(in_doubt=self._trace.in_doubt), self._status_code, None, type(error).__name__)
 
+    def _tell_turn_again(self) -> None:
+        if self._turn_again is not None:
+            taken, self._turn_again = self._turn_again, None
+            self._tell(taken)
+
     def _end_attempt(self, outcome: Outcome, error: str | None) -> None:
+        self._tell_turn_again()
         self._trying = False
         self._tell(
             AttemptEnded(

@@ -68,4 +68,5 @@ class MmsResource:
             expires_in=expires_in,
             promotional=promotional,
         )
+        del to, text  # what listens may report its stack, with the locals of each frame
         return await deliver(self._engine(), message, priority=priority)

@@ -71,4 +71,5 @@ class SmsResource:
             expires_in=expires_in,
             promotional=promotional,
         )
+        del to, text  # what listens may report its stack, with the locals of each frame
         return await deliver(self._engine(), message, priority=priority)

@@ -49,6 +49,7 @@ class TemplatesResource:
             content=text_of("content", content),
         )
         request = Request(endpoints.CREATE_SMS_TEMPLATE, endpoints.CREATE_SMS_TEMPLATE.path, body=body)
+        del body, content  # what listens may report its stack, with the locals of each frame
         return await engine.call(request, holdings.decode_acknowledged)
 
     async def create_mms(
@@ -85,6 +86,7 @@ class TemplatesResource:
             media_url=None if media_url is None else engine.account.reachable("media_url", media_url),
         )
         request = Request(endpoints.CREATE_MMS_TEMPLATE, endpoints.CREATE_MMS_TEMPLATE.path, body=body)
+        del body, content  # what listens may report its stack, with the locals of each frame
         return await engine.call(request, holdings.decode_acknowledged)
 
     async def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:

@@ -58,4 +58,5 @@ class VoiceResource:
         Source: API reference v0.4, "Send Voice TTS".
         """
         message = VoiceMessage(to=to, text=text, lang=lang, key=key, expires_in=expires_in, promotional=promotional)
+        del to, text  # what listens may report its stack, with the locals of each frame
         return await deliver(self._engine(), message, priority=priority)
