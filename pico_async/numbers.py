@@ -33,10 +33,10 @@ _PLUS = r"[+\uff0b]"
 _LONGEST = 100
 _SCIENTIFIC = r"[+-]?\d(?:[.,]\d*)?[eE][+-]?\d+"
 # People put dots between groups of three digits, or between pairs, and then more than one.
-_DECIMAL_PART = r"[^.,]*\d[.,]\s*(?:\d{1,2}|0+)|.*\d\.\d|.*\d(?<!\.\d\d)\.\d\d"
+_DECIMAL_PART = r"[^.,]*\d\s*[.,]\s*(?:\d{1,2}|0+)|[^.,]*\d{6}[.,]\d{3}|.*\d\.\d|.*\d(?<!\.\d\d)\.\d\d"
 _EXTENSION = r".*\d.*(?:ext\w*|x|[#,;~]|\u5206[\u6a5f\u673a]|[\u8f49\u8f6c])\D{0,5}\d{1,6}"
 _PARENTHESES = r"[^()\uff08\uff09]*(?:[(\uff08][^()\uff08\uff09]*[)\uff09][^()\uff08\uff09]+)*"
-_LIST_NUMBER = r"[1-9]\d?\.\s.*"
+_LIST_NUMBER = r"(?:[1-9]\d?\.\s|\(?[1-9]\d?(?:\)|\s+[\u2010-\u2015\u2212-]\s)\s*0).*"
 _SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{_DASH}]\d\d)"
 
 # ITU-T E.164: no code begins with another one.
@@ -233,19 +233,28 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
             f"is of a range that nobody uses in country code {number.country_code}, as far as the package phonenumbers "
             "knows; newer_ranges=True, or --newer-ranges, takes it all the same"
         )
-    if region is not None and "+" not in written and _is_foreign(written, number):
+    if region is not None and "+" not in written and _is_ambiguous(written, number):
         return "", (
-            "can be read in two ways: as a fixed line there, and with a country code of elsewhere. Put '+' before that "
-            "code, or write the number as it is dialled there"
+            "can be read in two ways: as it is dialled there, and with a country code. Put '+' before that code, or "
+            "write the number with the 0 of the area code"
         )
     return digits, _e164_fault(digits)
 
 
-def _is_foreign(written: str, national: PhoneNumber) -> bool:
-    """Say whether what was read as a fixed line of the region is as well a number with its country code, but no '+'."""
+def _is_ambiguous(written: str, as_dialled: PhoneNumber) -> bool:
+    """
+    Say whether what was read as it is dialled in the region is another number, too, once its "+" is put back.
+
+    | written        | as dialled in the region       | the other reading      |
+    |----------------|--------------------------------|------------------------|
+    | 4915123456789  | DE: a fixed line of area 491   | +49 1512 3456789       |
+    | 00918123751350 | TW: 009, the carrier, and +1 … | 00, and +91 81237 ...  |
+    """
     from phonenumbers import NumberParseException, PhoneNumberType, is_valid_number, number_type, parse
 
-    if written.startswith("0") or number_type(national) in (
+    if written.startswith("00"):
+        written = written.removeprefix("00")
+    elif written.startswith("0") or number_type(as_dialled) in (
         PhoneNumberType.MOBILE,
         PhoneNumberType.FIXED_LINE_OR_MOBILE,
     ):
@@ -254,7 +263,10 @@ def _is_foreign(written: str, national: PhoneNumber) -> bool:
         international = parse(f"+{written}")
     except NumberParseException:
         return False
-    return is_valid_number(international) and international.country_code != national.country_code
+    return is_valid_number(international) and (
+        (international.country_code, international.national_number)
+        != (as_dialled.country_code, as_dialled.national_number)
+    )
 
 
 # By the error types of phonenumbers.

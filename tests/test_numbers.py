@@ -448,6 +448,60 @@ def test_a_number_that_may_be_of_two_countries_is_refused() -> None:
     assert pico_async.destination("13802345678", region="CN") == "8613802345678"
 
 
+@pytest.mark.parametrize(
+    ("to", "region"),
+    [
+        ("4915123456789", "DE"),
+        ("62812345678", "ID"),
+        ("38343234567", "XK"),
+        ("00918123456789", "TW"),
+        ("00918123456789", "HK"),
+        ("0033617195364", "SG"),
+        ("0033617195364", "TH"),
+    ],
+)
+def test_digits_that_are_another_number_with_their_plus_are_refused(to: str, region: str) -> None:
+    """
+    The region's own country code without "+" may also be an area code, and 00 with a digit more may be a carrier of
+    the region: what both readings understand, and differently, is sent to neither.
+    """
+    with pytest.raises(InvalidMessageError, match="can be read in two ways"):
+        pico_async.destination(to, region=region)
+
+
+@pytest.mark.parametrize(
+    ("to", "region", "expected"),
+    [
+        ("004915123456789", "DE", "4915123456789"),
+        ("015123456789", "DE", "4915123456789"),
+        ("886912345678", "TW", "886912345678"),
+        ("0086 131 2345 6789", "CN", "8613123456789"),
+        ("002 886 912 345 678", "TW", "886912345678"),
+        ("11 - 96123 4567", "BR", "5511961234567"),
+        ("030.123456", "DE", "4930123456"),
+        ("32 12 34 56", "DK", "4532123456"),
+    ],
+)
+def test_digits_of_one_reading_are_taken(to: str, region: str, expected: str) -> None:
+    """A country code after the region's prefix, or without any where it can be nothing else, is understood."""
+    assert pico_async.destination(to, region=region) == expected
+
+
+@pytest.mark.parametrize("to", ["(2) 015123456789", "2 - 015123456789", "12 \u2013 015123456789"])
+@pytest.mark.parametrize("region", ["DE", None])
+def test_the_number_of_a_list_is_never_a_part(to: str, region: str | None) -> None:
+    """The number of a list, in parentheses or before a dash, does not become a country code or an area code."""
+    with pytest.raises(InvalidMessageError):
+        pico_async.destination(to, region=region)
+
+
+@pytest.mark.parametrize("to", ["0812345678.123", "0812345678 .00", "0812345678 . 0"])
+def test_a_decimal_part_of_three_digits_or_after_a_space_is_none_of_the_number(to: str) -> None:
+    """A decimal part is refused also where it is as long as a group of digits, or stands apart."""
+    with pytest.raises(InvalidMessageError, match="decimal part"):
+        pico_async.destination(to, region="ID")
+
+
 def test_without_the_extra_a_number_is_read_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, `destination` reads a number as a message does, and knows no kinds of numbers."""
     monkeypatch.setitem(sys.modules, "phonenumbers", None)
