@@ -177,7 +177,8 @@ def _read(body: bytes, charset: str | None) -> _Places:
         return _places(parts) or (parts,)
     for text in texts(body, charset):
         try:
-            payload = json.loads(text)
+            # Not strict: whoever puts a receipt together by hand leaves line breaks in its texts.
+            payload = json.loads(text, strict=False)
         except (ValueError, RecursionError):
             continue
         return _places(payload) or ({"body": payload},)
@@ -236,7 +237,7 @@ def _places(payload: object, deepest: int = _DEEPEST) -> _Places:
     """Give the fields of one receipt, and then those around them; none where there is no one receipt."""
     if deepest and isinstance(payload, str) and payload.lstrip()[:1] in ("{", "[", '"'):
         try:
-            return _places(json.loads(payload), deepest - 1)
+            return _places(json.loads(payload, strict=False), deepest - 1)
         except (ValueError, RecursionError):
             return ()
     if deepest and isinstance(payload, list):

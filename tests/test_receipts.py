@@ -331,3 +331,13 @@ def test_no_repr_shows_a_number() -> None:
     )
 
     assert "8612345678901" not in repr(receipt)
+
+
+@pytest.mark.parametrize(
+    "form", ['{"status":"undelivered","text":"a\nb\tc"}', '{"data":"{\\"status\\":\\"undelivered\\"}","text":"a\nb"}']
+)
+def test_a_line_break_within_a_text_hides_no_status(form: str) -> None:
+    """JSON with a bare line break in a text, which is not allowed in JSON, is read all the same."""
+    receipt = DeliveryReceipt.parse(body=form.encode(), content_type="application/json")
+
+    assert receipt.status is DeliveryStatus.UNDELIVERED
