@@ -65,7 +65,7 @@ def test_a_resume_with_other_messages_is_stopped(
     path = write_csv(rows, header=HEADER)
     again = ("blast", path, *then, "--journal", journal, "--resume", *QUICK)
 
-    dry = pico_here(*again, "--dry-run")
+    dry = pico_here(*again, "--dry-run", env=quick.env)
     stopped = pico_here(*again, "--report", report, env=quick.env)
     before = len(quick.accepted())
     agreed = pico_here(*again, "--yes", "--json", env=quick.env)
@@ -93,8 +93,8 @@ def test_a_dry_run_counts_what_a_resume_would_skip(
     rows = [*ROWS[:29], (*ROWS[29][:2], "changed"), drops, *ROWS[30:], ROWS[5]]
     again = ("blast", write_csv(rows, header=HEADER), *common, "--resume", *QUICK)
 
-    dry = pico_here(*again, "--dry-run")
-    as_json = pico_here(*again, "--dry-run", "--json").json
+    dry = pico_here(*again, "--dry-run", env=quick.env)
+    as_json = pico_here(*again, "--dry-run", "--json", env=quick.env).json
     ran = pico_here(*again, "--json", env=quick.env)
 
     assert as_json["journal"] == {
