@@ -231,7 +231,6 @@ async def test_messages_in_doubt_hold_up_no_blast_in_which_others_are_sent() -> 
     assert report.elapsed < 10
 
 
-@pytest.mark.virtual_time
 @pytest.mark.parametrize("outage_s", [-1, float("inf"), float("nan"), "60", True, None])
 def test_a_bad_bound_is_refused(outage_s: Any) -> None:
     """A bad `outage_s` is refused by name when the stream is made."""

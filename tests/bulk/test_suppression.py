@@ -163,7 +163,7 @@ async def test_where_the_hook_fails_nothing_is_sent(suppression: Any, said: str)
 
 
 async def test_while_a_hook_fails_nothing_is_sent_and_the_list_is_kept() -> None:
-    """While the suppression hook fails, nothing is sent; after `outage_s` the bulk send stops, and the report raises."""
+    """While the suppression hook fails, nothing is sent. After `outage_s` the bulk send stops and the report raises."""
     people = [SmsMessage(PEOPLE[0], str(number)) for number in range(50)]
     async with session_on(sandbox := Sandbox()) as pico:
         report = await pico.send_bulk(people, suppression=_raises, outage_s=0, concurrency=1)
