@@ -75,8 +75,9 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
                                      a GET, and where 307 or 308, without a `request_id`, says to ask elsewhere
         no JSON, or over the cap     a gateway's answer: a registered 4xx refused, else in doubt; an empty 2xx to a PUT
                                      or DELETE is success
-        `errors`                     the documented refusal with a 2xx or 4xx; with another status in doubt
-        `code` 500, "too frequent"   rate exceeded, refused before any work
+        `errors`                     the documented refusal with a 2xx or 4xx, of the rate where it says "too frequent";
+                                     with another status in doubt
+        `code` 500 or 429, the same  rate exceeded, refused before any work
         `code` 500, "repeated"       the same body came within 5 s: refused
         any other `code` but 200     server trouble, in doubt
         2xx                          success; in doubt where a send's `request_id` is missing
@@ -127,8 +128,10 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
             return Success({})
         return _gateway(request, reply, context)
     if fields.get("errors"):
-        return _refused(request, reply.status, said, context, documented=True)
-    if code == "500" and re.search(_TOO_FREQUENT, str(fields.get("msg", ""))):
+        refusal = _refused(request, reply.status, said, context, documented=True)
+        of_the_rate = isinstance(refusal, RejectedError) and any(re.search(_TOO_FREQUENT, words) for words in told)
+        return _too_fast(request, said, context) if of_the_rate else refusal
+    if code in ("429", "500") and re.search(_TOO_FREQUENT, str(fields.get("msg", ""))):
         return _too_fast(request, said, context)
     if code == "500" and re.search(_REPEATED, str(fields.get("msg", ""))):
         return RejectedError(

@@ -205,6 +205,10 @@ TROUBLE_REPLIES = [
     row("an exception whose words are no text", SEND, 200, body(code=500, msg={"a": 1}), TROUBLE),
     row("an exception with a request_id", SEND, 200, body(code=500, request_id="r-1"), TROUBLE, request_id="r-1"),
     row("an exception under HTTP 400", SEND, 400, framework(500, replies.OTHER_EXCEPTION), TROUBLE),
+    row("too frequent, code 429", SEND, 200, framework(429, "too many requests"), TOO_FAST),
+    row("another code 429", SEND, 200, framework(429, "the queue is full"), TROUBLE),
+    row("too frequent, as documented errors", SEND, 400, body(errors=["Too many requests"]), TOO_FAST),
+    row("too frequent, as errors with a 5xx", SEND, 503, body(errors=["Too many requests"]), TROUBLE),
     row("too many open files is no rate", SEND, 200, framework(500, "Too many open files"), TROUBLE),
     row("too many connections is no rate", SEND, 200, framework(500, "Too many connections"), TROUBLE),
     row("another code", SEND, 200, framework(403, "没有权限"), TROUBLE),
@@ -806,7 +810,7 @@ def test_a_number_of_the_request_is_no_request_id(number: str) -> None:
 WORDS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ短信验证码", min_size=1, max_size=12)
 CODES = st.text("0123456789", min_size=4, max_size=8)
 KEYS = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=16, max_size=40)
-NUMBERS = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
+NUMBERS = st.from_regex(r"86139[0-9]{8}", fullmatch=True)
 ECHOED_WORDS = [ECHOES[name] for name in ECHOES if not name.startswith(("code", "request_id"))]
 
 
