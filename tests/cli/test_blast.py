@@ -422,7 +422,7 @@ def test_a_report_is_never_overwritten_by_mistake(
     refused = pico_here("blast", path, "--text", TEXT, "--report", report, *QUICK, env=quick.env)
     for name in (path, alias):
         itself = pico_here("blast", path, "--text", TEXT, "--report", name, "--force", *QUICK, env=quick.env)
-        assert (itself.code, "is the file to be sent" in itself.err) == (2, True)
+        assert (itself.code, "is a file that this blast reads" in itself.err) == (2, True)
 
     assert refused.code == 2
     assert "exists: name another one, or pass --force" in refused.err

@@ -175,7 +175,7 @@ async def test_a_rejected_token_is_fetched_anew_once() -> None:
 async def test_a_stored_token_that_no_header_can_hold_is_fetched_anew(garbage: str) -> None:
     """A token in the store that no header can hold is never handed out; it is discarded, and replaced by one fetch."""
     source, store = Source(), LocalTokenStore()
-    cache = TokenCache(store, source.fetch)
+    cache = TokenCache(store, source.fetch, longest_s=60.0)
     await store.keep(garbage)
 
     assert await cache.current() is None

@@ -390,7 +390,7 @@ async def test_expired_messages_hold_up_no_others(
     """
     ledger = impatient(app)
     await pico.send_bulk([sms(1)], journal=ledger)
-    async with ledger.run(pico.stream_bulk([])._account) as run:
+    async with ledger.run(pico.stream_bulk([])._dispatcher._account) as run:
         await run.intend(await run.claim(sms(2), 0))
         line = await run.claim(sms(3), 1)
         await run.intend(line)

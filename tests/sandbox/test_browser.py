@@ -35,16 +35,18 @@ def test_for_the_gate_that_is_a_failure(nowhere, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("there", "user", "asked"),
     [
-        (["chromium", "apt-get"], 0, []),
+        (["chromium", "pgbouncer", "apt-get"], 0, []),
         (["apt-get"], 0, ["apt-get update -qq", "apt-get install"]),
         (["apt-get"], 1000, ["sudo apt-get update -qq", "sudo env DEBIAN_FRONTEND=noninteractive apt-get install"]),
         ([], 0, []),
     ],
     ids=["there", "root", "sudo", "no Debian"],
 )
-def test_the_gate_installs_chromium_where_it_is_missing(there, user, asked, tmp_path) -> None:
-    """The gate installs a missing Chromium with apt-get, as root or by sudo; without apt-get, it installs nothing."""
-    step = re.search(r"^if ! command -v chromium.*?^fi$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
+def test_the_gate_installs_what_is_missing(there, user, asked, tmp_path) -> None:
+    """The gate installs a missing Chromium and PgBouncer with apt-get, as root or by sudo; without apt-get, nothing."""
+    step = re.search(
+        r"^if ! \{ command -v chromium.*?^fi$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL
+    )
     commands = {name: f'echo "{name} $*" >> {tmp_path}/asked' for name in there}
     commands |= {"id": f"echo {user}", "sudo": f'echo "sudo $*" >> {tmp_path}/asked'}
     commands |= {"env": "shift; exec " + '"$@"'}
@@ -59,4 +61,4 @@ def test_the_gate_installs_chromium_where_it_is_missing(there, user, asked, tmp_
     lines = file.read_text().splitlines() if file.exists() else []
     assert ran.returncode == 0, ran.stderr
     assert [line[: len(start)] for line, start in zip(lines, asked, strict=True)] == asked
-    assert all("chromium" in line for line in lines if "install" in line)
+    assert all("chromium" in line and "pgbouncer" in line for line in lines if "install" in line)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from pico_async import Accepted, LocalCoordinator, Outcome, PicoError, PicoSession, Rates, errors
+from pico_async._engine import retry
 from tests.stories.hostile import SECRETS, HostileReply, hostile_reply
 
 pytestmark = pytest.mark.no_cover
@@ -79,9 +80,15 @@ class HostilePico:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+@pytest.fixture(autouse=True)
+def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up where a call would wait and try again, because the server would send the same reply."""
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
+
+
 @asynccontextmanager
 async def hostile_pico() -> AsyncIterator[tuple[HostilePico, PicoSession, LocalCoordinator]]:
-    """Run a server with a session to it; with `retries=0`, each call gets one hostile reply."""
+    """Run a server with a session to it; each call gets one hostile reply."""
     server = HostilePico()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     unpaced = LocalCoordinator(Rates(sms=None, token=None, balance=None))
