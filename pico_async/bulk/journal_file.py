@@ -315,19 +315,9 @@ class JournalFile:
         if held == CLOSED:
             return
         if self._has_log():
-            if held == HAS_LOG:
-                return
-            # Either a run died while it wrote back, and the log says so itself, or SQLite found nothing in the log.
-            ((busy, pages, _),) = self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            if busy or pages > 0:
-                if self._ownership is None:
-                    self._finish_writing_back()
-                return
-            raise JournalError(
-                f"The journal {self.path} was not closed, and {self._log.name}, which has most of it, is damaged, cut "
-                "short or another journal's. Copy both files from where the blast ran, together and while none runs. "
-                "Without that it is unknown what was sent."
-            )
+            if held == LACKS_LOG and self._ownership is None:
+                self._finish_writing_back()
+            return
         if held == LACKS_LOG:
             raise JournalError(
                 f"The journal {self.path} is in use, or was not closed, and most of it is in {self._log.name}, which "

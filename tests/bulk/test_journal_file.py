@@ -192,30 +192,6 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     assert outcomes(await blast(after, inputs(4), closed)) == ["skipped"] * 4
 
 
-@pytest.mark.parametrize("left", ["a byte", "header", "half a frame", "zeros", "noise"])
-@pytest.mark.parametrize("use", ["look", "blast"])
-async def test_a_log_in_which_nothing_can_be_read_is_no_log(tmp_path: Path, left: str, use: str) -> None:
-    """After a crash, a log that is cut short or overwritten is refused as a missing one is, and nothing is sent."""
-    path, log = tmp_path / "blast.db", tmp_path / "blast.db-wal"
-    die(path)
-    whole = log.read_bytes()
-    log.write_bytes(
-        {
-            "a byte": b"x",
-            "header": whole[:32],
-            "half a frame": whole[:2000],
-            "zeros": bytes(len(whole)),
-            "noise": b"noise" * 2000,
-        }[left]
-    )
-    pico = Pico()
-
-    with pytest.raises(JournalError, match=r"blast\.db-wal, which has most of it, is damaged, cut short or another"):
-        await (SqliteJournal(path).counts() if use == "look" else blast(pico, inputs(2), path))
-
-    assert pico.received.total() == 0
-
-
 @pytest.mark.parametrize("how", ["backup", "VACUUM INTO"])
 async def test_a_copy_by_sqlite_of_a_journal_in_use_is_refused(tmp_path: Path, how: str) -> None:
     """A whole copy that SQLite made of a journal in use is refused, because it lacks what was sent since."""
