@@ -101,7 +101,7 @@ class JournalFile:
         # The lock and the log beside it must be the same, whichever way it is reached. `Path.resolve` raises for a
         # loop of symlinks on some versions of Python, and SQLite's own error for one comes later.
         self._place = Path(os.path.realpath(path))
-        self._log = self._place.with_name(f"{self._place.name}-wal")
+        self._log = Path(f"{self._place}-wal")
         with self.told("cannot be used"):
             self._require_one_file(create)
         self._ownership = Ownership(self._place) if owned else None
@@ -386,8 +386,8 @@ class JournalFile:
 
 def files_of(journal: Path) -> list[Path]:
     """Give the journal's main file, and what lies beside it."""
-    place = Path(os.path.realpath(journal))
-    return [place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm", "-journal", "-lock")]
+    place = os.path.realpath(journal)
+    return [Path(place + suffix) for suffix in ("", "-wal", "-shm", "-journal", "-lock")]
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

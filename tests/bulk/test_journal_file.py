@@ -309,7 +309,7 @@ async def test_what_is_no_regular_file_is_no_journal(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     loop.symlink_to(loop)
 
-    for path in (pipe, Path("/dev/null"), loop, long, tmp_path / ("x" * 252), pipe / "blast.db"):
+    for path in (pipe, Path("/"), Path(".."), Path("/dev/null"), loop, long, tmp_path / ("x" * 252), pipe / "blast.db"):
         for use in (blast(Pico(), inputs(), path), SqliteJournal(path).counts()):
             async with asyncio.timeout(10):
                 with pytest.raises(JournalError):
