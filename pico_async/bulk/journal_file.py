@@ -22,7 +22,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -45,7 +45,8 @@ CREATE TABLE journal (
     salt BLOB NOT NULL,         -- of the digests
     account BLOB,               -- digest of whose messages these are; NULL until the first blast
     held INTEGER NOT NULL DEFAULT 0,  -- whether a blast holds it, or died with it, and whether this lacks the log
-    inode TEXT                  -- of the main file, when it was held last
+    inode TEXT,                 -- of the main file, when it was held last
+    base INTEGER NOT NULL DEFAULT 0 -- epoch that the main file had when the log was written back last
 );
 CREATE TABLE message (
     row INTEGER PRIMARY KEY,    -- in the order of the input, so that one commit touches few pages
@@ -66,6 +67,7 @@ CREATE TABLE origin (
 _FROM_VERSION_1 = """
 ALTER TABLE journal ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE journal ADD COLUMN inode TEXT;
+ALTER TABLE journal ADD COLUMN base INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN line INTEGER;
 CREATE TABLE origin (what TEXT PRIMARY KEY, digest BLOB NOT NULL);
 """
@@ -112,6 +114,7 @@ class JournalFile:
         self._identities: dict[Path, tuple[int, int] | None] = {}
         self._written_back_at = 0
         try:
+            self._require_own_log()
             self.connection = self._connect(create)
             try:
                 with self.told("cannot be used"):
@@ -277,13 +280,16 @@ class JournalFile:
         self._written_back_at = self.connection.total_changes + WRITTEN_BACK_AFTER
         self._hold(LACKS_LOG)
         ((busy, pages, written),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})")
-        self._hold(HAS_LOG)
+        whole = not busy and pages == written
+        self._hold(HAS_LOG, written_back=whole)
         self._written_back_at = self.connection.total_changes
-        return not busy and pages == written
+        return whole
 
-    def _hold(self, held: int) -> None:
+    def _hold(self, held: int, *, written_back: bool = False) -> None:
         with self.transaction():
-            self.connection.execute("UPDATE journal SET held = ?", (held,))
+            self.connection.execute(
+                "UPDATE journal SET held = ?, base = CASE WHEN ? THEN epoch ELSE base END", (held, written_back)
+            )
 
     def _require_one_file(self, create: bool) -> None:
         """Make sure that it has one name, and that no log of another file lies beside it."""
@@ -329,6 +335,32 @@ class JournalFile:
                 f"The journal {self.path} is a copy of one that was in use, or not closed: what was sent since is "
                 "not in it. Use the file of which it is a copy."
             )
+
+    def _require_own_log(self) -> None:
+        """
+        Make sure that the log is that of this main file: SQLite takes any, and mixes the two when it closes them.
+
+        Each log begins with the mark, and so with the salt of its journal and the epoch that the main file had.
+        """
+        # While its owner writes back, the main file cannot be read without the log.
+        if not self._has_log() or (self._ownership is None and self.is_in_use()):
+            return
+        together, alone = self._mark("mode=ro"), self._mark("immutable=1")
+        if together is None or alone is None:  # of version 1, or its first blast died before it began
+            return
+        (salt, epoch, base), (main_salt, main_epoch, _) = together, alone
+        if salt != main_salt or not base <= main_epoch <= epoch:
+            raise JournalError(
+                f"The journal {self.path} and {self._log.name} beside it do not belong together. Copy both from where "
+                "the blast ran, of one moment."
+            )
+
+    def _mark(self, how: str) -> tuple[bytes, int, int] | None:
+        try:
+            with closing(sqlite3.connect(f"{self._place.as_uri()}?{how}", uri=True)) as connection:
+                return next(connection.execute("SELECT salt, epoch, base FROM journal"), None)
+        except sqlite3.Error:
+            return None
 
     def _finish_writing_back(self) -> None:
         """Correct the mark that a run left which died while it wrote back: closing this may remove the log."""

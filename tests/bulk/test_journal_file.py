@@ -376,3 +376,24 @@ async def test_what_is_skipped_is_not_written_again(tmp_path: Path) -> None:
                 sizes.add(Path(f"{path}-wal").stat().st_size)
 
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("of", ["another journal", "a later run"])
+async def test_a_log_of_something_else_is_refused(tmp_path: Path, of: str) -> None:
+    """A main file beside a log that is not its own is refused, and neither is changed: SQLite would mix the two."""
+    path, other, log = tmp_path / "blast.db", tmp_path / "other.db", tmp_path / "blast.db-wal"
+    die(path)
+    old = path.read_bytes()
+    if of == "another journal":
+        die(other)
+        Path(f"{other}-wal").replace(log)
+    else:
+        for _ in range(2):
+            die(path)
+        path.write_bytes(old)
+    before = (path.read_bytes(), log.read_bytes())
+
+    with pytest.raises(JournalError, match=r"and blast\.db-wal beside it do not belong together"):
+        await SqliteJournal(path).mark_sent("k")
+
+    assert path.read_bytes() == before[0]
