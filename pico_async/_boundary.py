@@ -83,7 +83,11 @@ def _kept(function: Any) -> Any:
                 failure = error
             # Raised outside the handler, or the frames would come back with the context.
             without_frames(failure)
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback holds this frame, which must not hold it in turn.
+                del failure
 
     else:
 
@@ -95,7 +99,11 @@ def _kept(function: Any) -> Any:
                 failure = error
             args, kwargs = (), {}
             without_frames(failure)
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback holds this frame, which must not hold it in turn.
+                del failure
 
     return called
 
