@@ -388,7 +388,8 @@ class Dispatcher:
                 self.stop(f"nothing else can be sent either: {str(error).rstrip('.')}")
             return 0.0
         if isinstance(error, InDoubtError):
-            self._note_outage(error)
+            if error.attempts != 0:  # else another delivery has the message, and no request was made
+                self._note_outage(error)
             return 0.0
         if not isinstance(error, NotSentError):
             self._outage.end(began_at)

@@ -16,6 +16,7 @@ from pico_async import (
     Accepted,
     AuthenticationError,
     ConfigurationError,
+    InDoubtError,
     MessageExpiredError,
     NoResponseError,
     NotSentError,
@@ -229,6 +230,20 @@ async def test_messages_in_doubt_hold_up_no_blast_in_which_others_are_sent() -> 
 
     assert (report.accepted, report.in_doubt, report.stopped) == (2_000, 1_000, None)
     assert report.elapsed < 10
+
+
+@pytest.mark.virtual_time
+async def test_messages_that_another_delivery_has_are_no_outage() -> None:
+    """Messages that are in doubt before a request is made, as another delivery has them, hold up nothing."""
+
+    async def taken(message: Message, trace: CallTrace) -> Accepted:
+        raise InDoubtError("Another delivery has it.", attempts=0)
+
+    began_at = time.monotonic()
+    report = await send_all(BulkStream(messages(200), taken, concurrency=4, stop_after=None), None)
+
+    assert (report.total, report.in_doubt, report.stopped) == (200, 200, None)
+    assert time.monotonic() - began_at < 1
 
 
 @pytest.mark.parametrize("outage_s", [-1, float("inf"), float("nan"), "60", True, None])
