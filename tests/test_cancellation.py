@@ -65,7 +65,9 @@ async def test_a_send_that_a_ledger_in_postgres_remembers(database: str) -> None
         ) as pico,
     ):
         await ledger.setup()
-        assert await survived(begin) == []
+        assert await survived(begin, most=200) == []
+        # Where the database is slow, none of them came as far as Pico.
+        await begin()
         arrived = {message.to for message in sandbox.ledger.accepted}
         again = {message.to: await send_once(pico, message, ledger=ledger) for message in begun}
 
