@@ -41,7 +41,7 @@ async def browser(**options: Any) -> AsyncIterator[BrowserContext]:
         from playwright.async_api import async_playwright
     except ImportError:
         unavailable("no playwright: pip install playwright")
-    with tempfile.TemporaryDirectory(prefix="chromium") as profile:
+    with tempfile.TemporaryDirectory(prefix="chromium", ignore_cleanup_errors=True) as profile:
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
                 profile, executable_path=path, headless=True, args=ARGUMENTS, timeout=PATIENCE_S * 1000, **options
