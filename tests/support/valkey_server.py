@@ -35,8 +35,11 @@ class ValkeyServer:
 
     def start(self, *options: str) -> None:
         """Start the server, and wait until it answers."""
+        # A replica writes what it got from its primary, and any server reads that when it starts.
+        (self._socket.parent / "dump.rdb").unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [self.binary, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no", *options],
+            cwd=self._socket.parent,
             stdout=subprocess.DEVNULL,
             env={**os.environ, **self._environment},
         )
