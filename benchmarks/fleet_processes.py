@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pico_async import Identity, PicoSession, Priority, Rates, RedisCoordinator, SmsMessage  # noqa: E402
-from pico_async._engine.endpoints import Lane  # noqa: E402
+from pico_async.coordination.rates import RateGroup  # noqa: E402
 from tests.support.fleet_worker import FleetWorker  # noqa: E402
 from tests.support.sandbox_process import sandbox_process  # noqa: E402
 from tests.support.valkey_server import ValkeyServer, valkey_server  # noqa: E402
@@ -185,7 +185,7 @@ async def take_turns(redis_url: str, rate: float, count: int, concurrency: int) 
 
     async def sender() -> None:
         for _ in left:
-            await coordinator.turn(Lane.SMS, Priority.BULK)
+            await coordinator.turn(RateGroup.SMS, Priority.BULK)
             moments.append(time.monotonic())
 
     await asyncio.gather(*(sender() for _ in range(concurrency)))

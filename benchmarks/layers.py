@@ -35,7 +35,7 @@ ACCEPTED = b'{"request_id": "lean-0123456789", "token": "lean-0123456789"}'
 
 def outgoing() -> Any:
     """Make the request that all send."""
-    from pico_async._engine.transport import Outgoing
+    from pico_async._engine.http.transport import Outgoing
     from pico_async._engine.wire import encode
 
     headers = {**HEADERS, "Content-Type": "application/json; charset=utf-8"}
@@ -44,7 +44,7 @@ def outgoing() -> Any:
 
 def at_once() -> Any:
     """Make a carrier that answers at once and sends nothing."""
-    from pico_async._engine.transport import Carrier
+    from pico_async._engine.http.transport import Carrier
     from pico_async._engine.wire import Reply
 
     class AtOnce(Carrier):
@@ -66,7 +66,7 @@ def at_once() -> Any:
 
 def attempt() -> Any:
     """Make what the transport asks of a caller: one that always has its turn."""
-    from pico_async.coordination import Priority
+    from pico_async.coordination.protocols import Priority
 
     class Always:
         async def take(self, places: Any) -> bool:
@@ -91,7 +91,7 @@ async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     import anyio
 
     from pico_async import AiohttpTransport
-    from pico_async._engine.transport import Departure
+    from pico_async._engine.http.transport import Departure
 
     fast, request, caller, scope = AiohttpTransport(), outgoing(), attempt(), anyio.CancelScope()
     fast.bind(base_url, PATIENCE_S, PATIENCE_S)
@@ -109,7 +109,7 @@ async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 @asynccontextmanager
 async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     """What the transport puts around a carrier: a place, a bound in time, the moment of leaving."""
-    from pico_async._engine.transport import Transport
+    from pico_async._engine.http.transport import Transport
 
     transport, request, caller = Transport(base_url, PATIENCE_S, at_once()), outgoing(), attempt()
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from aiolimiter import AsyncLimiter
 
 from pico_async import LocalCoordinator, Priority
-from pico_async._engine.endpoints import Lane
+from pico_async.coordination.rates import RateGroup
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
 RATE = 30
@@ -56,7 +56,7 @@ def bucket_of_thirty() -> Turn:
 def own_pace() -> Turn:
     """Make the session's."""
     coordinator = LocalCoordinator()
-    return lambda: coordinator.turn(Lane.SMS, Priority.BULK)
+    return lambda: coordinator.turn(RateGroup.SMS, Priority.BULK)
 
 
 def in_the_last_second(times: Sequence[float]) -> tuple[list[float], list[int]]:

@@ -8,233 +8,314 @@ Asyncio client for the Pico Cloud REST API v0.4 that knows, for every message, w
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pico_async._version import __version__
+from pico_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from pico_async._engine.aiohttp_carrier import AiohttpTransport as AiohttpTransport
-    from pico_async.bulk.journal import Journal, JournalRecord, JournalState
-    from pico_async.bulk.preflight import Preflight, preflight
-    from pico_async.bulk.report import BulkReport, SendResult
-    from pico_async.bulk.sender import BulkStream
-    from pico_async.bulk.sqlite_journal import SqliteJournal
-    from pico_async.callbacks import CallbackSigner
-    from pico_async.coordination import Coordinator, Priority, TokenStore
-    from pico_async.coordination.fleet import FleetCoordinator, Identity
-    from pico_async.coordination.local import LocalCoordinator
-    from pico_async.coordination.rates import Rates
-    from pico_async.coordination.redis import RedisCoordinator as RedisCoordinator
+    from pico_async._engine.http.aiohttp_transport import (
+        AiohttpTransport as AiohttpTransport,
+    )
+    from pico_async._settings import (
+        DEFAULT_BASE_URL as DEFAULT_BASE_URL,
+    )
+    from pico_async._settings import (
+        WHITELIST_BASE_URL as WHITELIST_BASE_URL,
+    )
+    from pico_async.bulk.journal.protocols import (
+        Journal as Journal,
+    )
+    from pico_async.bulk.journal.protocols import (
+        JournalRecord as JournalRecord,
+    )
+    from pico_async.bulk.journal.protocols import (
+        JournalState as JournalState,
+    )
+    from pico_async.bulk.journal.sqlite import (
+        SqliteJournal as SqliteJournal,
+    )
+    from pico_async.bulk.preflight import (
+        Preflight as Preflight,
+    )
+    from pico_async.bulk.preflight import (
+        preflight as preflight,
+    )
+    from pico_async.bulk.report import (
+        BulkReport as BulkReport,
+    )
+    from pico_async.bulk.report import (
+        SendResult as SendResult,
+    )
+    from pico_async.bulk.sender import (
+        BulkStream as BulkStream,
+    )
+    from pico_async.coordination.local.coordinator import (
+        LocalCoordinator as LocalCoordinator,
+    )
+    from pico_async.coordination.protocols import (
+        Coordinator as Coordinator,
+    )
+    from pico_async.coordination.protocols import (
+        FleetCoordinator as FleetCoordinator,
+    )
+    from pico_async.coordination.protocols import (
+        Identity as Identity,
+    )
+    from pico_async.coordination.protocols import (
+        Priority as Priority,
+    )
+    from pico_async.coordination.protocols import (
+        TokenStore as TokenStore,
+    )
+    from pico_async.coordination.rates import (
+        Rates as Rates,
+    )
+    from pico_async.coordination.redis.coordinator import (
+        RedisCoordinator as RedisCoordinator,
+    )
     from pico_async.errors import (
-        AuthenticationError,
-        BadRequestError,
-        BulkError,
-        ConfigurationError,
-        ExpectationFailedError,
-        InDoubtError,
-        InvalidMessageError,
-        JournalError,
-        MessageExpiredError,
-        NoResponseError,
-        NotInDoubtError,
-        NotSentError,
-        Outcome,
-        PicoError,
-        RateLimitError,
-        RejectedError,
-        ServerError,
-        SuppressedError,
-        UnexpectedResponseError,
+        AuthenticationError as AuthenticationError,
+    )
+    from pico_async.errors import (
+        BadRequestError as BadRequestError,
+    )
+    from pico_async.errors import (
+        BulkError as BulkError,
+    )
+    from pico_async.errors import (
+        ConfigurationError as ConfigurationError,
+    )
+    from pico_async.errors import (
+        ExpectationFailedError as ExpectationFailedError,
+    )
+    from pico_async.errors import (
+        InDoubtError as InDoubtError,
+    )
+    from pico_async.errors import (
+        InvalidMessageError as InvalidMessageError,
+    )
+    from pico_async.errors import (
+        JournalError as JournalError,
+    )
+    from pico_async.errors import (
+        MessageExpiredError as MessageExpiredError,
+    )
+    from pico_async.errors import (
+        NoResponseError as NoResponseError,
+    )
+    from pico_async.errors import (
+        NotInDoubtError as NotInDoubtError,
+    )
+    from pico_async.errors import (
+        NotSentError as NotSentError,
+    )
+    from pico_async.errors import (
+        Outcome as Outcome,
+    )
+    from pico_async.errors import (
+        PicoError as PicoError,
+    )
+    from pico_async.errors import (
+        RateLimitError as RateLimitError,
+    )
+    from pico_async.errors import (
+        RejectedError as RejectedError,
+    )
+    from pico_async.errors import (
+        ServerError as ServerError,
+    )
+    from pico_async.errors import (
+        SuppressedError as SuppressedError,
+    )
+    from pico_async.errors import (
+        UnexpectedResponseError as UnexpectedResponseError,
     )
     from pico_async.events import (
-        AttemptEnded,
-        AttemptStarted,
-        BlastEnded,
-        BlastStarted,
-        CallEnded,
-        CallStarted,
-        Event,
-        RateRefused,
-        Retrying,
-        TokenRefreshed,
-        TurnTaken,
+        AttemptEnded as AttemptEnded,
     )
-    from pico_async.grants import Accepted, UserToken
-    from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
-    from pico_async.integrations.receipt_desk import ReceiptDesk
-    from pico_async.integrations.receipt_memory import ReceiptMemory
-    from pico_async.integrations.redis_receipts import RedisReceiptMemory as RedisReceiptMemory
-    from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-    from pico_async.numbers import destination
-    from pico_async.receipts import DeliveryReceipt, DeliveryStatus
-    from pico_async.segmentation import Encoding, Segments, segments
-    from pico_async.session import PicoSession
-    from pico_async.settings import DEFAULT_BASE_URL, WHITELIST_BASE_URL
+    from pico_async.events import (
+        AttemptStarted as AttemptStarted,
+    )
+    from pico_async.events import (
+        BlastEnded as BlastEnded,
+    )
+    from pico_async.events import (
+        BlastStarted as BlastStarted,
+    )
+    from pico_async.events import (
+        CallEnded as CallEnded,
+    )
+    from pico_async.events import (
+        CallStarted as CallStarted,
+    )
+    from pico_async.events import (
+        Event as Event,
+    )
+    from pico_async.events import (
+        RateRefused as RateRefused,
+    )
+    from pico_async.events import (
+        Retrying as Retrying,
+    )
+    from pico_async.events import (
+        SlotGranted as SlotGranted,
+    )
+    from pico_async.events import (
+        TokenRefreshed as TokenRefreshed,
+    )
+    from pico_async.messages import (
+        Message as Message,
+    )
+    from pico_async.messages import (
+        MmsMessage as MmsMessage,
+    )
+    from pico_async.messages import (
+        SmsMessage as SmsMessage,
+    )
+    from pico_async.messages import (
+        VoiceMessage as VoiceMessage,
+    )
+    from pico_async.models import (
+        Accepted as Accepted,
+    )
+    from pico_async.models import (
+        Acknowledged as Acknowledged,
+    )
+    from pico_async.models import (
+        Balance as Balance,
+    )
+    from pico_async.models import (
+        Campaign as Campaign,
+    )
+    from pico_async.models import (
+        CreatedCampaign as CreatedCampaign,
+    )
+    from pico_async.models import (
+        Listing as Listing,
+    )
+    from pico_async.models import (
+        Template as Template,
+    )
+    from pico_async.models import (
+        UserToken as UserToken,
+    )
+    from pico_async.numbers import (
+        destination as destination,
+    )
+    from pico_async.receipts.callbacks import (
+        CallbackSigner as CallbackSigner,
+    )
+    from pico_async.receipts.deduplication import (
+        SeenReceipts as SeenReceipts,
+    )
+    from pico_async.receipts.handler import (
+        ReceiptHandler as ReceiptHandler,
+    )
+    from pico_async.receipts.receipt import (
+        DeliveryReceipt as DeliveryReceipt,
+    )
+    from pico_async.receipts.receipt import (
+        DeliveryStatus as DeliveryStatus,
+    )
+    from pico_async.receipts.redis_deduplication import (
+        RedisSeenReceipts as RedisSeenReceipts,
+    )
+    from pico_async.segmentation import (
+        Encoding as Encoding,
+    )
+    from pico_async.segmentation import (
+        Segments as Segments,
+    )
+    from pico_async.segmentation import (
+        segments as segments,
+    )
+    from pico_async.session import (
+        PicoSession as PicoSession,
+    )
 
-__all__ = [
-    "DEFAULT_BASE_URL",
-    "WHITELIST_BASE_URL",
-    "Accepted",
-    "Acknowledged",
-    "AttemptEnded",
-    "AttemptStarted",
-    "AuthenticationError",
-    "BadRequestError",
-    "Balance",
-    "BlastEnded",
-    "BlastStarted",
-    "BulkError",
-    "BulkReport",
-    "BulkStream",
-    "CallEnded",
-    "CallStarted",
-    "CallbackSigner",
-    "Campaign",
-    "ConfigurationError",
-    "Coordinator",
-    "CreatedCampaign",
-    "DeliveryReceipt",
-    "DeliveryStatus",
-    "Encoding",
-    "Event",
-    "ExpectationFailedError",
-    "FleetCoordinator",
-    "Identity",
-    "InDoubtError",
-    "InvalidMessageError",
-    "Journal",
-    "JournalError",
-    "JournalRecord",
-    "JournalState",
-    "Listing",
-    "LocalCoordinator",
-    "Message",
-    "MessageExpiredError",
-    "MmsMessage",
-    "NoResponseError",
-    "NotInDoubtError",
-    "NotSentError",
-    "Outcome",
-    "PicoError",
-    "PicoSession",
-    "Preflight",
-    "Priority",
-    "RateLimitError",
-    "RateRefused",
-    "Rates",
-    "ReceiptDesk",
-    "ReceiptMemory",
-    "RejectedError",
-    "Retrying",
-    "Segments",
-    "SendResult",
-    "ServerError",
-    "SmsMessage",
-    "SqliteJournal",
-    "SuppressedError",
-    "Template",
-    "TokenRefreshed",
-    "TokenStore",
-    "TurnTaken",
-    "UnexpectedResponseError",
-    "UserToken",
-    "VoiceMessage",
-    "__version__",
-    "destination",
-    "preflight",
-    "segments",
-]
-
-
-# All are imported by their first use. Who blasts nothing loads no blast, and what needs an extra is not in `__all__`.
-# pytest imports the package in each run of whoever has it installed, because of the plugin: that must cost nothing.
-_LATER = {
-    "DEFAULT_BASE_URL": "pico_async.settings",
-    "WHITELIST_BASE_URL": "pico_async.settings",
-    "Accepted": "pico_async.grants",
-    "Acknowledged": "pico_async.holdings",
-    "AiohttpTransport": "pico_async._engine.aiohttp_carrier",
-    "AttemptEnded": "pico_async.events",
-    "AttemptStarted": "pico_async.events",
-    "AuthenticationError": "pico_async.errors",
-    "BadRequestError": "pico_async.errors",
-    "Balance": "pico_async.holdings",
-    "BlastEnded": "pico_async.events",
-    "BlastStarted": "pico_async.events",
-    "BulkError": "pico_async.errors",
-    "BulkReport": "pico_async.bulk.report",
-    "BulkStream": "pico_async.bulk.sender",
-    "CallEnded": "pico_async.events",
-    "CallStarted": "pico_async.events",
-    "CallbackSigner": "pico_async.callbacks",
-    "Campaign": "pico_async.holdings",
-    "ConfigurationError": "pico_async.errors",
-    "Coordinator": "pico_async.coordination",
-    "CreatedCampaign": "pico_async.holdings",
-    "DeliveryReceipt": "pico_async.receipts",
-    "DeliveryStatus": "pico_async.receipts",
-    "Encoding": "pico_async.segmentation",
-    "Event": "pico_async.events",
-    "ExpectationFailedError": "pico_async.errors",
-    "FleetCoordinator": "pico_async.coordination.fleet",
-    "Identity": "pico_async.coordination.fleet",
-    "InDoubtError": "pico_async.errors",
-    "InvalidMessageError": "pico_async.errors",
-    "Journal": "pico_async.bulk.journal",
-    "JournalError": "pico_async.errors",
-    "JournalRecord": "pico_async.bulk.journal",
-    "JournalState": "pico_async.bulk.journal",
-    "Listing": "pico_async.holdings",
-    "LocalCoordinator": "pico_async.coordination.local",
-    "Message": "pico_async.messages",
-    "MessageExpiredError": "pico_async.errors",
-    "MmsMessage": "pico_async.messages",
-    "NoResponseError": "pico_async.errors",
-    "NotInDoubtError": "pico_async.errors",
-    "NotSentError": "pico_async.errors",
-    "Outcome": "pico_async.errors",
-    "PicoError": "pico_async.errors",
-    "PicoSession": "pico_async.session",
-    "Preflight": "pico_async.bulk.preflight",
-    "Priority": "pico_async.coordination",
-    "RateLimitError": "pico_async.errors",
-    "RateRefused": "pico_async.events",
-    "Rates": "pico_async.coordination.rates",
-    "ReceiptDesk": "pico_async.integrations.receipt_desk",
-    "ReceiptMemory": "pico_async.integrations.receipt_memory",
-    "RedisCoordinator": "pico_async.coordination.redis",
-    "RedisReceiptMemory": "pico_async.integrations.redis_receipts",
-    "RejectedError": "pico_async.errors",
-    "Retrying": "pico_async.events",
-    "Segments": "pico_async.segmentation",
-    "SendResult": "pico_async.bulk.report",
-    "ServerError": "pico_async.errors",
-    "SmsMessage": "pico_async.messages",
-    "SqliteJournal": "pico_async.bulk.sqlite_journal",
-    "SuppressedError": "pico_async.errors",
-    "Template": "pico_async.holdings",
-    "TokenRefreshed": "pico_async.events",
-    "TokenStore": "pico_async.coordination",
-    "TurnTaken": "pico_async.events",
-    "UnexpectedResponseError": "pico_async.errors",
-    "UserToken": "pico_async.grants",
-    "VoiceMessage": "pico_async.messages",
-    "destination": "pico_async.numbers",
-    "preflight": "pico_async.bulk.preflight",
-    "segments": "pico_async.segmentation",
+# Each name is imported by its first use: the pytest plugin imports this package in every test run of its users, and
+# what needs an extra must not be imported without it.
+_EXPORTS = {
+    "pico_async._engine.http.aiohttp_transport": ["AiohttpTransport"],
+    "pico_async._settings": ["DEFAULT_BASE_URL", "WHITELIST_BASE_URL"],
+    "pico_async.bulk.journal.protocols": ["Journal", "JournalRecord", "JournalState"],
+    "pico_async.bulk.journal.sqlite": ["SqliteJournal"],
+    "pico_async.bulk.preflight": ["Preflight", "preflight"],
+    "pico_async.bulk.report": ["BulkReport", "SendResult"],
+    "pico_async.bulk.sender": ["BulkStream"],
+    "pico_async.coordination.local.coordinator": ["LocalCoordinator"],
+    "pico_async.coordination.protocols": ["Coordinator", "FleetCoordinator", "Identity", "Priority", "TokenStore"],
+    "pico_async.coordination.rates": ["Rates"],
+    "pico_async.coordination.redis.coordinator": ["RedisCoordinator"],
+    "pico_async.errors": [
+        "AuthenticationError",
+        "BadRequestError",
+        "BulkError",
+        "ConfigurationError",
+        "ExpectationFailedError",
+        "InDoubtError",
+        "InvalidMessageError",
+        "JournalError",
+        "MessageExpiredError",
+        "NoResponseError",
+        "NotInDoubtError",
+        "NotSentError",
+        "Outcome",
+        "PicoError",
+        "RateLimitError",
+        "RejectedError",
+        "ServerError",
+        "SuppressedError",
+        "UnexpectedResponseError",
+    ],
+    "pico_async.events": [
+        "AttemptEnded",
+        "AttemptStarted",
+        "BlastEnded",
+        "BlastStarted",
+        "CallEnded",
+        "CallStarted",
+        "Event",
+        "RateRefused",
+        "Retrying",
+        "TokenRefreshed",
+        "SlotGranted",
+    ],
+    "pico_async.messages": ["Message", "MmsMessage", "SmsMessage", "VoiceMessage"],
+    "pico_async.models": [
+        "Accepted",
+        "Acknowledged",
+        "Balance",
+        "Campaign",
+        "CreatedCampaign",
+        "Listing",
+        "Template",
+        "UserToken",
+    ],
+    "pico_async.numbers": ["destination"],
+    "pico_async.receipts.callbacks": ["CallbackSigner"],
+    "pico_async.receipts.deduplication": ["SeenReceipts"],
+    "pico_async.receipts.handler": ["ReceiptHandler"],
+    "pico_async.receipts.receipt": ["DeliveryReceipt", "DeliveryStatus"],
+    "pico_async.receipts.redis_deduplication": ["RedisSeenReceipts"],
+    "pico_async.segmentation": ["Encoding", "Segments", "segments"],
+    "pico_async.session": ["PicoSession"],
 }
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_NEEDS_AN_EXTRA = {"AiohttpTransport", "RedisCoordinator", "RedisSeenReceipts"}
+
+__all__ = ["__version__", *sorted(_MODULE_OF.keys() - _NEEDS_AN_EXTRA)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-# A type checker that saw it would take any name for one that is there.
+# A type checker that sees `__getattr__` would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if any(module.split(".")[1] == name for module in _LATER.values()):
-            # `pico_async.errors`, which was there when the names were not imported later.
+        if any(module.split(".")[1] == name for module in _EXPORTS):
             return import_module(f"pico_async.{name}")
-        if name not in _LATER:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_MODULE_OF})

@@ -2,7 +2,7 @@
 What a session tells `on_event`: one frozen value for each thing that happens.
 
     CallStarted
-      TurnTaken           the pace let it go
+      SlotGranted           the pace let it go
       AttemptStarted
       AttemptEnded
       RateRefused         Pico said that requests come too fast
@@ -33,7 +33,7 @@ class CallStarted:
     Attributes:
         blast: The blast that it is part of; None of a single call, and of the token request that a blast needs.
         operation: The method: "sms.send", "balance.get", …
-        lane: What shares one rate with it: a field of `Rates`.
+        rate group: What shares one rate with it: a field of `Rates`.
         method: HTTP method.
         host: Where it goes, without the path.
     """
@@ -41,14 +41,14 @@ class CallStarted:
     call: int
     blast: int | None
     operation: str
-    lane: str
+    rate_group: str
     method: str
     host: str
     port: int
 
 
 @frozen(kw_only=True)
-class TurnTaken:
+class SlotGranted:
     """
     The pace gave the call a turn.
 
@@ -57,12 +57,12 @@ class TurnTaken:
 
     Attributes:
         waited_s: For how long it waited for this turn.
-        pace: Requests a second that the lane gives now; None where nothing limits it, or nobody knows.
+        pace: Requests a second that the rate group gives now; None where nothing limits it, or nobody knows.
     """
 
     call: int
     operation: str
-    lane: str
+    rate_group: str
     waited_s: float
     pace: float | None
 
@@ -105,7 +105,7 @@ class AttemptEnded:
 @frozen(kw_only=True)
 class RateRefused:
     """
-    Pico refused a request because requests come too fast. The lane pauses, for all who share it.
+    Pico refused a request because requests come too fast. The rate group pauses, for all who share it.
 
     Attributes:
         retry_after_s: What Pico asked for; None where it did not say.
@@ -113,7 +113,7 @@ class RateRefused:
 
     call: int
     operation: str
-    lane: str
+    rate_group: str
     retry_after_s: float | None
 
 
@@ -214,7 +214,7 @@ class BlastEnded:
 
 Event: TypeAlias = (
     CallStarted
-    | TurnTaken
+    | SlotGranted
     | AttemptStarted
     | AttemptEnded
     | RateRefused

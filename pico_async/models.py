@@ -1,20 +1,139 @@
-"""
-What comes out: frozen values, with whatever v0.4 does not document kept in `extra`.
+"""What comes out: frozen values, with whatever v0.4 does not document kept in `extra`."""
 
-All in one place, for whoever wants all. The package itself takes them from where they live, for most sessions only
-send, and each value that is made with the import costs it.
-"""
+from __future__ import annotations
 
-from pico_async.grants import Accepted, UserToken
-from pico_async.holdings import Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar, overload
 
-__all__ = [
-    "Accepted",
-    "Acknowledged",
-    "Balance",
-    "Campaign",
-    "CreatedCampaign",
-    "Listing",
-    "Template",
-    "UserToken",
-]
+from attrs import field, frozen
+
+from pico_async._boundary import boundary
+
+Item = TypeVar("Item")
+
+
+def undocumented() -> Any:
+    """Make the field that keeps what v0.4 does not document."""
+    # What Pico adds is not known, so it may be a number or a text: it is kept, and not shown.
+    return field(factory=dict, hash=False, repr=lambda extra: f"<{len(extra)} fields>", kw_only=True)
+
+
+@boundary
+@frozen
+class Accepted:
+    """
+    Pico took the message.
+
+    Whether `request_id` also names the message in a delivery receipt is not documented in v0.4.
+    """
+
+    request_id: str
+    extra: Mapping[str, Any] = undocumented()
+
+
+@boundary
+@frozen
+class UserToken:
+    """A token for the `Authorization` header. `repr` does not show it."""
+
+    token: str = field(repr=lambda token: f"<{len(token)} characters>")
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@boundary
+@frozen
+class Acknowledged:
+    """
+    Pico carried out an update, a deletion or the creation of a template.
+
+    The bodies of these replies are not documented in v0.4; the definitions suggest `MsgInfo`, a `request_id`.
+    """
+
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@boundary
+@frozen
+class CreatedCampaign:
+    """The campaign was created. The reference defines this reply's `request_id` as the campaign's ID."""
+
+    request_id: str
+    extra: Mapping[str, Any] = undocumented()
+
+    @property
+    def campaign_id(self) -> str:
+        """ID for `campaigns.update`, `campaigns.delete` and `templates.create_…`."""
+        return self.request_id
+
+
+@boundary
+@frozen
+class Campaign:
+    """
+    A group of templates.
+
+    A `created_at` that is no ISO 8601 time is None here, and stays in `extra` as it came.
+    """
+
+    id: str
+    name: str | None = None
+    remark: str | None = None
+    created_at: datetime | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@boundary
+@frozen
+class Template:
+    """
+    A message template.
+
+    The body of the list is not documented in v0.4: the fields are those of the create calls, and each may be None.
+    """
+
+    id: str | None = None
+    name: str | None = None
+    content: str | None = field(default=None, repr=lambda text: "None" if text is None else f"<{len(text)} characters>")
+    campaign_id: str | None = None
+    media_url: str | None = None
+    status: str | None = None
+    created_at: datetime | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+
+@boundary
+@frozen
+class Listing(Sequence[Item]):
+    """One reply's worth of campaigns or templates: a sequence that also carries the `request_id`."""
+
+    items: tuple[Item, ...] = ()
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
+        return self.items[index]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+
+@boundary
+@frozen
+class Balance:
+    """What credit remains, as an exact decimal. The currency or unit is not documented in v0.4."""
+
+    balance: Decimal
+    username: str | None = None
+    request_id: str | None = None
+    extra: Mapping[str, Any] = undocumented()

@@ -6,7 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pico_async.characters import described
+from pico_async._characters import described
 from pico_async.errors import ConfigurationError, InvalidMessageError
 
 if TYPE_CHECKING:

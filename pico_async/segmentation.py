@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
-from pico_async.characters import described
+from pico_async._characters import described
 from pico_async.errors import InvalidMessageError
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape, and no character.

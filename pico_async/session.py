@@ -14,26 +14,15 @@ from urllib.parse import urlsplit
 
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
-from pico_async._engine.carriers import carrier_for, stays_in_process
-from pico_async._engine.endpoints import Lane
 from pico_async._engine.hosts import is_loopback, is_nowhere
-from pico_async._engine.httpx_carrier import HttpTransport
-from pico_async._engine.logger import Logger
-from pico_async._engine.trace import CallTrace
-from pico_async._engine.transport import Transport
+from pico_async._engine.http.httpx_transport import HttpTransport
+from pico_async._engine.http.selection import carrier_for, stays_in_process
+from pico_async._engine.http.transport import Transport
+from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Account, send_request
-from pico_async.coordination import Coordinator, Priority
-from pico_async.coordination.rates import Rates
-from pico_async.errors import ConfigurationError
-from pico_async.grants import Accepted
-from pico_async.membership import Membership
-from pico_async.messages import Message
-from pico_async.resources.delivery import deliver
-from pico_async.resources.mms import MmsResource
-from pico_async.resources.sms import SmsResource
-from pico_async.resources.token import TokenResource
-from pico_async.resources.voice import VoiceResource
-from pico_async.settings import (
+from pico_async._logger import Logger
+from pico_async._membership import Membership
+from pico_async._settings import (
     DEFAULT_BASE_URL,
     checked_account,
     checked_api_key,
@@ -44,23 +33,33 @@ from pico_async.settings import (
     checked_retries,
     checked_retry_in_doubt,
     checked_sender,
-    checked_signer,
     checked_timeout,
     checked_username,
     place,
 )
+from pico_async.coordination.protocols import Coordinator, Priority
+from pico_async.coordination.rates import RateGroup, Rates
+from pico_async.errors import ConfigurationError
+from pico_async.messages import Message
+from pico_async.models import Accepted
+from pico_async.receipts.callbacks import checked_signer
+from pico_async.resources._send import deliver
+from pico_async.resources.mms import MmsResource
+from pico_async.resources.sms import SmsResource
+from pico_async.resources.token import TokenResource
+from pico_async.resources.voice import VoiceResource
 
 if TYPE_CHECKING:
-    from pico_async._engine.aiohttp_carrier import AiohttpTransport
+    from pico_async._engine.http.aiohttp_transport import AiohttpTransport
     from pico_async._engine.observer import Listener, Observer
-    from pico_async.bulk.journal import Journal
+    from pico_async.bulk.blast_events import BlastEvents
+    from pico_async.bulk.journal.protocols import Journal
     from pico_async.bulk.preflight import Preflight, Price
     from pico_async.bulk.report import BulkReport
     from pico_async.bulk.sender import BulkStream, OnResult
     from pico_async.bulk.source import Input
     from pico_async.bulk.suppression import OptOuts, Suppression
-    from pico_async.bulk.told import ToldBlast
-    from pico_async.callbacks import CallbackSigner
+    from pico_async.receipts.callbacks import CallbackSigner
     from pico_async.resources.balance import BalanceResource
     from pico_async.resources.campaigns import CampaignsResource
     from pico_async.resources.templates import TemplatesResource
@@ -338,7 +337,7 @@ class PicoSession:
         own = _opt_outs(suppression)
         opt_outs = None if own is None else own.let_pass
 
-        def send(message: Message, trace: CallTrace) -> Awaitable[Accepted]:
+        def send(message: Message, trace: CallProgress) -> Awaitable[Accepted]:
             return deliver(engine, message, priority=priority, trace=trace, opt_outs=opt_outs)
 
         stream = BulkStream(
@@ -394,7 +393,7 @@ class PicoSession:
         return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}{at_pace}>"
 
     def _pace(self) -> float | None:
-        return None if self._engine is None or self._closed else self._engine.per_s(Lane.SMS)
+        return None if self._engine is None or self._closed else self._engine.per_s(RateGroup.SMS)
 
     def _open(self) -> Engine:
         """Give the engine, made on first use, for only then is the loop known."""
@@ -427,7 +426,7 @@ class PicoSession:
         listeners = list(self._listeners)
         # On first use, and not with the session: by then, whoever sets up logging has done so.
         if self._log_level is not None or Logger("pico_async").isEnabledFor(logging.INFO):
-            from pico_async.log import listener
+            from pico_async._event_log import listener
 
             listeners.append(listener(self._log_level))
         if not listeners:
@@ -436,12 +435,12 @@ class PicoSession:
 
         return Observer(listeners, self._base_url)
 
-    def _told_blast(self) -> ToldBlast | None:
+    def _told_blast(self) -> BlastEvents | None:
         if self._observer is None:
             return None
-        from pico_async.bulk.told import ToldBlast
+        from pico_async.bulk.blast_events import BlastEvents
 
-        return ToldBlast(self._observer)
+        return BlastEvents(self._observer)
 
 
 def _opt_outs(suppression: Suppression | None) -> OptOuts | None:

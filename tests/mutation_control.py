@@ -51,11 +51,11 @@ CRASHES = "tests/stories/test_crash_and_resume.py::test_killed_at_every_point_th
 POWER = "tests/stories/test_power_loss.py"
 WIRE = "tests/stories/test_faults_on_the_wire.py"
 ENGINE = "tests/engine/test_call.py"
-JOURNAL = "pico_async/bulk/journal.py"
-LUA = "pico_async/coordination/lua"
-VIRTUAL = "tests/coordination/test_fleet_in_virtual_time.py"
-REDIS = "tests/coordination/test_redis.py"
-LEDGER = "tests/integrations/test_postgres_ledger.py"
+JOURNAL = "pico_async/bulk/journal/protocols.py"
+LUA = "pico_async/coordination/redis/lua"
+VIRTUAL = "tests/coordination/redis/test_fleet_in_virtual_time.py"
+REDIS = "tests/coordination/redis/test_coordinator.py"
+LEDGER = "tests/integrations/postgres/test_ledger.py"
 
 MUTATIONS = (
     Mutation(
@@ -76,19 +76,19 @@ MUTATIONS = (
     ),
     Mutation(
         "the fsync is dropped",
-        (Change("pico_async/bulk/journal_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF"),),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = OFF"),),
         (POWER,),
     ),
     Mutation(
         "the fsync comes only with a checkpoint",
-        (Change("pico_async/bulk/journal_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"),),
         (POWER,),
     ),
     Mutation(
         "a connection that was closed instead of a reply is taken for not sent",
         (
             Change(
-                "pico_async/_engine/httpx_carrier.py",
+                "pico_async/_engine/http/httpx_transport.py",
                 "proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)",
                 "proved = not written or isinstance(error, httpx.RemoteProtocolError)",
             ),
@@ -97,17 +97,27 @@ MUTATIONS = (
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/transport.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
+        (Change("pico_async/_engine/http/transport.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(
         "a token is evicted without comparing",
-        (Change("pico_async/coordination/local.py", "if self._token == token:", "if self._token is not None:"),),
-        ("tests/engine/test_token.py", "tests/coordination/test_local.py", ENGINE),
+        (
+            Change(
+                "pico_async/coordination/local/coordinator.py",
+                "if self._token == token:",
+                "if self._token is not None:",
+            ),
+        ),
+        ("tests/engine/test_token.py", "tests/coordination/local/test_coordinator.py", ENGINE),
     ),
     Mutation(
         "what was sending is sent again",
-        (Change("pico_async/bulk/journal_file.py", "SET state = 'in_doubt' WHERE", "SET state = 'pending' WHERE"),),
+        (
+            Change(
+                "pico_async/bulk/journal/sqlite_file.py", "SET state = 'in_doubt' WHERE", "SET state = 'pending' WHERE"
+            ),
+        ),
         (CRASHES,),
     ),
     Mutation(
@@ -133,19 +143,19 @@ MUTATIONS = (
     ),
     Mutation(
         "the main file does not say that it lacks its log",
-        (Change("pico_async/bulk/journal_file.py", "        self._hold(LACKS_LOG)\n", ""),),
-        ("tests/bulk/test_journal_file.py",),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "        self._hold(LACKS_LOG)\n", ""),),
+        ("tests/bulk/journal/test_sqlite_file.py",),
     ),
     Mutation(
         "a journal that was taken away is not missed",
-        (Change("pico_async/bulk/journal_file.py", "            self._require_in_place()\n", ""),),
-        ("tests/bulk/test_journal_file.py",),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "            self._require_in_place()\n", ""),),
+        ("tests/bulk/journal/test_sqlite_file.py",),
     ),
     Mutation(
         "the same content twice is one message",
         (
             Change(
-                "pico_async/bulk/journal_lines.py",
+                "pico_async/bulk/journal/sqlite_rows.py",
                 "        name = occurrence_digest(self._file.salt, content, occurrence)\n",
                 "",
             ),
@@ -165,17 +175,17 @@ MUTATIONS = (
     Mutation(
         "fleet: a step back of the clock ends a pause",
         (Change(f"{LUA}/reserve.lua", "last and math.max(0, last - now) or 0", "0"),),
-        ("tests/coordination/test_scripts.py",),
+        ("tests/coordination/redis/test_scripts.py",),
     ),
     Mutation(
         "fleet: a stored number is not bounded",
         (Change(f"{LUA}/stored.lua", "number and number >= least and number <= most", "number"),),
-        ("tests/coordination/test_garbage_in_redis.py",),
+        ("tests/coordination/redis/test_garbage_in_redis.py",),
     ),
     Mutation(
         "fleet: each process keeps to its own rate",
         (Change(f"{LUA}/reserve.lua", "spacing = math.max(spacing, tonumber(other))", ""),),
-        ("tests/coordination/test_rates_that_differ.py",),
+        ("tests/coordination/redis/test_rates_that_differ.py",),
     ),
     Mutation(
         "fleet: a slot is given back behind which another was reserved",
@@ -191,7 +201,7 @@ MUTATIONS = (
         "queue: what another delivery is sending is sent, too",
         (
             Change(
-                "pico_async/integrations/postgres_run.py",
+                "pico_async/integrations/postgres/run.py",
                 "known.state IN ('pending', 'not_sent', 'rejected')",
                 "known.state IN ('pending', 'not_sent', 'rejected', 'sending')",
             ),
@@ -202,12 +212,12 @@ MUTATIONS = (
         "queue: a delivery settles a row that is another's",
         (
             Change(
-                "pico_async/integrations/postgres_run.py",
+                "pico_async/integrations/postgres/run.py",
                 "WHEN known.claim <> excluded.claim OR known.state = 'accepted'",
                 "WHEN known.state = 'accepted'",
             ),
             Change(
-                "pico_async/integrations/postgres_run.py",
+                "pico_async/integrations/postgres/run.py",
                 '" WHERE known.claim = excluded.claim"',
                 '" WHERE true"',
             ),

@@ -7,8 +7,8 @@ from collections.abc import Awaitable
 import pytest
 
 from pico_async import AiohttpTransport, Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
-from pico_async.integrations.once import send_once
-from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Sandbox
 from tests.support.each_step import survived
 

@@ -70,7 +70,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert names == package_files()
-    assert {"pico_async/py.typed", "pico_async/pytest_plugin.py", "pico_async/coordination/lua/reserve.lua"} <= names
+    assert {
+        "pico_async/py.typed",
+        "pico_async/pytest_plugin.py",
+        "pico_async/coordination/redis/lua/reserve.lua",
+    } <= names
 
 
 def test_the_package_holds_code_and_known_kinds_of_data() -> None:

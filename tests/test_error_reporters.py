@@ -37,9 +37,8 @@ from pico_async import (
     SmsMessage,
     VoiceMessage,
 )
-from pico_async.grants import UserToken
-from pico_async.integrations.once import send_once
-from pico_async.models import Template
+from pico_async.integrations.send_once import send_once
+from pico_async.models import Template, UserToken
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
 from tests.support.waiting import until
@@ -376,5 +375,5 @@ async def test_a_fault_of_the_package_names_its_place() -> None:
     with pytest.raises(TypeError) as raised:
         DeliveryReceipt.parse(body=7)  # type: ignore[arg-type]
 
-    assert "receipts.py" in "".join(raised.value.__notes__)
+    assert "receipt.py" in "".join(raised.value.__notes__)
     assert_nothing_shown(raised.value)

@@ -41,14 +41,14 @@ from pico_async import (
     RateRefused,
     Rates,
     Retrying,
+    SlotGranted,
     SmsMessage,
     TokenRefreshed,
-    TurnTaken,
 )
 from pico_async._engine.attempt import Attempt
 from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
 from pico_async._engine.observer import Observer, ToldCall
-from pico_async._engine.trace import CallTrace
+from pico_async._engine.progress import CallProgress
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
 from tests.support.waiting import until
@@ -90,14 +90,14 @@ async def test_a_send_is_told_from_its_beginning_to_its_end() -> None:
 
     assert [type(event).__name__ for event in events] == [
         "CallStarted",
-        *("CallStarted", "TurnTaken", "AttemptStarted", "AttemptEnded", "TokenRefreshed", "CallEnded"),
-        *("TurnTaken", "AttemptStarted", "AttemptEnded", "CallEnded"),
+        *("CallStarted", "SlotGranted", "AttemptStarted", "AttemptEnded", "TokenRefreshed", "CallEnded"),
+        *("SlotGranted", "AttemptStarted", "AttemptEnded", "CallEnded"),
     ]
     send, token = events[0], events[1]
     assert isinstance(send, CallStarted)
     assert isinstance(token, CallStarted)
     assert events[0] == CallStarted(
-        call=send.call, blast=None, operation="sms.send", lane="sms", method="POST", host="127.0.0.1", port=81
+        call=send.call, blast=None, operation="sms.send", rate_group="sms", method="POST", host="127.0.0.1", port=81
     )
     assert {event.call for event in events[1:7]} == {token.call}  # type: ignore[union-attr]
     ended = events[-1]
@@ -117,7 +117,7 @@ async def test_waits_and_durations_are_those_of_the_clock() -> None:
         await asyncio.gather(*(pico.sms.send(TO, f"hello {n}") for n in range(3)))
         took_s = time.monotonic() - began
 
-    last = max(only(events, TurnTaken), key=lambda turn: turn.waited_s)
+    last = max(only(events, SlotGranted), key=lambda turn: turn.waited_s)
     ended = next(event for event in only(events, CallEnded) if event.call == last.call)
     assert last.pace == pico_pace(2)
     assert last.waited_s == pytest.approx(2 / last.pace, abs=0.6)
@@ -129,7 +129,7 @@ async def test_waits_and_durations_are_those_of_the_clock() -> None:
 
 
 def pico_pace(sms: int) -> float:
-    pace = LocalCoordinator(Rates(sms=sms)).per_s(SEND_SMS.lane)
+    pace = LocalCoordinator(Rates(sms=sms)).per_s(SEND_SMS.rate_group)
     assert pace is not None
     return pace
 
@@ -145,7 +145,7 @@ async def test_refusals_and_retries_are_told_with_their_reason() -> None:
     retries = only(events, Retrying)
     assert [(retry.attempt, retry.reason) for retry in retries] == [(1, "RateLimitError"), (2, "RateLimitError")]
     assert all(0 <= retry.delay_s <= 1.0 for retry in retries)
-    assert [refusal.lane for refusal in only(events, RateRefused)] == ["sms", "sms"]
+    assert [refusal.rate_group for refusal in only(events, RateRefused)] == ["sms", "sms"]
     (ended,) = only(events, CallEnded)
     assert (ended.outcome, ended.attempts) == (Outcome.ACCEPTED, 3)
     # Two pauses of one second each, as retry delays or as waits for a slot.
@@ -374,19 +374,19 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     The HTTP library waits for it, with the headers in its frames, so it is told when the attempt ends.
     """
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
-    request, trace = Request(SEND_SMS, "/sms"), CallTrace()
+    request, trace = Request(SEND_SMS, "/sms"), CallProgress()
     story = ToldCall(Observer([events.append], "http://127.0.0.1:80"), request, trace, coordinator.per_s)
     story.begin("127.0.0.1", 80)
-    await coordinator.turn(SEND_SMS.lane, Priority.INTERACTIVE)
+    await coordinator.turn(SEND_SMS.rate_group, Priority.INTERACTIVE)
     attempt = Attempt(request, trace, coordinator, learner=None, priority=Priority.INTERACTIVE, deadline=None)
     trace.note_attempt()
 
     await attempt.turn_again()
-    told_meanwhile = only(events, TurnTaken)
+    told_meanwhile = only(events, SlotGranted)
     story.fail(NotSentError("no connection"))
 
     assert told_meanwhile == []
-    (turn,), (ended,), (tried,) = only(events, TurnTaken), only(events, CallEnded), only(events, AttemptEnded)
+    (turn,), (ended,), (tried,) = only(events, SlotGranted), only(events, CallEnded), only(events, AttemptEnded)
     assert turn.waited_s == ended.waited_s >= 0.05
     assert tried.duration_s < turn.waited_s
 
@@ -447,7 +447,7 @@ async def test_a_listener_that_raises_harms_nobody_and_is_logged_once(caplog: py
     assert "the metrics are away" in str(record.exc_info[1])
 
 
-@pytest.mark.parametrize("kind", [CallStarted, TurnTaken, AttemptStarted, AttemptEnded, CallEnded])
+@pytest.mark.parametrize("kind", [CallStarted, SlotGranted, AttemptStarted, AttemptEnded, CallEnded])
 async def test_an_interrupt_in_a_listener_goes_its_way(kind: type) -> None:
     """
     A `SystemExit` from a listener reaches the caller. The call emits `CallEnded`, and the session can be closed.
@@ -546,7 +546,19 @@ def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
     fields = {name for kind in typing.get_args(Event) for name in kind.__slots__} - {"__weakref__"}
 
     assert fields == {
-        *("call", "blast", "operation", "lane", "method", "host", "port", "waited_s", "pace", "attempt", "outcome"),
+        *(
+            "call",
+            "blast",
+            "operation",
+            "rate_group",
+            "method",
+            "host",
+            "port",
+            "waited_s",
+            "pace",
+            "attempt",
+            "outcome",
+        ),
         *("status_code", "error", "duration_s", "retry_after_s", "reason", "delay_s", "request_id", "attempts"),
         *(
             "concurrency",
@@ -588,6 +600,6 @@ def test_where_nobody_listens_no_event_is_even_imported() -> None:
 
     loaded = set(ran.stdout.split())
     assert "pico_async.bulk.sender" in loaded
-    told = {"pico_async.events", "pico_async.log", "pico_async._engine.observer", "pico_async.bulk.told"}
+    told = {"pico_async.events", "pico_async._event_log", "pico_async._engine.observer", "pico_async.bulk.blast_events"}
     assert loaded.isdisjoint(told)
     assert ran.stderr == ""

@@ -9,16 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from pico_async.models import (
-    Accepted,
-    Acknowledged,
-    Balance,
-    Campaign,
-    CreatedCampaign,
-    Listing,
-    Template,
-    UserToken,
-)
+from pico_async.models import Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template, UserToken
 from tests.support.reference.requests import TOKEN
 
 EXTRA = {"phone": "8612345678901", "note": "Your verification code is 1234"}

@@ -28,8 +28,8 @@ from pico_async import (
     preflight,
 )
 from pico_async._engine.wire import Account, send_request
-from pico_async.bulk.digests import content_digest
-from pico_async.integrations.once import may_retry, send_once
+from pico_async.bulk.journal.digests import content_digest
+from pico_async.integrations.send_once import may_retry, send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
 OUT = "8612345678902"

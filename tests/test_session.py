@@ -28,8 +28,8 @@ from pico_async import (
     SmsMessage,
     VoiceMessage,
 )
-from pico_async._engine.endpoints import Lane
-from pico_async.coordination import local
+from pico_async.coordination import registry
+from pico_async.coordination.rates import RateGroup
 
 VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_CALLBACK_SECRETS", "PICO_BASE_URL")
 KEY = "S3CRET-k3y-0123456789"
@@ -48,7 +48,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 
 
 def open_sessions() -> int:
-    keys = local._shared.get(asyncio.get_running_loop(), {})
+    keys = registry._shared.get(asyncio.get_running_loop(), {})
     return sum(shared.sessions for shared in keys.values())
 
 
@@ -307,7 +307,7 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
         asyncio.run(send())
     with pytest.raises(ConfigurationError, match="running event loop"):
         pico.stream_bulk([])
-    local._shared.clear()
+    registry._shared.clear()
 
 
 async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
@@ -316,8 +316,8 @@ async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
     class Noting(LocalCoordinator):
         priorities: set[Priority] = set()  # noqa: RUF012  the test's only one
 
-        async def turn(self, lane: Lane, priority: Priority) -> None:
-            if lane is Lane.SMS:
+        async def turn(self, rate_group: RateGroup, priority: Priority) -> None:
+            if rate_group is RateGroup.SMS:
                 self.priorities.add(priority)
 
     coordinator = Noting()
@@ -387,7 +387,7 @@ async def test_neither_repr_nor_vars_show_the_key() -> None:
 
 async def test_it_tells_its_pace() -> None:
     """The repr of an open session and the report of a bulk send show the rate."""
-    pico = session(rates=Rates(guard_s=0.02))
+    pico = session(rates=Rates(jitter_allowance_s=0.02))
     before = repr(pico)
 
     async with pico:

@@ -7,9 +7,9 @@ import time
 import anyio
 
 from pico_async._engine.endpoints import Request
-from pico_async._engine.trace import CallTrace
-from pico_async.coordination import Coordinator, LearningCoordinator, Priority
-from pico_async.coordination.queue import FairQueue
+from pico_async._engine.progress import CallProgress
+from pico_async.coordination.fair_queue import FairQueue
+from pico_async.coordination.protocols import Coordinator, LearningCoordinator, Priority
 from pico_async.errors import MessageExpiredError
 
 # So late after its turn a request may still leave: no later than a busy loop's timers are, which the guard of the pace
@@ -30,7 +30,7 @@ class Attempt:
     def __init__(
         self,
         request: Request,
-        trace: CallTrace,
+        trace: CallProgress,
         coordinator: Coordinator,
         *,
         learner: LearningCoordinator | None,
@@ -67,7 +67,7 @@ class Attempt:
         """
         in_time = time.monotonic() - self.turn_at <= LATE_S
         if not in_time and self._learner is not None:
-            in_time = await self._learner.leave_late(self._request.endpoint.lane, self.turn_at)
+            in_time = await self._learner.leave_late(self._request.endpoint.rate_group, self.turn_at)
             if in_time:
                 self.turn_at = time.monotonic()
         if in_time:
@@ -84,7 +84,7 @@ class Attempt:
         """
         with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()):
             self._trace.note_wait()
-            await self._coordinator.turn(self._request.endpoint.lane, Priority.AGAIN)
+            await self._coordinator.turn(self._request.endpoint.rate_group, Priority.AGAIN)
             self._trace.note_turn()
         self.turn_at = time.monotonic()
         self._check_deadline()

@@ -13,12 +13,12 @@ import anyio
 
 from pico_async._engine import live
 from pico_async._engine.attempt import Attempt, expired
-from pico_async._engine.endpoints import GET_TOKEN, Lane, Request
-from pico_async._engine.quota import RetryQuota
+from pico_async._engine.endpoints import GET_TOKEN, Request
+from pico_async._engine.http.transport import Outgoing, Transport
+from pico_async._engine.progress import CallProgress, Scope
 from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
+from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.token import Secret, TokenCache, fits_in_header
-from pico_async._engine.trace import CallTrace, Scope
-from pico_async._engine.transport import Outgoing, Transport
 from pico_async._engine.verdict import (
     StaleToken,
     Success,
@@ -31,7 +31,8 @@ from pico_async._engine.verdict import (
 )
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
 from pico_async._version import __version__
-from pico_async.coordination import Coordinator, LearningCoordinator, Priority
+from pico_async.coordination.protocols import Coordinator, LearningCoordinator, Priority
+from pico_async.coordination.rates import RateGroup
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -42,7 +43,7 @@ from pico_async.errors import (
     RateLimitError,
     RejectedError,
 )
-from pico_async.grants import UserToken
+from pico_async.models import UserToken
 
 if TYPE_CHECKING:
     from pico_async._engine.observer import Observer
@@ -89,11 +90,11 @@ class Engine:
         self._retry_in_doubt = retry_in_doubt
         self._observer = observer
         self._learner = coordinator if isinstance(coordinator, LearningCoordinator) else None
-        self._quota = RetryQuota()
+        self._quota = RetryBudget()
         # Of requests with and without a body: for which token, and what they are.
         self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
         self._tokens = TokenCache(coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
-        self._calls: dict[CallTrace, Scope] = {}
+        self._calls: dict[CallProgress, Scope] = {}
         self._idle = asyncio.Event()
         self._closing = False
 
@@ -104,7 +105,7 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
-        trace: CallTrace | None = None,
+        trace: CallProgress | None = None,
     ) -> Coroutine[Any, Any, Value]:
         """
         Carry out one request, and tell whoever listens.
@@ -117,7 +118,7 @@ class Engine:
         Raises:
             PicoError: One of the tree in `errors`, with the outcome.
         """
-        trace = trace or CallTrace()
+        trace = trace or CallProgress()
         called = self._call_until_closed(request, read, priority, deadline, trace)
         return called if self._observer is None else self._observer.follow(request, trace, self.per_s, called)
 
@@ -127,7 +128,7 @@ class Engine:
         read: Callable[[object], Value],
         priority: Priority,
         deadline: float | None,
-        trace: CallTrace,
+        trace: CallProgress,
     ) -> Value:
         """Carry out one request within a scope that the closing of the session cancels."""
         if self._closing:
@@ -156,7 +157,7 @@ class Engine:
         read: Callable[[object], Value],
         priority: Priority,
         deadline: float | None,
-        trace: CallTrace,
+        trace: CallProgress,
     ) -> Value:
         doubt: InDoubtError | None = None
         authenticated_again = False
@@ -192,10 +193,10 @@ class Engine:
             if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":
                 doubt = verdict
             if isinstance(verdict, RateLimitError):
-                await self._coordinator.refused(request.endpoint.lane, verdict.retry_after)
+                await self._coordinator.refused(request.endpoint.rate_group, verdict.retry_after)
             # Pico gives all processes of a key one token a second, so to be refused one is no failure: the try is part
             # of the wait for a token, and costs no retry.
-            queued = isinstance(verdict, RateLimitError) and request.endpoint.lane is Lane.TOKEN
+            queued = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
             refusals += queued
             delay_s = next_delay_s(
                 verdict,
@@ -216,7 +217,7 @@ class Engine:
             waited_s += time.monotonic() - attempt.turn_at if queued else wait_s
 
     async def _turn(
-        self, request: Request, priority: Priority, deadline: float | None, trace: CallTrace
+        self, request: Request, priority: Priority, deadline: float | None, trace: CallProgress
     ) -> Secret | None:
         """
         Wait until the request may go out, and give the token to send it with.
@@ -232,7 +233,7 @@ class Engine:
                 return token
         raise expired(request)
 
-    async def _token_and_turn(self, request: Request, priority: Priority, trace: CallTrace) -> Secret | None:
+    async def _token_and_turn(self, request: Request, priority: Priority, trace: CallProgress) -> Secret | None:
         while True:
             # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
             token = await self._token_for(request)
@@ -242,7 +243,7 @@ class Engine:
             # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
             await trace.prepare()
             trace.note_wait()
-            await self._coordinator.turn(request.endpoint.lane, priority)
+            await self._coordinator.turn(request.endpoint.rate_group, priority)
             trace.note_turn()
             if token is None:
                 return None
@@ -250,9 +251,9 @@ class Engine:
             if token := await self._tokens.current():
                 return token
 
-    def per_s(self, lane: Lane) -> float | None:
-        """Say how many requests a second the lane gives now; None where nothing limits it, or nobody knows."""
-        return None if self._learner is None else self._learner.per_s(lane)
+    def per_s(self, rate_group: RateGroup) -> float | None:
+        """Say how many requests a second the rate group gives now; None where nothing limits it, or nobody knows."""
+        return None if self._learner is None else self._learner.per_s(rate_group)
 
     def check_live(self) -> None:
         """
@@ -311,7 +312,7 @@ class Engine:
         request: Request,
         token: Secret | None,
         read: Callable[[object], object],
-        trace: CallTrace,
+        trace: CallProgress,
         attempt: Attempt,
     ) -> Verdict:
         trace.note_attempt()
@@ -322,7 +323,7 @@ class Engine:
         if isinstance(reply, Failure):
             return judge_failure(request, reply)
         if self._learner is not None:
-            self._learner.heard(request.endpoint.lane, time.monotonic() - attempt.turn_at)
+            self._learner.heard(request.endpoint.rate_group, time.monotonic() - attempt.turn_at)
         secrets = [self._api_key.value] + ([token.value] if token else [])
         trace.note_reply(reply.status, secrets)
         verdict = judge(request, reply, secrets=secrets)
@@ -362,7 +363,7 @@ class Engine:
         return (await self.call(self._token_request(), _read_token)).token
 
     async def _token_for(self, request: Request) -> Secret | None:
-        if request.endpoint.lane is Lane.TOKEN:
+        if request.endpoint.rate_group is RateGroup.TOKEN:
             return None
         try:
             return await self._tokens.get()
@@ -392,7 +393,7 @@ def _read_token(payload: object) -> UserToken:
 
 
 def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
-    what = "the API key" if request.endpoint.lane is Lane.TOKEN else "a fresh token either"
+    what = "the API key" if request.endpoint.rate_group is RateGroup.TOKEN else "a fresh token either"
     return AuthenticationError(
         f"{request}: Pico did not take {what}. It was not carried out. Check that the username belongs "
         "to the API key, and that this host's IP address is allowed.",
@@ -402,7 +403,7 @@ def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
     )
 
 
-def _final(error: PicoError, trace: CallTrace) -> PicoError:
+def _final(error: PicoError, trace: CallProgress) -> PicoError:
     error.attempts = trace.attempts
     return error
 

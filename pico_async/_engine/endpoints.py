@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from attrs import field, frozen
 
+from pico_async.coordination.rates import RateGroup
 from pico_async.errors import InvalidMessageError
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
 
 _SEGMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._~@+-]{1,128}")
-
-
-class Lane(StrEnum):
-    """What shares one rate limit. `Rates` has a field of the same name for each."""
-
-    TOKEN = "token"  # noqa: S105  a lane's name, no secret
-    BALANCE = "balance"
-    SMS = "sms"
-    MMS = "mms"
-    VOICE = "voice"
-    MANAGEMENT = "management"
 
 
 class Endpoint(NamedTuple):
@@ -43,7 +32,7 @@ class Endpoint(NamedTuple):
     operation: str
     method: Method
     path: str
-    lane: Lane
+    rate_group: RateGroup
     sends: bool = False
 
     @property
@@ -83,23 +72,33 @@ class Request:
         return f"{self.endpoint.method} {self.endpoint.path}"
 
 
-GET_TOKEN = Endpoint("Retrieve JWT Token", "token.get", "GET", "/token/{username}", Lane.TOKEN)
+GET_TOKEN = Endpoint("Retrieve JWT Token", "token.get", "GET", "/token/{username}", RateGroup.TOKEN)
 
-CREATE_CAMPAIGN = Endpoint("Create Campaign", "campaigns.create", "POST", "/campaign", Lane.MANAGEMENT)
-LIST_CAMPAIGNS = Endpoint("List Campaigns", "campaigns.list", "GET", "/campaigns", Lane.MANAGEMENT)
-UPDATE_CAMPAIGN = Endpoint("Update Campaign", "campaigns.update", "PUT", "/campaign/{campaign_id}", Lane.MANAGEMENT)
-DELETE_CAMPAIGN = Endpoint("Delete Campaign", "campaigns.delete", "DELETE", "/campaign/{campaign_id}", Lane.MANAGEMENT)
+CREATE_CAMPAIGN = Endpoint("Create Campaign", "campaigns.create", "POST", "/campaign", RateGroup.MANAGEMENT)
+LIST_CAMPAIGNS = Endpoint("List Campaigns", "campaigns.list", "GET", "/campaigns", RateGroup.MANAGEMENT)
+UPDATE_CAMPAIGN = Endpoint(
+    "Update Campaign", "campaigns.update", "PUT", "/campaign/{campaign_id}", RateGroup.MANAGEMENT
+)
+DELETE_CAMPAIGN = Endpoint(
+    "Delete Campaign", "campaigns.delete", "DELETE", "/campaign/{campaign_id}", RateGroup.MANAGEMENT
+)
 
-CREATE_SMS_TEMPLATE = Endpoint("Create SMS Template", "templates.create_sms", "POST", "/template/sms", Lane.MANAGEMENT)
-CREATE_MMS_TEMPLATE = Endpoint("Create MMS Template", "templates.create_mms", "POST", "/template/mms", Lane.MANAGEMENT)
-LIST_TEMPLATES = Endpoint("List Templates", "templates.list", "GET", "/templates", Lane.MANAGEMENT)
-DELETE_TEMPLATE = Endpoint("Delete Template", "templates.delete", "DELETE", "/template/{template_id}", Lane.MANAGEMENT)
+CREATE_SMS_TEMPLATE = Endpoint(
+    "Create SMS Template", "templates.create_sms", "POST", "/template/sms", RateGroup.MANAGEMENT
+)
+CREATE_MMS_TEMPLATE = Endpoint(
+    "Create MMS Template", "templates.create_mms", "POST", "/template/mms", RateGroup.MANAGEMENT
+)
+LIST_TEMPLATES = Endpoint("List Templates", "templates.list", "GET", "/templates", RateGroup.MANAGEMENT)
+DELETE_TEMPLATE = Endpoint(
+    "Delete Template", "templates.delete", "DELETE", "/template/{template_id}", RateGroup.MANAGEMENT
+)
 
-SEND_SMS = Endpoint("Send an SMS", "sms.send", "POST", "/sms", Lane.SMS, sends=True)
-SEND_MMS = Endpoint("Send an MMS", "mms.send", "POST", "/mms", Lane.MMS, sends=True)
-SEND_VOICE = Endpoint("Send Voice TTS", "voice.send", "POST", "/voice", Lane.VOICE, sends=True)
+SEND_SMS = Endpoint("Send an SMS", "sms.send", "POST", "/sms", RateGroup.SMS, sends=True)
+SEND_MMS = Endpoint("Send an MMS", "mms.send", "POST", "/mms", RateGroup.MMS, sends=True)
+SEND_VOICE = Endpoint("Send Voice TTS", "voice.send", "POST", "/voice", RateGroup.VOICE, sends=True)
 
-GET_BALANCE = Endpoint("Get Account Balance", "balance.get", "GET", "/balance/{username}", Lane.BALANCE)
+GET_BALANCE = Endpoint("Get Account Balance", "balance.get", "GET", "/balance/{username}", RateGroup.BALANCE)
 
 ENDPOINTS = (
     GET_TOKEN,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from pico_async._engine.endpoints import Lane, Request
-from pico_async._engine.logger import Logger
-from pico_async._engine.trace import CallTrace
+from pico_async._engine.endpoints import Request
+from pico_async._engine.progress import CallProgress
 from pico_async._engine.verdict import StaleToken, Success, Verdict, tellable
+from pico_async._logger import Logger
+from pico_async.coordination.rates import RateGroup
 from pico_async.errors import Outcome, PicoError, RateLimitError
 from pico_async.events import (
     AttemptEnded,
@@ -21,8 +22,8 @@ from pico_async.events import (
     Event,
     RateRefused,
     Retrying,
+    SlotGranted,
     TokenRefreshed,
-    TurnTaken,
 )
 
 Listener: TypeAlias = Callable[[Event], object]
@@ -52,8 +53,8 @@ class Observer:
     async def follow(
         self,
         request: Request,
-        trace: CallTrace,
-        pace: Callable[[Lane], float | None],
+        trace: CallProgress,
+        pace: Callable[[RateGroup], float | None],
         called: Coroutine[Any, Any, Value],
     ) -> Value:
         """Await the call, and tell its beginning, its steps and its end."""
@@ -93,7 +94,7 @@ class ToldCall:
     """One call, from its beginning to its end."""
 
     def __init__(
-        self, observer: Observer, request: Request, trace: CallTrace, pace: Callable[[Lane], float | None]
+        self, observer: Observer, request: Request, trace: CallProgress, pace: Callable[[RateGroup], float | None]
     ) -> None:
         self._tell = observer.tell
         self._request = request
@@ -101,12 +102,12 @@ class ToldCall:
         self._pace = pace
         self._call = next(_calls)
         self._operation = request.endpoint.operation
-        self._lane = request.endpoint.lane
+        self._rate_group = request.endpoint.rate_group
         self._began_at = self._turn_at = time.monotonic()
         self._waits_since: float | None = None
         self._waited_s = 0.0
         self._trying = False
-        self._turn_again: TurnTaken | None = None
+        self._turn_again: SlotGranted | None = None
         self._status_code: int | None = None
         self._secrets: Sequence[str] = ()
 
@@ -118,7 +119,7 @@ class ToldCall:
                 call=self._call,
                 blast=self._trace.blast,
                 operation=self._operation,
-                lane=self._lane.value,
+                rate_group=self._rate_group.value,
                 method=self._request.endpoint.method,
                 host=host,
                 port=port,
@@ -133,12 +134,12 @@ class ToldCall:
         """It has one."""
         waited_s = self._stop_waiting()
         self._turn_at = time.monotonic()
-        taken = TurnTaken(
+        taken = SlotGranted(
             call=self._call,
             operation=self._operation,
-            lane=self._lane.value,
+            rate_group=self._rate_group.value,
             waited_s=waited_s,
-            pace=self._pace(self._lane),
+            pace=self._pace(self._rate_group),
         )
         if self._trying:
             # It is the HTTP library that waits for it. A listener that reports its stack, with the locals of each
@@ -169,7 +170,7 @@ class ToldCall:
                 RateRefused(
                     call=self._call,
                     operation=self._operation,
-                    lane=self._lane.value,
+                    rate_group=self._rate_group.value,
                     retry_after_s=verdict.retry_after,
                 )
             )
@@ -188,7 +189,7 @@ class ToldCall:
 
     def succeed(self, value: object) -> None:
         """Tell the end of a call that gave a value."""
-        if self._lane is Lane.TOKEN:
+        if self._rate_group is RateGroup.TOKEN:
             self._tell(TokenRefreshed(call=self._call))
         named = tellable(getattr(value, "request_id", None), self._request, secrets=self._secrets)
         self._end(Outcome.ACCEPTED, self._status_code, named, None)

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pico_async.errors import (
-    MessageExpiredError,
-    NoResponseError,
-    NotSentError,
-    PicoError,
-    RateLimitError,
-    ServerError,
-)
+from pico_async.errors import MessageExpiredError, NoResponseError, NotSentError, PicoError, RateLimitError, ServerError
 
 BASE_DELAY_S = 0.5
 MAX_DELAY_S = 8.0

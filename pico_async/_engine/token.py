@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-from pico_async.coordination import TokenStore
+from pico_async.coordination.protocols import TokenStore
 from pico_async.errors import NotSentError
 
 # Servers take headers of 8 KiB in all.

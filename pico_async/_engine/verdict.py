@@ -8,9 +8,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
 
-from pico_async._engine.endpoints import Lane, Request
+from pico_async._engine.endpoints import Request
 from pico_async._engine.redaction import echoes, redact
 from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
+from pico_async.coordination.rates import RateGroup
 from pico_async.errors import (
     BadRequestError,
     ConfigurationError,
@@ -253,7 +254,7 @@ def _refused(request: Request, status: int, said: str, context: dict[str, Any], 
 
 
 def _too_fast(request: Request, said: str, context: dict[str, Any]) -> RateLimitError:
-    if request.endpoint.lane is Lane.TOKEN:
+    if request.endpoint.rate_group is RateGroup.TOKEN:
         advice = (
             "Pico gives one token a second, to all processes of an API key together: open one session and keep it; "
             "several processes share a token with RedisCoordinator."

@@ -17,15 +17,15 @@ from attrs import define
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from pico_async._charsets import charset_of, texts
 from pico_async._engine import endpoints
-from pico_async._engine.charsets import charset_of, texts
 from pico_async._engine.endpoints import Endpoint, Request
 from pico_async._engine.hosts import host_of, is_loopback, is_public
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 
 if TYPE_CHECKING:
-    from pico_async.callbacks import CallbackSigner
+    from pico_async.receipts.callbacks import CallbackSigner
 
 Model = TypeVar("Model")
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import anyio
 
 from pico_async._boundary import without_frames
-from pico_async._engine.cancellation import cancellations
-from pico_async._engine.trace import CallTrace
-from pico_async.bulk.journal import AHEAD, Journal, JournalEntry
+from pico_async._cancellation import cancellations
+from pico_async._engine.progress import CallProgress
+from pico_async.bulk.journal.protocols import AHEAD, Journal, JournalEntry
+from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Tally
 from pico_async.bulk.source import END, Source, is_cancelled, no_message
-from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -34,14 +34,14 @@ from pico_async.errors import (
     PicoError,
     SuppressedError,
 )
-from pico_async.grants import Accepted
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
+from pico_async.models import Accepted
 
 if TYPE_CHECKING:
-    from pico_async.bulk.told import ToldBlast
+    from pico_async.bulk.blast_events import BlastEvents
 
 Value = TypeVar("Value")
-Send: TypeAlias = Callable[[Message, CallTrace], Awaitable[Accepted]]
+Send: TypeAlias = Callable[[Message, CallProgress], Awaitable[Accepted]]
 
 _CANCELLED = "its tasks were cancelled by other code"
 
@@ -71,7 +71,7 @@ class Dispatcher:
         outage: Outage,
         journal: Journal | None,
         account: str,
-        told: ToldBlast | None,
+        told: BlastEvents | None,
     ) -> None:
         self._source = source
         self._send = send
@@ -81,7 +81,7 @@ class Dispatcher:
         self._journal = journal
         self._account = account
         self._told = told
-        self._trace: Callable[[anyio.CancelScope], CallTrace] = CallTrace
+        self._trace: Callable[[anyio.CancelScope], CallProgress] = CallProgress
         # A message's place is taken before it is read, and free again when its result is taken.
         self._places = asyncio.BoundedSemaphore(concurrency)
         self._positions = itertools.count()
@@ -89,7 +89,7 @@ class Dispatcher:
         self._running: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[SendResult]] = set()
-        self._scopes: dict[CallTrace, anyio.CancelScope] = {}
+        self._scopes: dict[CallProgress, anyio.CancelScope] = {}
         self._waits_for_input = self._was_interrupted = False
         self._opened, self._entered = asyncio.Event(), asyncio.Event()
         self._is_open = False
@@ -292,7 +292,7 @@ class Dispatcher:
         # Whatever ends the task, its callback runs once, so each message that was begun is reported once.
         sending.add_done_callback(functools.partial(self._sent, index, item, trace))
 
-    def _sent(self, index: int, message: Message, trace: CallTrace, sending: asyncio.Task[SendResult]) -> None:
+    def _sent(self, index: int, message: Message, trace: CallProgress, sending: asyncio.Task[SendResult]) -> None:
         self._sending.discard(sending)
         self._scopes.pop(trace, None)
         if not sending.cancelled() and sending.exception() is None:
@@ -303,7 +303,9 @@ class Dispatcher:
             self._fail(error)
         self._report(_failed(index, message, _ended(trace, "a cancellation from elsewhere"), trace.attempts))
 
-    async def _send_one(self, index: int, message: Message, trace: CallTrace, scope: anyio.CancelScope) -> SendResult:
+    async def _send_one(
+        self, index: int, message: Message, trace: CallProgress, scope: anyio.CancelScope
+    ) -> SendResult:
         result: SendResult | None = None
         with scope:
             try:
@@ -320,7 +322,7 @@ class Dispatcher:
             await self._settle(trace, result)
         return result
 
-    async def _attempt(self, index: int, message: Message, trace: CallTrace) -> SendResult:
+    async def _attempt(self, index: int, message: Message, trace: CallProgress) -> SendResult:
         if self._stopped:
             return _failed(index, message, _ended(trace), 0)
         if isinstance(trace, JournalEntry):
@@ -352,7 +354,7 @@ class Dispatcher:
                 # Its own cause says more than that the blast has ended.
                 return _failed(index, message, outcome, trace.attempts)
 
-    async def _outcome_of(self, trace: CallTrace, step: Callable[[], Awaitable[Value]]) -> Value | PicoError:
+    async def _outcome_of(self, trace: CallProgress, step: Callable[[], Awaitable[Value]]) -> Value | PicoError:
         """Call one step of a message, await it, and return what either raises."""
         try:
             return await step()
@@ -439,7 +441,7 @@ def _failed(index: int, message: Message | None, error: PicoError, attempts: int
     return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
 
 
-def _ended(trace: CallTrace, by: str = "the end of the blast") -> PicoError:
+def _ended(trace: CallProgress, by: str = "the end of the blast") -> PicoError:
     if trace.in_doubt:
         return NoResponseError(f"Ended by {by} while on the wire. The message may have been sent.")
     return NotSentError(f"Ended by {by} while it waited. Nothing was sent.")

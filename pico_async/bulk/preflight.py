@@ -16,11 +16,11 @@ from typing import Self, TypeAlias, TypeVar
 import anyio.lowlevel
 from attrs import field, frozen
 
-from pico_async._engine.cancellation import cancellations, end_if_cancelled
+from pico_async._cancellation import cancellations, end_if_cancelled
+from pico_async._characters import described
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.source import END, Input, Source, no_message
 from pico_async.bulk.suppression import OptOuts, Suppression
-from pico_async.characters import described
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.numbers import country_code, kind_of

@@ -9,8 +9,8 @@ from attrs import field, frozen
 
 from pico_async._boundary import boundary
 from pico_async.errors import BulkError, Outcome, PicoError, SuppressedError
-from pico_async.grants import Accepted
 from pico_async.messages import Message
+from pico_async.models import Accepted
 
 FIRST_FAILURES = 20
 

@@ -12,15 +12,15 @@ import anyio
 
 from pico_async._boundary import boundary
 from pico_async.bulk.dispatcher import Dispatcher, Send
-from pico_async.bulk.journal import Journal
+from pico_async.bulk.journal.protocols import Journal
+from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.outage import OUTAGE_S, Outage
 from pico_async.bulk.report import BulkReport, SendResult
 from pico_async.bulk.source import Input, Source
-from pico_async.bulk.sqlite_journal import SqliteJournal
 from pico_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pico_async.bulk.told import ToldBlast
+    from pico_async.bulk.blast_events import BlastEvents
 
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
 
@@ -53,7 +53,7 @@ class BulkStream:
         journal: str | os.PathLike[str] | Journal | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
-        told: ToldBlast | None = None,
+        told: BlastEvents | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")

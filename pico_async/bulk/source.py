@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from pico_async._engine.cancellation import cancellations
+from pico_async._cancellation import cancellations
 from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, SuppressedError
 from pico_async.messages import Message
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Set
 from typing import Any, TypeAlias
 
-from pico_async._engine.cancellation import cancellations, unless_cancelled
+from pico_async._cancellation import cancellations, unless_cancelled
 from pico_async.bulk.source import is_cancelled
 from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, PicoError, SuppressedError
 from pico_async.numbers import e164

@@ -11,15 +11,15 @@ from typer.core import TyperGroup
 
 from pico_async import __version__
 from pico_async.cli import campaigns, fleet, journal, resources, templates
-from pico_async.cli.blast import EXIT_CODES, blast
+from pico_async.cli.account_options import with_settings
+from pico_async.cli.blast.command import EXIT_CODES, blast
+from pico_async.cli.blast.run import InterruptedEarlyError
 from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import note, say, tell_error
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
+from pico_async.cli.format import spelled
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
-from pico_async.cli.sending import InterruptedEarlyError
-from pico_async.cli.session import with_settings
-from pico_async.cli.words import spelled
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 
 

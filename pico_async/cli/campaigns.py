@@ -8,10 +8,10 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 import attrs
 import typer
 
+from pico_async.cli.account_options import Json, Settings
 from pico_async.cli.console import printable, say, say_json, tell_error
 from pico_async.cli.listing import Column, say_fields, say_listing
-from pico_async.cli.questions import Yes, require_yes
-from pico_async.cli.session import Json, Settings
+from pico_async.cli.prompts import Yes, require_yes
 from pico_async.models import Acknowledged, Campaign
 
 CampaignId: TypeAlias = Annotated[

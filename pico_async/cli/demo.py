@@ -11,14 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pico_async.cli.blast.csv_file import CsvFile
+from pico_async.cli.blast.progress import display_for
+from pico_async.cli.blast.row_mapping import Mailing
+from pico_async.cli.blast.run import Blast
+from pico_async.cli.blast.scan import survey
+from pico_async.cli.blast.summary import Summary
 from pico_async.cli.console import say
-from pico_async.cli.mailing import Mailing
-from pico_async.cli.progress import display_for
-from pico_async.cli.rows import CsvFile
 from pico_async.cli.sandbox import Seen, embedded, session_with
-from pico_async.cli.sending import Blast
-from pico_async.cli.summary import Summary
-from pico_async.cli.survey import survey
 from pico_async.coordination.rates import Rates
 
 _TEXT = "Your code is {{code}}"

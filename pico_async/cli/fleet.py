@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
+from pico_async.cli.account_options import Json
 from pico_async.cli.console import printable, say, say_json, say_table, tell_error
 from pico_async.cli.fleet_address import URL_HELP, FleetAddress
-from pico_async.cli.session import Json
-from pico_async.cli.words import spoken
+from pico_async.cli.format import spoken
 from pico_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pico_async.coordination.fleet_status import FleetStatus, LaneStatus, MemberStatus, TokenStatus
+    from pico_async.coordination.redis.status import FleetStatus, MemberStatus, RateGroupStatus, TokenStatus
 
 # So many characters of a digest tell the fleets of any Redis apart.
 NAME_SHOWN = 8
@@ -61,8 +61,8 @@ def status(
 def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
     client = address.client()
     # Here and not above: all else works without the extra.
-    from pico_async.coordination.fleet_status import read_fleets
-    from pico_async.coordination.redis_link import RedisUnavailableError
+    from pico_async.coordination.redis.client import RedisUnavailableError
+    from pico_async.coordination.redis.status import read_fleets
 
     async def read() -> tuple[FleetStatus, ...]:
         async with client:
@@ -85,17 +85,22 @@ def _tell(fleet: FleetStatus) -> None:
     say(f"Fleet {fleet.name[:NAME_SHOWN]}")
     for token in fleet.tokens:
         say(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_words(token))}.")
-    if not fleet.lanes:
+    if not fleet.rate_groups:
         say("Nobody has sent anything for a minute.")
         return
     say()
     say_table(
-        ("lane", "a second", "allowed", "waiting", "reserved ahead", "state"), (_lane_row(lane) for lane in fleet.lanes)
+        ("rate_group", "a second", "allowed", "waiting", "reserved ahead", "state"),
+        (_rate_group_row(rate_group) for rate_group in fleet.rate_groups),
     )
     say()
     say_table(
-        ("lane", "process", "waiting", "reserved", "last asked"),
-        ((lane.lane, *_member_row(member)) for lane in fleet.lanes for member in lane.members),
+        ("rate_group", "process", "waiting", "reserved", "last asked"),
+        (
+            (rate_group.rate_group, *_member_row(member))
+            for rate_group in fleet.rate_groups
+            for member in rate_group.members
+        ),
     )
 
 
@@ -109,24 +114,24 @@ def _words(token: TokenStatus) -> Iterator[str]:
         yield f"{printable(token.fetched_by)} is fetching one"
 
 
-def _lane_row(lane: LaneStatus) -> tuple[object, ...]:
+def _rate_group_row(rate_group: RateGroupStatus) -> tuple[object, ...]:
     return (
-        lane.lane,
-        f"{lane.per_s:.1f}",
-        "" if lane.allowed_per_s is None else f"{lane.allowed_per_s:.1f}",
-        f"{lane.waiting:,}",
-        spoken(lane.ahead_s) if lane.ahead_s else "",
-        ", ".join(_state(lane)),
+        rate_group.rate_group,
+        f"{rate_group.per_s:.1f}",
+        "" if rate_group.allowed_per_s is None else f"{rate_group.allowed_per_s:.1f}",
+        f"{rate_group.waiting:,}",
+        spoken(rate_group.ahead_s) if rate_group.ahead_s else "",
+        ", ".join(_state(rate_group)),
     )
 
 
-def _state(lane: LaneStatus) -> Iterator[str]:
-    if lane.paused_s:
-        yield f"Pico refused: paused for {spoken(lane.paused_s)}"
-    if lane.slowed_s:
-        yield f"slowed to {lane.slowed_to:.0%} for {spoken(lane.slowed_s)}"
-    if not lane.paused_s:
-        yield "sending" if lane.ahead_s else "idle"
+def _state(rate_group: RateGroupStatus) -> Iterator[str]:
+    if rate_group.paused_s:
+        yield f"Pico refused: paused for {spoken(rate_group.paused_s)}"
+    if rate_group.slowed_s:
+        yield f"slowed to {rate_group.slowed_to:.0%} for {spoken(rate_group.slowed_s)}"
+    if not rate_group.paused_s:
+        yield "sending" if rate_group.ahead_s else "idle"
 
 
 def _member_row(member: MemberStatus) -> tuple[object, ...]:
@@ -143,6 +148,6 @@ def _as_json(fleet: FleetStatus) -> dict[str, Any]:
         return round(value, 3) if isinstance(value, float) else value
 
     told = attrs.asdict(fleet, value_serializer=rounded)
-    for lane, it in zip(told["lanes"], fleet.lanes, strict=True):
-        lane["waiting"] = it.waiting
+    for rate_group, it in zip(told["rate_groups"], fleet.rate_groups, strict=True):
+        rate_group["waiting"] = it.waiting
     return told

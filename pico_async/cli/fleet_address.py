@@ -13,7 +13,7 @@ from pico_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from pico_async.coordination.redis import RedisCoordinator
+    from pico_async.coordination.redis.coordinator import RedisCoordinator
 
 # Seconds for one call to Redis.
 _TIMEOUT_S = 1.0
@@ -57,7 +57,7 @@ class FleetAddress:
         """
         _require_redis()
         # Here and not above: all else works without the extra.
-        from pico_async.coordination.redis import RedisCoordinator
+        from pico_async.coordination.redis.coordinator import RedisCoordinator
 
         return RedisCoordinator.from_url(self.url, rates=rates, prefix=self.prefix, timeout=_TIMEOUT_S)
 
@@ -69,7 +69,7 @@ class FleetAddress:
             ConfigurationError: It is no address of a Redis, or redis-py is not installed.
         """
         _require_redis()
-        from pico_async.coordination.redis import client_for
+        from pico_async.coordination.redis.client import client_for
 
         return client_for(self.url, _TIMEOUT_S, {})
 

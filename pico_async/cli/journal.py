@@ -12,16 +12,16 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from pico_async.bulk.journal import JournalState
-from pico_async.bulk.journal_file import files_of
-from pico_async.bulk.journal_match import JournalMatcher
-from pico_async.bulk.sqlite_journal import SqliteJournal
+from pico_async.bulk.journal.match import JournalMatcher
+from pico_async.bulk.journal.protocols import JournalState
+from pico_async.bulk.journal.sqlite import SqliteJournal
+from pico_async.bulk.journal.sqlite_file import files_of
+from pico_async.cli.account_options import Json
+from pico_async.cli.blast.report_file import is_same_file
+from pico_async.cli.blast.row_mapping import KEY_COLUMN, Mailing
 from pico_async.cli.console import note, say, say_json, say_table
-from pico_async.cli.mailing import KEY_COLUMN, Mailing
-from pico_async.cli.questions import Yes, require_yes
-from pico_async.cli.report_file import is_same_file
-from pico_async.cli.session import Json
-from pico_async.cli.words import counted
+from pico_async.cli.format import counted
+from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError
 
 # So many characters of an ID tell the messages of any journal apart.

@@ -8,10 +8,10 @@ from typing import Annotated, TypeAlias
 import typer
 from attrs import evolve
 
+from pico_async.cli.account_options import Callback, Json, Promotional, Region, Sender, Settings, Suppress
+from pico_async.cli.blast.row_mapping import number_reader
 from pico_async.cli.console import say, say_json, tell_error
-from pico_async.cli.mailing import number_reader
-from pico_async.cli.opt_outs import opted_out
-from pico_async.cli.session import Callback, Json, Promotional, Region, Sender, Settings, Suppress
+from pico_async.cli.suppression_file import opted_out
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.numbers import destination, mask

@@ -11,7 +11,7 @@ import typer
 from attrs import frozen
 
 from pico_async.cli.console import say
-from pico_async.cli.words import plural
+from pico_async.cli.format import plural
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -187,7 +187,7 @@ def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> None:
-    from pico_async.sandbox.stand_in import told_to_end
+    from pico_async.sandbox.sandbox import told_to_end
 
     told = told_to_end()
     # Remote hosts were ruled on above.

@@ -13,14 +13,14 @@ from typing import Annotated, TypeAlias
 import attrs
 import typer
 
+from pico_async.cli.account_options import Json, Settings
 from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing
 from pico_async.cli.console import note, printable, say, say_json, tell_error
+from pico_async.cli.format import spoken
 from pico_async.cli.listing import Column, for_people, say_fields, say_listing
-from pico_async.cli.questions import Yes, require_yes
-from pico_async.cli.session import Json, Settings
-from pico_async.cli.words import spoken
+from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
-from pico_async.holdings import Template
+from pico_async.models import Template
 from pico_async.session import PicoSession
 
 TemplateId: TypeAlias = Annotated[

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import attrs
 from attrs import field, frozen
 
-from pico_async._engine.endpoints import Lane
 from pico_async.errors import ConfigurationError
 
 # Of a fleet. Two requests may reach the server closer together than they left: the network delays one by up to 10 ms
 # and not the next, and a busy event loop wakes up to 3 ms late.
-GUARD_S = 0.013
-WIDEST_GUARD_S = 1.0
+JITTER_ALLOWANCE_S = 0.013
+MAX_JITTER_ALLOWANCE_S = 1.0
 # What a late timer loses may be caught up within this time. asyncio wakes 1 ms late, and one time in a hundred 2 ms.
 CATCH_UP_S = 0.002
 # Slots of a fleet are moments that were fixed beforehand. One is still good so long after its moment, for a timer may
@@ -22,6 +22,17 @@ CATCH_UP_S = 0.002
 LATE_S = 0.012
 # How far apart two processes are in their ideas of Redis's clock, and in what it takes them from a turn to the request.
 APART_S = 0.010
+
+
+class RateGroup(StrEnum):
+    """What shares one rate limit. `Rates` has a field of the same name for each."""
+
+    TOKEN = "token"  # noqa: S105  a rate group's name, no secret
+    BALANCE = "balance"
+    SMS = "sms"
+    MMS = "mms"
+    VOICE = "voice"
+    MANAGEMENT = "management"
 
 
 def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -34,8 +45,10 @@ def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _guard(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= WIDEST_GUARD_S:
-        raise ConfigurationError(f"Rates({attribute.name}=…) must be seconds, from 0 to {WIDEST_GUARD_S:g}, or None.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_JITTER_ALLOWANCE_S:
+        raise ConfigurationError(
+            f"Rates({attribute.name}=…) must be seconds, from 0 to {MAX_JITTER_ALLOWANCE_S:g}, or None."
+        )
 
 
 @frozen(kw_only=True)
@@ -47,10 +60,10 @@ class Rates:
     Pass a higher `sms` only after Pico's sales raised it for your key.
 
     Attributes:
-        guard_s: By how much the network may bunch what left evenly: the pace stays so far below the rate that no second
-            at Pico holds more, (n + 1 - 1.06) / (1 s + guard) for n = 30. None: it is learned from the spread of the
-            response times, between 2 and 50 ms, which is 29.9 to 28.5 a second; a fleet, which does not learn, takes
-            13 ms.
+        jitter_allowance_s: How much later one request may arrive than the next one that was sent after it. The limiter
+            keeps so far below the rate that no second at Pico holds more: (n + 1 - 1.06) / (1 s + allowance) for
+            n = 30. None: it is learned from the spread of the response times, between 2 and 50 ms, which gives 29.9
+            to 28.5 a second. A fleet does not learn, and takes 13 ms.
     """
 
     sms: float | None = field(default=30, validator=_rate)
@@ -59,11 +72,11 @@ class Rates:
     mms: float | None = field(default=None, validator=_rate)
     voice: float | None = field(default=None, validator=_rate)
     management: float | None = field(default=None, validator=_rate)
-    guard_s: float | None = field(default=None, validator=_guard)
+    jitter_allowance_s: float | None = field(default=None, validator=_guard)
 
-    def of(self, lane: Lane) -> float | None:
-        """Give the rate of one lane."""
-        rate: float | None = getattr(self, lane.value)
+    def of(self, rate_group: RateGroup) -> float | None:
+        """Give the rate of one rate group."""
+        rate: float | None = getattr(self, rate_group.value)
         return rate
 
 
@@ -86,7 +99,7 @@ class Bucket(NamedTuple):
     refill_per_s: float
 
 
-def bucket(rate: float, guard_s: float) -> Bucket:
+def bucket(rate: float, jitter_allowance_s: float) -> Bucket:
     """
     Size the bucket so that the server sees no more than *rate* requests in any one second.
 
@@ -99,12 +112,12 @@ def bucket(rate: float, guard_s: float) -> Bucket:
     """
     n, window_s = window(rate)
     capacity = 1 + n / window_s * CATCH_UP_S
-    refill = (n + 1 - capacity) / (window_s + guard_s)
+    refill = (n + 1 - capacity) / (window_s + jitter_allowance_s)
     # Rounded down, because the bound is strict.
     return Bucket(capacity, (math.ceil(refill * 1e4) - 1) / 1e4 if refill > 0.01 else refill * 0.999)
 
 
-def spacing_s(rate: float, guard_s: float | None = None) -> float:
+def spacing_s(rate: float, jitter_allowance_s: float | None = None) -> float:
     """
     Say how far apart the slots of a fleet lie, so that the server sees no more than *rate* requests in any one second.
 
@@ -113,4 +126,6 @@ def spacing_s(rate: float, guard_s: float | None = None) -> float:
     them into one second. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
     """
     n, window_s = window(rate)
-    return (window_s + APART_S + LATE_S + (GUARD_S if guard_s is None else guard_s)) / n
+    return (
+        window_s + APART_S + LATE_S + (JITTER_ALLOWANCE_S if jitter_allowance_s is None else jitter_allowance_s)
+    ) / n

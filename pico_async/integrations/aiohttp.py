@@ -22,11 +22,11 @@ try:
 except ImportError as error:
     raise ImportError("pico_async.integrations.aiohttp needs aiohttp: pip install 'pico-async[aiohttp]'") from error
 
-from pico_async.callbacks import CallbackSigner
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
-from pico_async.integrations.receipt_desk import Confirming, OnReceipt, ReceiptDesk
-from pico_async.integrations.receipt_memory import ReceiptMemory
+from pico_async.receipts.callbacks import CallbackSigner
+from pico_async.receipts.deduplication import SeenReceipts
+from pico_async.receipts.handler import Confirming, OnReceipt, ReceiptHandler
 from pico_async.session import PicoSession
 
 PICO: web.AppKey[PicoSession] = web.AppKey("pico", PicoSession)
@@ -100,7 +100,7 @@ def receipts_handler(
     *,
     on_receipt: OnReceipt | None = None,
     journal: Confirming | None = None,
-    memory: ReceiptMemory | None = None,
+    memory: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> Handler:
     """
@@ -113,10 +113,10 @@ def receipts_handler(
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisReceiptMemory`.
+        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
         public_path: The path of `callback`, where a proxy in front makes another one of it.
     """
-    desk = ReceiptDesk(signer, on_receipt=on_receipt, journal=journal, memory=memory)
+    desk = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, memory=memory)
 
     async def receive(request: web.Request) -> web.Response:
         pieces = request.content.iter_any()

@@ -21,10 +21,10 @@ try:
 except ImportError as error:
     raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from error
 
-from pico_async.callbacks import CallbackSigner
-from pico_async.integrations.receipt_desk import METHODS, Confirming, OnReceipt
-from pico_async.integrations.receipt_memory import ReceiptMemory
 from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
+from pico_async.receipts.callbacks import CallbackSigner
+from pico_async.receipts.deduplication import SeenReceipts
+from pico_async.receipts.handler import METHODS, Confirming, OnReceipt
 from pico_async.session import PicoSession
 
 __all__ = ["PicoDep", "get_pico", "handle_errors", "open_pico", "pico_lifespan", "receipts_router"]
@@ -39,7 +39,7 @@ def receipts_router(
     *,
     on_receipt: OnReceipt | None = None,
     journal: Confirming | None = None,
-    memory: ReceiptMemory | None = None,
+    memory: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> APIRouter:
     """

@@ -15,10 +15,10 @@ Metrics:
 
     pico.client.calls               {call}         by pico.operation, pico.outcome, error.type
     pico.client.retries             {retry}        by pico.operation, error.type: why
-    pico.client.rate_refusals       {refusal}      by pico.operation, pico.lane
+    pico.client.rate_refusals       {refusal}      by pico.operation, pico.rate_group
     pico.client.token_refreshes     {refresh}
-    pico.client.turn.wait           s              by pico.operation, pico.lane: of the turns that came
-    pico.client.pace                {request}/s    by pico.lane, server.address: as of the last turn
+    pico.client.slot.wait           s              by pico.operation, pico.rate_group: of the turns that came
+    pico.client.pace                {request}/s    by pico.rate_group, server.address: as of the last turn
     http.client.request.duration    s              by the attributes of HTTP, and pico.operation: of each exchange
 
 HTTP's attributes and its metric are the stable semantic conventions, but for `url.full`, which would name the account.
@@ -55,8 +55,8 @@ from pico_async.events import (
     Event,
     RateRefused,
     Retrying,
+    SlotGranted,
     TokenRefreshed,
-    TurnTaken,
 )
 
 # The conventions' own for this metric.
@@ -119,7 +119,7 @@ class OpenTelemetry:
             "pico.client.pace", "{request}/s", "Requests a second that the pace gives, as of the last turn."
         )
         self._waits = meter.create_histogram(
-            "pico.client.turn.wait",
+            "pico.client.slot.wait",
             "s",
             "Waits for a turn of the pace.",
             explicit_bucket_boundaries_advisory=_WAIT_S,
@@ -136,7 +136,7 @@ class OpenTelemetry:
         match event:
             case CallStarted():
                 self._begin(event)
-            case TurnTaken():
+            case SlotGranted():
                 self._take_turn(event)
             case AttemptEnded():
                 self._end_attempt(event)
@@ -145,7 +145,7 @@ class OpenTelemetry:
                 self._retries.add(1, attributes)
                 self._calls[event.call].span.add_event("retry", {**attributes, "pico.delay_s": event.delay_s})
             case RateRefused():
-                self._refusals.add(1, {"pico.operation": event.operation, "pico.lane": event.lane})
+                self._refusals.add(1, {"pico.operation": event.operation, "pico.rate_group": event.rate_group})
                 self._calls[event.call].span.add_event("rate refused")
             case TokenRefreshed():
                 self._refreshes.add(1)
@@ -167,7 +167,7 @@ class OpenTelemetry:
             "server.port": event.port,
             "pico.operation": event.operation,
         }
-        attributes = {**http, "pico.lane": event.lane}
+        attributes = {**http, "pico.rate_group": event.rate_group}
         blast = None if event.blast is None or self._blast_as_one_trace else self._blasts[event.blast]
         if blast is None:
             span = self._tracer.start_span(event.operation, kind=SpanKind.CLIENT, attributes=attributes)
@@ -182,11 +182,11 @@ class OpenTelemetry:
         within = contexts.set_value(_LEAVE_HTTP_ALONE, True, set_span_in_context(span))
         self._calls[event.call] = _Open(span, http, contexts.attach(within))
 
-    def _take_turn(self, event: TurnTaken) -> None:
-        self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.lane": event.lane})
+    def _take_turn(self, event: SlotGranted) -> None:
+        self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.rate_group": event.rate_group})
         if event.pace is not None:
             host = self._calls[event.call].http["server.address"]
-            self._pace.set(event.pace, {"pico.lane": event.lane, "server.address": host})
+            self._pace.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls[event.call]

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from pico_async._engine.logger import Logger
+from pico_async._logger import Logger
 from pico_async.errors import (
     AuthenticationError,
     BulkError,

@@ -8,7 +8,7 @@ from pico_async._boundary import boundary
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
-from pico_async.holdings import Balance
+from pico_async.models import Balance
 
 
 @boundary

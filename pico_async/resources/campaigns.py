@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pico_async._boundary import boundary
-from pico_async._engine import endpoints, holdings, wire
+from pico_async._engine import endpoints, wire
+from pico_async._engine import listings as holdings
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.errors import InvalidMessageError
-from pico_async.holdings import Acknowledged, Campaign, CreatedCampaign, Listing
-from pico_async.resources.arguments import text_of
+from pico_async.models import Acknowledged, Campaign, CreatedCampaign, Listing
+from pico_async.resources._arguments import text_of
 
 
 @boundary

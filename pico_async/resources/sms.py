@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
-from pico_async.coordination import Priority
-from pico_async.grants import Accepted
+from pico_async.coordination.protocols import Priority
 from pico_async.messages import SmsMessage
-from pico_async.resources.delivery import deliver
+from pico_async.models import Accepted
+from pico_async.resources._send import deliver
 
 
 @boundary

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
-from pico_async.grants import UserToken
+from pico_async.models import UserToken
 
 
 @boundary

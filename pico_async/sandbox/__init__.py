@@ -20,13 +20,13 @@ try:
 except ImportError as error:
     raise ImportError("pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'") from error
 
-from .banner import BANNER
-from .faults import DRAWN_FAULTS, Fault, FaultRule
-from .ledger import Arrival, Ledger, Message, Verdict
-from .rates import RateRule, replay
-from .receipts import ReceiptForm, Receipts
-from .replies import Dialect
-from .stand_in import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
+from pico_async.sandbox.banner import BANNER
+from pico_async.sandbox.faults import DRAWN_FAULTS, Fault, FaultRule
+from pico_async.sandbox.ledger import Arrival, Ledger, Message, Verdict
+from pico_async.sandbox.rates import RateRule, replay
+from pico_async.sandbox.receipts.receipt import ReceiptForm, Receipts
+from pico_async.sandbox.replies import Dialect
+from pico_async.sandbox.sandbox import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
 
 __all__ = [
     "BANNER",

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from .faults import DRAWN_FAULTS, Fault
-from .rates import RateRule
-from .receipts import ReceiptForm, Receipts
-from .replies import Dialect
-from .stand_in import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
+from pico_async.sandbox.faults import DRAWN_FAULTS, Fault
+from pico_async.sandbox.rates import RateRule
+from pico_async.sandbox.receipts.receipt import ReceiptForm, Receipts
+from pico_async.sandbox.replies import Dialect
+from pico_async.sandbox.sandbox import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
 
 
 def _rate(text: str) -> tuple[str, float | None]:

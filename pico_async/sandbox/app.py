@@ -20,10 +20,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from .doors import Door
-from .operations import OPERATIONS, Operation
-from .replies import Ending, Reply
-from .state import Call, Cloud
+from pico_async.sandbox.host_check import Door
+from pico_async.sandbox.operations import OPERATIONS, Operation
+from pico_async.sandbox.replies import Ending, Reply
+from pico_async.sandbox.state import Call, Cloud
 
 # Where a server leaves the connection for `_end`: in the ASGI scope's "state".
 CONNECTION = "pico_sandbox.connection"

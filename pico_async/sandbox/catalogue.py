@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from attrs import asdict, evolve, frozen
 
-from .replies import Reply, success
+from pico_async.sandbox.replies import Reply, success
 
 TEMPLATE_STATUSES = ("pending", "approved", "rejected")
 

@@ -20,12 +20,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from .banner import BANNER
-from .body import BodyError, read_json, refuse
-from .dials import Dials
-from .faults import FaultRule, Faults
-from .ledger import Arrival, Ledger, Message
-from .state import Cloud
+from pico_async.sandbox.banner import BANNER
+from pico_async.sandbox.body import BodyError, read_json, refuse
+from pico_async.sandbox.faults import FaultRule, Faults
+from pico_async.sandbox.ledger import Arrival, Ledger, Message
+from pico_async.sandbox.settings import Dials
+from pico_async.sandbox.state import Cloud
 
 _CHUNK = 500
 

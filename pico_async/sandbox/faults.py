@@ -39,7 +39,7 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
-from .operations import NAMES, SENDS
+from pico_async.sandbox.operations import NAMES, SENDS
 
 
 class Fault(StrEnum):

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from .rates import TOLERANCE_S
+from pico_async.sandbox.rates import TOLERANCE_S
 
 
 class Verdict(StrEnum):

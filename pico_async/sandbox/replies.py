@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from attrs import evolve, frozen
 
-from .faults import Fault, FaultRule
+from pico_async.sandbox.faults import Fault, FaultRule
 
 MIB = 1024 * 1024
 

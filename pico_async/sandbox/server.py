@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from .app import CONNECTION
+from pico_async.sandbox.app import CONNECTION
 
 
 class TcpConnection:

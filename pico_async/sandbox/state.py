@@ -14,12 +14,12 @@ from uuid import uuid4
 
 from attrs import field, frozen
 
-from .catalogue import Catalogue, RefusedError
-from .faults import Fault, FaultRule, Faults
-from .ledger import Arrival, Ledger, Message, Verdict
-from .operations import SENDS, Operation, faulty_fields, unlisted
-from .rates import Limiter
-from .replies import (
+from pico_async.sandbox.catalogue import Catalogue, RefusedError
+from pico_async.sandbox.faults import Fault, FaultRule, Faults
+from pico_async.sandbox.ledger import Arrival, Ledger, Message, Verdict
+from pico_async.sandbox.operations import SENDS, Operation, faulty_fields, unlisted
+from pico_async.sandbox.rates import Limiter
+from pico_async.sandbox.replies import (
     Dialect,
     Reply,
     disguise,
@@ -29,7 +29,7 @@ from .replies import (
     success,
     unauthorised,
 )
-from .tokens import Tokens
+from pico_async.sandbox.tokens import Tokens
 
 # A fault at the door leaves one of these verdicts; any other fault of that sort is "dropped".
 _VERDICTS_AT_THE_DOOR = {

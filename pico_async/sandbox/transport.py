@@ -15,9 +15,9 @@ import anyio
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .app import ConnectionEnded
-from .doors import IN_PROCESS
-from .replies import Ending
+from pico_async.sandbox.app import ConnectionEnded
+from pico_async.sandbox.host_check import IN_PROCESS
+from pico_async.sandbox.replies import Ending
 
 _EXCEPTIONS: dict[Ending, tuple[type[httpx.TransportError], str]] = {
     Ending.REFUSE: (httpx.ConnectError, "All connection attempts failed"),

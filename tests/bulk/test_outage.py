@@ -30,7 +30,7 @@ from pico_async import (
     SmsMessage,
     UnexpectedResponseError,
 )
-from pico_async._engine.trace import CallTrace
+from pico_async._engine.progress import CallProgress
 from pico_async.bulk.sender import BulkStream, send_all
 from pico_async.messages import Message
 from pico_async.sandbox import Sandbox
@@ -53,7 +53,7 @@ class Road:
         self._broken_until = time.monotonic() + until_s
         self.tried: list[str | None] = []
 
-    async def send(self, message: Message, trace: CallTrace) -> Accepted:
+    async def send(self, message: Message, trace: CallProgress) -> Accepted:
         self.tried.append(message.key)
         await asyncio.sleep(0.01)
         broken = self._broken_from <= time.monotonic() < self._broken_until
@@ -100,7 +100,7 @@ async def test_a_reply_that_comes_while_others_fail_gives_up_none_of_them() -> N
     """A message that was on the wire when the outage began, and is accepted later, ends no wait of the others."""
     begins_at = time.monotonic()
 
-    async def send(message: Message, trace: CallTrace) -> Accepted:
+    async def send(message: Message, trace: CallProgress) -> Accepted:
         if message.key == "0":
             await asyncio.sleep(8)
         elif time.monotonic() < begins_at + 20:
@@ -204,7 +204,7 @@ async def test_a_reply_that_does_not_come_gives_up_no_other_message() -> None:
     """When some messages are left in doubt in an outage, those that could not be sent are tried until it is over."""
     begins_at = time.monotonic()
 
-    async def send(message: Message, trace: CallTrace) -> Accepted:
+    async def send(message: Message, trace: CallProgress) -> Accepted:
         await asyncio.sleep(0.01)
         if time.monotonic() < begins_at + 20:
             raise NoResponseError("no reply") if int(message.key or 0) % 2 else NotSentError("no connection")
@@ -220,7 +220,7 @@ async def test_a_reply_that_does_not_come_gives_up_no_other_message() -> None:
 async def test_messages_in_doubt_hold_up_no_blast_in_which_others_are_sent() -> None:
     """When each third message is left in doubt and the others are accepted, the bulk send keeps its speed."""
 
-    async def send(message: Message, trace: CallTrace) -> Accepted:
+    async def send(message: Message, trace: CallProgress) -> Accepted:
         await asyncio.sleep(0.01)
         if int(message.key or 0) % 3 == 0:
             raise NoResponseError("no reply")
@@ -236,7 +236,7 @@ async def test_messages_in_doubt_hold_up_no_blast_in_which_others_are_sent() -> 
 async def test_messages_that_another_delivery_has_are_no_outage() -> None:
     """Messages that are in doubt before a request is made, as another delivery has them, hold up nothing."""
 
-    async def taken(message: Message, trace: CallTrace) -> Accepted:
+    async def taken(message: Message, trace: CallProgress) -> Accepted:
         raise InDoubtError("Another delivery has it.", attempts=0)
 
     began_at = time.monotonic()

@@ -189,7 +189,7 @@ async def test_neither_its_str_nor_its_repr_tells_a_number_or_a_text() -> None:
 async def test_the_session_adds_its_pace_and_one_look_at_the_balance() -> None:
     """A session's preflight adds the session's rate and one balance request, and sends no message."""
     sandbox = Sandbox(balance=Decimal("12.50"))
-    async with session_on(sandbox, rates=Rates(guard_s=0.01)) as pico:
+    async with session_on(sandbox, rates=Rates(jitter_allowance_s=0.01)) as pico:
         found = await pico.preflight(mixed(), price=Decimal("0.04"), suppression={OUT})
 
     assert (found.balance, found.remaining) == (Decimal("12.50"), Decimal("12.30"))

@@ -26,7 +26,7 @@ from pico_async import (
     SendResult,
     SmsMessage,
 )
-from pico_async._engine.trace import CallTrace
+from pico_async._engine.progress import CallProgress
 from pico_async.bulk.sender import send_all
 from pico_async.messages import Message
 
@@ -46,7 +46,7 @@ class Line:
         self.most_in_flight = 0
         self.begun: list[str | None] = []
 
-    async def send(self, message: Message, trace: CallTrace) -> Accepted:
+    async def send(self, message: Message, trace: CallProgress) -> Accepted:
         self.begun.append(message.key)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -247,7 +247,7 @@ async def test_a_message_that_is_refused_before_its_call_is_awaited_ends_no_othe
     """A send that raises as it is called, and not as it is awaited, fails its own message alone."""
     line = Line()
 
-    def send(message: Message, trace: CallTrace) -> Any:
+    def send(message: Message, trace: CallProgress) -> Any:
         if message.key == "1":
             raise InvalidMessageError("a private host")
         return line.send(message, trace)
@@ -485,7 +485,7 @@ async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> Non
     """If other code cancels the task of one message, that message is in doubt, and the other messages are accepted."""
     line, seen = Line(), []
 
-    async def send(message: Message, trace: CallTrace) -> Accepted:
+    async def send(message: Message, trace: CallProgress) -> Accepted:
         if message.key == "3":
             task = asyncio.current_task()
             assert task is not None

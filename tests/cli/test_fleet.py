@@ -13,9 +13,9 @@ import redis
 from attrs import frozen
 from redis.asyncio import Redis
 
-from pico_async.coordination.fleet_status import read_fleets
 from pico_async.coordination.rates import spacing_s
-from tests.cli.test_blast_redis import PASSWORD
+from pico_async.coordination.redis.status import read_fleets
+from tests.cli.blast.test_redis import PASSWORD
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import KEY, sandbox_process
 from tests.support.valkey_server import valkey_server
@@ -90,7 +90,7 @@ def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
     ran = pico_here("fleet", "status", "--json", env={"PICO_REDIS_URL": fleet.url})
 
     (told,) = ran.json["fleets"]
-    (sms,) = (lane for lane in told["lanes"] if lane["lane"] == "sms")
+    (sms,) = (rate_group for rate_group in told["rate_groups"] if rate_group["rate_group"] == "sms")
     (member,) = sms["members"]
     (token,) = told["tokens"]
     assert 0 < sms["per_s"] <= 31
@@ -114,7 +114,7 @@ async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> N
     async with Redis.from_url(fleet.url) as client:
         for _ in range(500):
             (found,) = await read_fleets(client, over_s=0.02)
-            (sms,) = (lane for lane in found.lanes if lane.lane == "sms")
+            (sms,) = (rate_group for rate_group in found.rate_groups if rate_group.rate_group == "sms")
             (member,) = sms.members
             if member.reserved:
                 break

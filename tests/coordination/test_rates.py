@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from pico_async import ConfigurationError, Rates
-from pico_async.coordination.rates import GUARD_S, bucket
+from pico_async.coordination.rates import JITTER_ALLOWANCE_S, bucket
 
 
 def most_in(window_s: float, *, capacity: float, refill_per_s: float) -> float:
@@ -22,22 +22,22 @@ def test_the_documented_rate_gets_the_designed_bucket() -> None:
     assert size.refill_per_s == pytest.approx(29.64, abs=0.01)
 
 
-@pytest.mark.parametrize("guard_s", [0.0, 0.002, 0.05])
+@pytest.mark.parametrize("jitter_allowance_s", [0.0, 0.002, 0.05])
 @pytest.mark.parametrize("rate", [1, 2, 3, 10, 30, 31.9, 100, 500, 1000])
-def test_no_second_at_the_server_sees_more_than_the_rate(rate: float, guard_s: float) -> None:
+def test_no_second_at_the_server_sees_more_than_the_rate(rate: float, jitter_allowance_s: float) -> None:
     """One second at the server holds no more than the rate, even if jitter bunches requests, and little is lost."""
-    size = bucket(rate, guard_s)
+    size = bucket(rate, jitter_allowance_s)
 
-    assert most_in(1 + guard_s, capacity=size.capacity, refill_per_s=size.refill_per_s) < int(rate) + 1
-    assert size.refill_per_s > (0.99 - guard_s) * int(rate)
+    assert most_in(1 + jitter_allowance_s, capacity=size.capacity, refill_per_s=size.refill_per_s) < int(rate) + 1
+    assert size.refill_per_s > (0.99 - jitter_allowance_s) * int(rate)
 
 
 @pytest.mark.parametrize("rate", [0.9, 0.5, 0.1, 0.01, 0.001])
 def test_below_one_a_second_the_window_is_longer(rate: float) -> None:
     """Below one request a second, at most one request leaves in any 1/rate seconds."""
-    size = bucket(rate, GUARD_S)
+    size = bucket(rate, JITTER_ALLOWANCE_S)
 
-    assert most_in(1 / rate + GUARD_S, capacity=size.capacity, refill_per_s=size.refill_per_s) < 2
+    assert most_in(1 / rate + JITTER_ALLOWANCE_S, capacity=size.capacity, refill_per_s=size.refill_per_s) < 2
     assert size.refill_per_s > 0.95 * rate
 
 
@@ -48,11 +48,11 @@ def test_a_rate_that_is_none_is_refused_by_name(rate: object) -> None:
         Rates(voice=rate)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("guard_s", [-0.001, 1.1, float("nan"), "0.01", True])
-def test_a_guard_that_is_none_is_refused_by_name(guard_s: object) -> None:
-    """A `guard_s` that is not a number of seconds between 0 and 1 raises an error that names it."""
-    with pytest.raises(ConfigurationError, match=r"Rates\(guard_s=…\)"):
-        Rates(guard_s=guard_s)  # type: ignore[arg-type]
+@pytest.mark.parametrize("jitter_allowance_s", [-0.001, 1.1, float("nan"), "0.01", True])
+def test_a_guard_that_is_none_is_refused_by_name(jitter_allowance_s: object) -> None:
+    """A `jitter_allowance_s` that is not a number of seconds between 0 and 1 raises an error that names it."""
+    with pytest.raises(ConfigurationError, match=r"Rates\(jitter_allowance_s=…\)"):
+        Rates(jitter_allowance_s=jitter_allowance_s)  # type: ignore[arg-type]
 
 
 def test_the_defaults_are_the_reference_s() -> None:

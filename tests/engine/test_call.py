@@ -812,7 +812,7 @@ BOUND_S = (1 + RETRIES) * TIMEOUT_S + WAITS_S
 class Unpaced(LocalCoordinator):
     """A coordinator that grants every slot at once, because waiting for a slot is not part of the bound."""
 
-    async def turn(self, lane: object, priority: Priority) -> None:
+    async def turn(self, rate_group: object, priority: Priority) -> None:
         pass
 
 

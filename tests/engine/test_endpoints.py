@@ -13,10 +13,9 @@ from pico_async._engine.endpoints import (
     SEND_SMS,
     UPDATE_CAMPAIGN,
     Endpoint,
-    Lane,
     Request,
 )
-from pico_async.coordination.rates import Rates
+from pico_async.coordination.rates import RateGroup, Rates
 from pico_async.errors import InvalidMessageError
 from tests.support.reference.requests import EXAMPLE, EXAMPLES, Example
 
@@ -52,15 +51,15 @@ def test_what_creates_is_not_repeatable(endpoint: Endpoint) -> None:
     assert not (endpoint.sends and endpoint.repeatable)
 
 
-def test_each_documented_limit_has_a_lane_of_its_own() -> None:
+def test_each_documented_limit_has_a_rate_group_of_its_own() -> None:
     """
     The token, balance, SMS, MMS and voice endpoints each have their own rate group.
 
     All other endpoints share `management`.
     """
-    lanes = {endpoint.section: str(endpoint.lane) for endpoint in ENDPOINTS}
+    rate_groups = {endpoint.section: str(endpoint.rate_group) for endpoint in ENDPOINTS}
 
-    others = {section: lane for section, lane in lanes.items() if lane != "management"}
+    others = {section: rate_group for section, rate_group in rate_groups.items() if rate_group != "management"}
     assert others == {
         "Retrieve JWT Token": "token",
         "Get Account Balance": "balance",
@@ -70,9 +69,11 @@ def test_each_documented_limit_has_a_lane_of_its_own() -> None:
     }
 
 
-def test_each_lane_has_a_rate() -> None:
-    """`Rates` has one field for each rate group, and `guard_s` is its only other field."""
-    assert {str(lane) for lane in Lane} == {attribute.name for attribute in attrs.fields(Rates)} - {"guard_s"}
+def test_each_rate_group_has_a_rate() -> None:
+    """`Rates` has one field for each rate group, and `jitter_allowance_s` is its only other field."""
+    assert {str(rate_group) for rate_group in RateGroup} == {attribute.name for attribute in attrs.fields(Rates)} - {
+        "jitter_allowance_s"
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from pico_async import BadRequestError, NotSentError, PicoError
 from pico_async._engine.token import Secret, TokenCache
-from pico_async.coordination.local import LocalTokenStore
+from pico_async.coordination.local.token_store import LocalTokenStore
 
 
 class Source:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pico_async._engine.endpoints import SEND_MMS, SEND_SMS, SEND_VOICE
-from pico_async._engine.holdings import decode_acknowledged, decode_campaigns, decode_templates
+from pico_async._engine.listings import decode_acknowledged, decode_campaigns, decode_templates
 from pico_async._engine.wire import (
     MAX_REPLY_BYTES,
     Account,
@@ -33,16 +33,7 @@ from pico_async._engine.wire import (
 )
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
-from pico_async.models import (
-    Accepted,
-    Acknowledged,
-    Balance,
-    Campaign,
-    CreatedCampaign,
-    Listing,
-    Template,
-    UserToken,
-)
+from pico_async.models import Accepted, Acknowledged, Balance, Campaign, CreatedCampaign, Listing, Template, UserToken
 from tests.support.reference import replies
 from tests.support.reference.requests import EXAMPLE
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pico_async import PicoSession
-from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.sandbox import Sandbox
 
 

@@ -12,9 +12,9 @@ import redis
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 
-from pico_async import RedisReceiptMemory, SmsMessage
-from pico_async.coordination.redis_link import RedisLink
-from pico_async.integrations.postgres_link import PostgresLink
+from pico_async import RedisSeenReceipts, SmsMessage
+from pico_async.coordination.redis.client import RedisLink
+from pico_async.integrations.postgres.connection import PostgresLink
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
 from tests.support.waiting import PATIENCE_S, until
@@ -66,10 +66,10 @@ async def test_a_receipt_s_turn(redis_url: str, monkeypatch: pytest.MonkeyPatch)
     already.
     """
     # A lock that was left behind is not waited for.
-    monkeypatch.setattr("pico_async.integrations.redis_receipts._TURN_S", 3600)
-    monkeypatch.setattr("pico_async.integrations.redis_receipts.LONGEST_WAIT_S", PATIENCE_S)
-    monkeypatch.setattr("pico_async.integrations.redis_receipts._GIVE_BACK_S", PATIENCE_S)
-    async with RedisReceiptMemory.from_url(redis_url, timeout=PATIENCE_S) as memory:
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication._TURN_S", 3600)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication._GIVE_BACK_S", PATIENCE_S)
+    async with RedisSeenReceipts.from_url(redis_url, timeout=PATIENCE_S) as memory:
 
         async def take() -> None:
             async with memory.turn("a-callback"):

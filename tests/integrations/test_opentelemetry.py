@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
 from pico_async import LocalCoordinator, NoResponseError, PicoSession, Priority, RateLimitError, Rates, SmsMessage
-from pico_async._engine.endpoints import Lane
+from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.waiting import PATIENCE_S, until
@@ -120,7 +120,7 @@ async def test_a_send_is_a_client_span_below_its_caller_s(telemetry: Telemetry) 
     assert attributes.pop("pico.waited_s") >= 0.0
     assert attributes == {
         "pico.operation": "sms.send",
-        "pico.lane": "sms",
+        "pico.rate_group": "sms",
         "http.request.method": "POST",
         "server.address": "127.0.0.1",
         "http.response.status_code": 200,
@@ -151,10 +151,10 @@ async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telem
         ("RateLimitError", "sms.send"): 1,
         ("StaleToken", "sms.send"): 1,
     }
-    assert telemetry.counted("pico.client.rate_refusals") == {("sms", "sms.send"): 1}
+    assert telemetry.counted("pico.client.rate_refusals") == {("sms.send", "sms"): 1}
     assert telemetry.counted("pico.client.token_refreshes") == {(): 2}
     assert telemetry.counted("pico.client.calls") == {("sms.send", "accepted"): 2, ("token.get", "accepted"): 2}
-    wait = telemetry.points("pico.client.turn.wait")[("pico.lane", "sms"), ("pico.operation", "sms.send")]
+    wait = telemetry.points("pico.client.slot.wait")[("pico.operation", "sms.send"), ("pico.rate_group", "sms")]
     assert wait.count == 4
     assert wait.max > 0.2, "the pause after the refusal"
 
@@ -188,10 +188,10 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
     asked = 0
     turn = LocalCoordinator.turn
 
-    async def counted(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
+    async def counted(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
         nonlocal asked
-        asked += lane is Lane.SMS
-        await turn(self, lane, priority)
+        asked += rate_group is RateGroup.SMS
+        await turn(self, rate_group, priority)
 
     async def in_its_exchange() -> None:
         await until(lambda: sandbox.ledger.accepted)
@@ -292,7 +292,7 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
             await pico.sms.send(TO, f"hello {number}")
 
     # Read the gauge first: an older SDK reports it once, and each call of `points` is a collection.
-    paces = {dict(key)["pico.lane"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
+    paces = {dict(key)["pico.rate_group"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
     exchanges = {
         dict(key)["pico.operation"]: (dict(key), point)
         for key, point in telemetry.points("http.client.request.duration").items()

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pico_async import MmsMessage, PicoSession, SmsMessage, VoiceMessage
-from pico_async.integrations.postgres import PostgresLedger
+from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate import enqueue_bulk, run_worker, setup
 from pico_async.sandbox import Sandbox
 

@@ -24,10 +24,10 @@ from pico_async import (
     SmsMessage,
     SqliteJournal,
 )
-from pico_async._engine.endpoints import Lane
-from pico_async.coordination.local import LocalCoordinator
-from pico_async.integrations.once import send_once
-from pico_async.integrations.postgres import PostgresLedger
+from pico_async.coordination.local.coordinator import LocalCoordinator
+from pico_async.coordination.rates import RateGroup
+from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
 
@@ -128,8 +128,8 @@ async def test_a_delivery_cancelled_before_its_request_leaves_no_doubt(
     """A delivery that is cancelled while it waits for its slot leaves no doubt, and the next delivery sends it."""
     waiting = asyncio.Event()
 
-    async def wait_without_end(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
-        if lane is Lane.SMS:
+    async def wait_without_end(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+        if rate_group is RateGroup.SMS:
             waiting.set()
             await asyncio.Event().wait()
 
@@ -186,10 +186,10 @@ async def test_it_waits_for_the_pace_at_its_own_priority(
     seen: list[Priority] = []
     turn = LocalCoordinator.turn
 
-    async def noted(self: LocalCoordinator, lane: Lane, priority: Priority) -> None:
-        if lane is Lane.SMS:
+    async def noted(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+        if rate_group is RateGroup.SMS:
             seen.append(priority)
-        await turn(self, lane, priority)
+        await turn(self, rate_group, priority)
 
     monkeypatch.setattr(LocalCoordinator, "turn", noted)
     async with session_with(sandbox) as pico:

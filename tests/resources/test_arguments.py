@@ -3,7 +3,7 @@
 import pytest
 
 from pico_async.errors import InvalidMessageError
-from pico_async.resources.arguments import text_of
+from pico_async.resources._arguments import text_of
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,20 @@ import httpx
 from attrs import frozen
 
 from pico_async import PicoSession, Rates, SendResult, SmsMessage
-from pico_async._engine.trace import CallTrace
-from pico_async.bulk import journal_file
+from pico_async._engine.progress import CallProgress
+from pico_async.bulk.journal import sqlite_file as journal_file
 from tests.support.sandbox_process import KEY
 
 _context = multiprocessing.get_context("forkserver")
 # The fork server has imported everything, so a child starts in some milliseconds instead of half a second.
 _context.set_forkserver_preload(
-    [__name__, "anyio._backends._asyncio", "httpcore", "pico_async.bulk.sender", "pico_async.bulk.sqlite_run"]
+    [
+        __name__,
+        "anyio._backends._asyncio",
+        "httpcore",
+        "pico_async.bulk.sender",
+        "pico_async.bulk.journal.sqlite_writer",
+    ]
 )
 
 
@@ -126,11 +132,11 @@ class Failpoints:
         # The transport uses plain HTTP; loading CA certificates would take longer than the rest of a short run.
         return Transport(verify=False)
 
-    def before_the_write(self) -> Callable[[CallTrace], None]:
-        """Make a `CallTrace.note_write` with a failpoint, which is the last moment before the first byte is written."""
-        reach, note_write = self.reach, CallTrace.note_write
+    def before_the_write(self) -> Callable[[CallProgress], None]:
+        """Make a `CallProgress.note_write` with a failpoint, the last moment before the first byte is written."""
+        reach, note_write = self.reach, CallProgress.note_write
 
-        def reach_and_note(trace: CallTrace) -> None:
+        def reach_and_note(trace: CallProgress) -> None:
             note_write(trace)
             reach()
 
@@ -142,7 +148,7 @@ def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
     connection = failpoints.around_commits()
     connect = sqlite3.connect
     journal_file.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=connection, **kwargs)
-    CallTrace.note_write = failpoints.before_the_write()
+    CallProgress.note_write = failpoints.before_the_write()
     asyncio.run(_send(blast, run, failpoints))
 
 

@@ -20,7 +20,7 @@ from pico_async import (
     Rates,
     SmsMessage,
 )
-from pico_async.callbacks import SignedCallback
+from pico_async.receipts.callbacks import SignedCallback
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
 NUMBER, TEXT = "8612345678901", "Your code is 1234"

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
-from pico_async._engine.endpoints import Lane
+from pico_async.coordination.rates import RateGroup
 from tests.support import raw_pico
 from tests.support.raw_pico import RawPico, full_backlog, session, stop_reading, wait_for_ever
 from tests.support.waiting import until
@@ -51,7 +51,7 @@ async def pace(stack: AsyncExitStack, server: RawPico) -> PicoSession:
     """Open a session whose next slot is a minute away."""
     coordinator = LocalCoordinator(Rates(sms=30))
     await coordinator.token.keep("t")
-    await coordinator.refused(Lane.SMS, 60.0)
+    await coordinator.refused(RateGroup.SMS, 60.0)
     return await stack.enter_async_context(session(server.address, timeout=60.0, coordinator=coordinator))
 
 

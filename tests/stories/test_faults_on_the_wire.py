@@ -12,14 +12,7 @@ import pytest
 import trustme
 from attrs import frozen
 
-from pico_async import (
-    InDoubtError,
-    NoResponseError,
-    NotSentError,
-    PicoError,
-    PicoSession,
-    UnexpectedResponseError,
-)
+from pico_async import InDoubtError, NoResponseError, NotSentError, PicoError, PicoSession, UnexpectedResponseError
 from tests.support import raw_pico
 from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, stop_reading, wait_for_ever
 

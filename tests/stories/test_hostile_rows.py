@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
-from pico_async.cli.mailing import Mailing
-from pico_async.cli.rows import CsvFile
+from pico_async.cli.blast.csv_file import CsvFile
+from pico_async.cli.blast.row_mapping import Mailing
 from tests.support.pico_command import PICO, environment, report_rows
 
 TEXT = "Hush {{name}}, your code is {{code}}"

@@ -9,8 +9,8 @@ import procrastinate
 import pytest
 
 from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
-from pico_async.integrations.once import send_once
 from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, resend, run_worker, setup
+from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.pgbouncer import pgbouncer
 from tests.support.queue_worker import bear_lost_ends

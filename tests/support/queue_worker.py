@@ -20,7 +20,7 @@ import procrastinate
 from attrs import define, field
 
 from pico_async import PicoSession, Rates
-from pico_async.integrations import postgres_run
+from pico_async.integrations.postgres import run as postgres_run
 from pico_async.integrations.procrastinate import PostgresLedger, run_worker
 from tests.support.sandbox_process import KEY
 

@@ -1,8 +1,8 @@
 """
 This module runs a fleet of hosts in one process and in virtual time, over a real Redis.
 
-The scripts, the server that runs them, `RedisLink` and one `FleetPace` for each host are real. Only the clocks and the
-networks are simulated: each host has a loop time of its own, which is wrong by hours and runs too fast or too slow;
+The scripts, the server that runs them, `RedisLink` and one `RedisLimiter` for each host are real. Only the clocks and
+the networks are simulated: each host has a loop time of its own, which is wrong by hours and runs too fast or too slow;
 messages to Redis and to Pico take time; and the scripts get the server's clock as arguments.
 
 The simulation does not show an expired key, because the real server's own clock hardly moves meanwhile. It does not
@@ -25,10 +25,10 @@ from typing import Any
 import redis
 from attrs import Factory, define, field, frozen
 
-from pico_async.coordination import Priority
-from pico_async.coordination.fleet_pace import FleetPace, Member
+from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis_link import RedisLink, source_of
+from pico_async.coordination.redis.client import RedisLink, source_of
+from pico_async.coordination.redis.limiter import Member, RedisLimiter
 from pico_async.errors import NotSentError
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
@@ -154,7 +154,7 @@ class Host:
     there_s: float
     back_s: float
     pico_s: float
-    pace: FleetPace = field(init=False)
+    pace: RedisLimiter = field(init=False)
     calls: int = 0
     connected: bool = False
     alive: bool = True
@@ -379,7 +379,7 @@ class Fleet:
         host = Host(number, clock, there_s, back_s, random.uniform(*scenario.pico_delays_s))
         link = RedisLink(SimulatedRedis(self, host), REDIS_TIMEOUT_S)  # type: ignore[arg-type]
         member = Member(id=f"host-{number}", about=f"host-{number}:1")
-        host.pace = FleetPace(RATE, link, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
+        host.pace = RedisLimiter(RATE, link, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
         return host
 
     def _delay(self, way_s: float) -> float:

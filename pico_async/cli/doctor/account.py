@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 
+from pico_async._settings import WHITELIST_BASE_URL
 from pico_async.cli.doctor.configuration import Configuration
+from pico_async.cli.doctor.connection import carrier_to
 from pico_async.cli.doctor.finding import Finding, State, failed, not_checked
-from pico_async.cli.doctor.road import carrier_to
 from pico_async.coordination.rates import Rates
 from pico_async.errors import (
     AuthenticationError,
@@ -25,7 +26,6 @@ from pico_async.errors import (
     UnexpectedResponseError,
 )
 from pico_async.session import PicoSession
-from pico_async.settings import WHITELIST_BASE_URL
 
 CLOCK_S = 30.0
 

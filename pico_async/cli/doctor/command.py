@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
+from pico_async.cli.account_options import Callback, Json, Sender, Settings
 from pico_async.cli.console import say_finding, say_json
 from pico_async.cli.doctor import installation, stores
 from pico_async.cli.doctor.account import account
 from pico_async.cli.doctor.certificate import trust
 from pico_async.cli.doctor.configuration import Configuration, configuration
+from pico_async.cli.doctor.connection import walk
+from pico_async.cli.doctor.dns import resolve
 from pico_async.cli.doctor.finding import Finding, State, not_checked
-from pico_async.cli.doctor.names import resolve
-from pico_async.cli.doctor.road import walk
-from pico_async.cli.session import Callback, Json, Sender, Settings
 
 _VARIABLES = {
     "username": "PICO_USERNAME",

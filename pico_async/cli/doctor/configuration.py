@@ -14,11 +14,7 @@ from attrs import field, frozen
 from pico_async._engine.hosts import is_loopback, proxy_for
 from pico_async._engine.token import Secret
 from pico_async._engine.wire import Account
-from pico_async.cli.doctor.finding import Finding, State
-from pico_async.cli.session import Settings, read_api_key
-from pico_async.errors import ConfigurationError
-from pico_async.numbers import mask
-from pico_async.settings import (
+from pico_async._settings import (
     DEFAULT_BASE_URL,
     WHITELIST_BASE_URL,
     checked_account,
@@ -27,9 +23,13 @@ from pico_async.settings import (
     checked_callback,
     checked_log_level,
     checked_sender,
-    checked_signer,
     checked_username,
 )
+from pico_async.cli.account_options import Settings, read_api_key
+from pico_async.cli.doctor.finding import Finding, State
+from pico_async.errors import ConfigurationError
+from pico_async.numbers import mask
+from pico_async.receipts.callbacks import checked_signer
 
 Value = TypeVar("Value")
 

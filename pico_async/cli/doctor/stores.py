@@ -8,13 +8,13 @@ from typing import Any
 
 import anyio
 
-from pico_async.bulk.journal import JournalState
-from pico_async.bulk.sqlite_journal import SqliteJournal
+from pico_async.bulk.journal.protocols import JournalState
+from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.cli.doctor.account import CLOCK_S
 from pico_async.cli.doctor.finding import Finding, State, failed
 from pico_async.cli.fleet import hint_for
 from pico_async.cli.fleet_address import FleetAddress
-from pico_async.cli.words import counted
+from pico_async.cli.format import counted
 from pico_async.errors import ConfigurationError, PicoError
 
 # RedisCoordinator's scripts need it.
@@ -30,7 +30,7 @@ async def redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     # Here and not above: all else works without the extra.
     from redis.exceptions import RedisError, ResponseError
 
-    from pico_async.coordination.redis_link import kind_of
+    from pico_async.coordination.redis.client import kind_of
 
     version: str | None = None
     try:

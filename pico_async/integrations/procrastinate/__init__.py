@@ -26,7 +26,7 @@ except ImportError as error:
         "pico_async.integrations.procrastinate needs procrastinate and psycopg: pip install 'pico-async[procrastinate]'"
     ) from error
 
-from pico_async.integrations.postgres import LedgerRecord, PostgresLedger
+from pico_async.integrations.postgres.ledger import LedgerRecord, PostgresLedger
 from pico_async.integrations.procrastinate.enqueue import EnqueueReport, enqueue_bulk, resend
 from pico_async.integrations.procrastinate.outbox import discard, setup
 from pico_async.integrations.procrastinate.task import QUEUE, tasks

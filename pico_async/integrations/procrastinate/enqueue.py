@@ -16,13 +16,13 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from pico_async._boundary import boundary
-from pico_async._engine.cancellation import cancellations, end_if_cancelled
+from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
-from pico_async.coordination import Priority
+from pico_async.coordination.protocols import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError
-from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import PostgresLink, lent, told, unprepared
+from pico_async.integrations.postgres.connection import PostgresLink, lent, told, unprepared
+from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import (
     TIMEOUT_S,
     Parcel,

@@ -17,8 +17,8 @@ from psycopg.rows import TupleRow
 
 from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.connection import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 
 TIMEOUT_S = 10.0

@@ -13,19 +13,12 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 
-from pico_async._engine.logger import Logger
-from pico_async.bulk.journal import Journal
+from pico_async._logger import Logger
+from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import InvalidMessageError, JournalError
-from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import PostgresLink
-from pico_async.integrations.procrastinate.outbox import (
-    NIL,
-    TIMEOUT_S,
-    drop_late,
-    fail_nobodys,
-    late,
-    unpacked,
-)
+from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.procrastinate.outbox import NIL, TIMEOUT_S, drop_late, fail_nobodys, late, unpacked
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
 logger = Logger(__name__)

@@ -13,8 +13,8 @@ from uuid import UUID
 from procrastinate import BaseRetryStrategy, Blueprint, JobContext, RetryDecision
 from procrastinate.jobs import Job
 
-from pico_async.bulk.journal import Journal
-from pico_async.coordination import Priority
+from pico_async.bulk.journal.protocols import Journal
+from pico_async.coordination.protocols import Priority
 from pico_async.errors import (
     ConfigurationError,
     InvalidMessageError,
@@ -22,10 +22,10 @@ from pico_async.errors import (
     MessageExpiredError,
     SuppressedError,
 )
-from pico_async.integrations.once import may_retry, send_once
-from pico_async.integrations.postgres import PostgresLedger
-from pico_async.integrations.postgres_link import PostgresLink
+from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import Outbox, pool_of
+from pico_async.integrations.send_once import may_retry, send_once
 from pico_async.session import PicoSession
 
 QUEUE: Final = "pico"

@@ -19,10 +19,16 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker
 
-from pico_async._engine.logger import Logger
-from pico_async.bulk.journal import Journal
+from pico_async._logger import Logger
+from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import ConfigurationError, JournalError
-from pico_async.integrations.postgres_link import POOLER_HINT, PostgresLink, ServerAwayError, is_of_a_pooler, is_passing
+from pico_async.integrations.postgres.connection import (
+    POOLER_HINT,
+    PostgresLink,
+    ServerAwayError,
+    is_of_a_pooler,
+    is_passing,
+)
 from pico_async.integrations.procrastinate.outbox import pool_of, setup
 from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting

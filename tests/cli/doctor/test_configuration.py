@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pico_async._settings import WHITELIST_BASE_URL
+from pico_async.cli.account_options import Settings
 from pico_async.cli.doctor.configuration import configuration, place_of
-from pico_async.cli.session import Settings
-from pico_async.settings import WHITELIST_BASE_URL
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.scripted_pico import ScriptedPico
 from tests.support.sandbox_process import KEY

@@ -1,0 +1,196 @@
+"""One account's settings, each made sure of: an error names it, and repeats no secret."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pico_async._engine.endpoints import GET_TOKEN
+from pico_async._engine.hosts import is_loopback
+from pico_async._engine.retry import MAX_RETRIES
+from pico_async._engine.token import Secret
+from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.messages import is_web_address
+
+if TYPE_CHECKING:
+    from pico_async._engine.wire import Account
+
+DEFAULT_BASE_URL = "https://rest.picotw.com"
+WHITELIST_BASE_URL = "https://api.picotw.com"
+"""The host for accounts with the IP whitelist feature."""
+
+_PICO_HOSTS = {urlsplit(url).hostname for url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL)}
+
+_LONGEST_TIMEOUT_S = 86_400
+# Compiled by their first use, and not with the import.
+_PRINTABLE_ASCII = r"[\x21-\x7e]+"
+_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*"
+
+
+def checked_username(username: str | None) -> str:
+    """Make sure that there is one, and that it can stand in a path."""
+    if not username:
+        raise ConfigurationError("There is no username: pass `username=` or set PICO_USERNAME.")
+    try:
+        GET_TOKEN.path_with(username=username)
+    except InvalidMessageError as error:
+        fault = str(error)
+    else:
+        return username
+    raise ConfigurationError(fault)
+
+
+def checked_api_key(api_key: str | None) -> Secret:
+    """Make sure that there is one, and that it can stand in a header."""
+    if not api_key:
+        raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
+    if not isinstance(api_key, str) or not re.fullmatch(_PRINTABLE_ASCII, api_key):
+        # httpx's own complaint would quote it.
+        raise ConfigurationError(
+            "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
+            "Was it copied with something around it?"
+        )
+    return Secret(api_key)
+
+
+def checked_sender(sender: str | None) -> str | None:
+    """Make sure that it is one, where there is one."""
+    if not sender:
+        return None
+    if not isinstance(sender, str) or not sender.isprintable():
+        raise ConfigurationError("`sender` must be a str without control characters.")
+    return sender
+
+
+def checked_callback(callback: str | None) -> str | None:
+    """Make sure that it is a web address, where there is one."""
+    if not callback:
+        return None
+    if not is_web_address(callback):
+        raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
+    return callback
+
+
+def checked_account(account: Account) -> Account:
+    """Make sure that the callback is one that Pico may be told of, and that can be signed where it is to be."""
+    if not isinstance(account.private_urls, bool):
+        raise ConfigurationError("`allow_private_urls` must be True or False.")
+    if account.callback is None:
+        return account
+    try:
+        account.reachable("callback", account.callback)
+    except InvalidMessageError as error:
+        fault = str(error)
+    else:
+        if account.signer is not None:
+            from pico_async.receipts.callbacks import signable_path
+
+            signable_path(account.callback)
+        return account
+    raise ConfigurationError(fault)
+
+
+def checked_base_url(base_url: str) -> str:
+    """Make sure that it is an address that is safe to send a key to."""
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        parts, host = None, None
+    if parts is None or not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
+    if not re.fullmatch(_ADDRESS, base_url) or "/.." in parts.path:
+        raise ConfigurationError(
+            f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            "`base_url` must be https: plain http would show the API key to the network. http is allowed on loopback."
+        )
+    return base_url.rstrip("/")
+
+
+def checked_retries(retries: int) -> int:
+    """Make sure that it is a number of tries that ends."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
+        raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
+    return retries
+
+
+def checked_timeout(timeout: float) -> float:
+    """Make sure that it is a time, in seconds, that ends."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
+        raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
+    return timeout
+
+
+def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
+    """Make sure that it is meant: what is merely true would let messages go out twice."""
+    if not isinstance(retry_in_doubt, bool):
+        raise ConfigurationError("`retry_in_doubt` must be True or False.")
+    return retry_in_doubt
+
+
+def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:
+    """Make sure that each can be called in the middle of a send."""
+    if on_event is None:
+        return ()
+    listeners: tuple[Any, ...] = tuple(on_event) if isinstance(on_event, list | tuple) else (on_event,)
+    for listener in listeners:
+        if not callable(listener):
+            raise ConfigurationError("`on_event` must be a function that takes an event, or a list of them.")
+        if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(listener.__call__):
+            raise ConfigurationError(
+                "`on_event` must be a plain function, for a send does not wait for it: let it put the event into an "
+                "asyncio.Queue where something slow is to be done."
+            )
+    return listeners
+
+
+def checked_log_level(named: str | None) -> int | None:
+    """Make sure that `PICO_LOG` is a level, where it is set."""
+    if not named:
+        return None
+    level = {"debug": logging.DEBUG, "info": logging.INFO}.get(named.lower())
+    if level is None:
+        raise ConfigurationError("PICO_LOG must be 'debug' or 'info', or be unset.")
+    return level
+
+
+def place(base_url: str) -> str:
+    """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
+    host, _ = _host_and_port(base_url)
+    return "Pico" if host in _PICO_HOSTS else "loopback" if is_loopback(host) else host
+
+
+def counted_at(base_url: str) -> str:
+    """
+    Say who counts the requests of an API key: Pico, by all its hosts and paths together, or one stand-in for it.
+
+    All names of the loopback are one stand-in for each port.
+    """
+    where = place(base_url)
+    return where if where == "Pico" else f"{where}:{_host_and_port(base_url)[1]}"
+
+
+def address(base_url: str) -> str:
+    """Write an address in the one way that all its spellings share: those with a port, capitals or a last dot."""
+    host, port = _host_and_port(base_url)
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{host}:{port}{parts.path}"
+
+
+def _host_and_port(base_url: str) -> tuple[str, int]:
+    parts = urlsplit(base_url)
+    host = (parts.hostname or "").rstrip(".")
+    with suppress(ValueError):
+        host = str(ip_address(host))
+    return host, parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,1 @@
+"""What a bulk send remembers of each message, and the journal in SQLite."""

@@ -1,0 +1,234 @@
+"""The account's settings, from flags and the environment to a session."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+from attrs import evolve, field, frozen
+
+from pico_async._engine.hosts import is_loopback
+from pico_async._settings import DEFAULT_BASE_URL, checked_base_url
+from pico_async.cli.fleet_address import URL_HELP, FleetAddress
+from pico_async.coordination.rates import Rates
+from pico_async.errors import ConfigurationError
+from pico_async.session import PicoSession
+
+Value = TypeVar("Value")
+
+_PANEL = "Account"
+
+Sender = Annotated[
+    str | None,
+    typer.Option(envvar="PICO_SENDER", metavar="NUMBER", help="Sender ID or number.", rich_help_panel=_PANEL),
+]
+Callback = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PICO_CALLBACK", metavar="URL", help="Address for the delivery receipts.", rich_help_panel=_PANEL
+    ),
+]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PICO_REGION",
+        metavar="CC",
+        help="Read numbers as people of this region write them, as TW for 0912 345 678; those of elsewhere need "
+        "their +. Needs the numbers extra.",
+    ),
+]
+Suppress = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PICO_SUPPRESS",
+        metavar="FILE",
+        help="Send nothing to the numbers of this file: one a line, or a CSV file with a column of them.",
+    ),
+]
+Promotional = Annotated[
+    bool,
+    typer.Option(
+        "--promotional/--no-promotional",
+        help="Whether an opt-out counts. --no-promotional is for what they asked for, as a code.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+
+
+@frozen(kw_only=True)
+class Settings:
+    """
+    Whose account it is, and where.
+
+    The API key is read only when a session is made, and is no field: nothing that prints the settings can show it.
+    """
+
+    username: str | None = None
+    api_key_file: str | None = None
+    base_url: str | None = None
+    sender: str | None = None
+    callback: str | None = None
+    fleet: FleetAddress | None = None
+    suppression: Collection[str] | None = field(default=None, repr=False)
+
+    @property
+    def is_stand_in(self) -> bool:
+        """
+        Whether messages go to a sandbox on this machine, and not to Pico.
+
+        Raises:
+            ConfigurationError: The address is none.
+        """
+        return is_loopback(urlsplit(checked_base_url(self.base_url or DEFAULT_BASE_URL)).hostname)
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether a session can be made without asking a person for the key."""
+        return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
+
+    def sending(self, *, sender: str | None, callback: str | None = None) -> Settings:
+        """
+        Add what messages need.
+
+        Raises:
+            ConfigurationError: There is no sender.
+        """
+        if not sender:
+            raise ConfigurationError("There is no sender: pass --sender or set PICO_SENDER.")
+        return evolve(self, sender=sender, callback=callback)
+
+    def session(self, rates: Rates | None = None) -> PicoSession:
+        """
+        Make the session; in a fleet it keeps to the fleet's pace.
+
+        Raises:
+            ConfigurationError: A setting is missing or wrong.
+        """
+        if not self.username:
+            raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
+        coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
+        return PicoSession(
+            username=self.username,
+            api_key=read_api_key(self.api_key_file)[1],
+            base_url=self.base_url,
+            sender=self.sender,
+            callback=self.callback,
+            rates=rates if coordinator is None else None,
+            coordinator=coordinator,
+            suppression=self.suppression,
+        )
+
+    def call(self, operation: Callable[[PicoSession], Awaitable[Value]]) -> Value:
+        """Carry out one operation in a session of its own."""
+
+        async def carry_out() -> Value:
+            async with self.session() as pico:
+                return await operation(pico)
+
+        return asyncio.run(carry_out())
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """
+    Give a command the account's options, and hand it their `Settings` as its first argument.
+
+    typer reads a command's options from its signature, so the account's are added there, once for all commands.
+    """
+    shared = inspect.signature(_settings, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        settings = _settings(**{name: given.pop(name) for name in shared})
+        command(settings, **given)
+
+    parameters = [*own, *shared.values()]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect looks for it
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def _settings(
+    username: Annotated[
+        str | None,
+        typer.Option(envvar="PICO_USERNAME", metavar="NAME", help="API account name.", rich_help_panel=_PANEL),
+    ] = None,
+    api_key_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="File that holds the API key, or '-' for stdin. Without it the key comes from PICO_API_KEY, or is "
+            "asked for. There is no option for the key itself: it would show in `ps` and in the shell's history.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PICO_BASE_URL",
+            metavar="URL",
+            help=f"Pico's address, {DEFAULT_BASE_URL} by default.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help=f"Share the pace and the token with all who name the same Redis, {URL_HELP}",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    redis_prefix: Annotated[
+        str,
+        typer.Option(
+            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What the keys there begin with.", rich_help_panel=_PANEL
+        ),
+    ] = "pico",
+) -> Settings:
+    return Settings(
+        username=username,
+        api_key_file=api_key_file,
+        base_url=base_url,
+        fleet=FleetAddress.of(redis, redis_prefix),
+    )
+
+
+def read_api_key(file: str | None) -> tuple[str, str]:
+    """
+    Give where the API key was found, in words, and the key.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if file == "-":
+        source, key = "stdin", sys.stdin.readline()
+    elif file is not None:
+        source, key = file, _content(Path(file))
+    elif os.environ.get("PICO_API_KEY"):
+        return "PICO_API_KEY", os.environ["PICO_API_KEY"]
+    elif sys.stdin.isatty():
+        source, key = "the answer", str(typer.prompt("API key", hide_input=True, err=True))
+    else:
+        raise ConfigurationError("There is no API key: set PICO_API_KEY, or pass --api-key-file.")
+    if not key.strip():
+        raise ConfigurationError(f"There is no API key: {source} is empty.")
+    return source, key.strip()
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:  # its own complaint would quote the key
+        reason = "it is no text in UTF-8"
+    raise ConfigurationError(f"The API key cannot be read from {path}: {reason}.")

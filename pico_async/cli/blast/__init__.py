@@ -1,0 +1,1 @@
+"""`pico blast`: send one message to each row of a CSV file."""

@@ -1,0 +1,226 @@
+"""What `pico blast` says before anything is sent, and all that it says in a dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from pico_async._characters import described
+from pico_async.bulk.preflight import Preflight, Repeat, told_countries
+from pico_async.cli.blast.row_mapping import Mailing
+from pico_async.cli.blast.scan import SHOWN, Survey
+from pico_async.cli.console import printable
+from pico_async.cli.format import counted, plural, rest, spoken
+from pico_async.numbers import mask
+
+
+@frozen(kw_only=True)
+class Forecast:
+    """
+    What a file holds, and what sending it takes.
+
+    Attributes:
+        per_s: Messages that leave in a second: a little less than the contract allows, so as never to exceed it.
+        shared: Whether other processes take their part of it.
+        journal: The journal's file; None where none is kept.
+    """
+
+    file: Path
+    mailing: Mailing
+    survey: Survey
+    per_s: float
+    shared: bool = False
+    journal: Path | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that the sending takes at least."""
+        match = self.survey.match
+        kept = 0 if match is None else match.skipped + match.in_doubt + match.refused
+        return max(self.survey.preflight.valid - kept, 0) / self.per_s
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether rows of it make no message, or none that a journal can tell from an earlier row's."""
+        found = self.survey.preflight
+        return bool(found.invalid or (self.journal is not None and found.repeated_keys))
+
+    def short(self) -> Iterator[str]:
+        """Say what is worth a look while there is time to press Ctrl-C."""
+        found = self.survey.preflight
+        said = [counted(found.total, "row"), f"numbers from `{self.mailing.to_column}`"]
+        if found.invalid:
+            said.append(f"{found.invalid:,} invalid")
+        if found.suppressed:
+            said.append(f"{found.suppressed:,} suppressed")
+        if self.survey.match is not None:
+            said.append(f"{self.survey.match.skipped:,} accepted before")
+        if found.parts > found.valid - found.unmeasured:
+            said.append(counted(found.parts, "part"))
+        said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
+        yield f"{self.file}: {', '.join(said)}."
+        if len(found.countries) > 1 or any(country.short for country in found.countries):
+            yield f"Country codes: {told_countries(found.countries)}."
+        yield from self._no_sms()
+        yield from self._cost()
+        yield from self._repeats()
+        yield from self._key_repeats()
+
+    @property
+    def _speed(self) -> str:
+        return f"{self.per_s:.1f} a second" + (", which the fleet shares" if self.shared else "")
+
+    def _repeats(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.duplicates:
+            yield "Duplicates (the number and the text of an earlier row; sent all the same):"
+            for repeat in found.repeats[:SHOWN]:
+                yield f"  line {repeat.place} repeats line {repeat.first}"
+            yield from rest(found.duplicates, min(SHOWN, len(found.repeats)))
+        if found.same_number > found.duplicates:
+            yield "Repeated numbers (whatever the text; --once-per-number keeps the first):"
+            for repeat in found.same_numbers[:SHOWN]:
+                yield f"  line {repeat.place} has the number of line {repeat.first}"
+            yield from rest(found.same_number, min(SHOWN, len(found.same_numbers)))
+
+    def _no_sms(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.no_sms:
+            yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
+
+    def _key_repeats(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.repeated_keys:
+            fate = "sent all the same" if self.journal is None else "not sent: a journal knows a message by its key"
+            yield f"Keys of an earlier row ({fate}):"
+            for repeat in found.key_repeats[:SHOWN]:
+                yield f"  line {repeat.place} has the key of line {repeat.first}"
+            yield from rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
+
+    def _match(self) -> Iterator[str]:
+        match = self.survey.match
+        if match is None:
+            return
+        yield f"{match.skipped:>9,} of them to skip: the journal has them as accepted"
+        if match.in_doubt:
+            yield f"{match.in_doubt:>9,} of them in doubt: not sent until `pico journal mark-sent` or `resend`"
+        if match.refused:
+            yield f"{match.refused:>9,} of them not sent: their key came before, or has another text in the journal"
+
+    def _parts(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.parts:
+            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
+            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
+        if found.unmeasured:
+            yield f"{found.unmeasured:>9,} by template, whose parts are not known here"
+
+    def _forced(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.forced:
+            yield "What most often takes texts to UCS-2, 70 characters a part and not 160:"
+            for forced in found.forced[:SHOWN]:
+                shown = f"{forced.character} " if forced.character.isprintable() else ""
+                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
+
+    def _cost(self) -> Iterator[str]:
+        found = self.survey.preflight
+        if found.cost is None:
+            return
+        said = f"Estimated cost: {found.cost:f} at {found.price:f} a part"
+        if found.remaining is None:
+            yield f"{said}."
+        elif found.remaining < 0:
+            yield f"{said}; the balance is {found.balance:f}, which is {-found.remaining:f} too little."
+        else:
+            yield f"{said}; the balance is {found.balance:f}, which leaves {found.remaining:f}."
+
+    def lines(self) -> Iterator[str]:
+        """Say all of it."""
+        found = self.survey.preflight
+        yield f"Nothing was sent. {self.file}: {counted(found.total, 'row')}, numbers from `{self.mailing.to_column}`."
+        yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
+        yield from self._match()
+        yield from self._parts()
+        yield f"{found.invalid:>9,} invalid"
+        if opted_out := found.suppressed - self.survey.left_out:
+            yield f"{opted_out:>9,} suppressed, for the number has opted out"
+        if self.survey.left_out:
+            yield f"{self.survey.left_out:>9,} left out by --once-per-number"
+        yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
+        if found.same_number:
+            yield f"{found.same_number:>9,} with the number of an earlier row, whatever the text"
+        if found.countries:
+            yield f"Country codes: {told_countries(found.countries)}."
+        yield from self._no_sms()
+        yield from self._cost()
+        yield from self._forced()
+        if found.faults:
+            yield "Invalid rows:"
+            yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
+            yield from rest(found.invalid, min(SHOWN, len(found.faults)))
+        yield from self._repeats()
+        yield from self._key_repeats()
+        if self.survey.samples:
+            yield "The first messages:"
+            for sample in self.survey.samples:
+                content = sample.message.text or f"template {sample.message.template_id}"
+                yield f"  line {sample.line}, to {mask(sample.message.to)}: {printable(content)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give all of it to a program."""
+        found = self.survey.preflight
+        return {
+            "dry_run": True,
+            "total": found.total,
+            "valid": found.valid,
+            "invalid": found.invalid,
+            "suppressed": found.suppressed,
+            "left_out": self.survey.left_out,
+            "duplicates": found.duplicates,
+            "same_number": found.same_number,
+            "countries": {country.code: country.messages for country in found.countries},
+            "no_sms": {kind.name: kind.messages for kind in found.no_sms},
+            "parts": found.parts,
+            "gsm7_parts": found.gsm7_parts,
+            "ucs2_parts": found.ucs2_parts,
+            "unmeasured": found.unmeasured,
+            "forced_ucs2": [
+                {"character": forced.character, "is": described(forced.character), "messages": forced.messages}
+                for forced in found.forced
+            ],
+            # As texts, for a decimal that goes through a float is another one.
+            "price": _exactly(found.price),
+            "estimated_cost": _exactly(found.cost),
+            "balance": _exactly(found.balance),
+            "per_s": round(self.per_s, 2),
+            "duration_s": round(self.duration_s, 1),
+            "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
+            "duplicate_rows": duplicate_rows(found),
+            "same_number_rows": _lines(found.same_numbers),
+            "repeated_keys": found.repeated_keys,
+            "repeated_key_rows": _lines(found.key_repeats),
+            "journal": None if self.survey.match is None else attrs.asdict(self.survey.match),
+            "samples": [
+                {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
+                for sample in self.survey.samples
+            ],
+        }
+
+
+def duplicate_rows(found: Preflight) -> list[dict[str, int]]:
+    """Give the first duplicates to a program."""
+    return _lines(found.repeats)
+
+
+def _lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
+    return [{"line": repeat.place, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
+
+
+def _exactly(number: Decimal | None) -> str | None:
+    return None if number is None else f"{number:f}"

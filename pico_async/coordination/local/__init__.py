@@ -1,0 +1,1 @@
+"""Limiters and tokens that the sessions of one event loop share."""

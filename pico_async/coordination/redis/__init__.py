@@ -1,0 +1,1 @@
+"""Limiters and tokens that the processes of a fleet share over Redis."""

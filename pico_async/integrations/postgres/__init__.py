@@ -1,0 +1,3 @@
+"""The ledger of a bulk send in PostgreSQL."""
+
+from pico_async.integrations.postgres.ledger import PostgresLedger as PostgresLedger

@@ -1,0 +1,175 @@
+"""One run's hold on a ledger that many runs share: each row is held by the delivery that intends to send it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, LiteralString, NamedTuple
+
+import anyio
+from psycopg.rows import TupleRow
+
+from pico_async.bulk.journal.digests import content_digest, key_digest
+from pico_async.bulk.journal.protocols import JournalState, Line
+from pico_async.errors import InvalidMessageError, Outcome
+from pico_async.integrations.postgres.connection import DURABLY, PostgresLink
+from pico_async.integrations.send_once import TakenError, required_key
+from pico_async.messages import Message
+from pico_async.numbers import mask_numbers
+
+MAX_NAME = 200
+CLAIM_BYTES = 16
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+
+_KNOWN: Final = (
+    "SELECT state, request_id, content, extract(epoch FROM clock_timestamp() - changed_at)::float8"
+    " FROM pico_ledger WHERE id = %s"
+)
+
+_DOUBT: Final = (
+    "UPDATE pico_ledger SET state = 'in_doubt', changed_at = clock_timestamp() WHERE id = %s AND state = 'sending'"
+)
+
+# The last clause is this same statement's, where its answer was lost. Where it comes late, and its message is settled,
+# the claim is the row's already: it does not take it again.
+_INTEND: LiteralString = (
+    "INSERT INTO pico_ledger AS known (id, name, content, state, claim, changed_at)"  # noqa: S608  a constant
+    " SELECT %(id)s, %(name)s, %(content)s, 'sending', %(claim)s, clock_timestamp() FROM " + DURABLY + " AS durably"
+    " ON CONFLICT (id) DO UPDATE SET state = 'sending', content = excluded.content, claim = excluded.claim,"
+    " changed_at = excluded.changed_at"
+    " WHERE (known.state IN ('pending', 'not_sent', 'rejected') AND known.claim <> excluded.claim"
+    " AND (known.content IS NULL OR known.content = excluded.content))"
+    " OR (known.state = 'sending' AND known.claim = excluded.claim)"
+    " RETURNING known.state"
+)
+
+# What was accepted stays accepted: a receipt may have been quicker than the reply. What was not sent, for want of an
+# answer to the intent, may come here before that intent, and keeps it out by its claim.
+_SETTLE: LiteralString = (
+    "INSERT INTO pico_ledger AS known (id, name, content, state, request_id, claim, changed_at)"  # noqa: S608  a constant
+    " SELECT %(id)s, %(name)s, %(content)s, %(state)s, %(request_id)s, %(claim)s, clock_timestamp()"
+    " FROM " + DURABLY + " AS durably"
+    " ON CONFLICT (id) DO UPDATE SET state = CASE"
+    " WHEN known.claim <> excluded.claim OR known.state = 'accepted' THEN known.state ELSE excluded.state END,"
+    " request_id = coalesce(excluded.request_id, known.request_id), claim = excluded.claim,"
+    " changed_at = excluded.changed_at"
+    " WHERE known.claim = excluded.claim"
+    " OR (excluded.state = 'not_sent' AND known.state NOT IN ('sending', 'in_doubt', 'accepted'))"
+)
+
+
+class _Held(NamedTuple):
+    id: bytes
+    name: str
+    content: bytes
+    claim: bytes
+
+
+class PostgresRun:
+    """
+    One run of messages against the ledger; any number of them may run at once, in any number of processes.
+
+    Args:
+        salt: Of the digests: the account's.
+        timeout_s: Seconds to wait for the server before a message may go out.
+        settle_s: Seconds to wait for it once the message's fate is known.
+        under_way_s: Seconds to give another delivery before its message is in doubt.
+    """
+
+    def __init__(
+        self, link: PostgresLink, salt: bytes, *, timeout_s: float, settle_s: float, under_way_s: float
+    ) -> None:
+        self._link = link
+        self._salt = salt
+        self._timeout_s = timeout_s
+        self._settle_s = settle_s
+        self._under_way_s = under_way_s
+        self._seen: set[bytes] = set()
+        self._held: dict[int, _Held] = {}
+
+    async def claim(self, message: Message, position: int) -> Line:
+        """
+        Find the message's row.
+
+        One that is "sending" is another delivery's: a dead one's, or one under way. It has some seconds to be settled;
+        then it is in doubt, and where the other one lives after all, it settles the row all the same.
+        """
+        del position
+        key = required_key(message)
+        name = key_digest(self._salt, key)
+        if name in self._seen:
+            raise InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} came before in this run. A key names one message: give each its own."
+            )
+        held = _Held(name, shown(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
+        row = int.from_bytes(name, "big")
+        rows = await self._settled(name)
+        if rows and rows[0][2] not in (None, held.content):
+            raise InvalidMessageError(
+                f"`key` {mask_numbers(key)!r} names a message of other content in the ledger, which is "
+                f"{rows[0][0].replace('_', ' ')}. Give a new message a new key."
+            )
+        self._seen.add(name)
+        if not rows:
+            self._held[row] = held
+            return Line(row, JournalState.PENDING)
+        line = Line(row, JournalState(rows[0][0]), rows[0][1])
+        if line.state is JournalState.SENDING:
+            await self._fetch(_DOUBT, name)
+        elif line.state not in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
+            self._held[row] = held
+        return line
+
+    async def intend(self, line: Line) -> None:
+        """
+        Take the row, and commit that its message may be on the wire from now on.
+
+        Raises:
+            TakenError: Another delivery took it since it was claimed. This one must not send the message.
+        """
+        held = self._held[line.row]
+        values: dict[str, object] = held._asdict()
+        if not await self._link.fetch(_INTEND, values, patience_s=self._timeout_s):
+            raise TakenError(
+                f"Another delivery of the message {held.name!r} is under way, or sent it just now. This one did not "
+                "send it. The ledger tells what became of it.",
+                attempts=0,
+            )
+
+    async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
+        """Commit what became of it, where the row is still this delivery's."""
+        held = self._held.pop(line.row)
+        values: dict[str, object] = {
+            **held._asdict(),
+            "state": JournalState(outcome.value).value,
+            "request_id": storable(request_id),
+        }
+        await self._link.fetch(_SETTLE, values, patience_s=self._settle_s)
+
+    async def _settled(self, name: bytes) -> list[TupleRow]:
+        """Give the row, once it is not under way."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            rows = await self._fetch(_KNOWN, name)
+            # abs: a clock of the server's that was set back must not make this wait for as long.
+            left_s = self._under_way_s - abs(rows[0][3]) if rows and rows[0][0] == JournalState.SENDING else 0.0
+            if left_s <= 0:
+                return rows
+            await anyio.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _fetch(self, statement: LiteralString, name: bytes) -> list[TupleRow]:
+        return await self._link.fetch(statement, (name,), patience_s=self._timeout_s)
+
+
+def shown(key: str) -> str:
+    """Give what people see of a key: no number in it is whole."""
+    return mask_numbers(key)[:MAX_NAME].replace("\0", "�")
+
+
+def storable(request_id: str | None) -> str | None:
+    """Give what PostgreSQL can hold of Pico's name for a request, which may be anything."""
+    if request_id is None:
+        return None
+    return request_id.encode("utf-8", "replace").decode()[:MAX_NAME].replace("\0", "�")

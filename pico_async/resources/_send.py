@@ -1,0 +1,59 @@
+"""The one way that a message takes, whichever method it came by."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+
+from pico_async._engine.call import Allow, Engine
+from pico_async._engine.progress import CallProgress
+from pico_async._engine.wire import decode, send_request
+from pico_async.coordination.protocols import Priority
+from pico_async.errors import InvalidMessageError
+from pico_async.messages import Message, deadline
+from pico_async.models import Accepted
+
+
+def deliver(
+    engine: Engine,
+    message: Message,
+    *,
+    priority: Priority,
+    trace: CallProgress | None = None,
+    opt_outs: Allow | None = None,
+) -> Awaitable[Accepted]:
+    """
+    Hand one message to Pico.
+
+    It is no coroutine function, for each of those that lie between a caller and the wire costs a message its time.
+
+    Args:
+        opt_outs: Asked with the number before each try, after the session's own; raises where nothing may be sent.
+
+    Raises:
+        InvalidMessageError: It is no message, it has no sender, or *priority* is none; nothing was sent.
+    """
+    if not isinstance(priority, Priority):
+        # In a queue it would be compared with the others', and spoil the order for all.
+        raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+    request = send_request(message, engine.account)
+    asked = [allow for allow in (engine.opt_outs, opt_outs) if allow is not None]
+    if asked and message.promotional:
+        trace = trace or CallProgress()
+        trace.allow = partial(_allow, message.to, asked)
+    return engine.call(
+        request,
+        _read_accepted,
+        priority=priority,
+        deadline=deadline(message),
+        trace=trace,
+    )
+
+
+async def _allow(number: str, asked: list[Allow]) -> None:
+    for allow in asked:
+        await allow(number)
+
+
+def _read_accepted(payload: object) -> Accepted:
+    return decode(payload, Accepted)

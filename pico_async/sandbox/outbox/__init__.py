@@ -1,0 +1,1 @@
+"""The outbox: the page at the sandbox's root, and what it reads."""

@@ -1,0 +1,1 @@
+"""Delivery receipts as the sandbox makes and delivers them."""

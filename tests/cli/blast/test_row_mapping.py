@@ -1,0 +1,152 @@
+"""The rows of a file become messages."""
+
+import time
+from typing import Any
+
+import pytest
+
+from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
+from pico_async.cli.blast.csv_file import Row
+from pico_async.cli.blast.row_mapping import Mailing, number_reader
+
+COLUMNS = ("id", "phone", "code")
+
+
+def plan(columns: tuple[str, ...] = COLUMNS, **options: Any) -> Mailing:
+    return Mailing.plan(columns, **{"text": "Your code is {{code}}", "template_id": None, **options})
+
+
+def row(**values: str) -> Row:
+    return Row(7, {"id": "u1", "phone": "8612345678901", "code": "0042", **values})
+
+
+def test_a_row_makes_its_message() -> None:
+    """A message gets its number, its text and its key from the columns of its row."""
+    made = plan(key_column="id").message(row(phone="+86 123-4567 8901"))
+
+    assert made == SmsMessage(to="8612345678901", text="Your code is 0042", key="u1")
+
+
+def test_a_template_takes_the_place_of_the_text() -> None:
+    """
+    With a template ID, the message has no text and no variables, because v0.4 does not document how variables are
+    passed.
+    """
+    made = plan(text=None, template_id="welcome-1").message(row())
+
+    assert made == SmsMessage(to="8612345678901", template_id="welcome-1")
+
+
+@pytest.mark.parametrize("column", ["to", "phone", "mobile", "number", "Phone", "MOBILE"])
+def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
+    """The column of the phone numbers is recognised by four common names, in upper or lower case."""
+    assert plan(("code", column)).to_column == column
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (("code", "tel"), r"--to-column .*: the file has the columns `code`, `tel`\."),
+        (("code", "to", "phone"), "More than one column may hold the numbers: `to`, `phone`"),
+    ],
+)
+def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said: str) -> None:
+    """
+    If no column or more than one may hold the numbers, the error lists the columns, and `--to-column` decides. A wrong
+    guess could send to order numbers.
+    """
+    with pytest.raises(ConfigurationError, match=said):
+        plan(columns)
+
+    assert plan(columns, to_column=columns[1]).to_column == columns[1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"text": "Hi {{nmae}}"}, {"to_column": "nmae"}, {"key_column": "nmae"}], ids=["text", "to", "key"]
+)
+def test_an_unknown_column_is_told_with_those_that_there_are(options: dict[str, str]) -> None:
+    """An unknown column in the text or in an option is an error that lists the columns of the file."""
+    with pytest.raises(ConfigurationError, match=r"nmae.*the file has the columns `id`, `phone`, `code`"):
+        plan(**options)
+
+
+def test_a_file_without_a_header_shows_nobodys_number() -> None:
+    """If a file has no header, its first row is read as column names, so the error masks phone numbers in that list."""
+    with pytest.raises(ConfigurationError, match="Does its first line name the columns") as caught:
+        plan(("8612345678901", "4711"))
+
+    assert "8612345678901" not in str(caught.value)
+    assert "`86…01`" in str(caught.value)
+
+
+def test_a_file_with_another_delimiter_gets_a_hint() -> None:
+    """A header with another delimiter looks like one long column, so the error suggests `--delimiter`."""
+    with pytest.raises(ConfigurationError, match="pass --delimiter"):
+        plan(("phone;code",))
+
+
+@pytest.mark.parametrize("options", [{"text": None}, {"template_id": "t-1"}])
+def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
+    """Neither text nor template, or both, is an error."""
+    with pytest.raises(ConfigurationError, match="exactly one of --text and --template-id"):
+        plan(**options)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (row(phone="0912345678"), "starts with 0"),
+        (row(phone=""), "`to` is empty"),
+        (row(code=" "), "Column `code` is empty"),
+        (row(id=""), "`key` is empty"),
+        (Row(7, {}, "It has 1 fields, and the header has 3."), "It has 1 fields"),
+    ],
+)
+def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> None:
+    """
+    The error of a bad row is returned and not raised: an exception would end the generator, and the other rows with it.
+    """
+    made = plan(key_column="id").message(bad)
+
+    assert isinstance(made, InvalidMessageError)
+    assert said in str(made)
+    assert made.__traceback__ is None
+
+
+def test_all_rows_age_from_the_start_of_the_command() -> None:
+    """
+    `expires_in` counts from the start of the command for each row, because all codes in the file were made before.
+    """
+    mailing = plan(expires_in=0.05)
+    time.sleep(0.06)
+
+    late = mailing.message(row())
+
+    assert isinstance(late, SmsMessage)
+    assert late.expires_in == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_an_expiry_is_positive(seconds: float) -> None:
+    """A zero, negative or NaN `expires_in` is an error, because no message could be sent in time."""
+    with pytest.raises(ConfigurationError, match="--expires-in"):
+        plan(expires_in=seconds)
+
+
+def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
+    """
+    With a region, a national number is accepted and gets its country code; without a region, that number is an error.
+    """
+    national = row(phone="0912 345 678")
+
+    made = plan(read=number_reader(region="tw")).message(national)
+
+    assert isinstance(made, SmsMessage)
+    assert made.to == "886912345678"
+    assert isinstance(plan().message(national), InvalidMessageError)
+
+
+def test_an_unknown_region_is_told_once() -> None:
+    """An unknown region is one error before the rows, and not a failure of each row."""
+    with pytest.raises(ConfigurationError, match="`region`"):
+        number_reader(region="Taiwan")

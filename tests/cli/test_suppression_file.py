@@ -1,0 +1,75 @@
+"""A file of phone numbers that opted out is read whole, or refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pico_async import ConfigurationError
+from pico_async.cli.blast.row_mapping import number_reader
+from pico_async.cli.suppression_file import opted_out
+
+ONE, OTHER = "8612345678901", "8612345678902"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        pytest.param(f"{ONE}\n{OTHER}\n", {}, id="one a line"),
+        pytest.param(
+            f"\ufeff+86 123 4567 8901\r\n\r\n{OTHER}\n{ONE}", {}, id="spelled otherwise, twice, without an end"
+        ),
+        pytest.param(f"phone\n{ONE}\n{OTHER}\n", {}, id="one a line under a name"),
+        pytest.param(f"since,Mobile\n2024,{ONE}\n2025,{OTHER}\n", {}, id="a column"),
+        pytest.param(
+            f"since;tel\n2024;{ONE}\n2025;{OTHER}\n", {"delimiter": ";", "to_column": "tel"}, id="that of the blast"
+        ),
+        pytest.param(f"phone,cell\n1,{ONE}\n2,{OTHER}\n", {"to_column": "cell"}, id="that of the blast before another"),
+        pytest.param(
+            f"(234) 567-8901\n+{OTHER}\n+{ONE}",
+            {"read": number_reader(region="US", newer_ranges=True)},
+            id="of a region",
+        ),
+    ],
+)
+def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, options: Any) -> None:
+    """Numbers are read in any spelling, one per line or from one column, with or without a header."""
+    path.write_text(content, encoding="utf-8")
+
+    assert opted_out(path, **options) - {"12345678901"} == {ONE, OTHER}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param("", "is empty", id="empty"),
+        pytest.param("number\n0912345678\n", "line 2, is no number that opted out: `to` starts with 0", id="national"),
+        pytest.param("msisdn\n", "line 1, is no number that opted out", id="a name that nobody knows"),
+        pytest.param("since,tel\n2024,8612345678901\n", "its first line must name a column to, phone", id="no column"),
+        pytest.param("phone,mobile\n1,2\n", "more than one column may hold the numbers: `phone`, `mobile`", id="two"),
+        pytest.param("a,phone\n1\n", "line 2: It has 1 fields", id="half a row"),
+        pytest.param(f"{ONE}\n{OTHER},{ONE}\n", "line 2: It has 2 fields", id="two in a line"),
+    ],
+)
+def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str, said: str) -> None:
+    """
+    A file that may be incomplete is refused. The error names the line or the columns, and never contains the number.
+    """
+    path.write_text(content)
+
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        opted_out(path)
+
+    assert "0912345678" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
+    """A missing file is an error, and is not read as an empty list."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        opted_out(path)

@@ -1,0 +1,352 @@
+"""What another program writes to a fleet's keys in Redis lifts no limit and causes no endless wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from pico_async import Identity, NotSentError, PicoSession, Priority, RedisCoordinator
+from pico_async.coordination.rates import RateGroup
+from pico_async.coordination.redis.client import source_of
+from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
+from pico_async.coordination.redis.status import read_fleets
+from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
+from pico_async.sandbox import Sandbox
+from tests.support.virtual_fleet import densest, with_told_clock
+from tests.support.waiting import PATIENCE_S
+
+SECOND = 1_000_000
+SPACING = 34_500
+LOOKAHEAD = round(LOOKAHEAD_S * SECOND)
+NOW = 1_700_000_000 * SECOND
+RATE_GROUP = ("rate_group", "rate_group:members", "rate_group:about")
+# The furthest that a fleet's slots lie ahead.
+FURTHEST = 4 * LOOKAHEAD + SPACING
+ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
+
+HOSTILE = [
+    *("", "nan", "-nan", "inf", "-inf", "x", "-1", "0", "1000", "1e308", "0x7fffffff", "9" * 16, "9" * 19, "9" * 400),
+    *(b"\xff\xfe", "1 2", "-9223372036854775808", "9223372036854775807"),
+    *(str(NOW + seconds * SECOND) for seconds in (-3600, -1, 120, 3600, 10**9)),
+]
+FIELDS = ("name", "tat", "last", "bulk", "single", "resume", "recover", "share", "told", "granted", "spacing")
+
+
+@pytest.fixture(scope="module")
+def client(shared_redis: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(shared_redis) as client:
+        yield client
+
+
+def run(client: redis.Redis, script: str, keys: tuple[str, ...], *arguments: object, now: int = NOW) -> Any:
+    source = with_told_clock(source_of(script))
+    return client.eval(source, len(keys), *keys, *arguments, *divmod(now, SECOND))
+
+
+def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> Answer:
+    """Reserve slots as a member of a fleet that sends in bulk."""
+    rest = ("host:1 0", 64, 0, SPACING, LOOKAHEAD, 0, int(invited), promised, 0, 0, 0)
+    return Answer(*run(client, "reserve", RATE_GROUP, member, *rest, now=now))
+
+
+def fleet_for(
+    client: redis.Redis, seconds: float, begin: int, members: tuple[str, ...] = ("one", "other")
+) -> list[int]:
+    """Let members ask for slots whenever they may, and return the moments of all slots."""
+    now, slots = begin, []
+    ask_at = dict.fromkeys(members, begin)
+    invited = dict.fromkeys(members, False)
+    while now < begin + seconds * SECOND:
+        for member in members:
+            if ask_at[member] > now:
+                continue
+            answer = reserve(client, member, now, invited=invited[member])
+            invited[member] = not answer.slots
+            ask_at[member] = now + (answer.again_us or 50_000)
+            slots += [now + answer.first_us + number * answer.spacing_us for number in range(answer.slots)]
+        now += 10_000
+    return slots
+
+
+def seconds(slots: list[int]) -> list[float]:
+    return [at / SECOND for at in sorted(slots)]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
+    client: redis.Redis, field: str, value: str | bytes
+) -> None:
+    """Whatever one field of a schedule holds, no second has more than 30 slots, and the next slot is seconds away."""
+    client.flushdb()
+    before = fleet_for(client, 3.0, NOW)
+    client.hset(RATE_GROUP[0], field, value)
+
+    after = fleet_for(client, 3.0, NOW + 3 * SECOND)
+
+    assert densest(seconds(before + after)) <= 30
+    assert len(after) >= 30
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, value: str | bytes) -> None:
+    """While a fleet goes slower after a refusal, no value of the fraction lifts its rate or stops it."""
+    client.flushdb()
+    before = fleet_for(client, 3.0, NOW)
+    client.hset(RATE_GROUP[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
+
+    after = fleet_for(client, 20.0, NOW + 3 * SECOND)
+
+    assert densest(seconds(before + after)) <= 30
+    assert len(after) >= 100
+
+
+@pytest.mark.parametrize("field", ["tat", "resume", "told"])
+def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Redis, field: str) -> None:
+    """A schedule or a pause that ends within a minute is kept, because it may be true; then slots are granted again."""
+    client.flushdb()
+    fleet_for(client, 3.0, NOW)
+    client.hset(RATE_GROUP[0], field, NOW + 50 * SECOND)
+
+    after = fleet_for(client, 60.0, NOW + 3 * SECOND)
+
+    assert densest(seconds(after)) <= 30
+    assert max(after) > NOW + 50 * SECOND
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_that_is_missing_lifts_no_limit(client: redis.Redis, field: str) -> None:
+    """Whatever field of a schedule is deleted, no second has more than 30 slots."""
+    client.flushdb()
+    before = fleet_for(client, 3.0, NOW)
+    client.hdel(RATE_GROUP[0], field)
+
+    assert densest(seconds(before + fleet_for(client, 3.0, NOW + 3 * SECOND))) <= 30
+
+
+def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> None:
+    """The longest pause and the slowest pace that refusals can lead to are kept, and nothing is discarded."""
+    client.flushdb()
+    fleet_for(client, 1.0, NOW)
+    now = NOW + SECOND
+    for _ in range(10):
+        pause = round(MAX_PAUSE_S * SECOND)
+        assert run(client, "refuse", RATE_GROUP[:1], pause, round(SLOWED_FOR_S * SECOND), SLOWED_TO, now=now) == pause
+        assert reserve(client, "one", now, invited=False).pause_us == pause
+        now += pause
+
+    answer = reserve(client, "one", now, invited=True)
+
+    assert (answer.discarded, answer.spacing_us) == (0, round(SPACING / SLOWEST))
+
+
+@pytest.mark.parametrize("field", ["last", "resume", "recover", "share"])
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str, value: str | bytes) -> None:
+    """Whatever a schedule holds, a refusal pauses for its own time and slows by a fifth, for a minute at the most."""
+    client.flushdb()
+    fleet_for(client, 1.0, NOW)
+    client.hset(RATE_GROUP[0], field, value)
+    now = NOW + 2 * SECOND
+
+    paused = run(
+        client, "refuse", RATE_GROUP[:1], round(PAUSE_S * SECOND), round(SLOWED_FOR_S * SECOND), SLOWED_TO, now=now
+    )
+
+    assert PAUSE_S * SECOND <= paused <= MAX_PAUSE_S * SECOND
+    after = reserve(client, "one", now + paused, invited=True)
+    assert SPACING <= after.spacing_us <= SPACING / SLOWEST + 1
+    assert client.pttl(RATE_GROUP[0]) < 2 * 86_400_000
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: str | bytes) -> None:
+    """Slots can be returned although the count of granted slots holds no number."""
+    client.flushdb()
+    fleet_for(client, 3.0, NOW)
+    now = NOW + 4 * SECOND
+    mine = reserve(client, "one", now, invited=True)
+    client.hset(RATE_GROUP[0], "granted", value)
+
+    given = run(client, "give_back", RATE_GROUP[:1], mine.schedule, mine.end_us, int(mine.end_us) - SPACING, 1, now=now)
+
+    assert given == 1
+    assert reserve(client, "one", now, invited=True).discarded == 0
+
+
+@pytest.mark.parametrize("score", ["+inf", NOW + 10**12, "-inf", -1])
+def test_members_that_nobody_is_take_no_part(client: redis.Redis, score: Any) -> None:
+    """Entries among the members that are no process are dropped, also those with a time in the future."""
+    client.flushdb()
+    fleet_for(client, 3.0, NOW)
+    client.zadd(RATE_GROUP[1], {f"nobody-{number}": score for number in range(50)})
+
+    fleet_for(client, 3.0, NOW + 3 * SECOND)
+
+    assert client.zrange(RATE_GROUP[1], 0, -1) == [b"one", b"other"]
+
+
+@pytest.mark.parametrize("left_ms", [None, 3_600_000])
+def test_a_lock_that_would_not_expire_does(client: redis.Redis, left_ms: int | None) -> None:
+    """A token lock without an expiry, or with a longer one than any holder sets, expires as one of a dead holder."""
+    client.flushdb()
+    client.set("lock", "nobody", px=left_ms)
+
+    assert run(client, "token_lock", ("lock",), "take", "me", 5000) == 0
+
+    assert 0 < client.pttl("lock") <= 5000
+
+
+@pytest.mark.parametrize("field", ["value", "generation", "used", "fetched"])
+@pytest.mark.parametrize("value", [*HOSTILE, "a\r\nb", "a b", "\x00", "ü", b"\x80abc"], ids=repr)
+def test_a_token_can_be_replaced_whatever_is_there(client: redis.Redis, field: str, value: str | bytes) -> None:
+    """Whatever the token's key holds, a token that no header can hold is given to nobody, and a new one is kept."""
+    client.flushdb()
+    trusted = 1080 * SECOND
+    run(client, "token_put", ("token",), "keep", "t", "", trusted)
+    client.hset("token", field, value)
+
+    found, generation = run(client, "token_use", ("token",), trusted, "")
+    run(client, "token_put", ("token",), "discard", found, "", trusted)
+    run(client, "token_put", ("token",), "keep", "new", generation, trusted)
+
+    assert all(33 <= character <= 126 for character in found)
+    assert run(client, "token_use", ("token",), trusted, "")[0] == b"new"
+
+
+@asynccontextmanager
+async def joined(url: str, **settings: Any) -> AsyncIterator[RedisCoordinator]:
+    coordinator = RedisCoordinator.from_url(url, timeout=PATIENCE_S, **settings)
+    coordinator.join(ME)
+    try:
+        yield coordinator
+    finally:
+        await coordinator.leave()
+
+
+async def test_a_token_that_no_header_can_hold_is_fetched_anew(redis_url: str) -> None:
+    """A session that finds a token that no header can hold fetches another and sends; no message is in doubt."""
+    sandbox = Sandbox()
+
+    def session() -> PicoSession:
+        return PicoSession(
+            username=sandbox.username,
+            api_key=sandbox.api_key,
+            sender="8612345678888",
+            transport=sandbox.transport(),
+            coordinator=RedisCoordinator.from_url(redis_url, timeout=PATIENCE_S),
+        )
+
+    async with session() as pico:
+        await pico.sms.send("8612345678901", "one")
+    for number, token in enumerate(("a\r\nb", b"\xff\xfe", "\N{SNOWMAN}"), 2):
+        with redis.Redis.from_url(redis_url) as client:
+            (key,) = [key for key in client.keys("*:token:*") if not key.endswith(b":lock")]
+            client.hset(key, "value", token)
+
+        async with session() as pico:
+            await pico.sms.send("8612345678902", f"message {number}")
+
+    assert len(sandbox.ledger.accepted) == 4
+    assert sandbox.ledger.token_requests == 4
+
+
+async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning names the key whose content was discarded, and a logging filter that raises stops nothing."""
+    key = f"pico:{{{ME.pace}}}:pace:sms"
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(key, mapping={"name": "S", "tat": 0, "last": 0, "resume": "9" * 18})
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of the app")
+
+    logger = logging.getLogger("pico_async.fleet")
+    async with joined(redis_url) as coordinator:
+        async with asyncio.timeout(PATIENCE_S):
+            await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset(key, "share", "1000")
+        logger.addFilter(fail)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        finally:
+            logger.removeFilter(fail)
+
+    assert "Does another program write" in caplog.text
+    assert key in caplog.text
+
+
+async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A wait of many seconds is logged once, with the key to look at."""
+    key = f"pico:{{{ME.pace}}}:pace:sms"
+    async with joined(redis_url) as coordinator:
+        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        with redis.Redis.from_url(redis_url) as client:
+            client.hset(key, "tat", int(client.hget(key, "last") or 0) + 50 * SECOND)
+        waiting = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        async with asyncio.timeout(PATIENCE_S):
+            while "No request of sms leaves for" not in caplog.text:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    assert key in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["", ":members", ":about"])
+async def test_a_key_of_another_type_is_named(redis_url: str, suffix: str) -> None:
+    """A key of another type ends a wait with an error that names the key."""
+    key = f"pico:{{{ME.pace}}}:pace:sms{suffix}"
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(key, "something else")
+
+    async with joined(redis_url) as coordinator:
+        with pytest.raises(NotSentError, match="Delete that key") as raised:
+            await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+
+    assert key in str(raised.value)
+
+
+async def test_a_token_key_of_another_type_does_not_stop_the_pace(redis_url: str) -> None:
+    """A token's key of another type ends in an error that names it, and slots are granted all the same."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.rpush(f"pico:{{{ME.pace}}}:token:{ME.token}", "something else")
+
+    async with joined(redis_url) as coordinator:
+        with pytest.raises(NotSentError, match="Delete that key"):
+            await coordinator.token.current()
+        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+
+
+async def test_a_lock_that_is_held_for_ever_has_an_end(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waits too long for another one's token fetch raises an error that names the lock."""
+    monkeypatch.setattr("pico_async.coordination.redis.token_store.LONGEST_FETCH_S", 0.3)
+    async with joined(redis_url) as holder, joined(redis_url) as other, holder.token.refreshing():
+        with pytest.raises(NotSentError, match=":lock"):
+            async with other.token.refreshing():
+                pass
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=repr)
+async def test_the_status_shows_what_it_can(client: redis.Redis, redis_url: str, value: str | bytes) -> None:
+    """`read_fleets` reads a fleet whose keys hold what no process writes, because it is how one finds that."""
+    rate_group, token = f"pico:{{{ME.pace}}}:pace:sms", f"pico:{{{ME.pace}}}:token:{ME.token}"
+    client.hset(rate_group, mapping=dict.fromkeys(FIELDS, value))
+    client.zadd(f"{rate_group}:members", {"me": "+inf", "other": -1, "third": NOW})
+    client.hset(
+        f"{rate_group}:about", mapping={"me": value, "other": f"host:1 {'9' * 30} 1 1", "third": "host:1 1 1 1"}
+    )
+    client.hset(token, mapping={"value": value, "fetched": value, "used": value})
+    client.set(f"{token}:lock", b"\xff")
+
+    async with redis.asyncio.Redis.from_url(redis_url) as reader:
+        (fleet,) = await read_fleets(reader, over_s=0.01)
+
+    assert [member.name for rate_group in fleet.rate_groups for member in rate_group.members] in ([], ["host:1"])
