@@ -1,5 +1,7 @@
 """Each fault works in-process and over a socket, and strikes requests by a rule, a magic number or chance."""
 
+from itertools import cycle
+
 import httpx
 import pytest
 
@@ -297,8 +299,7 @@ async def test_the_magic_stale_token_lets_every_second_try_through(connect, sms)
     assert statuses == [401, 200, 401, 200]
 
 
-@pytest.mark.parametrize("path", ["/sms", "/mms", "/voice"])
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize(("fault", "path"), list(zip(Fault, cycle(["/sms", "/mms", "/voice"]), strict=False)))
 async def test_magic_numbers(connect, sms, fault, path) -> None:
     """The destination 999000000NN triggers fault NN on every kind of send, in the order of the enumeration."""
     sandbox = Sandbox()

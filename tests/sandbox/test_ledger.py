@@ -158,17 +158,17 @@ async def test_a_part_that_is_none(connect, since) -> None:
     assert (await pico.get("/_sandbox/ledger", params={"since": since})).status_code == 400
 
 
-@pytest.mark.no_cover
-async def test_a_hundred_thousand_arrivals_can_be_downloaded(connect) -> None:
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.full)])
+async def test_a_hundred_thousand_arrivals_can_be_downloaded(connect, count) -> None:
     """A ledger of 100,000 arrivals, as of a benchmark, is downloaded whole and as valid JSON."""
     sandbox = Sandbox()
     pico = await connect(sandbox, token=False)
-    for number in range(100_000):
+    for number in range(count):
         message = Message(at=float(number), kind="sms", to="8612345678901", request_id=str(number), text="code")
         sandbox.ledger.record(Arrival(float(number), "sms.send", message.to, "accepted", message.request_id), message)
 
-    reply = await pico.get("/_sandbox/ledger", timeout=30)
+    reply = await pico.get("/_sandbox/ledger")
 
     dump = json.loads(reply.content)
-    assert len(dump["arrivals"]) == len(dump["accepted"]) == 100_000
-    assert dump["arrivals"][-1]["request_id"] == "99999"
+    assert len(dump["arrivals"]) == len(dump["accepted"]) == count
+    assert dump["arrivals"][-1]["request_id"] == str(count - 1)

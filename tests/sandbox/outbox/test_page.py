@@ -30,7 +30,7 @@ async def listening(base_url: str, after: str | None = None) -> AsyncIterator[An
     """Yield a function that returns the next event of one kind from the stream, with its id."""
     headers = {"Last-Event-ID": after} if after else {}
     async with (
-        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=None) as client,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, verify=False, timeout=None) as client,
         client.stream("GET", "/_sandbox/outbox/events", headers=headers) as reply,
     ):
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -58,7 +58,7 @@ async def served() -> AsyncIterator[tuple[Sandbox, httpx.AsyncClient]]:
     sandbox = Sandbox(rates={}, receipts=Receipts(timeout_s=PATIENCE_S))
     async with (
         sandbox.serve() as base_url,
-        httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=PATIENCE_S) as client,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, verify=False, timeout=PATIENCE_S) as client,
     ):
         token = (await client.get("/token/user333", headers={"X-API-Key": sandbox.api_key})).json()["token"]
         client.headers.update({"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"})
@@ -179,16 +179,17 @@ async def test_a_host_header_that_is_no_host_is_refused(served, host) -> None:
     assert (await client.get("/templates", headers={"Host": host})).status_code == 421
 
 
-@pytest.mark.parametrize("path", [*PATHS, *API_PATHS])
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "x@localhost@evil", "", "[::1"],
 )
-async def test_a_name_of_somebody_elses_is_refused(served, host, path) -> None:
+async def test_a_name_of_somebody_elses_is_refused(served, host) -> None:
     """A Host header with a foreign name is refused, because the name may resolve to this machine (DNS rebinding)."""
     _, client = served
 
-    assert (await client.get(path, headers={"Host": host})).status_code == 421
+    statuses = {path: (await client.get(path, headers={"Host": host})).status_code for path in (*PATHS, *API_PATHS)}
+
+    assert statuses == dict.fromkeys((*PATHS, *API_PATHS), 421)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.1", ""])
@@ -241,7 +242,7 @@ async def test_another_server_shuts_the_door_as_well(ws) -> None:
     """The app refuses a foreign name also where another server runs it, for websockets, too."""
     async with (
         serving(Sandbox().app, ws=ws) as base_url,
-        httpx.AsyncClient(base_url=base_url, trust_env=False) as client,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, verify=False) as client,
     ):
         upgrade = {
             "Connection": "Upgrade",
@@ -299,7 +300,7 @@ async def test_where_it_listens_for_others_their_names_for_it_are_let_in() -> No
     async with Sandbox().serve("0.0.0.0", allow_remote=True) as base_url:
         port = base_url.rsplit(":", 1)[1]
         address = next(address for address in await own_addresses() if not address.startswith("127."))
-        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE_S) as client:
 
             async def status(at: str, host: str) -> int:
                 return (await client.get(f"http://{at}:{port}/", headers={"Host": host})).status_code
