@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -33,7 +35,11 @@ hypothesis.settings.load_profile("fixed")
 
 
 def pytest_configure() -> None:
-    """Remove settings of the shell that child processes would inherit: PYTHONDONTWRITEBYTECODE and ignored signals."""
+    """
+    Remove settings of the shell that child processes would inherit: PYTHONDONTWRITEBYTECODE and ignored signals.
+
+    The temporary folders of the tests are in memory, where the machine has some.
+    """
     # Hundreds of processes that import the package would each compile it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A shell's background jobs ignore SIGINT and nohup ignores SIGHUP. A handler that does nothing has the same effect
@@ -41,6 +47,10 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    # A journal syncs each step, and a busy disk makes its tests wait. Some tests run programs there.
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 2**30 and not os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
