@@ -28,6 +28,10 @@ REFILL_S = 0.1
 GROWTH = 1.25
 # A wait that is so much longer than slots are reserved ahead is logged: somebody will ask why nothing is sent.
 LONG_WAIT_S = 5.0
+# A schedule that nobody uses is forgotten after a day; one that was in use of late, and is another, was lost.
+IN_USE_S = 3600.0
+# Where Redis loses it again and again, this is said no more often.
+LOST_TOLD_EVERY_S = 60.0
 
 LONG_AGO = float("-inf")
 NEVER = float("inf")
@@ -87,6 +91,7 @@ class RedisLimiter:
         self._promised_until = self._resume_at = LONG_AGO
         self._is_member = False
         self._waits_long = False
+        self._schedule, self._heard_at, self._lost_told_at = "", LONG_AGO, LONG_AGO
         self._ask_at = dict.fromkeys(Priority, LONG_AGO)
         self._invited: set[Priority] = set()
         # While Redis is away.
@@ -309,6 +314,18 @@ class RedisLimiter:
                 "Does another program write to %s?",
                 self._rate_group,
                 self._keys[0],
+            )
+        now = _now()
+        is_lost = answer.schedule != self._schedule and now - self._heard_at < IN_USE_S
+        self._schedule, self._heard_at = answer.schedule, now
+        if is_lost and not answer.discarded and now - self._lost_told_at > LOST_TOLD_EVERY_S:
+            self._lost_told_at = now
+            logger.warning(
+                "Redis lost the schedule of %s, and it was begun anew. That takes about %.1f s each time, for others "
+                "may hold slots of the lost one. Where it happens again and again, little or nothing is sent. Does "
+                "another program flush this Redis, or does it evict keys? It needs the maxmemory-policy noeviction.",
+                self._lane,
+                self._furthest_s(),
             )
         wait_s = max(answer.pause_us, answer.end_in_us) / 1e6
         waits_long = not answer.slots and wait_s > 4 * LOOKAHEAD_S + answer.spacing_us / 1e6 + LONG_WAIT_S

@@ -99,6 +99,17 @@ def test_a_redis_that_forgets_lets_nobody_send_twice_as_fast(server: redis.Redis
     assert outcome.longest_gap_s <= 1.0
 
 
+@pytest.mark.parametrize("every_s", [0.8, 2.0])
+def test_a_redis_that_forgets_again_and_again_slows_a_fleet_down(server: redis.Redis, every_s: float) -> None:
+    """While Redis loses its data every 0.8 s, or 2 s, a fleet goes on at a part of its rate, and never beyond it."""
+    befalls = [(AT_S + number * every_s, lambda fleet: fleet.server.flushdb()) for number in range(int(8 / every_s))]
+    outcome = simulate(fleet(name="forgets", hosts=10, blasting=9, chatting=1, chat_per_s=2.0, befalls=befalls), server)
+
+    meanwhile = [at for at in outcome.turns if AT_S + 1.0 < at < AT_S + 8.0]
+    assert densest(outcome.turns) <= RATE
+    assert len(meanwhile) >= 7 * (2 if every_s < 1 else 12)
+
+
 @pytest.mark.parametrize("how", ["refused", "silent"])
 @pytest.mark.parametrize("share", [None, 1 / 10])
 def test_a_redis_that_is_away_for_a_while_lets_nobody_send_too_much(
