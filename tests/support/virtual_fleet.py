@@ -310,7 +310,7 @@ class Fleet:
             self.hosts[number].alive = False
             self.outcome.vanished.add(number)
 
-    async def ask_redis(self, host: Host, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def ask_redis(self, host: Host, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script in Redis, with the delays of the network in both directions, and return its answer."""
         host.calls += 1
         if not host.connected:
@@ -320,15 +320,15 @@ class Fleet:
         await asyncio.sleep(self._delay(host.there_s))
         if self.away == "silent" or not host.alive:
             await asyncio.Event().wait()
-        answer = None if self.away else self._run_script(source, keys, arguments)
+        answer = None if self.away else self._run_script(script, keys, arguments)
         await asyncio.sleep(self._delay(host.back_s))
         if answer is None:
             raise redis.ConnectionError("refused")
         return answer
 
-    def _run_script(self, source: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    def _run_script(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         now_us = round((self.clock.now - self.began_at + self.server_offset_s) * 1e6)
-        return self.server.eval(source, len(keys), *keys, *arguments, now_us // 1_000_000, now_us % 1_000_000)
+        return run_script(self.server, script, keys, *arguments, now_us=now_us)
 
     async def _blast(self, host: Host) -> None:
         await asyncio.sleep(host.number * self.scenario.begin_every_s)
@@ -396,7 +396,7 @@ class SimulatedRedis:
     async def evalsha(self, digest: str, key_count: int, *keys_and_arguments: Any) -> Any:
         # The first reply, that Redis lacks the script, is one of the round trips before the first call.
         keys, arguments = keys_and_arguments[:key_count], keys_and_arguments[key_count:]
-        return await self._fleet.ask_redis(self._host, _scripts()[digest], keys, arguments)
+        return await self._fleet.ask_redis(self._host, _names()[digest], keys, arguments)
 
 
 def with_told_clock(source: str) -> str:
@@ -407,11 +407,31 @@ def with_told_clock(source: str) -> str:
     return source.replace(_ASKS_THE_CLOCK, _IS_TOLD_THE_CLOCK)
 
 
+def run_script(client: redis.Redis, script: str, keys: Sequence[str], *arguments: object, now_us: int) -> Any:
+    """Run a script of the package in Redis, at a time that the caller gives, and return its answer."""
+    source, digest = _told(script)
+    rest = (len(keys), *keys, *arguments, *divmod(now_us, 1_000_000))
+    try:
+        return client.evalsha(digest, *rest)
+    except redis.exceptions.NoScriptError:
+        return client.eval(source, *rest)
+
+
 @cache
-def _scripts() -> dict[str, str]:
-    """Return the scripts of a rate group, which take the time from their arguments, by the digests that Redis uses."""
-    sources = [source_of(script) for script in ("reserve", "refuse", "give_back", "leave")]
-    return {hashlib.sha1(source.encode()).hexdigest(): with_told_clock(source) for source in sources}
+def _told(script: str) -> tuple[str, str]:
+    """Return the text of a script that takes the time from its arguments, and its digest."""
+    source = with_told_clock(source_of(script))
+    return source, _digest(source)
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Return the names of a rate group's scripts by the digests that production uses."""
+    return {_digest(source_of(script)): script for script in ("reserve", "refuse", "give_back", "leave")}
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha1(source.encode()).hexdigest()
 
 
 def simulate(scenario: Scenario, server: redis.Redis) -> Outcome:

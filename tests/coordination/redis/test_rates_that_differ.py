@@ -8,9 +8,7 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis.client import source_of
-from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
-from tests.support.virtual_fleet import densest, with_told_clock
+from tests.support.virtual_fleet import densest, run_script
 
 SECOND = 1_000_000
 NOW = 1_700_000_000 * SECOND
@@ -55,10 +53,16 @@ class Fleet:
             0,
             0,
         )
-        source = with_told_clock(source_of("reserve"))
-        answer = Answer(*self.client.eval(source, len(RATE_GROUP), *RATE_GROUP, *arguments, *divmod(self.now, SECOND)))
+        answer = Answer(*run_script(self.client, "reserve", LANE, *arguments, now_us=self.now))
         self.slots += [self.now + answer.first_us + number * answer.spacing_us for number in range(answer.slots)]
         return answer
+
+    def ask_each_second(self, seconds: int, *rates: float) -> None:
+        """Let members of these rates ask once in each second."""
+        for _ in range(seconds):
+            self.now += SECOND
+            for rate in rates:
+                self.reserve(rate)
 
     def blast(self, seconds: float, *rates: float) -> int:
         """Let members of these rates ask as often as they may, and return the most of these slots in a second."""
@@ -94,7 +98,7 @@ def test_a_rolling_deploy_raises_the_rate(fleet: Fleet) -> None:
     """The higher rate holds for all a minute after the last member with the lower one has asked."""
     fleet.blast(3.0, 30, 300)
 
-    fleet.blast(61.0, 300, 301)
+    fleet.ask_each_second(61, 300, 301)
 
     assert fleet.blast(3.0, 300, 301) > 250
 
@@ -111,9 +115,7 @@ def test_a_rolling_deploy_lowers_the_rate(fleet: Fleet) -> None:
 def test_each_of_several_lower_rates_is_known(fleet: Fleet) -> None:
     """When the lowest rate no longer holds, the second lowest does, without a second in between."""
     fleet.blast(3.0, 10)
-    for _ in range(62):
-        fleet.now += SECOND
-        fleet.reserve(20)
+    fleet.ask_each_second(62, 20)
 
     assert fleet.blast(3.0, 300, 20) <= 20
 
@@ -125,7 +127,7 @@ def test_a_step_back_of_the_clock_lifts_no_rate(fleet: Fleet, seconds: int) -> N
     fleet.now += seconds * SECOND
 
     assert fleet.blast(50.0, 300) <= 30
-    fleet.blast(11.0, 300)
+    fleet.ask_each_second(11, 300)
     assert fleet.blast(3.0, 300) > 250
 
 
@@ -150,7 +152,7 @@ def test_what_is_no_rate_slows_nobody_for_long(fleet: Fleet, rates: str | bytes)
     fleet.blast(1.0, 300)
     fleet.client.hset(RATE_GROUP[0], "rates", rates)
 
-    fleet.blast(61.0, 300)
+    fleet.ask_each_second(61, 300)
 
     assert fleet.blast(3.0, 300) > 250
     assert len(fleet.client.hget(RATE_GROUP[0], "rates") or b"") < 50

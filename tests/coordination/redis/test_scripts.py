@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from pico_async.coordination.redis.client import source_of
 from pico_async.coordination.redis.limiter import Answer
-from tests.support.virtual_fleet import with_told_clock
+from tests.support.virtual_fleet import run_script
 
 SECOND = 1_000_000
 SPACING = 34_000
@@ -38,9 +37,7 @@ class Server:
 
     def run(self, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
         """Run a script at the time of the clock."""
-        return self.client.eval(
-            with_told_clock(source_of(script)), len(keys), *keys, *arguments, *divmod(self.now, SECOND)
-        )
+        return run_script(self.client, script, keys, *arguments, now_us=self.now)
 
     def reserve(
         self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
