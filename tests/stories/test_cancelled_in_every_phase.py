@@ -15,15 +15,19 @@ import httpx
 import pytest
 
 from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
+from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import RateGroup
 from tests.support import raw_pico
 from tests.support.raw_pico import RawPico, full_backlog, session, stop_reading, wait_for_ever
 from tests.support.waiting import until
 
 TO = "8612345678901"
-LONG = "x" * 30_000_000
+# More than the kernel buffers for a peer that does not read.
+LONG = "x" * 10_000_000
 
-Phase = Callable[[AsyncExitStack, RawPico], Awaitable[PicoSession]]
+# A phase opens a session, and says when the session's next send has reached the phase.
+Reached = Callable[[], object]
+Phase = Callable[[AsyncExitStack, RawPico], Awaitable[tuple[PicoSession, Reached]]]
 
 
 @pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
@@ -32,10 +36,10 @@ def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
-async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def token(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session without a token, whose request for one is not answered."""
     server.misbehave = wait_for_ever
-    return await stack.enter_async_context(
+    pico = await stack.enter_async_context(
         PicoSession(
             username="user333",
             api_key="k",
@@ -45,17 +49,29 @@ async def token(stack: AsyncExitStack, server: RawPico) -> PicoSession:
             coordinator=LocalCoordinator(Rates(sms=None)),
         )
     )
+    return pico, server.begun.is_set
 
 
-async def pace(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+class AskedCoordinator(LocalCoordinator):
+    """A coordinator that notes that it was asked for a slot."""
+
+    asked = False
+
+    async def turn(self, rate_group: RateGroup, priority: Priority) -> None:
+        self.asked = True
+        await super().turn(rate_group, priority)
+
+
+async def pace(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session whose next slot is a minute away."""
-    coordinator = LocalCoordinator(Rates(sms=30))
+    coordinator = AskedCoordinator(Rates(sms=30))
     await coordinator.token.keep("t")
     await coordinator.refused(RateGroup.SMS, 60.0)
-    return await stack.enter_async_context(session(server.address, timeout=60.0, coordinator=coordinator))
+    pico = await stack.enter_async_context(session(server.address, timeout=60.0, coordinator=coordinator))
+    return pico, lambda: coordinator.asked
 
 
-async def pool(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def pool(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session with the caller's own transport, whose only connection is busy."""
     server.misbehave = wait_for_ever
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
@@ -68,44 +84,36 @@ async def pool(stack: AsyncExitStack, server: RawPico) -> PicoSession:
         await asyncio.wait([busy])
 
     stack.push_async_callback(end)
-    return pico
+    return pico, lambda: len(transport._pool._requests) == 2
 
 
-async def connection(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def connection(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session to a server that does not answer the SYN."""
-    address = await stack.enter_async_context(full_backlog())
-    return await stack.enter_async_context(session(address, timeout=60.0))
+    full = await stack.enter_async_context(full_backlog())
+    return await stack.enter_async_context(session(full.address, timeout=60.0)), lambda: full.knocks
 
 
-async def handshake(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def handshake(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session to a server that never completes the TLS handshake."""
-    server.before_reading = wait_for_ever
-    return await stack.enter_async_context(session(server.address.replace("http:", "https:"), timeout=60.0))
+    server.before_reading = stop_reading
+    address = server.address.replace("http:", "https:")
+    return await stack.enter_async_context(session(address, timeout=60.0)), server.has_unread
 
 
-async def write(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def write(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session to a server that does not read."""
     server.before_reading = stop_reading
-    return await stack.enter_async_context(session(server.address, timeout=60.0))
+    return await stack.enter_async_context(session(server.address, timeout=60.0)), server.has_unread
 
 
-async def answer(stack: AsyncExitStack, server: RawPico) -> PicoSession:
+async def answer(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session to a server that does not answer."""
     server.misbehave = wait_for_ever
-    return await stack.enter_async_context(session(server.address, timeout=60.0))
+    return await stack.enter_async_context(session(server.address, timeout=60.0)), server.begun.is_set
 
 
 NOT_SENT: list[Phase] = [token, pace, pool, connection, handshake]
 IN_DOUBT: list[Phase] = [write, answer]
-
-
-async def reached(phase: Phase, server: RawPico) -> None:
-    """Wait until the send is in its phase: for the server's event, where the phase has one, and then for a moment."""
-    if phase in (token, handshake, write, answer):
-        await server.begun.wait()
-    if phase is write:
-        await until(server.has_unread)
-    await asyncio.sleep(0.1)
 
 
 Cancel = Callable[[Awaitable[object], Awaitable[None]], Awaitable[None]]
@@ -188,7 +196,7 @@ async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase
     notes: list[str] = []
 
     async with nothing_left(), raw_pico.raw_pico() as server, AsyncExitStack() as stack:
-        pico = await phase(stack, server)
+        pico, reached = await phase(stack, server)
         before = server.received
 
         async def send() -> None:
@@ -199,7 +207,7 @@ async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase
                 raise
 
         with suppress(asyncio.CancelledError, TimeoutError):
-            await cancel(send(), reached(phase, server))
+            await cancel(send(), until(reached))
 
         arrived = server.received - before
         server.misbehave = server.before_reading = None
@@ -227,10 +235,10 @@ async def test_a_blast_that_is_left_tells_what_became_of_each(phase: Phase, jour
     results = []
 
     async with nothing_left(), raw_pico.raw_pico() as server, AsyncExitStack() as stack:
-        pico = await phase(stack, server)
+        pico, reached = await phase(stack, server)
 
         async with pico.stream_bulk([message], journal=journal) as stream:
-            await reached(phase, server)
+            await until(reached)
         results = [result.outcome for result in stream.leftover]
 
         server.misbehave = server.before_reading = None

@@ -13,18 +13,31 @@ import trustme
 from attrs import frozen
 
 from pico_async import InDoubtError, NoResponseError, NotSentError, PicoError, PicoSession, UnexpectedResponseError
+from pico_async._engine import retry
 from tests.support import raw_pico
-from tests.support.raw_pico import ACCEPTED, RawPico, full_backlog, reset, session, stop_reading, wait_for_ever
+from tests.support.clock_jump import LONG_S, jump, jump_when
+from tests.support.raw_pico import (
+    ACCEPTED,
+    RawPico,
+    full_backlog,
+    has_unread,
+    reset,
+    session,
+    stop_reading,
+    wait_for_ever,
+)
+from tests.support.waiting import until
 
 TO = "8612345678901"
 # More than the kernel buffers for a peer that does not read.
-LONG = "x" * 30_000_000
+LONG = "x" * 10_000_000
 
 
 @pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
 def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with each HTTP transport."""
+    """Run each test with each HTTP transport, and without waits between two tries."""
     monkeypatch.setattr(raw_pico, "carrier", request.param)
+    monkeypatch.setattr(retry, "BASE_DELAY_S", 0.0)
 
 
 async def failure_of(send: Awaitable[object]) -> PicoError:
@@ -83,32 +96,35 @@ async def test_3_an_untrusted_certificate() -> None:
 
 async def test_4_a_tcp_handshake_that_hangs() -> None:
     """A send whose SYN is not answered fails as not sent."""
-    async with full_backlog() as address, session(address, timeout=SHORT_S) as pico:
+    async with full_backlog() as full, session(full.address, timeout=LONG_S) as pico:
+        full.on_knock = jump
         error = await failure_of(pico.sms.send(TO, "hello"))
 
     assert_not_sent(error)
+    assert full.knocks == 2
 
 
 async def test_5_a_tls_handshake_that_hangs() -> None:
     """A send whose TLS handshake never completes fails as not sent."""
     async with raw_pico.raw_pico() as server:
-        server.before_reading = wait_for_ever
-        async with session(server.address.replace("http:", "https:"), timeout=SHORT_S) as pico:
+        server.before_reading = shake_no_hand
+        async with session(server.address.replace("http:", "https:"), timeout=LONG_S) as pico:
             error = await failure_of(pico.sms.send(TO, "hello"))
 
     assert_not_sent(error)
     assert server.received == 0
 
 
+@pytest.mark.parametrize("carrier", [raw_pico.CARRIERS["httpx"]], ids=["httpx"], indirect=True)
 async def test_6_an_exhausted_pool() -> None:
     """A send that gets no connection, because all of the caller's own transport are busy, fails as not sent."""
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
     async with raw_pico.raw_pico() as server:
         server.misbehave = wait_for_ever
         async with (
-            session(server.address, transport=transport, timeout=60.0) as busy,
+            session(server.address, transport=transport, timeout=10 * LONG_S) as busy,
             # The session that ends first must not close the transport, because the other session uses it.
-            session(server.address, transport=_Shared(transport), timeout=SHORT_S) as pico,
+            session(server.address, transport=_Shared(transport), timeout=LONG_S) as pico,
         ):
             first = asyncio.create_task(busy.sms.send(TO, "busy"))
             await server.begun.wait()
@@ -123,16 +139,38 @@ async def test_6_an_exhausted_pool() -> None:
 
 
 class _Shared(httpx.AsyncHTTPTransport):
-    """A transport that another session closes."""
+    """A transport that another session closes, whose requests wait in the pool until they time out."""
 
     def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
         self._shared = transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._shared.handle_async_request(request)
+        waiting = asyncio.create_task(jump_when(lambda: len(self._shared._pool._requests) == 2))
+        try:
+            return await self._shared.handle_async_request(request)
+        finally:
+            await waiting
 
     async def aclose(self) -> None:
         pass
+
+
+async def shake_no_hand(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(1)  # the client has begun the TLS handshake
+    jump()
+    await wait_for_ever(reader, writer)
+
+
+async def read_no_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stop_reading(reader, writer))
+        await until(lambda: has_unread(writer))
+        jump()
+
+
+async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    jump()
+    await wait_for_ever(reader, writer)
 
 
 async def reset_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,7 +207,8 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     while True:
         writer.write(b" ")
         await writer.drain()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.005)
+        jump(LONG_S / 20)
 
 
 @frozen
@@ -180,22 +219,18 @@ class Written:
     received: int
     text: str = "hello"
     kind: type[InDoubtError] = NoResponseError
-    timeout_s: float = 60.0
 
-
-# For the faults that only a timeout ends. The requests before and after them are meant to come within it.
-SHORT_S = 2.0
 
 WRITTEN = {
-    "7 a peer that stops reading": Written(stop_reading, 0, LONG, timeout_s=SHORT_S),
-    "8 no answer": Written(wait_for_ever, 1, timeout_s=SHORT_S),
+    "7 a peer that stops reading": Written(read_no_more, 0, LONG),
+    "8 no answer": Written(never_answer, 1),
     "9 a reset in mid-write": Written(reset_in_the_middle, 0, LONG),
     "10 a reset after the request": Written(reset_it, 1),
     "11 closed after the request": Written(close_it, 1),
     "13 a truncated reply": Written(truncate, 1),
     "14 garbage in place of HTTP": Written(speak_garbage, 1),
     "15 an oversized reply": Written(say_too_much, 1, kind=UnexpectedResponseError),
-    "16 a reply that drips": Written(drip, 1, timeout_s=SHORT_S),
+    "16 a reply that drips": Written(drip, 1),
 }
 
 
@@ -206,7 +241,7 @@ async def test_whatever_comes_after_the_first_byte_is_in_doubt(fault: Written) -
 
     The session's next send succeeds.
     """
-    async with raw_pico.raw_pico() as server, session(server.address, timeout=fault.timeout_s) as pico:
+    async with raw_pico.raw_pico() as server, session(server.address, timeout=LONG_S) as pico:
         await _sound(pico, server)
         if fault.received:
             server.misbehave = fault.misbehave

@@ -74,19 +74,22 @@ class RawPico:
 
     def has_unread(self) -> bool:
         """Return whether bytes have arrived on the newest connection that the server has not read."""
-        if self._newest is None:
-            return False
-        with socket.socket(fileno=os.dup(self._newest.get_extra_info("socket").fileno())) as peeking:
-            try:
-                return bool(peeking.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                return False
+        return self._newest is not None and has_unread(self._newest)
 
     async def aclose(self) -> None:
         """Close the connections that are left."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def has_unread(writer: asyncio.StreamWriter) -> bool:
+    """Return whether bytes have arrived on a connection that its process has not read."""
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as peeking:
+        try:
+            return bool(peeking.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
 
 
 @asynccontextmanager
@@ -119,9 +122,30 @@ async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
         yield made
 
 
+class FullBacklog:
+    """
+    An address that answers no SYN.
+
+    Attributes:
+        knocks: How many connections this process's event loop has tried to open since the backlog is full.
+        on_knock: Called with each of them, after its SYN.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.knocks = 0
+        self.on_knock: Callable[[], object] = lambda: None
+
+    def knock(self) -> None:
+        """Count one more connection."""
+        self.knocks += 1
+        self.on_knock()
+
+
 @asynccontextmanager
-async def full_backlog() -> AsyncIterator[str]:
+async def full_backlog() -> AsyncIterator[FullBacklog]:
     """Listen, accept no connection and fill the backlog, so that the next client gets no answer to its SYN."""
+    loop = asyncio.get_running_loop()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
@@ -132,9 +156,19 @@ async def full_backlog() -> AsyncIterator[str]:
             with suppress(BlockingIOError):
                 knocking.connect(listening.getsockname())
             waiting.append(knocking)
+        full = FullBacklog(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        connect = loop.sock_connect
+
+        async def connect_and_count(connecting: socket.socket, address: Any) -> None:
+            # The SYN leaves before `connect` waits for the first time.
+            loop.call_soon(full.knock)
+            await connect(connecting, address)
+
+        loop.sock_connect = connect_and_count  # type: ignore[method-assign]
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield full
         finally:
+            loop.sock_connect = connect  # type: ignore[method-assign]
             for knocking in waiting:
                 knocking.close()
 
