@@ -7,10 +7,12 @@ import importlib.util
 import io
 import json
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from pico_async import (
     SmsMessage,
     VoiceMessage,
 )
+from pico_async._engine.attempt import LATE_S
 from pico_async.integrations.send_once import send_once
 from pico_async.models import Template, UserToken
 from pico_async.sandbox import Fault, FaultRule, Sandbox
@@ -100,9 +103,15 @@ def by_structlog(error: BaseException) -> str:
     return json.dumps(transformed, default=repr)
 
 
+@cache
+def sentry_options() -> dict[str, Any]:
+    """Return the default options of sentry-sdk; a client takes long to make, because it looks for all frameworks."""
+    return dict(sentry_sdk.Client().options)
+
+
 def by_sentry(error: BaseException) -> str:
     event, _ = sentry_sdk.utils.event_from_exception(
-        (type(error), error, error.__traceback__), client_options=sentry_sdk.Client().options
+        (type(error), error, error.__traceback__), client_options=sentry_options()
     )
     return json.dumps(sentry_sdk.serializer.serialize(event, max_value_length=10_000), default=repr)
 
@@ -144,7 +153,7 @@ async def session(
             base_url=base_url,
             timeout=LONG_S,
             retries=0,
-            rates=Rates(sms=None),
+            rates=Rates(sms=None, token=None),
             transport=transport(),
         ) as pico,
     ):
@@ -152,7 +161,11 @@ async def session(
         yield pico, lambda: sandbox.ledger.arrivals[-1].fault is not None
 
 
-TRANSPORTS = pytest.mark.parametrize("transport", [lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
+def by_httpx() -> None:
+    """Return no transport: the session makes its own, of httpx."""
+
+
+TRANSPORTS = pytest.mark.parametrize("transport", [by_httpx, AiohttpTransport], ids=["httpx", "aiohttp"])
 
 
 @TRANSPORTS
@@ -203,9 +216,20 @@ def calls(pico: PicoSession) -> dict[str, Callable[[], Awaitable[object]]]:
     }
 
 
-@TRANSPORTS
-@pytest.mark.parametrize("end", [by_a_timeout, by_a_cancellation, by_a_sibling])
-@pytest.mark.parametrize("name", ["sms.send", "mms.send", "voice.send", "send", "send_bulk", "templates.create_sms"])
+CALLS = ("sms.send", "mms.send", "voice.send", "send", "send_bulk", "templates.create_sms")
+ENDS = (by_a_timeout, by_a_cancellation, by_a_sibling)
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "transport"),
+    [
+        # Each call with each end. The transports alternate, so that each of them meets each call and each end.
+        pytest.param(name, end, transport, id=f"{name}-{end.__name__}-{transport.__name__}")
+        for row, name in enumerate(CALLS)
+        for column, end in enumerate(ENDS)
+        for transport in [[by_httpx, AiohttpTransport][(row + column) % 2]]
+    ],
+)
 async def test_no_end_that_the_caller_brings_about(
     name: str, end: Callable[..., Awaitable[None]], transport: Callable[[], AiohttpTransport | None]
 ) -> None:
@@ -256,13 +280,10 @@ def broken_input() -> Iterator[SmsMessage]:
     raise ValueError("the caller's file is damaged")
 
 
-@TRANSPORTS
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
-async def test_no_argument_that_is_refused(
-    call: Callable[[PicoSession], Awaitable[object]], transport: Callable[[], AiohttpTransport | None]
-) -> None:
+async def test_no_argument_that_is_refused(call: Callable[[PicoSession], Awaitable[object]]) -> None:
     """No reporter shows a secret of a call that fails by its arguments, or by a callback of the caller's."""
-    async with session(transport) as (pico, _):
+    async with session(by_httpx) as (pico, _):
         failure = await failure_of(later(call, pico))
 
     assert_nothing_shown(failure)
@@ -295,7 +316,11 @@ async def test_no_value_that_cannot_be_made(make: Callable[[], object]) -> None:
 
 
 class Reporting:
-    """A listener that reports the stack in which it is called, as sentry-sdk does with `attach_stacktrace`."""
+    """
+    A listener that reports the stack in which it is called, as sentry-sdk does with `attach_stacktrace`.
+
+    It is slow, so that a connection opens only after the turn of its request is over.
+    """
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -307,25 +332,29 @@ class Reporting:
             for name, value in frame.f_locals.items():
                 if secret.found_in(repr(value)):
                     self.shown.add((self.told[-1], frame.f_code.co_qualname, name))
+        if self.told[-1] == "AttemptStarted":
+            time.sleep(2 * LATE_S)
 
 
 @TRANSPORTS
-@pytest.mark.parametrize("name", ["sms.send", "mms.send", "voice.send", "send", "send_bulk", "templates.create_sms"])
+@pytest.mark.parametrize("name", CALLS)
 async def test_no_frame_under_a_listener(name: str, transport: Callable[[], AiohttpTransport | None]) -> None:
     """No frame in which a listener is called shows a secret, also where a connection opens after the turn is over."""
     reporting = Reporting()
     sandbox = Sandbox(api_key=secret["key"], rate_rule=None)
 
     async with sandbox.serve() as base_url:
-        settings: dict[str, Any] = {"sender": "PICO", "base_url": base_url, "rates": Rates(sms=20, mms=20, voice=20)}
+        # At a rate so high, other requests have their turns in that time.
+        rates = Rates(sms=1000, token=None, mms=1000, voice=1000, management=1000)
+        settings: dict[str, Any] = {"sender": "PICO", "base_url": base_url, "rates": rates}
         async with PicoSession(
             username="user333", api_key=secret["key"], transport=transport(), on_event=reporting, **settings
         ) as pico:
             secret["token"] = (await pico.token.get()).token
-            # Several at once, on as many connections: of those that are slow to open, some need another turn.
             await asyncio.gather(*(calls(pico)[name]() for _ in range(5)), return_exceptions=True)
 
-    assert "CallEnded" in reporting.told
+    assert reporting.told.count("CallEnded") >= 6
+    assert reporting.told.count("SlotGranted") > reporting.told.count("CallStarted"), "a connection opened late"
     assert reporting.shown == set()
 
 
@@ -333,7 +362,7 @@ async def test_no_result_of_a_bulk_send() -> None:
     """No reporter shows a secret of the errors that the results hold, nor of the error that the report raises."""
     results: list[SendResult] = []
 
-    async with session(lambda: None, FaultRule(Fault.BAD_REQUEST)) as (pico, _):
+    async with session(by_httpx, FaultRule(Fault.BAD_REQUEST)) as (pico, _):
         report = await pico.send_bulk([SmsMessage(secret["number"], secret["text"])], on_result=results.append)
     (result,) = results
     assert result.error is not None
