@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,13 @@ from pico_async import (
     Event,
     InDoubtError,
     InvalidMessageError,
+    JournalState,
     MessageExpiredError,
     MmsMessage,
     NotSentError,
     Outcome,
     PicoSession,
+    Rates,
     SmsMessage,
     SqliteJournal,
     SuppressedError,
@@ -29,6 +32,7 @@ from pico_async import (
 )
 from pico_async._engine.wire import Account, send_request
 from pico_async.bulk.journal.digests import content_digest
+from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.send_once import may_retry, send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
@@ -208,6 +212,171 @@ async def test_the_question_is_the_last_thing_before_the_turn() -> None:
         await waits
 
     assert [message.to for message in sandbox.ledger.accepted] == [OTHER, OUT]
+
+
+def _as_set(opted_out: set[str]) -> Any:
+    return opted_out
+
+
+def _as_function(opted_out: set[str]) -> Any:
+    return lambda number: number in opted_out
+
+
+def _as_slow_function(opted_out: set[str]) -> Any:
+    async def asks_a_database(number: str) -> bool:
+        await asyncio.sleep(0.05)
+        return number in opted_out
+
+    return asks_a_database
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("form", [_as_set, _as_function, _as_slow_function])
+async def test_an_opt_out_that_comes_while_a_message_waits_for_its_slot_holds(form: Callable[[set[str]], Any]) -> None:
+    """A message that waits for minutes behind others is asked about again before it leaves, and Pico gets no bunch."""
+    sandbox = Sandbox(clock=lambda: time.monotonic())
+    opted_out: set[str] = set()
+
+    async with session_on(sandbox, form(opted_out)) as pico:
+        waiting = [asyncio.create_task(pico.sms.send(OTHER, f"{number}")) for number in range(600)]
+        await asyncio.sleep(1)
+        last = asyncio.create_task(pico.sms.send(OUT, "hello"))
+        await asyncio.sleep(5)
+        opted_out.add(OUT)
+        with pytest.raises(SuppressedError):
+            await last
+        await asyncio.gather(*waiting)
+
+    assert sandbox.ledger.sent_to(OUT) == []
+    assert len(sandbox.ledger.accepted) == 600
+    assert sandbox.ledger.refusals == 0
+    assert sandbox.ledger.densest() <= 30
+
+
+@pytest.mark.virtual_time
+async def test_a_blast_at_the_full_rate_asks_a_slow_function_once_a_message() -> None:
+    """A slow answer is not asked for again after a blast's own short wait, for the message would need another slot."""
+    sandbox = Sandbox(clock=lambda: time.monotonic())
+    asked: list[str] = []
+
+    async def slow(number: str) -> bool:
+        asked.append(number)
+        await asyncio.sleep(0.05)
+        return False
+
+    async with session_on(sandbox, slow) as pico:
+        report = await pico.send_bulk(SmsMessage(OTHER, f"{number}") for number in range(300))
+
+    assert report.accepted == 300
+    assert len(asked) == 300
+
+
+@pytest.mark.virtual_time
+async def test_a_second_question_that_fails_sends_nothing() -> None:
+    """Where nobody can say after the wait for a slot whether the number opted out, the message is not sent."""
+    sandbox = Sandbox(clock=lambda: time.monotonic())
+    answers: list[bool] = []
+
+    def fails_from_the_second_time(number: str) -> bool:
+        if number != OUT:
+            return False
+        answers.append(False)
+        if len(answers) > 1:
+            raise ConnectionError(number)
+        return False
+
+    async with session_on(sandbox, fails_from_the_second_time, retries=0) as pico:
+        before = [asyncio.create_task(pico.sms.send(OTHER, f"{number}")) for number in range(60)]
+        last = asyncio.create_task(pico.sms.send(OUT, "hello"))
+        with pytest.raises(NotSentError, match="`suppression` raised ConnectionError"):
+            await last
+        await asyncio.gather(*before)
+
+    assert len(answers) == 2
+    assert sandbox.ledger.sent_to(OUT) == []
+
+
+@pytest.mark.virtual_time
+async def test_a_second_question_without_an_answer_ends_with_the_message() -> None:
+    """`expires_in` and the end of the session bound the question that is asked after the wait for a slot, too."""
+    sandbox = Sandbox(clock=lambda: time.monotonic())
+    asked: list[str] = []
+
+    async def answers_once(number: str) -> bool:
+        if number != OTHER:
+            await asyncio.sleep(0.05)
+            asked.append(number)
+            if asked.count(number) > 1:
+                await asyncio.Event().wait()
+        return False
+
+    async with session_on(sandbox, answers_once) as pico:
+        for number in range(600):
+            asyncio.get_running_loop().create_task(_harmlessly(pico.sms.send(OTHER, f"{number}")))
+        expires = asyncio.create_task(pico.sms.send(OUT, "hello", expires_in=60))
+        waits = asyncio.create_task(pico.sms.send("8612345678903", "hello"))
+        with pytest.raises(MessageExpiredError):
+            await expires
+    with pytest.raises(NotSentError, match="session closed"):
+        await waits
+
+    assert sorted(asked) == [OUT, OUT, "8612345678903", "8612345678903"]
+    assert len(sandbox.ledger.accepted) == 600
+
+
+@pytest.mark.virtual_time
+async def test_second_questions_without_answers_hold_up_no_other_message() -> None:
+    """Messages whose second question hangs hold none of the session's connections, so a code is still sent."""
+    sandbox = Sandbox(clock=lambda: time.monotonic())
+    asked: set[str] = set()
+
+    async def answers_once(number: str) -> bool:
+        if number in asked:
+            await asyncio.Event().wait()
+        asked.add(number)
+        return False
+
+    async with session_on(sandbox, answers_once, rates=Rates(sms=None)) as pico:
+        await pico.sms.send(OTHER, "the token is there", promotional=False)
+        await pico._open()._coordinator.refused(RateGroup.SMS, 1)
+        waiting = [
+            asyncio.create_task(_harmlessly(pico.sms.send(f"861234568{number:04}", "hello"))) for number in range(150)
+        ]
+        await asyncio.sleep(20)
+        await pico.sms.send(OTHER, "Your code is 1234", promotional=False, expires_in=20)
+
+    await asyncio.gather(*waiting)
+    assert [message.to for message in sandbox.ledger.accepted] == [OTHER, OTHER]
+
+
+async def _harmlessly(call: Awaitable[Any]) -> None:
+    with suppress(NotSentError):
+        await call
+
+
+async def test_what_opted_out_while_it_waited_is_not_sending_in_the_journal(tmp_path: Path) -> None:
+    """What is suppressed after its intent was committed is `not_sent` in the journal, and no run sends it."""
+    sandbox = Sandbox()
+    journal = SqliteJournal(tmp_path / "journal.db")
+    opted_out: set[str] = set()
+    messages = [SmsMessage(OTHER, str(number)) for number in range(8)] + [SmsMessage(OUT, "hello")]
+
+    async with session_on(sandbox, opted_out, rates=Rates(sms=10)) as pico:
+        async with pico.stream_bulk(messages, journal=journal) as results:
+            first = await anext(results)
+            opted_out.add(OUT)
+            rest = [result async for result in results]
+        counts = await journal.counts()
+        again = await pico.send_bulk(messages, journal=journal)
+
+    assert first.outcome is Outcome.ACCEPTED
+    assert [type(result.error) for result in rest if not result.ok] == [SuppressedError]
+    assert {state: count for state, count in counts.items() if count} == {
+        JournalState.ACCEPTED: 8,
+        JournalState.NOT_SENT: 1,
+    }
+    assert (again.skipped, again.suppressed) == (8, 1)
+    assert sandbox.ledger.sent_to(OUT) == []
 
 
 async def _never(number: str) -> bool:

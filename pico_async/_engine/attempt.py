@@ -47,15 +47,16 @@ class Attempt:
 
     async def take(self, places: FairQueue) -> bool:
         """
-        Take one of the transport's places; say whether it had to be waited for.
+        Take one of the transport's places; say whether the turn may be over by then.
 
         Raises:
             MessageExpiredError: `expires_in` ran out.
+            PicoError: The number has opted out since it was asked for, or nobody can say. Nothing was sent.
         """
         if self._deadline is None:
-            return await places.take(self._priority)
+            return await self._take(places)
         with anyio.move_on_after(self._deadline - time.monotonic()):
-            return await places.take(self._priority)
+            return await self._take(places)
         raise expired(self._request)
 
     async def leave_late(self) -> bool:
@@ -88,6 +89,14 @@ class Attempt:
             self._trace.note_turn()
         self.turn_at = time.monotonic()
         self._check_deadline()
+
+    async def _take(self, places: FairQueue) -> bool:
+        permission, asked_for_long = self._trace.permission, False
+        if permission is not None and permission.is_stale:
+            # Not with a place in hand: a hundred answers that never come would hold all of them.
+            await permission.ask()
+            asked_for_long = not permission.was_quick
+        return await places.take(self._priority) or asked_for_long
 
     def _check_deadline(self) -> None:
         if self._deadline is not None and time.monotonic() >= self._deadline:

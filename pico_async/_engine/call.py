@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from pico_async._engine import live
 from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Request
-from pico_async._engine.http.transport import Outgoing, Transport
-from pico_async._engine.progress import CallProgress, Scope
+from pico_async._engine.permission import Allow
 from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
 from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.token import Secret, TokenCache, fits_in_header
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from pico_async._engine.observer import Observer
 
 Value = TypeVar("Value")
-Allow: TypeAlias = Callable[[str], Awaitable[None]]
 
 _ENTERED = nullcontext()
 
@@ -237,9 +235,10 @@ class Engine:
         while True:
             # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
             token = await self._token_for(request)
-            if trace.allow is not None:
-                # Anew before each try. Not after the turn: who is asked may be slow, and turns would leave in a bunch.
-                await trace.allow()
+            if trace.permission is not None:
+                # Anew before each try. Who is asked may be slow, and turns would leave in a bunch: so before the turn,
+                # and after it only where the answer has become old.
+                await trace.permission.ask()
             # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
             await trace.prepare()
             trace.note_wait()

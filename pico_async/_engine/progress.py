@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
+from pico_async._engine.permission import Permission
 from pico_async._engine.verdict import StaleToken, Verdict
 from pico_async.errors import PicoError
 
@@ -50,8 +51,8 @@ class CallProgress:
         scope: Ends the call by its cancellation. Whoever makes many calls in one scope gives that one, for to make one
             for each costs as much as to encode it.
         blast: Which blast the call is part of, by the number that its events have.
-        allow: Asked before each wait for a turn whether the message may go out; what it raises ends the call, as not
-            sent. None where nothing is to be asked.
+        permission: Asked before each wait for a turn, and after a long one, whether the message may go out; what it
+            raises ends the call, as not sent. None where nothing is to be asked.
         story: Hears of each step; None where nobody listens, and then no step costs more than to look.
     """
 
@@ -62,7 +63,7 @@ class CallProgress:
         self.in_doubt = False
         self.ending = False
         self.blast: int | None = None
-        self.allow: Callable[[], Awaitable[None]] | None = None
+        self.permission: Permission | None = None
         self.story: Story | None = None
 
     async def prepare(self) -> None:

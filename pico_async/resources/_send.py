@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from functools import partial
 
-from pico_async._engine.call import Allow, Engine
+from pico_async._engine.call import Engine
+from pico_async._engine.permission import Allow, Permission
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import decode, send_request
 from pico_async.coordination.protocols import Priority
@@ -28,7 +28,7 @@ def deliver(
     It is no coroutine function, for each of those that lie between a caller and the wire costs a message its time.
 
     Args:
-        opt_outs: Asked with the number before each try, after the session's own; raises where nothing may be sent.
+        opt_outs: Asked with the number, after the session's own; raises where nothing may be sent.
 
     Raises:
         InvalidMessageError: It is no message, it has no sender, or *priority* is none; nothing was sent.
@@ -40,7 +40,7 @@ def deliver(
     asked = [allow for allow in (engine.opt_outs, opt_outs) if allow is not None]
     if asked and message.promotional:
         trace = trace or CallProgress()
-        trace.allow = partial(_allow, message.to, asked)
+        trace.permission = Permission(message.to, asked)
     return engine.call(
         request,
         _read_accepted,
@@ -48,11 +48,6 @@ def deliver(
         deadline=deadline(message),
         trace=trace,
     )
-
-
-async def _allow(number: str, asked: list[Allow]) -> None:
-    for allow in asked:
-        await allow(number)
 
 
 def _read_accepted(payload: object) -> Accepted:

@@ -59,7 +59,7 @@ class Attempt(Protocol):
 
     async def take(self, places: FairQueue) -> bool:
         """
-        Take one of the transport's places; say whether it had to be waited for.
+        Take one of the transport's places; say whether that took so long that the turn may be over.
 
         Raises:
             PicoError: It must not leave any more. Nothing was sent.
