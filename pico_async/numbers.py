@@ -69,6 +69,16 @@ _FEWEST: dict[str, int] = {
     for code in codes.split()
 }
 
+# Countries that put digits into their numbers, or took them out. Both ways of writing are in use and reach one phone:
+# the country code, perhaps the area code; the digits that only one of the two ways has; the rest.
+_OF_TWO_SPELLINGS = {
+    "52": re.compile(r"(52)(1)?([2-9][0-9]{9})"),  # Mexico: mobile numbers, until 2019
+    "54": re.compile(r"(54)(9)?([1-9][0-9]{9})"),  # Argentina: calls to mobile numbers; text messages go without it
+    "55": re.compile(r"(55[1-9][0-9])(9)?([6-9][0-9]{7})"),  # Brazil: mobile numbers, from 2012 to 2016 on
+    "22": re.compile(r"(229)(01)?([0-9]{8})"),  # Benin: all numbers, from 2024 on
+}
+_DIGITS_BETWEEN = {"52": "1", "54": "9", "55": "9", "22": "01"}
+
 
 def e164(to: object) -> str:
     """
@@ -140,6 +150,21 @@ def country_code(number: str) -> str:
     """Return the country code that a number in E.164 begins with."""
     found = _COUNTRY_CODE.match(number)
     return number[:3] if found is None else found[0]
+
+
+def spellings(number: str) -> tuple[str, ...]:
+    """
+    Return the ways in which a number in E.164 is written; equal tuples mean one phone.
+
+    Most numbers have one. `+52 1 55 1234 5678` and `+52 55 1234 5678` are one phone in Mexico, and the likes of them
+    are in Argentina (`9`), Brazil (`9`) and Benin (`01`).
+    """
+    country = number[:2]
+    pattern = _OF_TWO_SPELLINGS.get(country)
+    if pattern is None or (found := pattern.fullmatch(number)) is None:
+        return (number,)
+    begins, _, ends = found.groups()
+    return begins + ends, begins + _DIGITS_BETWEEN[country] + ends
 
 
 @cache

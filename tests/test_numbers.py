@@ -13,6 +13,7 @@ import pico_async
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
 from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers
+from pico_async.numbers import spellings as ways_of
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
@@ -578,3 +579,21 @@ def test_a_refusal_with_a_region_never_repeats_the_number(to: str, region: str) 
         said = str(error)
 
     assert bool(re.fullmatch(r"[1-9][0-9]{6,14}", said)) != (not re.search(r"\d{6}", said))
+
+
+@pytest.mark.parametrize(
+    ("number", "ways"),
+    [
+        ("5215512345678", ("525512345678", "5215512345678")),
+        ("5491123456789", ("541123456789", "5491123456789")),
+        ("551187654321", ("551187654321", "5511987654321")),
+        ("2290190123456", ("22990123456", "2290190123456")),
+        ("551132654321", ("551132654321",)),  # a fixed line in Brazil has no other spelling
+        ("8612345678901", ("8612345678901",)),
+        ("99900000001", ("99900000001",)),
+    ],
+)
+def test_the_ways_to_write_one_number_are_known(number: str, ways: tuple[str, ...]) -> None:
+    """A number of Mexico, Argentina, Brazil or Benin has two spellings, each with both as its ways; others have one."""
+    assert ways_of(number) == ways
+    assert {ways_of(way) for way in ways} == {ways}

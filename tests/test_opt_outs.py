@@ -32,8 +32,8 @@ from pico_async import (
 )
 from pico_async._engine.wire import Account, send_request
 from pico_async.bulk.journal.digests import content_digest
-from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.send_once import may_retry, send_once
+from pico_async.numbers import e164
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 
 OUT = "8612345678902"
@@ -424,21 +424,95 @@ async def test_a_cancellation_that_the_question_drops_ends_the_message() -> None
     assert sandbox.ledger.accepted == []
 
 
-@pytest.mark.parametrize("added", [OUT, f"+{OUT}"])
-async def test_a_number_that_is_added_later_counts(added: str) -> None:
-    """A number that is added to the session's set while the session is open gets nothing from then on."""
+@pytest.mark.parametrize("added", [OUT, f"+{OUT}", "+86 123-4567-8902"])
+@pytest.mark.parametrize("kind", [set, list, dict, "keys"])
+async def test_a_number_that_is_added_later_counts(added: str, kind: Any) -> None:
+    """A number that is added in any spelling to a set, a list or a dict counts while the session is open."""
     sandbox = Sandbox()
-    opted_out: set[str] = {"+86 123 4567 8903"}
+    known: Any = {"+86 123 4567 8903": 1}
+    opted_out: Any = known if kind is dict else known.keys() if kind == "keys" else kind(known)
 
     async with session_on(sandbox, opted_out) as pico:
         await pico.sms.send(OUT, "hello")
-        opted_out.add(added)
+        if kind in (dict, "keys"):
+            known[added] = 2
+        elif kind is set:
+            opted_out.add(added)
+        else:
+            opted_out.append(added)
         with pytest.raises(SuppressedError):
             await pico.sms.send(OUT, "hello")
         with pytest.raises(SuppressedError):
             await pico.sms.send("8612345678903", "hello")
 
     assert len(sandbox.ledger.accepted) == 1
+
+
+@pytest.mark.virtual_time
+async def test_a_number_that_took_the_place_of_another_one_counts() -> None:
+    """A set that is cleared and filled again is read again within a second, also where its size is as before."""
+    sandbox = Sandbox()
+    opted_out: set[str] = {"+86 123 4567 8903"}
+
+    async with session_on(sandbox, opted_out) as pico:
+        await pico.sms.send(OUT, "hello")
+        opted_out.clear()
+        opted_out.add("+86 123-4567-8902")
+        await asyncio.sleep(1.1)
+        with pytest.raises(SuppressedError):
+            await pico.sms.send(OUT, "hello")
+
+    assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_what_is_added_later_and_is_no_number_lets_nothing_pass() -> None:
+    """While the set holds what is no number, nothing is sent: it may be somebody who opted out."""
+    sandbox = Sandbox()
+    opted_out: set[str] = set()
+
+    async with session_on(sandbox, opted_out) as pico:
+        opted_out.add("0912345678")
+        with pytest.raises(NotSentError, match="`suppression` holds what is no number") as caught:
+            await pico.sms.send(OTHER, "hello")
+        assert sandbox.ledger.accepted == []
+        opted_out.clear()
+        await pico.sms.send(OTHER, "hello")
+
+    assert "0912345678" not in str(caught.value)
+
+
+TWO_WAYS = [
+    ("5215512345678", "+52 55 1234 5678"),
+    ("5491123456789", "+54 11 2345 6789"),
+    ("5511987654321", "+55 11 8765 4321"),
+    ("2290190123456", "+229 90 12 34 56"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), [*TWO_WAYS, *((e164(other), one) for one, other in TWO_WAYS)])
+@pytest.mark.parametrize("form", ["set", "added later", "function", "container"])
+async def test_an_opt_out_holds_in_either_way_to_write_a_number(one: str, other: str, form: str) -> None:
+    """Where a country's numbers are written in two ways, an opt-out by one of them holds for the other one."""
+    sandbox = Sandbox()
+
+    class Table:
+        def __contains__(self, number: object) -> bool:
+            return number == e164(other)
+
+    growing: set[str] = set()
+    forms: dict[str, Any] = {
+        "set": {other},
+        "added later": growing,
+        "function": lambda number: number == e164(other),
+        "container": Table(),
+    }
+    async with session_on(sandbox, forms[form]) as pico:
+        growing.add(other)
+        with pytest.raises(SuppressedError):
+            await pico.sms.send(one, "hello")
+        await pico.sms.send(OTHER, "hello")
+
+    assert [message.to for message in sandbox.ledger.accepted] == [OTHER]
 
 
 async def test_a_blast_asks_both_its_own_and_the_sessions() -> None:

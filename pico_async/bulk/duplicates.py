@@ -10,6 +10,7 @@ from typing import Self
 
 from pico_async.errors import ConfigurationError
 from pico_async.messages import Message, MmsMessage, SmsMessage
+from pico_async.numbers import spellings
 
 CACHE_KIB = 2048  # four times as much made a million rows no faster
 
@@ -45,6 +46,8 @@ class Duplicates:
         """
         Give the place of the first message with this number and content, or None where this is the first.
 
+        The number may be spelled in another way.
+
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
@@ -54,16 +57,17 @@ class Duplicates:
             apart = message.template_id or ""
         elif isinstance(message, MmsMessage):
             apart = message.media_url
-        return self._first(f"{type(message).__name__}\n{message.to}\n{apart}\n{message.text or ''}", place)
+        number = spellings(message.to)[0]
+        return self._first(f"{type(message).__name__}\n{number}\n{apart}\n{message.text or ''}", place)
 
     def first_to(self, number: str, place: int) -> int | None:
         """
-        Give the place of the first message to this number, or None where this is the first.
+        Give the place of the first message to this number, in any spelling, or None where this is the first.
 
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        return self._first(f"number\n{number}", place)
+        return self._first(f"number\n{spellings(number)[0]}", place)
 
     def first_of_key(self, key: str, place: int) -> int | None:
         """

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Container
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -77,7 +77,7 @@ class Settings:
     sender: str | None = None
     callback: str | None = None
     fleet: FleetAddress | None = None
-    suppression: Collection[str] | None = field(default=None, repr=False)
+    suppression: Container[str] | None = field(default=None, repr=False)
 
     @property
     def is_stand_in(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pico_async.bulk.suppression import NumberSet
 from pico_async.cli.blast.csv_file import CsvFile
 from pico_async.cli.blast.row_mapping import NUMBER_COLUMNS
 from pico_async.errors import ConfigurationError, InvalidMessageError
@@ -13,12 +14,13 @@ from pico_async.numbers import e164
 
 def opted_out(
     path: Path, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
-) -> set[str]:
+) -> NumberSet:
     """
     Read the numbers: one a line, or a column of a CSV file that is named as that of a blast.
 
     *read* makes a number of what stands there, as it does for the messages. A line that holds no number ends it:
-    somebody who opted out would get the message. The numbers are held in memory, some 100 bytes each.
+    somebody who opted out would get the message. The numbers are held in memory, some 100 bytes each; each is found in
+    any spelling.
 
     Raises:
         ConfigurationError: The file cannot be read, or a line holds no number; the line is told, and not the number.
@@ -33,7 +35,7 @@ def opted_out(
             else:
                 continue
             raise ConfigurationError(f"{path}, line {line}, is no number that opted out: {fault} Nothing was sent.")
-    return found
+    return NumberSet(frozenset(found))
 
 
 def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:

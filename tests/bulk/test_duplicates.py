@@ -32,6 +32,15 @@ def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
     assert lines == [None, None, None, 2, 2]
 
 
+def test_a_number_in_its_other_spelling_is_the_same() -> None:
+    """A number that its country writes in two ways is one number, so it gets one message with --once-per-number."""
+    with Duplicates() as seen:
+        assert seen.first_of(SmsMessage("+52 1 55 1234 5678", "hello"), 0) is None
+        assert seen.first_of(SmsMessage("+52 55 1234 5678", "hello"), 1) == 0
+        assert seen.first_to("5491123456789", 2) is None
+        assert seen.first_to("541123456789", 3) == 2
+
+
 def test_messages_of_different_kinds_are_none() -> None:
     """
     Messages of different kinds are no duplicates.
