@@ -268,7 +268,8 @@ class PicoSession:
         No message is given up at once for a cause that is not its own: no token, no Redis, no connection. The messages
         in flight are tried again, after pauses that grow to 5 seconds, and hardly any others are read until one reaches
         Pico. Where nothing could be sent for *outage_s*, the blast stops: the rest is not sent, and `report.stopped`
-        names the cause. Where Pico refuses the account (a wrong key), the blast stops at once.
+        names the cause. Where Pico refuses the account (a wrong key), the blast stops at once; where it refuses 30
+        messages in a row by a status that is about no single message, as HTTP 403, it stops, too.
 
         Where it is cancelled, *on_result* still hears of each message that was in flight: those on the wire are in
         doubt, the others not sent.

@@ -17,8 +17,7 @@ from pico_async._boundary import without_frames
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
 from pico_async.bulk.journal.protocols import AHEAD, Journal, JournalEntry
-from pico_async.bulk.journal.sqlite import SqliteJournal
-from pico_async.bulk.outage import Outage
+from pico_async.bulk.outage import REFUSED_IN_A_ROW, Outage
 from pico_async.bulk.report import SendResult, Tally
 from pico_async.bulk.source import END, Source, is_cancelled, no_message
 from pico_async.errors import (
@@ -337,6 +336,7 @@ class Dispatcher:
             outcome = await self._outcome_of(trace, lambda: self._send(message, trace))
             if isinstance(outcome, Accepted):
                 self._outage.end(began_at)
+                self._outage.note_acceptance()
                 return SendResult(
                     index=index, message=message, outcome=Outcome.ACCEPTED, accepted=outcome, attempts=trace.attempts
                 )
@@ -381,7 +381,8 @@ class Dispatcher:
            the reading. Where it fails again although one that began after it first failed got through, it is given up.
            Where nothing gets through for too long, the blast stops.
         4. What may have been sent is given up, but does not show that others get through: the reading waits as above.
-        5. A refusal shows that Pico can be reached: the message is given up.
+        5. A refusal shows that Pico can be reached: the message is given up. Many in a row that are no message's own,
+           as of HTTP 403, stop the blast.
         """
         if isinstance(error, MessageExpiredError | InvalidMessageError | SuppressedError | JournalError):
             return 0.0
@@ -395,6 +396,8 @@ class Dispatcher:
             return 0.0
         if not isinstance(error, NotSentError):
             self._outage.end(began_at)
+            if self._outage.note_refusal(error.status_code):
+                self.stop(f"Pico refused {REFUSED_IN_A_ROW} messages in a row, as it may all: {str(error).rstrip('.')}")
             return 0.0
         if self._outage.passed_at > failed_at:
             return 0.0

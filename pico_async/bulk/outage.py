@@ -12,6 +12,11 @@ from pico_async.errors import ConfigurationError
 
 OUTAGE_S = 60.0
 
+# v0.4 documents 400, 401 and 417. By RFC 9110, 15.5, these others are more often about the account, the address or the
+# host than about one message, but a 403 may be about one destination, or one text. So it is their number that tells.
+REFUSES_ALL = frozenset({402, 403, 404, 405, 407, 421, 426})
+REFUSED_IN_A_ROW = 30
+
 # Each pause is as long as the outage so far, within these bounds: soon back after a blip, and at most a few requests a
 # second while it lasts.
 SHORTEST_PAUSE_S = 1.0
@@ -42,6 +47,7 @@ class Outage:
         self.ended_at = self.passed_at = -math.inf
         self._since: float | None = None
         self._over = asyncio.Event()
+        self._refused_in_a_row = 0
 
     @property
     def is_too_long(self) -> bool:
@@ -67,6 +73,15 @@ class Outage:
         self.passed_at = max(self.passed_at, began_at)
         self._since = None
         self._over.set()
+
+    def note_refusal(self, status_code: int | None) -> bool:
+        """Note that Pico refused a message; say whether it seems to refuse whatever this account sends."""
+        self._refused_in_a_row = self._refused_in_a_row + 1 if status_code in REFUSES_ALL else 0
+        return self._refused_in_a_row >= REFUSED_IN_A_ROW
+
+    def note_acceptance(self) -> None:
+        """Note that Pico accepted a message."""
+        self._refused_in_a_row = 0
 
     async def wait(self) -> None:
         """Wait for its end, for one pause at most. Return at once where there is none."""

@@ -187,6 +187,52 @@ async def test_a_refusal_by_pico_is_the_message_s_own() -> None:
 
 
 @pytest.mark.virtual_time
+@pytest.mark.parametrize("status", [402, 403, 404, 405, 407])
+async def test_an_account_that_is_refused_by_a_status_stops_the_blast(status: int) -> None:
+    """Where Pico refuses each message with HTTP 403 or the like, the bulk send stops, and the rest is not read."""
+    road = Road(RejectedError(f"HTTP {status}", status_code=status), from_s=1.0, until_s=float("inf"))
+
+    report = await send_all(BulkStream(messages(20_000), road.send, concurrency=8, stop_after=None), None)
+
+    assert report.accepted > 100
+    assert 30 <= report.rejected <= 30 + 8
+    assert report.stopped == f"Pico refused 30 messages in a row, as it may all: HTTP {status}"
+
+
+@pytest.mark.virtual_time
+async def test_messages_that_are_refused_among_others_stop_nothing() -> None:
+    """When most messages, and not all, are refused with HTTP 403, each of the others is still sent."""
+
+    async def send(message: Message, trace: CallProgress) -> Accepted:
+        await asyncio.sleep(0.01)
+        if int(message.key or 0) % 10:
+            raise RejectedError("HTTP 403", status_code=403)
+        return Accepted("r")
+
+    report = await send_all(BulkStream(messages(1_000), send, concurrency=8, stop_after=None), None)
+
+    assert (report.accepted, report.rejected, report.stopped) == (100, 900, None)
+
+
+async def test_a_forbidden_account_stops_a_blast_of_a_session() -> None:
+    """When Pico gives a token and answers each send with HTTP 403, few of 20,000 messages are rejected."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/token/"):
+            return httpx.Response(200, json={"token": "T" * 20})
+        return httpx.Response(403, html="<h1>Forbidden</h1>")
+
+    session = PicoSession(
+        username="u", api_key="K" * 24, sender="86", transport=httpx.MockTransport(answer), rates=Rates(sms=None)
+    )
+    async with session as pico:
+        report = await pico.send_bulk(messages(20_000), concurrency=8)
+
+    assert 30 <= report.rejected <= 30 + 8
+    assert "HTTP 403" in (report.stopped or "")
+
+
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("fault", [NoResponseError("no reply"), ServerError("HTTP 503"), UnexpectedResponseError("?")])
 async def test_what_leaves_each_message_in_doubt_does_not_empty_the_list(fault: Exception) -> None:
     """While each message is left in doubt, the list is hardly read on, and after 60 seconds the bulk send stops."""
