@@ -14,9 +14,9 @@ import anyio
 from pico_async._boundary import boundary
 from pico_async._logger import Logger
 from pico_async.errors import ConfigurationError, NotInDoubtError
-from pico_async.receipts.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback, checked_signer
+from pico_async.receipts.callbacks import checked_signer
 from pico_async.receipts.deduplication import Heard, LocalReceiptMemory, SeenReceipts
-from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of
+from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of, unpacked
 
 METHODS = ("GET", "POST", "PUT")
 """The method of a receipt is not documented in v0.4."""
@@ -169,9 +169,10 @@ class ReceiptHandler:
         if content is None:
             return ReceiptVerdict.TOO_LARGE
         receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content, content_type=content_type)
-        # The same receipt has another boundary when it is sent again.
-        boundary = boundary_of(content)
-        said = content if boundary is None else content.replace(boundary, b"")
+        # The same receipt has another boundary when it is sent again, or another time in the head of its gzip.
+        plain = unpacked(content)
+        boundary = boundary_of(plain)
+        said = plain if boundary is None else plain.replace(boundary, b"")
         word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + said, digest_size=16).digest()
         try:
             async with self._memory.turn(callback.id):

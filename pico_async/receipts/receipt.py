@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email import message_from_bytes
 from enum import StrEnum
 from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qsl
+from xml.etree import ElementTree  # a DTD is refused
 
 from attrs import field, frozen
 
@@ -40,6 +42,9 @@ _WRAPPERS = (
 # seconds have: what that may be, from the year 26 on, is no Unix time before 2052.
 _UNIX_TIME = r"[1-9][0-9]{9}(\.[0-9]{1,9}|[0-9]{3})?"
 _FIRST_YYMMDD = 2_600_000_000
+
+# A name that holds where its value belongs, as "data[status]", "results[0][id]" or "data.status".
+_PATH = r"[^\[\].]+([.][^\[\].]+|\[[^\[\].]*\])+"
 
 _Places: TypeAlias = tuple[dict[str, Any], ...]
 
@@ -132,20 +137,24 @@ class DeliveryReceipt:
     @classmethod
     def parse(cls, *, key: str | None = None, query: str = "", body: bytes = b"", content_type: str = "") -> Self:
         """
-        Read a receipt from the query of its URL, and from a body that is JSON or a form. It never raises.
+        Read a receipt from the query of its URL, and from its body. It never raises.
 
-        The body may be in UTF-8, UTF-16, GBK, Big5 and their like, a form may be `multipart/form-data`, and the fields
-        may be within others, as `data` or `results`, or in a list. Of a list with several receipts of one message, the
-        one that is furthest along counts; where they are of several messages, none does.
+        The body may be JSON, one object or several one after the other; a form, `multipart/form-data` too; XML without
+        a DTD; or the text of SMPP 3.4 (appendix B), as "id:… sub:… stat:DELIVRD err:000 text:…". It may be in UTF-8,
+        UTF-16, GBK, Big5 and their like, and packed by gzip or zlib. The fields may be within others, as `data` or
+        `results`, in a list, or named `data[status]` or `data.status`. Of several receipts of one message, the one
+        that is furthest along counts; where they are of several messages, none does, nor does a field that is there
+        twice with two values.
 
         Args:
             key: The message's `key`, as the signed URL tells it.
             query: The URL's query, without the "?".
-            body: The request's body. Where it says something else than the query, it counts. What is neither JSON nor
-                a form, or more than one receipt, is in `extra`, as "body": as bytes where it is no text in UTF-8.
+            body: The request's body. Where it says something else than the query, it counts. What is none of these, or
+                more than one receipt, is in `extra`, as "body": as bytes where it is no text in UTF-8. So is what is
+                longer than 64 KiB when unpacked.
             content_type: The request's header of that name. The charset that it names is tried first.
         """
-        told, asked = _read(body[:LONGEST_BODY], charset_of(content_type)), _pairs(_bytes_of(query))
+        told, asked = _read(unpacked(body[:LONGEST_BODY]), charset_of(content_type)), _pairs(_bytes_of(query))
         names = {name for fields in told for name in fields}
         asked = {name: value for name, value in asked.items() if name not in names}
         places = (*told, *(_places(asked) or (asked,)))
@@ -170,6 +179,21 @@ def boundary_of(body: bytes) -> bytes | None:
     return found[1] if found else None
 
 
+def unpacked(body: bytes) -> bytes:
+    """
+    Undo gzip or zlib; give what is not packed so, or is too long then, as it is.
+
+    It goes by the bytes, for a server may have undone what the header Content-Encoding names.
+    """
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        content = unpacking.decompress(body, LONGEST_BODY + 1)
+    except zlib.error:
+        return body
+    # Only at the end is the checksum compared, and a receipt that is cut off may have lost its status.
+    return content if unpacking.eof and not unpacking.unused_data and len(content) <= LONGEST_BODY else body
+
+
 def _read(body: bytes, charset: str | None) -> _Places:
     if not body.strip():
         return ()
@@ -177,15 +201,107 @@ def _read(body: bytes, charset: str | None) -> _Places:
         return _places(parts) or (parts,)
     for text in texts(body, charset):
         try:
-            # Not strict: whoever puts a receipt together by hand leaves line breaks in its texts.
-            payload = json.loads(text, strict=False)
+            payload = _payload(text)
         except (ValueError, RecursionError):
             continue
         return _places(payload) or ({"body": payload},)
     first = next(texts(body, charset)).strip()
-    # Only UTF-16 and UTF-32 hide ASCII, and with it what parts the fields.
-    fields = _pairs(first.encode() if b"\0" in body else body.strip(), charset) if "=" in first else {}
+    # Only UTF-16 and UTF-32 hide ASCII, and with it what parts the fields. What begins as JSON, XML or gzip is no form.
+    is_form = "=" in first and first[0] not in '{["<\x1f'
+    fields = _pairs(first.encode() if b"\0" in body else body.strip(), charset) if is_form else {}
     return (_places(fields) or (fields,)) if fields else ({"body": _kept(body)},)
+
+
+def _payload(text: str) -> object:
+    """
+    Read JSON (also several objects, one after the other), XML, or the text of SMPP.
+
+    Raises:
+        ValueError: It is none of them.
+        RecursionError: It is nested too deep.
+    """
+    text = text.strip()
+    if text.startswith("<"):
+        return _of_xml(text)
+    if text[:3].lower() == "id:":
+        return _of_smpp(text)
+    if not text.startswith("{"):
+        return _JSON.decode(text)
+    each, end = [], 0
+    while end < len(text):
+        value, end = _JSON.raw_decode(text, end)
+        each.append(value)
+        end = re.compile(r"\s*").match(text, end).end()  # type: ignore[union-attr]  # it matches nothing, too
+    return each[0] if len(each) == 1 else each
+
+
+def _of_xml(text: str) -> dict[str, Any]:
+    try:
+        # Without a DTD there are no entities that could grow.
+        root = None if "<!DOCTYPE" in text else ElementTree.fromstring(text)  # noqa: S314
+    except ElementTree.ParseError:
+        root = None
+    fields = {} if root is None else {_local(root): _of_element(root)}
+    if _status_in(_places(fields)) is None:  # a page of a proxy, perhaps
+        raise ValueError("no receipt in XML")
+    return fields
+
+
+def _of_element(element: ElementTree.Element) -> object:
+    text = " ".join(filter(None, ((part or "").strip() for part in (element.text, *(child.tail for child in element)))))
+    within = [*element.items(), *((_local(child), _of_element(child)) for child in element)]
+    return _fields([*within, *([("text", text)] if text else [])]) if within else text
+
+
+def _local(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _of_smpp(text: str) -> dict[str, Any]:
+    # What follows "text:" is the message's, whatever it looks like.
+    head, *said = re.split(r"\stext:", text, maxsplit=1, flags=re.IGNORECASE)
+    fields = _fields([*re.findall(r"(?<!\S)(\w+(?: date)?):(\S*)", head), *(("text", one) for one in said)])
+    if _status_in((fields,)) is None:
+        raise ValueError("no receipt of SMPP")
+    return fields
+
+
+def _fields(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """
+    Put each value where its name says: "data[status]" is "status" within "data".
+
+    Of values that differ and have one name, none is the one: they become a list.
+    """
+    said: dict[tuple[str, ...], list[Any]] = {}
+    spelled: dict[tuple[str, ...], str] = {}
+    for name, value in pairs:
+        path = _path(name)
+        said.setdefault(path, []).append(value)
+        spelled.setdefault(path, name)
+    fields: dict[str, Any] = {}
+    for path in sorted(said, key=len):
+        values = said[path]
+        value = values if any(other != values[0] for other in values) else values[0]
+        at: Any = fields
+        for name in path[:-1]:
+            at = at.setdefault(name, {}) if isinstance(at, dict) else None
+        if isinstance(at, dict) and path[-1] not in at:
+            at[path[-1]] = value
+        else:  # what is around it has a value of its own
+            fields[spelled[path]] = value
+    return fields
+
+
+def _path(name: str) -> tuple[str, ...]:
+    if not re.fullmatch(_PATH, name):
+        return (name,)
+    path = tuple(re.split(r"[\[.]", name.replace("]", "")))
+    path = path if path[-1] else path[:-1]  # "status[]"
+    return path if len(path) <= _DEEPEST else (name,)
+
+
+# Not strict: whoever puts a receipt together by hand leaves line breaks in its texts.
+_JSON = json.JSONDecoder(strict=False, object_pairs_hook=_fields)
 
 
 def _kept(body: bytes) -> str | bytes:
@@ -201,15 +317,16 @@ def _parts(body: bytes, charset: str | None) -> dict[str, Any]:
     if boundary is None:
         return {}
     head = b'Content-Type: multipart/form-data; boundary="%s"\r\n\r\n' % boundary
-    fields: dict[str, Any] = {}
+    pairs: list[tuple[str, str]] = []
     # What the package for e-mail raises of nonsense is not documented.
     with suppress(Exception):
         message: Any = message_from_bytes(head + body.lstrip())
         for part in message.get_payload()[:_MOST_FIELDS] if message.is_multipart() else ():
             name, content = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
             if isinstance(name, str) and isinstance(content, bytes):
-                fields[name] = next(texts(content, charset_of(str(part.get("content-type"))) or charset))
-    return fields
+                charset_of_part = charset_of(str(part.get("content-type"))) or charset
+                pairs.append((name, next(texts(content, charset_of_part))))
+    return _fields(pairs)
 
 
 def _bytes_of(query: str) -> bytes:
@@ -227,27 +344,30 @@ def _pairs(form: bytes, charset: str | None = None) -> dict[str, Any]:
         )
     except ValueError:  # more fields than that
         return {}
-    return {
-        next(texts(name.encode("latin-1"), charset)): next(texts(value.encode("latin-1"), charset))
+    return _fields(
+        (next(texts(name.encode("latin-1"), charset)), next(texts(value.encode("latin-1"), charset)))
         for name, value in pairs
-    }
+    )
 
 
 def _places(payload: object, deepest: int = _DEEPEST) -> _Places:
     """Give the fields of one receipt, and then those around them; none where there is no one receipt."""
-    if deepest and isinstance(payload, str) and payload.lstrip()[:1] in ("{", "[", '"'):
+    if deepest and isinstance(payload, str) and re.match(r'\s*([{["<]|id:)', payload, re.IGNORECASE):
         try:
-            return _places(json.loads(payload, strict=False), deepest - 1)
+            return _places(_payload(payload), deepest - 1)
         except (ValueError, RecursionError):
             return ()
     if deepest and isinstance(payload, list):
         return _places_in_list(payload, deepest)
     if not isinstance(payload, dict):
         return ()
+    if deepest and payload and all(name.isdecimal() and isinstance(payload[name], dict) for name in payload):
+        return _places_in_list([*payload.values()], deepest)
     has_status = _status_of((payload,)) is not DeliveryStatus.UNKNOWN
     for name, value in payload.items() if deepest else ():
         wraps = _plain(name) in _WRAPPERS
-        if has_status and not wraps:
+        # A text may be that of the message, whatever it looks like.
+        if has_status and (not wraps or isinstance(value, str)):
             continue
         within = _places(value, deepest - 1)
         if _first(within, (*_STATUS, *_ID, *_AT) if wraps else _STATUS) is not None:

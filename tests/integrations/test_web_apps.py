@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import warnings
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -310,10 +312,17 @@ RECEIPT = '{"status": "undelivered", "reason": "功能"}'
         pytest.param({"json": {"code": 0, "data": [{"status": "undelivered", "reason": "功能"}]}}, id="wrapped"),
         pytest.param({"data": {"status": "undelivered", "reason": "功能"}}, id="a form"),
         pytest.param({"files": {"status": (None, "undelivered"), "reason": (None, "功能")}}, id="a form in parts"),
+        pytest.param({"data": {"data[status]": "undelivered", "data[reason]": "功能"}}, id="a form with brackets"),
+        pytest.param({"content": gzip.compress(RECEIPT.encode()), "headers": {"content-encoding": "gzip"}}, id="gzip"),
+        pytest.param(
+            {"content": zlib.compress(RECEIPT.encode()), "headers": {"content-encoding": "deflate"}}, id="deflate"
+        ),
+        pytest.param({"content": gzip.compress(RECEIPT.encode())}, id="gzip without a word"),
+        pytest.param({"content": "<r><status>undelivered</status><reason>功能</reason></r>".encode()}, id="XML"),
     ],
 )
 async def test_a_receipt_is_read_in_any_form(app: App, tmp_path: Path, request_: dict[str, Any]) -> None:
-    """A receipt is read in JSON, in a form and in parts, and in each charset of the region."""
+    """A receipt is read in JSON, XML, a form and in parts, packed or not, and in each charset of the region."""
     told: list[DeliveryReceipt] = []
     sandbox = Sandbox()
 

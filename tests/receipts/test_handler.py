@@ -5,6 +5,7 @@ The receipt handler accepts each receipt once, moves a message only forward, and
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import random
@@ -100,6 +101,18 @@ async def test_the_same_receipt_in_parts_is_told_once() -> None:
 
     assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in box.receipts] == ["odd"]
+
+
+async def test_the_same_receipt_packed_later_is_told_once() -> None:
+    """A receipt that comes again packed by gzip, with another time in its head, is a duplicate."""
+    signer, box = CallbackSigner([SECRET]), Box()
+    desk = ReceiptHandler(signer, on_receipt=box)
+    url = signer.sign(URL, "order-17")
+
+    verdicts = [await post(desk, url, gzip.compress(said("handed on"), mtime=at)) for at in (1, 2)]
+
+    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert [receipt.status_text for receipt in box.receipts] == ["handed on"]
 
 
 async def test_the_charset_that_is_named_reaches_the_receipt() -> None:
@@ -446,7 +459,12 @@ def body(chance: random.Random) -> bytes:
         lambda: b"%" * chance.randrange(60_000),
         lambda: b"--boundary\r\nContent-Disposition: form-data; name=status\r\n\r\nDELIVRD\r\n--boundary--",
         lambda: b"\xef\xbb\xbf" + json.dumps(made).encode("utf-16"),
-    ][chance.randrange(10)]()
+        lambda: f"data[status]={word}&data[status][a]=1&data.id={word}&[]=&[status]=x&a[=1".encode(),
+        lambda: json.dumps(made).encode() * chance.randrange(1, 5),
+        lambda: gzip.compress(json.dumps(made).encode()),
+        lambda: f"<a status='{word}'><b>{word}</b>{word}<status/></a>".encode(),
+        lambda: f"id:{word} sub:001 stat:{word} err: text:{word}".encode(),
+    ][chance.randrange(15)]()
     return raw[: chance.randrange(1, len(raw) + 1)] if raw and chance.random() < 0.2 else raw
 
 

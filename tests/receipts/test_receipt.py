@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -109,12 +111,13 @@ def test_a_form_in_parts_is_read(boundary: str, heads: list[str], charset: str) 
 
 
 def test_a_form_in_parts_may_hold_json_or_be_packed() -> None:
-    """A part may hold the whole receipt as JSON, be a file, or be in base64."""
+    """A part may hold the whole receipt as JSON, be a file, be in base64, or have a name with brackets."""
     receipt = b'{"status": "delivered", "id": "r-1"}'
     bodies = [
         multipart({"receipt": receipt}, "Content-Type: application/json"),
         multipart({'dlr"; filename="dlr.json': receipt}),
         multipart({"receipt": b64encode(receipt)}, "Content-Transfer-Encoding: base64"),
+        multipart({"data[status]": b"delivered", "data[id]": b"r-1"}),
     ]
 
     read = [DeliveryReceipt.parse(body=body) for body in bodies]
@@ -161,6 +164,86 @@ def test_a_receipt_is_found_in_what_is_around_it(payload: object, form: str) -> 
     )
 
     assert (receipt.status, receipt.at) == (DeliveryStatus.DELIVERED, MOMENT)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data[status]=DELIVRD&data[msg_id]=r-1&x=1",
+        b"data%5Bstatus%5D=DELIVRD&data%5Bmsg_id%5D=r-1&x=1",
+        b"results[0][status]=DELIVRD&results[0][id]=r-1&x=1",
+        b"results[][status]=DELIVRD&results[][id]=r-1&x=1",
+        b"data.status=DELIVRD&data.id=r-1&x=1",
+        b"status[]=DELIVRD&id[]=r-1&x=1&x=1",
+        b'{"data.status": "DELIVRD", "data": {"id": "r-1"}, "x": "1"}',
+        b'{"results": {"0": {"status": "DELIVRD", "id": "r-1"}}, "x": "1"}',
+        b'{"status": "DELIVRD", "id": "r-1", "x": "1"}\n',
+        b"<dlr><status>DELIVRD</status><id>r-1</id><x>1</x></dlr>",
+        b'<?xml version="1.0" encoding="GBK"?><dlr status="DELIVRD" id="r-1" x="1"/>',
+        b'<s:a xmlns:s="u"><s:b><s:status>\n DELIVRD </s:status><s:id>r-1</s:id><s:x>1</s:x></s:b></s:a>',
+        b"id:r-1 stat:DELIVRD x:1",
+        b'{"message": "id:r-1 stat:DELIVRD", "x": "1"}',
+    ],
+    ids=lambda body: body[:40].decode(),
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zlib.compress], ids=["plain", "gzip", "deflate"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["no BOM", "BOM"])
+def test_a_receipt_is_read_in_each_form(body: bytes, pack: Callable[[bytes], bytes], mark: str) -> None:
+    """A receipt is read from names with brackets or dots, JSON, XML and SMPP's text, with a BOM and packed, or not."""
+    receipt = DeliveryReceipt.parse(body=pack(mark.encode() + body))
+
+    assert (receipt.status, receipt.request_id) == (DeliveryStatus.DELIVERED, "r-1")
+    assert receipt.extra == {"x": "1"}
+
+
+def test_the_text_of_smpp_is_read() -> None:
+    """In the text form of SMPP, what follows "text:" is the message's, whatever it says."""
+    told = "id:r-1 sub:001 dlvrd:000 submit date:2611251000 done date:2611251001 stat:UNDELIV err:045 text:stat:DELIVRD"
+
+    receipt = DeliveryReceipt.parse(body=told.encode())
+
+    assert (receipt.status, receipt.error, receipt.at) == (DeliveryStatus.UNDELIVERED, "045", None)
+    assert (receipt.extra["done date"], receipt.extra["text"]) == ("2611251001", "stat:DELIVRD")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"status=DELIVRD&status=UNDELIV",
+        b"id=1&status=DELIVRD&id=2&status=UNDELIV",
+        b"data[status]=DELIVRD&data.status=UNDELIV",
+        multipart({"status": b"DELIVRD"})[:-4] + b"\r\n" + multipart({"status": b"UNDELIV"}),
+        b'{"status": "DELIVRD", "status": "UNDELIV"}',
+        b'{"status": "DELIVRD", "id": 1}\n{"status": "UNDELIV", "id": 2}',
+        b"results[0][status]=DELIVRD&results[0][id]=1&results[1][status]=UNDELIV&results[1][id]=2",
+        b"<a><dlr status='DELIVRD' id='1'/><dlr status='UNDELIV' id='2'/></a>",
+        b"id:1 stat:DELIVRD stat:UNDELIV",
+        b"<!DOCTYPE a [<!ENTITY s 'DELIVRD'>]><a><status>&s;</status></a>",
+        b"<status code='1'>DELIVRD</status>",
+    ],
+    ids=lambda body: body[:40].decode(),
+)
+def test_two_statuses_are_none(body: bytes) -> None:
+    """Where a body says two things, or one that is not certain, no status is guessed, and all of it is kept."""
+    receipt = DeliveryReceipt.parse(body=body)
+
+    assert (receipt.status, receipt.status_text) == (DeliveryStatus.UNKNOWN, None)
+    assert "DELIVRD" in str(receipt.extra)
+
+
+def test_several_objects_of_one_message_are_read_as_a_list_is() -> None:
+    """Of several JSON objects of one message, one after the other, the furthest counts."""
+    for between in (b"", b"\n", b"\r\n", b" \x1e"):
+        body = between.join([b'{"status": "SENT", "id": 1}', b'{"status": "DELIVRD", "id": 1}', b""])
+        assert DeliveryReceipt.parse(body=body).status is DeliveryStatus.DELIVERED
+
+
+@pytest.mark.parametrize("text", ['{"status": "DELIVRD"}', "id:1 stat:DELIVRD", "<status>DELIVRD</status>"])
+def test_the_text_of_a_message_is_no_receipt(text: str) -> None:
+    """A message whose text looks like a receipt, and comes back in one, does not speak for it."""
+    body = json.dumps({"status": "UNDELIV", "message": text}).encode()
+
+    assert DeliveryReceipt.parse(body=body).status is DeliveryStatus.UNDELIVERED
 
 
 def test_the_fields_around_a_receipt_are_kept() -> None:
@@ -264,21 +347,34 @@ def test_an_offset_is_kept() -> None:
     assert receipt.at.utcoffset() == timezone(timedelta(hours=8)).utcoffset(None)
 
 
+PACKED = gzip.compress(b"a=1&status=DELIVRD", mtime=0)
+BOMB = gzip.compress(b'{"status": "DELIVRD"}' + b" " * 10_000_000, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("body", "kept"),
     [
         (b"[1, 2]", [1, 2]),
         (b"null", None),
         (b'"DELIVRD"', "DELIVRD"),
-        (b"<status>sent</status>", "<status>sent</status>"),
+        (b"<html><body id='x'>sent</body></html>", "<html><body id='x'>sent</body></html>"),
+        (b"<status>sent", "<status>sent"),
+        (b'{"status": "DELIVRD", "text": "a=', '{"status": "DELIVRD", "text": "a='),
+        (b'{"status": "DELIVRD"}\n{"stat', '{"status": "DELIVRD"}\n{"stat'),
+        (b"id:77 text: stat:DELIVRD", "id:77 text: stat:DELIVRD"),
+        (PACKED[:-1], PACKED[:-1]),
+        (PACKED[:-8] + b"\0" + PACKED[-7:], PACKED[:-8] + b"\0" + PACKED[-7:]),
+        (PACKED + PACKED, PACKED + PACKED),
+        (BOMB, BOMB),
         (b"\xff\xfe<xml/>", b"\xff\xfe<xml/>"),
         (b"\xb9\xa6", b"\xb9\xa6"),
         (b"--x\r\n\xb9", b"--x\r\n\xb9"),
     ],
+    ids=lambda value: str(value)[:30],
 )
 def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
     """
-    A body that is neither a form nor a JSON object is kept in `extra`; no status is guessed from it.
+    A body that is no receipt in a form that is known, or that is cut off, is kept; no status is guessed from it.
 
     It is kept as bytes if it is no text in UTF-8.
     """
@@ -300,6 +396,15 @@ def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
         b"&" * 60_000,
         b"a=1&" * 15_000,
         b'{"id": [1], "status": {}}',
+        b"<a>" * 20_000,
+        b"<a>" * 9_000 + b"</a>" * 9_000,
+        b"<!DOCTYPE a [<!ENTITY b '" + b"x" * 1000 + b"'>]><a>" + b"&b;" * 20_000 + b"</a>",
+        b"a[b]" * 15_000 + b"=1",
+        b"a" + b"[b]" * 20_000 + b"=1",
+        b"a" * 60_000 + b":",
+        b"id:" + b"a:b " * 15_000,
+        b"{}" * 30_000,
+        b'{"a":1,"a":2,' + b'"a":3,' * 10_000 + b'"a":4}',
     ],
     ids=[
         "many parts",
@@ -311,6 +416,15 @@ def test_a_body_of_another_kind_is_kept(body: bytes, kept: object) -> None:
         "empty fields",
         "many fields",
         "other types",
+        "XML without an end",
+        "nested XML",
+        "entities",
+        "brackets that are none",
+        "many brackets",
+        "a long name",
+        "many names of SMPP",
+        "many objects",
+        "one name many times",
     ],
 )
 def test_a_hostile_body_is_read_as_nothing(body: bytes) -> None:
