@@ -32,6 +32,7 @@ from pico_async import (
 )
 from pico_async._engine.wire import Account, send_request
 from pico_async.bulk.journal.digests import content_digest
+from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.send_once import may_retry, send_once
 from pico_async.numbers import e164
 from pico_async.sandbox import Fault, FaultRule, Sandbox

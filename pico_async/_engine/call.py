@@ -14,7 +14,9 @@ import anyio
 from pico_async._engine import live
 from pico_async._engine.attempt import Attempt, expired
 from pico_async._engine.endpoints import GET_TOKEN, Request
+from pico_async._engine.http.transport import Outgoing, Transport
 from pico_async._engine.permission import Allow
+from pico_async._engine.progress import CallProgress, Scope
 from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
 from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.token import Secret, TokenCache, fits_in_header

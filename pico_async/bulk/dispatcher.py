@@ -17,6 +17,7 @@ from pico_async._boundary import without_frames
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
 from pico_async.bulk.journal.protocols import AHEAD, Journal, JournalEntry
+from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.outage import REFUSED_IN_A_ROW, Outage
 from pico_async.bulk.report import SendResult, Tally
 from pico_async.bulk.source import END, Source, is_cancelled, no_message

@@ -14,7 +14,7 @@ import anyio
 from pico_async._boundary import boundary
 from pico_async._logger import Logger
 from pico_async.errors import ConfigurationError, NotInDoubtError
-from pico_async.receipts.callbacks import checked_signer
+from pico_async.receipts.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback, checked_signer
 from pico_async.receipts.deduplication import Heard, LocalReceiptMemory, SeenReceipts
 from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of, unpacked
 

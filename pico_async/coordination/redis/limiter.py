@@ -324,7 +324,7 @@ class RedisLimiter:
                 "Redis lost the schedule of %s, and it was begun anew. That takes about %.1f s each time, for others "
                 "may hold slots of the lost one. Where it happens again and again, little or nothing is sent. Does "
                 "another program flush this Redis, or does it evict keys? It needs the maxmemory-policy noeviction.",
-                self._lane,
+                self._rate_group,
                 self._furthest_s(),
             )
         wait_s = max(answer.pause_us, answer.end_in_us) / 1e6

@@ -286,13 +286,13 @@ async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCap
 async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A schedule that Redis lost is logged, with what may be the cause, and not each time."""
     async with joined(redis_url) as coordinator:
-        await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
         assert "lost" not in caplog.text
         for _ in range(2):
             with redis.Redis.from_url(redis_url) as client:
                 client.flushdb()
             async with asyncio.timeout(PATIENCE_S):
-                await coordinator.turn(Lane.SMS, Priority.INTERACTIVE)
+                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
 
     assert caplog.text.count("Redis lost the schedule of sms") == 1
     assert "noeviction" in caplog.text

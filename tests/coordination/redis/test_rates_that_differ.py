@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
+from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
 from tests.support.virtual_fleet import densest, run_script
 
 SECOND = 1_000_000
@@ -53,7 +54,7 @@ class Fleet:
             0,
             0,
         )
-        answer = Answer(*run_script(self.client, "reserve", LANE, *arguments, now_us=self.now))
+        answer = Answer(*run_script(self.client, "reserve", RATE_GROUP, *arguments, now_us=self.now))
         self.slots += [self.now + answer.first_us + number * answer.spacing_us for number in range(answer.slots)]
         return answer
 
