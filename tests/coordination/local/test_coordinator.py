@@ -11,9 +11,10 @@ from random import Random
 import pytest
 
 from pico_async import ConfigurationError, Coordinator, FleetCoordinator, Identity, LocalCoordinator, Priority, Rates
+from pico_async.coordination import registry
 from pico_async.coordination.local.limiter import LocalLimiter
 from pico_async.coordination.local.token_store import LocalTokenStore
-from pico_async.coordination.protocols import LearningCoordinator, registry
+from pico_async.coordination.protocols import LearningCoordinator
 from pico_async.coordination.rates import RateGroup
 
 pytestmark = pytest.mark.virtual_time
