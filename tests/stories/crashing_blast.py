@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -18,19 +17,8 @@ from attrs import frozen
 from pico_async import PicoSession, Rates, SendResult, SmsMessage
 from pico_async._engine.progress import CallProgress
 from pico_async.bulk.journal import sqlite_file as journal_file
+from tests.support.forked import forked
 from tests.support.sandbox_process import KEY
-
-_context = multiprocessing.get_context("forkserver")
-# The fork server has imported everything, so a child starts in some milliseconds instead of half a second.
-_context.set_forkserver_preload(
-    [
-        __name__,
-        "anyio._backends._asyncio",
-        "httpcore",
-        "pico_async.bulk.sender",
-        "pico_async.bulk.journal.sqlite_writer",
-    ]
-)
 
 
 @frozen(kw_only=True)
@@ -57,7 +45,7 @@ class CrashingBlast:
         Args:
             crash_at: Kill the process at this failpoint, counted from 1.
         """
-        process = _context.Process(target=_run, args=(self, run, crash_at))
+        process = forked.Process(target=_run, args=(self, run, crash_at))
         process.start()
         return process
 

@@ -31,7 +31,7 @@ def session(base_url: str) -> PicoSession:
 async def two_sessions(base_url: str) -> list[int]:
     """Send in bulk over two sessions that share no object, and return how many messages of each were accepted."""
     async with session(base_url) as one, session(base_url) as other:
-        reports = await asyncio.gather(one.send_bulk(messages(60, "one")), other.send_bulk(messages(60, "other")))
+        reports = await asyncio.gather(one.send_bulk(messages(38, "one")), other.send_bulk(messages(38, "other")))
     return [report.accepted for report in reports]
 
 

@@ -18,7 +18,10 @@ from tests.support.sandbox_process import SandboxProcess, sandbox_process
 pytestmark = pytest.mark.processes
 
 
-@pytest.mark.parametrize("network", ["--jitter-ms=0", "--jitter-ms=10", "--latency-ms=1500"])
+# Outside the full suite, two sessions send over a network without jitter; see below.
+@pytest.mark.parametrize(
+    "network", [pytest.param("--jitter-ms=0", marks=pytest.mark.full), "--jitter-ms=10", "--latency-ms=1500"]
+)
 @pytest.mark.parametrize("count", [75, pytest.param(900, marks=pytest.mark.full)])
 @repeat_if_starved
 def test_a_blast_never_crosses_the_documented_rate(network: str, count: int) -> None:
@@ -44,7 +47,7 @@ def test_two_sessions_of_one_key_hold_one_limit_and_use_one_token() -> None:
         accepted = run("two_sessions", sandbox)
 
         ledger = sandbox.ledger()
-    assert accepted == [60, 60]
+    assert accepted == [38, 38]
     with rate_claims():
         assert ledger.refusals == 0
         assert ledger.densest() <= 30

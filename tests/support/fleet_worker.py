@@ -7,20 +7,21 @@ The process sends again what was provably not sent, until all messages are settl
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
-import sys
 import time
+import warnings
 from contextlib import nullcontext
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Self
 
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 
 from pico_async import Outcome, PicoSession, Rates, RedisCoordinator, SmsMessage
+from tests.support import late_timers
 from tests.support.far_away import slow_to_connect
-from tests.support.late_timers import watched
+from tests.support.forked import forked
 from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
 
@@ -32,6 +33,7 @@ class FleetWorker:
 
     Attributes:
         redis_url: The fleet's Redis; None: the process is alone.
+        redis_timeout_s: How long a send waits for Redis. In an undisturbed fleet, no busy machine exceeds it.
         name: Begins the text of each message, so that the server's ledger shows which process sent it.
         share: The part of the rate that the process uses while Redis is away; None: its sends fail.
         again: Whether to send messages that were not sent again, until none is left.
@@ -41,6 +43,7 @@ class FleetWorker:
 
     name: str
     redis_url: str | None
+    redis_timeout_s: float = 10.0
     base_url: str
     count: int
     rate: float = 30.0
@@ -54,23 +57,21 @@ class FleetWorker:
 
     def start(self) -> RunningWorker:
         """Start this worker in a process of its own."""
-        return RunningWorker(
-            self,
-            subprocess.Popen(
-                watched("tests.support.fleet_worker", json.dumps(asdict(self)), flags=("-W", "error")),
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parent.parent.parent,
-                env=os.environ if self.ca_file is None else {**os.environ, "SSL_CERT_FILE": self.ca_file},
-            ),
-        )
+        results, sending = forked.Pipe(duplex=False)
+        process = forked.Process(target=_run, args=(self, sending, late_timers.folder()))
+        process.start()
+        # The process has the only other copy, so the results end when it ends.
+        sending.close()
+        return RunningWorker(self, process, results)
 
     async def run(self) -> dict[str, Any]:
         """Send the messages, and return the outcomes of each by its number."""
         rates = Rates(sms=self.rate)
         coordinator = None
         if self.redis_url is not None:
-            coordinator = RedisCoordinator.from_url(self.redis_url, rates=rates, share=self.share, timeout=0.5)
+            coordinator = RedisCoordinator.from_url(
+                self.redis_url, rates=rates, share=self.share, timeout=self.redis_timeout_s
+            )
         told: dict[int, list[str]] = {number: [] for number in range(self.count)}
         faults: set[str] = set()
         began_at = time.monotonic()
@@ -102,13 +103,15 @@ class RunningWorker:
     """A worker whose process runs."""
 
     worker: FleetWorker
-    process: subprocess.Popen[str]
+    process: ForkServerProcess
+    results: Connection
 
     def finish(self) -> Told:
         """Wait until the process ends, and return its results."""
-        out, _ = self.process.communicate(timeout=100)
-        assert self.process.returncode == 0
-        found = json.loads(out)
+        assert self.results.poll(100), "the process did not end"
+        found = self.results.recv()
+        self.process.join(100)
+        assert self.process.exitcode == 0
         return Told(
             name=self.worker.name,
             outcomes={f"{self.worker.name} {number}": told for number, told in found["told"].items()},
@@ -121,7 +124,9 @@ class RunningWorker:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
+        self.process.close()
+        self.results.close()
 
 
 @frozen(kw_only=True)
@@ -144,7 +149,10 @@ def wait_for_accepted(sandbox: SandboxProcess, count: int) -> None:
     wait_until(lambda: len(sandbox.accepted()) >= count, f"{count} messages are accepted")
 
 
-if __name__ == "__main__":
-    worker = FleetWorker(**json.loads(sys.argv[1]))
+def _run(worker: FleetWorker, results: Connection, folder: Path | None) -> None:
+    warnings.simplefilter("error")
+    late_timers.watch_into(folder)
+    if worker.ca_file is not None:
+        os.environ["SSL_CERT_FILE"] = worker.ca_file
     with slow_to_connect(worker.connect_s) if worker.connect_s else nullcontext():
-        sys.stdout.write(json.dumps(asyncio.run(worker.run())))
+        results.send(asyncio.run(worker.run()))

@@ -45,6 +45,17 @@ def watched(program: str | Path, *arguments: object, flags: Sequence[str] = ()) 
     return [sys.executable, *flags, *watch, str(program), *map(str, arguments)]
 
 
+def folder() -> Path | None:
+    """Return the folder for `watch_into` inside `repeat_if_starved`; else None."""
+    return None if _folder is None else Path(_folder)
+
+
+def watch_into(folder: Path | None) -> None:
+    """Measure the timers of this process; None: measure nothing."""
+    if folder is not None:
+        threading.Thread(target=_watch, args=(folder / str(os.getpid()),), daemon=True).start()
+
+
 class RateNotHeldError(AssertionError):
     """A claim about the rate did not hold."""
 
@@ -63,7 +74,8 @@ def repeat_if_starved(test: Callable[P, None]) -> Callable[P, None]:
     Repeat a test whose claims about the rate did not hold while the machine starved one of its processes.
 
     The test fails at once if another assertion failed, or if no timer was late by more than `BOUND_S`. It also fails
-    after `REPEAT_FOR_S` of repeats. It starts its processes with `watched`, and can be run twice.
+    after `REPEAT_FOR_S` of repeats. It starts its processes with `watched` or `watch_into`, and can be run
+    twice.
     """
 
     @functools.wraps(test)
@@ -104,7 +116,7 @@ def _watch(file: Path) -> None:
 
 if __name__ == "__main__":
     _, folder, program, *_ = sys.argv
-    threading.Thread(target=_watch, args=(Path(folder, str(os.getpid())),), daemon=True).start()
+    watch_into(Path(folder))
     sys.argv = sys.argv[2:]
     # The program must find the same modules as with `python -m`, which searches the working directory.
     sys.path[0] = os.getcwd()
