@@ -28,8 +28,28 @@ from pico_async.errors import (
 # Compiled with the first trouble, and not with the import.
 # What lies beyond v0.4's four statuses is not documented there. It is inferred from the framework whose words the
 # documented 401 body speaks (RuoYi), in simplified and traditional characters.
-# "Too many open files" is no rate, and what fails by it may have been carried out.
-_TOO_FREQUENT = r"(?i)频繁|頻繁|限流|too frequent|too many (requests|calls|attempts|messages|times|visits)|too many\W*$"
+# "Too many open files" is no rate, and what fails by it may have been carried out. Nor is a request that is too large,
+# or an amount that is used up. The framework's gateway, and Sentinel in it, have words of their own.
+_REQUESTS = "(?:请求|請求|访问|訪問|调用|調用)"
+_EXCEEDED = "(?:超过|超過|超出|达到|達到)"
+_COUNT = "(?:次?[数數]|[频頻速]率)"
+_TOO_FREQUENT = "|".join(
+    [
+        r"(?i)频繁|頻繁|限流|流控|限频|限頻",
+        rf"{_REQUESTS}{_COUNT}?[过過太](?:于|於)?[多快高]",
+        rf"{_REQUESTS}{_COUNT}?已?{_EXCEEDED}了?最大{_COUNT}(?![据據])",
+        rf"{_EXCEEDED}了?最?大?(?:允许|允許)?的?{_REQUESTS}{_COUNT}(?![据據])",
+        rf"(?:[频頻]率|速率|qps|tps)已?(?:{_EXCEEDED}|超限|[过過]高)",
+        r"too frequent|too many (?:requests|calls|attempts|messages|times|visits)|too many\W*$",
+        r"rate[ -]?limit(?:ed\b| (?:was |is |has been )?(?:exceeded|reached|hit))|over (?:the )?rate limit",
+        r"(?:^|: )rate exceeded\W*$",
+        r"exceed(?:s|ed|ing)? (?:the |your |our )?(?:max(?:imum)? |allowed )?(?:request |call |api |sending )?rate\b",
+        r"exceed(?:s|ed|ing)? (?:the |your |our )?(?:max(?:imum)? )?(?:number of )?requests\b",
+        r"requests? (?:rate|limit) (?:was |is |has been )?(?:exceeded|reached|too high)",
+        r"requests? (?:\w+ )?too (?:fast|quickly|often)|reduce (?:your|the) request rate",
+        r"\bthrottl(?:ed|ing)|(?:qps|tps) (?:limit )?exceeded|blocked by sentinel|flow ?exception",
+    ]
+)
 _REPEATED = r"重复提交|重複提交"
 _NOTHING_THERE = r"(?i)not found|does not exist|no such|不存在"
 _WHO = r"(?i)user|account|key|token|用户|用戶|帐|账|帳"
