@@ -81,7 +81,7 @@ def _read(number: str, region: str | None) -> str:
 
 def _asking(settings: Settings, suppress: Path | None, region: str | None, message: Message) -> Settings:
     """Have the session ask for the opt-outs, where there is a file of them and they count."""
-    if suppress is None or not message.promotional:
+    if not message.promotional:
         return settings
     return evolve(settings, suppression=opted_out(suppress, read=number_reader(region=region, for_stand_in=True)))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pico_async.bulk.suppression import NumberSet
 from pico_async.cli.blast.csv_file import CsvFile
 from pico_async.cli.blast.row_mapping import NUMBER_COLUMNS
 from pico_async.errors import ConfigurationError, InvalidMessageError
@@ -13,18 +13,27 @@ from pico_async.numbers import e164
 
 
 def opted_out(
-    path: Path, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
-) -> NumberSet:
+    path: Path | None, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
+) -> set[str] | None:
     """
-    Read the numbers: one a line, or a column of a CSV file that is named as that of a blast.
+    Read the numbers: one a line, or a column of a CSV file that is named as that of a blast. None without a file.
 
     *read* makes a number of what stands there, as it does for the messages. A line that holds no number ends it:
     somebody who opted out would get the message. The numbers are held in memory, some 100 bytes each; each is found in
     any spelling.
 
     Raises:
-        ConfigurationError: The file cannot be read, or a line holds no number; the line is told, and not the number.
+        ConfigurationError: The file cannot be read, or changes meanwhile, or a line holds no number; the line is told,
+            and not the number. Or PICO_SUPPRESS is there and empty.
     """
+    if path is None:
+        # Of what was to be put there in its place, as in a script or a compose file, nothing may have been set.
+        if os.environ.get("PICO_SUPPRESS") == "":
+            raise ConfigurationError(
+                "PICO_SUPPRESS is set, and empty: it must name the file of the numbers that opted out. Unset it where "
+                "there is none. Nothing was sent."
+            )
+        return None
     found: set[str] = set()
     with CsvFile(path, delimiter) as file:
         for line, number in _numbers(file, to_column):
@@ -35,7 +44,12 @@ def opted_out(
             else:
                 continue
             raise ConfigurationError(f"{path}, line {line}, is no number that opted out: {fault} Nothing was sent.")
-    return NumberSet(frozenset(found))
+        if file.has_changed:
+            raise ConfigurationError(
+                f"{path} was written to while it was read, so that somebody who opted out may be missing. Write it "
+                "beside, and rename it into its place. Nothing was sent."
+            )
+    return found
 
 
 def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:

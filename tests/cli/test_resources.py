@@ -10,6 +10,7 @@ from tests.support.pico_command import Ran
 from tests.support.sandbox_process import KEY, SandboxProcess
 
 Pico = Callable[..., Ran]
+WriteCsv = Callable[..., Path]
 
 
 @pytest.fixture
@@ -210,6 +211,25 @@ def test_pico_suppress_holds_for_a_single_message(
 
     assert (wanted.code, other.code) == (0, 0)
     assert [message.to for message in quick.accepted()] == ["886912345678", "886912345679"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "none.txt", "~/none.txt", "/dev/null", "out.txt\n", "out.txt/x", "x" * 5000]
+)
+def test_a_file_of_opt_outs_that_is_none_lets_nothing_pass(
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, name: str
+) -> None:
+    """Where PICO_SUPPRESS names no file that can be read, neither a message nor a blast goes out."""
+    (tmp_path / "out.txt").write_text("8613000000002\n")
+    env = quick.env | {"PICO_SUPPRESS": str(tmp_path / name) if name.startswith("out") else name}
+    path = write_csv([["8613000000001", 1]])
+
+    one = pico_here("sms", "send", "8613000000001", "hello", env=env)
+    many = pico_here("blast", path, "--text", "hello {{code}}", env=env)
+
+    assert (one.code, many.code) == (2, 2)
+    assert "error: " in one.err
+    assert quick.accepted() == []
 
 
 def test_opt_outs_that_cannot_be_read_let_nothing_pass(pico_here: Pico, quick: SandboxProcess, tmp_path: Path) -> None:

@@ -171,11 +171,7 @@ def blast(
             once_per_number=once_per_number,
             expires_in=expires_in,
         )
-        suppressed = (
-            opted_out(suppress, delimiter=delimiter, to_column=to_column, read=read)
-            if suppress is not None and promotional
-            else None
-        )
+        suppressed = opted_out(suppress, delimiter=delimiter, to_column=to_column, read=read) if promotional else None
         if target is not None:
             target.check(file, suppress)
         session: AbstractAsyncContextManager[PicoSession] | None = None

@@ -48,6 +48,7 @@ class CsvFile:
         self.columns: tuple[str, ...] = ()
         self._delimiter = delimiter
         self._file: TextIO
+        self._opened = (0, 0)
 
     def __enter__(self) -> Self:
         try:
@@ -57,6 +58,7 @@ class CsvFile:
             raise ConfigurationError(f"{self.path} cannot be read: {error.strerror}.") from None
         try:
             self._require_regular()
+            self._opened = self._state()
             self.columns = self._header()
         except BaseException:
             self._file.close()
@@ -84,6 +86,15 @@ class CsvFile:
                 yield Row(line, dict(zip(self.columns, fields, strict=True)))
             else:
                 yield Row(line, {}, f"It has {len(fields)} fields, and the header has {len(self.columns)}.")
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the file was written to since it was opened."""
+        return self._state() != self._opened
+
+    def _state(self) -> tuple[int, int]:
+        state = os.fstat(self._file.fileno())
+        return state.st_size, state.st_mtime_ns
 
     def _require_regular(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
