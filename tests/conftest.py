@@ -64,6 +64,20 @@ def pytest_pycollect_makeitem(obj: object) -> None:
         pytest.mark.anyio(obj)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shell_authorities() -> Iterator[dict[str, str]]:
+    """
+    Trust one CA certificate in all tests, and yield the setting of the shell.
+
+    A session reads the CA certificates. All public ones take 20 ms, and a program of the tests needs none of them.
+    """
+    name = "SSL_CERT_FILE"
+    found = {name: os.environ[name]} if name in os.environ else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, str(Path(__file__).parent / "support" / "authority.pem"))
+        yield found
+
+
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[str]:
     """Run one Redis for all tests of this process; data of other tests is still in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -140,13 +141,20 @@ def listens(address: str) -> bool:
 
 
 @pytest.mark.full
-def test_the_first_block_makes_an_environment_and_runs_the_demo(tmp_path: Path) -> None:
+def test_the_first_block_makes_an_environment_and_runs_the_demo(
+    tmp_path: Path, shell_authorities: dict[str, str]
+) -> None:
     """The first shell block is one line, which runs the demo in a fresh copy of the project with nothing installed."""
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "__pycache__", "dist"))
 
+    # pip trusts them, too.
+    environment = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"} | shell_authorities
+
     (line,) = SHELL[0].splitlines()
-    shown = subprocess.run(["bash", "-c", line], cwd=checkout, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["bash", "-c", line], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
 
     assert shown.returncode == 0, shown.stderr
     assert "accepted" in shown.stdout + shown.stderr

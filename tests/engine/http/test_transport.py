@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import certifi
 import httpx
 import pytest
 import trustme
@@ -24,6 +25,7 @@ import trustme
 from pico_async import LocalCoordinator, MessageExpiredError, Priority
 from pico_async._engine.attempt import Attempt
 from pico_async._engine.endpoints import SEND_SMS, Request
+from pico_async._engine.http import tls as trust
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
 from pico_async._engine.http.transport import Carrier, Outgoing, Transport
@@ -266,6 +268,17 @@ def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     return context
+
+
+def test_by_default_the_public_authorities_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a setting, the CA certificates of the package `certifi` are trusted, as by httpx itself."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+
+    public = ssl.create_default_context(cafile=certifi.where())
+
+    assert trust.trusted().cert_store_stats() == public.cert_store_stats()
+    assert public.cert_store_stats()["x509_ca"] > 50
 
 
 async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
