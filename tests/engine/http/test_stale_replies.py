@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -225,16 +225,21 @@ class Asked:
 
 
 ROADS = ["http", "TLS 1.2", "TLS 1.3", "proxy", "tunnel"]
+KINDS = ["httpx", "httpx of the user", "aiohttp"]
 
 
-@pytest.fixture(params=ROADS)
-def road(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=["httpx", "httpx of the user", "aiohttp"])
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+def each_pair(rows: Iterable[str], columns: Iterable[str], thirds: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return each pair of the first two, with a value of the third, so that each pair with a third occurs, too."""
+    return [
+        (first, second, thirds[(row + column) % len(thirds)])
+        for row, first in enumerate(rows)
+        for column, second in enumerate(columns)
+    ]
 
 
 @asynccontextmanager
@@ -291,9 +296,9 @@ def assert_own_replies(server: Server, replies: list[Reply | Failure]) -> None:
     assert [reply.content if isinstance(reply, Reply) else reply for reply in replies] == server.arrived
 
 
-@pytest.mark.parametrize("loop_runs", [True, False], ids=["the loop runs", "the loop does not run"])
+@pytest.mark.parametrize(("road", "kind", "loop"), each_pair(ROADS, KINDS, ["the loop runs", "the loop does not run"]))
 async def test_what_comes_on_an_idle_connection_is_no_reply(
-    road: str, kind: str, loop_runs: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    road: str, kind: str, loop: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """
     A connection on which something came while it was idle is not used again; the next message goes over a new one.
@@ -306,7 +311,7 @@ async def test_what_comes_on_an_idle_connection_is_no_reply(
             before = len(server.connections)
 
             server.do(server.stray(stray))
-            for _ in range(20 if loop_runs else 0):
+            for _ in range(20 if loop == "the loop runs" else 0):
                 await asyncio.sleep(0)
             replies.append(await send(way, number))
 
@@ -315,6 +320,7 @@ async def test_what_comes_on_an_idle_connection_is_no_reply(
     assert_own_replies(server, replies)
 
 
+@pytest.mark.parametrize("road", ROADS)
 async def test_what_comes_in_one_packet_with_a_reply_is_no_reply(
     road: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -332,7 +338,7 @@ async def test_what_comes_in_one_packet_with_a_reply_is_no_reply(
     assert_own_replies(server, replies)
 
 
-@pytest.mark.parametrize("when", ["with the reply", "afterwards"])
+@pytest.mark.parametrize(("road", "kind", "when"), each_pair(ROADS, KINDS, ["with the reply", "afterwards"]))
 async def test_no_number_of_lost_connections_loses_a_message(
     road: str, kind: str, when: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -353,8 +359,7 @@ async def test_no_number_of_lost_connections_loses_a_message(
     assert reply.content == message(99)
 
 
-@pytest.mark.parametrize("road", ["http", "TLS 1.3", "tunnel"], indirect=True)
-@pytest.mark.parametrize("name", STRAYS)
+@pytest.mark.parametrize(("name", "kind", "road"), each_pair(STRAYS, KINDS, ["http", "TLS 1.3", "tunnel"]))
 async def test_what_comes_while_a_request_waits_for_its_slot_is_no_reply(
     name: str, kind: str, road: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -395,7 +400,7 @@ async def test_the_session_tickets_of_tls_do_not_cost_the_connection(
     assert attempt.turns_again == 1
 
 
-@pytest.mark.parametrize("road", ["http", "TLS 1.3"], indirect=True)
+@pytest.mark.parametrize("road", ["http", "TLS 1.3"])
 async def test_what_was_read_of_the_socket_beyond_a_reply_is_no_reply(
     road: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
