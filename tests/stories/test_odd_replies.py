@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pico_async import InDoubtError, PicoSession, RateLimitError, SmsMessage
+from pico_async.coordination.refusals import PAUSE_S
+from pico_async.events import Event, Retrying
 from tests.support import raw_pico
+from tests.support.clock_jump import jump
 from tests.support.raw_pico import RawPico, session
 
 TO = "8612345678901"
@@ -25,6 +28,12 @@ def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(raw_pico, "carrier", request.param)
 
 
+def jump_over_the_pause(event: Event) -> None:
+    """Move the loop's clock over the pause and the back-off after a rate refusal, once the call waits for them."""
+    if isinstance(event, Retrying):
+        asyncio.get_running_loop().call_soon(jump, 2 * PAUSE_S)
+
+
 @asynccontextmanager
 async def answering(status: int, body: bytes, **headers: str) -> AsyncIterator[tuple[RawPico, PicoSession]]:
     """Run a server that takes each message and answers all of them in the same way, with a session to it."""
@@ -35,7 +44,7 @@ async def answering(status: int, body: bytes, **headers: str) -> AsyncIterator[t
         writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body)
         await writer.drain()
 
-    async with raw_pico.raw_pico() as server, session(server.address) as pico:
+    async with raw_pico.raw_pico() as server, session(server.address, on_event=jump_over_the_pause) as pico:
         server.misbehave = answer
         yield server, pico
 
