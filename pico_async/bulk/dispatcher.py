@@ -20,7 +20,7 @@ from pico_async.bulk.journal.protocols import AHEAD, Journal, JournalEntry
 from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.outage import REFUSED_IN_A_ROW, Outage
 from pico_async.bulk.report import SendResult, Tally
-from pico_async.bulk.source import END, Source, is_cancelled, no_message
+from pico_async.bulk.source import END, Source, is_cancelled, no_message, raisable
 from pico_async.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -432,7 +432,7 @@ class Dispatcher:
 
     def _fail(self, error: BaseException) -> None:
         if self.error is None:
-            self.error = error
+            self.error = raisable(error)
         self.stop(f"it was ended by {type(error).__name__}")
 
     def _require_not_stopped(self) -> None:

@@ -106,9 +106,22 @@ class Source:
                 "The input ended because something that it waited for was cancelled. The rest was not sent."
             )
         # The loop gets it once all is settled.
-        self.error = error
+        self.error = raisable(error)
         self.stopped = f"the input raised {type(error).__name__}"
         return END
+
+
+def raisable(error: BaseException) -> BaseException:
+    """
+    Return the error, or a RuntimeError in the place of one that would end a loop in silence.
+
+    Python does the same for a generator that raises StopIteration (PEP 479), and not for all others.
+    """
+    if not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    made = RuntimeError(f"The input raised {type(error).__name__}, which is no end of it.")
+    made.__cause__ = error
+    return made
 
 
 def no_message(item: object) -> InvalidMessageError | SuppressedError:

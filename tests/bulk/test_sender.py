@@ -25,6 +25,7 @@ from pico_async import (
     RejectedError,
     SendResult,
     SmsMessage,
+    preflight,
 )
 from pico_async._engine.progress import CallProgress
 from pico_async.bulk.sender import send_all
@@ -188,6 +189,68 @@ async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: 
     assert seen == [Outcome.ACCEPTED] * 3
     assert stream.report.accepted == 3
     assert stream.report.stopped == "the input raised KeyError"
+
+
+class Ending:
+    """An iterator that gives two messages, and then raises what ends loops of the other kind."""
+
+    def __init__(self) -> None:
+        self._messages = messages(2)
+
+    def __next__(self) -> SmsMessage:
+        for message in self._messages:
+            return message
+        raise StopAsyncIteration
+
+
+class EndingSync(Ending):
+    def __iter__(self) -> EndingSync:
+        return self
+
+
+class EndingAsync(Ending):
+    def __aiter__(self) -> EndingAsync:
+        return self
+
+    def __anext__(self) -> Any:
+        for message in self._messages:
+
+            async def give(message: SmsMessage = message) -> SmsMessage:
+                return message
+
+            return give()
+        raise StopIteration
+
+
+def _sync_generator() -> Iterator[SmsMessage]:
+    yield from messages(2)
+    raise StopAsyncIteration
+
+
+async def _async_generator() -> AsyncIterator[SmsMessage]:
+    for message in messages(2):
+        yield message
+    raise StopIteration
+
+
+@pytest.mark.parametrize("source", [EndingSync, EndingAsync, _sync_generator, _async_generator])
+async def test_an_error_that_would_end_a_loop_does_not_end_it_in_silence(source: Callable[[], Any]) -> None:
+    """An input that raises StopAsyncIteration in a sync loop, or StopIteration in an async one, ends with an error."""
+    results = []
+    stream = blast(source(), Line())
+
+    with pytest.raises(RuntimeError, match="raised Stop"):
+        async with stream:
+            async for result in stream:
+                results.append(result)
+
+    assert [result.outcome for result in results] == [Outcome.ACCEPTED] * 2
+    assert stream.report.accepted == 2
+    assert stream.report.stopped is not None
+    with pytest.raises(RuntimeError, match="raised Stop"):
+        await send_all(blast(source(), Line()), None)
+    with pytest.raises(RuntimeError, match="raised Stop"):
+        await preflight(source())
 
 
 async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
