@@ -1,9 +1,9 @@
 """
-How often a task was asked to end: by this, a cancellation that a library took for its own is noticed.
+Notice a cancellation that a library has dropped, by the task's count of cancellation requests.
 
-Python 3.11's `asyncio.wait_for` drops one that comes as its own work is done. redis-py writes each command in one, and
-who waits for a connection of psycopg's pool waits in one: what asks again and again would never end, and a message that
-was cancelled would go out all the same.
+Python 3.11's `asyncio.wait_for` drops a cancellation that comes while the awaited work completes. redis-py writes each
+command in a `wait_for`, and psycopg's pool waits for a connection in one. Without this check, a loop of such calls
+would never end, and a message would be sent although its call was cancelled.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ Value = TypeVar("Value")
 
 
 def cancellations() -> int:
-    """Give the requests to end the current task that are not yet answered; 0 outside of any task."""
+    """Return the number of pending cancellation requests of the current task; 0 outside of a task."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 async def end_if_cancelled(since: int) -> None:
     """
-    End the current task where it was asked to end since then, and the one that was awaited has dropped it.
+    Raise if the current task was cancelled since then, and a library dropped the cancellation.
 
     Args:
-        since: What `cancellations` gave then.
+        since: The result of `cancellations()` at that time.
 
     Raises:
-        asyncio.CancelledError: The task was asked to end.
+        asyncio.CancelledError: The task was cancelled.
     """
     if cancellations() > since:
-        # A scope of anyio's says it once more here, in the words by which it knows its own.
+        # An anyio scope raises its own cancellation here, by which it recognises it.
         await anyio.lowlevel.checkpoint()
         raise asyncio.CancelledError
 
@@ -43,10 +43,10 @@ async def end_if_cancelled(since: int) -> None:
 @asynccontextmanager
 async def cancellable() -> AsyncIterator[None]:
     """
-    End the current task where it was asked to end meanwhile, whether what it waited for came, or went wrong.
+    Raise if the current task was cancelled within the block, whether the block succeeds or fails.
 
     Raises:
-        asyncio.CancelledError: The task was asked to end, and a library has dropped that.
+        asyncio.CancelledError: The task was cancelled, and a library dropped the cancellation.
     """
     since = cancellations()
     try:
@@ -59,10 +59,10 @@ async def cancellable() -> AsyncIterator[None]:
 
 async def unless_cancelled(answer: Awaitable[Value]) -> Value:
     """
-    Wait for a library's answer, `cancellable` all the while.
+    Await a library's answer as `cancellable` does.
 
     Raises:
-        asyncio.CancelledError: The task was asked to end.
+        asyncio.CancelledError: The task was cancelled.
     """
     async with cancellable():
         return await answer

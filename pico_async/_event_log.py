@@ -1,8 +1,8 @@
 """
-What happens, as lines of the logger `pico_async`: the events of `on_event` in words. Imported where somebody reads.
+Events as lines of the logger `pico_async`.
 
-INFO has one line for each call, but for what a blast had accepted, and two for each blast; DEBUG has each step.
-`PICO_LOG=info` or `PICO_LOG=debug` writes them to stderr, whatever else logging is set up to do.
+INFO has one line for each call and two for each bulk send, but none for the accepted messages of a bulk send. DEBUG has
+each step. `PICO_LOG=info` or `PICO_LOG=debug` writes the lines to stderr, however logging is set up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = Logger("pico_async")
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever stderr is at the moment: a progress bar, or a test, may put its own in the place."""
+    """Writes to the current `sys.stderr`, which a progress bar or a test may replace."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -40,32 +40,32 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]  # a property in the place of an attribute
-        """The stream of the moment."""
+        """The current stream."""
         return sys.stderr
 
 
 def listener(level: int | None) -> Listener:
-    """Give the listener that logs; with a *level*, show that and above on stderr."""
+    """Return the listener that logs events. With a *level*, also write those of that level and above to stderr."""
     if level is not None:
         logger.setLevel(level)
-        # One, however many sessions there are.
+        # One handler for all sessions.
         if not any(isinstance(handler, StderrHandler) for handler in logger.logger.handlers):
             logger.logger.addHandler(StderrHandler())
     return log
 
 
 def log(event: Event) -> None:
-    """Write one line."""
+    """Log one event."""
     level = _level(event)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", words(event))
 
 
 def words(event: Event) -> str:
-    """Say what happened."""
+    """Return the text of the event's line."""
     match event:
         case BlastStarted():
-            return f"blast {event.blast} began, {event.concurrency} in flight at the most"
+            return f"blast {event.blast} began, at most {event.concurrency} in flight"
         case BlastEnded():
             how = "ended early" if event.ended_early else "ended"
             return (
@@ -82,7 +82,7 @@ def words(event: Event) -> str:
             return f"{about}{within}: began, {event.method} at {event.host}:{event.port}"
         case SlotGranted():
             pace = "" if event.pace is None else f", {event.pace:.2f} a second"
-            return f"{about}: turn after {event.waited_s:.3f} s{pace}"
+            return f"{about}: slot after {event.waited_s:.3f} s{pace}"
         case AttemptStarted():
             return f"{about}: attempt {event.attempt} began"
         case AttemptEnded():
@@ -95,7 +95,7 @@ def words(event: Event) -> str:
         case CallEnded():
             named = "" if event.request_id is None else f", request_id {event.request_id}"
             return (
-                f"{about}: {_ended(event)} in {event.duration_s:.3f} s, of which {event.waited_s:.3f} s for its turn; "
+                f"{about}: {_ended(event)} in {event.duration_s:.3f} s, {event.waited_s:.3f} s of it for slots; "
                 f"{_some(event.attempts, 'attempt')}{named}"
             )
 

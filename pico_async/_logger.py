@@ -1,4 +1,4 @@
-"""The package's loggers: logging that fails changes nothing of what is logged about."""
+"""The package's loggers. Logging that fails changes nothing in the code that logs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 @contextmanager
 def harmless() -> Iterator[None]:
     """
-    Run code of the user's that listens or logs, and drop what it raises: also a CancelledError, which is its own.
+    Run a user's listener or log handler, and drop what it raises: also a CancelledError that it raises itself.
 
-    KeyboardInterrupt and SystemExit go their way: they end the process, whatever it was doing.
+    KeyboardInterrupt and SystemExit are raised: they end the process.
     """
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001, S110  whoever listens must not end what it listens to
+    except BaseException:  # noqa: BLE001, S110  a listener must not end the call that it listens to
         pass
 
 
 class Logger(logging.LoggerAdapter[logging.Logger]):
     """
-    A logger that never raises, by whatever an application has set up: filters, handlers, a factory of records.
+    A logger that never raises, whatever filters, handlers and record factories the application has set up.
 
-    Standard logging promises this for handlers alone, and only for those that keep to its conventions.
+    The standard library promises this for handlers alone, and only if they follow its conventions.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name), {})
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  the name is logging's
-        """Return whether a record of that level would be handled."""
+        """Return whether a record of this level would be handled."""
         with harmless():
             return super().isEnabledFor(level)
         return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log one record. All other methods come here."""
+        """Log one record. All other methods call this one."""
         with harmless():
-            # The record names the line that logs, not this one.
+            # So the record names the caller's line and not this one.
             super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})

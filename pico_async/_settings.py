@@ -1,4 +1,4 @@
-"""One account's settings, each made sure of: an error names it, and repeats no secret."""
+"""Checks of the session's arguments. An error names the argument and repeats no secret."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ WHITELIST_BASE_URL = "https://api.picotw.com"
 _PICO_HOSTS = {urlsplit(url).hostname for url in (DEFAULT_BASE_URL, WHITELIST_BASE_URL)}
 
 _LONGEST_TIMEOUT_S = 86_400
-# Compiled by their first use, and not with the import.
-_PRINTABLE_ASCII = r"[\x21-\x7e]+"
-_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*"
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e]+")
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~-]*)*")
 
 
 def checked_username(username: str | None) -> str:
-    """Make sure that there is one, and that it can stand in a path."""
+    """Return the username, or raise if it is missing or does not fit into a path."""
     if not username:
         raise ConfigurationError("There is no username: pass `username=` or set PICO_USERNAME.")
     try:
@@ -47,11 +46,11 @@ def checked_username(username: str | None) -> str:
 
 
 def checked_api_key(api_key: str | None) -> Secret:
-    """Make sure that there is one, and that it can stand in a header."""
+    """Return the API key, or raise if it is missing or does not fit into a header."""
     if not api_key:
         raise ConfigurationError("There is no API key: pass `api_key=` or set PICO_API_KEY.")
-    if not isinstance(api_key, str) or not re.fullmatch(_PRINTABLE_ASCII, api_key):
-        # httpx's own complaint would quote it.
+    if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
+        # httpx's own error would quote it.
         raise ConfigurationError(
             "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
             "Was it copied with something around it?"
@@ -60,7 +59,7 @@ def checked_api_key(api_key: str | None) -> Secret:
 
 
 def checked_sender(sender: str | None) -> str | None:
-    """Make sure that it is one, where there is one."""
+    """Return the sender, or raise if it is not printable."""
     if not sender:
         return None
     if not isinstance(sender, str) or not sender.isprintable():
@@ -69,16 +68,16 @@ def checked_sender(sender: str | None) -> str | None:
 
 
 def checked_callback(callback: str | None) -> str | None:
-    """Make sure that it is a web address, where there is one."""
+    """Return the callback, or raise if it is no web address."""
     if not callback:
         return None
     if not is_web_address(callback):
-        raise ConfigurationError("`callback` is no web address: pass one as 'https://example.com/receipts'.")
+        raise ConfigurationError("`callback` is not a web address. Pass one as 'https://example.com/receipts'.")
     return callback
 
 
 def checked_account(account: Account) -> Account:
-    """Make sure that the callback is one that Pico may be told of, and that can be signed where it is to be."""
+    """Return the account, or raise if its callback is private, or cannot be signed although there is a signer."""
     if not isinstance(account.private_urls, bool):
         raise ConfigurationError("`allow_private_urls` must be True or False.")
     if account.callback is None:
@@ -97,19 +96,19 @@ def checked_account(account: Account) -> Account:
 
 
 def checked_base_url(base_url: str) -> str:
-    """Make sure that it is an address that is safe to send a key to."""
+    """Return the base URL, or raise if it is not safe to send a key to."""
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname, parts.port
     except (ValueError, AttributeError, TypeError):
         parts, host = None, None
     if parts is None or not host or parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"`base_url` is no address: pass one as {DEFAULT_BASE_URL!r}.")
+        raise ConfigurationError(f"`base_url` is not a URL. Pass one as {DEFAULT_BASE_URL!r}.")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("`base_url` must hold no credentials, query or fragment.")
-    if not re.fullmatch(_ADDRESS, base_url) or "/.." in parts.path:
+        raise ConfigurationError("`base_url` must not contain credentials, a query or a fragment.")
+    if not _BASE_URL.fullmatch(base_url) or "/.." in parts.path:
         raise ConfigurationError(
-            f"`base_url` holds a character that has no place there: pass it as {DEFAULT_BASE_URL!r}."
+            f"`base_url` contains a character that is not allowed there. Pass it as {DEFAULT_BASE_URL!r}."
         )
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
@@ -119,28 +118,28 @@ def checked_base_url(base_url: str) -> str:
 
 
 def checked_retries(retries: int) -> int:
-    """Make sure that it is a number of tries that ends."""
+    """Return the number of retries, or raise if it is out of range."""
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
         raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
     return retries
 
 
 def checked_timeout(timeout: float) -> float:
-    """Make sure that it is a time, in seconds, that ends."""
+    """Return the timeout in seconds, or raise if it is out of range."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
-        raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than a day.")
+        raise ConfigurationError("`timeout` must be a positive number of seconds, at most a day.")
     return timeout
 
 
 def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
-    """Make sure that it is meant: what is merely true would let messages go out twice."""
+    """Return the flag, or raise if it is no bool: a merely truthy value could send messages twice."""
     if not isinstance(retry_in_doubt, bool):
         raise ConfigurationError("`retry_in_doubt` must be True or False.")
     return retry_in_doubt
 
 
 def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:
-    """Make sure that each can be called in the middle of a send."""
+    """Return the listeners, or raise if one cannot be called during a send."""
     if on_event is None:
         return ()
     listeners: tuple[Any, ...] = tuple(on_event) if isinstance(on_event, list | tuple) else (on_event,)
@@ -149,14 +148,14 @@ def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:
             raise ConfigurationError("`on_event` must be a function that takes an event, or a list of them.")
         if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(listener.__call__):
             raise ConfigurationError(
-                "`on_event` must be a plain function, for a send does not wait for it: let it put the event into an "
-                "asyncio.Queue where something slow is to be done."
+                "`on_event` must be a plain function, because a send does not wait for it. For slow work, put the "
+                "event into an asyncio.Queue."
             )
     return listeners
 
 
 def checked_log_level(named: str | None) -> int | None:
-    """Make sure that `PICO_LOG` is a level, where it is set."""
+    """Return the level of `PICO_LOG`, or raise if it is neither 'debug' nor 'info'."""
     if not named:
         return None
     level = {"debug": logging.DEBUG, "info": logging.INFO}.get(named.lower())
@@ -166,23 +165,24 @@ def checked_log_level(named: str | None) -> int | None:
 
 
 def place(base_url: str) -> str:
-    """Say where messages go, in so far as it matters to a journal: both of Pico's hosts are one, and so are ports."""
+    """Return the name of the destination for a journal: "Pico" for both of its hosts, else the host without port."""
     host, _ = _host_and_port(base_url)
     return "Pico" if host in _PICO_HOSTS else "loopback" if is_loopback(host) else host
 
 
 def counted_at(base_url: str) -> str:
     """
-    Say who counts the requests of an API key: Pico, by all its hosts and paths together, or one stand-in for it.
+    Return the name of the server that counts the requests of an API key.
 
-    All names of the loopback are one stand-in for each port.
+    Pico counts the requests to all its hosts together. A stand-in for Pico counts by host and port; all names of the
+    loopback are one host.
     """
     where = place(base_url)
     return where if where == "Pico" else f"{where}:{_host_and_port(base_url)[1]}"
 
 
 def address(base_url: str) -> str:
-    """Write an address in the one way that all its spellings share: those with a port, capitals or a last dot."""
+    """Return the URL in normal form: with its port, in lower case, without a last dot in the host."""
     host, port = _host_and_port(base_url)
     parts = urlsplit(base_url)
     return f"{parts.scheme}://{host}:{port}{parts.path}"

@@ -1,20 +1,20 @@
 """
-What can go wrong, told by one question: may I send it again?
+The errors of the package. They answer one question: may I send it again?
 
     PicoError
     ├── ConfigurationError (also ValueError)    InvalidMessageError (also ValueError)
-    │   └── JournalError                        the journal of a blast cannot be used, or be written on
-    │       └── NotInDoubtError                 it has nothing in doubt of that name
+    │   └── JournalError                        the journal of a bulk send cannot be used or written
+    │       └── NotInDoubtError                 the journal has no message of that name in doubt
     ├── SuppressedError                         outcome NOT_SENT: the number opted out; do not send it again
-    ├── NotSentError                            outcome NOT_SENT: never reached Pico; safe to send again
+    ├── NotSentError                            outcome NOT_SENT: it never reached Pico; safe to send again
     │   └── MessageExpiredError                 expires_in ran out first
     ├── RejectedError                           outcome REJECTED: Pico answered and refused
     │   ├── BadRequestError 400 · AuthenticationError 401 twice · ExpectationFailedError 417 · RateLimitError
-    ├── InDoubtError                            outcome IN_DOUBT: may have been sent; never repeated silently
+    ├── InDoubtError                            outcome IN_DOUBT: it may have been sent; it is never repeated silently
     │   ├── NoResponseError · ServerError 5xx · UnexpectedResponseError
-    └── BulkError                               the gravest outcome of a blast; from `raise_for_failures()`
+    └── BulkError                               the gravest outcome of a bulk send, raised by `raise_for_failures()`
 
-No error holds a key, a token, a message text or a whole number: not in its string, not in an attribute.
+No error contains a key, a token, a message text or a whole number, neither in its string nor in an attribute.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class Outcome(StrEnum):
     """What became of one message."""
 
     ACCEPTED = "accepted"
-    """Pico took it. Whether a handset got it is told by the delivery receipt."""
+    """Pico took the message. The delivery receipt says whether a handset got it."""
     REJECTED = "rejected"
-    """Pico answered and refused it: it was not sent. But for a rate refusal, a change is needed first."""
+    """Pico refused the message, so it was not sent. Unless the rate was exceeded, change it before another send."""
     NOT_SENT = "not_sent"
-    """It never left: send it again, but for what was wrong or suppressed."""
+    """The message never left. It may be sent again, unless it was invalid or suppressed."""
     IN_DOUBT = "in_doubt"
-    """It may have gone out: sending it again may double it."""
+    """The message may have been sent. Sending it again may deliver it twice."""
     SKIPPED = "skipped"
-    """The journal of an earlier run had it already."""
+    """The journal of an earlier run already contains the message."""
 
 
 class PicoError(Exception):
     """
-    Anything that pico_async raises by itself.
+    Base class of all errors of pico_async.
 
-    Errors pickle, so they cross process pools and task queues whole.
+    Errors can be pickled, so they survive process pools and task queues.
 
     Attributes:
-        outcome: What became of the message, or of the request where there is none.
-        status_code: HTTP status of Pico's reply; None where no reply came.
-        request_id: Pico's name for the request, where the reply gave one.
-        errors: Pico's own words, with numbers masked and the message's text taken out.
-        retry_after: Seconds that Pico asked to wait, where it did.
+        outcome: What happened to the message, or to the request of a call that sends none.
+        status_code: HTTP status of Pico's reply; None if no reply came.
+        request_id: Pico's ID of the request, if the reply contains one.
+        errors: Pico's own error texts, with numbers masked and the message's text removed.
+        retry_after: Seconds that Pico asked to wait; None if it did not.
         attempts: How many times the request was tried.
     """
 
@@ -94,18 +94,18 @@ class JournalError(ConfigurationError):
 
 
 class NotInDoubtError(JournalError):
-    """The journal has nothing in doubt of that name: no such message, or one that was provably not sent."""
+    """No message of that name is in doubt in the journal: it is unknown, or it was provably not sent."""
 
 
 class InvalidMessageError(PicoError, ValueError):
-    """What was to be sent cannot be: the argument that is wrong is named. Nothing was sent."""
+    """An argument of the message is invalid; the error names it. Nothing was sent."""
 
 
 class SuppressedError(PicoError):
     """
     The number has opted out, so nothing was sent to it.
 
-    Not a `NotSentError`, for whoever sends those again must not send this one; and nothing is wrong with the message.
+    This is no `NotSentError`: code that sends those again must not send this message. The message itself is valid.
     """
 
 
@@ -114,7 +114,7 @@ class NotSentError(PicoError):
 
 
 class MessageExpiredError(NotSentError):
-    """`expires_in` ran out while the message waited for its turn. It was dropped, not sent."""
+    """`expires_in` ran out while the message waited for its slot. It was dropped, not sent."""
 
 
 class RejectedError(PicoError):
@@ -137,18 +137,18 @@ class ExpectationFailedError(RejectedError):
 
 class RateLimitError(RejectedError):
     """
-    Pico refused because requests came too fast, also after the tries that `retries` allows.
+    Pico refused the request because requests came too fast, also after the allowed retries.
 
     A request for a token is repeated for up to 60 seconds, whatever `retries` says. A message that has no token after
     that is a `NotSentError`.
 
-    The answer is not documented in v0.4; both HTTP 429 and the framework's own wording are understood.
+    This answer is not documented in v0.4. HTTP 429 and the known wordings of such refusals are understood.
     """
 
 
 class InDoubtError(PicoError):
     """
-    The request may have been carried out, and nobody can tell from here.
+    The request may have been carried out. The client cannot know.
 
     Repeating it may send a message twice, so it was not repeated.
     """
@@ -157,19 +157,19 @@ class InDoubtError(PicoError):
 
 
 class NoResponseError(InDoubtError):
-    """The request was written, in part at least, and no whole reply came."""
+    """The request was written, at least in part, and no complete reply came."""
 
 
 class ServerError(InDoubtError):
-    """Pico, or a gateway before it, failed while it held the request."""
+    """Pico, or a gateway in front of it, failed while it handled the request."""
 
 
 class UnexpectedResponseError(InDoubtError):
-    """The reply was neither a refusal nor what the reference promises."""
+    """The reply is neither a refusal nor a success as the reference describes it."""
 
 
 class BulkError(PicoError):
-    """Not every message of a blast was accepted. The outcome is the gravest: in doubt, then rejected, then not sent."""
+    """A bulk send had failures. Its outcome is the gravest of them: in doubt, then rejected, then not sent."""
 
     def __init__(self, message: str, outcome: Outcome = Outcome.NOT_SENT) -> None:
         super().__init__(message)

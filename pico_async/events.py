@@ -1,19 +1,19 @@
 """
-What a session tells `on_event`: one frozen value for each thing that happens.
+The events of a session. `on_event` is called with each of them.
 
     CallStarted
-      SlotGranted           the pace let it go
+      SlotGranted         the limiter granted a slot
       AttemptStarted
       AttemptEnded
-      RateRefused         Pico said that requests come too fast
-      Retrying            then another turn and another attempt
-      TokenRefreshed      of a call that fetched a token
-    CallEnded             always, also of a call that was cancelled
+      RateRefused         Pico refused a request for its rate
+      Retrying            then another slot and another attempt
+      TokenRefreshed      the call fetched a token
+    CallEnded             always, also for a call that was cancelled
     BlastStarted … BlastEnded
 
-No event holds a number, a text, a key of a message, an address of a receipt, a token or the API key: none can leak
-through a metric or a log. `call` and `blast` are numbers within this process: they tell the events of one call, or of
-one blast, from the others'.
+No event contains a number, a text, a message's key, a callback URL, a token or the API key, so none can leak through
+a metric or a log. `call` and `blast` count calls and bulk sends in this process: events with the same number belong
+together.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pico_async.errors import Outcome
 @frozen(kw_only=True)
 class CallStarted:
     """
-    A method of the session begins its work.
+    A call of a session method begins.
 
     Attributes:
-        blast: The blast that it is part of; None of a single call, and of the token request that a blast needs.
-        operation: The method: "sms.send", "balance.get", …
-        rate group: What shares one rate with it: a field of `Rates`.
+        blast: The bulk send that the call belongs to; None for a single call and for a token request.
+        operation: The session method, as "sms.send" or "balance.get".
+        rate_group: The requests that share one rate with it: a field of `Rates`.
         method: HTTP method.
-        host: Where it goes, without the path.
+        host: Host of the request, without the path.
     """
 
     call: int
@@ -50,14 +50,14 @@ class CallStarted:
 @frozen(kw_only=True)
 class SlotGranted:
     """
-    The pace gave the call a turn.
+    The limiter granted the call a slot.
 
-    A call takes another one for each attempt, and where a connection was so slow to open that the turn was over. That
-    one is told when the attempt ends.
+    Each attempt needs a slot. An attempt needs another one if its connection opened too late for the first; that event
+    is emitted when the attempt ends.
 
     Attributes:
-        waited_s: For how long it waited for this turn.
-        pace: Requests a second that the rate group gives now; None where nothing limits it, or nobody knows.
+        waited_s: Seconds for which the call waited for this slot.
+        pace: Requests per second that the limiter grants now; None if the rate group is unlimited or unknown.
     """
 
     call: int
@@ -84,13 +84,13 @@ class AttemptStarted:
 @frozen(kw_only=True)
 class AttemptEnded:
     """
-    The request has its answer, or there will be none.
+    The request has its reply, or none will come.
 
     Attributes:
-        outcome: What became of this one request.
-        status_code: HTTP status of the reply; None where no reply came.
-        error: Name of the error's class; None where it was accepted. "StaleToken" is a token that Pico no longer took.
-        duration_s: Seconds since its turn: for the connection, and for the exchange.
+        outcome: Outcome of this one request.
+        status_code: HTTP status of the reply; None if no reply came.
+        error: Name of the error's class; None if accepted. "StaleToken": Pico no longer accepted the token.
+        duration_s: Seconds since the slot was granted, including the time to connect.
     """
 
     call: int
@@ -105,10 +105,10 @@ class AttemptEnded:
 @frozen(kw_only=True)
 class RateRefused:
     """
-    Pico refused a request because requests come too fast. The rate group pauses, for all who share it.
+    Pico refused a request because requests come too fast. Its rate group pauses for all callers that share it.
 
     Attributes:
-        retry_after_s: What Pico asked for; None where it did not say.
+        retry_after_s: Seconds that Pico asked to wait; None if it did not.
     """
 
     call: int
@@ -123,9 +123,9 @@ class Retrying:
     The call will try again.
 
     Attributes:
-        attempt: The one that failed.
+        attempt: The attempt that failed.
         reason: Name of its error's class, as in `AttemptEnded.error`.
-        delay_s: For how long it sleeps before it asks for its next turn.
+        delay_s: Seconds that the call sleeps before it acquires its next slot.
     """
 
     call: int
@@ -140,7 +140,7 @@ class TokenRefreshed:
     """
     A fresh token was fetched.
 
-    With a coordinator of several processes, by this one; the others hear nothing.
+    In a fleet, only the process that fetched it emits this event.
     """
 
     call: int
@@ -149,17 +149,17 @@ class TokenRefreshed:
 @frozen(kw_only=True)
 class CallEnded:
     """
-    A method of the session is done, raises, or was cancelled.
+    A call of a session method returned, raised, or was cancelled.
 
     Attributes:
-        outcome: `ACCEPTED` where Pico carried it out, whatever the operation. Of a cancelled call, `IN_DOUBT` where it
-            was on the wire, else `NOT_SENT`.
-        status_code: HTTP status of the last reply; None where none came.
-        request_id: Pico's name for the request, where it gave one that repeats nothing of what was sent.
-        error: Name of the class of what was raised, "CancelledError" where it was cancelled; None where it succeeded.
-        attempts: Requests that were begun.
-        waited_s: For how long it waited for its turns, all together, also for one that never came.
-        duration_s: From `CallStarted` to now.
+        outcome: `ACCEPTED` if Pico carried the request out, whatever the operation. For a cancelled call, `IN_DOUBT` if
+            the request was being exchanged, else `NOT_SENT`.
+        status_code: HTTP status of the last reply; None if no reply came.
+        request_id: Pico's ID of the request; None if it gave none, or one that repeats something that was sent.
+        error: Class name of the exception, "CancelledError" for a cancelled call; None if the call succeeded.
+        attempts: Number of requests that were begun.
+        waited_s: Seconds that the call waited for slots in total, also for one that was not granted.
+        duration_s: Seconds since `CallStarted`.
     """
 
     call: int
@@ -177,10 +177,10 @@ class CallEnded:
 @frozen(kw_only=True)
 class BlastStarted:
     """
-    A `send_bulk` or `stream_bulk` begins.
+    A bulk send begins.
 
     Attributes:
-        concurrency: Messages in flight at once, at the most.
+        concurrency: Maximum number of messages in flight.
     """
 
     blast: int
@@ -190,13 +190,13 @@ class BlastStarted:
 @frozen(kw_only=True)
 class BlastEnded:
     """
-    A blast is over, in the numbers of its `BulkReport`.
+    A bulk send ended, with the numbers of its `BulkReport`.
 
-    They count more than its calls: a bad row, and what the journal knew already, is no call.
+    The numbers include messages without a call: invalid ones, and those that the journal already contains.
 
     Attributes:
-        rate: Accepted messages a second.
-        ended_early: It was stopped, or left, before its input was read to its end.
+        rate: Accepted messages per second.
+        ended_early: The bulk send was stopped before its input was read to the end.
     """
 
     blast: int
@@ -224,4 +224,4 @@ Event: TypeAlias = (
     | BlastStarted
     | BlastEnded
 )
-"""Any of them: what `on_event` is called with."""
+"""Any event of a session."""

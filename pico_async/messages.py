@@ -76,7 +76,7 @@ def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 
 def is_encodable(text: str) -> bool:
-    """Say whether UTF-8 can carry the text. Python's own error would hold it whole."""
+    """Return whether the text can be encoded as UTF-8. Python's own error would contain the whole text."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -85,7 +85,7 @@ def is_encodable(text: str) -> bool:
 
 
 def is_web_address(url: object) -> bool:
-    """Say whether this is an http or https URL with a host."""
+    """Return whether this is an http or https URL with a host."""
     if not isinstance(url, str) or not url.isprintable() or " " in url or not is_encodable(url):
         return False
     try:
@@ -209,5 +209,5 @@ Message: TypeAlias = SmsMessage | MmsMessage | VoiceMessage
 
 
 def deadline(message: Message) -> float | None:
-    """Give the moment, on this machine's monotonic clock, after which the message must not be sent."""
+    """Return the time on the monotonic clock after which the message must not be sent, or None."""
     return None if message.expires_in is None else message.made_at + message.expires_in

@@ -104,27 +104,27 @@ def e164(to: object) -> str:
 
 def destination(to: object, *, region: str | None = None, newer_ranges: bool = False) -> str:
     """
-    Return the number that somebody wrote, as Pico takes it: country code and number, digits only.
+    Return a number as Pico takes it: country code and number, digits only.
 
     A leading "+", spaces, dashes and invisible marks are dropped. With a *region*, a number is read as people there
     write it: `destination("0912 345 678", region="TW")` is "886912345678". Then dots and parentheses are dropped, too,
-    and digits of any script are taken. A number of another country needs its "+", for without one it is read as one of
-    the region.
+    and digits of any script are accepted. A number of another country needs its "+": without it, the number is read as
+    one of the region.
 
-    Where the extra `numbers` is installed, a number that cannot exist is refused: its length or its range is used by
-    nobody in its country. The package knows the ranges of its own release; *newer_ranges* takes those that it does not
-    know, and looks at the length alone. Without the extra, and in a message's `to`, only the shape is looked at.
+    If the extra `numbers` is installed, a number that cannot exist is refused: its country has no numbers of this
+    length or range. The installed `phonenumbers` knows the ranges of its release; with *newer_ranges*, only the length
+    is checked. Without the extra, and in a message's `to`, only the form is checked.
 
-    What is not clear is refused, and the error names it: a decimal part, an extension, scientific notation, a 0 after
-    the country code that this country does not have, a character that belongs into no number.
+    An unclear number is refused, and the error says why. Examples: a decimal part, an extension, scientific notation, a
+    0 after the country code, a character that no number contains.
 
     Args:
         region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
-        newer_ranges: Take also numbers of ranges that the installed package does not know.
+        newer_ranges: Accept numbers of ranges that the installed `phonenumbers` does not know.
 
     Raises:
-        InvalidMessageError: It is no number, or none of the region; the message does not repeat it.
-        ConfigurationError: There is no such region, or the extra is missing.
+        InvalidMessageError: This is not a number, or not one of the region. The error does not repeat it.
+        ConfigurationError: The region is unknown, or the extra is missing.
     """
     if not isinstance(to, str):
         raise InvalidMessageError(f"`to` must be a str such as '8612345678901', not {type(to).__name__}.")
@@ -142,7 +142,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
         if read_as is None
         else f"It was read as a number of {read_as}; one of elsewhere begins with '+'."
     )
-    # Outside of any handler: the package's error would be this one's context, and it may hold the number.
+    # Raised outside a handler: the error of `phonenumbers` may contain the number, and would be the context.
     raise _refused(fault, hint)
 
 
@@ -169,7 +169,7 @@ def spellings(number: str) -> tuple[str, ...]:
 
 @cache
 def is_checkable() -> bool:
-    """Say whether the extra is installed that knows which numbers there are."""
+    """Return whether the extra `numbers` is installed."""
     try:
         import phonenumbers  # noqa: F401
     except ImportError:
@@ -179,9 +179,9 @@ def is_checkable() -> bool:
 
 def kind_of(number: str) -> str | None:
     """
-    Say what answers at a number in E.164, as "mobile" or "fixed line"; None where the extra is not installed.
+    Return the kind of a number in E.164, as "mobile" or "fixed line"; None without the extra `numbers`.
 
-    Many countries' numbers do not tell a mobile one from a fixed line. What cannot exist is "unknown".
+    In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
     """
     if not is_checkable():
         return None
@@ -190,7 +190,7 @@ def kind_of(number: str) -> str | None:
     code = country_code(number)
     national = number[len(code) :]
     zeros = len(national) - len(national.lstrip("0"))
-    # Not parsed: it is read already, and a million of them are looked at before a blast.
+    # Built and not parsed: a bulk send may check a million numbers.
     kind = number_type(
         PhoneNumber(
             country_code=int(code),
@@ -204,12 +204,12 @@ def kind_of(number: str) -> str | None:
 
 def checked_region(region: object) -> str:
     """
-    Make sure that there is such a region.
+    Return the region in upper case.
 
     Raises:
-        ConfigurationError: There is none, or the extra is missing.
+        ConfigurationError: The region is unknown, or the extra is missing.
     """
-    # Here and not above: whoever names no region needs no extra.
+    # Imported here: only a region needs the extra.
     try:
         from phonenumbers import SUPPORTED_REGIONS
     except ImportError:
@@ -226,7 +226,7 @@ def _refused(fault: str, hint: str) -> InvalidMessageError:
 
 
 def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple[str, str | None]:
-    """Return the digits of what was written, and what is wrong with them; None where nothing is."""
+    """Return the digits of a written number, and what is wrong with it or None."""
     from phonenumbers import (
         NumberParseException,
         PhoneNumberFormat,
@@ -247,7 +247,7 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
     except NumberParseException as error:
         return "", _UNREADABLE.get(error.error_type, "is too short")
     digits = format_number(number, PhoneNumberFormat.E164).removeprefix("+")
-    # Not `is_possible_number`, which takes a number without its area code.
+    # Not `is_possible_number`, which accepts a number without its area code.
     length = ValidationResult.to_string(is_possible_number_with_reason(number))
     if length == "TOO_SHORT" or (length == "IS_POSSIBLE_LOCAL_ONLY" and region is None):
         return "", _too_short(digits)
@@ -268,12 +268,10 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
 
 def _is_ambiguous(written: str, as_dialled: PhoneNumber) -> bool:
     """
-    Say whether what was read as it is dialled in the region is another number, too, once its "+" is put back.
+    Return whether a number that was read as dialled in the region is also a valid number with a "+" in front.
 
-    | written        | as dialled in the region       | the other reading      |
-    |----------------|--------------------------------|------------------------|
-    | 4915123456789  | DE: a fixed line of area 491   | +49 1512 3456789       |
-    | 00918123751350 | TW: 009, the carrier, and +1 … | 00, and +91 81237 ...  |
+        4915123456789     DE: fixed line, area code 491          or +49 1512 3456789
+        00918123751350    TW: carrier 009, then +1 81…           or 00, then +91 81237 …
     """
     from phonenumbers import NumberParseException, PhoneNumberType, is_valid_number, number_type, parse
 
@@ -305,7 +303,7 @@ _LENGTHS = {
 
 
 def _shape_fault(to: str, *, national: bool) -> str | None:
-    """Say what of the spelling leaves open which number is meant; None where nothing does."""
+    """Return what makes the spelling unclear, or None."""
     shown = re.sub(f"[{_INVISIBLE}]", "", to)
     shown = re.sub(rf"^{_SEPARATOR}+|{_SEPARATOR}+$", "", shown)
     if not shown:
@@ -313,7 +311,7 @@ def _shape_fault(to: str, *, national: bool) -> str | None:
     if len(shown) > _LONGEST:
         return f"has {len(shown):,} characters, which no number has"
     if re.fullmatch(_SCIENTIFIC, shown):
-        return "is in scientific notation: Excel has rounded this number. Format the column as text, and fill it anew"
+        return "is in scientific notation: Excel has rounded this number. Format the column as text and enter it again"
     if re.fullmatch(_DECIMAL_PART, shown, re.DOTALL):
         return "has a decimal part: a spreadsheet took the column for amounts. Format it as text"
     if re.fullmatch(_EXTENSION, shown, re.DOTALL | re.IGNORECASE):
@@ -344,7 +342,7 @@ def _e164_fault(digits: str) -> str | None:
         return f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15"
     code = country_code(digits)
     if code not in _FEWEST:
-        # Of no country, or of one that came later; a sandbox's numbers are, too.
+        # An unknown country code: of a new country, or a sandbox's number.
         return None
     if digits[len(code)] == "0" and code not in _ZERO_STAYS:
         return f"has a 0 after the country code {code}, where it is left out"
@@ -359,16 +357,18 @@ def _too_short(digits: str) -> str:
 
 
 def mask(number: str) -> str:
-    """Show enough of a number to recognise it, and too little to call it: '86…01'."""
+    """Return a number that can be recognised and not called: '86…01'."""
     return f"{number[:2]}…{number[-2:]}"
 
 
 def mask_numbers(text: str) -> str:
     """
-    Mask whatever in the text is long enough to be a destination.
+    Mask every part of the text that is long enough to be a destination.
 
-    Dots stand in decimals, dates, versions and addresses, too. So a number with dots is masked after a "+", and else
-    where it has nine digits, is no IP address, and has two dots or a 0 in front, as no decimal has.
+    Decimals, dates, versions and addresses contain dots, too. So digits with dots are masked only if they
+
+    - follow a "+", or
+    - are nine digits or more, are no IP address, and have two dots or a leading 0.
     """
     text = re.sub(_WITH_PLUS, _masked, text)
     text = re.sub(_DOTTED, lambda found: _masked(found) if _looks_like_a_number(found[0]) else found[0], text)
@@ -376,7 +376,7 @@ def mask_numbers(text: str) -> str:
 
 
 def masked_repr(word: str | None) -> str:
-    """Give the repr of a word that somebody else chose, a key perhaps, with its numbers masked."""
+    """Return the repr of a word that the user chose, as a key, with its numbers masked."""
     return "None" if word is None else repr(mask_numbers(word))
 
 

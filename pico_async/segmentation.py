@@ -1,8 +1,7 @@
 """
-Into how many parts a text is cut, and why: GSM 03.38 and UCS-2.
+The parts of a text message: GSM 03.38 and UCS-2.
 
-The file is not named after its function: `pico_async.segments` would be the function or the module, whichever was
-imported first.
+This module is not called `segments`: `pico_async.segments` could then be the function or the module.
 """
 
 from __future__ import annotations
@@ -16,24 +15,23 @@ from attrs import field, frozen
 from pico_async._characters import described
 from pico_async.errors import InvalidMessageError
 
-# 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape, and no character.
+# 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape code.
 _BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-# 6.2.1.1: each of these is the escape and a code.
+# 6.2.1.1: each of these takes two codes, of which the first is the escape.
 _EXTENDED = "\f^{}\\[~]|€"
-# An SMS holds 140 octets. In one of several, 6 of them say which part of what it is.
+# An SMS has 140 octets. In a part of a longer text, 6 of them name the text and the part.
 _ALONE = {"GSM-7": 160, "UCS-2": 70}
 _JOINED = {"GSM-7": 153, "UCS-2": 67}
 
-# Compiled by their first use, and not with the import.
-_NOT_GSM7 = f"[^{re.escape(_BASIC + _EXTENDED)}]"
-_TWICE_AS_LONG = {"GSM-7": f"[{re.escape(_EXTENDED)}]", "UCS-2": "[\U00010000-\U0010ffff]"}
+_NOT_GSM7 = re.compile(f"[^{re.escape(_BASIC + _EXTENDED)}]")
+_TWICE_AS_LONG = {"GSM-7": re.compile(f"[{re.escape(_EXTENDED)}]"), "UCS-2": re.compile("[\U00010000-\U0010ffff]")}
 
 
 class Encoding(StrEnum):
-    """How the characters of a text message are carried."""
+    """The encoding of a text message."""
 
     GSM_7 = "GSM-7"
     """The default alphabet with its extension table: 160 septets, or 153 in each of several parts."""
@@ -44,10 +42,10 @@ class Encoding(StrEnum):
 @frozen
 class Foreign:
     """
-    A character that GSM-7 lacks, so that the whole text takes UCS-2. Its repr does not show it; its str does.
+    A character that is not in GSM-7, so that the whole text is sent as UCS-2. Its repr does not show it; its str does.
 
     Attributes:
-        positions: Where it stands in the text, from 0.
+        positions: Indexes of the character in the text, from 0.
     """
 
     character: str = field(repr=False)
@@ -60,12 +58,12 @@ class Foreign:
 @frozen
 class Segments:
     """
-    The parts of a text. Its repr shows nothing of the text.
+    The parts of a text. The repr shows nothing of the text.
 
     Attributes:
-        parts: Text messages that the text takes; 0 where it is empty.
-        units: Its length in septets (GSM-7) or UTF-16 code units (UCS-2).
-        left: Units that its last part still takes.
+        parts: Number of parts; 0 for an empty text.
+        units: Length of the text in septets (GSM-7) or UTF-16 code units (UCS-2).
+        left: Units that still fit into the last part.
     """
 
     _text: str = field(repr=False)
@@ -76,44 +74,48 @@ class Segments:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What stands in each part."""
+        """The text of each part."""
         return tuple(part for part, _ in _cut(self._text, self.encoding, self.units))
 
     @property
     def foreign(self) -> tuple[Foreign, ...]:
-        """The characters that made it UCS-2, in the order of their first appearance; none where it is GSM-7."""
+        """The characters that force the text into UCS-2, in the order of their first appearance."""
         if self.encoding is Encoding.GSM_7:
             return ()
         found: dict[str, list[int]] = {}
-        for match in re.finditer(_NOT_GSM7, self._text):
+        for match in _NOT_GSM7.finditer(self._text):
             found.setdefault(match[0], []).append(match.start())
         return tuple(Foreign(character, tuple(positions)) for character, positions in found.items())
 
 
 def segments(text: str) -> Segments:
     """
-    Count the parts of a text, and say which characters made them short.
+    Return the parts that a text is sent in, and the characters that force it into UCS-2.
 
-    A text of the GSM 03.38 alphabet is carried in septets, 160 alone and 153 in each of several parts; a character of
-    its extension table takes two, which are never parted. One other character, a curly quote or a no-break space, and
-    all of it is carried as UTF-16: 70 and 67 code units, where a surrogate pair is never parted.
+    | all characters are in   | encoding | one part  | each of several parts |
+    |-------------------------|----------|-----------|-----------------------|
+    | the GSM 03.38 alphabet  | GSM-7    | 160 units | 153 units             |
+    | no matter which         | UCS-2    | 70 units  | 67 units              |
 
-    v0.4 documents neither how Pico cuts a text nor how it counts, and Pico may replace characters: this is what the
-    standard says, with neither a national language table nor the longer header of 16-bit references. More than 255
-    parts cannot be told apart by a handset; they are counted all the same.
+    A character of the GSM extension table takes two units, and so does a surrogate pair in UCS-2. Neither is split. A
+    single curly quote or no-break space forces the whole text into UCS-2.
+
+    This is what the standard says, without national language tables and 16-bit references. How Pico splits and counts
+    is not documented in v0.4, and it may replace characters. More than 255 parts are counted, although no handset can
+    join them.
 
     Raises:
-        InvalidMessageError: It is no str, or holds half of a surrogate pair.
+        InvalidMessageError: The text is not a str, or contains an unpaired surrogate.
 
     Source: 3GPP TS 23.038, 6.2; 3GPP TS 23.040, 9.2.3.24.1.
     """
     if not isinstance(text, str):
         raise InvalidMessageError(f"The text must be a str, not {type(text).__name__}.")
-    # Beside the pattern, encode() is quick at finding a single half, but its error would hold the text.
+    # Not by encode(), whose error would contain the text.
     if re.search("[\ud800-\udfff]", text):
-        raise InvalidMessageError("The text holds half of a surrogate pair, which nothing can carry.")
-    encoding = Encoding.UCS_2 if re.search(_NOT_GSM7, text) else Encoding.GSM_7
-    long = len(re.findall(_TWICE_AS_LONG[encoding], text))
+        raise InvalidMessageError("The text contains an unpaired surrogate and cannot be encoded.")
+    encoding = Encoding.UCS_2 if _NOT_GSM7.search(text) else Encoding.GSM_7
+    long = len(_TWICE_AS_LONG[encoding].findall(text))
     units = len(text) + long
     alone, joined = _ALONE[encoding], _JOINED[encoding]
     if units <= alone:
@@ -126,12 +128,12 @@ def segments(text: str) -> Segments:
 
 
 def foreign_characters(text: str) -> set[str]:
-    """Give the characters of a text that GSM-7 lacks."""
+    """Return the characters of a text that are not in GSM-7."""
     return set(text).difference(_BASIC, _EXTENDED)
 
 
 def _cut(text: str, encoding: Encoding, units: int) -> Iterator[tuple[str, int]]:
-    """Give each part and its length in units."""
+    """Yield each part and its length in units."""
     if units <= _ALONE[encoding]:
         if text:
             yield text, units

@@ -1,4 +1,4 @@
-"""`PicoSandbox`: the sandbox as a test wants it, without a socket, and with sessions that end with the test."""
+"""`PicoSandbox`: the sandbox for tests, without a socket, and with sessions that are closed with it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from pico_async.sandbox import Fault, FaultRule, Message, RateRule, Sandbox, Ver
 from pico_async.session import PicoSession
 
 SENDER = "8612345678888"
-# No name server knows it (RFC 2606): where a test gives a session a transport of its own, nothing is sent either.
+# No name server resolves it (RFC 2606), so a session with another transport sends nothing either.
 BASE_URL = "https://pico-sandbox.invalid"
 CODE = r"(?<![0-9])[0-9]{4,8}(?![0-9])"
 
-# What is still under way when a test has ended gets so long to be settled; then it is cancelled.
+# Calls that are under way when the test ends get this time to end; then they are cancelled.
 _SETTLE_S = 0.5
 
 
 class Clock:
-    """Seconds since it was made, and what it was turned by."""
+    """Seconds since the clock was made, plus what `advance` added."""
 
     def __init__(self) -> None:
         self._zero = time.monotonic()
@@ -40,15 +40,15 @@ class Clock:
         return time.monotonic() - self._zero
 
     def advance(self, seconds: float) -> None:
-        """Turn it forward. A clock that went back would let a token be used before it was made."""
+        """Add seconds to the clock. It cannot go back: a token would be used before it was made."""
         if not seconds >= 0:
-            raise ValueError(f"advance({seconds!r}): the clock goes forward only, so give 0 seconds or more.")
+            raise ValueError(f"advance({seconds!r}): the clock cannot go back. Pass 0 seconds or more.")
         self._zero -= seconds
 
 
 @frozen
 class _PassingFault(FaultRule):
-    """A rule that is in force until its block ends."""
+    """A rule that ends with its `with` block."""
 
     over: threading.Event = field(factory=threading.Event, kw_only=True, eq=False, repr=False)
 
@@ -58,26 +58,28 @@ class _PassingFault(FaultRule):
 
 class PicoSandbox(Sandbox):
     """
-    A stand-in for Pico Cloud for one test: what was sent, to whom, with which code, and faults on request.
+    A stand-in for Pico Cloud for one test: it shows what was sent to whom, and injects faults.
 
-    The pytest fixture `pico_sandbox` is one. Elsewhere, as in unittest, make one, and close it after the test:
+    The pytest fixture `pico_sandbox` is one. Elsewhere, as in unittest, make one and close it after the test:
 
         sandbox = PicoSandbox()
         self.addCleanup(sandbox.close)
 
-    It has what `Sandbox` has, as `ledger`, `balance`, `expire_tokens()` and `transport()`. What differs: no rate is
-    enforced unless *rate_rule* names the rule, so that no test waits for the pace; the key is one of its own; and the
-    clock can be turned.
+    It has all that `Sandbox` has, as `ledger`, `balance`, `expire_tokens()` and `transport()`. These differ:
+
+    - No rate is enforced unless *rate_rule* names a rule, so that no test waits.
+    - Each one has an API key of its own.
+    - Its clock can be advanced.
 
     Args:
         rate_rule: Window rule of the rates, as "sliding-log"; None enforces none.
-        api_key: None makes one, so that the sessions of two sandboxes in one event loop share nothing.
-        settings: Any other argument of `Sandbox`, but for `clock`.
+        api_key: None makes a new one, so that the sessions of two sandboxes share no limiter.
+        settings: Any other argument of `Sandbox` except `clock`.
     """
 
     def __init__(self, *, rate_rule: RateRule | str | None = None, api_key: str | None = None, **settings: Any) -> None:
         if "clock" in settings:
-            raise TypeError("PicoSandbox has a clock of its own: turn it, as `pico_sandbox.clock.advance(60)`.")
+            raise TypeError("PicoSandbox has a clock of its own. Advance it, as `pico_sandbox.clock.advance(60)`.")
         self.clock = Clock()
         super().__init__(
             rate_rule=rate_rule, api_key=api_key or f"sandbox-{secrets.token_hex(8)}", clock=self.clock, **settings
@@ -87,10 +89,9 @@ class PicoSandbox(Sandbox):
 
     def session(self, **settings: Any) -> PicoSession:
         """
-        Make a session with this sandbox; it is closed with it, unless it was closed before.
+        Make a session that sends to this sandbox, and is closed with it.
 
-        It takes nothing from the environment: a developer's own `PICO_*` variables have no say in a test. And it keeps
-        no pace, so that no test waits for one. For each event loop, make another one.
+        `PICO_*` variables are ignored, and the limiter is off, so that no test waits. Make one for each event loop.
 
         Args:
             settings: Any argument of `PicoSession`, as `retries=0`, `timeout=0.1`, or `rates=Rates()` for Pico's own.
@@ -111,51 +112,51 @@ class PicoSandbox(Sandbox):
 
     @property
     def messages(self) -> list[Message]:
-        """The messages carried out since the last `clear`, oldest first; also those that are in doubt at the client."""
+        """The messages accepted since the last `clear`, oldest first; also those that the client calls in doubt."""
         return self.ledger.accepted[self._forgotten :]
 
     def sent_to(self, number: str) -> list[Message]:
         """
-        List the messages of any kind to one number since the last `clear`, oldest first.
+        Return the messages of any kind to one number since the last `clear`, oldest first.
 
         Args:
             number: As a user would write it, as "+86 123-4567-8901".
 
         Raises:
-            InvalidMessageError: It is not a number in E.164.
+            InvalidMessageError: This is not a number in E.164.
         """
         to = e164(number)
         return [message for message in self.messages if message.to == to]
 
     def otp_for(self, number: str, *, pattern: str = CODE) -> str:
         """
-        Give the code in the newest message to one number.
+        Return the code in the newest message to one number.
 
-        It is the last run of 4 to 8 digits in the text: of "Order 12345678: your code is 4711", 4711. Where something
-        else stands last, as a year, say what the code looks like.
+        It is the last run of 4 to 8 digits in the text: 4711 in "Order 12345678: your code is 4711". If other digits
+        come last, as a year, pass a *pattern*.
 
         Args:
             number: As a user would write it, as "+86 123-4567-8901".
-            pattern: A regular expression; its last match counts, and of that the first group, if it has one.
+            pattern: A regular expression. Its last match is the code, or the first group of that match.
 
         Raises:
-            AssertionError: No message was sent there, or the newest holds no code. It shows no text and no number.
-            InvalidMessageError: It is not a number in E.164.
+            AssertionError: No message was sent there, or the newest contains no code. It shows no text and no number.
+            InvalidMessageError: This is not a number in E.164.
         """
         __tracebackhide__ = True
         sent = self.sent_to(number)
         if not sent:
-            raise AssertionError(f"No message was sent to {self._told(e164(number))}")
+            raise AssertionError(f"No message was sent to {self._explained(e164(number))}")
         newest = sent[-1]
         what = f"The newest message to {mask(newest.to)}, {_article(newest.kind)}"
         if newest.text is None:
             source = f"sent by template {newest.template_id}" if newest.template_id else "without a text"
-            raise AssertionError(f"{what} {source}, so it holds no code: the text is not in the request.")
+            raise AssertionError(f"{what} {source}, so it contains no code: the text is not in the request.")
         found = list(re.finditer(pattern, newest.text))
         if not found:
             looked_for = "no run of 4 to 8 digits" if pattern == CODE else f"nothing that matches {pattern!r}"
             raise AssertionError(
-                f"{what} of {len(newest.text)} characters, holds {looked_for}. If its code looks otherwise, pass "
+                f"{what} of {len(newest.text)} characters, contains {looked_for}. If its code looks different, pass "
                 "`pattern=`, as r'code: ([A-Z0-9-]+)'."
             )
         code: str = found[-1][1] if found[-1].re.groups else found[-1][0]
@@ -174,19 +175,19 @@ class PicoSandbox(Sandbox):
         retry_after_s: float | None = None,
     ) -> Iterator[FaultRule]:
         """
-        Let something go wrong within a `with` block.
+        Inject a fault for the duration of a `with` block.
 
             with pico_sandbox.fault("accept-then-drop", times=1): ...
 
-        It ends with the block, however that is left. The arguments are those of `FaultRule`; `Fault` lists the faults.
+        The arguments are those of `FaultRule`; `Fault` lists the faults.
 
         Args:
             fault: As "accept-then-drop" or `Fault.ACCEPT_THEN_DROP`.
             operation: As "sms.send", "voice.send" or "token.get"; "*" is any.
             to: Only sends to this number, as a user would write it; None is any.
-            times: How often; None is each time.
-            after: So many requests are left alone first.
-            delay_s: How long a hang lasts, in real time; give the session a shorter `timeout`.
+            times: How many requests fail; None is all.
+            after: Number of requests that succeed first.
+            delay_s: Duration of a hang in real seconds; give the session a shorter `timeout`.
             retry_after_s: Retry-After of an "unavailable" or "rate-limited" reply.
         """
         rule = _PassingFault(
@@ -210,9 +211,9 @@ class PicoSandbox(Sandbox):
 
     def close(self) -> None:
         """
-        Close the sessions; doing it twice does no harm.
+        Close the sessions. Closing twice does nothing.
 
-        What is still under way is given half a second to be settled, and is then cancelled.
+        Calls that are under way get half a second to end, and are then cancelled.
         """
         while self._sessions:
             _close(self._sessions.pop())
@@ -228,16 +229,16 @@ class PicoSandbox(Sandbox):
     def __repr__(self) -> str:
         return f"<PicoSandbox, messages: {len(self.messages)}, requests: {len(self.ledger.arrivals)}>"
 
-    def _told(self, to: str) -> str:
-        """Name a number that nothing was sent to, and say what happened instead."""
+    def _explained(self, to: str) -> str:
+        """Return a masked number that nothing was sent to, and what happened instead."""
         failed = [sent for sent in self.ledger.arrivals if sent.to == to and sent.verdict is not Verdict.ACCEPTED]
         others = Counter(mask(message.to) for message in self.messages)
-        told = [mask(to)]
+        parts = [mask(to)]
         if failed:
             reasons = Counter(sent.fault or sent.verdict for sent in failed)
-            told.append("Refused or lost: " + _counted(reasons))
-        told.append("Sent to others: " + _counted(others) if others else "Nothing was sent to others")
-        return ". ".join(told) + "."
+            parts.append("Refused or lost: " + _counted(reasons))
+        parts.append("Sent to others: " + _counted(others) if others else "Nothing was sent to others")
+        return ". ".join(parts) + "."
 
 
 def _article(kind: str) -> str:
@@ -259,19 +260,19 @@ def _without_pico_variables() -> Iterator[None]:
 
 def _close(session: PicoSession) -> None:
     """
-    Close a session from outside of its event loop, which may have ended before it.
+    Close a session from outside its event loop, which may have ended already.
 
-    Whoever ends a loop in order, as `asyncio.run` and all plugins do, first cancels its tasks. Then nothing of the
-    session is left: it has no socket, and its calls were awaited by those tasks.
+    `asyncio.run` and all plugins cancel the tasks of a loop before they close it. Then the session has nothing left to
+    close: it has no socket, and its calls were awaited by those tasks.
     """
     loop = session._loop
     if loop is None or loop.is_closed() or _in_a_loop():
         session._closed = True
     elif loop.is_running():
-        # Another thread's, as that of a portal or of a test client.
+        # The loop runs in another thread, as that of a portal or a test client.
         asyncio.run_coroutine_threadsafe(_settle(session), loop).result(timeout=10 + _SETTLE_S)
     else:
-        # Between two tests, as a loop of the whole run is. What was left in it would go on in the next one.
+        # The loop stands still between two tests. Remaining tasks would run in the next test.
         loop.run_until_complete(_settle(session))
 
 

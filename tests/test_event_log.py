@@ -77,7 +77,7 @@ def test_info_is_a_line_for_each_single_call_and_two_for_each_blast(monkeypatch:
     for send, began, ended in (told[:3], told[3:]):
         assert "sms.send: accepted (HTTP 200)" in send
         assert "1 attempt, request_id " in send
-        assert began.endswith("began, 64 in flight at the most")
+        assert began.endswith("began, at most 64 in flight")
         assert ": 1 message in " in ended
         assert "1 accepted, 0 rejected, 0 not sent, 0 in doubt, 0 skipped" in ended
 
@@ -181,7 +181,7 @@ def test_the_words_of_an_end_tell_what_there_is_to_know() -> None:
             waited_s=1.25,
             duration_s=2.5,
         )
-    ) == ("call 3 sms.send: in_doubt (ServerError, HTTP 502) in 2.500 s, of which 1.250 s for its turn; 2 attempts")
+    ) == ("call 3 sms.send: in_doubt (ServerError, HTTP 502) in 2.500 s, 1.250 s of it for slots; 2 attempts")
     assert words(
         BlastEnded(
             blast=2,

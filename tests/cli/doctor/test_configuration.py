@@ -19,7 +19,7 @@ from tests.support.sandbox_process import KEY
         ({"PICO_API_KEY": ""}, "There is no API key"),
         ({"PICO_API_KEY": f"{KEY} {KEY}"}, "cannot stand in a header"),
         ({"PICO_SENDER": f"{SENDER}\x1b"}, "control characters"),
-        ({"PICO_CALLBACK": "callback-secret"}, "no web address"),
+        ({"PICO_CALLBACK": "callback-secret"}, "not a web address"),
         ({"PICO_CALLBACK": "https://10.0.0.1/callback-secret"}, "only this machine or its network reaches"),
         ({"PICO_CALLBACK_SECRETS": "short"}, "PICO_CALLBACK_SECRETS is wrong"),
         (
