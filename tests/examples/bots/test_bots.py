@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from attrs import define, field, frozen
@@ -61,30 +63,44 @@ class Stage:
     directory: Path
     telegram: TelegramServer
     sandbox: SandboxProcess
-    log: str = field(default="", init=False)
+    runner: subprocess.Popen[str] = field(init=False)
+
+    @property
+    def log(self) -> str:
+        """Return the output on stderr of all runs of the bot."""
+        return (self.directory / "stderr").read_text()
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Keep a process from which the bot is started, with warnings as errors; kill it at the end of the context."""
+        with (self.directory / "stderr").open("w") as errors:
+            self.runner = subprocess.Popen(
+                [sys.executable, *WARNINGS, "-m", "tests.bots.on_loopback", self.program, self.telegram.url],
+                cwd=self.directory,
+                env=environment(self.sandbox.base_url, BOT_TOKEN=TOKEN, ADMIN_ID=str(ADMIN), PYTHONPATH=str(ROOT)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        try:
+            yield self
+        finally:
+            os.killpg(self.runner.pid, signal.SIGKILL)
+            self.runner.communicate()
 
     @contextmanager
     def bot(self) -> Iterator[None]:
-        """
-        Run the bot in its own process, with warnings as errors; end it with SIGTERM, as a deployment does, and check
-        that it succeeded.
-        """
-        process = subprocess.Popen(
-            [sys.executable, *WARNINGS, "-m", "tests.examples.bots.on_loopback", self.program, self.telegram.url],
-            cwd=self.directory,
-            env=environment(self.sandbox.base_url, BOT_TOKEN=TOKEN, ADMIN_ID=str(ADMIN), PYTHONPATH=str(ROOT)),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            yield
-            process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 0, errors
-            self.log += errors
-        finally:
-            process.kill()
-            process.communicate()
+        """Run the bot in its own process; end it with SIGTERM, as a deployment does, and check that it succeeded."""
+        assert self.runner.stdin is not None
+        assert self.runner.stdout is not None
+        self.runner.stdin.write("run\n")
+        self.runner.stdin.flush()
+        process = int(self.runner.stdout.readline())
+        yield
+        os.kill(process, signal.SIGTERM)
+        assert int(self.runner.stdout.readline()) == 0, self.log
 
     def inject(self, fault: str, user: int) -> None:
         """Inject the fault for the next message to *user*."""
@@ -104,9 +120,9 @@ def play(program: str, directory: Path) -> Story:
     write_recipe("bots", directory)
     (directory / "people.json").write_text(json.dumps(LISTED))
     answers = {}
-    with telegram_server() as telegram, ExitStack() as plugged:
+    with telegram_server() as telegram, ExitStack() as plugged, ExitStack() as running:
         sandbox = plugged.enter_context(sandbox_process("--rate-rule=sliding-log"))
-        stage = Stage(program, directory, telegram, sandbox)
+        stage = running.enter_context(Stage(program, directory, telegram, sandbox).running())
         with stage.bot():
             telegram.say(STRANGER, "/newsletter")
             telegram.say(ADMIN, "/newsletter")
