@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import anyio
 import procrastinate
@@ -19,8 +20,23 @@ from tests.support.queue_worker import bear_lost_ends, make_app
 
 pytestmark = pytest.mark.processes
 
-COUNT = 200
+COUNT = 120
 CONCURRENCY = 4
+
+
+@pytest.fixture(scope="module")
+def running_server() -> Iterator[PostgresServer]:
+    """Run one PostgreSQL for the tests of this file, because it takes two seconds to make one."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: PostgresServer) -> Iterator[PostgresServer]:
+    """Return the server, which runs; a test may stop it, and leave it stopped if it fails."""
+    yield running_server
+    if not running_server.runs:
+        running_server.start()
 
 
 def sandbox_with_latency() -> Sandbox:
@@ -72,7 +88,9 @@ HOW = [
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_worker_goes_on_by_itself(
+    server: PostgresServer, how: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     """
     A worker continues by itself after restarts of PostgreSQL: every job ends, and no message is sent twice.
 
@@ -80,7 +98,7 @@ async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.Ca
     """
     bear_lost_ends()
     sandbox = sandbox_with_latency()
-    with postgres_server() as server, fresh_database(server) as database:
+    with fresh_database(server) as database:
         app = make_app(database, "worker")
         async with app.open_async(), session_with(sandbox) as pico:
             await setup(app)
@@ -102,7 +120,7 @@ async def test_a_worker_goes_on_by_itself(how: signal.Signals, capsys: pytest.Ca
 
 
 async def test_a_worker_comes_back_after_a_long_absence(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    server: PostgresServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A worker continues after PostgreSQL was away for so long that procrastinate's own worker has ended.
@@ -112,7 +130,7 @@ async def test_a_worker_comes_back_after_a_long_absence(
     bear_lost_ends()
     monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.TIMEOUT_S", 0.5)
     sandbox = sandbox_with_latency()
-    with postgres_server() as server, fresh_database(server) as database:
+    with fresh_database(server) as database:
         app = make_app(database, "worker", timeout_s=0.5)
         async with app.open_async(), session_with(sandbox) as pico:
             await setup(app)
@@ -150,11 +168,11 @@ async def run(app: procrastinate.App, pico: PicoSession, ledger: PostgresLedger 
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None:
+async def test_a_blast_with_its_ledger_goes_through(server: PostgresServer, how: signal.Signals) -> None:
     """A bulk send with a PostgreSQL ledger waits during restarts: each message is accepted and arrives once."""
     sandbox = sandbox_with_latency()
     outcomes: Counter[Outcome] = Counter()
-    with postgres_server() as server, fresh_database(server) as database:
+    with fresh_database(server) as database:
         async with PostgresLedger(database) as ledger, session_with(sandbox) as pico:
             await ledger.setup()
             async with asyncio.TaskGroup() as tasks:
@@ -171,7 +189,7 @@ async def test_a_blast_with_its_ledger_goes_through(how: signal.Signals) -> None
             assert (await ledger.counts())[JournalState.ACCEPTED] == COUNT
 
 
-async def test_without_postgresql_nothing_is_sent_and_what_failed_says_so() -> None:
+async def test_without_postgresql_nothing_is_sent_and_what_failed_says_so(server: PostgresServer) -> None:
     """
     A bulk send stops when PostgreSQL goes away, and reports no message that arrived as not sent.
 
@@ -179,7 +197,7 @@ async def test_without_postgresql_nothing_is_sent_and_what_failed_says_so() -> N
     """
     sandbox = sandbox_with_latency()
     outcomes: dict[str, Outcome] = {}
-    with postgres_server() as server, fresh_database(server) as database:
+    with fresh_database(server) as database:
         async with (
             PostgresLedger(database, timeout_s=0.2, settle_s=0.2, under_way_s=0) as ledger,
             session_with(sandbox) as pico,

@@ -100,6 +100,11 @@ class PostgresServer:
         self._require(self._process is not None and self._process.wait(PATIENCE_S) == 0)
         _copy_with_owner(data, unused)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the server was started, and not stopped since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start the server with what was committed before, and wait until it accepts connections."""
         options = {
