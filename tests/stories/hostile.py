@@ -4,6 +4,7 @@ This module generates hostile replies: the same number always generates the same
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import zlib
@@ -164,9 +165,14 @@ def _bad_chunks(chance: random.Random, body: bytes, payload: Any) -> HostileRepl
     return HostileReply(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + chunk, 200)
 
 
+@functools.cache
+def _packed_blanks() -> bytes:
+    """Return 100 MB of blanks, compressed to 100 kB; to compress them takes half a second."""
+    return zlib.compress(b" " * 100_000_000, 9)
+
+
 def _bomb(chance: random.Random, body: bytes, payload: Any) -> HostileReply:
-    # 100 MB of blanks, compressed to 100 kB.
-    packed = zlib.compress(b" " * 100_000_000, 9) if chance.random() < 0.02 else chance.randbytes(300)
+    packed = _packed_blanks() if chance.random() < 0.02 else chance.randbytes(300)
     encoding = chance.choice([b"gzip", b"deflate", b"br"])
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %s\r\ncontent-length: %d\r\n\r\n" % (encoding, len(packed))
     return HostileReply(head + packed, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fleet_worker import wait_until
+from pico_async import SqliteJournal
 from tests.support.ports import free_port, listens
 from tests.support.readme import environment
 from tests.support.sandbox_process import sandbox_process
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -86,9 +88,10 @@ def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> Non
         )
 
         first = pico(*blast)
-        in_doubt = len(pico("journal", "in-doubt", "blast.db")["in_doubt"])  # type: ignore[arg-type]
+        journal = SqliteJournal(tmp_path / "blast.db")
+        in_doubt = len(asyncio.run(journal.in_doubt()))
         with receiving(tmp_path, env, port):
-            wait_until(lambda: not pico("journal", "in-doubt", "blast.db")["in_doubt"], "nothing is in doubt")
+            wait_until(lambda: not asyncio.run(journal.in_doubt()), "nothing is in doubt")
         sandbox.control("DELETE", "faults")
         second = pico(*blast, "--resume")
         ledger = sandbox.ledger()
