@@ -75,10 +75,11 @@ def test_killed_at_every_point_there_is(
         assert life.exitcode == -signal.SIGKILL
         crashes += 1
         blast.run_to_its_end(1)
-        blast.run_to_its_end(2)
 
-        in_doubt = assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=3)
-        assert in_doubt == {index for index, outcomes in blast.told_in(1).items() if outcomes == ["in_doubt"]}
+        in_doubt = assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=2)
+        if in_doubt:
+            blast.run_to_its_end(2)
+            assert in_doubt == assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=3)
         assert len(in_doubt) <= concurrency
         doubts += len(in_doubt)
 
@@ -90,7 +91,7 @@ def test_killed_at_every_point_there_is(
     assert doubts > 0
 
 
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 def test_killed_at_any_moment(
     sandbox: SandboxProcess, tmp_path: Path, kills: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +108,7 @@ def test_killed_at_any_moment(
             base_url=sandbox.base_url,
             journal=tmp_path / f"{blasts}.db",
             told=tmp_path / f"{blasts}.txt",
-            messages=recipients(9_000_000_000 + kills * 10_000_000 + blasts * 10_000, 1000),
+            messages=recipients(9_000_000_000 + kills * 10_000_000 + blasts * 10_000, 500),
             concurrency=concurrency,
             rate=500,
         )

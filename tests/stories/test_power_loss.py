@@ -47,7 +47,7 @@ async def blast(messages: list[SmsMessage], journal: Path, recorder: Recorder) -
     return results
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(150, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("count", [8, pytest.param(150, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 async def test_whatever_the_disk_kept_nothing_is_forgotten_or_doubled(
     tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

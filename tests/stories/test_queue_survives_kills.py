@@ -91,7 +91,7 @@ async def fill(database: str, messages: list[SmsMessage]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "kills"), [(60, 4), pytest.param(300, 20, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
+    ("count", "kills"), [(36, 3), pytest.param(300, 20, marks=[pytest.mark.full, pytest.mark.timeout(600)])]
 )
 async def test_what_was_interrupted_is_in_doubt_and_nothing_else(
     database: str, count: int, kills: int, capsys: pytest.CaptureFixture[str]
