@@ -386,8 +386,7 @@ async def test_the_input_is_closed_also_where_something_else_ends_the_look() -> 
     assert source.closed
 
 
-@pytest.mark.no_cover
-@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [4_000, pytest.param(1_000_000, marks=pytest.mark.full)])
 async def test_memory_does_not_grow_with_the_input(count: int) -> None:
     """
     Memory does not grow with the input, because a preflight keeps only one digest per message, in SQLite.
@@ -409,7 +408,7 @@ async def test_memory_does_not_grow_with_the_input(count: int) -> None:
 
     many = await peak(count)
 
-    assert many < few + 100_000
+    assert many < few + 20_000
 
 
 def test_the_public_name_is_the_function_and_not_its_module() -> None:

@@ -864,7 +864,7 @@ async def lasts_s(call: Any) -> tuple[float, Any]:
     return asyncio.get_running_loop().time() - began_at, end
 
 
-@pytest.mark.parametrize("draw", ["most", "least", 1, 2, 3])
+@pytest.mark.parametrize("draw", ["most", "least", "any"])
 @pytest.mark.parametrize(
     ("answers", "tries"),
     [
@@ -881,7 +881,7 @@ async def lasts_s(call: Any) -> tuple[float, Any]:
     ids=["no connection", "refused", "0", "1", "5", "29", "59", "60", "45 late"],
 )
 async def test_no_send_lasts_longer_than_documented(
-    answers: list[Answer], tries: int, draw: str | int, monkeypatch: pytest.MonkeyPatch
+    answers: list[Answer], tries: int, draw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A send ends within eleven timeouts plus 60 s of waits, however slowly each try fails.
