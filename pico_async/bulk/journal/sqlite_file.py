@@ -123,7 +123,7 @@ class JournalFile:
                     if owned:
                         self._take(account, made_from or {})
             except BaseException:
-                self.connection.close()
+                self._disconnect()
                 raise
         except BaseException:
             self._release()
@@ -135,8 +135,7 @@ class JournalFile:
         with suppress(sqlite3.Error, JournalError):
             if self._ownership is not None:
                 self._hold(CLOSED)
-        with suppress(sqlite3.Error):
-            self.connection.close()
+        self._disconnect()
         self._release()
 
     def __enter__(self) -> Self:
@@ -198,6 +197,23 @@ class JournalFile:
             # The owner writes the log back, and marks the file as lacking what comes after.
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             return connection
+
+    def _disconnect(self) -> None:
+        """
+        Close the connection, and leave the log where the main file says that it lacks it.
+
+        SQLite writes the log back and removes it as the last connection is closed. One that may only read can do
+        neither.
+        """
+        last: sqlite3.Connection | None = None
+        with suppress(sqlite3.Error):
+            if (LACKS_LOG,) in self.connection.execute("SELECT held FROM journal"):
+                last = sqlite3.connect(f"{self._place.as_uri()}?mode=ro", uri=True)
+                last.execute("SELECT held FROM journal").fetchone()
+        with suppress(sqlite3.Error):
+            self.connection.close()
+        if last is not None:
+            last.close()
 
     def _prepare(self, create: bool, checked: bool) -> None:
         execute = self.connection.execute

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from pico_async import (
     SmsMessage,
     SqliteJournal,
 )
-from pico_async.bulk.journal import sqlite_file as journal_file
 from pico_async.bulk.journal.protocols import AHEAD, Line
+from pico_async.bulk.journal.protocols import sqlite_file as journal_file
 from tests.support.waiting import until
 
 ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)
@@ -159,6 +159,27 @@ async def test_a_decision_is_made_for_all_or_for_none(tmp_path: Path) -> None:
             await decide(*names)
 
     assert (await journal.counts())[JournalState.IN_DOUBT] == 1
+
+
+@pytest.mark.parametrize("commits", range(12))
+async def test_whichever_commit_fails_the_journal_is_there_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """Whichever commit of a bulk send fails, the next run can use the journal, and sends none twice."""
+    pico, path = Pico(), tmp_path / "blast.db"
+    messages = [sms(number, key=f"k{number}") for number in range(4)]
+    await blast(pico, messages[:1], path)
+
+    with monkeypatch.context() as patch:
+        use(patch, Failing)
+        patch.setattr(Failing, "commits", commits)
+        patch.setattr(journal_file, "WRITTEN_BACK_AFTER", 1)
+        with suppress(JournalError):
+            await blast(pico, messages, path, concurrency=1)
+    await blast(pico, messages, path)
+
+    assert (await SqliteJournal(path).counts())[JournalState.PENDING] == 0
+    assert max(pico.received.values()) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
