@@ -165,14 +165,15 @@ class SqliteJournal:
         def mark(lines: JournalLines) -> int:
             decided = 0
             for name in names:
-                row, state = lines.find(name)
-                if state is JournalState.IN_DOUBT:
-                    lines.change({row: (JournalState.ACCEPTED, None)})
-                    decided += 1
-                elif state is not JournalState.ACCEPTED:
+                found = lines.find(name)
+                if found.state is JournalState.ACCEPTED:
+                    continue
+                if not found.may_have_gone_out:
                     raise JournalError(
-                        f"{mask_numbers(name)!r} was provably not sent ({state}): run the blast again to send it."
+                        f"{mask_numbers(name)!r} was provably not sent ({found.state}): run the blast again to send it."
                     )
+                lines.change({found.row: (JournalState.ACCEPTED, None)})
+                decided += 1
             return decided
 
         return await self._change(mark, owned=True)
@@ -181,7 +182,8 @@ class SqliteJournal:
         """
         Decide that messages in doubt, or refused, are sent by the next run. One that went out is then sent twice.
 
-        The next run may give them another content.
+        The next run may give them another content. Where it does not send one that was in doubt, either, that one is in
+        doubt again, and the run after it sends it.
 
         Args:
             names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
@@ -192,12 +194,12 @@ class SqliteJournal:
 
         def let_go(lines: JournalLines) -> None:
             for name in names:
-                row, state = lines.find(name)
-                if state is JournalState.ACCEPTED:
+                found = lines.find(name)
+                if found.state is JournalState.ACCEPTED:
                     raise JournalError(
                         f"{mask_numbers(name)!r} was accepted. To send another one, give it another key."
                     )
-                lines.release(row)
+                lines.release(found.row)
 
         await self._change(let_go, owned=True)
 
@@ -221,12 +223,14 @@ class SqliteJournal:
             raise NotInDoubtError(f"There is no journal {self.path} yet, so nothing of it is in doubt.")
 
         def settle(lines: JournalLines) -> bool:
-            row, state = lines.find(name, whole=True)
-            if state is JournalState.ACCEPTED:
+            found = lines.find(name, whole=True)
+            if found.state is JournalState.ACCEPTED:
                 return False
-            if state not in (JournalState.IN_DOUBT, JournalState.SENDING):
-                raise NotInDoubtError(f"{mask_numbers(name)!r} was provably not sent ({state}), so this is no proof.")
-            lines.change({row: (JournalState.ACCEPTED, request_id)})
+            if not found.may_have_gone_out:
+                raise NotInDoubtError(
+                    f"{mask_numbers(name)!r} was provably not sent ({found.state}), so this is no proof."
+                )
+            lines.change({found.row: (JournalState.ACCEPTED, request_id)})
             return True
 
         return await self._change(settle, owned=False)

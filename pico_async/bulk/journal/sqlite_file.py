@@ -32,7 +32,7 @@ from pico_async.errors import JournalError
 
 # "Pico" in ASCII. It tells this file from the SQLite files of others.
 APPLICATION_ID = 0x5069636F
-VERSION = 2
+VERSION = 3
 BUSY_S = 5.0
 
 CLOSED, LACKS_LOG, HAS_LOG = range(3)
@@ -57,7 +57,8 @@ CREATE TABLE message (
     epoch INTEGER NOT NULL,     -- of the run that began it
     position INTEGER NOT NULL,  -- its place in that run's input, from 0
     changed_at INTEGER NOT NULL,-- Unix time of the last change of its state
-    line INTEGER                -- of the file that it was read from, where it was one
+    line INTEGER,               -- of the file that it was read from, where it was one
+    doubted INTEGER NOT NULL DEFAULT 0  -- `resend` decided it: an earlier run may have sent it
 );
 CREATE TABLE origin (
     what TEXT PRIMARY KEY,      -- what the messages were made from, as the text with its places
@@ -71,6 +72,12 @@ ALTER TABLE journal ADD COLUMN base INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN line INTEGER;
 CREATE TABLE origin (what TEXT PRIMARY KEY, digest BLOB NOT NULL);
 """
+_FROM_VERSION_2 = """
+ALTER TABLE message ADD COLUMN doubted INTEGER NOT NULL DEFAULT 0;
+"""
+_MIGRATIONS = {1: _FROM_VERSION_1 + _FROM_VERSION_2, 2: _FROM_VERSION_2}
+# The first one whose main file says whether it lacks its log.
+_MARKED = 2
 
 
 class JournalFile:
@@ -172,7 +179,7 @@ class JournalFile:
     def is_made_from(self, what: str, value: str) -> bool | None:
         """Say whether this made the messages of the last run; None where nobody knows."""
         with self.told("cannot be read"):
-            if self.version < VERSION:
+            if self.version < _MARKED:
                 return None
             known = self.connection.execute("SELECT digest FROM origin WHERE what = ?", (what,)).fetchone()
         return None if known is None else bool(known[0] == origin_digest(self.salt, what, value))
@@ -224,7 +231,7 @@ class JournalFile:
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application or tables or version) and application != APPLICATION_ID:
             raise JournalError(f"{self.path} is no journal: it is another program's. Name another file.")
-        if application and version not in (1, VERSION):
+        if application and version not in (*_MIGRATIONS, VERSION):
             raise JournalError(
                 f"The journal {self.path} is of version {version}, and this pico_async knows version {VERSION}. "
                 "Use the one that wrote it, or name another file."
@@ -234,7 +241,7 @@ class JournalFile:
             raise JournalError(f"The journal {self.path} cannot be used: this file system does not bear a WAL.")
         # FULL: with WAL, less than that forgets the last commits in a power cut, and what they tell was sent already.
         execute("PRAGMA synchronous = FULL")
-        if version == VERSION:
+        if version >= _MARKED:
             self._require_log()
         (sound,) = execute("PRAGMA quick_check(1)").fetchone() if checked else ("ok",)
         if sound != "ok":
@@ -247,7 +254,7 @@ class JournalFile:
                 raise JournalError(f"{self.path} is no journal: it is empty, as one whose first blast never began.")
             self._build(_SCHEMA)
         elif version != VERSION and self._ownership is not None:
-            self._build(_FROM_VERSION_1)
+            self._build(_MIGRATIONS[version])
         else:
             self.version = version
         ((self.epoch, self.salt),) = execute("SELECT epoch, salt FROM journal")

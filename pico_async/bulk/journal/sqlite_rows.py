@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pico_async.bulk.journal.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal.protocols import JournalRecord, JournalState, Line
-from pico_async.bulk.journal.sqlite_file import VERSION, JournalFile
+from pico_async.bulk.journal.sqlite_file import JournalFile
 from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
@@ -34,6 +34,24 @@ class _Known(NamedTuple):
     line: int | None = None
 
 
+class Found(NamedTuple):
+    """
+    A message's row, as its last run left it.
+
+    Attributes:
+        doubted: An earlier run may have sent it.
+    """
+
+    row: int
+    state: JournalState
+    doubted: bool
+
+    @property
+    def may_have_gone_out(self) -> bool:
+        """Whether nobody knows that it was not sent."""
+        return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
+
+
 class JournalLines:
     """
     The lines of an open file. What changes them belongs into its `transaction`.
@@ -46,7 +64,11 @@ class JournalLines:
         self._file = file
         with file.told("cannot be read"):
             ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
-        self._line = "line" if file.version == VERSION else "NULL"
+        # What an older version has not, where this only looks.
+        self._line = "line" if file.version >= 2 else "NULL"
+        self._doubted = "doubted" if file.version >= 3 else "0"
+        # What a row says of all runs of its message: the last one did not send it, but an earlier one may have.
+        self._state = f"CASE WHEN {self._doubted} AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
         # Which rows came in this run: a byte for each.
         self._came = bytearray(self._next_row)
         # How often a content came in this run, of those that came twice. What came once is known from its row.
@@ -127,7 +149,9 @@ class JournalLines:
     def counts(self) -> dict[JournalState, int]:
         """Count the messages by state."""
         with self._file.told("cannot be read"):
-            found = dict(self._file.connection.execute("SELECT state, count(*) FROM message GROUP BY state"))
+            found = dict(
+                self._file.connection.execute(f"SELECT {self._state}, count(*) FROM message GROUP BY 1")  # noqa: S608  a constant
+            )
         return {state: found.get(state, 0) for state in JournalState}
 
     def in_doubt(self, *, also_sending: bool) -> list[JournalRecord]:
@@ -135,8 +159,8 @@ class JournalLines:
         states = [JournalState.IN_DOUBT] + [JournalState.SENDING] * also_sending
         with self._file.told("cannot be read"):
             found = self._file.connection.execute(
-                f"SELECT name, state, request_id, position, changed_at, {self._line} FROM message"  # noqa: S608
-                f" WHERE state IN ({', '.join('?' * len(states))}) ORDER BY position, row",
+                f"SELECT name, {self._state}, request_id, position, changed_at, {self._line} FROM message"  # noqa: S608
+                f" WHERE {self._state} IN ({', '.join('?' * len(states))}) ORDER BY position, row",
                 states,
             ).fetchall()
         return [
@@ -144,7 +168,7 @@ class JournalLines:
             for name, state, request_id, position, changed_at, line in found
         ]
 
-    def find(self, name: str, *, whole: bool = False) -> tuple[int, JournalState]:
+    def find(self, name: str, *, whole: bool = False) -> Found:
         """
         Find a message by its key, or by its ID or the beginning of it.
 
@@ -156,7 +180,7 @@ class JournalLines:
             JournalError: There is more than one.
         """
         digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
-        select = "SELECT row, state FROM message WHERE "
+        select = f"SELECT row, state, {self._doubted} FROM message WHERE "  # noqa: S608  a constant
         found = self._file.connection.execute(select + "name IN (?, ?)", digests).fetchall()
         if not found and not whole and len(name) >= SHORTEST_ID:
             begins = "substr(lower(hex(name)), 1, length(?1)) = ?1 LIMIT 2"
@@ -165,11 +189,20 @@ class JournalLines:
             many = "more than one message begins with" if found else "there is no message of the key or ID"
             fault = JournalError if found else NotInDoubtError
             raise fault(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
-        return found[0][0], JournalState(found[0][1])
+        row, state, doubted = found[0]
+        return Found(row, JournalState(state), bool(doubted))
 
     def release(self, row: int) -> None:
-        """Let the next run send the message, whatever it says then."""
-        self._file.connection.execute("UPDATE message SET state = 'pending', content = NULL WHERE row = ?", (row,))
+        """
+        Let the next run send the message, whatever it says then.
+
+        That an earlier run may have sent it stays known.
+        """
+        self._file.connection.execute(
+            "UPDATE message SET doubted = doubted OR state IN ('sending', 'in_doubt'), state = 'pending',"
+            " content = NULL WHERE row = ?",
+            (row,),
+        )
 
     def _look_up(self, messages: Sequence[Message]) -> tuple[dict[bytes, _Known], list[tuple[bytes, bytes]]]:
         """Give what is known of the messages, and of each its name and the digest of its content."""

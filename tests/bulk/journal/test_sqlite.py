@@ -161,6 +161,84 @@ async def test_a_decision_is_made_for_all_or_for_none(tmp_path: Path) -> None:
     assert (await journal.counts())[JournalState.IN_DOUBT] == 1
 
 
+@pytest.mark.parametrize("does", [REFUSES, UNREACHABLE])
+@pytest.mark.parametrize("proof", ["confirm", "mark_sent"])
+async def test_a_resend_that_sends_nothing_leaves_the_doubt(tmp_path: Path, does: int, proof: str) -> None:
+    """
+    A message that is resent, and then refused or not sent, is in doubt again: an earlier run may have sent it.
+
+    A receipt, or the owner, still settles it; until then each run sends it, as the owner decided.
+    """
+    pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
+    pico.does = {message.to: DROPS}
+    await blast(pico, [message], journal)
+    await journal.resend("k")
+    decided = await journal.in_doubt()
+
+    pico.does = {message.to: does}
+    again = await blast(pico, [message], journal)
+    doubts = await journal.in_doubt()
+    counts = await journal.counts()
+    settled = await getattr(journal, proof)("k")
+    pico.does = {}
+
+    assert decided == []
+    assert outcomes(again)[0] in ("rejected", "not_sent")
+    assert [record.state for record in doubts] == [JournalState.IN_DOUBT]
+    assert {state: count for state, count in counts.items() if count} == {JournalState.IN_DOUBT: 1}
+    assert settled == 1
+    assert outcomes(await blast(pico, [message], journal)) == ["skipped"]
+    assert pico.received[message.to] == 1
+
+
+async def test_a_receipt_settles_what_is_about_to_be_resent(tmp_path: Path) -> None:
+    """A receipt that comes between `resend` and the next run is a proof, and the next run skips the message."""
+    pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
+    pico.does = {message.to: DROPS}
+    await blast(pico, [message], journal)
+    await journal.resend("k")
+
+    settled = await journal.confirm("k", "r-1")
+
+    assert settled
+    assert outcomes(await blast(pico, [message], journal)) == ["skipped"]
+
+
+async def test_a_resend_that_sends_nothing_is_sent_by_the_run_after_it(tmp_path: Path) -> None:
+    """A message that the next run did not send, although the owner decided so, is sent by the run after it."""
+    pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
+    for does in (DROPS, UNREACHABLE):
+        pico.does = {message.to: does}
+        await blast(pico, [message], journal)
+        if does == DROPS:
+            await journal.resend("k")
+    pico.does = {}
+
+    assert outcomes(await blast(pico, [message], journal)) == ["accepted"]
+    assert (await journal.counts())[JournalState.ACCEPTED] == 1
+
+
+@pytest.mark.parametrize("commits", range(5))
+async def test_a_resend_that_fails_in_the_middle_loses_no_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """Whichever commit of a `resend` fails, all of its messages are in doubt as before, or all of them are resent."""
+    pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
+    messages = [sms(number, key=f"k{number}") for number in range(3)]
+    pico.does = {message.to: DROPS for message in messages}
+    await blast(pico, messages, journal)
+
+    with monkeypatch.context() as patch:
+        use(patch, Failing)
+        patch.setattr(Failing, "commits", commits)
+        with suppress(JournalError):
+            await journal.resend("k0", "k1", "k2")
+    counts = await journal.counts()
+
+    assert 3 in (counts[JournalState.IN_DOUBT], counts[JournalState.PENDING])
+    assert [await journal.confirm(name) for name in ("k0", "k1", "k2")] == [True] * 3
+
+
 @pytest.mark.parametrize("commits", range(12))
 async def test_whichever_commit_fails_the_journal_is_there_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commits: int
@@ -180,6 +258,21 @@ async def test_whichever_commit_fails_the_journal_is_there_afterwards(
 
     assert (await SqliteJournal(path).counts())[JournalState.PENDING] == 0
     assert max(pico.received.values()) == 1
+
+
+async def test_a_resend_that_is_cancelled_loses_no_doubt(tmp_path: Path) -> None:
+    """A cancelled `resend` is done or not, and a receipt still settles its message."""
+    pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
+    pico.does = {message.to: DROPS}
+    await blast(pico, [message], journal)
+
+    resending = asyncio.create_task(journal.resend("k"))
+    await asyncio.sleep(0)
+    resending.cancel()
+    with suppress(asyncio.CancelledError):
+        await resending
+
+    assert await journal.confirm("k")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.bulk.test_sqlite_journal import DROPS, Pico, blast, outcomes, session, sms
 
-from pico_async import JournalError, JournalState, Outcome, SmsMessage, SqliteJournal
+from pico_async import JournalError, JournalState, NotInDoubtError, Outcome, SmsMessage, SqliteJournal
 from pico_async.bulk.journal import sqlite_file as journal_file
-from tests.bulk.journal.test_sqlite import DROPS, Pico, blast, outcomes, session, sms
 
 COUNT = 40
 
@@ -351,6 +351,41 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (journal_file.VERSION,)
     assert set(pico.received.values()) == {1}
+
+
+COLUMNS_2 = "row, name, content, state, request_id, epoch, position, changed_at, line"
+VERSION_2 = """
+CREATE TABLE message (
+    row INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, content BLOB, state TEXT NOT NULL, request_id TEXT,
+    epoch INTEGER NOT NULL, position INTEGER NOT NULL, changed_at INTEGER NOT NULL,
+    line INTEGER                -- of the file that it was read from, where it was one
+)
+"""
+
+
+async def test_a_journal_of_version_2_goes_on(tmp_path: Path) -> None:
+    """A journal of version 2 can be looked at and resent from, and keeps its doubts."""
+    pico, path = Pico(), tmp_path / "blast.db"
+    pico.does = {inputs()[1].to: DROPS}
+    await blast(pico, inputs(3), path)
+    with closing(sqlite3.connect(path)) as connection:
+        # Not by ALTER TABLE, which does not bear the comments of the schema.
+        connection.execute("ALTER TABLE message RENAME TO kept")
+        connection.execute(VERSION_2)
+        connection.execute(f"INSERT INTO message SELECT {COLUMNS_2} FROM kept")
+        connection.execute("DROP TABLE kept")
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    journal = SqliteJournal(path)
+
+    counts, (record,) = await journal.counts(), await journal.in_doubt()
+    with pytest.raises(NotInDoubtError, match="no message"):
+        await journal.confirm("0" * 32)
+    await journal.resend(record.id)
+
+    assert (counts[JournalState.ACCEPTED], counts[JournalState.IN_DOUBT]) == (2, 1)
+    assert (await journal.counts())[JournalState.PENDING] == 1
+    assert await journal.confirm(record.id)
 
 
 async def test_a_copy_of_a_closed_journal_is_a_journal(tmp_path: Path) -> None:

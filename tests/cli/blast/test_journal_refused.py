@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from pico_async.bulk.journal import sqlite_file as journal_file
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until
@@ -105,7 +106,7 @@ def test_a_journal_that_cannot_be_used_sends_nothing(
     for mine in (newer, theirs):
         pico_here("blast", write_csv(people(1)), "--text", "x", "--journal", mine, *QUICK, env=quick.env)
     with closing(sqlite3.connect(newer)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA user_version = {journal_file.VERSION + 1}")
     before = {path: path.read_bytes() for path in journals}
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     old.write_text("an old report")
@@ -121,7 +122,8 @@ def test_a_journal_that_cannot_be_used_sends_nothing(
     ran[tmp_path] = [blast(tmp_path, new, "--resume")]
     ran[tmp_path / "none" / "blast.db"] = [blast(tmp_path / "none" / "blast.db", new)]
 
-    said = ["damaged", "another program", "version 3", "is empty", "is a folder", "No such file or directory"]
+    newer = f"version {journal_file.VERSION + 1}"
+    said = ["damaged", "another program", newer, "is empty", "is a folder", "No such file or directory"]
     for word, each in zip(said, ran.values(), strict=True):
         assert all((one.code, one.out) == (2, "") for one in each)
         assert all(word in one.err and "othing was sent" in one.err for one in each)

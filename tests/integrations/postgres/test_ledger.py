@@ -382,6 +382,29 @@ async def test_a_decision_waits_for_another_one(ledger: PostgresLedger, database
         await resending
 
 
+@pytest.mark.parametrize("how", ["connection", "cancelled"])
+async def test_a_resend_that_ends_in_the_middle_loses_no_doubt(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A `resend` whose connection is lost, or that is cancelled, before its commit leaves all messages in doubt."""
+    for number in range(2):
+        await delivered(ledger, sms(number, f"order-{number}"))
+        await found(ledger, sms(number, f"order-{number}"))
+    put_back = ledger.put_back
+
+    async def ends(cursor: Any, ids: Any) -> None:
+        await put_back(cursor, ids)
+        if how == "cancelled":
+            raise asyncio.CancelledError
+        await cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(ledger, "put_back", ends)
+    with pytest.raises(asyncio.CancelledError if how == "cancelled" else JournalError):
+        await ledger.resend("order-0", "order-1")
+
+    assert sorted(record.name for record in await ledger.in_doubt()) == ["order-0", "order-1"]
+
+
 async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
     """`forget` deletes old rows that are settled, and never a row in doubt or a row that is being sent."""
     for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
