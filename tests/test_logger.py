@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 import pico_async
-from pico_async import CallbackSigner, NotSentError, PicoSession, SmsMessage
+from pico_async import CallbackSigner, InDoubtError, NotSentError, PicoSession, SmsMessage
 from pico_async._logger import Logger
 from pico_async.errors import NotInDoubtError
 from pico_async.integrations.problems import problem
 from pico_async.receipts.handler import ReceiptHandler, ReceiptVerdict
 from pico_async.sandbox import Sandbox
+from tests.support.raw_pico import raw_pico, session
 
 TO = "8612345678901"
+HTTPCORE = ["httpcore.connection", "httpcore.http11"]
 
 
 class Failing(logging.Handler):
@@ -77,7 +80,7 @@ FAULTS = [
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    names = ["", "pico_async", "pico_async.receipts", "pico_async.problems"]
+    names = ["", "pico_async", "pico_async.receipts", "pico_async.problems", *HTTPCORE]
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.level, list(logger.handlers), list(logger.filters)) for logger in loggers]
     factory = logging.getLogRecordFactory()
@@ -120,6 +123,69 @@ async def test_logging_that_fails_changes_no_call(
     assert accepted.request_id
     assert (report.accepted, report.stopped) == (1, None)
     assert len(sandbox.ledger.accepted) == 2
+
+
+def _failing_filter_of_httpcore() -> None:
+    for name in HTTPCORE:
+        logging.getLogger(name).addFilter(_wrong_filter)
+
+
+@pytest.mark.parametrize(
+    "fault", [_failing_handler, _cancelled_handler, _failing_filter_of_a_handler, _failing_filter_of_httpcore]
+)
+async def test_what_handles_the_records_of_httpcore_changes_no_call(fault: Callable[[], None]) -> None:
+    """Messages are sent, once each, although a handler or a filter raises for each step that httpcore logs."""
+    logging.getLogger().setLevel(logging.DEBUG)
+
+    async with raw_pico() as pico:
+        fault()
+        async with session(pico.address, retries=0, transport=None) as it:
+            for _ in range(3):
+                assert (await it.sms.send(TO, "hello")).request_id
+        assert pico.received == 3
+
+
+async def test_a_record_of_httpcore_that_cannot_be_made_leaves_a_message_in_doubt() -> None:
+    """A factory of records that raises for httpcore's breaks into a send, which is told in doubt and not repeated."""
+    logging.getLogger().setLevel(logging.DEBUG)
+
+    async with raw_pico() as pico, session(pico.address, retries=2, transport=None) as it:
+        _failing_factory()
+        with pytest.raises(InDoubtError):
+            await it.sms.send(TO, "hello")
+        assert pico.received <= 1
+
+
+async def test_the_records_of_httpcore_come_to_their_handlers(caplog: pytest.LogCaptureFixture) -> None:
+    """The records of a request are handled once each, and the filters of an application still apply to them."""
+    dropped = []
+
+    def drop(record: logging.LogRecord) -> bool:
+        dropped.append(record.getMessage())
+        return not record.getMessage().startswith("send_request_body")
+
+    logging.getLogger("httpcore.http11").addFilter(drop)
+    with caplog.at_level("DEBUG"):
+        async with raw_pico() as pico, session(pico.address, retries=0, transport=None) as it:
+            await it.sms.send(TO, "hello")
+        async with raw_pico() as pico, httpx.AsyncClient() as other:
+            await other.get(pico.address)
+
+    said = [record.getMessage().split()[0] for record in caplog.records if record.name == "httpcore.http11"]
+    assert said.count("send_request_headers.started") == 2  # of the message, and of the other client
+    assert "send_request_body.started" not in said
+    assert len(dropped) > len(said)
+
+
+async def test_a_handler_that_fails_for_another_client_fails_there() -> None:
+    """What an application logs of its own requests by httpx is no business of the package's."""
+    async with raw_pico() as pico, session(pico.address, retries=0, transport=None) as it:
+        await it.sms.send(TO, "hello")
+        logging.getLogger().setLevel(logging.DEBUG)
+        _failing_handler()
+        async with httpx.AsyncClient() as other:
+            with pytest.raises(LookupError):
+                await other.get(pico.address)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

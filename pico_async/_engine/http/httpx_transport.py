@@ -21,6 +21,7 @@ from pico_async._engine.http.readable import is_readable
 from pico_async._engine.http.tls import trusted
 from pico_async._engine.http.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
+from pico_async._logger import harmless_library
 from pico_async.errors import ConfigurationError
 
 HttpTransport: TypeAlias = httpx.AsyncBaseTransport
@@ -59,6 +60,10 @@ class HttpxTransport(Carrier):
 
     async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
         """Send one request and read its reply."""
+        with harmless_library():
+            return await self._carry(outgoing, departure)
+
+    async def _carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
         held_up = False
         in_handshake: Any = None
         used: Any = None
@@ -118,7 +123,8 @@ class HttpxTransport(Carrier):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._connections.aclose()
+        with harmless_library():
+            await self._connections.aclose()
 
     def _request(self, outgoing: Outgoing, trace: Any) -> httpx.Request:
         known, headers = self._headers
