@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from pico_async._boundary import without_frames
 
 
 @contextmanager
@@ -41,8 +44,15 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
         return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log one record. All other methods call this one."""
+        """
+        Log one record. All other methods call this one.
+
+        The error of a record keeps the application's frames and none of the package's, because error reporters print
+        the variables of each frame.
+        """
         with harmless():
+            if kwargs.get("exc_info") and (error := sys.exc_info()[1]) is not None:
+                without_frames(error)
             # So the record names the caller's line and not this one.
             super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})
 

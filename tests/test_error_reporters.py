@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import rich.traceback
@@ -37,11 +38,16 @@ from pico_async import (
     RedisCoordinator,
     SendResult,
     SmsMessage,
+    SqliteJournal,
     VoiceMessage,
 )
-from pico_async._engine.attempt import LATE_S
+from pico_async.coordination.rates import LATE_S
 from pico_async.integrations.send_once import send_once
 from pico_async.models import Template, UserToken
+from pico_async.receipts.callbacks import SignedCallback
+from pico_async.receipts.deduplication import LocalReceiptMemory
+from pico_async.receipts.handler import ReceiptHandler, ReceiptVerdict
+from pico_async.receipts.redis_deduplication import RedisSeenReceipts
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
 from tests.support.waiting import until
@@ -126,7 +132,8 @@ def assert_nothing_shown(error: BaseException) -> None:
     for reporter in REPORTERS:
         text = reporter(error)
         assert secret.found_in(text) == [], reporter
-        assert error.__traceback__ is None or "_boundary.py" in text or Path(__file__).name in text, "it prints frames"
+        frames = ("_boundary.py", Path(__file__).name, "contextlib.py")
+        assert error.__traceback__ is None or any(frame in text for frame in frames), "it prints frames"
     group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     for one in (error.__cause__, error.__context__, *group):
         if one is not None and one.__traceback__ is not None:
@@ -373,6 +380,74 @@ async def test_no_result_of_a_bulk_send() -> None:
     assert_nothing_shown(raised.value)
 
 
+class NoTurn(LocalReceiptMemory):
+    """A memory of receipts that fails before a receipt has its turn."""
+
+    def turn(self, callback_id: str) -> Any:
+        raise RuntimeError("the memory's own fault")
+
+
+def broken_receipt(receipt: DeliveryReceipt) -> None:
+    raise ValueError("the caller's own fault")
+
+
+DESKS: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+    "on_receipt": lambda *_: {"on_receipt": broken_receipt},
+    "the memory": lambda *_: {"memory": NoTurn()},
+    "no Redis": lambda *_: {"memory": RedisSeenReceipts.from_url(f"redis://:{secret['redis']}@127.0.0.1:1")},
+    "a password that Redis does not take": lambda folder, redis_url: {
+        "memory": RedisSeenReceipts.from_url(redis_url, username="me", password=secret["redis"])
+    },
+    "a damaged journal": lambda folder, _: {"journal": SqliteJournal(folder / "damaged.db")},
+}
+
+
+@pytest.mark.parametrize("name", DESKS)
+async def test_no_record_of_a_receipt_that_fails(
+    name: str, tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No reporter that listens to the log shows a secret of a receipt that is asked for again."""
+    (tmp_path / "damaged.db").write_bytes(b"damaged" * 1000)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield json.dumps({"status": "DELIVRD", "to": secret["number"], "text": secret["text"]}).encode()
+
+    signer = CallbackSigner([secret["signing"]])
+    url = urlsplit(signer.sign("https://shop.example/receipts", secret["number"]))
+    secret["signature"] = url.query[-40:]
+    verdict = await ReceiptHandler(signer, **DESKS[name](tmp_path, redis_url)).take("POST", url.path, url.query, body())
+
+    assert verdict is ReceiptVerdict.FAILED
+    (error,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert error is not None
+    assert_nothing_shown(error)
+    assert secret.found_in(caplog.text) == []
+    assert (name == "on_receipt") == ("broken_receipt" in caplog.text)
+
+
+async def test_no_record_of_a_listener_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """No reporter that listens to the log shows a secret of a call whose listener fails, and the listener is named."""
+
+    def broken_listener(event: object) -> None:
+        raise ValueError("the caller's own fault")
+
+    sandbox = Sandbox(api_key=secret["key"])
+    async with PicoSession(
+        username=sandbox.username,
+        api_key=secret["key"],
+        sender="PICO",
+        transport=sandbox.transport(),
+        on_event=broken_listener,
+    ) as pico:
+        await pico.sms.send(secret["number"], secret["text"])
+
+    (error,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert error is not None
+    assert_nothing_shown(error)
+    assert "broken_listener" in caplog.text
+    assert "observer.py" not in caplog.text.partition("Traceback")[2]
+
+
 VALUES = {
     "SmsMessage": lambda: SmsMessage(secret["number"], secret["text"], key=secret["number"]),
     "MmsMessage": lambda: MmsMessage(secret["number"], "https://shop.example/735914", text=secret["text"]),
@@ -382,6 +457,7 @@ VALUES = {
     "SendResult": lambda: SendResult(
         index=0, message=SmsMessage(secret["number"], secret["text"]), outcome=Outcome.ACCEPTED
     ),
+    "SignedCallback": lambda: SignedCallback(id="x", key=secret["number"], expires_at=0),
     "DeliveryReceipt": lambda: DeliveryReceipt.parse(query=f"to={secret['number']}&text={secret['text']}"),
 }
 

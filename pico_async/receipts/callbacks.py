@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
@@ -58,11 +58,8 @@ class SignedCallback:
     """
 
     id: str
-    key: str | None
+    key: str | None = field(repr=masked_repr)
     expires_at: int
-
-    def __repr__(self) -> str:
-        return f"SignedCallback(id={self.id!r}, key={masked_repr(self.key)}, expires_at={self.expires_at})"
 
 
 @boundary

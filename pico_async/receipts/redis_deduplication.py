@@ -6,23 +6,23 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
 try:
     from redis.asyncio import Redis, RedisCluster
-    from redis.exceptions import RedisError, ResponseError
+    from redis.exceptions import RedisError
 except ImportError as error:
     raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from error
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import unless_cancelled
 from pico_async._logger import Logger
-from pico_async.coordination.redis.client import client_for
+from pico_async.coordination.redis.client import RedisUnavailableError, client_for, kind_of
 from pico_async.errors import ConfigurationError
 from pico_async.receipts.deduplication import LONGEST_WAIT_S, Heard
 from pico_async.receipts.receipt import DeliveryStatus
@@ -33,6 +33,8 @@ _LOOK_S = 0.05
 _GIVE_BACK_S = 2.0
 
 _log = Logger("pico_async.receipts")
+
+Answer = TypeVar("Answer")
 
 
 @boundary
@@ -89,7 +91,7 @@ class RedisSeenReceipts:
 
         Raises:
             TimeoutError: Its turn did not come.
-            RedisError: Redis is away.
+            RedisUnavailableError: Redis is away.
         """
         # It waits here, not in `acquire`, which would go on through a cancellation that one of its tries has dropped.
         name = f"{self._name(callback_id)}:turn"
@@ -97,28 +99,28 @@ class RedisSeenReceipts:
         token = secrets.token_bytes(16)
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
-                if not await unless_cancelled(lock.acquire(token=token)):
+                if not await _asked(lock.acquire(token=token)):
                     await self._let_expire(name)
-                    while not await unless_cancelled(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
+                    while not await _asked(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
                         await asyncio.sleep(_LOOK_S)
             yield
         finally:
             # By the token: who is cancelled while it asks may have the turn and not know. Else it expires by itself,
             # and what was taken stays taken.
-            with anyio.move_on_after(_GIVE_BACK_S, shield=True), suppress(RedisError):
-                await unless_cancelled(lock.do_release(token))
+            with anyio.move_on_after(_GIVE_BACK_S, shield=True), suppress(RedisUnavailableError):
+                await _asked(lock.do_release(token))
 
     async def get(self, callback_id: str) -> Heard | None:
         """Give what was heard at one callback URL; None where what is there is unreadable, and `put` replaces it."""
         name = self._name(callback_id)
         try:
-            found = await unless_cancelled(self._client.get(name))
+            found = await _asked(self._client.get(name))
             if found is None:
                 return None
             told = json.loads(found)
             return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
-        except ResponseError as error:
-            if not str(error).startswith("WRONGTYPE"):
+        except RedisUnavailableError as error:
+            if "WRONGTYPE" not in str(error):
                 raise
         except (ValueError, LookupError, TypeError):
             pass
@@ -130,7 +132,7 @@ class RedisSeenReceipts:
         """Remember it, until the Unix time at which the URL expires."""
         told = {"status": heard.status.value, "words": [word.hex() for word in heard.words]}
         kept_s = max(1, expires_at - int(time.time()))
-        await unless_cancelled(self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s))
+        await _asked(self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s))
 
     async def aclose(self) -> None:
         """Close the client, where `from_url` made it."""
@@ -147,9 +149,25 @@ class RedisSeenReceipts:
 
     async def _let_expire(self, lock: str) -> None:
         # One that expires later, or never, is none of ours, and would hold back the receipts of a message for ever.
-        left_ms = await unless_cancelled(self._client.pttl(lock))
+        left_ms = await _asked(self._client.pttl(lock))
         if left_ms == -1 or left_ms > _TURN_S * 1000:
-            await unless_cancelled(self._client.pexpire(lock, _TURN_S * 1000))
+            await _asked(self._client.pexpire(lock, _TURN_S * 1000))
 
     def _name(self, callback_id: str) -> str:
         return f"{self._prefix}:receipt:{callback_id}"
+
+
+async def _asked(call: Awaitable[Answer]) -> Answer:
+    """
+    Wait for an answer of Redis.
+
+    Raises:
+        RedisUnavailableError: There is none. The frames of redis-py's own error hold the password.
+    """
+    try:
+        return await unless_cancelled(call)
+    except RedisError as error:
+        fault = kind_of(error)
+    except Exception as error:  # noqa: BLE001  redis-py lets others through
+        fault = type(error).__name__
+    raise RedisUnavailableError(fault)
