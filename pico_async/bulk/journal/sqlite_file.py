@@ -251,7 +251,10 @@ class JournalFile:
             )
         if not application:
             if not create:
-                raise JournalError(f"{self.path} is no journal: it is empty, as one whose first blast never began.")
+                raise JournalError(
+                    f"{self.path} is no journal: it is empty, as one whose first blast never began. Remove it to begin "
+                    "anew."
+                )
             self._build(_SCHEMA)
         elif version != VERSION and self._ownership is not None:
             self._build(_MIGRATIONS[version])

@@ -82,8 +82,7 @@ class ReportFile:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         if not self._replace:
             raise ConfigurationError(f"The report {self.path} exists: name another one, or pass --force to replace it.")
-        if _is_database(self.path):
-            raise ConfigurationError(f"{self.path} is a database, perhaps a journal, and no report: name another file.")
+        self._require_no_database()
 
     def __enter__(self) -> Self:
         try:
@@ -101,10 +100,11 @@ class ReportFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        is_needless = self._made and not self._begun and self._is_there_and_empty()
         # What could not be written is still in the buffer, and would be tried, and fail, once more.
         with suppress(OSError) if self._broken else nullcontext():
             self._file.close()
-        if self._made and not self._begun:
+        if is_needless:
             self.path.unlink(missing_ok=True)
 
     def begin(self) -> None:
@@ -112,8 +112,9 @@ class ReportFile:
         Write the header, and from here on lose what an old report held.
 
         Raises:
-            ReportError: The disk is full, or gone.
+            ReportError: The disk is full, or gone; or another blast has made the file its journal since `check`.
         """
+        self._require_no_database()
         self._begun = True
         # A replaced report may have been for everybody's eyes; a device or a pipe is as it is.
         with suppress(OSError):
@@ -130,6 +131,17 @@ class ReportFile:
                 read as part of it.
         """
         self._write("" if value is None else value for value in attrs.astuple(entry))
+
+    def _require_no_database(self) -> None:
+        if _is_database(self.path):
+            raise ReportError(f"{self.path} is a database, perhaps a journal, and no report: name another file.")
+
+    def _is_there_and_empty(self) -> bool:
+        """Whether the path leads to the file that was opened, and nobody has written to it, as a journal perhaps."""
+        with suppress(OSError):
+            found = os.stat(self.path)
+            return os.path.samestat(found, os.fstat(self._file.fileno())) and not found.st_size
+        return False
 
     def _write(self, fields: Iterable[object], *, truncate: bool = False) -> None:
         try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from pico_async.bulk.journal.sqlite_file import JournalFile
+from pico_async.cli.blast.report_file import ReportError, ReportFile
 from tests.support.pico_command import Ran, people
 from tests.support.sandbox_process import SandboxProcess
 
@@ -130,6 +133,45 @@ def test_a_report_replaces_no_journal(
     assert "is a database, perhaps a journal" in ran.err
     assert journal.read_bytes() == before
     assert len(quick.accepted()) == 2
+
+
+@pytest.mark.parametrize("since", ["the check", "the report was opened"])
+def test_a_report_replaces_no_journal_that_another_blast_begins_meanwhile(tmp_path: Path, since: str) -> None:
+    """With `--force`, too, a report is not begun in a file that became a journal while the rows were read."""
+    path = tmp_path / "out.csv"
+    report = ReportFile(path, replace=True)
+    report.check()
+
+    with ExitStack() as held:
+        if since == "the check":
+            held.enter_context(JournalFile(path, owned=True, create=True))
+        with report:
+            if since != "the check":
+                held.enter_context(JournalFile(path, owned=True, create=True))
+            before = path.read_bytes()
+            with pytest.raises(ReportError, match="is a database, perhaps a journal"):
+                report.begin()
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_report_that_never_begins_takes_no_file_of_another_blast_away(tmp_path: Path, replace: bool) -> None:
+    """A blast that does not begin removes the file that it made for its report, but not one that became a journal."""
+    path = tmp_path / "out.csv"
+
+    with ReportFile(path, replace=replace):
+        assert path.exists()
+    assert not path.exists()
+
+    with ReportFile(path, replace=replace), JournalFile(path, owned=True, create=True):
+        pass
+    JournalFile(path, owned=True).close()
+
+    path.unlink()
+    with ReportFile(path, replace=replace):
+        path.unlink()
+        path.write_text("another one's")
+    assert path.read_text() == "another one's"
 
 
 @pytest.mark.parametrize("before", [None, 0o644, 0o666])
