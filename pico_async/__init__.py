@@ -318,4 +318,5 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    # Without the names that need an extra: `help` imports what is listed.
+    return sorted({*globals(), *__all__})
