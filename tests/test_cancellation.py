@@ -44,6 +44,7 @@ async def test_a_send(carrier: str, redis_url: str) -> None:
             assert await survived(begin) == []
 
 
+@pytest.mark.lower_bounds
 async def test_a_send_that_a_ledger_in_postgres_remembers(database: str) -> None:
     """
     A cancelled `send_once` ends as cancelled.

@@ -237,6 +237,7 @@ def test_in_no_region_is_a_number_read_as_another_one(region: str, share: int) -
         assert pico_async.destination(number) == number
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.full)])
 @pytest.mark.parametrize("ornament", ORNAMENTS)
 def test_without_a_region_only_international_numbers_are_read(ornament: str, share: int) -> None:
@@ -351,6 +352,7 @@ def test_no_spelling_that_is_taken_survives_masking(spelling: tuple[str, str]) -
     assert re.sub(r"[^0-9]", "", mask_numbers(spelled)) != number
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("to", "region", "number"),
     [
@@ -383,6 +385,7 @@ def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region
     assert SmsMessage(to=found, text="hello").to == number
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("to", "fault"),
     [
@@ -438,6 +441,7 @@ def test_a_number_that_cannot_exist_is_refused(options: dict[str, str]) -> None:
     assert SmsMessage("8612345678901", "hello").to == "8612345678901"
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("to", ["912345678", "2125551234", "+86 123 45", "+999 1234 5678"])
 @pytest.mark.parametrize("newer_ranges", [False, True])
 def test_a_length_that_cannot_be_is_refused_with_newer_ranges_too(to: str, newer_ranges: bool) -> None:
@@ -478,6 +482,7 @@ def test_digits_that_are_another_number_with_their_plus_are_refused(to: str, reg
         pico_async.destination(to, region=region)
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("to", "region", "expected"),
     [
@@ -522,6 +527,7 @@ def test_without_the_extra_a_number_is_read_by_its_shape(monkeypatch: pytest.Mon
         pico_async.destination("912345678")
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("number", "kind"),
     [

@@ -19,6 +19,8 @@ from pico_async.sandbox import Dialect, RateRule
 from tests.cli.terminal import terminal_of
 from tests.support.pico_command import PICO, Ran, environment
 
+pytestmark = pytest.mark.lower_bounds
+
 Pico = Callable[..., Ran]
 
 # The commands that start an interactive shell without a user's own settings.

@@ -17,6 +17,8 @@ from tests.cli.scripted_pico import ScriptedPico
 from tests.support.pico_command import Ran
 from tests.support.sandbox_process import KEY, SandboxProcess, sandbox_process
 
+pytestmark = pytest.mark.lower_bounds
+
 Pico = Callable[..., Ran]
 Ask = Callable[..., Ran]
 

@@ -102,6 +102,7 @@ async def test_a_send_that_pico_took_is_accepted() -> None:
     assert request.headers["content-type"] == "application/json; charset=utf-8"
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -123,6 +124,7 @@ async def test_what_provably_did_not_happen_is_repeated(refusal: Answer) -> None
     assert len(pico.requests) == 3
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [
@@ -458,6 +460,7 @@ async def test_the_timeout_bounds_the_whole_exchange() -> None:
     assert asyncio.get_running_loop().time() - began_at == pytest.approx(5, abs=0.1)
 
 
+@pytest.mark.lower_bounds
 async def test_a_reply_over_the_cap_is_not_read_to_its_end() -> None:
     """A reply larger than 1 MiB is not read to its end and raises UnexpectedResponseError."""
     read = 0
@@ -488,6 +491,7 @@ async def test_a_cancelled_send_notes_what_became_of_it() -> None:
     assert "may have been sent" in "".join(raised.value.__cause__.__notes__)
 
 
+@pytest.mark.lower_bounds
 async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None:
     """
     Closing the session ends a waiting send as not sent and waits for the reply of a sent request.

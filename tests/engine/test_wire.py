@@ -52,6 +52,7 @@ DECODERS: dict[str, tuple[Callable[[object], object], type]] = {
 # --- encoding -------------------------------------------------------------------------------------
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -522,6 +523,7 @@ def test_unknown_fields_are_kept(model: type) -> None:
     assert value.extra == unknown
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(
     ("model", "name", "value"),
     [
@@ -645,6 +647,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("name", DECODERS)
 @settings(deadline=None, max_examples=60)
 @given(payload=JSON_VALUES)

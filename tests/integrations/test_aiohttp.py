@@ -14,6 +14,8 @@ from pico_async.sandbox import Sandbox
 from tests.integrations.web_apps import NUMBER, TEXT, maker
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 
 @pytest.mark.parametrize("path", ["/stream", "/socket"])
 async def test_an_error_within_an_answer_of_aiohttps_writes_no_second_one(path: str) -> None:

@@ -19,6 +19,8 @@ from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
 from tests.support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.lower_bounds
+
 
 async def test_a_script_in_redis(redis_url: str) -> None:
     """

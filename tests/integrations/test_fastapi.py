@@ -25,6 +25,8 @@ from pico_async.sandbox import Sandbox
 from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, serving
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 
 async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
     """

@@ -28,6 +28,8 @@ from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.lower_bounds
+
 TO = "8612345678901"
 UNLIMITED = Rates(sms=None, token=None, balance=None)
 

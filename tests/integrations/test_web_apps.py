@@ -29,6 +29,8 @@ from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, Make, maker, serving
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 App: TypeAlias = Callable[[Make, list[DeliveryReceipt], Path], AbstractAsyncContextManager[str]]
 
 

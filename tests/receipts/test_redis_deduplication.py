@@ -18,6 +18,8 @@ from pico_async.receipts.handler import ReceiptHandler, ReceiptVerdict
 from tests.support.valkey_server import ValkeyServer, valkey_server
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 SIGNER = CallbackSigner(["a-secret-of-32-characters-or-so-"])
 URL = "https://shop.example/receipts"
 

@@ -9,6 +9,8 @@ import pytest
 from pico_async.sandbox import BANNER, FaultRule, Sandbox
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 
 async def test_serve_yields_a_base_url_and_serves_there(connect, sms) -> None:
     """The base URL names loopback and a real port, and its requests reach the sandbox's own ledger."""

@@ -34,8 +34,8 @@ from pico_async import (
     SmsMessage,
     SqliteJournal,
 )
+from pico_async.bulk.journal import sqlite_file as journal_file
 from pico_async.bulk.journal.protocols import AHEAD, Line
-from pico_async.bulk.journal.protocols import sqlite_file as journal_file
 from tests.support.waiting import until
 
 ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)

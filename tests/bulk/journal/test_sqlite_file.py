@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.bulk.test_sqlite_journal import DROPS, Pico, blast, outcomes, session, sms
 
 from pico_async import JournalError, JournalState, NotInDoubtError, Outcome, SmsMessage, SqliteJournal
 from pico_async.bulk.journal import sqlite_file as journal_file
+from tests.bulk.journal.test_sqlite import DROPS, Pico, blast, outcomes, session, sms
 
 COUNT = 40
 

@@ -302,6 +302,7 @@ async def test_a_pico_that_takes_its_time_makes_the_pace_little_slower() -> None
     assert 300 / (moments[-1] - moments[-301]) == pytest.approx(28.5, rel=0.002)
 
 
+@pytest.mark.lower_bounds
 async def test_a_new_latency_holds_up_no_longer_than_it_is_longer_by() -> None:
     """A latency that rises by 45 ms delays the next requests only briefly, and the lost time is not caught up."""
     pace, moments = LocalLimiter(30), []
@@ -411,6 +412,7 @@ async def test_a_rate_group_without_a_limit_waits_only_for_a_refusal() -> None:
     assert moments[1000] >= began_at + 2.0
 
 
+@pytest.mark.lower_bounds
 async def test_a_refusal_holds_back_who_is_late_on_a_rate_group_without_a_limit() -> None:
     """In a rate group without a limit, a slot that was granted before a pause cannot be used until the pause ends."""
     pace = LocalLimiter(None)

@@ -38,6 +38,8 @@ from tests.support.ports import free_port
 from tests.support.valkey_server import ValkeyServer, valkey_server
 from tests.support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.lower_bounds
+
 ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
 
 

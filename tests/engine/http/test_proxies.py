@@ -351,6 +351,7 @@ UNUSABLE = [
 ]
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("proxy", UNUSABLE)
 def test_what_is_no_proxy_is_told_when_the_session_is_made(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, proxy: str
@@ -449,6 +450,7 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
     assert proxy.connections > 1
 
 
+@pytest.mark.lower_bounds
 async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
@@ -483,6 +485,7 @@ def logged() -> Iterator[list[str]]:
     root.setLevel(before)
 
 
+@pytest.mark.lower_bounds
 @SCHEMES
 async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, logged: list[str], scheme: str
@@ -649,6 +652,7 @@ async def test_a_stranger_behind_the_proxy_is_not_talked_to(
     assert pico.heads == []
 
 
+@pytest.mark.lower_bounds
 async def test_tunnels_that_failed_are_forgotten(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
@@ -701,6 +705,7 @@ async def test_what_fails_after_the_request_is_in_doubt(
     assert len(pico.heads) == 1
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
 async def test_what_a_forwarding_proxy_has_is_in_doubt(
     carrier: Carriers, monkeypatch: pytest.MonkeyPatch, fault: Talk

@@ -296,6 +296,7 @@ def assert_own_replies(server: Server, replies: list[Reply | Failure]) -> None:
     assert [reply.content if isinstance(reply, Reply) else reply for reply in replies] == server.arrived
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize(("road", "kind", "loop"), each_pair(ROADS, KINDS, ["the loop runs", "the loop does not run"]))
 async def test_what_comes_on_an_idle_connection_is_no_reply(
     road: str, kind: str, loop: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -400,6 +401,7 @@ async def test_the_session_tickets_of_tls_do_not_cost_the_connection(
     assert attempt.turns_again == 1
 
 
+@pytest.mark.lower_bounds
 @pytest.mark.parametrize("road", ["http", "TLS 1.3"])
 async def test_what_was_read_of_the_socket_beyond_a_reply_is_no_reply(
     road: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -35,6 +35,8 @@ from pico_async.coordination.fair_queue import FairQueue
 from tests.support.clock_jump import LONG_S, MonotonicClock, jump
 from tests.support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.lower_bounds
+
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 

@@ -1,5 +1,5 @@
 """
-`python -m tests.bots.on_loopback bot.py URL` runs the bot unchanged, with Telegram's API at URL.
+`python -m tests.examples.bots.on_loopback bot.py URL` runs the bot unchanged, with Telegram's API at URL.
 
 For each line on stdin, it forks a process that runs the bot, prints the process's ID, and prints its exit code when it
 has ended. A fork, because it takes seconds of processor time to import a library.

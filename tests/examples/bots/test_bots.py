@@ -75,7 +75,7 @@ class Stage:
         """Keep a process from which the bot is started, with warnings as errors; kill it at the end of the context."""
         with (self.directory / "stderr").open("w") as errors:
             self.runner = subprocess.Popen(
-                [sys.executable, *WARNINGS, "-m", "tests.bots.on_loopback", self.program, self.telegram.url],
+                [sys.executable, *WARNINGS, "-m", "tests.examples.bots.on_loopback", self.program, self.telegram.url],
                 cwd=self.directory,
                 env=environment(self.sandbox.base_url, BOT_TOKEN=TOKEN, ADMIN_ID=str(ADMIN), PYTHONPATH=str(ROOT)),
                 stdin=subprocess.PIPE,

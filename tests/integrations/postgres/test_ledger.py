@@ -36,6 +36,8 @@ from pico_async.sandbox import Sandbox
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.lower_bounds
+
 ACCOUNT = "user333 at somewhere"
 
 

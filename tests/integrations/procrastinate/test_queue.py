@@ -59,6 +59,8 @@ from tests.integrations.conftest import session_with
 from tests.support.queue_worker import bear_lost_ends
 from tests.support.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.lower_bounds
+
 TEXT = "Your code is 4711"
 
 

@@ -33,6 +33,8 @@ from tests.integrations.conftest import session_with
 from tests.integrations.procrastinate.test_queue import app, impatient, jobs, rows, sms, work
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.lower_bounds
+
 __all__ = ["app"]  # the fixture
 
 
