@@ -185,7 +185,7 @@ async def take_turns(redis_url: str, rate: float, count: int, concurrency: int) 
 
     async def sender() -> None:
         for _ in left:
-            await coordinator.turn(RateGroup.SMS, Priority.BULK)
+            await coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
             moments.append(time.monotonic())
 
     await asyncio.gather(*(sender() for _ in range(concurrency)))

@@ -35,23 +35,23 @@ ACCEPTED = b'{"request_id": "lean-0123456789", "token": "lean-0123456789"}'
 
 def outgoing() -> Any:
     """Make the request that all send."""
-    from pico_async._engine.http.transport import Outgoing
+    from pico_async._engine.http.transport import HttpRequest
     from pico_async._engine.wire import encode
 
     headers = {**HEADERS, "Content-Type": "application/json; charset=utf-8"}
-    return Outgoing("POST", "/sms", {}, headers, encode(BODY))
+    return HttpRequest("POST", "/sms", {}, headers, encode(BODY))
 
 
 def at_once() -> Any:
     """Make a carrier that answers at once and sends nothing."""
-    from pico_async._engine.http.transport import Carrier
+    from pico_async._engine.http.transport import HttpTransport
     from pico_async._engine.wire import Reply
 
-    class AtOnce(Carrier):
+    class AtOnce(HttpTransport):
         def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
             pass
 
-        async def carry(self, outgoing: Any, departure: Any) -> Reply:
+        async def send(self, request: Any, departure: Any) -> Reply:
             await departure.leave(held_up=False)
             return Reply(200, ACCEPTED)
 
@@ -64,41 +64,28 @@ def at_once() -> Any:
     return AtOnce()
 
 
-def attempt() -> Any:
-    """Make what the transport asks of a caller: one that always has its turn."""
-    from pico_async.coordination.protocols import Priority
+def departure() -> Any:
+    """Make a departure with a slot of a limiter without a rate."""
+    from pico_async._engine.endpoints import SEND_SMS, Request
+    from pico_async._engine.http.departure import Departure
+    from pico_async._engine.progress import CallProgress
+    from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 
-    class Always:
-        async def take(self, places: Any) -> bool:
-            return bool(await places.take(Priority.INTERACTIVE))
-
-        async def leave_late(self) -> bool:
-            """Always over."""
-            return False
-
-        async def turn_again(self) -> None:
-            pass
-
-        def note_write(self) -> None:
-            pass
-
-    return Always()
+    slot = LocalSlot(LocalLimiter(None), float("inf"), None)
+    return Departure(Request(SEND_SMS, "/sms"), slot, CallProgress())
 
 
 @asynccontextmanager
 async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     """HTTP alone: one request, its reply's bytes. The moment of leaving is in `frame`, too, and costs about 2 µs."""
-    import anyio
-
     from pico_async import AiohttpTransport
-    from pico_async._engine.http.transport import Departure
 
-    fast, request, caller, scope = AiohttpTransport(), outgoing(), attempt(), anyio.CancelScope()
+    fast, request = AiohttpTransport(), outgoing()
     fast.bind(base_url, PATIENCE_S, PATIENCE_S)
     try:
 
         async def send() -> None:
-            reply = await fast.carry(request, Departure(caller, scope, held_up=False))
+            reply = await fast.send(request, departure())
             assert reply.status == 200
 
         yield by_workers(send, concurrency)
@@ -109,12 +96,16 @@ async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 @asynccontextmanager
 async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     """What the transport puts around a carrier: a place, a bound in time, the moment of leaving."""
-    from pico_async._engine.http.transport import Transport
+    from pico_async._engine.http.client import HttpClient
 
-    transport, request, caller = Transport(base_url, PATIENCE_S, at_once()), outgoing(), attempt()
+    client, request = HttpClient(base_url, PATIENCE_S, at_once()), outgoing()
 
     async def send() -> None:
-        reply: Any = await transport.exchange(request, caller)
+        await client.acquire_connection(0)
+        try:
+            reply: Any = await client.exchange(request, departure())
+        finally:
+            client.release_connection()
         assert reply.status == 200
 
     yield by_workers(send, concurrency)

@@ -56,7 +56,7 @@ def bucket_of_thirty() -> Turn:
 def own_pace() -> Turn:
     """Make the session's."""
     coordinator = LocalCoordinator()
-    return lambda: coordinator.turn(RateGroup.SMS, Priority.BULK)
+    return lambda: coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
 
 
 def in_the_last_second(times: Sequence[float]) -> tuple[list[float], list[int]]:

@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 from urllib.parse import urlsplit
 
+import httpx
+
 from pico_async import _event_log
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async._engine.hosts import is_loopback, is_nowhere
-from pico_async._engine.http.httpx_transport import HttpTransport
-from pico_async._engine.http.selection import carrier_for, stays_in_process
-from pico_async._engine.http.transport import Transport
+from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.selection import http_transport_for, stays_in_process
 from pico_async._engine.observer import Listener, Observer
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Account, send_request
@@ -166,7 +167,7 @@ class PicoSession:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: HttpTransport | AiohttpTransport | None = None,
+        transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
@@ -190,7 +191,7 @@ class PicoSession:
         self._listeners = checked_listeners(on_event)
         self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
-        self._transport = Transport(self._base_url, checked_timeout(timeout), carrier_for(transport))
+        self._client = HttpClient(self._base_url, checked_timeout(timeout), http_transport_for(transport))
         host = urlsplit(self._base_url).hostname
         self._reaches_pico = not (is_loopback(host) or is_nowhere(host) or stays_in_process(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -330,8 +331,8 @@ class PicoSession:
         own = _opt_outs(suppression)
         opt_outs = None if own is None else own.let_pass
 
-        def send(message: Message, trace: CallProgress) -> Awaitable[Accepted]:
-            return deliver(engine, message, priority=priority, trace=trace, opt_outs=opt_outs)
+        def send(message: Message, progress: CallProgress) -> Awaitable[Accepted]:
+            return deliver(engine, message, priority=priority, progress=progress, opt_outs=opt_outs)
 
         stream = BulkStream(
             messages,
@@ -357,7 +358,7 @@ class PicoSession:
             return
         if self._engine is None:
             self._closed = True
-            await self._transport.aclose()
+            await self._client.aclose()
             return
         engine = self._open()
         self._closed = True
@@ -402,7 +403,7 @@ class PicoSession:
             self._engine = Engine(
                 account=self._account,
                 api_key=self._api_key,
-                transport=self._transport,
+                client=self._client,
                 coordinator=self._membership.join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,

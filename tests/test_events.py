@@ -43,9 +43,9 @@ from pico_async import (
     SmsMessage,
     TokenRefreshed,
 )
-from pico_async._engine.attempt import Attempt
 from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
-from pico_async._engine.observer import Observer, ToldCall
+from pico_async._engine.http.departure import Departure
+from pico_async._engine.observer import CallEvents, Observer
 from pico_async._engine.progress import CallProgress
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
@@ -127,7 +127,7 @@ async def test_waits_and_durations_are_those_of_the_clock() -> None:
 
 
 def pico_pace(sms: int) -> float:
-    pace = LocalCoordinator(Rates(sms=sms)).per_s(SEND_SMS.rate_group)
+    pace = LocalCoordinator(Rates(sms=sms)).limiter(SEND_SMS.rate_group).per_s
     assert pace is not None
     return pace
 
@@ -242,12 +242,12 @@ async def test_a_call_cancelled_on_the_wire_is_in_doubt_and_one_that_waits_is_no
         session(sandbox, events.append, base_url, rates=Rates(sms=0.01), timeout=LONG_S) as pico,
     ):
         async with asyncio.TaskGroup() as tasks:
-            on_the_wire = tasks.create_task(pico.sms.send(TO, "one"))
+            exchanging = tasks.create_task(pico.sms.send(TO, "one"))
             await until(lambda: sandbox.ledger.accepted)
             waiting = tasks.create_task(pico.sms.send(TO, "two"))
             for _ in range(50):  # on a busy machine one sleep may be over before the task has come to its wait
                 await asyncio.sleep(0.001)
-            on_the_wire.cancel()
+            exchanging.cancel()
             waiting.cancel()
 
     first, second = sorted(only(events, CallEnded), key=lambda event: event.call)
@@ -372,16 +372,17 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     The HTTP library waits for it, with the headers in its frames, so it is told when the attempt ends.
     """
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
-    request, trace = Request(SEND_SMS, "/sms"), CallProgress()
-    story = ToldCall(Observer([events.append], "http://127.0.0.1:80"), request, trace, coordinator.per_s)
-    story.begin("127.0.0.1", 80)
-    await coordinator.turn(SEND_SMS.rate_group, Priority.INTERACTIVE)
-    attempt = Attempt(request, trace, coordinator, learner=None, priority=Priority.INTERACTIVE, deadline=None)
-    trace.note_attempt()
+    request, progress, limiter = Request(SEND_SMS, "/sms"), CallProgress(), coordinator.limiter(SEND_SMS.rate_group)
+    observed = CallEvents(Observer([events.append], "http://127.0.0.1:80"), request, progress, lambda _: limiter.per_s)
+    observed.begin("127.0.0.1", 80)
+    departure = Departure(request, await limiter.acquire(Priority.INTERACTIVE), progress)
+    await limiter.acquire(Priority.INTERACTIVE)
+    progress.begin_attempt()
+    observed.attempt_started(1)
 
-    await attempt.turn_again()
+    await departure.leave(held_up=True)
     told_meanwhile = only(events, SlotGranted)
-    story.fail(NotSentError("no connection"))
+    observed.fail(NotSentError("no connection"))
 
     assert told_meanwhile == []
     (turn,), (ended,), (tried,) = only(events, SlotGranted), only(events, CallEnded), only(events, AttemptEnded)

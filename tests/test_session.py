@@ -30,6 +30,7 @@ from pico_async import (
 )
 from pico_async.coordination import registry
 from pico_async.coordination.rates import RateGroup
+from tests.support.watched_slots import watch_slots
 
 VARIABLES = ("PICO_USERNAME", "PICO_API_KEY", "PICO_SENDER", "PICO_CALLBACK", "PICO_CALLBACK_SECRETS", "PICO_BASE_URL")
 KEY = "S3CRET-k3y-0123456789"
@@ -310,22 +311,20 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
     registry._shared.clear()
 
 
-async def test_a_blast_waits_with_the_priority_that_it_is_given() -> None:
+async def test_a_blast_waits_with_the_priority_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bulk send waits for its slots with bulk priority, or with the priority that the caller passes."""
+    priorities: set[Priority] = set()
 
-    class Noting(LocalCoordinator):
-        priorities: set[Priority] = set()  # noqa: RUF012  the test's only one
+    async def note(rate_group: RateGroup, priority: Priority) -> None:
+        if rate_group is RateGroup.SMS:
+            priorities.add(priority)
 
-        async def turn(self, rate_group: RateGroup, priority: Priority) -> None:
-            if rate_group is RateGroup.SMS:
-                self.priorities.add(priority)
-
-    coordinator = Noting()
-    async with session(coordinator=coordinator) as pico:
+    watch_slots(monkeypatch, note)
+    async with session() as pico:
         await pico.send_bulk([SmsMessage("8612345678901", "hi")])
-        assert coordinator.priorities == {Priority.BULK}
+        assert priorities == {Priority.BULK}
         await pico.send_bulk([SmsMessage("8612345678901", "hi")], priority=Priority.INTERACTIVE)
-        assert coordinator.priorities == {Priority.BULK, Priority.INTERACTIVE}
+        assert priorities == {Priority.BULK, Priority.INTERACTIVE}
         with pytest.raises(ConfigurationError, match="`priority`"):
             await pico.send_bulk([], priority=0)  # type: ignore[arg-type]
 

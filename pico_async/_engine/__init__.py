@@ -1,1 +1,17 @@
-"""How one call is made. Private: import from `pico_async` instead."""
+"""
+How one call is made. Private: import from `pico_async` instead.
+
+    resources/_send.py     a message becomes a Request (wire.py)
+    call.py                Engine._run: one call, read top to bottom
+      _acquire             the token, the opt-outs, the write-ahead commit, then a slot, then a connection
+        token.py             cached; fetched once, however many callers wait
+        coordination/        the limiter grants the slot
+      _exchange            one request, one reply
+        http/client.py       a bound in time
+        http/departure.py    the moment of writing, which may need another slot
+        http/…_transport.py  the HTTP library
+      verdict.py           what the reply, or the failure, proves
+      decision.py          return, replace the token, retry or fail
+    progress.py            how far the call is, for the code that may have to end it
+    observer.py            the events of the call, if something listens
+"""

@@ -1,4 +1,4 @@
-"""One call, from a request to a value or an error: token, turn, exchange, verdict, decision."""
+"""One call, from a request to a value or an error. Read `Engine._run` from top to bottom."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
 from pico_async._engine import live
-from pico_async._engine.attempt import Attempt, expired
+from pico_async._engine.decision import Fail, History, ReplaceToken, Retry, Return, decide
 from pico_async._engine.endpoints import GET_TOKEN, Request
-from pico_async._engine.http.transport import Outgoing, Transport
+from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.departure import Departure, expired
+from pico_async._engine.http.transport import HttpRequest
+from pico_async._engine.observer import Observer
 from pico_async._engine.permission import Allow
 from pico_async._engine.progress import CallProgress, Scope
-from pico_async._engine.retry import BACKOFF, MAX_WAIT_S, TOKEN_BACKOFF, next_delay_s
+from pico_async._engine.retry import MAX_WAIT_S
 from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.token import Secret, TokenCache, fits_in_header
-from pico_async._engine.verdict import (
-    StaleToken,
-    Success,
-    Verdict,
-    doubt_about,
-    found_nothing,
-    judge,
-    judge_failure,
-    unexpected,
-)
+from pico_async._engine.verdict import Success, Verdict, doubt_about, judge, judge_failure, unexpected
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
 from pico_async._version import __version__
-from pico_async.coordination.protocols import Coordinator, LearningCoordinator, Priority
+from pico_async.coordination.protocols import Coordinator, Priority
 from pico_async.coordination.rates import RateGroup
 from pico_async.errors import (
     AuthenticationError,
@@ -46,9 +40,6 @@ from pico_async.errors import (
 )
 from pico_async.models import UserToken
 
-if TYPE_CHECKING:
-    from pico_async._engine.observer import Observer
-
 Value = TypeVar("Value")
 
 _ENTERED = nullcontext()
@@ -56,15 +47,15 @@ _ENTERED = nullcontext()
 
 class Engine:
     """
-    Make calls with one account's credentials.
+    Makes the calls of one session.
 
     Args:
-        account: Whose credentials they are, and what its messages share.
-        retries: Further tries of what may be repeated.
-        retry_in_doubt: Repeat also what may have been carried out.
-        opt_outs: Asked for each message with its number; raises where it must not be sent. None where nobody can.
-        observer: Tells whoever listens; None where nobody does.
-        reaches_pico: The host may be Pico itself, and no stand-in.
+        account: The account, and what its messages share.
+        retries: Number of retries of a call.
+        retry_in_doubt: Retry also a request that may have been carried out.
+        opt_outs: Called with the number of each message; raises if it must not be sent. None if there are none.
+        observer: Emits events; None if nothing listens.
+        reaches_pico: The host may be Pico, and no stand-in.
     """
 
     def __init__(
@@ -72,7 +63,7 @@ class Engine:
         *,
         account: Account,
         api_key: Secret,
-        transport: Transport,
+        client: HttpClient,
         coordinator: Coordinator,
         retries: int,
         retry_in_doubt: bool,
@@ -84,19 +75,21 @@ class Engine:
         self.opt_outs = opt_outs
         self._reaches_pico = reaches_pico
         self._api_key = api_key
-        self._transport = transport
+        self._client = client
         self._coordinator = coordinator
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._observer = observer
-        self._learner = coordinator if isinstance(coordinator, LearningCoordinator) else None
-        self._quota = RetryBudget()
-        # Of requests with and without a body: for which token, and what they are.
+        self._retry_budget = RetryBudget()
+        # The headers of requests without and with a body, and their token.
         self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
         self._tokens = TokenCache(coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
         self._calls: dict[CallProgress, Scope] = {}
         self._idle = asyncio.Event()
         self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Engine {len(self._calls)} calls, {self._client!r}, {self._retry_budget!r}>"
 
     def call(
         self,
@@ -105,191 +98,246 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         deadline: float | None = None,
-        trace: CallProgress | None = None,
+        progress: CallProgress | None = None,
     ) -> Coroutine[Any, Any, Value]:
         """
-        Carry out one request, and tell whoever listens.
+        Carry out one request, and emit its events.
 
         Args:
-            read: Makes the value of the reply's payload; raises DecodeError where it cannot.
-            deadline: Moment on the monotonic clock after which the request must not leave.
-            trace: Tells the caller how far the call has come, also when it is cancelled.
+            read: Makes the value of the reply's payload; raises DecodeError if it cannot.
+            deadline: Time on the monotonic clock after which the request must not be sent.
+            progress: Shows the caller how far the call is, also when it is cancelled.
 
         Raises:
-            PicoError: One of the tree in `errors`, with the outcome.
+            PicoError: One of the errors in `pico_async.errors`, with its outcome.
         """
-        trace = trace or CallProgress()
-        called = self._call_until_closed(request, read, priority, deadline, trace)
-        return called if self._observer is None else self._observer.follow(request, trace, self.per_s, called)
+        progress = progress or CallProgress()
+        called = self._run_until_closed(request, read, priority, deadline, progress)
+        return called if self._observer is None else self._observer.follow(request, progress, self.per_s, called)
 
-    async def _call_until_closed(
+    async def _run_until_closed(
         self,
         request: Request,
         read: Callable[[object], Value],
         priority: Priority,
         deadline: float | None,
-        trace: CallProgress,
+        progress: CallProgress,
     ) -> Value:
-        """Carry out one request within a scope that the closing of the session cancels."""
+        """Run a call within a scope that the closing of the session cancels."""
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
         self.check_live()
-        own: Any = anyio.CancelScope() if trace.scope is None else _ENTERED
+        own: Any = anyio.CancelScope() if progress.scope is None else _ENTERED
         with own:
-            self._calls[trace] = trace.scope or own
+            self._calls[progress] = progress.scope or own
             try:
-                return await self._call(request, read, priority, deadline, trace)
+                return await self._run(request, read, priority, deadline, progress)
             except asyncio.CancelledError as cancelled:
-                # Python shows it where a timeout of the caller's ends the call, too.
-                cancelled.add_note(f"{request}: {doubt_about(request) if trace.in_doubt else 'nothing was sent.'}")
+                # Python shows the note also if a timeout of the caller ends the call.
+                cancelled.add_note(f"{request}: {doubt_about(request) if progress.in_doubt else 'nothing was sent.'}")
                 raise
             finally:
-                del self._calls[trace]
+                del self._calls[progress]
                 self._idle.set()
         # Only the closing of the session cancels this scope.
-        if trace.in_doubt:
+        if progress.in_doubt:
             raise NoResponseError(f"{request}: the session was closed before the reply came. {doubt_about(request)}")
         raise _ended(request)
 
-    async def _call(
+    async def _run(
         self,
         request: Request,
         read: Callable[[object], Value],
         priority: Priority,
         deadline: float | None,
-        trace: CallProgress,
+        progress: CallProgress,
     ) -> Value:
-        doubt: InDoubtError | None = None
-        authenticated_again = False
-        tries, refusals, waited_s = 0, 0, 0.0
+        history = History()
+        repeatable = request.endpoint.repeatable or self._retry_in_doubt
         while True:
-            if trace.ending:
-                raise _final(doubt or _ended(request), trace)
+            if progress.ending:
+                raise _final(history.doubt or _ended(request), progress)
             try:
-                token = await self._turn(request, priority, deadline, trace)
+                token, departure = await self._ready(request, priority, deadline, progress)
             except PicoError as error:
-                # That there is no token does not undo what an earlier try may have done.
-                raise _final(doubt or error, trace) from None
-            attempt = Attempt(
-                request, trace, self._coordinator, learner=self._learner, priority=priority, deadline=deadline
-            )
-            verdict = await self._exchange(request, token, read, trace, attempt)
-            trace.note_verdict(verdict, in_doubt=isinstance(verdict, InDoubtError) or doubt is not None)
-            if isinstance(verdict, Success):
-                self._quota.give_back(retried=tries > refusals)
-                value: Value = verdict.payload
-                return value
-            if isinstance(verdict, StaleToken):
-                if token is not None and not authenticated_again:
-                    await self._tokens.reject(token)
-                    authenticated_again = True
-                    trace.note_retry(verdict, 0.0)
-                    continue
-                verdict = _refused_twice(request, verdict.error)
-            tries += 1
-            if doubt is not None and found_nothing(request, verdict):
-                self._quota.give_back(retried=True)
-                return read({"request_id": verdict.request_id})
-            if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":
-                doubt = verdict
+                # A missing token does not undo what an earlier attempt may have done.
+                raise _final(history.doubt or error, progress) from None
+            verdict = await self._attempt(request, token, departure, read, progress)
+            progress.exchanging = False
+            progress.in_doubt = isinstance(verdict, InDoubtError) or history.doubt is not None
             if isinstance(verdict, RateLimitError):
-                await self._coordinator.refused(request.endpoint.rate_group, verdict.retry_after)
-            # Pico gives all processes of a key one token a second, so to be refused one is no failure: the try is part
-            # of the wait for a token, and costs no retry.
-            queued = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
-            refusals += queued
-            delay_s = next_delay_s(
+                await departure.slot.refused(verdict.retry_after)
+            action = decide(
                 verdict,
-                tries,
-                repeatable=request.endpoint.repeatable or self._retry_in_doubt,
-                retries=0 if trace.ending else self._retries + refusals,
-                waited_s=waited_s,
-                backoff=TOKEN_BACKOFF if queued else BACKOFF,
+                history,
+                request,
+                with_token=token is not None,
+                repeatable=repeatable,
+                retries=self._retries,
+                ending=progress.ending,
             )
-            if delay_s is None or (deadline is not None and time.monotonic() + delay_s[1] >= deadline):
-                # Nor does a later try that was refused, or never left.
-                raise _final(doubt or verdict, trace)
-            if not queued and not self._quota.take():
-                raise _final(_unrepeated(doubt or verdict), trace)
-            wait_s = random.uniform(*delay_s)  # noqa: S311  jitter is no secret
-            trace.note_retry(verdict, wait_s)
-            await asyncio.sleep(wait_s)
-            waited_s += time.monotonic() - attempt.turn_at if queued else wait_s
+            match action:
+                case Return():
+                    self._retry_budget.give_back(retried=action.retried)
+                    return cast(Value, action.value) if isinstance(verdict, Success) else read(action.value)
+                case ReplaceToken() if token is not None:
+                    await self._tokens.reject(token)
+                    history.token_replaced, wait_s = True, 0.0
+                case Retry() if deadline is None or time.monotonic() + action.after_s[1] < deadline:
+                    history.add(action)
+                    if not action.is_queued and not self._retry_budget.take():
+                        raise _final(_unrepeated(history.doubt or action.error), progress)
+                    wait_s = random.uniform(*action.after_s)  # noqa: S311  jitter is no secret
+                case Retry():
+                    raise _final(action.doubt or action.error, progress)
+                case Fail():
+                    raise _final(action.error, progress)
+            if progress.observed is not None:
+                progress.observed.retrying(action.error, wait_s)
+            if isinstance(action, Retry):
+                await asyncio.sleep(wait_s)
+                history.waited_s += time.monotonic() - departure.slot.granted_at if action.is_queued else wait_s
 
-    async def _turn(
-        self, request: Request, priority: Priority, deadline: float | None, trace: CallProgress
-    ) -> Secret | None:
+    async def _ready(
+        self, request: Request, priority: Priority, deadline: float | None, progress: CallProgress
+    ) -> tuple[Secret | None, Departure]:
         """
-        Wait until the request may go out, and give the token to send it with.
+        Wait until the request may be sent. Return its token, and its departure, which holds a slot and a connection.
 
         Raises:
-            MessageExpiredError: That took too long.
+            MessageExpiredError: The deadline passed.
         """
         if deadline is None:
-            return await self._token_and_turn(request, priority, trace)
+            return await self._acquire(request, priority, deadline, progress)
         with anyio.move_on_after(deadline - time.monotonic()):
-            token = await self._token_and_turn(request, priority, trace)
+            ready = await self._acquire(request, priority, deadline, progress)
             if time.monotonic() < deadline:
-                return token
+                return ready
+            self._client.release_connection()
         raise expired(request)
 
-    async def _token_and_turn(self, request: Request, priority: Priority, trace: CallProgress) -> Secret | None:
+    async def _acquire(
+        self, request: Request, priority: Priority, deadline: float | None, progress: CallProgress
+    ) -> tuple[Secret | None, Departure]:
+        limiter, observed, permission = (
+            self._coordinator.limiter(request.endpoint.rate_group),
+            progress.observed,
+            progress.permission,
+        )
         while True:
-            # The token before the turn: a slow refresh would let turns pile up, and then leave in a bunch.
+            # Everything slow comes before the slot: else slots would pile up, and be used in a bunch.
             token = await self._token_for(request)
-            if trace.permission is not None:
-                # Anew before each try. Who is asked may be slow, and turns would leave in a bunch: so before the turn,
-                # and after it only where the answer has become old.
-                await trace.permission.ask()
-            # Before the turn as well, for the same reason: a write-ahead log takes as long as its disk.
-            await trace.prepare()
-            trace.note_wait()
-            await self._coordinator.turn(request.endpoint.rate_group, priority)
-            trace.note_turn()
-            if token is None:
-                return None
-            # A crowd waits for its turns with one token. Once that is refused, it is not offered again.
-            if token := await self._tokens.current():
-                return token
+            if permission is not None:
+                await permission.ask()
+            if progress.before_send is not None:
+                await progress.before_send()
+            if observed is not None:
+                observed.slot_requested()
+            slot = await limiter.acquire(priority)
+            if observed is not None:
+                observed.slot_granted()
+            # Many calls may have waited with one token, which Pico has refused meanwhile.
+            if token is None or (token := await self._tokens.current()) is not None:
+                break
+            slot.release()
+        try:
+            late = False
+            if permission is not None and permission.is_stale:
+                # Before a connection is acquired: a hundred answers that never come would hold all of them.
+                await permission.ask()
+                late = not permission.was_quick
+            late = await self._client.acquire_connection(priority) or late
+        except BaseException:
+            slot.release()
+            raise
+        return token, Departure(request, slot, progress, deadline=deadline, late=late)
+
+    async def _attempt(
+        self,
+        request: Request,
+        token: Secret | None,
+        departure: Departure,
+        read: Callable[[object], object],
+        progress: CallProgress,
+    ) -> Verdict:
+        """Send the request once, and return the verdict of its reply."""
+        progress.begin_attempt()
+        observed = progress.observed
+        try:
+            if observed is not None:
+                observed.attempt_started(progress.attempts)
+            verdict = await self._exchange(request, token, departure, read, progress)
+        finally:
+            self._client.release_connection()
+        # Emitted first: if a listener is interrupted, nobody learns the verdict, and the call is in doubt.
+        if observed is not None:
+            observed.attempt_ended(verdict)
+        return verdict
+
+    async def _exchange(
+        self,
+        request: Request,
+        token: Secret | None,
+        departure: Departure,
+        read: Callable[[object], object],
+        progress: CallProgress,
+    ) -> Verdict:
+        try:
+            reply = await self._client.exchange(self._http_request(request, token), departure)
+        except PicoError as error:
+            return error
+        if isinstance(reply, Failure):
+            return judge_failure(request, reply)
+        departure.slot.answered(time.monotonic() - departure.slot.granted_at)
+        secrets = [self._api_key.value] + ([token.value] if token else [])
+        if progress.observed is not None:
+            progress.observed.replied(reply.status, secrets)
+        verdict = judge(request, reply, secrets=secrets)
+        if not isinstance(verdict, Success):
+            return verdict
+        try:
+            return Success(read(verdict.payload))
+        except DecodeError as fault:
+            return unexpected(request, f"the reply is not what v0.4 promises: {fault}", status_code=reply.status)
 
     def per_s(self, rate_group: RateGroup) -> float | None:
-        """Say how many requests a second the rate group gives now; None where nothing limits it, or nobody knows."""
-        return None if self._learner is None else self._learner.per_s(rate_group)
+        """Return the requests per second that the limiter grants now; None if unlimited or unknown."""
+        return self._coordinator.limiter(rate_group).per_s
 
     def check_live(self) -> None:
         """
-        Make sure that the session may reach Pico itself, if that is where its requests go.
+        Raise if the session would reach Pico, and must not.
 
         Raises:
-            ConfigurationError: This is a test run, and the test is not one that sends for real.
+            ConfigurationError: This is a test run, and the test is not marked as one that sends for real.
         """
         if self._reaches_pico and (fault := live.refusal()) is not None:
             raise ConfigurationError(fault)
 
     async def ensure_token(self) -> None:
-        """Have a token to send with; fetch one where there is none to trust."""
+        """Fetch a token, unless there is one to trust."""
         await self._tokens.get()
 
     async def fetch_token(self) -> UserToken:
-        """Fetch a fresh token; the cache takes it."""
+        """Fetch a fresh token, and cache it."""
         token = await self.call(self._token_request(), _read_token)
         await self._tokens.keep(token.token)
         return token
 
     async def aclose(self) -> None:
         """
-        End all calls, then the connections.
+        End all calls, then close the connections.
 
-        What waits is ended as not sent. What is on the wire is settled, for as long as `timeout` allows; where the
-        closing itself is cancelled, it is in doubt.
+        A waiting call ends as not sent. An exchange may complete within its timeout; if the closing is cancelled, it
+        is in doubt.
         """
         self._closing = True
-        for trace, scope in list(self._calls.items()):
-            trace.ending = True
-            if not trace.on_the_wire:
+        for progress, scope in list(self._calls.items()):
+            progress.ending = True
+            if not progress.exchanging:
                 scope.cancel()
         try:
-            # The calls that would have used what it brings are ended.
+            # The calls that would have used the new token are ended.
             await self._tokens.aclose()
             await self._all_ended()
         finally:
@@ -301,48 +349,17 @@ class Engine:
                     await self._all_ended()
                     await self._tokens.aclose()
                 finally:
-                    await self._transport.aclose()
+                    await self._client.aclose()
 
     async def _all_ended(self) -> None:
         while self._calls:
             self._idle.clear()
             await self._idle.wait()
 
-    async def _exchange(
-        self,
-        request: Request,
-        token: Secret | None,
-        read: Callable[[object], object],
-        trace: CallProgress,
-        attempt: Attempt,
-    ) -> Verdict:
-        trace.note_attempt()
-        try:
-            reply = await self._transport.exchange(self._outgoing(request, token), attempt)
-        except PicoError as error:
-            return error
-        if isinstance(reply, Failure):
-            return judge_failure(request, reply)
-        if self._learner is not None:
-            self._learner.heard(request.endpoint.rate_group, time.monotonic() - attempt.turn_at)
-        secrets = [self._api_key.value] + ([token.value] if token else [])
-        trace.note_reply(reply.status, secrets)
-        verdict = judge(request, reply, secrets=secrets)
-        if not isinstance(verdict, Success):
-            return verdict
-        try:
-            return Success(read(verdict.payload))
-        except DecodeError as fault:
-            return unexpected(request, f"the reply is not what v0.4 promises: {fault}", status_code=reply.status)
-
-    def _outgoing(self, request: Request, token: Secret | None) -> Outgoing:
-        content = b"" if request.body is None else encode(request.body)
-        headers = self._headers_with(token, json=request.body is not None)
-        return Outgoing(request.endpoint.method, request.path, request.query, headers, content)
-
-    def _headers_with(self, token: Secret | None, *, json: bool) -> Mapping[str, str]:
+    def _http_request(self, request: Request, token: Secret | None) -> HttpRequest:
+        has_body = request.body is not None
         bearer = None if token is None else token.value
-        known_for, headers = self._headers.get(json, ("", {}))
+        known_for, headers = self._headers.get(has_body, ("", {}))
         if known_for != bearer:
             headers = {
                 "X-API-Key": self._api_key.value,
@@ -352,10 +369,11 @@ class Engine:
             }
             if bearer is not None:
                 headers["Authorization"] = f"Bearer {bearer}"
-            if json:
+            if has_body:
                 headers["Content-Type"] = "application/json; charset=utf-8"
-            self._headers[json] = (bearer, headers)
-        return headers
+            self._headers[has_body] = (bearer, headers)
+        content = encode(request.body) if request.body is not None else b""
+        return HttpRequest(request.endpoint.method, request.path, request.query, headers, content)
 
     def _token_request(self) -> Request:
         return Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))
@@ -372,7 +390,7 @@ class Engine:
             cause = error
         if isinstance(cause, ConfigurationError):
             raise cause
-        told: dict[str, Any] = {
+        details: dict[str, Any] = {
             "status_code": cause.status_code,
             "request_id": cause.request_id,
             "errors": cause.errors,
@@ -381,42 +399,31 @@ class Engine:
         if isinstance(cause, RejectedError) and not isinstance(cause, RateLimitError):
             raise AuthenticationError(
                 f"{request}: Pico gave no token, check the username and the API key. Nothing was sent. ({cause})",
-                **told,
+                **details,
             )
-        raise NotSentError(f"{request}: there is no token to send it with. Nothing was sent. ({cause})", **told)
+        raise NotSentError(f"{request}: there is no token to send it with. Nothing was sent. ({cause})", **details)
 
 
 def _read_token(payload: object) -> UserToken:
     token = decode(payload, UserToken)
     if not fits_in_header(token.token):
-        raise DecodeError("`token`: it cannot stand in a header")
+        raise DecodeError("`token` does not fit into a header")
     return token
 
 
-def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
-    what = "the API key" if request.endpoint.rate_group is RateGroup.TOKEN else "a fresh token either"
-    return AuthenticationError(
-        f"{request}: Pico did not take {what}. It was not carried out. Check that the username belongs "
-        "to the API key, and that this host's IP address is allowed.",
-        status_code=refusal.status_code,
-        request_id=refusal.request_id,
-        errors=refusal.errors,
-    )
-
-
-def _final(error: PicoError, trace: CallProgress) -> PicoError:
-    error.attempts = trace.attempts
+def _final(error: PicoError, progress: CallProgress) -> PicoError:
+    error.attempts = progress.attempts
     return error
 
 
 def _unrepeated(error: PicoError) -> PicoError:
-    # In the message and not in a note: a blast's report and most logs show only the message.
+    # In the message and not in a note, because reports and most logs show only the message.
     error.args = (
-        f"{error} It was not tried again: too many tries of this session failed of late, so Pico is spared more of "
-        "them until some succeed.",
+        f"{error} It was not retried, because too many retries of this session failed recently. Retries resume once "
+        "requests succeed again.",
     )
     return error
 
 
 def _ended(request: Request) -> NotSentError:
-    return NotSentError(f"{request}: it was ended, or its session closed, while it waited. Nothing was sent.")
+    return NotSentError(f"{request}: the call was ended, or its session closed, while it waited. Nothing was sent.")

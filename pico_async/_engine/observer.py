@@ -1,4 +1,4 @@
-"""What a session's listeners hear: each call and each blast, told as events. Imported where somebody listens."""
+"""Emit the events of a session to its listeners."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ Value = TypeVar("Value")
 
 logger = Logger("pico_async")
 
-# One count for all sessions: a listener may serve several.
+# One count for all sessions, because a listener may serve several.
 _calls = itertools.count(1)
 
 
 class Observer:
     """
-    Tell a session's listeners what happens.
+    Calls the listeners of a session with its events.
 
-    What a listener raises harms nothing but itself: the first time it is logged, and the listener hears the next event
-    as before. KeyboardInterrupt and SystemExit go their way: they end the process, whatever it was doing.
+    What a listener raises is logged once and changes nothing else; the listener is called with the next event. Only
+    KeyboardInterrupt and SystemExit are raised: they end the process.
     """
 
     def __init__(self, listeners: Sequence[Listener], base_url: str) -> None:
@@ -53,71 +53,71 @@ class Observer:
     async def follow(
         self,
         request: Request,
-        trace: CallProgress,
-        pace: Callable[[RateGroup], float | None],
+        progress: CallProgress,
+        per_s: Callable[[RateGroup], float | None],
         called: Coroutine[Any, Any, Value],
     ) -> Value:
-        """Await the call, and tell its beginning, its steps and its end."""
-        story = ToldCall(self, request, trace, pace)
+        """Await the call, and emit its events."""
+        observed = CallEvents(self, request, progress, per_s)
         try:
-            story.begin(self._host, self._port)
+            observed.begin(self._host, self._port)
             value = await called
         except BaseException as error:
-            story.fail(error)
+            observed.fail(error)
             raise
         finally:
-            called.close()  # where a listener was interrupted, it was not begun
-        trace.in_doubt = True  # an interrupt in a listener would take the answer with it
-        story.succeed(value)
-        trace.in_doubt = False
+            called.close()  # it was not begun if a listener was interrupted
+        progress.in_doubt = True  # an interrupt in a listener would lose the result
+        observed.succeed(value)
+        progress.in_doubt = False
         return value
 
-    def tell(self, event: Event) -> None:
-        """Call all listeners."""
+    def emit(self, event: Event) -> None:
+        """Call all listeners with an event."""
         for listener in self._listeners:
             try:
                 listener(event)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:
-                # Each once: what fails for one event is likely to fail for the million that follow.
+                # Logged once for each listener: what fails for one event is likely to fail for a million.
                 if not any(listener is failed for failed in self._failed):
                     self._failed.append(listener)
                     logger.warning(
-                        "A listener of `on_event` raised, for %s; the call goes on. This is told only once.",
+                        "A listener of `on_event` raised for %s. The call goes on. This is logged only once.",
                         type(event).__name__,
                         exc_info=True,
                     )
 
 
-class ToldCall:
-    """One call, from its beginning to its end."""
+class CallEvents:
+    """Emits the events of one call."""
 
     def __init__(
-        self, observer: Observer, request: Request, trace: CallProgress, pace: Callable[[RateGroup], float | None]
+        self, observer: Observer, request: Request, progress: CallProgress, per_s: Callable[[RateGroup], float | None]
     ) -> None:
-        self._tell = observer.tell
+        self._emit = observer.emit
         self._request = request
-        self._trace = trace
-        self._pace = pace
+        self._progress = progress
+        self._per_s = per_s
         self._call = next(_calls)
         self._operation = request.endpoint.operation
         self._rate_group = request.endpoint.rate_group
-        self._began_at = self._turn_at = time.monotonic()
+        self._began_at = self._slot_at = time.monotonic()
         self._waits_since: float | None = None
         self._waited_s = 0.0
         self._trying = False
-        self._turn_again: SlotGranted | None = None
+        self._later_slot: SlotGranted | None = None
         self._status_code: int | None = None
         self._secrets: Sequence[str] = ()
 
     def begin(self, host: str, port: int) -> None:
-        """Tell it, and hear of each step from now on."""
-        self._trace.story = self
-        self._tell(
+        """Emit the start of the call, and observe its steps from now on."""
+        self._progress.observed = self
+        self._emit(
             CallStarted(
                 call=self._call,
-                blast=self._trace.blast,
+                blast=self._progress.blast,
                 operation=self._operation,
                 rate_group=self._rate_group.value,
                 method=self._request.endpoint.method,
@@ -126,47 +126,49 @@ class ToldCall:
             )
         )
 
-    def waits(self) -> None:
-        """It asks for a turn."""
+    def slot_requested(self) -> None:
+        """Start to measure the wait for a slot."""
         self._waits_since = time.monotonic()
 
-    def takes_turn(self) -> None:
-        """It has one."""
+    def slot_granted(self, *, is_another: bool = True) -> None:
+        """Emit that a slot was granted. Without *is_another*, the call kept its slot, and nothing is emitted."""
         waited_s = self._stop_waiting()
-        self._turn_at = time.monotonic()
-        taken = SlotGranted(
+        self._slot_at = time.monotonic()
+        if not is_another:
+            return
+        granted = SlotGranted(
             call=self._call,
             operation=self._operation,
-            rate_group=self._rate_group.value,
+            rate_group=self._rate_group,
             waited_s=waited_s,
-            pace=self._pace(self._rate_group),
+            pace=self._per_s(RateGroup(self._rate_group)),
         )
         if self._trying:
-            # It is the HTTP library that waits for it. A listener that reports its stack, with the locals of each
-            # frame, would show the headers: so it is told when the attempt ends.
-            self._tell_turn_again()
-            self._turn_again = taken
+            # Emitted when the attempt ends. A listener that reports its stack, with the variables of each frame, would
+            # now show the headers, because it would be called from within the HTTP library.
+            self._emit_later_slot()
+            self._later_slot = granted
         else:
-            self._tell(taken)
+            self._emit(granted)
 
-    def tries(self, attempt: int) -> None:
-        """A request is begun."""
+    def attempt_started(self, attempt: int) -> None:
+        """Emit that a request is begun."""
         self._trying, self._status_code = True, None
-        self._tell(AttemptStarted(call=self._call, operation=self._operation, attempt=attempt))
+        self._emit(AttemptStarted(call=self._call, operation=self._operation, attempt=attempt))
 
-    def hears(self, status_code: int, secrets: Sequence[str]) -> None:
-        """A reply came, for a request that was made with these."""
+    def replied(self, status_code: int, secrets: Sequence[str]) -> None:
+        """Remember the status of the reply, and the secrets of its request."""
         self._status_code, self._secrets = status_code, secrets
 
-    def judges(self, verdict: Verdict) -> None:
-        """The request is over."""
+    def attempt_ended(self, verdict: Verdict) -> None:
+        """Emit the end of the request."""
         if isinstance(verdict, Success):
             self._end_attempt(Outcome.ACCEPTED, None)
             return
         error = verdict.error if isinstance(verdict, StaleToken) else verdict
         self._end_attempt(error.outcome, type(verdict).__name__)
         if isinstance(verdict, RateLimitError):
-            self._tell(
+            self._emit(
                 RateRefused(
                     call=self._call,
                     operation=self._operation,
@@ -175,66 +177,66 @@ class ToldCall:
                 )
             )
 
-    def retries(self, error: PicoError | StaleToken, delay_s: float) -> None:
-        """It sleeps before the next turn."""
-        self._tell(
+    def retrying(self, error: PicoError | StaleToken, delay_s: float) -> None:
+        """Emit that the call sleeps before its next attempt."""
+        self._emit(
             Retrying(
                 call=self._call,
                 operation=self._operation,
-                attempt=self._trace.attempts,
+                attempt=self._progress.attempts,
                 reason=type(error).__name__,
                 delay_s=delay_s,
             )
         )
 
     def succeed(self, value: object) -> None:
-        """Tell the end of a call that gave a value."""
+        """Emit the end of a call that returned a value."""
         if self._rate_group is RateGroup.TOKEN:
-            self._tell(TokenRefreshed(call=self._call))
+            self._emit(TokenRefreshed(call=self._call))
         named = tellable(getattr(value, "request_id", None), self._request, secrets=self._secrets)
         self._end(Outcome.ACCEPTED, self._status_code, named, None)
 
     def fail(self, error: BaseException) -> None:
-        """Tell the end of a call that raised, or was cancelled."""
+        """Emit the end of a call that raised or was cancelled."""
         if self._trying:
-            self._end_attempt(_outcome(in_doubt=self._trace.on_the_wire), type(error).__name__)
+            self._end_attempt(_outcome(in_doubt=self._progress.exchanging), type(error).__name__)
         if isinstance(error, PicoError):
             self._end(error.outcome, error.status_code, error.request_id, type(error).__name__)
         else:
-            self._end(_outcome(in_doubt=self._trace.in_doubt), self._status_code, None, type(error).__name__)
+            self._end(_outcome(in_doubt=self._progress.in_doubt), self._status_code, None, type(error).__name__)
 
-    def _tell_turn_again(self) -> None:
-        if self._turn_again is not None:
-            taken, self._turn_again = self._turn_again, None
-            self._tell(taken)
+    def _emit_later_slot(self) -> None:
+        if self._later_slot is not None:
+            granted, self._later_slot = self._later_slot, None
+            self._emit(granted)
 
     def _end_attempt(self, outcome: Outcome, error: str | None) -> None:
-        self._tell_turn_again()
+        self._emit_later_slot()
         self._trying = False
-        self._tell(
+        self._emit(
             AttemptEnded(
                 call=self._call,
                 operation=self._operation,
-                attempt=self._trace.attempts,
+                attempt=self._progress.attempts,
                 outcome=outcome,
                 status_code=self._status_code,
                 error=error,
-                duration_s=time.monotonic() - self._turn_at,
+                duration_s=time.monotonic() - self._slot_at,
             )
         )
 
     def _end(self, outcome: Outcome, status_code: int | None, request_id: str | None, error: str | None) -> None:
         self._stop_waiting()
-        self._tell(
+        self._emit(
             CallEnded(
                 call=self._call,
-                blast=self._trace.blast,
+                blast=self._progress.blast,
                 operation=self._operation,
                 outcome=outcome,
                 status_code=status_code,
                 request_id=request_id,
                 error=error,
-                attempts=self._trace.attempts,
+                attempts=self._progress.attempts,
                 waited_s=self._waited_s,
                 duration_s=time.monotonic() - self._began_at,
             )

@@ -26,11 +26,11 @@ class BlastEvents:
 
     def begin(self, concurrency: int) -> None:
         """Tell that it begins. What a listener puts into the context of the caller stays there."""
-        self._observer.tell(BlastStarted(blast=self.number, concurrency=concurrency))
+        self._observer.emit(BlastStarted(blast=self.number, concurrency=concurrency))
 
     def end(self, report: BulkReport, *, whole: bool) -> None:
         """Tell that it is over; *whole* where the input was read to its end."""
-        self._observer.tell(
+        self._observer.emit(
             BlastEnded(
                 blast=self.number,
                 total=report.total,

@@ -136,7 +136,7 @@ class Dispatcher:
             self.tally.stopped = reason
         for trace, scope in self._scopes.items():
             trace.ending = True
-            if not trace.on_the_wire:
+            if not trace.exchanging:
                 scope.cancel()
         self._interrupt_reading()
 

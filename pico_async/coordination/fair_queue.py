@@ -1,4 +1,4 @@
-"""Who waits, in order: by priority, then first come, first served."""
+"""Queues that are served by priority, then first come first served."""
 
 from __future__ import annotations
 
@@ -9,67 +9,73 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
 
-Given = TypeVar("Given")
+# Before all priorities: a caller that had a slot and could not use it.
+AHEAD = -1
+
+Item = TypeVar("Item")
 
 
-class WaitingLine(Generic[Given]):
-    """People in a line, each of whom is given something once. The lower a priority's number, the earlier."""
+class WaitingLine(Generic[Item]):
+    """Callers that wait, each for one item. A lower priority number is served first."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, int, asyncio.Future[Given]]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[Item]]] = []
         self._arrivals = count()
         self._counts: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return self._counts.total()
 
+    def __repr__(self) -> str:
+        return f"<WaitingLine {len(self)} waiting>"
+
     def count(self, priority: int) -> int:
-        """Count who waits with this priority."""
+        """Return how many callers wait with this priority."""
         return self._counts[priority]
 
-    async def stand(self, priority: int, pass_on: Callable[[Given], None]) -> Given:
+    async def wait(self, priority: int, pass_on: Callable[[Item], None]) -> Item:
         """
-        Wait in line.
+        Wait for an item.
 
         Args:
-            pass_on: Takes what was given in the very moment of a cancellation: it belongs to the next one.
+            pass_on: Called with the item if the caller is cancelled in the moment in which it gets one.
         """
-        turn: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
-        heappush(self._waiting, (priority, next(self._arrivals), turn))
+        promised: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (priority, next(self._arrivals), promised))
         self._counts[priority] += 1
         try:
-            return await turn
+            return await promised
         except asyncio.CancelledError:
-            if turn.cancelled():
+            if promised.cancelled():
                 self._counts[priority] -= 1
-                self._forget()
-            elif turn.exception() is None:
-                pass_on(turn.result())
+                self._drop_cancelled()
+            elif promised.exception() is None:
+                pass_on(promised.result())
             raise
 
-    def give(self, what: Given) -> bool:
-        """Give it to the first in line; False where nobody waits."""
-        turn = self._first()
-        if turn is not None:
-            turn.set_result(what)
-        return turn is not None
+    def serve(self, item: Item) -> bool:
+        """Hand the item to the first caller in the line. Return False if none waits."""
+        promised = self._pop_first()
+        if promised is not None:
+            promised.set_result(item)
+        return promised is not None
 
-    def refuse(self, error: Exception) -> None:
-        """End the wait of the first in line with an error."""
-        turn = self._first()
-        if turn is not None:
-            turn.set_exception(error)
+    def fail(self, error: Exception) -> None:
+        """Raise an error in the first caller in the line."""
+        promised = self._pop_first()
+        if promised is not None:
+            promised.set_exception(error)
 
-    def _first(self) -> asyncio.Future[Given] | None:
+    def _pop_first(self) -> asyncio.Future[Item] | None:
         while self._waiting:
-            priority, _, turn = heappop(self._waiting)
-            if not turn.done():
+            priority, _, promised = heappop(self._waiting)
+            if not promised.done():
                 self._counts[priority] -= 1
-                return turn
+                return promised
         return None
 
-    def _forget(self) -> None:
-        # In a long pause thousands may come and go while nobody is given anything, and stay in the heap.
+    def _drop_cancelled(self) -> None:
+        # In a long pause, thousands of callers may come and be cancelled without one being served.
         if len(self._waiting) > 64 and len(self._waiting) > 2 * len(self):
             self._waiting = [entry for entry in self._waiting if not entry[2].done()]
             heapify(self._waiting)
@@ -77,25 +83,27 @@ class WaitingLine(Generic[Given]):
 
 class FairQueue:
     """
-    Places that are handed on in order; one place makes it a lock.
+    A semaphore that is acquired by priority, then first come first served. With one permit it is a lock.
 
-    No newcomer overtakes its equals: a place passes straight to the next one in line, and is free only when nobody
-    waits.
+    A permit passes directly to the next caller in the line, so no new caller overtakes those that wait.
     """
 
-    def __init__(self, places: int = 1) -> None:
-        self._free = places
+    def __init__(self, permits: int = 1) -> None:
+        self._free = permits
         self._line: WaitingLine[None] = WaitingLine()
 
-    async def take(self, priority: int) -> bool:
-        """Take a place, which `give_back` ends; say whether it had to be waited for."""
+    def __repr__(self) -> str:
+        return f"<FairQueue {self._free} free, {len(self._line)} waiting>"
+
+    async def acquire(self, priority: int) -> bool:
+        """Acquire a permit, which `release` returns. Return whether the caller had to wait."""
         if self._free:
             self._free -= 1
             return False
-        await self._line.stand(priority, self.give_back)
+        await self._line.wait(priority, self.release)
         return True
 
-    def give_back(self, _: None = None) -> None:
-        """Pass a place on to the next one in line."""
-        if not self._line.give(None):
+    def release(self, _: None = None) -> None:
+        """Return a permit."""
+        if not len(self._line) or not self._line.serve(None):
             self._free += 1

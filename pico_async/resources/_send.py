@@ -19,7 +19,7 @@ def deliver(
     message: Message,
     *,
     priority: Priority,
-    trace: CallProgress | None = None,
+    progress: CallProgress | None = None,
     opt_outs: Allow | None = None,
 ) -> Awaitable[Accepted]:
     """
@@ -39,14 +39,14 @@ def deliver(
     request = send_request(message, engine.account)
     asked = [allow for allow in (engine.opt_outs, opt_outs) if allow is not None]
     if asked and message.promotional:
-        trace = trace or CallProgress()
-        trace.permission = Permission(message.to, asked)
+        progress = progress or CallProgress()
+        progress.permission = Permission(message.to, asked)
     return engine.call(
         request,
         _read_accepted,
         priority=priority,
         deadline=deadline(message),
-        trace=trace,
+        progress=progress,
     )
 
 

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.virtual_time
 
 @asynccontextmanager
 async def place(queue: FairQueue, priority: int = 0) -> AsyncIterator[bool]:
-    waited = await queue.take(priority)
+    waited = await queue.acquire(priority)
     try:
         yield waited
     finally:
-        queue.give_back()
+        queue.release()
 
 
 async def stand(queue: FairQueue, name: str, served: list[str], priority: int = 0) -> None:
@@ -117,12 +117,12 @@ async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
 async def test_no_more_hold_a_place_than_there_are() -> None:
     """With three permits, a fourth caller waits until one is released; the result shows which callers had to wait."""
     queue = FairQueue(3)
-    at_once = [await queue.take(0) for _ in range(3)]
+    at_once = [await queue.acquire(0) for _ in range(3)]
 
-    fourth = asyncio.create_task(queue.take(0))
+    fourth = asyncio.create_task(queue.acquire(0))
     await asyncio.sleep(0)
     assert not fourth.done()
-    queue.give_back()
+    queue.release()
 
     assert await fourth
     assert not any(at_once)
@@ -133,11 +133,11 @@ async def test_a_place_that_nobody_waits_for_is_free_again() -> None:
     queue = FairQueue(2)
 
     for _ in range(5):
-        await queue.take(0)
-        queue.give_back()
+        await queue.acquire(0)
+        queue.release()
 
-    assert [await queue.take(0) for _ in range(2)] == [False, False]
-    third = asyncio.create_task(queue.take(0))
+    assert [await queue.acquire(0) for _ in range(2)] == [False, False]
+    third = asyncio.create_task(queue.acquire(0))
     await asyncio.sleep(0)
     assert not third.done()
     third.cancel()

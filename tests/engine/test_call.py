@@ -25,13 +25,14 @@ from pico_async import (
     NotSentError,
     Outcome,
     PicoSession,
-    Priority,
     RateLimitError,
     Rates,
     RejectedError,
     ServerError,
     UnexpectedResponseError,
 )
+from pico_async.coordination.local.limiter import LocalLimiter
+from pico_async.coordination.rates import RateGroup
 
 pytestmark = pytest.mark.virtual_time
 
@@ -505,11 +506,11 @@ async def test_closing_ends_what_waits_and_settles_what_is_on_the_wire() -> None
 
     pico = Pico(slow)
     async with session(pico, rates=Rates(sms=1)) as it:
-        on_the_wire = asyncio.create_task(it.sms.send(TO, "one"))
+        exchanging = asyncio.create_task(it.sms.send(TO, "one"))
         waiting = asyncio.create_task(it.sms.send(TO, "two"))
         await asyncio.sleep(0.5)
 
-    assert await on_the_wire == Accepted("r-1")
+    assert await exchanging == Accepted("r-1")
     with pytest.raises(NotSentError, match="closed"):
         await waiting
     with pytest.raises(ConfigurationError, match="closed"):
@@ -639,7 +640,7 @@ async def test_a_storm_of_retries_is_held_back() -> None:
     assert {type(error) for error in errors} == {NotSentError}
     assert sum(error.attempts for error in errors) == len(pico.requests) == 500 + 100
     for error in errors:
-        assert ("too many tries of this session failed of late" in str(error)) == (error.attempts < 3)
+        assert ("too many retries of this session failed recently" in str(error)) == (error.attempts < 3)
 
 
 async def test_what_is_refused_once_does_not_run_the_quota_dry() -> None:
@@ -693,7 +694,7 @@ async def test_a_read_with_slow_replies_and_a_retry_after_ends_within_its_bound(
 
 def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
     """Use up the session's retry quota, except for `but_for` retries."""
-    quota = it._open()._quota
+    quota = it._open()._retry_budget
     while quota.take():
         pass
     for _ in range(but_for):
@@ -706,7 +707,7 @@ async def test_whoever_goes_without_a_retry_is_told_so_in_another_process_too() 
 
     async with session(pico) as it:
         run_dry(it)
-        with pytest.raises(RateLimitError, match=r"too fast .* not tried again: too many tries") as raised:
+        with pytest.raises(RateLimitError, match=r"too fast .* not retried, because too many retries") as raised:
             await it.sms.send(TO, "hello")
 
     error = pickle.loads(pickle.dumps(raised.value))
@@ -721,7 +722,7 @@ async def test_each_session_has_a_retry_quota_of_its_own() -> None:
 
     async with session(refusing) as dry, session(recovering) as other:
         run_dry(dry)
-        with pytest.raises(NotSentError, match="too many tries of this session"):
+        with pytest.raises(NotSentError, match="too many retries of this session"):
             await dry.sms.send(TO, "hello")
         assert await other.sms.send(TO, "hello") == Accepted("r-1")
 
@@ -739,7 +740,7 @@ async def test_what_nobody_would_have_repeated_is_not_said_to_lack_a_retry() -> 
         with pytest.raises(NotSentError) as unreached:
             await it.sms.send(TO, "hello")
 
-    assert "not tried again" not in str(refused.value) + str(unreached.value)
+    assert "not retried" not in str(refused.value) + str(unreached.value)
 
 
 async def test_a_call_without_a_retry_keeps_its_doubt() -> None:
@@ -748,7 +749,7 @@ async def test_a_call_without_a_retry_keeps_its_doubt() -> None:
 
     async with session(pico, retry_in_doubt=True) as it:
         run_dry(it, but_for=1)
-        with pytest.raises(NoResponseError, match="too many tries of this session") as raised:
+        with pytest.raises(NoResponseError, match="too many retries of this session") as raised:
             await it.sms.send(TO, "hello")
 
     assert raised.value.attempts == len(pico.requests) == 2
@@ -772,7 +773,7 @@ async def test_the_token_request_is_held_back_too() -> None:
 
     async with session(pico) as it:
         run_dry(it)
-        with pytest.raises(NotSentError, match=r"no token .* too many tries of this session"):
+        with pytest.raises(NotSentError, match=r"no token .* too many retries of this session"):
             await it.sms.send(TO, "hello")
 
     assert pico.tokens == 1
@@ -816,8 +817,8 @@ BOUND_S = (1 + RETRIES) * TIMEOUT_S + WAITS_S
 class Unpaced(LocalCoordinator):
     """A coordinator that grants every slot at once, because waiting for a slot is not part of the bound."""
 
-    async def turn(self, rate_group: object, priority: Priority) -> None:
-        pass
+    def limiter(self, rate_group: RateGroup) -> LocalLimiter:
+        return LocalLimiter(None)
 
 
 class NeverWriting(httpx.AsyncHTTPTransport):

@@ -22,11 +22,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from pico_async import LocalCoordinator, NoResponseError, PicoSession, Priority, RateLimitError, Rates, SmsMessage
+from pico_async import NoResponseError, PicoSession, Priority, RateLimitError, Rates, SmsMessage
 from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.opentelemetry import OpenTelemetry
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.waiting import PATIENCE_S, until
+from tests.support.watched_slots import watch_slots
 
 pytestmark = pytest.mark.lower_bounds
 
@@ -188,12 +189,10 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
     """
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=3600.0)])
     asked = 0
-    turn = LocalCoordinator.turn
 
-    async def counted(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+    async def count(rate_group: RateGroup, priority: Priority) -> None:
         nonlocal asked
         asked += rate_group is RateGroup.SMS
-        await turn(self, rate_group, priority)
 
     async def in_its_exchange() -> None:
         await until(lambda: sandbox.ledger.accepted)
@@ -206,7 +205,7 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
         await when()
         call.reschedule(asyncio.get_running_loop().time())
 
-    monkeypatch.setattr(LocalCoordinator, "turn", counted)
+    watch_slots(monkeypatch, count)
     async with session(telemetry, sandbox, rates=Rates(sms=0.01)) as pico, asyncio.TaskGroup() as tasks:
         await pico.token.ensure()
         for when in (in_its_exchange, before_its_slot):

@@ -24,12 +24,12 @@ from pico_async import (
     SmsMessage,
     SqliteJournal,
 )
-from pico_async.coordination.local.coordinator import LocalCoordinator
 from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
+from tests.support.watched_slots import watch_slots
 
 
 def sms(to: str = "8613000000001", key: str | None = "order-1", **more: Any) -> SmsMessage:
@@ -128,13 +128,13 @@ async def test_a_delivery_cancelled_before_its_request_leaves_no_doubt(
     """A delivery that is cancelled while it waits for its slot leaves no doubt, and the next delivery sends it."""
     waiting = asyncio.Event()
 
-    async def wait_without_end(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+    async def wait_without_end(rate_group: RateGroup, priority: Priority) -> None:
         if rate_group is RateGroup.SMS:
             waiting.set()
             await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr(LocalCoordinator, "turn", wait_without_end)
+        watch_slots(patched, wait_without_end)
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(send_once(pico, sms(), ledger=ledger))
             await waiting.wait()
@@ -184,14 +184,12 @@ async def test_it_waits_for_the_pace_at_its_own_priority(
 ) -> None:
     """`send_once` waits for its slot with the caller's priority, so a code does not wait behind a newsletter."""
     seen: list[Priority] = []
-    turn = LocalCoordinator.turn
 
-    async def noted(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+    async def note(rate_group: RateGroup, priority: Priority) -> None:
         if rate_group is RateGroup.SMS:
             seen.append(priority)
-        await turn(self, rate_group, priority)
 
-    monkeypatch.setattr(LocalCoordinator, "turn", noted)
+    watch_slots(monkeypatch, note)
     async with session_with(sandbox) as pico:
         await send_once(pico, sms(), ledger=ledger, priority=priority)
 

@@ -121,11 +121,11 @@ class Failpoints:
         return Transport(verify=False)
 
     def before_the_write(self) -> Callable[[CallProgress], None]:
-        """Make a `CallProgress.note_write` with a failpoint, the last moment before the first byte is written."""
-        reach, note_write = self.reach, CallProgress.note_write
+        """Make a `CallProgress.mark_written` with a failpoint, the last moment before the first byte is written."""
+        reach, mark_written = self.reach, CallProgress.mark_written
 
         def reach_and_note(trace: CallProgress) -> None:
-            note_write(trace)
+            mark_written(trace)
             reach()
 
         return reach_and_note
@@ -136,7 +136,7 @@ def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
     connection = failpoints.around_commits()
     connect = sqlite3.connect
     journal_file.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=connection, **kwargs)
-    CallProgress.note_write = failpoints.before_the_write()
+    CallProgress.mark_written = failpoints.before_the_write()
     asyncio.run(_send(blast, run, failpoints))
 
 

@@ -14,12 +14,12 @@ import anyio
 import httpx
 import pytest
 
-from pico_async import LocalCoordinator, Outcome, PicoSession, Rates, SmsMessage
-from pico_async.coordination.protocols import Priority
+from pico_async import LocalCoordinator, Outcome, PicoSession, Priority, Rates, SmsMessage
 from pico_async.coordination.rates import RateGroup
 from tests.support import raw_pico
 from tests.support.raw_pico import RawPico, full_backlog, session, stop_reading, wait_for_ever
 from tests.support.waiting import until
+from tests.support.watched_slots import WatchedLimiter
 
 TO = "8612345678901"
 # More than the kernel buffers for a peer that does not read.
@@ -57,16 +57,18 @@ class AskedCoordinator(LocalCoordinator):
 
     asked = False
 
-    async def turn(self, rate_group: RateGroup, priority: Priority) -> None:
-        self.asked = True
-        await super().turn(rate_group, priority)
+    def limiter(self, rate_group: RateGroup) -> WatchedLimiter:  # type: ignore[override]
+        return WatchedLimiter(super().limiter(rate_group), rate_group, self._note)
+
+    async def _note(self, rate_group: RateGroup, _: Priority) -> None:
+        self.asked |= rate_group is RateGroup.SMS
 
 
 async def pace(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:
     """Open a session whose next slot is a minute away."""
     coordinator = AskedCoordinator(Rates(sms=30))
     await coordinator.token.keep("t")
-    await coordinator.refused(RateGroup.SMS, 60.0)
+    LocalCoordinator.limiter(coordinator, RateGroup.SMS).pause(60.0)
     pico = await stack.enter_async_context(session(server.address, timeout=60.0, coordinator=coordinator))
     return pico, lambda: coordinator.asked
 

@@ -302,7 +302,7 @@ class Fleet:
         host = self.hosts[number]
         context = copy_context()
         context.run(_clock_here.set, host.clock)
-        self._refusal = asyncio.get_running_loop().create_task(host.pace.refused(None), context=context)
+        self._refusal = asyncio.get_running_loop().create_task(host.pace.pause(None), context=context)
 
     def vanish(self, numbers: Iterable[int]) -> None:
         """Stop hosts as by a power cut: they send nothing more, make no calls to Redis, and release no slot."""
@@ -357,7 +357,7 @@ class Fleet:
 
     async def _send(self, host: Host, priority: Priority) -> None:
         asked_at = self.clock.now
-        await host.pace.turn(priority)
+        await host.pace.acquire(priority)
         if not host.alive:
             await asyncio.Event().wait()
         at = self.clock.now

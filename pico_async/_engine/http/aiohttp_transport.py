@@ -19,9 +19,10 @@ except ImportError as error:
     raise ImportError("AiohttpTransport needs aiohttp: pip install 'pico-async[fast]'") from error
 
 from pico_async._engine.hosts import proxy_for
+from pico_async._engine.http.departure import KEEPALIVE_EXPIRY_S, Departure
 from pico_async._engine.http.readable import is_readable
 from pico_async._engine.http.tls import trusted
-from pico_async._engine.http.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
+from pico_async._engine.http.transport import AT_ONCE_S, HttpRequest, HttpTransport
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
@@ -34,10 +35,10 @@ LOOKS = 5
 TOKENS_KEPT = 8
 
 # aiohttp hands nothing of the caller's to its connector.
-_departure: ContextVar[Departing] = ContextVar("_departure")
+_departure: ContextVar[Departure] = ContextVar("_departure")
 
 
-class AiohttpTransport(Carrier):
+class AiohttpTransport(HttpTransport):
     """
     The fast transport, for an account with a raised rate or a process with little time: extra `fast`.
 
@@ -65,16 +66,16 @@ class AiohttpTransport(Carrier):
         self._in_tunnel = base_url.startswith("https:")
         self._tls = trusted()
 
-    async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
+    async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and read its reply."""
-        headers = outgoing.headers
+        headers = request.headers
         _, session = self._sessions.get(id(headers)) or self._open(headers)
         current = _departure.set(departure)
         try:
             response = await session.request(
-                outgoing.method,
-                self._url(outgoing),
-                data=_body(outgoing.content),
+                request.method,
+                self._url(request),
+                data=_body(request.content),
                 **self._proxied(headers),
                 allow_redirects=False,
             )
@@ -86,7 +87,7 @@ class AiohttpTransport(Carrier):
             _departure.reset(current)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Say what it means that `carry` raised this."""
+        """Say what it means that `send` raised this."""
         return Failure(_reason(error, self._connect_s), sent_nothing=not written)
 
     async def aclose(self) -> None:
@@ -129,14 +130,14 @@ class AiohttpTransport(Carrier):
         # The connections are the connector's, and stay.
         self._sessions.pop(next(iter(self._sessions)))[1].detach()
 
-    def _url(self, outgoing: Outgoing) -> URL:
-        if outgoing.query:
-            return URL(f"{self._base_url}{outgoing.path}", encoded=True).with_query(outgoing.query)
-        url = self._urls.get(outgoing.path)
+    def _url(self, request: HttpRequest) -> URL:
+        if request.query:
+            return URL(f"{self._base_url}{request.path}", encoded=True).with_query(request.query)
+        url = self._urls.get(request.path)
         if url is None:
-            url = URL(f"{self._base_url}{outgoing.path}", encoded=True)
+            url = URL(f"{self._base_url}{request.path}", encoded=True)
             if len(self._urls) < 32:
-                self._urls[outgoing.path] = url
+                self._urls[request.path] = url
         return url
 
 

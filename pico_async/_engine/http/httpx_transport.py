@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 import httpx
@@ -17,20 +17,19 @@ from anyio.streams.tls import TLSStream
 
 from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
+from pico_async._engine.http.departure import KEEPALIVE_EXPIRY_S, Departure
 from pico_async._engine.http.readable import is_readable
 from pico_async._engine.http.tls import trusted
-from pico_async._engine.http.transport import AT_ONCE_S, KEEPALIVE_EXPIRY_S, Carrier, Departing, Outgoing
+from pico_async._engine.http.transport import AT_ONCE_S, HttpRequest, HttpTransport
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async._logger import harmless_library
 from pico_async.errors import ConfigurationError
-
-HttpTransport: TypeAlias = httpx.AsyncBaseTransport
 
 # Failures that happen before a connection is there to write on.
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-class HttpxTransport(Carrier):
+class HttpxTransport(HttpTransport):
     """
     Carry requests by calling an httpx transport directly.
 
@@ -41,9 +40,9 @@ class HttpxTransport(Carrier):
         transport: The user's own, which minds its connections itself; None: as many of one connection as it takes.
     """
 
-    def __init__(self, transport: HttpTransport | None = None) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         # Of the transports, only httpx's own tells when it writes.
-        self.tells_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+        self.reports_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         self._given = transport
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
 
@@ -58,12 +57,12 @@ class HttpxTransport(Carrier):
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
         self._url = lru_cache(maxsize=32)(httpx.URL)
 
-    async def carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
+    async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and read its reply."""
         with harmless_library():
-            return await self._carry(outgoing, departure)
+            return await self._send(request, departure)
 
-    async def _carry(self, outgoing: Outgoing, departure: Departing) -> Reply:
+    async def _send(self, request: HttpRequest, departure: Departure) -> Reply:
         held_up = False
         in_handshake: Any = None
         used: Any = None
@@ -96,7 +95,7 @@ class HttpxTransport(Carrier):
         asked_at = math.inf if self._given is None else time.monotonic()
         connection = self._connections.take()
         try:
-            reply = await _read(await connection.handle_async_request(self._request(outgoing, trace)))
+            reply = await _read(await connection.handle_async_request(self._request(request, trace)))
             if used is not None and _has_read_more(used):
                 await used.aclose()
         except BaseException:
@@ -115,10 +114,10 @@ class HttpxTransport(Carrier):
             self._connections.give_back(connection, departure.left_at)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Say what it means that `carry` raised this."""
+        """Say what it means that `send` raised this."""
         if not isinstance(error, httpx.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
-        proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)
+        proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)
         return Failure(_reason(error, self._timeout_s, self._connect_s), proved)
 
     async def aclose(self) -> None:
@@ -126,17 +125,17 @@ class HttpxTransport(Carrier):
         with harmless_library():
             await self._connections.aclose()
 
-    def _request(self, outgoing: Outgoing, trace: Any) -> httpx.Request:
+    def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
         known, headers = self._headers
-        if known is not outgoing.headers:
-            headers = httpx.Headers(outgoing.headers)
-            self._headers = (outgoing.headers, headers)
+        if known is not request.headers:
+            headers = httpx.Headers(request.headers)
+            self._headers = (request.headers, headers)
         return httpx.Request(
-            outgoing.method,
-            self._url(f"{self._base_url}{outgoing.path}"),
-            params=outgoing.query or None,
+            request.method,
+            self._url(f"{self._base_url}{request.path}"),
+            params=request.query or None,
             headers=headers,
-            content=outgoing.content,
+            content=request.content,
             extensions={"timeout": self._phases, "trace": trace},
         )
 
@@ -151,8 +150,8 @@ class _Connections:
 
     def __init__(self, proxy: str | None) -> None:
         self.proxied = proxy is not None
-        self._idle: list[tuple[float, HttpTransport]] = []
-        self._expired: list[HttpTransport] = []
+        self._idle: list[tuple[float, httpx.AsyncBaseTransport]] = []
+        self._expired: list[httpx.AsyncBaseTransport] = []
         self._proxy: httpx.Proxy | None = None
         self._tls = trusted()
         self._closing: asyncio.Task[None] | None = None
@@ -174,14 +173,14 @@ class _Connections:
                     "socks5:// with `pip install httpx[socks]`. Name another one, or this host in NO_PROXY."
                 )
 
-    def take(self) -> HttpTransport:
+    def take(self) -> httpx.AsyncBaseTransport:
         """Give one that is free, or a new one."""
         fresh_from = time.monotonic() - KEEPALIVE_EXPIRY_S
         while self._idle and self._idle[-1][0] < fresh_from:
             self._expired.append(self._idle.pop()[1])
         return self._idle.pop()[1] if self._idle else self._new()
 
-    def give_back(self, connection: HttpTransport, left_at: float) -> None:
+    def give_back(self, connection: httpx.AsyncBaseTransport, left_at: float) -> None:
         """Take one back, whose request left at that time. What failed on it has closed it; it opens itself again."""
         self._idle.append((left_at, connection))
         if self._closing is None or self._closing.done():
@@ -208,7 +207,7 @@ class _Connections:
                     await self._expired.pop().aclose()
             await asyncio.sleep(KEEPALIVE_EXPIRY_S / 4)
 
-    def _new(self) -> HttpTransport:
+    def _new(self) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(
             verify=self._tls, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY_S), proxy=self._proxy
         )
@@ -219,14 +218,14 @@ class _Given:
 
     proxied = False
 
-    def __init__(self, transport: HttpTransport) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
-    def take(self) -> HttpTransport:
+    def take(self) -> httpx.AsyncBaseTransport:
         """Give it."""
         return self._transport
 
-    def give_back(self, connection: HttpTransport, left_at: float) -> None:
+    def give_back(self, connection: httpx.AsyncBaseTransport, left_at: float) -> None:
         """Nothing."""
 
     async def aclose(self) -> None:

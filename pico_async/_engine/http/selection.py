@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import httpx
 
-from pico_async._engine.http.httpx_transport import HttpTransport, HttpxTransport
-from pico_async._engine.http.transport import Carrier
+from pico_async._engine.http.httpx_transport import HttpxTransport
+from pico_async._engine.http.transport import HttpTransport
 from pico_async.errors import ConfigurationError
 
 
-def carrier_for(transport: object) -> Carrier:
+def http_transport_for(transport: object) -> HttpTransport:
     """
     Give the carrier of a transport; httpx's, as the project sets it up, where there is none.
 
     Raises:
         ConfigurationError: It is no transport, or it speaks HTTP/2.
     """
-    if isinstance(transport, HttpTransport):
+    if isinstance(transport, httpx.AsyncBaseTransport):
         if _speaks_http2(transport):
             raise ConfigurationError(
                 "`transport` must not speak HTTP/2: make it without `http2=True`. Over HTTP/2, httpx cannot tell "
@@ -25,7 +25,7 @@ def carrier_for(transport: object) -> Carrier:
         return HttpxTransport(transport)
     if transport is None:
         return HttpxTransport()
-    if isinstance(transport, Carrier):
+    if isinstance(transport, HttpTransport):
         return transport
     raise ConfigurationError(
         "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
@@ -33,7 +33,7 @@ def carrier_for(transport: object) -> Carrier:
     )
 
 
-def _speaks_http2(transport: HttpTransport) -> bool:
+def _speaks_http2(transport: httpx.AsyncBaseTransport) -> bool:
     """Return whether it may speak HTTP/2. httpx shows it nowhere else; a test checks that the attribute is there."""
     return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
 

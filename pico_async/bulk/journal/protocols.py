@@ -132,7 +132,7 @@ class JournalEntry(CallProgress):
     """
 
     def __init__(self, run: JournalRun, ahead: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
-        super().__init__(scope)
+        super().__init__(scope, before_send=self.commit_intent)
         self._run = run
         self._ahead = ahead
         self._is_ahead = False
@@ -155,8 +155,8 @@ class JournalEntry(CallProgress):
             return SendResult(index=position, message=message, outcome=Outcome.IN_DOUBT, error=error)
         return None
 
-    async def prepare(self) -> None:
-        """Commit the intent before the turn: no crash may find a message on the wire that the journal has not."""
+    async def commit_intent(self) -> None:
+        """Commit the intent to send, so that the journal knows after a crash what may have been sent."""
         if self._line is None or self._intended:
             return
         await self._ahead.acquire()
@@ -166,9 +166,9 @@ class JournalEntry(CallProgress):
         with _told_as_journal_error():
             await self._run.intend(self._line)
 
-    def note_attempt(self) -> None:
-        """Let the next one wait for the pace."""
-        super().note_attempt()
+    def begin_attempt(self) -> None:
+        """Let the next message wait for a slot."""
+        super().begin_attempt()
         self._step_back()
 
     async def settle(self, result: SendResult) -> None:

@@ -26,7 +26,7 @@ from pico_async.cli.console import note, printable, say, say_json, tell_error
 from pico_async.cli.journal import mismatch, require_wanted
 from pico_async.cli.sandbox import Seen, embedded, session_with
 from pico_async.cli.suppression_file import opted_out
-from pico_async.coordination.local.jitter import START_S
+from pico_async.coordination.local.jitter import INITIAL_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
 from pico_async.errors import ConfigurationError, JournalError, PicoError
 from pico_async.session import PicoSession
@@ -191,7 +191,7 @@ def blast(
         except JournalError as error:
             raise ConfigurationError(f"{error} Nothing was sent.") from None
         shared = settings.fleet is not None and not in_sandbox
-        per_s = 1 / spacing_s(rate) if shared else bucket(rate, START_S).refill_per_s
+        per_s = 1 / spacing_s(rate) if shared else bucket(rate, INITIAL_S).refill_per_s
         balance = _balance(settings) if dry_run and cost is not None and not in_sandbox else None
         found = evolve(found, preflight=evolve(found.preflight, price=cost, balance=balance))
         forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared, journal=journal)

@@ -1,91 +1,91 @@
-"""When the requests that left of late came to Pico, as far as their replies tell."""
+"""Keep any time window at the server to a number of requests."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from math import inf
+from operator import attrgetter
 
-# How much later than the quickest one may have come. Where it is more, it is Pico that takes the time, and not the way
-# there. More than a guard gets: a stall of 50 ms and a little jitter come together.
-LATE_S = 0.070
-# A turn and its request know one moment this precisely. Where two are so close, either may stand for the other.
-SAME_S = 0.001
+from attrs import define
+
+# A reply that is later than this says more about the server's work than about the way to it. It is above the largest
+# jitter allowance, because a stall of 50 ms and a little jitter come together.
+MAX_DELAY_S = 0.070
+
+_arrived_at = attrgetter("arrived_at")
+
+
+@define(eq=False)
+class SentRequest:
+    """
+    One request that used a slot.
+
+    Attributes:
+        sent_at: When it was sent, on the monotonic clock.
+        arrived_at: When it reached the server: its send time, until its reply shows a delay.
+    """
+
+    sent_at: float
+    arrived_at: float
 
 
 class ArrivalWindow:
     """
-    Say when one more may leave, so that no window holds more than its number.
+    Compute how long to wait so that no window at the server holds more than *limit* requests.
 
-    A request is counted from when it left, and from when it came once its reply tells that it was held up on its way:
-    what leaves a window after it must not meet it there.
+    Each request counts from its send time. If its reply shows that it was delayed on the way, it counts from its
+    estimated arrival, so that a request sent one window later cannot share a window with it.
 
     Args:
-        number: How many may come within any window.
-        window_s: How long a window is.
+        limit: Requests that one window may hold.
+        window_s: Length of the window in seconds.
     """
 
-    def __init__(self, number: int, window_s: float) -> None:
-        self._number = number
+    def __init__(self, limit: int, window_s: float) -> None:
+        self._limit = limit
         self._window_s = window_s
-        # Of what left within a window and a little, in that order: when, and when it came.
-        self._left: list[float] = []
-        self._came: list[float] = []
-        # When they came, in order.
-        self._in_order: list[float] = []
-        self._least_s = inf
+        self._recent: list[SentRequest] = []  # by arrival, oldest first
+        self._fastest_s = inf
+
+    def __repr__(self) -> str:
+        return f"<ArrivalWindow {len(self._recent)}/{self._limit} in {self._window_s:g} s>"
 
     def wait_s(self, now: float) -> float:
-        """Say how long from now nobody may leave."""
-        if len(self._in_order) < self._number:
+        """Return how many seconds must pass before one more request fits."""
+        if len(self._recent) < self._limit:
             return 0.0
-        return max(0.0, self._in_order[-self._number] + self._window_s - now)
+        return max(0.0, self._recent[-self._limit].arrived_at + self._window_s - now)
 
-    def left(self, at: float) -> None:
-        """Count one that leaves now."""
-        del self._in_order[: bisect_left(self._in_order, at - self._window_s)]
-        old = bisect_left(self._left, at - self._window_s - LATE_S)
-        del self._left[:old], self._came[:old]
-        self._left.append(at)
-        self._came.append(at)
-        insort(self._in_order, at)
+    def occupied_s(self, now: float) -> float:
+        """Return how many seconds must pass until the window is empty."""
+        return max(0.0, self._recent[-1].arrived_at + self._window_s - now) if self._recent else 0.0
 
-    def heard(self, left_at: float, took_s: float, least_s: float) -> None:
+    def add(self, now: float) -> SentRequest:
+        """Record a request that is sent now, and forget those that no window can hold, even if they were delayed."""
+        del self._recent[: bisect_left(self._recent, now - self._window_s - MAX_DELAY_S, key=_arrived_at)]
+        request = SentRequest(now, now)
+        insort(self._recent, request, key=_arrived_at)
+        return request
+
+    def remove(self, request: SentRequest) -> None:
+        """Remove a request that was not sent after all."""
+        if request in self._recent:
+            self._recent.remove(request)
+
+    def note_reply(self, request: SentRequest, took_s: float, fastest_s: float) -> None:
         """
-        Count one from when it came, going by its reply.
+        Re-date a request by the delay that its reply shows.
 
         Args:
-            left_at: When it left.
-            took_s: How long after that its reply was there.
-            least_s: How long the quickest of late took, or infinity where nobody knows.
+            took_s: How long after its send time the reply came.
+            fastest_s: How long the fastest recent reply took; infinity if unknown.
         """
-        quicker_s = self._least_s - least_s
-        self._least_s = least_s
-        if 0.0 < quicker_s <= LATE_S:
-            # Those before were later than the quickest by more than was known.
-            self._came = [at + quicker_s for at in self._came]
-            self._in_order = [at + quicker_s for at in self._in_order]
-        if 0.0 < took_s - least_s <= LATE_S and (place := self._find(left_at)) is not None:
-            self._forget(self._came[place])
-            self._came[place] = left_at + took_s - least_s
-            insort(self._in_order, self._came[place])
-
-    def not_left(self, at: float) -> None:
-        """Take one back: it did not leave then."""
-        if (place := self._find(at)) is not None:
-            self._forget(self._came[place])
-            del self._left[place], self._came[place]
-
-    def remembers_s(self, now: float) -> float:
-        """Say for how long from now one of them counts."""
-        return max(0.0, self._in_order[-1] + self._window_s - now) if self._in_order else 0.0
-
-    def _find(self, left_at: float) -> int | None:
-        first, end = bisect_left(self._left, left_at - SAME_S), bisect_right(self._left, left_at + SAME_S)
-        # Of some that left together, one that was not late yet.
-        return min(range(first, end), key=self._came.__getitem__, default=None)
-
-    def _forget(self, came_at: float) -> None:
-        place = bisect_left(self._in_order, came_at)
-        # It may have come more than a window ago.
-        if place < len(self._in_order) and self._in_order[place] == came_at:
-            del self._in_order[place]
+        faster_by_s, self._fastest_s = self._fastest_s - fastest_s, fastest_s
+        if 0.0 < faster_by_s <= MAX_DELAY_S:
+            # A faster reply shows that all earlier requests were delayed by more than was known.
+            for earlier in self._recent:
+                earlier.arrived_at += faster_by_s
+        if 0.0 < took_s - fastest_s <= MAX_DELAY_S and request in self._recent:
+            self._recent.remove(request)
+            request.arrived_at = request.sent_at + took_s - fastest_s
+            insort(self._recent, request, key=_arrived_at)

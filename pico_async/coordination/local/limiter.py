@@ -7,151 +7,209 @@ import time
 
 from aiolimiter import AsyncLimiter
 
-from pico_async.coordination.fair_queue import FairQueue
-from pico_async.coordination.local.arrival_window import ArrivalWindow
+from pico_async.coordination.fair_queue import AHEAD, FairQueue
+from pico_async.coordination.local.arrival_window import ArrivalWindow, SentRequest
 from pico_async.coordination.local.jitter import JitterEstimate
-from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import bucket, window
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 
-# How often, and for how much of a change, the bucket is made anew: what is late by then is not caught up.
+# How often the bucket is fitted to the jitter, and from which change on. Time that a new bucket loses is not made up.
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
 
 
+class LocalSlot:
+    """
+    Permission to send one request now.
+
+    Attributes:
+        granted_at: When it was granted, on the monotonic clock.
+    """
+
+    __slots__ = ("_limiter", "granted_at", "request")
+
+    def __init__(self, limiter: LocalLimiter, granted_at: float, request: SentRequest | None) -> None:
+        self._limiter = limiter
+        self.granted_at = granted_at
+        self.request = request
+
+    async def renew(self) -> bool:
+        """
+        Re-date the slot to now. Return False if that was possible.
+
+        If other slots were granted meanwhile, wait for another one, ahead of all others, and return True.
+        """
+        self.release()
+        if await self._limiter.redate(self):
+            return False
+        another = await self._limiter.acquire_ahead()
+        self.granted_at, self.request = another.granted_at, another.request
+        return True
+
+    def answered(self, took_s: float) -> None:
+        """Learn from how long after its grant the request had its reply."""
+        self._limiter.note_reply(self.request, took_s)
+
+    async def refused(self, retry_after_s: float | None) -> None:
+        """Pause all requests of the rate group, then slow them down for a while."""
+        self._limiter.pause(retry_after_s)
+
+    def release(self) -> None:
+        """Return the slot unused: no window counts it. The bucket's token is lost."""
+        if self.request is not None:
+            self._limiter.forget(self.request)
+            self.request = None
+
+
 class LocalLimiter:
-    """The pace of one rate group."""
+    """
+    Grant slots to the requests of one rate group, first come first served within a priority.
+
+    A token bucket spaces the slots; its size and the reason for it are in `coordination.rates.bucket`. An
+    `ArrivalWindow` holds back what would meet delayed requests at the server.
+
+    Args:
+        rate: Requests per second; None grants each slot at once, unless Pico refused one.
+        jitter_allowance_s: None learns it.
+    """
 
     def __init__(self, rate: float | None, jitter_allowance_s: float | None = None) -> None:
         self._rate = rate
-        self._guard = JitterEstimate(jitter_allowance_s)
-        self._guard_s = self._guard.at(float("-inf"))
+        self._jitter = JitterEstimate(jitter_allowance_s)
+        self._allowance_s = self._jitter.allowance_s(float("-inf"))
         self._queue = FairQueue()
         self._arrivals = None if rate is None else ArrivalWindow(*window(rate))
-        self._share = 1.0
-        self._limiter = self._new_limiter()
-        self._given_at = self._fitted_at = self._resume_at = self._recover_at = float("-inf")
+        self._slowed_to = 1.0
+        self._bucket = self._new_bucket()
+        self._granted_at = self._fitted_at = self._resume_at = self._recover_at = float("-inf")
+
+    def __repr__(self) -> str:
+        if self._bucket is None:
+            return f"<LocalLimiter unlimited, {self._queue!r}>"
+        return f"<LocalLimiter {self.per_s:.2f}/s, {self._bucket!r}, {self._arrivals!r}, {self._queue!r}>"
 
     @property
     def per_s(self) -> float | None:
-        """Requests a second as it gives them now; None where nothing limits it."""
-        return None if self._rate is None else bucket(self._rate, self._guard_s).refill_per_s * self._share
+        """Requests per second that the limiter grants now; None if it is unlimited."""
+        return None if self._rate is None else bucket(self._rate, self._allowance_s).refill_per_s * self._slowed_to
 
-    async def turn(self, priority: Priority) -> None:
-        """Wait until one more request may go out."""
-        if self._limiter is None and not self._pause_s():
-            return
-        # aiolimiter lets a newcomer overtake whoever is about to wake, so only the head of the queue asks it.
-        await self._queue.take(priority)
+    async def acquire(self, priority: int) -> LocalSlot:
+        """Wait for a slot. A cancelled caller gives it back."""
+        if self._bucket is None and not self._pause_s():
+            return LocalSlot(self, time.monotonic(), None)
+        # aiolimiter lets a new caller overtake one that is about to wake, so only the head of the queue asks it.
+        await self._queue.acquire(priority)
         try:
             while True:
                 if pause_s := self._pause_s():
                     await asyncio.sleep(pause_s)
-                if self._limiter is not None:
-                    await self._limiter.acquire()
-                    await self._fit()
-                    while wait_s := self._meets_s():
+                if self._bucket is not None:
+                    await self._bucket.acquire()
+                    await self._fit_bucket()
+                    while wait_s := self._window_wait_s():
                         await asyncio.sleep(wait_s)
-                        await self._forgo(wait_s)
-                # A refusal may have come while this waited, for the bucket or in the pause.
+                        await self._discard_refill(wait_s)
+                # Pico may have refused a request meanwhile.
                 if not self._pause_s():
-                    self._give()
-                    return
+                    return LocalSlot(self, *self._grant())
         finally:
-            self._queue.give_back()
+            self._queue.release()
 
-    async def leave_late(self, turn_at: float) -> bool:
-        """Count the turn of that time from now on; False where others had theirs meanwhile."""
-        if self._arrivals is not None:
-            # Not then, and, where it is too late, not now.
-            self._arrivals.not_left(turn_at)
+    async def acquire_ahead(self) -> LocalSlot:
+        """Wait for a slot ahead of all who wait with a priority."""
+        return await self.acquire(AHEAD)
+
+    async def redate(self, slot: LocalSlot) -> bool:
+        """Re-date a released slot to now. Return False if it must be replaced by another one."""
         if self._pause_s():
             return False
-        if self._limiter is None:
+        if self._bucket is None:
+            slot.granted_at = time.monotonic()
             return True
-        if self._given_at > turn_at or self._meets_s():
+        if self._granted_at > slot.granted_at or self._window_wait_s():
             return False
-        await self._forgo(time.monotonic() - turn_at)
-        self._give()
+        await self._discard_refill(time.monotonic() - slot.granted_at)
+        slot.granted_at, slot.request = self._grant()
         return True
 
-    def heard(self, took_s: float) -> None:
-        """Learn from how long after its turn a request had its reply."""
-        if self._arrivals is None:
-            return
-        # Not the loop's own time, which uvloop rounds: by its turn a request is known again.
-        now = time.monotonic()
-        self._guard.heard(took_s, now)
-        self._arrivals.heard(now - took_s, took_s, self._guard.least_s)
+    def note_reply(self, request: SentRequest | None, took_s: float) -> None:
+        """Learn the jitter from a reply that came *took_s* after its slot was granted."""
+        # Not by the loop's clock, which uvloop rounds.
+        if self._arrivals is not None and request is not None:
+            self._jitter.add(took_s, time.monotonic())
+            self._arrivals.note_reply(request, took_s, self._jitter.fastest_s)
 
-    def refused(self, retry_after_s: float | None) -> None:
-        """Pause, then go slower for a while."""
+    def forget(self, request: SentRequest) -> None:
+        """Remove a request that was not sent after all."""
+        if self._arrivals is not None:
+            self._arrivals.remove(request)
+
+    def pause(self, retry_after_s: float | None) -> None:
+        """Pause after a refusal, then grant fewer slots for a while."""
         now = asyncio.get_running_loop().time()
-        # Requests that were in flight together are refused together: that is one refusal.
+        # Requests that were in flight together are refused together, which counts as one refusal.
         if now >= self._resume_at:
-            # A network that bunches needs a wider guard. Where that did not help, something else takes of the rate.
+            # More jitter needs a larger allowance. If that did not help, something else uses a part of the rate.
             again = now < self._recover_at
-            if not self._guard.refused(now) or again:
-                self._share = max(SLOWEST, self._share * SLOWED_TO)
+            if not self._jitter.widen(now) or again:
+                self._slowed_to = max(SLOWEST, self._slowed_to * SLOWED_TO)
         pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._resume_at = max(self._resume_at, now + pause_s)
         self._recover_at = self._resume_at + SLOWED_FOR_S
-        # Not before the pause is over does anybody leave, and by then a new bucket is full, as the old one is.
-        self._guard_s = self._guard.at(now)
-        self._limiter = self._new_limiter()
+        # A new bucket is full. So is the old one when the pause is over.
+        self._allowance_s = self._jitter.allowance_s(now)
+        self._bucket = self._new_bucket()
 
-    def remembers_s(self) -> float:
-        """Say for how many seconds from now what was sent, or refused, holds back what comes next."""
+    def constrained_s(self) -> float:
+        """Return how many seconds past sends and refusals still constrain new requests."""
         now = asyncio.get_running_loop().time()
-        refill_s = 0.0 if self._limiter is None else self._limiter.time_period
-        return max(self._counts_s(), self._pause_s() + refill_s, self._recover_at - now)
+        refill_s = 0.0 if self._bucket is None else self._bucket.time_period
+        return max(self._occupied_s(), self._pause_s() + refill_s, self._recover_at - now)
 
-    def follow(self, earlier: LocalLimiter) -> None:
-        """Go on where that one ends, at another rate: what it gave and what was refused hold back what comes next."""
+    def continue_from(self, earlier: LocalLimiter) -> None:
+        """Take over from a limiter with another rate: its sends and refusals constrain new requests."""
         now = asyncio.get_running_loop().time()
-        self._resume_at = now + max(earlier._counts_s(), earlier._pause_s())
-        self._share, self._recover_at = earlier._share, earlier._recover_at
-        self._limiter = self._new_limiter()
+        self._resume_at = now + max(earlier._occupied_s(), earlier._pause_s())
+        self._slowed_to, self._recover_at = earlier._slowed_to, earlier._recover_at
+        self._bucket = self._new_bucket()
 
-    def _counts_s(self) -> float:
-        return 0.0 if self._arrivals is None else self._arrivals.remembers_s(asyncio.get_running_loop().time())
+    def _occupied_s(self) -> float:
+        return 0.0 if self._arrivals is None else self._arrivals.occupied_s(asyncio.get_running_loop().time())
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
-    async def _forgo(self, waited_s: float) -> None:
-        """Take from the bucket what it got while a turn that it had given was waiting: else it would be given twice."""
-        if self._limiter is not None:
-            got = waited_s * self._limiter.max_rate / self._limiter.time_period
-            await self._limiter.acquire(min(got, self._limiter.max_rate))
-
-    def _give(self) -> None:
-        self._given_at = time.monotonic()
-        if self._arrivals is not None:
-            self._arrivals.left(self._given_at)
-
-    def _meets_s(self) -> float:
-        """Say for how long what leaves would come to Pico in one window with too many of those before it."""
+    def _window_wait_s(self) -> float:
         return 0.0 if self._arrivals is None else self._arrivals.wait_s(time.monotonic())
 
-    async def _fit(self) -> None:
-        """Follow the guard, and go back to the full rate in time."""
+    def _grant(self) -> tuple[float, SentRequest | None]:
+        self._granted_at = now = time.monotonic()
+        return now, None if self._arrivals is None else self._arrivals.add(now)
+
+    async def _discard_refill(self, waited_s: float) -> None:
+        """Discard tokens that accrued while a granted slot was waiting; otherwise that time is granted twice."""
+        if self._bucket is not None:
+            accrued = waited_s * self._bucket.max_rate / self._bucket.time_period
+            await self._bucket.acquire(min(accrued, self._bucket.max_rate))
+
+    async def _fit_bucket(self) -> None:
+        """Fit the bucket to the jitter allowance, and return to the full rate when a slow-down is over."""
         now = asyncio.get_running_loop().time()
         if now - self._fitted_at < FIT_EVERY_S:
             return
         self._fitted_at = now
-        share = 1.0 if now >= self._recover_at else self._share
-        jitter_allowance_s = self._guard.at(now)
-        if share == self._share and abs(jitter_allowance_s - self._guard_s) < FIT_FROM_S:
+        slowed_to = 1.0 if now >= self._recover_at else self._slowed_to
+        allowance_s = self._jitter.allowance_s(now)
+        if slowed_to == self._slowed_to and abs(allowance_s - self._allowance_s) < FIT_FROM_S:
             return
-        self._share, self._guard_s = share, jitter_allowance_s
-        self._limiter = self._new_limiter()
-        if self._limiter is not None:
-            # A new bucket is full of tokens. The old one has just given its last.
-            await self._limiter.acquire(self._limiter.max_rate)
+        self._slowed_to, self._allowance_s = slowed_to, allowance_s
+        self._bucket = self._new_bucket()
+        if self._bucket is not None:
+            # A new bucket is full. The old one has just granted its last token.
+            await self._bucket.acquire(self._bucket.max_rate)
 
-    def _new_limiter(self) -> AsyncLimiter | None:
+    def _new_bucket(self) -> AsyncLimiter | None:
         if self._rate is None:
             return None
-        size = bucket(self._rate, self._guard_s)
-        return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * self._share))
+        size = bucket(self._rate, self._allowance_s)
+        return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * self._slowed_to))

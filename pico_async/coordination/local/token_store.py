@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-# The reference says 30 minutes; the framework behind it extends a session only in its last 20, so that is what an
-# idle token is sure of. Two minutes are left for the requests that wait with it.
+# The reference says 30 minutes. The framework behind it extends a session only in its last 20 minutes, so an idle token
+# is certain for 20. Two minutes are left for requests that wait with it.
 TOKEN_IDLE_S = 18 * 60
 
 
 class LocalTokenStore:
-    """A token in this process's memory, behind an asyncio lock."""
+    """The token cache of one event loop, behind an asyncio lock."""
 
     def __init__(self) -> None:
         self._token: str | None = None
@@ -19,7 +19,7 @@ class LocalTokenStore:
         self._lock = asyncio.Lock()
 
     async def current(self) -> str | None:
-        """Give the token and note its use, or None where it idled too long."""
+        """Return the token and record its use; None if it was unused for too long."""
         now = asyncio.get_running_loop().time()
         if self._token is not None and now - self._used_at < TOKEN_IDLE_S:
             self._used_at = now
@@ -27,16 +27,16 @@ class LocalTokenStore:
         return None
 
     async def keep(self, token: str) -> None:
-        """Put a fresh token in the place of whatever is there."""
+        """Store a fresh token in place of the present one."""
         self._token = token
         self._used_at = asyncio.get_running_loop().time()
 
     async def discard(self, token: str) -> None:
-        """Drop the token, unless another has taken its place."""
-        # Fifty calls may fail with one old token; only the first may evict it.
+        """Delete the token, unless it was replaced already."""
+        # Many calls may fail with one old token. Only the first one may delete it.
         if self._token == token:
             self._token = None
 
     def refreshing(self) -> AbstractAsyncContextManager[object]:
-        """Hold the right to fetch."""
+        """Return a lock; its holder may fetch a token."""
         return self._lock

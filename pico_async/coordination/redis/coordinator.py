@@ -20,7 +20,7 @@ except ImportError as error:
 
 from pico_async._boundary import boundary
 from pico_async.coordination.local.limiter import LocalLimiter
-from pico_async.coordination.protocols import Identity, Priority
+from pico_async.coordination.protocols import Identity
 from pico_async.coordination.rates import RateGroup, Rates
 from pico_async.coordination.redis.client import CONNECT_S, RedisLink, client_for
 from pico_async.coordination.redis.limiter import Member, RedisLimiter
@@ -98,7 +98,7 @@ class RedisCoordinator:
         self._identity: Identity | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sessions = 0
-        self._paces: dict[RateGroup, RedisLimiter | LocalLimiter] = {}
+        self._limiters: dict[RateGroup, RedisLimiter | LocalLimiter] = {}
         self._token = self._token_store()
 
     @classmethod
@@ -134,33 +134,11 @@ class RedisCoordinator:
         """The token that the fleet shares."""
         return self._token
 
-    async def turn(self, rate_group: RateGroup, priority: Priority) -> None:
-        """
-        Wait until one more request of the rate group may go out.
-
-        Raises:
-            NotSentError: Redis is away, and on_unavailable is "fail".
-        """
-        await self._pace(rate_group).turn(priority)
-
-    async def refused(self, rate_group: RateGroup, retry_after_s: float | None) -> None:
-        """Pause the rate group in the whole fleet, then go slower for a while."""
-        pace = self._pace(rate_group)
-        if isinstance(pace, RedisLimiter):
-            await pace.refused(retry_after_s)
-        else:
-            pace.refused(retry_after_s)
-
-    async def leave_late(self, rate_group: RateGroup, turn_at: float) -> bool:
-        """Whether the turn of that time still counts."""
-        return await self._pace(rate_group).leave_late(turn_at)
-
-    def heard(self, rate_group: RateGroup, took_s: float) -> None:
-        """Nothing: all processes keep to one spacing, whatever each of them hears."""
-
-    def per_s(self, rate_group: RateGroup) -> float | None:
-        """Say how many requests a second the rate group gives the whole fleet; None where nothing limits it."""
-        return self._pace(rate_group).per_s
+    def limiter(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
+        """Return the limiter of a rate group. Groups without a rate are not limited, and not shared."""
+        if not self._limiters:
+            raise _not_joined()
+        return self._limiters[rate_group]
 
     def join(self, identity: Identity) -> None:
         """
@@ -183,7 +161,7 @@ class RedisCoordinator:
             self._member = _this_process()
             self._link = RedisLink(self._client, self._link.timeout_s)
             self._token = self._token_store()
-            self._paces = {rate_group: self._pace_of(rate_group) for rate_group in RateGroup}
+            self._limiters = {rate_group: self._limiter_of(rate_group) for rate_group in RateGroup}
         self._sessions += 1
 
     async def leave(self) -> None:
@@ -205,7 +183,7 @@ class RedisCoordinator:
             await self._disconnect()
 
     async def _settle(self) -> None:
-        paces = [pace for pace in self._paces.values() if isinstance(pace, RedisLimiter)]
+        paces = [pace for pace in self._limiters.values() if isinstance(pace, RedisLimiter)]
         try:
             await self._token.aclose()
             for pace in paces:
@@ -239,12 +217,7 @@ class RedisCoordinator:
         away = "fails" if self._share is None else f"goes on with {self._share:g} of it"
         return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away>"
 
-    def _pace(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
-        if not self._paces:
-            raise _not_joined()
-        return self._paces[rate_group]
-
-    def _pace_of(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
+    def _limiter_of(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
         rate = self.rates.of(rate_group)
         if rate is None:
             return LocalLimiter(None)
@@ -268,7 +241,7 @@ class RedisCoordinator:
         if self._identity is None:
             raise _not_joined()
         # One hash tag for all keys of an API key: a cluster keeps them on one node.
-        return f"{self._prefix}:{{{self._identity.pace}}}"
+        return f"{self._prefix}:{{{self._identity.limiter}}}"
 
 
 def _this_process() -> Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from contextlib import suppress
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from pico_async._logger import Logger
-from pico_async.coordination.fair_queue import WaitingLine
+from pico_async.coordination.fair_queue import AHEAD, WaitingLine
 from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import LATE_S, spacing_s
 from pico_async.coordination.redis.client import AVOIDED_FOR_S, Link, RedisUnavailableError, microseconds, not_sent
@@ -45,6 +46,43 @@ class Member:
 
     id: str
     about: str
+
+
+class RedisSlot:
+    """
+    Permission to send one request now.
+
+    Attributes:
+        granted_at: When it was granted, on the monotonic clock.
+    """
+
+    __slots__ = ("_limiter", "granted_at")
+
+    def __init__(self, limiter: RedisLimiter) -> None:
+        self._limiter = limiter
+        self.granted_at = time.monotonic()
+
+    async def renew(self) -> bool:
+        """
+        Wait for another slot, ahead of all others, because a reserved slot is good only at its time.
+
+        At less than one request per second, keep the slot: the wait would cost more than a refusal.
+        """
+        is_slow = self._limiter.is_slow
+        if not is_slow:
+            await self._limiter.wait(AHEAD)
+        self.granted_at = time.monotonic()
+        return not is_slow
+
+    def answered(self, took_s: float) -> None:
+        """Learn nothing: all processes of a fleet use one fixed jitter allowance."""
+
+    async def refused(self, retry_after_s: float | None) -> None:
+        """Pause the rate group in the whole fleet, then slow it down for a while."""
+        await self._limiter.pause(retry_after_s)
+
+    def release(self) -> None:
+        """Return the slot unused. It is lost, because its time has come."""
 
 
 class RedisLimiter:
@@ -108,32 +146,33 @@ class RedisLimiter:
         """Requests a second that the whole fleet gives, or this process by itself, while Redis is away."""
         return (self._share and self._share.per_s) or 1 / self._spacing_s
 
-    async def leave_late(self, turn_at: float) -> bool:
-        """
-        False: a slot is good at its time.
-
-        But where the next one is a second away, that second is dearer than the refusal that it may spare: what has so
-        low a rate does no harm twice.
-        """
+    @property
+    def is_slow(self) -> bool:
+        """Whether the next slot is a second away or more."""
         return self._spacing_s >= 1.0
 
-    async def turn(self, priority: Priority) -> None:
+    async def acquire(self, priority: int) -> RedisSlot:
         """
-        Wait until one more request may go out.
+        Wait for a slot.
 
         Raises:
-            NotSentError: Redis is away, and there is no share to go on with.
+            NotSentError: Redis is away, and there is no fallback share.
         """
+        await self.wait(priority)
+        return RedisSlot(self)
+
+    async def wait(self, priority: int) -> None:
+        """Wait until one more request may be sent."""
         # The line exists before anybody stands in it: whoever is first in it gets what is due.
         asyncio.get_running_loop().call_soon(self._advance)
         try:
-            await self._line.stand(priority, self._put_back)
+            await self._line.wait(priority, self._put_back)
         except asyncio.CancelledError:
             if self._slots and not len(self._line):
                 self._give_back()
             raise
 
-    async def refused(self, retry_after_s: float | None) -> None:
+    async def pause(self, retry_after_s: float | None) -> None:
         """Pause, then go slower for a while, and the whole fleet with it."""
         pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._pause_until(_now() + pause_s)
@@ -186,7 +225,7 @@ class RedisLimiter:
         while self._slots and self._slots[0] < now - LATE_S:
             self._slots.popleft()
             self._wasted = True
-        while self._slots and self._slots[0] <= now and self._line.give(self._slots[0]):
+        while self._slots and self._slots[0] <= now and self._line.serve(self._slots[0]):
             self._slots.popleft()
             self._turns += 1
         self._stop_timer()
@@ -354,17 +393,17 @@ class RedisLimiter:
         if self._fault is None or self._share is not None or self._slots or self._asking is not None:
             return NEVER
         while self._single():
-            self._line.refuse(not_sent("The pace", self._fault))
+            self._line.fail(not_sent("The pace", self._fault))
         if not len(self._line):
             return NEVER
         if now >= self._fail_at:
             # One by one, as slowly as they would be sent: a blast must not run through a million in a short outage.
-            self._line.refuse(not_sent("The pace", self._fault))
+            self._line.fail(not_sent("The pace", self._fault))
             self._fail_at = now + self._spacing_s
         return self._fail_at
 
     def _single(self) -> int:
-        return self._line.count(Priority.AGAIN) + self._line.count(Priority.INTERACTIVE)
+        return self._line.count(AHEAD) + self._line.count(Priority.INTERACTIVE)
 
     def _pause_until(self, moment: float) -> None:
         self._resume_at = max(self._resume_at, moment)

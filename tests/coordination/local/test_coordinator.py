@@ -12,9 +12,8 @@ import pytest
 
 from pico_async import ConfigurationError, Coordinator, FleetCoordinator, Identity, LocalCoordinator, Priority, Rates
 from pico_async.coordination import registry
-from pico_async.coordination.local.limiter import LocalLimiter
+from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 from pico_async.coordination.local.token_store import LocalTokenStore
-from pico_async.coordination.protocols import LearningCoordinator
 from pico_async.coordination.rates import RateGroup
 
 pytestmark = pytest.mark.virtual_time
@@ -37,9 +36,10 @@ def densest(moments: Iterable[float], window_s: float = 1.0) -> int:
     return max(sum(1 for other in moments if start <= other < start + window_s) for start in moments)
 
 
-async def leave(pace: LocalLimiter, moments: list[float], priority: Priority = Priority.BULK) -> None:
-    await pace.turn(priority)
+async def leave(pace: LocalLimiter, moments: list[float], priority: Priority = Priority.BULK) -> LocalSlot:
+    slot = await pace.acquire(priority)
     moments.append(now())
+    return slot
 
 
 async def test_a_crowd_leaves_at_the_documented_pace() -> None:
@@ -70,7 +70,7 @@ async def test_the_pace_is_first_come_first_served() -> None:
 
     async def come(number: int) -> None:
         await asyncio.sleep(number * 0.0301)
-        await pace.turn(Priority.BULK)
+        await pace.acquire(Priority.BULK)
         order.append(number)
 
     await asyncio.gather(*(come(number) for number in range(100)))
@@ -81,11 +81,11 @@ async def test_the_pace_is_first_come_first_served() -> None:
 async def test_a_single_send_overtakes_a_crowd() -> None:
     """A single send waits for one slot, not for the thousand bulk requests before it."""
     pace = LocalLimiter(30)
-    crowd = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(1000)]
+    crowd = [asyncio.create_task(pace.acquire(Priority.BULK)) for _ in range(1000)]
     await asyncio.sleep(1)
 
     asked_at = now()
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
     waited_s = now() - asked_at
     for task in crowd:
         task.cancel()
@@ -131,7 +131,7 @@ async def test_a_refusal_pauses_the_rate_group_until_its_deadline() -> None:
     await asyncio.sleep(0.001)
 
     refused_at = now()
-    pace.refused(5.0)
+    pace.pause(5.0)
     await waiting
 
     assert moments[1] - refused_at >= 5.0
@@ -142,7 +142,7 @@ async def test_a_refusal_without_a_time_pauses_for_a_second() -> None:
     pace, moments = LocalLimiter(30), []
 
     refused_at = now()
-    pace.refused(None)
+    pace.pause(None)
     await leave(pace, moments)
 
     assert 1.0 <= moments[0] - refused_at < 1.1
@@ -155,7 +155,7 @@ async def test_refusals_that_ask_for_no_wait_give_no_burst() -> None:
     async def refuse() -> None:
         for _ in range(20):
             await asyncio.sleep(0.05)
-            pace.refused(0.0)
+            pace.pause(0.0)
 
     await asyncio.gather(refuse(), *(leave(pace, moments) for _ in range(60)))
 
@@ -167,7 +167,7 @@ async def test_an_endless_retry_after_is_bounded() -> None:
     pace, moments = LocalLimiter(30), []
 
     refused_at = now()
-    pace.refused(86_400.0)
+    pace.pause(86_400.0)
     await leave(pace, moments)
 
     assert moments[0] - refused_at <= 60.1
@@ -181,7 +181,7 @@ async def test_a_refusal_widens_the_guard() -> None:
     """
     pace, wide, recovered = LocalLimiter(30), [], []
 
-    pace.refused(None)
+    pace.pause(None)
     await asyncio.gather(*(leave(pace, wide) for _ in range(31)))
     await asyncio.sleep(31)
     await asyncio.gather(*(leave(pace, recovered) for _ in range(100)))
@@ -199,9 +199,9 @@ async def test_refusals_that_go_on_slow_the_rate_group_for_a_while() -> None:
     """
     pace, slowed, recovered = LocalLimiter(30), [], []
 
-    pace.refused(None)
+    pace.pause(None)
     await asyncio.sleep(10)
-    pace.refused(None)
+    pace.pause(None)
     await asyncio.gather(*(leave(pace, slowed) for _ in range(100)))
     await asyncio.sleep(31)
     await asyncio.gather(*(leave(pace, recovered) for _ in range(100)))
@@ -216,7 +216,7 @@ async def test_a_guard_that_is_fixed_cannot_widen() -> None:
     pace, moments = LocalLimiter(30, jitter_allowance_s=0.02), []
     before = pace.per_s
 
-    pace.refused(None)
+    pace.pause(None)
     await asyncio.gather(*(leave(pace, moments) for _ in range(50)))
 
     assert before == pytest.approx(29.352, abs=0.001)
@@ -229,8 +229,8 @@ async def test_the_pace_follows_the_network() -> None:
     spreads_s = [0.0] * 200 + [0.04] * 200 + [0.0] * 400
 
     for number, spread_s in enumerate(spreads_s):
-        await leave(pace, moments)
-        pace.heard(0.1 + spread_s * (number % 3) / 2)
+        slot = await leave(pace, moments)
+        slot.answered(0.1 + spread_s * (number % 3) / 2)
         told.append(pace.per_s)
 
     assert told[0] == pytest.approx(29.644, abs=0.001)
@@ -261,14 +261,14 @@ async def test_a_server_that_stands_still_now_and_then_sees_no_more_than_the_rat
         async def send(
             pace: LocalLimiter = pace, stalls: list[float] = stalls, arrivals: list[float] = arrivals
         ) -> None:
-            await pace.turn(Priority.BULK)
+            slot = await pace.acquire(Priority.BULK)
             left_at = now()
             arrives_at = left_at + 0.001
             arrives_at = next((stall + lag_s for stall in stalls if stall <= arrives_at < stall + lag_s), arrives_at)
             await asyncio.sleep(arrives_at - left_at)
             arrivals.append(now())
             await asyncio.sleep(0.001)
-            pace.heard(now() - left_at)
+            slot.answered(now() - left_at)
 
         await asyncio.gather(*(send() for _ in range(count)))
 
@@ -281,8 +281,8 @@ async def test_at_a_high_rate_those_that_come_late_do_not_add_up() -> None:
     pace, moments = LocalLimiter(1_000), []
 
     for number in range(3_000):
-        await leave(pace, moments)
-        pace.heard(0.12 if number % 26 == 0 else 0.1)
+        slot = await leave(pace, moments)
+        slot.answered(0.12 if number % 26 == 0 else 0.1)
 
     assert 1_000 / (moments[-1] - moments[-1_001]) == pytest.approx(1_000, rel=0.01)
 
@@ -292,10 +292,10 @@ async def test_a_pico_that_takes_its_time_makes_the_pace_little_slower() -> None
     random, pace, moments = Random(7), LocalLimiter(30), []
 
     async def send() -> None:
-        await leave(pace, moments)
+        slot = await leave(pace, moments)
         took_s = random.uniform(0.1, 1.0)
         await asyncio.sleep(took_s)
-        pace.heard(took_s)
+        slot.answered(took_s)
 
     await asyncio.gather(*(send() for _ in range(600)))
 
@@ -308,10 +308,10 @@ async def test_a_new_latency_holds_up_no_longer_than_it_is_longer_by() -> None:
     pace, moments = LocalLimiter(30), []
 
     async def send(number: int) -> None:
-        await leave(pace, moments)
+        slot = await leave(pace, moments)
         took_s = 0.01 if number < 200 else 0.055
         await asyncio.sleep(took_s)
-        pace.heard(took_s)
+        slot.answered(took_s)
 
     await asyncio.gather(*(send(number) for number in range(400)))
 
@@ -327,9 +327,9 @@ async def test_a_crowd_that_waits_through_the_recovery_gets_no_burst(monkeypatch
     for offset in range(20):
         pace, moments = LocalLimiter(30), []
         await asyncio.sleep(offset / 500)
-        pace.refused(None)
+        pace.pause(None)
         await asyncio.sleep(1.5)
-        pace.refused(None)
+        pace.pause(None)
         await asyncio.gather(*(leave(pace, moments) for _ in range(200)))
 
         assert densest(moments) <= 30
@@ -340,7 +340,7 @@ async def test_refusals_of_one_burst_count_as_one() -> None:
     pace, moments = LocalLimiter(30, jitter_allowance_s=0.02), []
 
     for _ in range(10):
-        pace.refused(None)
+        pace.pause(None)
     await asyncio.gather(*(leave(pace, moments) for _ in range(50)))
 
     assert 49 / (moments[-1] - moments[0]) == pytest.approx(0.8 * 29.352, rel=0.01)
@@ -350,15 +350,15 @@ async def test_a_turn_that_is_used_late_counts_from_then_on() -> None:
     """A slot used late, with no other granted meanwhile, counts from then on; the next slot is an interval later."""
     pace, moments = LocalLimiter(1), []
 
-    await leave(pace, moments)
+    slot = await leave(pace, moments)
     next_one = asyncio.create_task(leave(pace, moments))
     await asyncio.sleep(0.4)
     late_at = now()
-    in_time = await pace.leave_late(moments[0])
+    is_another = await slot.renew()
     at_once = now() - late_at
     await next_one
 
-    assert in_time
+    assert not is_another
     assert at_once == pytest.approx(0, abs=1e-3)
     assert moments[1] - late_at >= 1.0
 
@@ -366,17 +366,16 @@ async def test_a_turn_that_is_used_late_counts_from_then_on() -> None:
 async def test_a_turn_is_over_once_others_had_theirs() -> None:
     """A slot that is late is lost once others were granted; its request gets another before new requests do."""
     pace, moments = LocalLimiter(30), []
-    await leave(pace, moments)
+    slot = await leave(pace, moments)
     crowd = [asyncio.create_task(leave(pace, moments)) for _ in range(20)]
     await asyncio.sleep(0.1)
 
-    in_time = await pace.leave_late(moments[0])
     before = len(moments)
-    await pace.turn(Priority.AGAIN)
+    is_another = await slot.renew()
     after = len(moments)
     await asyncio.gather(*crowd)
 
-    assert not in_time
+    assert is_another
     # The request at the head of the queue already waits for the bucket, so it may leave first.
     assert after - before <= 1
     assert densest(moments) <= 30
@@ -385,18 +384,14 @@ async def test_a_turn_is_over_once_others_had_theirs() -> None:
 async def test_a_turn_that_is_used_late_meets_nobody_that_came_late() -> None:
     """A late slot may be used only a second after the estimated arrival of an earlier request that was delayed."""
     pace, moments = LocalLimiter(2), []
-    await leave(pace, moments)
-    await leave(pace, moments)
-    pace.heard(0.001)
-    await leave(pace, moments)
-    await asyncio.sleep(0.005)
-    pace._arrivals.heard(moments[0], 0.041, 0.001)  # type: ignore[union-attr]
+    first, second = await leave(pace, moments), await leave(pace, moments)
+    second.answered(0.001)
+    late = await leave(pace, moments)
+    first.answered(0.041)
 
-    too_soon = await pace.leave_late(moments[2])
-    await asyncio.sleep(moments[0] + 1.041 - now())
-    in_time = await pace.leave_late(moments[2])
+    await late.renew()
 
-    assert (too_soon, in_time) == (False, True)
+    assert now() >= moments[0] + 1.0399
 
 
 async def test_a_rate_group_without_a_limit_waits_only_for_a_refusal() -> None:
@@ -405,7 +400,7 @@ async def test_a_rate_group_without_a_limit_waits_only_for_a_refusal() -> None:
 
     began_at = now()
     await asyncio.gather(*(leave(pace, moments) for _ in range(1000)))
-    pace.refused(2.0)
+    pace.pause(2.0)
     await leave(pace, moments)
 
     assert moments[999] == pytest.approx(began_at, abs=1e-3)
@@ -416,14 +411,14 @@ async def test_a_rate_group_without_a_limit_waits_only_for_a_refusal() -> None:
 async def test_a_refusal_holds_back_who_is_late_on_a_rate_group_without_a_limit() -> None:
     """In a rate group without a limit, a slot that was granted before a pause cannot be used until the pause ends."""
     pace = LocalLimiter(None)
-    turn_at = now()
+    slot, began_at = await pace.acquire(Priority.BULK), now()
 
-    pace.refused(2.0)
-    in_the_pause = await pace.leave_late(turn_at)
-    await asyncio.sleep(2.1)
+    pace.pause(2.0)
+    is_another = await slot.renew()
 
-    assert not in_the_pause
-    assert await pace.leave_late(turn_at)
+    assert is_another
+    assert now() >= began_at + 2.0
+    assert not await slot.renew()
 
 
 async def test_rate_groups_do_not_wait_for_each_other() -> None:
@@ -431,8 +426,8 @@ async def test_rate_groups_do_not_wait_for_each_other() -> None:
     coordinator = LocalCoordinator()
     began_at = now()
 
-    await coordinator.refused(RateGroup.SMS, 30.0)
-    await coordinator.turn(RateGroup.BALANCE, Priority.INTERACTIVE)
+    coordinator.limiter(RateGroup.SMS).pause(30.0)
+    await coordinator.limiter(RateGroup.BALANCE).acquire(Priority.INTERACTIVE)
 
     assert now() == pytest.approx(began_at, abs=1e-3)
 
@@ -483,14 +478,14 @@ async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None
     identities = (MINE, *OTHERS[:2])
 
     async def leave_through(coordinator: LocalCoordinator) -> None:
-        await coordinator.turn(RateGroup.SMS, Priority.BULK)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
         moments.append(now())
 
     coordinators = [registry.join(identity, Rates()) for identity in identities]
     for coordinator in coordinators:
         await coordinator.token.keep(f"token {coordinators.index(coordinator)}")
     await asyncio.gather(*(leave_through(coordinator) for coordinator in coordinators * 30))
-    await coordinators[0].refused(RateGroup.SMS, 7.0)
+    coordinators[0].limiter(RateGroup.SMS).pause(7.0)
     refused_at = now()
     await leave_through(coordinators[1])
 
@@ -503,11 +498,11 @@ async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None
 
 async def test_a_key_at_a_stand_in_or_another_key_has_a_rate_of_its_own() -> None:
     """Another API key, or the same key at a stand-in for Pico, waits for no pause of the first one."""
-    await registry.join(MINE, Rates()).refused(RateGroup.SMS, 60.0)
+    registry.join(MINE, Rates()).limiter(RateGroup.SMS).pause(60.0)
     began_at = now()
 
     for other in OTHERS[2:]:
-        await registry.join(other, Rates(sms=100)).turn(RateGroup.SMS, Priority.BULK)
+        await registry.join(other, Rates(sms=100)).limiter(RateGroup.SMS).acquire(Priority.BULK)
 
     assert now() - began_at < 0.1
     for identity in (MINE, *OTHERS[2:]):
@@ -529,9 +524,9 @@ async def test_a_local_coordinator_serves_one_account() -> None:
     beside = own.for_another_account()
     beside.join(OTHERS[0])
     await own.token.keep("mine")
-    await own.refused(RateGroup.SMS, 7.0)
+    own.limiter(RateGroup.SMS).pause(7.0)
     refused_at = now()
-    await beside.turn(RateGroup.SMS, Priority.BULK)
+    await beside.limiter(RateGroup.SMS).acquire(Priority.BULK)
 
     assert await beside.token.current() is None
     assert now() - refused_at >= 7
@@ -558,7 +553,7 @@ async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
 
     for _ in range(90):
         coordinator = registry.join(MINE, Rates())
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         moments.append(now())
         registry.leave(MINE)
 
@@ -574,7 +569,7 @@ async def test_a_session_that_opens_at_other_rates_crosses_no_rate_either() -> N
     for number in range(90):
         coordinator = registry.join(MINE, Rates(sms=30 - number % 2))
         assert await coordinator.token.current() == "token-1"
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         moments.append(now())
         registry.leave(MINE)
 
@@ -584,12 +579,12 @@ async def test_a_session_that_opens_at_other_rates_crosses_no_rate_either() -> N
 async def test_a_session_that_opens_at_other_rates_knows_of_a_refusal() -> None:
     """A session that opens at other rates waits for the end of the pause, and goes slower after it."""
     coordinator = registry.join(MINE, Rates())
-    await coordinator.refused(RateGroup.SMS, 20)
+    coordinator.limiter(RateGroup.SMS).pause(20)
     registry.leave(MINE)
 
     coordinator = registry.join(MINE, Rates(sms=20))
     began_at = now()
-    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
     assert now() - began_at >= 20
     registry.leave(MINE)
@@ -599,7 +594,7 @@ async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
     """After the last session closes, its coordinator is kept for a second, for as long as its last send counts."""
     rates = Rates(token=None, balance=None)
     coordinator = registry.join(MINE, rates)
-    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
     registry.leave(MINE)
     await asyncio.sleep(0.9)
 
@@ -691,4 +686,4 @@ def test_the_local_coordinator_is_a_coordinator() -> None:
     """`LocalCoordinator` implements the protocols that other coordinators are written against."""
     assert isinstance(LocalCoordinator(), Coordinator)
     assert isinstance(LocalCoordinator(), FleetCoordinator)
-    assert isinstance(LocalCoordinator(), LearningCoordinator)
+    assert isinstance(LocalCoordinator(), FleetCoordinator)

@@ -12,18 +12,18 @@ from pico_async.coordination.local.jitter import JitterEstimate
 def told(guard: JitterEstimate, took_s: list[float], *, since: float = 0.0, per_s: float = 30) -> float:
     """Record the replies of evenly spaced requests, and return when the next request would leave."""
     for number, took in enumerate(took_s):
-        guard.heard(took, since + number / per_s + took)
+        guard.add(took, since + number / per_s + took)
     return since + len(took_s) / per_s
 
 
 def test_it_begins_with_what_a_common_network_does() -> None:
     """The jitter allowance starts at 10 ms, and widens as soon as the first replies spread more."""
     guard = JitterEstimate()
-    assert guard.at(0.0) == 0.010
+    assert guard.allowance_s(0.0) == 0.010
 
     now = told(guard, [0.1, 0.12])
 
-    assert guard.at(now) == pytest.approx(0.020)
+    assert guard.allowance_s(now) == pytest.approx(0.020)
 
 
 @pytest.mark.parametrize(("jitter_s", "least", "most"), [(0, 0.002, 0.002), (0.02, 0.018, 0.02), (0.5, 0.05, 0.05)])
@@ -34,7 +34,7 @@ def test_it_follows_the_spread_of_the_response_times(jitter_s: float, least: flo
 
     now = told(guard, [0.9 + draw(0, jitter_s) for _ in range(120)])
 
-    assert least <= guard.at(now) <= most
+    assert least <= guard.allowance_s(now) <= most
 
 
 def test_replies_of_a_second_and_more_leave_it_as_it_begins() -> None:
@@ -43,7 +43,7 @@ def test_replies_of_a_second_and_more_leave_it_as_it_begins() -> None:
 
     now = told(guard, [1.0] * 120)
 
-    assert guard.at(now) == 0.010
+    assert guard.allowance_s(now) == 0.010
 
 
 def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
@@ -52,7 +52,7 @@ def test_a_reply_that_was_read_late_now_and_then_widens_nothing() -> None:
 
     now = told(guard, [0.1 + 0.3 * (number % 60 == 7) for number in range(120)])
 
-    assert guard.at(now) == 0.002
+    assert guard.allowance_s(now) == 0.002
 
 
 def test_a_spike_is_forgotten() -> None:
@@ -60,13 +60,13 @@ def test_a_spike_is_forgotten() -> None:
     guard = JitterEstimate()
     now = told(guard, [0.1] * 60)
     for number in range(10):  # replies to the requests of 300 ms arrive together
-        guard.heard(0.4 - number / 30, now + 0.3)
+        guard.add(0.4 - number / 30, now + 0.3)
     now += 0.3
-    assert guard.at(now) == 0.05
+    assert guard.allowance_s(now) == 0.05
 
     now = told(guard, [0.1] * 125, since=now)
 
-    assert guard.at(now) == 0.002
+    assert guard.allowance_s(now) == 0.002
 
 
 def test_what_was_heard_long_ago_counts_no_more() -> None:
@@ -75,7 +75,7 @@ def test_what_was_heard_long_ago_counts_no_more() -> None:
 
     now = told(guard, [0.1] * 120)
 
-    assert guard.at(now + 60) == 0.010
+    assert guard.allowance_s(now + 60) == 0.010
 
 
 def test_a_refusal_widens_it_at_once_and_it_narrows_slowly() -> None:
@@ -83,13 +83,13 @@ def test_a_refusal_widens_it_at_once_and_it_narrows_slowly() -> None:
     guard = JitterEstimate()
     now = told(guard, [0.1] * 120)
 
-    assert guard.refused(now)
-    wide = [guard.at(now + second) for second in (0.0, 1.0, 3.0)]
-    again = [guard.refused(now + 3.0) for _ in range(4)]
+    assert guard.widen(now)
+    wide = [guard.allowance_s(now + second) for second in (0.0, 1.0, 3.0)]
+    again = [guard.widen(now + 3.0) for _ in range(4)]
 
     assert wide == pytest.approx([0.022, 0.019, 0.013])
     assert again == [True, True, False, False]
-    assert guard.at(now + 3.0) == 0.05
+    assert guard.allowance_s(now + 3.0) == 0.05
 
 
 def test_one_that_is_fixed_learns_nothing() -> None:
@@ -98,8 +98,8 @@ def test_one_that_is_fixed_learns_nothing() -> None:
 
     now = told(guard, [0.1, 0.9] * 60)
 
-    assert not guard.refused(now)
-    assert guard.at(now) == 0.007
+    assert not guard.widen(now)
+    assert guard.allowance_s(now) == 0.007
 
 
 def test_a_high_rate_costs_no_memory() -> None:
@@ -108,5 +108,5 @@ def test_a_high_rate_costs_no_memory() -> None:
 
     now = told(guard, [0.1 + 0.03 * (number < 1000) * (number // 60 % 2) for number in range(8000)], per_s=2000)
 
-    assert len(guard._heard) <= 320
-    assert guard.at(now) == pytest.approx(0.03)
+    assert len(guard._samples) <= 320
+    assert guard.allowance_s(now) == pytest.approx(0.03)

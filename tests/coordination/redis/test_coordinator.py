@@ -51,7 +51,7 @@ def url(redis_url: str) -> str:
 @pytest.fixture
 def url_with_schedules(url: str) -> str:
     """A Redis that has schedules: the first request of a fleet that is new to Redis waits for some seconds."""
-    fleet = Identity.of("Pico", "https://rest.picotw.com", Sandbox().username, Sandbox().api_key).pace
+    fleet = Identity.of("Pico", "https://rest.picotw.com", Sandbox().username, Sandbox().api_key).limiter
     with redis.Redis.from_url(url) as client:
         for rate_group in (RateGroup.SMS, RateGroup.TOKEN):
             client.hset(f"pico:{{{fleet}}}:pace:{rate_group}", mapping={"name": "S", "tat": 0, "last": 0})
@@ -100,7 +100,7 @@ def content(url: str) -> dict[str, str]:
 def schedule(url: str, rate_group: RateGroup = RateGroup.SMS) -> int:
     """Return the end of a rate group's schedule in Redis."""
     with redis.Redis.from_url(url) as client:
-        return int(client.hget(f"pico:{{{ME.pace}}}:pace:{rate_group}", "tat") or 0)
+        return int(client.hget(f"pico:{{{ME.limiter}}}:pace:{rate_group}", "tat") or 0)
 
 
 async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
@@ -192,12 +192,12 @@ async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> No
     """A session that opens while the last one closes keeps its connection to Redis."""
     coordinator = made(url, client_name="of-this-test")
     coordinator.join(ME)
-    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
     leaving = asyncio.create_task(coordinator.leave())
     await asyncio.sleep(0)
     coordinator.join(ME)
-    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
     await leaving
 
     assert connections(url, "of-this-test") > 0
@@ -208,7 +208,7 @@ async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> No
 async def test_closing_forgets_nobody_who_waits(url: str) -> None:
     """Callers that wait when the coordinator closes still get their slots."""
     async with joined(url, rates=Rates(sms=20)) as coordinator:
-        waiting = [asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.BULK)) for _ in range(4)]
+        waiting = [asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)) for _ in range(4)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         await coordinator.aclose()
 
@@ -248,7 +248,7 @@ def far_ahead(url: str, monkeypatch: pytest.MonkeyPatch) -> Rates:
     Redis has a schedule already, so that the first slot is granted at once.
     """
     with redis.Redis.from_url(url) as client:
-        client.hset(f"pico:{{{ME.pace}}}:pace:sms", mapping={"name": "S", "tat": 0, "last": 0})
+        client.hset(f"pico:{{{ME.limiter}}}:pace:sms", mapping={"name": "S", "tat": 0, "last": 0})
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LOOKAHEAD_S", 1000.0)
     # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
@@ -259,10 +259,10 @@ def far_ahead(url: str, monkeypatch: pytest.MonkeyPatch) -> Rates:
 async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: Rates) -> None:
     """A cancelled caller returns its newest slot, so that the next caller finds the schedule as it was."""
     async with joined(url, rates=far_ahead) as coordinator:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         before = schedule(url)
 
-        waiting = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        waiting = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         await reserved(url, before)
         await cancelled(waiting)
         while schedule(url) != before:
@@ -272,10 +272,10 @@ async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: 
 async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: str, far_ahead: Rates) -> None:
     """A caller that is cancelled before Redis answers returns the slot that the answer brings."""
     async with joined(url, rates=far_ahead) as coordinator:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         before, tasks = schedule(url), asyncio.all_tasks()
 
-        waiting = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        waiting = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         while not asyncio.all_tasks() - tasks - {waiting}:
             await asyncio.sleep(0)
         await cancelled(waiting)
@@ -289,7 +289,7 @@ async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: st
     """A schedule that got shorter by returned slots is not taken for a lost one: another member gets slots at once."""
     async with Redis.from_url(url) as client:
         link = RedisLink(client, PATIENCE_S)
-        rate_group = f"pico:{{{ME.pace}}}:pace:sms"
+        rate_group = f"pico:{{{ME.limiter}}}:pace:sms"
 
         async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> Answer:
             # In hours, so that a busy machine changes nothing.
@@ -314,11 +314,11 @@ async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: st
 async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, far_ahead: Rates) -> None:
     """A slot is not returned once another process has reserved after it; otherwise it would be granted twice."""
     async with joined(url, rates=far_ahead) as coordinator, joined(url, rates=far_ahead) as other:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         before = schedule(url)
-        waiting = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        waiting = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         between = await reserved(url, before)
-        behind = asyncio.create_task(other.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        behind = asyncio.create_task(other.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         end = await reserved(url, between)
 
         await cancelled(waiting)
@@ -332,9 +332,9 @@ async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, f
 async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -> None:
     """A process that leaves returns unused slots, so that the next process need not wait for them."""
     async with joined(url, rates=far_ahead) as coordinator:
-        await coordinator.turn(RateGroup.SMS, Priority.BULK)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
         before = schedule(url)
-        waiting = [asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.BULK)) for _ in range(3)]
+        waiting = [asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)) for _ in range(3)]
         await reserved(url, before)
         await cancelled(*waiting)
 
@@ -352,14 +352,14 @@ async def test_who_leaves_is_no_member_any_more(url: str) -> None:
 
 def members(url: str) -> int:
     with redis.Redis.from_url(url) as client:
-        return int(client.zcard(f"pico:{{{ME.pace}}}:pace:sms:members"))
+        return int(client.zcard(f"pico:{{{ME.limiter}}}:pace:sms:members"))
 
 
 async def all_members(url: str, *coordinators: RedisCoordinator) -> None:
     """Take slots until all coordinators are members at once: one that is silent for two seconds is dropped."""
     async with asyncio.timeout(PATIENCE_S):
         while members(url) != len(coordinators):
-            await asyncio.gather(*(one.turn(RateGroup.SMS, Priority.INTERACTIVE) for one in coordinators))
+            await asyncio.gather(*(one.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE) for one in coordinators))
 
 
 async def cancelled(*tasks: asyncio.Task[None]) -> None:
@@ -500,8 +500,8 @@ async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -
     with valkey_server() as server:
         server.kill()
         async with joined(server.url, rates=Rates(sms=0.1)) as coordinator:
-            crowd = [asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.BULK)) for _ in range(10)]
-            single = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+            crowd = [asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)) for _ in range(10)]
+            single = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
             with pytest.raises(NotSentError):
                 await single
             done, waiting = await asyncio.wait(crowd, timeout=1)
@@ -530,17 +530,17 @@ async def test_a_redis_that_refuses_is_not_available(fault: tuple[str, ...]) -> 
             client.execute_command(*fault)
         async with joined(server.url) as coordinator:
             with pytest.raises(NotSentError, match=r"NOPERM|NoPermission|OutOfMemory|OOM|ReadOnly|READONLY"):
-                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
 async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
     """A value of another program at the schedule's key raises `NotSentError`, so no caller waits for ever."""
     with redis.Redis.from_url(url) as client:
-        client.set(f"pico:{{{ME.pace}}}:pace:sms", "something else")
+        client.set(f"pico:{{{ME.limiter}}}:pace:sms", "something else")
 
     async with joined(url) as coordinator:
         with pytest.raises(NotSentError, match=r"ResponseError|WRONGTYPE"):
-            await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+            await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
 async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
@@ -578,7 +578,7 @@ async def test_a_redis_far_away_is_connected_to_in_the_background() -> None:
         async with relaying(port, Network(rtt_s=0.3)) as far_port:
             async with joined(f"redis://127.0.0.1:{far_port}/1", timeout=1.0) as coordinator:
                 with pytest.raises(NotSentError, match="in the background"):
-                    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
                 async with asyncio.timeout(PATIENCE_S):
                     while not await has_slot(coordinator):
                         await asyncio.sleep(0.05)
@@ -588,7 +588,7 @@ async def test_a_redis_far_away_is_connected_to_in_the_background() -> None:
 
 async def has_slot(coordinator: RedisCoordinator) -> bool:
     try:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
     except NotSentError:
         return False
     return True
@@ -601,7 +601,7 @@ async def test_closing_ends_a_call_that_redis_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with joined(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout=0.05, socket_timeout=None) as away:
             with pytest.raises(NotSentError, match="did not answer within"):
-                await away.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                await away.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
             assert len(asyncio.all_tasks() - before) > 0
 
         assert asyncio.all_tasks() == before
@@ -658,7 +658,7 @@ async def test_a_user_with_few_rights_is_enough() -> None:
             await pico.sms.send("8612345678901", "Your code is 1234")
             sandbox.expire_tokens()
             await pico.sms.send("8612345678901", "Your code is 5678")
-            await pico._open()._coordinator.refused(RateGroup.SMS, None)
+            await pico._open()._coordinator.limiter(RateGroup.SMS).pause(None)
 
     assert len(sandbox.ledger.accepted) == 2
 
@@ -673,10 +673,10 @@ async def test_a_connection_may_be_encrypted(tmp_path: Path) -> None:
         async with tls_before(server, context) as port:
             url = f"rediss://localhost:{port}"
             async with joined(url, ssl_ca_certs=str(tmp_path / "ca.pem")) as coordinator:
-                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
             async with joined(url) as distrustful:
                 with pytest.raises(NotSentError):
-                    await distrustful.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                    await distrustful.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
 @asynccontextmanager
@@ -718,7 +718,7 @@ def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
 
     async def take_a_turn() -> None:
         coordinator.join(ME)
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         await coordinator.leave()
 
     async def while_another_holds_it() -> None:
@@ -737,7 +737,7 @@ async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
     coordinator = made(url)
 
     with pytest.raises(ConfigurationError, match=r"pass it as PicoSession\(coordinator=…\)"):
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
 async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
@@ -746,9 +746,9 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
     whitelist = Identity.of("Pico", "https://api.picotw.com", "u", "k")
     stand_in = Identity.of("http://127.0.0.1:1", "http://127.0.0.1:1", "u", "k")
 
-    assert official.pace == whitelist.pace
+    assert official.limiter == whitelist.limiter
     assert len({official.token, whitelist.token, stand_in.token}) == 3
-    assert stand_in.pace != official.pace
+    assert stand_in.limiter != official.limiter
     async with joined(url, official) as one, joined(url, whitelist) as other:
         await one.token.keep("official")
         assert await other.token.current() is None
@@ -760,8 +760,9 @@ async def test_a_rate_group_without_a_rate_asks_nobody(url: str) -> None:
         before = client.info("stats")["total_connections_received"]
         async with joined(url) as coordinator:
             for _ in range(100):
-                await coordinator.turn(RateGroup.MMS, Priority.BULK)
-            await coordinator.refused(RateGroup.MMS, None)
+                await coordinator.limiter(RateGroup.MMS).acquire(Priority.BULK)
+            slot = await coordinator.limiter(RateGroup.MMS).acquire(Priority.BULK)
+            await slot.refused(None)
         after = client.info("stats")["total_connections_received"]
 
     assert after == before
@@ -809,7 +810,7 @@ def test_a_closed_port_is_no_configuration_error() -> None:
         async def try_it() -> None:
             async with joined(f"redis://127.0.0.1:{port}") as coordinator:
                 with pytest.raises(NotSentError, match="not available"):
-                    await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                    await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
                 with pytest.raises(NotSentError, match="not available"):
                     await coordinator.token.current()
 

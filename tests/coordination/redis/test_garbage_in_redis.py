@@ -259,7 +259,7 @@ async def test_a_token_that_no_header_can_hold_is_fetched_anew(redis_url: str) -
 
 async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A warning names the key whose content was discarded, and a logging filter that raises stops nothing."""
-    key = f"pico:{{{ME.pace}}}:pace:sms"
+    key = f"pico:{{{ME.limiter}}}:pace:sms"
     with redis.Redis.from_url(redis_url) as client:
         client.hset(key, mapping={"name": "S", "tat": 0, "last": 0, "resume": "9" * 18})
 
@@ -269,13 +269,13 @@ async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCap
     logger = logging.getLogger("pico_async.fleet")
     async with joined(redis_url) as coordinator:
         async with asyncio.timeout(PATIENCE_S):
-            await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+            await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         with redis.Redis.from_url(redis_url) as client:
             client.hset(key, "share", "1000")
         logger.addFilter(fail)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         finally:
             logger.removeFilter(fail)
 
@@ -286,13 +286,13 @@ async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCap
 async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A schedule that Redis lost is logged, with what may be the cause, and not each time."""
     async with joined(redis_url) as coordinator:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         assert "lost" not in caplog.text
         for _ in range(2):
             with redis.Redis.from_url(redis_url) as client:
                 client.flushdb()
             async with asyncio.timeout(PATIENCE_S):
-                await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+                await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
     assert caplog.text.count("Redis lost the schedule of sms") == 1
     assert "noeviction" in caplog.text
@@ -300,12 +300,12 @@ async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pyt
 
 async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A wait of many seconds is logged once, with the key to look at."""
-    key = f"pico:{{{ME.pace}}}:pace:sms"
+    key = f"pico:{{{ME.limiter}}}:pace:sms"
     async with joined(redis_url) as coordinator:
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         with redis.Redis.from_url(redis_url) as client:
             client.hset(key, "tat", int(client.hget(key, "last") or 0) + 50 * SECOND)
-        waiting = asyncio.create_task(coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE))
+        waiting = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         async with asyncio.timeout(PATIENCE_S):
             while "No request of sms leaves for" not in caplog.text:
                 await asyncio.sleep(0.01)
@@ -318,13 +318,13 @@ async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("suffix", ["", ":members", ":about"])
 async def test_a_key_of_another_type_is_named(redis_url: str, suffix: str) -> None:
     """A key of another type ends a wait with an error that names the key."""
-    key = f"pico:{{{ME.pace}}}:pace:sms{suffix}"
+    key = f"pico:{{{ME.limiter}}}:pace:sms{suffix}"
     with redis.Redis.from_url(redis_url) as client:
         client.rpush(key, "something else")
 
     async with joined(redis_url) as coordinator:
         with pytest.raises(NotSentError, match="Delete that key") as raised:
-            await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+            await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
     assert key in str(raised.value)
 
@@ -332,12 +332,12 @@ async def test_a_key_of_another_type_is_named(redis_url: str, suffix: str) -> No
 async def test_a_token_key_of_another_type_does_not_stop_the_pace(redis_url: str) -> None:
     """A token's key of another type ends in an error that names it, and slots are granted all the same."""
     with redis.Redis.from_url(redis_url) as client:
-        client.rpush(f"pico:{{{ME.pace}}}:token:{ME.token}", "something else")
+        client.rpush(f"pico:{{{ME.limiter}}}:token:{ME.token}", "something else")
 
     async with joined(redis_url) as coordinator:
         with pytest.raises(NotSentError, match="Delete that key"):
             await coordinator.token.current()
-        await coordinator.turn(RateGroup.SMS, Priority.INTERACTIVE)
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
 async def test_a_lock_that_is_held_for_ever_has_an_end(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +352,7 @@ async def test_a_lock_that_is_held_for_ever_has_an_end(redis_url: str, monkeypat
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 async def test_the_status_shows_what_it_can(client: redis.Redis, redis_url: str, value: str | bytes) -> None:
     """`read_fleets` reads a fleet whose keys hold what no process writes, because it is how one finds that."""
-    rate_group, token = f"pico:{{{ME.pace}}}:pace:sms", f"pico:{{{ME.pace}}}:token:{ME.token}"
+    rate_group, token = f"pico:{{{ME.limiter}}}:pace:sms", f"pico:{{{ME.limiter}}}:token:{ME.token}"
     client.hset(rate_group, mapping=dict.fromkeys(FIELDS, value))
     client.zadd(f"{rate_group}:members", {"me": "+inf", "other": -1, "third": NOW})
     client.hset(

@@ -72,10 +72,10 @@ async def test_who_is_refused_uses_none_of_the_slots_that_it_holds() -> None:
     """A process that was refused uses none of its slots during the pause, even if Redis cannot record the refusal."""
     # During the pause, the process asks again after each answer, because it may use none of the slots.
     pace = pace_on(Server(answers=50))
-    waiting = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(5)]
+    waiting = [asyncio.create_task(pace.acquire(Priority.BULK)) for _ in range(5)]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
-    await pace.refused(60.0)
+    await pace.pause(60.0)
     before = sum(task.done() for task in waiting)
     await asyncio.sleep(0.2)
 
@@ -91,7 +91,7 @@ async def test_redis_is_told_for_how_long_others_may_be_alone(share: float | Non
     server = Server()
     pace = RedisLimiter(30, server, "rate_group", member=Member(id="me", about="host:1"), share=share)
 
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
 
     assert least_us <= int(str(server.asked[0][9])) <= 2 * least_us
     await pace.aclose()
@@ -103,10 +103,10 @@ async def test_a_process_that_goes_on_alone_tells_its_own_pace() -> None:
     pace = RedisLimiter(30, server, "rate_group", member=Member(id="me", about="host:1"), share=0.5)
     before = pace.per_s
 
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
     alone = pace.per_s
     server.away = False
-    waiting = [asyncio.create_task(pace.turn(Priority.BULK)) for _ in range(40)]
+    waiting = [asyncio.create_task(pace.acquire(Priority.BULK)) for _ in range(40)]
     while not server.asked:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
@@ -126,7 +126,7 @@ async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkey
     """
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
     pace = pace_on(Server(answers=1))
-    give = pace._line.give
+    give = pace._line.serve
 
     def give_and_cancel(slot: float) -> bool:
         given = give(slot)
@@ -134,11 +134,11 @@ async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkey
             first.cancel()
         return given
 
-    monkeypatch.setattr(pace._line, "give", give_and_cancel)
-    first = asyncio.create_task(pace.turn(Priority.INTERACTIVE))
+    monkeypatch.setattr(pace._line, "serve", give_and_cancel)
+    first = asyncio.create_task(pace.acquire(Priority.INTERACTIVE))
     while not pace._asking:
         await asyncio.sleep(0)
-    second = asyncio.create_task(pace.turn(Priority.INTERACTIVE))
+    second = asyncio.create_task(pace.acquire(Priority.INTERACTIVE))
 
     async with asyncio.timeout(5):
         await second
@@ -151,10 +151,10 @@ async def test_only_slots_of_the_newest_grant_are_given_back() -> None:
     """Only slots of the newest grant are returned; older ones are dropped: others may have reserved after them."""
     server = Server(first_us=60_000_000)
     pace = pace_on(server)
-    waiting = [asyncio.create_task(pace.turn(Priority.INTERACTIVE))]
+    waiting = [asyncio.create_task(pace.acquire(Priority.INTERACTIVE))]
     while not pace._slots:
         await asyncio.sleep(0)
-    waiting += [asyncio.create_task(pace.turn(Priority.INTERACTIVE)) for _ in range(2)]
+    waiting += [asyncio.create_task(pace.acquire(Priority.INTERACTIVE)) for _ in range(2)]
     while len(pace._slots) < 3:
         await asyncio.sleep(0)
 
@@ -172,10 +172,10 @@ async def test_where_another_process_has_a_lower_rate_both_are_named(caplog: pyt
     own = pace.per_s
 
     for _ in range(3):
-        await pace.turn(Priority.INTERACTIVE)
+        await pace.acquire(Priority.INTERACTIVE)
     slower = pace.per_s
     server.spacing_us = 0
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
 
     (told,) = [record.getMessage() for record in caplog.records]
     assert "rate of rate_group is 10 a second in this fleet, and not 28.99" in told
@@ -188,9 +188,9 @@ async def test_a_share_is_one_of_the_lowest_rate() -> None:
     server = Server(spacing_us=100_000)
     pace = RedisLimiter(300, server, "rate_group", member=Member(id="me", about="host:1"), share=0.5)
 
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
     server.away = True
-    await pace.turn(Priority.INTERACTIVE)
+    await pace.acquire(Priority.INTERACTIVE)
 
     assert pace.per_s == pytest.approx(5, rel=0.05)
     await pace.aclose()

@@ -23,12 +23,12 @@ import trustme
 from pico_async import ConfigurationError, NoResponseError, NotSentError, PicoSession, Rates, RejectedError, ServerError
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
+from pico_async._engine.http.client import HttpClient
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import Carrier, Outgoing, Transport
+from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
-from pico_async.coordination.fair_queue import FairQueue
-from pico_async.coordination.protocols import Priority
 from tests.support.clock_jump import LONG_S, jump
+from tests.support.exchanges import Asked, exchange_with
 from tests.support.raw_pico import reset, wait_for_ever
 from tests.support.waiting import until
 
@@ -42,7 +42,7 @@ BASIC = b"Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
 ANSWER = b'{"request_id": "r-1", "token": "token-1"}'
 HTML = b"<html><h1>The proxy has something to say</h1></html>"
 
-Carriers = Callable[[], Carrier]
+Carriers = Callable[[], HttpTransport]
 
 
 @pytest.fixture(params=[HttpxTransport, AiohttpTransport], ids=["httpx", "aiohttp"])
@@ -77,27 +77,6 @@ def context_of(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
-
-
-class Asked:
-    """An attempt that only records whether the request was written."""
-
-    priority = Priority.INTERACTIVE
-
-    def __init__(self) -> None:
-        self.wrote = False
-
-    async def take(self, places: FairQueue) -> bool:
-        return await places.take(self.priority)
-
-    async def leave_late(self) -> bool:
-        return False
-
-    async def turn_again(self) -> None:
-        pass
-
-    def note_write(self) -> None:
-        self.wrote = True
 
 
 @asynccontextmanager
@@ -252,22 +231,22 @@ async def pico_behind_proxy(
 
 
 @asynccontextmanager
-async def transport(base_url: str, carrier: Carriers) -> AsyncIterator[Transport]:
-    made = Transport(base_url, LONG_S, carrier())
+async def transport(base_url: str, carrier: Carriers) -> AsyncIterator[HttpClient]:
+    made = HttpClient(base_url, LONG_S, carrier())
     try:
         yield made
     finally:
         await made.aclose()
 
 
-OUTGOING = Outgoing("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
+OUTGOING = HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
 
 
 async def exchange(base_url: str, carrier: Carriers) -> tuple[Reply | Failure, bool]:
     """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
     async with transport(base_url, carrier) as way:
-        return await way.exchange(OUTGOING, attempt), attempt.wrote
+        return await exchange_with(way, OUTGOING, attempt), attempt.wrote
 
 
 def session(base_url: str, carrier: Carriers, **settings: object) -> PicoSession:
@@ -439,11 +418,11 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
     """
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
         async with transport(address, carrier) as way:
-            replies = [await way.exchange(OUTGOING, Asked())]
+            replies = [await exchange_with(way, OUTGOING, Asked())]
             # httpx before 0.28 does not pass the context to httpcore, which then loads the certificates each time.
             if carrier is AiohttpTransport or not httpx.__version__.startswith("0.27."):
                 monkeypatch.setattr(ssl, "create_default_context", None)
-            replies += await asyncio.gather(*(way.exchange(OUTGOING, Asked()) for _ in range(3)))
+            replies += await asyncio.gather(*(exchange_with(way, OUTGOING, Asked()) for _ in range(3)))
 
     assert [reply.status for reply in replies if isinstance(reply, Reply)] == [200] * 4
     assert len(pico.heads) == 4
@@ -589,9 +568,9 @@ async def test_what_fails_before_the_tunnel_stands_sent_nothing(
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with transport(address, carrier) as way:
             proxy.misbehave, attempt = fault, Asked()
-            failure = await way.exchange(OUTGOING, attempt)
+            failure = await exchange_with(way, OUTGOING, attempt)
             proxy.misbehave = None
-            reply = await way.exchange(OUTGOING, Asked())
+            reply = await exchange_with(way, OUTGOING, Asked())
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -627,9 +606,9 @@ async def test_tls_that_fails_behind_the_proxy_sent_nothing(
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
         async with transport(address, carrier) as way:
             proxy.behind, attempt = fault, Asked()
-            failure = await way.exchange(OUTGOING, attempt)
+            failure = await exchange_with(way, OUTGOING, attempt)
             proxy.behind = None
-            reply = await way.exchange(OUTGOING, Asked())
+            reply = await exchange_with(way, OUTGOING, Asked())
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -677,11 +656,11 @@ async def test_tunnels_that_failed_are_forgotten(
             before = count()
             proxy.behind = answer_without_tls
             for _ in range(5):
-                assert isinstance(await way.exchange(OUTGOING, Asked()), Failure)
+                assert isinstance(await exchange_with(way, OUTGOING, Asked()), Failure)
             await until(lambda: not proxy.open and count() <= before + 1)
 
             proxy.behind = None
-            assert isinstance(await way.exchange(OUTGOING, Asked()), Reply)
+            assert isinstance(await exchange_with(way, OUTGOING, Asked()), Reply)
             assert count() > 0
 
 
@@ -780,7 +759,7 @@ async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
                 else:
                     proxy.behind = until_it_ends
             attempt = Asked()
-            sending = asyncio.create_task(way.exchange(OUTGOING, attempt))
+            sending = asyncio.create_task(exchange_with(way, OUTGOING, attempt))
             await begun.wait()
             await asyncio.sleep(0.02)
 

@@ -23,12 +23,12 @@ import trustme
 from attrs import define, field, frozen
 
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
+from pico_async._engine.http.client import MAX_UNCLEAN, HttpClient
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import MAX_UNCLEAN, Carrier, Outgoing, Transport
+from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
-from pico_async.coordination.fair_queue import FairQueue
-from pico_async.coordination.protocols import Priority
 from tests.support.clock_jump import LONG_S
+from tests.support.exchanges import Asked, exchange_with
 from tests.support.raw_pico import reset
 from tests.support.waiting import PATIENCE_S, until
 
@@ -202,26 +202,16 @@ class Server:
             self._loop.close()
 
 
-class Asked:
-    """An attempt that acquires a new slot where its connection is new, and may act while it waits."""
+class Watched(Asked):
+    """A departure that may act while it waits for another slot."""
 
     def __init__(self, while_it_waits: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
         self._while_it_waits = while_it_waits
-        self.turns_again = 0
-        self.wrote = 0
 
-    async def take(self, places: FairQueue) -> bool:
-        return await places.take(Priority.INTERACTIVE)
-
-    async def leave_late(self) -> bool:
-        return False
-
-    async def turn_again(self) -> None:
-        self.turns_again += 1
+    async def slot_again(self) -> None:
+        await super().slot_again()
         self._while_it_waits()
-
-    def note_write(self) -> None:
-        self.wrote += 1
 
 
 ROADS = ["http", "TLS 1.2", "TLS 1.3", "proxy", "tunnel"]
@@ -245,7 +235,7 @@ def each_pair(rows: Iterable[str], columns: Iterable[str], thirds: Sequence[str]
 @asynccontextmanager
 async def way_to(
     road: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> AsyncIterator[tuple[Server, Transport]]:
+) -> AsyncIterator[tuple[Server, HttpClient]]:
     """Run a server, and open a transport of this kind to it on this road."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
@@ -267,14 +257,14 @@ async def way_to(
         if proxy is not None:
             base_url = "http://localhost" if road == "proxy" else "https://localhost"
             monkeypatch.setenv("ALL_PROXY", proxy)
-        carrier: Carrier
+        carrier: HttpTransport
         if kind == "aiohttp":
             carrier = AiohttpTransport()
         elif kind == "httpx":
             carrier = HttpxTransport()
         else:
             carrier = HttpxTransport(httpx.AsyncHTTPTransport(proxy=proxy))
-        way = Transport(base_url, LONG_S, carrier)
+        way = HttpClient(base_url, LONG_S, carrier)
         try:
             yield server, way
         finally:
@@ -285,9 +275,9 @@ def message(number: int) -> bytes:
     return b'{"request_id": "r-%d"}' % number
 
 
-async def send(way: Transport, number: int, attempt: Asked | None = None) -> Reply | Failure:
-    outgoing = Outgoing("POST", "/sms", {}, HEADERS, message(number))
-    return await way.exchange(outgoing, attempt or Asked())
+async def send(way: HttpClient, number: int, attempt: Asked | None = None) -> Reply | Failure:
+    outgoing = HttpRequest("POST", "/sms", {}, HEADERS, message(number))
+    return await exchange_with(way, outgoing, attempt or Watched())
 
 
 def assert_own_replies(server: Server, replies: list[Reply | Failure]) -> None:
@@ -373,15 +363,15 @@ async def test_what_comes_while_a_request_waits_for_its_slot_is_no_reply(
 
         def stray() -> None:
             server.do(server.unused())
-            if attempt.turns_again == 1:
+            if attempt.slots_again == 1:
                 server.do(server.stray(STRAYS[name]))
 
-        attempt = Asked(stray)
+        attempt = Watched(stray)
         replies = [await send(way, 0, attempt), await send(way, 1)]
 
         assert len(server.connections) == 2
     assert_own_replies(server, replies)
-    assert (attempt.turns_again, attempt.wrote) == (2, 1)
+    assert (attempt.slots_again, attempt.writes) == (2, 1)
 
 
 async def test_the_session_tickets_of_tls_do_not_cost_the_connection(
@@ -393,12 +383,12 @@ async def test_the_session_tickets_of_tls_do_not_cost_the_connection(
     A connection whose request waits for a slot meanwhile is used, and used again.
     """
     async with way_to("TLS 1.3", kind, monkeypatch, tmp_path) as (server, way):
-        attempt = Asked(lambda: server.do(server.unused()))
+        attempt = Watched(lambda: server.do(server.unused()))
         replies = [await send(way, 0, attempt), await send(way, 1), await send(way, 2)]
 
         assert len(server.connections) == 1
     assert_own_replies(server, replies)
-    assert attempt.turns_again == 1
+    assert attempt.slots_again == 1
 
 
 @pytest.mark.lower_bounds
@@ -414,7 +404,7 @@ async def test_what_was_read_of_the_socket_beyond_a_reply_is_no_reply(
     """
     async with way_to(road, "httpx", monkeypatch, tmp_path) as (server, way):
         replies = [await send(way, 0)]
-        connections: Any = way._carrier._connections  # type: ignore[attr-defined]
+        connections: Any = way._transport._connections  # type: ignore[attr-defined]
         stream = connections._idle[-1][1]._pool.connections[0]._connection._network_stream._stream
         if road == "http":
             stream._protocol.data_received(b"H")
@@ -437,10 +427,10 @@ async def test_a_host_that_never_waits_for_a_request_is_given_up(
             server.do(server.unused())
             server.do(server.stray(STRAYS[name]))
 
-        attempt = Asked(stray)
+        attempt = Watched(stray)
         failure = await send(way, 0, attempt)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
     assert "before the request" in failure.reason
-    assert (attempt.wrote, server.arrived) == (0, [])
+    assert (attempt.writes, server.arrived) == (0, [])

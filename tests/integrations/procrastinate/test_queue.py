@@ -45,7 +45,6 @@ from pico_async import (
     SqliteJournal,
     VoiceMessage,
 )
-from pico_async.coordination.local.coordinator import LocalCoordinator
 from pico_async.coordination.rates import RateGroup
 from pico_async.integrations.postgres.connection import PostgresLink
 from pico_async.integrations.postgres.ledger import PostgresLedger
@@ -58,6 +57,7 @@ from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
 from tests.support.queue_worker import bear_lost_ends
 from tests.support.waiting import PATIENCE_S, until
+from tests.support.watched_slots import watch_slots
 
 pytestmark = pytest.mark.lower_bounds
 
@@ -269,14 +269,12 @@ async def test_codes_go_before_newsletters(
 ) -> None:
     """Interactive messages leave the queue before bulk messages, and each waits for its slot with its own priority."""
     seen: list[Priority] = []
-    turn = LocalCoordinator.turn
 
-    async def noted(self: LocalCoordinator, rate_group: RateGroup, priority: Priority) -> None:
+    async def note(rate_group: RateGroup, priority: Priority) -> None:
         if rate_group is RateGroup.SMS:
             seen.append(priority)
-        await turn(self, rate_group, priority)
 
-    monkeypatch.setattr(LocalCoordinator, "turn", noted)
+    watch_slots(monkeypatch, note)
     await enqueue_bulk(app, [sms(1), sms(2)])
     await enqueue_bulk(app, [sms(3)], priority=Priority.INTERACTIVE)
 

@@ -1,0 +1,145 @@
+"""What follows an attempt: one pure function."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import define, frozen
+
+from pico_async._engine.endpoints import Request
+from pico_async._engine.retry import BACKOFF, TOKEN_BACKOFF, next_delay_s
+from pico_async._engine.verdict import StaleToken, Success, Verdict, found_nothing
+from pico_async.coordination.rates import RateGroup
+from pico_async.errors import AuthenticationError, InDoubtError, PicoError, RateLimitError
+
+
+@define
+class History:
+    """
+    The earlier attempts of a call.
+
+    Attributes:
+        doubt: An attempt may have been carried out. No later failure changes that.
+        token_replaced: Pico refused the token once, and a fresh one was fetched.
+        failures: Attempts that failed, without those of a replaced token.
+        token_refusals: Failures in which Pico refused a token request for its rate.
+        waited_s: Seconds that the call waited between its attempts.
+    """
+
+    doubt: InDoubtError | None = None
+    token_replaced: bool = False
+    failures: int = 0
+    token_refusals: int = 0
+    waited_s: float = 0.0
+
+    def add(self, retry: Retry) -> None:
+        """Record a failed attempt."""
+        self.doubt = retry.doubt
+        self.failures += 1
+        self.token_refusals += retry.is_queued
+
+
+@frozen
+class Return:
+    """The call succeeded; `retried` is whether a retry did it."""
+
+    value: object
+    retried: bool
+
+
+@frozen
+class ReplaceToken:
+    """Fetch another token, and try again at once."""
+
+    error: StaleToken
+
+
+@frozen
+class Retry:
+    """
+    Try again.
+
+    Attributes:
+        after_s: The shortest and the longest wait.
+        is_queued: A token request was refused for its rate. It waits in a queue, and costs nothing of the retry budget.
+        doubt: What the call raises if no later attempt succeeds; None if that attempt's own error.
+    """
+
+    error: PicoError
+    after_s: tuple[float, float]
+    is_queued: bool
+    doubt: InDoubtError | None
+
+
+@frozen
+class Fail:
+    """Raise the error."""
+
+    error: PicoError
+
+
+Action: TypeAlias = Return | ReplaceToken | Retry | Fail
+
+
+def decide(
+    verdict: Verdict,
+    history: History,
+    request: Request,
+    *,
+    with_token: bool,
+    repeatable: bool,
+    retries: int,
+    ending: bool = False,
+) -> Action:
+    """
+    Return what follows an attempt.
+
+    The cases, in this order:
+
+        success                                     return its value
+        401, and the token was not replaced yet     replace the token
+        there is nothing to change or delete, and
+        an earlier attempt was in doubt             return: that attempt did it
+        a failure that may be repeated              retry, while retries and time are left
+        any other failure                           fail; in doubt if any attempt was
+
+    Args:
+        history: The earlier attempts, without this one.
+        with_token: The request was sent with a token.
+        repeatable: Repeating the request does no harm, even if it was carried out.
+        retries: Number of retries that the session allows.
+        ending: The call must end.
+    """
+    if isinstance(verdict, Success):
+        return Return(verdict.payload, retried=history.failures > history.token_refusals)
+    if isinstance(verdict, StaleToken):
+        if with_token and not history.token_replaced:
+            return ReplaceToken(verdict)
+        verdict = _refused_twice(request, verdict.error)
+    if history.doubt is not None and found_nothing(request, verdict):
+        return Return({"request_id": verdict.request_id}, retried=True)
+    # Pico gives all processes of a key one token a second. A refusal is a part of the wait for a token, and no failure.
+    is_queued = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
+    after_s = next_delay_s(
+        verdict,
+        history.failures + 1,
+        repeatable=repeatable,
+        retries=0 if ending else retries + history.token_refusals + is_queued,
+        waited_s=history.waited_s,
+        backoff=TOKEN_BACKOFF if is_queued else BACKOFF,
+    )
+    if after_s is None:
+        return Fail(history.doubt or verdict)
+    doubt = verdict if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET" else history.doubt
+    return Retry(verdict, after_s, is_queued, doubt)
+
+
+def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:
+    what = "the API key" if request.endpoint.rate_group is RateGroup.TOKEN else "a fresh token either"
+    return AuthenticationError(
+        f"{request}: Pico did not take {what}. It was not carried out. Check that the username belongs "
+        "to the API key, and that this host's IP address is allowed.",
+        status_code=refusal.status_code,
+        request_id=refusal.request_id,
+        errors=refusal.errors,
+    )
