@@ -1,6 +1,5 @@
 """`pico blast --dry-run` checks a file and estimates time, parts and cost without sending a message."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -257,14 +256,17 @@ def test_a_dry_run_tells_whom_once_per_number_leaves_out(pico_here: Pico, write_
     assert [sample["line"] for sample in by_json["samples"]] == [2, 4]
 
 
-# Run `pico`, then print the peak memory of the process. Nothing else in the process grows with the file.
+# Run `pico`, then print the peak memory of the process. Nothing else in the process grows with the file. (Not
+# `ru_maxrss`: that counts the memory of the process that started it, too, and this one's is larger.)
 _MEASURED = """
-import resource, sys
+import sys
+from pathlib import Path
 from pico_async.cli import main
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    _, _, peak = Path("/proc/self/status").read_text().partition("VmHWM:")
+    print(peak.split()[0], file=sys.stderr)
 """
 
 
@@ -287,15 +289,15 @@ def _write(path: Path, rows: int) -> Path:
     return path
 
 
-@pytest.mark.skipif(os.name != "posix", reason="ru_maxrss is POSIX")
-@pytest.mark.parametrize(("few", "many"), [(10_000, 100_000), pytest.param(100_000, 1_000_000, marks=pytest.mark.full)])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads there how much memory a process takes")
+@pytest.mark.parametrize(("few", "many"), [(5_000, 50_000), pytest.param(100_000, 1_000_000, marks=pytest.mark.full)])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, few: int, many: int) -> None:
     """
-    Ten times the rows add less than 5 MiB of memory: the cache for duplicates takes 2 MB, but a set of digests would
-    take 9 or 90 MB.
+    Ten times the rows add less than 3 MiB of memory: the cache for duplicates takes 2 MB, but a set of digests would
+    take 5 or 90 MB.
     """
     small = _peak_mib(_write(tmp_path / "few.csv", few))
 
     large = _peak_mib(_write(tmp_path / "many.csv", many))
 
-    assert large - small < 5
+    assert large - small < 3
