@@ -86,9 +86,8 @@ def test_the_second_signal_leaves_what_hangs_in_doubt(
     assert told >= len(quick.accepted()) >= 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_first_message_sends_nothing(
-    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, number: signal.Signals
+    quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
     A signal while the blast waits for its token ends it before a message is sent. It creates no journal and replaces no
@@ -101,10 +100,10 @@ def test_a_signal_before_the_first_message_sends_nothing(
 
     with running(*command, env=quick.env) as process:
         wait_until(lambda: quick.ledger().token_requests == 1)
-        process.send_signal(number)
+        process.send_signal(signal.SIGHUP)
         out, err = process.communicate(timeout=ENDS_S)
 
-    assert process.returncode == 128 + number
+    assert process.returncode == 129
     assert "Nothing was sent.\nerror: interrupted.\n" in err
     assert out == ""
     assert quick.accepted() == []
@@ -154,7 +153,7 @@ def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv:
     A blast that was started with SIGHUP ignored, as nohup does, continues after SIGHUP, because it is meant to outlive
     the terminal.
     """
-    command = ("blast", write_csv(people(60)), "--text", TEXT, "--rate", 60)
+    command = ("blast", write_csv(people(60)), "--text", TEXT, "--rate", 120)
 
     with running(*command, env=quick.env, ignored=[signal.SIGHUP]) as process:
         wait_until(lambda: len(quick.accepted()) > 5)
@@ -175,7 +174,7 @@ def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
     path = write_csv(people(400))
     report = tmp_path / "out.csv"
 
-    with running("blast", path, "--text", TEXT, "--rate", 80, "--report", report, env=quick.env) as process:
+    with running("blast", path, "--text", TEXT, "--rate", 200, "--report", report, env=quick.env) as process:
         wait_until(lambda: len(quick.accepted()) > 10)
         with path.open("ab") as file:
             file.write(b"8613999999999,\xff\n")
@@ -204,10 +203,10 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
     path = tmp_path / "people.csv"
     with path.open("w") as file:
         file.write("phone,code\n")
-        file.writelines(f"{to},{code}\n" for to, code in people(300_000))
+        file.writelines(f"{to},{code}\n" for to, code in people(150_000))
 
     with running("blast", path, "--text", TEXT, env=quick.env) as process:
-        # Of more than 6 MB: the command opens it once before, to look at the header.
+        # Of more than 3 MB: the command opens it once before, to look at the header.
         wait_until(lambda: read_of(path, process.pid) > 500_000)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=ENDS_S)

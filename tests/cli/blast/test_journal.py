@@ -9,8 +9,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.support.pico_command import PICO, TEXT, Ran, environment, people, report_rows, running, wait_for_stopping
 from tests.support.sandbox_process import KEY, SandboxProcess
 from tests.support.waiting import wait_until
@@ -30,10 +28,10 @@ def test_a_killed_blast_goes_on_where_it_was(
     After SIGKILL, a resumed blast sends no message twice. Each row ends as skipped, accepted or in doubt, and only
     requests that were in flight are in doubt.
     """
-    quick.change(latency_s=0.5)
-    recipients = people(400)
+    quick.change(latency_s=0.25)
+    recipients = people(300)
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
-    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 100, "--journal", journal)
+    command = ("blast", write_csv(recipients), "--text", TEXT, "--rate", 200, "--journal", journal)
     with running(*command, env=quick.env) as process:
         # About 70 of these requests have their replies, and 50 are in flight.
         wait_until(lambda: len(quick.accepted()) > 120)
@@ -50,11 +48,11 @@ def test_a_killed_blast_goes_on_where_it_was(
     assert set(received.values()) == {1}
     assert {to for to, outcome in outcomes.items() if outcome in ("accepted", "skipped")} <= set(received)
     assert set(received) <= {to for to, outcome in outcomes.items() if outcome != "not_sent"}
-    assert len(outcomes) == 400
+    assert len(outcomes) == 300
     known = {to: row["request_id"] for to, row in rows.items() if row["outcome"] in ("accepted", "skipped")}
     assert known.items() <= request_ids.items()
     assert ran.json["skipped"] >= 20
-    assert ran.json["skipped"] + ran.json["accepted"] + ran.json["in_doubt"] == 400
+    assert ran.json["skipped"] + ran.json["accepted"] + ran.json["in_doubt"] == 300
     assert ran.code == (1 if ran.json["in_doubt"] else 0)
     assert 0 < ran.json["in_doubt"] <= 64
 
@@ -78,34 +76,29 @@ def test_a_bad_row_is_no_reason_to_run_it_again(
     assert "Run the same command with --resume to go on." in out["refuses"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
-    pico_here: Pico,
-    quick: SandboxProcess,
-    write_csv: WriteCsv,
-    tmp_path: Path,
-    number: signal.Signals,
+    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
     A signal completes the requests in flight first, so the resumed blast sends exactly the rows that the first did not
     send.
     """
     quick.change(latency_s=0.1)
-    command = ("blast", write_csv(people(600)), "--text", TEXT, "--rate", 30, "--journal", tmp_path / "blast.db")
+    command = ("blast", write_csv(people(300)), "--text", TEXT, "--rate", 60, "--journal", tmp_path / "blast.db")
     with running(*command, env=quick.env) as process:
         wait_until(lambda: len(quick.accepted()) > 30)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=ENDS_S)
     sent = len(quick.accepted())
 
     ran = pico_here(*command, *QUICK, "--resume", "--json", env=quick.env)
 
-    assert process.returncode == 128 + number
+    assert process.returncode == 143
     assert "Run the same command with --resume to go on." in out
     assert ran.code == 0
-    assert (ran.json["skipped"], ran.json["accepted"], ran.json["in_doubt"]) == (sent, 600 - sent, 0)
+    assert (ran.json["skipped"], ran.json["accepted"], ran.json["in_doubt"]) == (sent, 300 - sent, 0)
     assert set(quick.accepted_by_number().values()) == {1}
-    assert len(quick.accepted_by_number()) == 600
+    assert len(quick.accepted_by_number()) == 300
 
 
 def test_the_grace_period_ends_and_the_owner_decides(
@@ -118,7 +111,7 @@ def test_the_grace_period_ends_and_the_owner_decides(
     journal = tmp_path / "blast.db"
     hanging = [(HANGS, "000001"), (HANGS, "000002")]
     path = write_csv(
-        [(f"order-{n}", *row) for n, row in enumerate([*hanging, *people(300)])], header=("id", "phone", "code")
+        [(f"order-{n}", *row) for n, row in enumerate([*hanging, *people(60)])], header=("id", "phone", "code")
     )
     command = ("blast", path, "--text", TEXT, "--key-column", "id", "--rate", 50, "--journal", journal, "--json")
     with running(*command, "--grace", 0.3, env=quick.env) as process:
@@ -140,12 +133,12 @@ def test_the_grace_period_ends_and_the_owner_decides(
     assert process.returncode == 130
     assert "Stopping: what is on the wire is left in doubt." in err
     assert (first["in_doubt"], first["stopped"]) == (2, "interrupted")
-    assert first["accepted"] + first["not_sent"] == 300
+    assert first["accepted"] + first["not_sent"] == 60
     assert second.code == 1
     assert (second.json["in_doubt"], second.json["not_sent"]) == (2, 0)
     assert [record["position"] for record in listed] == [0, 1]
     assert (marked.code, resent.code) == (0, 0)
-    assert (last["skipped"], last["in_doubt"]) == (301, 1)
+    assert (last["skipped"], last["in_doubt"]) == (61, 1)
     assert quick.accepted_by_number()[HANGS] == 3
     assert {count for to, count in quick.accepted_by_number().items() if to != HANGS} == {1}
 
@@ -193,7 +186,7 @@ def test_the_journal_holds_no_number_no_text_and_no_key(
     path = write_csv([(to, to, code) for to, code in recipients], header=("id", "phone", "code"))
     held = b""
 
-    command = ("blast", path, "--text", "Secret {{code}}", "--key-column", "id", "--rate", 60, "--journal", journal)
+    command = ("blast", path, "--text", "Secret {{code}}", "--key-column", "id", "--rate", 200, "--journal", journal)
     with running(*command, env=quick.env) as process:
         wait_until(lambda: len(quick.accepted()) > 40)
         held += b"".join(file.read_bytes() for file in tmp_path.glob("blast.db*"))
