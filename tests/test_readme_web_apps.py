@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.ports import free_port, listens
 from tests.support.readme import FILES, environment, write_recipe
-from tests.support.sandbox_process import sandbox_process
+from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.processes
@@ -49,16 +49,16 @@ def running(recipe: str, directory: Path, pico_url: str) -> Iterator[tuple[str, 
 
 
 @pytest.mark.parametrize("recipe", ["fastapi", "aiohttp"])
-def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path) -> None:
+def test_a_code_goes_out_and_its_receipt_comes_back(recipe: str, tmp_path: Path, quick: SandboxProcess) -> None:
     """
     The app sends a code and accepts its receipt once, on the callback URL that Pico got. A receipt without a signature
     is refused, no secret is printed, and the app exits cleanly.
     """
-    with sandbox_process() as sandbox, running(recipe, tmp_path, sandbox.base_url) as (url, process):
+    with running(recipe, tmp_path, quick.base_url) as (url, process):
         with httpx.Client(timeout=PATIENCE_S) as client:
             sent = client.post(f"{url}/codes", json={"phone": "+86 123 4567 8901"})
             wrong = client.post(f"{url}/codes", json={"phone": "12"})
-            (message,) = sandbox.ledger().sent_to("8612345678901")
+            (message,) = quick.ledger().sent_to("8612345678901")
             assert message.callback is not None
             receipts = [client.post(message.callback, data={"status": "DELIVRD"}) for _ in range(2)]
             stranger = client.post(f"{url}/receipts", data={"status": "DELIVRD"})

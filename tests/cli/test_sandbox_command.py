@@ -3,7 +3,8 @@
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -28,46 +29,54 @@ def test_the_demo_does_the_main_job_without_an_account(pico: Pico) -> None:
     assert "Next" in ran.out
 
 
-def test_the_sandbox_says_how_to_point_a_session_at_it(pico: Pico, write_csv: Callable[..., object]) -> None:
-    """The sandbox prints `export` lines with which a blast works, and Ctrl-C ends it with exit code 0."""
+@contextmanager
+def sandbox(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, bool]]:
+    """Run `pico sandbox`; return the process, what it prints, and whether it sends receipts."""
     with subprocess.Popen(
-        [PICO, "sandbox", "--port", "0", "--rate-rule", "none"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
+        [PICO, "sandbox", "--port", "0", *options], env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         said = ""
         while "listening on" not in said:
             said += process.stdout.readline()
+        settings = httpx.get(f"{said.split()[-1]}/_sandbox/settings", trust_env=False).json()
+        try:
+            yield process, said, settings["receipts"]["on"]
+        finally:
+            process.terminate()
+
+
+def test_the_sandbox_says_how_to_point_a_session_at_it(pico_here: Pico, write_csv: Callable[..., object]) -> None:
+    """
+    The sandbox prints the address of its page and `export` lines with which a blast works. It sends receipts, and
+    Ctrl-C ends it with exit code 0.
+    """
+    with sandbox("--rate-rule", "none") as (process, said, receipts):
         exported = dict(
             line.removeprefix("export ").split("=", 1) for line in said.splitlines() if line.startswith("export ")
         )
 
-        ran = pico("blast", write_csv(people(3)), "--text", TEXT, env=exported)
+        ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, env=exported)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
 
     assert BANNER in said
+    assert f"See what arrives at {said.split()[-1]}/" in said
+    assert receipts
     assert ran.code == 0
     assert process.returncode == 0
 
 
-def test_a_key_of_your_own_is_not_repeated(pico: Pico) -> None:
-    """The sandbox does not print an API key that the user passed, because it may be a real one."""
-    with subprocess.Popen(
-        [PICO, "sandbox", "--port", "0", "--api-key", "my-own-key"],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        said = ""
-        while "listening on" not in said:
-            said += process.stdout.readline()
-        process.terminate()
+def test_a_key_of_your_own_is_not_repeated_and_receipts_can_be_left_out() -> None:
+    """
+    The sandbox does not print an API key that the user passed, because it may be a real one. With `--no-receipts` it
+    sends no receipts.
+    """
+    with sandbox("--api-key", "my-own-key", "--no-receipts") as (process, said, receipts):
+        pass
 
     assert "my-own-key" not in said
+    assert not receipts
     assert process.returncode == 0
 
 
@@ -111,21 +120,3 @@ def test_the_help_names_every_rule(pico_here: Pico) -> None:
     ran = pico_here("sandbox", "--help")
 
     assert all(rule.value in ran.out for rule in RateRule)
-
-
-@pytest.mark.parametrize(("options", "on"), [((), True), (("--no-receipts",), False)])
-def test_receipts_are_sent_unless_told_otherwise(options: tuple[str, ...], on: bool) -> None:
-    """The sandbox sends delivery receipts unless `--no-receipts` is passed, and prints the address of its page."""
-    with subprocess.Popen(
-        [PICO, "sandbox", "--port", "0", *options], env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        said = ""
-        while "listening on" not in said:
-            said += process.stdout.readline()
-        base_url = said.split()[-1]
-        settings = httpx.get(f"{base_url}/_sandbox/settings", trust_env=False).json()
-        process.terminate()
-
-    assert settings["receipts"]["on"] is on
-    assert f"See what arrives at {base_url}/" in said
