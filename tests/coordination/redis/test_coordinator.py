@@ -34,28 +34,21 @@ from pico_async.coordination.redis.client import RedisLink, RedisUnavailableErro
 from pico_async.coordination.redis.limiter import Answer
 from pico_async.sandbox import Sandbox
 from tests.support.far_away import Network, relaying
+from tests.support.fleet_schedule import begin_schedules
 from tests.support.ports import free_port
 from tests.support.valkey_server import ValkeyServer, valkey_server
 from tests.support.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.lower_bounds
-
-ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
+API_KEY = Sandbox().api_key
+ME = Identity.of("Pico", "https://rest.picotw.com", Sandbox().username, API_KEY)
 
 
 @pytest.fixture
 def url(redis_url: str) -> str:
+    """Return the address of a Redis that holds nothing but schedules of the fleet."""
+    with redis.Redis.from_url(redis_url) as client:
+        begin_schedules(client, API_KEY)
     return redis_url
-
-
-@pytest.fixture
-def url_with_schedules(url: str) -> str:
-    """A Redis that has schedules: the first request of a fleet that is new to Redis waits for some seconds."""
-    fleet = Identity.of("Pico", "https://rest.picotw.com", Sandbox().username, Sandbox().api_key).limiter
-    with redis.Redis.from_url(url) as client:
-        for rate_group in (RateGroup.SMS, RateGroup.TOKEN):
-            client.hset(f"pico:{{{fleet}}}:pace:{rate_group}", mapping={"name": "S", "tat": 0, "last": 0})
-    return url
 
 
 @asynccontextmanager
@@ -103,30 +96,32 @@ def schedule(url: str, rate_group: RateGroup = RateGroup.SMS) -> int:
         return int(client.hget(f"pico:{{{ME.limiter}}}:pace:{rate_group}", "tat") or 0)
 
 
-async def test_a_session_needs_nothing_but_the_coordinator(url: str) -> None:
+async def test_a_session_needs_nothing_but_the_coordinator(redis_url: str) -> None:
     """Two coordinators on one Redis fetch one token between them, and the schedule of their rate lies in Redis."""
     sandbox = Sandbox()
-    coordinator = made(url)
+    coordinator = made(redis_url)
 
     async with session(coordinator, sandbox) as pico:
         accepted = await pico.sms.send("8612345678901", "Your code is 1234")
-        async with session(made(url), sandbox) as other:
+        async with session(made(redis_url), sandbox) as other:
             await other.sms.send("8612345678902", "Your code is 5678")
 
     assert accepted.request_id
     assert len(sandbox.ledger.accepted) == 2
     assert sandbox.ledger.token_requests == 1
-    assert {key.rpartition(":")[2] for key in content(url)} >= {"sms", "token"}
+    assert {key.rpartition(":")[2] for key in content(redis_url)} >= {"sms", "token"}
 
 
-async def test_redis_holds_no_key_no_account_and_no_message(url_with_schedules: str) -> None:
+async def test_redis_holds_no_key_no_account_and_no_message(url: str) -> None:
     """Redis holds no API key, account, number or text, only digests; the token itself is stored in one key."""
     sandbox = Sandbox(api_key="S3CRET-API-KEY-1O1IQxPv53888888")
+    with redis.Redis.from_url(url) as client:
+        begin_schedules(client, sandbox.api_key)
 
-    async with session(made(url_with_schedules), sandbox) as pico:
+    async with session(made(url), sandbox) as pico:
         await pico.sms.send("8612345678901", "Your code is 123456", key="order-17")
 
-    held = content(url_with_schedules)
+    held = content(url)
     for secret in ("S3CRET", "1O1IQxPv", "user333", "8612345678901", "123456", "order-17", "8612345678888"):
         assert not [key for key, value in held.items() if secret in key or secret in value]
     tokens = [key for key, value in held.items() if "value" in value]
@@ -144,29 +139,29 @@ async def test_everything_in_redis_expires(url: str) -> None:
         assert [key for key in client.keys("*") if not 0 < client.pttl(key) <= 24 * 3600 * 1000 + 60_000] == []
 
 
-async def test_the_last_session_closes_all_connections_and_tasks(url_with_schedules: str) -> None:
+async def test_the_last_session_closes_all_connections_and_tasks(url: str) -> None:
     """A shared coordinator closes its connections and tasks with its last session, and opens again for a new one."""
     sandbox = Sandbox()
-    coordinator = made(url_with_schedules, client_name="of-this-test")
+    coordinator = made(url, client_name="of-this-test")
     before = asyncio.all_tasks()
 
     async with session(coordinator, sandbox) as first:
         async with session(coordinator, sandbox) as second:
             await second.sms.send("8612345678901", "Your code is 1234")
         await first.sms.send("8612345678901", "Your code is 5678")
-        assert connections(url_with_schedules, "of-this-test") > 0
+        assert connections(url, "of-this-test") > 0
     assert asyncio.all_tasks() == before
-    await no_connection(url_with_schedules, "of-this-test")
+    await no_connection(url, "of-this-test")
     async with session(coordinator, sandbox) as third:
         await third.sms.send("8612345678901", "Your code is 9012")
 
-    await no_connection(url_with_schedules, "of-this-test")
+    await no_connection(url, "of-this-test")
     assert len(sandbox.ledger.accepted) == 3
 
 
-async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url_with_schedules: str) -> None:
+async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(url: str) -> None:
     """A session that is cancelled while it closes still closes its connections and tasks."""
-    coordinator = made(url_with_schedules, client_name="of-this-test")
+    coordinator = made(url, client_name="of-this-test")
     before = asyncio.all_tasks()
 
     with anyio.CancelScope() as scope:
@@ -175,7 +170,7 @@ async def test_a_session_that_is_cancelled_while_it_closes_leaves_nothing_open(u
             scope.cancel()
 
     assert asyncio.all_tasks() == before
-    await no_connection(url_with_schedules, "of-this-test")
+    await no_connection(url, "of-this-test")
 
 
 async def no_connection(url: str, name: str) -> None:
@@ -229,9 +224,9 @@ async def test_processes_that_were_forked_are_members_of_their_own(url: str) -> 
         await worker.leave()
 
 
-async def test_a_client_of_the_callers_own_stays_open(url_with_schedules: str) -> None:
+async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
     """A Redis client that the caller passes in stays open, and it may decode responses by itself."""
-    client = Redis.from_url(url_with_schedules, decode_responses=True)
+    client = Redis.from_url(url, decode_responses=True)
 
     async with session(RedisCoordinator(client), Sandbox()) as pico:
         await pico.sms.send("8612345678901", "Your code is 1234")
@@ -241,15 +236,9 @@ async def test_a_client_of_the_callers_own_stays_open(url_with_schedules: str) -
 
 
 @pytest.fixture
-def far_ahead(url: str, monkeypatch: pytest.MonkeyPatch) -> Rates:
-    """
-    Return a rate with slots that are reserved minutes ahead, so that a busy machine changes nothing in a test.
-
-    Redis has a schedule already, so that the first slot is granted at once.
-    """
-    with redis.Redis.from_url(url) as client:
-        client.hset(f"pico:{{{ME.limiter}}}:pace:sms", mapping={"name": "S", "tat": 0, "last": 0})
-    monkeypatch.setattr("pico_async.coordination.redis.limiter.LOOKAHEAD_S", 1000.0)
+def far_ahead(monkeypatch: pytest.MonkeyPatch) -> Rates:
+    """Return a rate with slots that are reserved minutes ahead, so that a busy machine changes nothing in a test."""
+    monkeypatch.setattr("pico_async.coordination.fleet_pace.LOOKAHEAD_S", 1000.0)
     # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
     monkeypatch.setattr("pico_async.coordination.redis.clock.LATE_S", 5.0)
@@ -300,7 +289,6 @@ async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: st
                 )
             )
 
-        await client.hset(rate_group, mapping={"name": "S", "tat": 0, "last": 0})
         held = await reserve("one")
         told = await reserve("other")
         begin = int(held.end_us) - held.slots * held.spacing_us
@@ -379,14 +367,16 @@ async def reserved(url: str, before: int) -> int:
 @pytest.mark.parametrize("garbage", [b"a\r\nb", b"\xff\xfe", b"a\x00b", "令牌".encode(), b"a" * 5000])
 async def test_a_token_in_redis_that_no_header_can_hold_is_fetched_anew(url: str, garbage: bytes) -> None:
     """A token in Redis that no header can hold is discarded and fetched anew; each message is sent."""
-    sandbox = Sandbox()
-    async with session(made(url), sandbox) as first:
+    # Else the second fetch would wait for a second.
+    sandbox = Sandbox(rate_rule=None)
+    rates = Rates(token=None)
+    async with session(made(url, rates=rates), sandbox) as first:
         await first.sms.send("8612345678901", "one")
     with redis.Redis.from_url(url) as client:
         [key] = [key for key in client.keys("*:token:*") if not key.endswith(b":lock")]
         client.hset(key, "value", garbage)
 
-        async with session(made(url), sandbox) as second:
+        async with session(made(url, rates=rates), sandbox) as second:
             await asyncio.gather(*(second.sms.send("8612345678902", text) for text in ("two", "three")))
 
         assert client.hget(key, "value") not in (None, garbage)
@@ -480,6 +470,8 @@ async def test_while_redis_is_away_a_send_fails_as_not_sent() -> None:
                 await pico.sms.send("8612345678901", "Your code is 1234")
             assert sandbox.ledger.arrivals == []
             server.start("--requirepass", "S3CRET-PASSWORD")
+            with redis.Redis.from_url(f"{server.url}?password=S3CRET-PASSWORD") as client:
+                begin_schedules(client, API_KEY)
             while True:
                 try:
                     await pico.sms.send("8612345678901", "Your code is 1234")
@@ -504,7 +496,7 @@ async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -
             single = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
             with pytest.raises(NotSentError):
                 await single
-            done, waiting = await asyncio.wait(crowd, timeout=1)
+            done, waiting = await asyncio.wait(crowd, timeout=0.3)
             for task in crowd:
                 task.cancel()
             await asyncio.gather(*crowd, return_exceptions=True)
@@ -575,8 +567,10 @@ async def test_a_redis_far_away_is_connected_to_in_the_background() -> None:
     with valkey_server() as server:
         server.kill()
         server.start("--port", str(port))
-        async with relaying(port, Network(rtt_s=0.3)) as far_port:
-            async with joined(f"redis://127.0.0.1:{far_port}/1", timeout=1.0) as coordinator:
+        with redis.Redis(port=port, db=1) as client:
+            begin_schedules(client, API_KEY)
+        async with relaying(port, Network(rtt_s=0.15)) as far_port:
+            async with joined(f"redis://127.0.0.1:{far_port}/1", timeout=0.5) as coordinator:
                 with pytest.raises(NotSentError, match="in the background"):
                     await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
                 async with asyncio.timeout(PATIENCE_S):
@@ -650,11 +644,13 @@ async def test_a_user_with_few_rights_is_enough() -> None:
     commands = [word.strip("`.,;") for word in rights.split() if word.strip("`").startswith("+")]
     with valkey_server() as server:
         with server.client() as client:
+            begin_schedules(client, API_KEY)
             client.execute_command("ACL", "SETUSER", "pico", "on", ">S3CRET", "~pico:*", *commands)
             client.execute_command("ACL", "SETUSER", "default", "off")
         path = server.url.removeprefix("unix://")
-        sandbox = Sandbox()
-        async with session(made(f"unix://pico@{path}?password=S3CRET"), sandbox) as pico:
+        # Else the second fetch would wait for a second.
+        sandbox = Sandbox(rate_rule=None)
+        async with session(made(f"unix://pico@{path}?password=S3CRET", rates=Rates(token=100)), sandbox) as pico:
             await pico.sms.send("8612345678901", "Your code is 1234")
             sandbox.expire_tokens()
             await pico.sms.send("8612345678901", "Your code is 5678")
@@ -670,6 +666,8 @@ async def test_a_connection_may_be_encrypted(tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert("localhost").configure_cert(context)
     with valkey_server() as server:
+        with server.client() as client:
+            begin_schedules(client, API_KEY)
         async with tls_before(server, context) as port:
             url = f"rediss://localhost:{port}"
             async with joined(url, ssl_ca_certs=str(tmp_path / "ca.pem")) as coordinator:
@@ -754,11 +752,11 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
         assert await other.token.current() is None
 
 
-async def test_a_rate_group_without_a_rate_asks_nobody(url: str) -> None:
+async def test_a_lane_without_a_rate_asks_nobody(redis_url: str) -> None:
     """A rate group without a limit, such as MMS, writes nothing to Redis and opens no connection to it."""
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         before = client.info("stats")["total_connections_received"]
-        async with joined(url) as coordinator:
+        async with joined(redis_url) as coordinator:
             for _ in range(100):
                 await coordinator.limiter(RateGroup.MMS).acquire(Priority.BULK)
             slot = await coordinator.limiter(RateGroup.MMS).acquire(Priority.BULK)
@@ -766,7 +764,7 @@ async def test_a_rate_group_without_a_rate_asks_nobody(url: str) -> None:
         after = client.info("stats")["total_connections_received"]
 
     assert after == before
-    assert content(url) == {}
+    assert content(redis_url) == {}
 
 
 @pytest.mark.parametrize(

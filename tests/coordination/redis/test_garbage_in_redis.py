@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from pico_async import Identity, NotSentError, PicoSession, Priority, RedisCoordinator
+from pico_async import Identity, NotSentError, Priority, RedisCoordinator
 from pico_async.coordination.rates import RateGroup
-from pico_async.coordination.redis.client import source_of
 from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
 from pico_async.coordination.redis.status import read_fleets
 from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
-from pico_async.sandbox import Sandbox
-from tests.support.virtual_fleet import densest, with_told_clock
+from tests.support.fleet_schedule import begin_schedules
+from tests.support.virtual_fleet import densest, run_script
 from tests.support.waiting import PATIENCE_S
 
 SECOND = 1_000_000
@@ -28,7 +27,8 @@ NOW = 1_700_000_000 * SECOND
 RATE_GROUP = ("rate_group", "rate_group:members", "rate_group:about")
 # The furthest that a fleet's slots lie ahead.
 FURTHEST = 4 * LOOKAHEAD + SPACING
-ME = Identity.of("Pico", "https://rest.picotw.com", "user333", "S3CRET-KEY")
+API_KEY = "S3CRET-KEY"
+ME = Identity.of("Pico", "https://rest.picotw.com", "user333", API_KEY)
 
 HOSTILE = [
     *("", "nan", "-nan", "inf", "-inf", "x", "-1", "0", "1000", "1e308", "0x7fffffff", "9" * 16, "9" * 19, "9" * 400),
@@ -45,8 +45,7 @@ def client(shared_redis: str) -> Iterator[redis.Redis]:
 
 
 def run(client: redis.Redis, script: str, keys: tuple[str, ...], *arguments: object, now: int = NOW) -> Any:
-    source = with_told_clock(source_of(script))
-    return client.eval(source, len(keys), *keys, *arguments, *divmod(now, SECOND))
+    return run_script(client, script, keys, *arguments, now_us=now)
 
 
 def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> Answer:
@@ -74,6 +73,24 @@ def fleet_for(
     return slots
 
 
+@pytest.fixture(scope="module")
+def begun(client: redis.Redis) -> tuple[list[int], dict[str, bytes]]:
+    """Let a fleet ask for slots for three seconds, and return their moments and what is then in Redis."""
+    client.flushdb()
+    slots = fleet_for(client, 3.0, NOW)
+    return slots, {key: client.dump(key) for key in LANE}
+
+
+@pytest.fixture
+def before(client: redis.Redis, begun: tuple[list[int], dict[str, bytes]]) -> list[int]:
+    """Put a fleet into Redis that has asked for slots for three seconds, and return their moments."""
+    slots, content = begun
+    client.flushdb()
+    for key, dumped in content.items():
+        client.restore(key, 0, dumped)
+    return slots
+
+
 def seconds(slots: list[int]) -> list[float]:
     return [at / SECOND for at in sorted(slots)]
 
@@ -81,12 +98,10 @@ def seconds(slots: list[int]) -> list[float]:
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
-    client: redis.Redis, field: str, value: str | bytes
+    client: redis.Redis, before: list[int], field: str, value: str | bytes
 ) -> None:
     """Whatever one field of a schedule holds, no second has more than 30 slots, and the next slot is seconds away."""
-    client.flushdb()
-    before = fleet_for(client, 3.0, NOW)
-    client.hset(RATE_GROUP[0], field, value)
+    client.hset(LANE[0], field, value)
 
     after = fleet_for(client, 3.0, NOW + 3 * SECOND)
 
@@ -95,11 +110,9 @@ def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, value: str | bytes) -> None:
+def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, before: list[int], value: str | bytes) -> None:
     """While a fleet goes slower after a refusal, no value of the fraction lifts its rate or stops it."""
-    client.flushdb()
-    before = fleet_for(client, 3.0, NOW)
-    client.hset(RATE_GROUP[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
+    client.hset(LANE[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
 
     after = fleet_for(client, 20.0, NOW + 3 * SECOND)
 
@@ -107,12 +120,11 @@ def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, value: str 
     assert len(after) >= 100
 
 
+@pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("field", ["tat", "resume", "told"])
 def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Redis, field: str) -> None:
     """A schedule or a pause that ends within a minute is kept, because it may be true; then slots are granted again."""
-    client.flushdb()
-    fleet_for(client, 3.0, NOW)
-    client.hset(RATE_GROUP[0], field, NOW + 50 * SECOND)
+    client.hset(LANE[0], field, NOW + 50 * SECOND)
 
     after = fleet_for(client, 60.0, NOW + 3 * SECOND)
 
@@ -121,20 +133,17 @@ def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Re
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_field_that_is_missing_lifts_no_limit(client: redis.Redis, field: str) -> None:
+def test_a_field_that_is_missing_lifts_no_limit(client: redis.Redis, before: list[int], field: str) -> None:
     """Whatever field of a schedule is deleted, no second has more than 30 slots."""
-    client.flushdb()
-    before = fleet_for(client, 3.0, NOW)
-    client.hdel(RATE_GROUP[0], field)
+    client.hdel(LANE[0], field)
 
     assert densest(seconds(before + fleet_for(client, 3.0, NOW + 3 * SECOND))) <= 30
 
 
+@pytest.mark.usefixtures("before")
 def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> None:
     """The longest pause and the slowest pace that refusals can lead to are kept, and nothing is discarded."""
-    client.flushdb()
-    fleet_for(client, 1.0, NOW)
-    now = NOW + SECOND
+    now = NOW + 3 * SECOND
     for _ in range(10):
         pause = round(MAX_PAUSE_S * SECOND)
         assert run(client, "refuse", RATE_GROUP[:1], pause, round(SLOWED_FOR_S * SECOND), SLOWED_TO, now=now) == pause
@@ -146,14 +155,13 @@ def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> N
     assert (answer.discarded, answer.spacing_us) == (0, round(SPACING / SLOWEST))
 
 
+@pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("field", ["last", "resume", "recover", "share"])
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str, value: str | bytes) -> None:
     """Whatever a schedule holds, a refusal pauses for its own time and slows by a fifth, for a minute at the most."""
-    client.flushdb()
-    fleet_for(client, 1.0, NOW)
-    client.hset(RATE_GROUP[0], field, value)
-    now = NOW + 2 * SECOND
+    client.hset(LANE[0], field, value)
+    now = NOW + 4 * SECOND
 
     paused = run(
         client, "refuse", RATE_GROUP[:1], round(PAUSE_S * SECOND), round(SLOWED_FOR_S * SECOND), SLOWED_TO, now=now
@@ -165,11 +173,10 @@ def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str
     assert client.pttl(RATE_GROUP[0]) < 2 * 86_400_000
 
 
+@pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: str | bytes) -> None:
     """Slots can be returned although the count of granted slots holds no number."""
-    client.flushdb()
-    fleet_for(client, 3.0, NOW)
     now = NOW + 4 * SECOND
     mine = reserve(client, "one", now, invited=True)
     client.hset(RATE_GROUP[0], "granted", value)
@@ -180,12 +187,11 @@ def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: s
     assert reserve(client, "one", now, invited=True).discarded == 0
 
 
+@pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("score", ["+inf", NOW + 10**12, "-inf", -1])
 def test_members_that_nobody_is_take_no_part(client: redis.Redis, score: Any) -> None:
     """Entries among the members that are no process are dropped, also those with a time in the future."""
-    client.flushdb()
-    fleet_for(client, 3.0, NOW)
-    client.zadd(RATE_GROUP[1], {f"nobody-{number}": score for number in range(50)})
+    client.zadd(LANE[1], {f"nobody-{number}": score for number in range(50)})
 
     fleet_for(client, 3.0, NOW + 3 * SECOND)
 
@@ -228,33 +234,6 @@ async def joined(url: str, **settings: Any) -> AsyncIterator[RedisCoordinator]:
         yield coordinator
     finally:
         await coordinator.leave()
-
-
-async def test_a_token_that_no_header_can_hold_is_fetched_anew(redis_url: str) -> None:
-    """A session that finds a token that no header can hold fetches another and sends; no message is in doubt."""
-    sandbox = Sandbox()
-
-    def session() -> PicoSession:
-        return PicoSession(
-            username=sandbox.username,
-            api_key=sandbox.api_key,
-            sender="8612345678888",
-            transport=sandbox.transport(),
-            coordinator=RedisCoordinator.from_url(redis_url, timeout=PATIENCE_S),
-        )
-
-    async with session() as pico:
-        await pico.sms.send("8612345678901", "one")
-    for number, token in enumerate(("a\r\nb", b"\xff\xfe", "\N{SNOWMAN}"), 2):
-        with redis.Redis.from_url(redis_url) as client:
-            (key,) = [key for key in client.keys("*:token:*") if not key.endswith(b":lock")]
-            client.hset(key, "value", token)
-
-        async with session() as pico:
-            await pico.sms.send("8612345678902", f"message {number}")
-
-    assert len(sandbox.ledger.accepted) == 4
-    assert sandbox.ledger.token_requests == 4
 
 
 async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -300,7 +279,9 @@ async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pyt
 
 async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A wait of many seconds is logged once, with the key to look at."""
-    key = f"pico:{{{ME.limiter}}}:pace:sms"
+    key = f"pico:{{{ME.pace}}}:pace:sms"
+    with redis.Redis.from_url(redis_url) as client:
+        begin_schedules(client, API_KEY)
     async with joined(redis_url) as coordinator:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         with redis.Redis.from_url(redis_url) as client:
@@ -332,7 +313,8 @@ async def test_a_key_of_another_type_is_named(redis_url: str, suffix: str) -> No
 async def test_a_token_key_of_another_type_does_not_stop_the_pace(redis_url: str) -> None:
     """A token's key of another type ends in an error that names it, and slots are granted all the same."""
     with redis.Redis.from_url(redis_url) as client:
-        client.rpush(f"pico:{{{ME.limiter}}}:token:{ME.token}", "something else")
+        begin_schedules(client, API_KEY)
+        client.rpush(f"pico:{{{ME.pace}}}:token:{ME.token}", "something else")
 
     async with joined(redis_url) as coordinator:
         with pytest.raises(NotSentError, match="Delete that key"):
