@@ -54,6 +54,7 @@ def valkey_nodes() -> Iterator[tuple[Node, Node]]:
                 *("--port", str(port), "--cluster-port", str(free_port()), "--bind", "127.0.0.1"),
                 *("--cluster-enabled", "yes", "--cluster-config-file", str(Path(folder) / "nodes.conf")),
                 *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
+                *("--repl-diskless-sync-delay", "0"),
             )
             nodes.append(Node(server, held.enter_context(server.client()), port))
         one, other = nodes
@@ -87,12 +88,6 @@ def valkey_pair() -> Iterator[tuple[Node, Node]]:
         )
         wait_until(lambda: _serves(primary) and _serves(replica), "all slots are served")
         yield primary, replica
-
-
-def owner_of(key: str, nodes: tuple[Node, Node]) -> tuple[Node, Node]:
-    """Return the node that serves the key's slot, and the other one."""
-    slot = int(nodes[0].command("KEYSLOT", key))
-    return nodes if slot < SLOTS // 2 else (nodes[1], nodes[0])
 
 
 def begin_to_move(slot: int, source: Node, target: Node) -> None:

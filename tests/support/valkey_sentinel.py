@@ -39,5 +39,8 @@ def valkey_with_sentinel() -> Iterator[int]:
         held.callback(process.kill)
         wait_until(lambda: listens(sentinel_port), "the Sentinel listens")
         with redis.Redis(port=sentinel_port) as sentinel:
-            wait_until(lambda: len(sentinel.sentinel_slaves(NAME)) == 1, "the Sentinel knows the replica")
+            wait_until(
+                lambda: [one["master-link-status"] for one in sentinel.sentinel_slaves(NAME)] == ["ok"],
+                "the Sentinel knows the replica, which has all data",
+            )
         yield sentinel_port
