@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pico_async.coordination.redis.status import read_fleets
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
 from tests.support.late_timers import watched
@@ -58,6 +59,13 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Ran(ended.value.code, said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def short_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `pico fleet status` look at a fleet for less than a second, where its rate does not matter."""
+    assert read_fleets.__kwdefaults__ is not None
+    monkeypatch.setitem(read_fleets.__kwdefaults__, "over_s", 0.05)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 import redis
 from attrs import frozen
 from redis.asyncio import Redis
+from tests.cli.test_blast_redis import PASSWORD
 
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis.status import read_fleets
-from tests.cli.blast.test_redis import PASSWORD
+from tests.support.fleet_schedule import begin_schedules
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import KEY, sandbox_process
 from tests.support.valkey_server import valkey_server
@@ -51,6 +51,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=none", api_key=KEY))
         client = held.enter_context(server.client())
+        begin_schedules(client, KEY, sandbox.base_url)
         for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
             client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
         path: Path = tmp_path_factory.mktemp("fleet") / "people.csv"
@@ -69,6 +70,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         )
 
 
+@pytest.mark.usefixtures("short_look")
 def test_a_reader_sees_who_sends_and_how_fast(pico_here: Pico, fleet: Fleet) -> None:
     """
     A user who may only read sees the token's age, each rate group's rate and its processes. No API key is needed, and
@@ -124,6 +126,7 @@ async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> N
     assert 0 < member.reserved_for_s <= sms.ahead_s < 1
 
 
+@pytest.mark.usefixtures("short_look")
 def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
     """
     After a refusal, the status shows the pause first and then the lower rate. While a first token is fetched, it names

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from pico_async.coordination.rates import spacing_s
+from pico_async.coordination.rates import RateGroup, spacing_s
+from tests.support.fleet_schedule import begin_schedules
 from tests.support.late_timers import rate_claims, repeat_if_starved
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import KEY, SandboxProcess
@@ -20,15 +21,11 @@ Pico = Callable[..., Ran]
 PASSWORD = "hidden-word"
 
 
-@pytest.fixture(scope="module")
-def redis_url(shared_redis: str) -> str:
-    """
-    Return the URL of one emptied Redis for all tests here: the first request of each new fleet waits for requests that
-    others may have begun.
-    """
-    with redis.Redis.from_url(shared_redis) as client:
-        client.flushdb()
-    return shared_redis
+def begin(redis_url: str, sandbox: SandboxProcess, prefix: str = "pico") -> None:
+    """Give the fleet of a sandbox its schedules."""
+    with redis.Redis.from_url(redis_url) as client:
+        lanes = (RateGroup.SMS, RateGroup.TOKEN, RateGroup.BALANCE)
+        begin_schedules(client, sandbox.api_key, sandbox.base_url, lanes=lanes, prefix=prefix)
 
 
 @repeat_if_starved
@@ -42,6 +39,7 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
     leaves room for a busy machine. Two blasts that do not share their rate still exceed that limit.
     """
     sandbox = start_sandbox("--rate-rule=sliding-log")
+    begin(redis_url, sandbox)
     recipients = people(48)
     halves = [write_csv(recipients[:24], name="a.csv"), write_csv(recipients[24:], name="b.csv")]
     options = ("--text", TEXT, "--json", "--rate", 25)
@@ -65,6 +63,7 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
 
 def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """A single send and a balance request with the same Redis use one token, so the fleet needs no second one."""
+    begin(redis_url, quick)
     first = pico_here("sms", "send", "8613000000001", "hi", "--redis", redis_url, env=quick.env)
     second = pico_here("balance", "--redis", redis_url, env=quick.env)
 
@@ -72,12 +71,15 @@ def test_a_single_send_uses_the_fleets_token(pico_here: Pico, quick: SandboxProc
     assert quick.ledger().token_requests == 1
 
 
+@pytest.mark.usefixtures("short_look")
 def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: SandboxProcess, redis_url: str) -> None:
     """
     Two prefixes in one Redis are two fleets, each with its own token. `fleet status` finds only the fleet with exactly
     the requested prefix.
     """
     env = quick.env | {"PICO_REDIS_URL": redis_url}
+    for prefix in ("one", "two"):
+        begin(redis_url, quick, prefix)
 
     sent = pico_here("balance", "--redis-prefix", "one", env=env)
     also = pico_here("balance", env=env | {"PICO_REDIS_PREFIX": "two"})
