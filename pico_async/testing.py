@@ -52,8 +52,8 @@ class _PassingFault(FaultRule):
 
     over: threading.Event = field(factory=threading.Event, kw_only=True, eq=False, repr=False)
 
-    def concerns(self, operation: str, to: str | None) -> bool:
-        return not self.over.is_set() and super().concerns(operation, to)
+    def matches(self, operation: str, to: str | None) -> bool:
+        return not self.over.is_set() and super().matches(operation, to)
 
 
 class PicoSandbox(Sandbox):

@@ -187,9 +187,9 @@ def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> None:
-    from pico_async.sandbox.sandbox import told_to_end
+    from pico_async.sandbox.sandbox import stop_event
 
-    told = told_to_end()
+    told = stop_event()
     # Remote hosts were ruled on above.
     async with sandbox.serve(host, port, allow_remote=True) as base_url:
         say("Point a session at it:")

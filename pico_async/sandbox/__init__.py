@@ -3,22 +3,21 @@ A stateful stand-in for Pico Cloud, to test and measure clients against.
 
     sandbox = Sandbox()
     async with sandbox.serve() as base_url: ...                 # on a socket
-    httpx.AsyncClient(transport=sandbox.transport())            # without one
+    httpx.AsyncClient(transport=sandbox.transport())            # without a socket
     python -m pico_async.sandbox --port 8321                    # in a process of its own
 
-Its page, at the root, shows what arrives, as it arrives.
+Its web page, at the root, shows each message as it arrives.
 
-It is a second, independent reading of the API reference v0.4 and imports nothing from the client. What the
-reference does not say is the sandbox's own invention; `BANNER` lists it. Needs the extra: `pip install
-'pico-async[sandbox]'`.
+It is a second, independent reading of the API reference v0.4, and imports nothing of the client. Where the reference is
+silent it invents; `BANNER` lists the inventions. Needs the extra: `pip install 'pico-async[sandbox]'`.
 """
 
 try:
     import h11 as _h11  # noqa: F401
     import starlette as _starlette  # noqa: F401
     import uvicorn as _uvicorn  # noqa: F401
-except ImportError as error:
-    raise ImportError("pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'") from error
+except ImportError as _error:
+    raise ImportError("pico_async.sandbox needs starlette and uvicorn: pip install 'pico-async[sandbox]'") from _error
 
 from pico_async.sandbox.banner import BANNER
 from pico_async.sandbox.faults import DRAWN_FAULTS, Fault, FaultRule

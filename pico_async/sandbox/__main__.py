@@ -1,4 +1,4 @@
-"""`python -m pico_async.sandbox`: the sandbox in a process of its own."""
+"""`python -m pico_async.sandbox` runs the sandbox in a process of its own."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,62 +11,66 @@ from pico_async.sandbox.replies import Dialect
 from pico_async.sandbox.sandbox import DEFAULT_API_KEY, DEFAULT_PORT, DEFAULT_RATES, Sandbox
 
 
-def _rate(text: str) -> tuple[str, float | None]:
+def _parse_rate(text: str) -> tuple[str, float | None]:
     name, _, value = text.partition("=")
     return name, None if value == "none" else float(value)
 
 
-def _money(text: str) -> Decimal:
+def _parse_amount(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
         raise ValueError(text) from None
 
 
-def _kinds(text: str) -> tuple[Fault, ...]:
+def _parse_faults(text: str) -> tuple[Fault, ...]:
     return tuple(Fault(kind.strip()) for kind in text.split(","))
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the command line's parser; its defaults are `Sandbox`'s."""
+    """Return the parser of the command line. Its defaults are those of `Sandbox`."""
     parser = argparse.ArgumentParser(
         prog="python -m pico_async.sandbox",
         description="Run a stand-in for Pico Cloud until SIGTERM or SIGINT.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--allow-remote", action="store_true", help="listen on an address that is not loopback")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free port (default: %(default)s)")
+    parser.add_argument("--allow-remote", action="store_true", help="allow an address that other machines can reach")
     parser.add_argument("--username", default="user333")
     parser.add_argument("--api-key", default=DEFAULT_API_KEY)
     parser.add_argument("--rate-rule", choices=[*RateRule, "none"], default=RateRule.SLIDING_LOG.value)
     parser.add_argument(
         "--rate",
-        type=_rate,
+        type=_parse_rate,
         action="append",
         default=[],
         metavar="NAME=N",
-        help="requests a second, as sms=100 or balance=none; repeatable",
+        help="requests per second, as sms=100 or balance=none; repeatable",
     )
     parser.add_argument("--dialect", choices=list(Dialect), default=Dialect.DOCUMENTED.value)
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--jitter-ms", type=float, default=0.0)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of the sends, from 0 to 1")
-    parser.add_argument("--fault-kinds", type=_kinds, default=DRAWN_FAULTS, metavar="A,B")
+    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of the sends that fail, from 0 to 1")
+    parser.add_argument("--fault-kinds", type=_parse_faults, default=DRAWN_FAULTS, metavar="A,B")
     parser.add_argument("--duplicate-window-s", type=float)
-    parser.add_argument("--balance", type=_money, default=Decimal("1000.00"))
-    parser.add_argument("--price", type=_money, default=Decimal("0.001"))
-    parser.add_argument("--receipts", action="store_true", help="send delivery receipts to callbacks")
+    parser.add_argument("--balance", type=_parse_amount, default=Decimal("1000.00"))
+    parser.add_argument("--price", type=_parse_amount, default=Decimal("0.001"))
+    parser.add_argument("--receipts", action="store_true", help="send delivery receipts to the callbacks")
     parser.add_argument("--receipt-form", choices=list(ReceiptForm), default=ReceiptForm.JSON.value)
     parser.add_argument(
-        "--receipt-host", action="append", default=[], metavar="HOST", help="beside loopback; repeatable"
+        "--receipt-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="receipts may go there, too; repeatable",
     )
     parser.add_argument("--template-status", choices=["approved", "pending"], default="approved")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the sandbox that the command line describes."""
+    """Run a sandbox with the options of the command line."""
     parser = build_parser()
     options = parser.parse_args(argv)
     try:

@@ -1,8 +1,8 @@
 """
-The sandbox as an ASGI application: read a request, let `Cloud` decide, then act.
+The sandbox as an ASGI application: parse a request, let `Cloud` decide, then send the reply.
 
-Whatever waits stands here: jitter before the decision, latency and hangs after it. The decision itself is one
-synchronous call, so no two requests are judged at once.
+All waiting is done here: jitter before the decision, latency and hangs after it. The decision itself is one synchronous
+call, so that requests are judged one by one.
 """
 
 from collections.abc import Iterable
@@ -20,36 +20,36 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from pico_async.sandbox.host_check import Door
+from pico_async.sandbox.host_check import HostCheck
 from pico_async.sandbox.operations import OPERATIONS, Operation
 from pico_async.sandbox.replies import Ending, Reply
 from pico_async.sandbox.state import Call, Cloud
 
-# Where a server leaves the connection for `_end`: in the ASGI scope's "state".
+# Key in the ASGI scope's "state", under which a server passes the connection.
 CONNECTION = "pico_sandbox.connection"
 
 
 class Connection(Protocol):
-    """A client's connection, which a fault may end."""
+    """A client's connection, as a fault ends it."""
 
     def close(self) -> None:
-        """End it in order (FIN) once what was written has gone out."""
+        """Close it (FIN) after the written bytes were sent."""
 
     def reset(self) -> None:
-        """End it at once (RST)."""
+        """Reset it at once (RST)."""
 
 
-class ConnectionEnded(Exception):  # noqa: N818  # an event, translated at the edge
-    """Raised where no server is in between, for the in-process transport to translate."""
+class ConnectionEnded(Exception):  # noqa: N818  # the transport translates it
+    """A fault ended the connection. Raised in-process, where there is no connection to close."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(f"The sandbox ended the connection: {ending.name.lower()}.")
-        self.ending = ending
+        self.ending: Ending = ending
 
 
 @define
-class Pace:
-    """How slow the imitated network and server are, in seconds. It may change between two requests."""
+class Delays:
+    """Delays of the imitated network and server. They may change between two requests."""
 
     latency_s: float
     jitter_s: float
@@ -57,33 +57,33 @@ class Pace:
 
 
 class Endpoint:
-    """The ASGI endpoint of one operation. No `Request` and no middleware of its own: benchmarks measure clients."""
+    """The ASGI endpoint of one operation. It makes no Starlette `Request`, so that it is fast."""
 
-    def __init__(self, operation: Operation, cloud: Cloud, pace: Pace) -> None:
+    def __init__(self, operation: Operation, cloud: Cloud, delays: Delays) -> None:
         self._operation = operation
         self._cloud = cloud
-        self._pace = pace
+        self._delays = delays
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         if body is None:
             return
-        call = _call(self._operation, scope, body)
+        call = _parse_call(self._operation, scope, body)
         try:
-            if self._pace.jitter_s:
-                await anyio.sleep(self._pace.random.uniform(0.0, self._pace.jitter_s))
+            if self._delays.jitter_s:
+                await anyio.sleep(self._delays.random.uniform(0.0, self._delays.jitter_s))
         finally:
-            # A client that gives up while its bytes are on the way does not call them back: they arrive all the same.
+            # On a real network a request arrives even if its client gives up meanwhile.
             reply = self._cloud.answer(call)
-        if self._pace.latency_s:
-            await anyio.sleep(self._pace.latency_s)
+        if self._delays.latency_s:
+            await anyio.sleep(self._delays.latency_s)
         if reply.hang_s:
             await _hang(reply.hang_s, receive)
-        await _deliver(reply, scope, receive, send)
+        await _send_reply(reply, scope, receive, send)
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Read the whole body; None if the client left before its end."""
+    """Return the whole body; None if the client disconnected before its end."""
     parts = []
     while True:
         message = await receive()
@@ -94,7 +94,7 @@ async def _read(receive: Receive) -> bytes | None:
             return b"".join(parts)
 
 
-def _call(operation: Operation, scope: Scope, body: bytes) -> Call:
+def _parse_call(operation: Operation, scope: Scope, body: bytes) -> Call:
     api_key = authorization = None
     content_type = ""
     for name, value in scope["headers"]:
@@ -117,36 +117,36 @@ def _call(operation: Operation, scope: Scope, body: bytes) -> Call:
 
 
 async def _hang(seconds: float, receive: Receive) -> None:
-    """Keep silent for *seconds*, or until the client has left."""
+    """Wait for *seconds*, or until the client disconnects."""
     with anyio.move_on_after(seconds):
-        await _departure(receive)
+        await _disconnected(receive)
 
 
-async def _departure(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _deliver(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
+async def _send_reply(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
     if reply.ending is not Ending.REPLY:
-        await _end(reply, scope, receive, send)
+        await _end_connection(reply, scope, receive, send)
         return
-    await send(_start(reply))
+    await send(_response_start(reply))
     await send({"type": "http.response.body", "body": reply.body})
 
 
-def _start(reply: Reply) -> dict[str, Any]:
+def _response_start(reply: Reply) -> dict[str, Any]:
     headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
     return {"type": "http.response.start", "status": reply.status, "headers": headers}
 
 
-async def _end(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
+async def _end_connection(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
     connection: Connection | None = scope.get("state", {}).get(CONNECTION)
     if connection is None:
         raise ConnectionEnded(reply.ending)
     match reply.ending:
         case Ending.TRUNCATE:
-            await send(_start(reply))
+            await send(_response_start(reply))
             half = reply.body[: len(reply.body) // 2]
             await send({"type": "http.response.body", "body": half, "more_body": True})
             connection.reset()
@@ -154,14 +154,15 @@ async def _end(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None
             connection.reset()
         case _:
             connection.close()
-    # A server reports an application that returns without a reply; one whose client has left it forgives.
-    await _departure(receive)
+    # uvicorn logs an error if an application returns without a reply, unless the client has disconnected.
+    await _disconnected(receive)
 
 
-def build_app(cloud: Cloud, pace: Pace, control: Iterable[BaseRoute]) -> Starlette:
-    """Build the application: the thirteen operations, and *control* routes beside them."""
+def build_app(cloud: Cloud, delays: Delays, control: Iterable[BaseRoute]) -> Starlette:
+    """Return the application: the thirteen operations, and the *control* routes."""
     routes: list[BaseRoute] = [
-        Route(operation.path, Endpoint(operation, cloud, pace), methods=[operation.method]) for operation in OPERATIONS
+        Route(operation.path, Endpoint(operation, cloud, delays), methods=[operation.method])
+        for operation in OPERATIONS
     ]
 
     async def no_such_operation(request: Request, error: Exception) -> Response:
@@ -171,9 +172,9 @@ def build_app(cloud: Cloud, pace: Pace, control: Iterable[BaseRoute]) -> Starlet
 
     app = Starlette(
         routes=routes + list(control),
-        middleware=[Middleware(Door)],
+        middleware=[Middleware(HostCheck)],
         exception_handlers={HTTPException: no_such_operation},
     )
-    # A slash too many is an error of the client's, which a redirect would hide.
+    # A path with one slash too many is a mistake of the client, which a redirect would hide.
     app.router.redirect_slashes = False
     return app

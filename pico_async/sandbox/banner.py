@@ -1,14 +1,15 @@
-"""The sandbox's own account of what it is, printed by its server and shown under /_sandbox/."""
+"""The banner tells what the sandbox is. The server prints it, and GET /_sandbox/ returns it."""
 
-BANNER = """\
+BANNER: str = """\
 pico_async sandbox: a stand-in for Pico Cloud. Nothing is sent to any handset.
 
-It follows the Pico Cloud REST API reference v0.4. Where the reference is silent, what it does is its own invention:
-  - the window rule behind "30 per second", and the answer when a rate is exceeded (429 with Retry-After)
+It follows the Pico Cloud REST API reference v0.4. These parts are its own invention, because the reference does not
+document them:
+  - the window rule behind "30 per second", and the reply to a request beyond the rate (429 with Retry-After)
   - the bodies of list-templates, create-template, update, delete, mms and voice replies
   - templates are approved at once; {{var}} is not filled
   - delivery receipts (in a test on request): their method, fields, statuses, times, retries and order; to loopback only
   - a wrong X-API-Key (401, on /token 400), unknown paths (404, 405), the price of a message, an empty balance (400)
   - the "ruoyi" dialect, every fault, the magic numbers 999000000NN, and the page at / with everything under /_sandbox/
-It listens on plain HTTP; Pico itself refuses that.
+It listens on plain HTTP, which Pico itself refuses.
 """

@@ -1,5 +1,5 @@
 """
-The account's campaigns and templates: what the eight management operations do.
+The account's campaigns and templates, and the eight management operations on them.
 
 Source: API reference v0.4, "Create Campaign" to "Delete Template".
 """
@@ -20,12 +20,12 @@ Body = Mapping[str, Any]
 
 
 class RefusedError(Exception):
-    """A request that is well formed and that the account cannot fulfil: a 400. Its text is the `errors` entry."""
+    """A valid request that the account refuses with 400. The text of the exception is the `errors` entry."""
 
 
 @frozen
 class Campaign:
-    """Fields as in the reference's "List Campaigns"."""
+    """A campaign, with the fields of the reference's "List Campaigns"."""
 
     id: str
     name: str
@@ -35,7 +35,7 @@ class Campaign:
 
 @frozen
 class Template:
-    """Named as the reference names the parameters that made it; `type` and `created_at` are inventions."""
+    """A template, with the reference's names of its parameters; `type` and `created_at` are inventions."""
 
     id: str
     type: str
@@ -57,43 +57,50 @@ class Catalogue:
 
     Each operation takes the path parameters or the query (*ids*) and the checked *body*, and returns the reply.
 
-    Own inventions, since v0.4 does not document them: the body of list-templates; the bodies of update, delete and
-    create-template replies (a `request_id`, which for a template is its id, as it is for a campaign); that a
-    campaign's templates go when it goes; that a new template is approved at once.
+    Own inventions, since v0.4 does not document them:
+
+    - the body of list-templates;
+    - the bodies of update, delete and create-template replies: a `request_id`, which is a new template's id;
+    - deletion of a campaign deletes its templates;
+    - a new template is approved at once.
     """
 
     def __init__(self, template_status: str) -> None:
         if template_status not in TEMPLATE_STATUSES:
-            raise ValueError(f"template_status={template_status!r}: one of {', '.join(TEMPLATE_STATUSES)}.")
+            raise ValueError(f"template_status={template_status!r}: pass one of {', '.join(TEMPLATE_STATUSES)}.")
         self._template_status = template_status
         self._campaigns: dict[str, Campaign] = {}
         self._templates: dict[str, Template] = {}
-        # What was deleted, for who looks at a message that was sent by it.
-        self._former: dict[str, Template | Campaign] = {}
+        # Kept to show a message together with the template that it was sent with.
+        self._deleted: dict[str, Template | Campaign] = {}
 
     def create_campaign(self, ids: Ids, body: Body) -> Reply:
-        """Source: "AddCampaignResponse", whose request_id is the ID of the created campaign."""
+        """
+        Create a campaign and return its id as request_id.
+
+        Source: API reference v0.4, "AddCampaignResponse".
+        """
         campaign = Campaign(str(uuid4()), body["name"], body.get("remark"), _now_text())
         self._campaigns[campaign.id] = campaign
         return success(campaign.id)
 
     def list_campaigns(self, ids: Ids, body: Body) -> Reply:
-        """List all campaigns, oldest first."""
+        """Return all campaigns, oldest first."""
         return success(campaigns=[asdict(campaign) for campaign in self._campaigns.values()])
 
     def update_campaign(self, ids: Ids, body: Body) -> Reply:
-        """Change what the body names; a body that names nothing changes nothing."""
+        """Change the name and the remark, as far as the body has them."""
         campaign = self._campaign(ids["campaign_id"])
         changes = {name: body[name] for name in ("name", "remark") if body.get(name) is not None}
         self._campaigns[campaign.id] = evolve(campaign, **changes)
         return success()
 
     def delete_campaign(self, ids: Ids, body: Body) -> Reply:
-        """Delete a campaign, and its templates with it."""
+        """Delete a campaign and its templates."""
         campaign = self._campaign(ids["campaign_id"])
-        self._former[campaign.id] = self._campaigns.pop(campaign.id)
+        self._deleted[campaign.id] = self._campaigns.pop(campaign.id)
         for template in [one for one in self._templates.values() if one.campaignId == campaign.id]:
-            self._former[template.id] = self._templates.pop(template.id)
+            self._deleted[template.id] = self._templates.pop(template.id)
         return success()
 
     def create_sms(self, ids: Ids, body: Body) -> Reply:
@@ -105,7 +112,7 @@ class Catalogue:
         return self._create("mms", body, media_url=body.get("mediaUrl") or None)
 
     def list_templates(self, ids: Ids, body: Body) -> Reply:
-        """List the templates that pass both filters. The body of the reply is an invention."""
+        """Return the templates that pass both filters. The body of the reply is an invention."""
         campaign_id, status = ids.get("campaignId"), ids.get("status")
         if status is not None and status not in TEMPLATE_STATUSES:
             raise RefusedError(f"status: must be one of {', '.join(TEMPLATE_STATUSES)}.")
@@ -122,11 +129,11 @@ class Catalogue:
         template = self._templates.pop(ids["template_id"], None)
         if template is None:
             raise RefusedError("templateId: unknown template.")
-        self._former[template.id] = template
+        self._deleted[template.id] = template
         return success()
 
     def check_approved(self, template_id: str) -> None:
-        """Refuse a template that is unknown or may not be sent."""
+        """Raise `RefusedError` for a template that is unknown or not approved."""
         template = self._templates.get(template_id)
         if template is None:
             raise RefusedError("templateId: unknown template.")
@@ -134,23 +141,23 @@ class Catalogue:
             raise RefusedError(f"templateId: the template is {template.status}, not approved.")
 
     def template(self, template_id: str) -> Template | None:
-        """Give a template that is, or was, there."""
-        found = self._templates.get(template_id) or self._former.get(template_id)
+        """Return a template, also a deleted one; None if it never existed."""
+        found = self._templates.get(template_id) or self._deleted.get(template_id)
         return found if isinstance(found, Template) else None
 
     def campaign(self, campaign_id: str) -> Campaign | None:
-        """Give a campaign that is, or was, there."""
-        found = self._campaigns.get(campaign_id) or self._former.get(campaign_id)
+        """Return a campaign, also a deleted one; None if it never existed."""
+        found = self._campaigns.get(campaign_id) or self._deleted.get(campaign_id)
         return found if isinstance(found, Campaign) else None
 
     def is_deleted(self, some_id: str) -> bool:
-        """Say whether a campaign or a template was deleted."""
-        return some_id in self._former
+        """Return whether a campaign or a template was deleted."""
+        return some_id in self._deleted
 
     def review(self, template_id: str, status: str) -> None:
-        """Do what Pico's staff does with a new template; KeyError for an unknown one."""
+        """Set the status of a template, as Pico's review does; raise KeyError for an unknown one."""
         if status not in TEMPLATE_STATUSES:
-            raise ValueError(f"status={status!r}: one of {', '.join(TEMPLATE_STATUSES)}.")
+            raise ValueError(f"status={status!r}: pass one of {', '.join(TEMPLATE_STATUSES)}.")
         self._templates[template_id] = evolve(self._templates[template_id], status=status)
 
     def _campaign(self, campaign_id: str) -> Campaign:

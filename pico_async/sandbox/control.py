@@ -1,13 +1,16 @@
 """
-The sandbox's remote control, for a test or a benchmark in another process.
+Control routes, for a test or a benchmark in another process.
 
-Own invention throughout. These paths need no key and no token, meet no fault and no rate, and are not arrivals:
+Own invention throughout. These routes need no key and no token, meet no fault and no rate, and are not recorded as
+arrivals:
 
-    GET    /_sandbox/                 what this is, as text
-    GET    /_sandbox/ledger?since=N   arrivals from number N on (0: all), with the messages that they brought
-    POST   /_sandbox/expire-tokens    every token is stale from now on
-    POST   /_sandbox/faults           one rule or a list of them: the fields of `FaultRule`, as JSON
-    DELETE /_sandbox/faults           drop the rules
+| route | effect |
+|---|---|
+| GET /_sandbox/ | returns the banner |
+| GET /_sandbox/ledger?since=N | returns arrivals from number N on (0: all), with their messages |
+| POST /_sandbox/expire-tokens | makes every token stale |
+| POST /_sandbox/faults | injects one rule or a list of them: the fields of `FaultRule`, as JSON |
+| DELETE /_sandbox/faults | removes the injected rules and the chance of faults |
 """
 
 import json
@@ -24,14 +27,14 @@ from pico_async.sandbox.banner import BANNER
 from pico_async.sandbox.body import BodyError, read_json, refuse
 from pico_async.sandbox.faults import FaultRule, Faults
 from pico_async.sandbox.ledger import Arrival, Ledger, Message
-from pico_async.sandbox.settings import Dials
+from pico_async.sandbox.settings import Settings
 from pico_async.sandbox.state import Cloud
 
 _CHUNK = 500
 
 
-def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -> list[BaseRoute]:
-    """Make the routes under /_sandbox/ for one sandbox's parts."""
+def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, settings: Settings) -> list[BaseRoute]:
+    """Return the control routes for one sandbox."""
 
     async def show_banner(request: Request) -> Response:
         return PlainTextResponse(BANNER)
@@ -42,7 +45,7 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -
         except ValueError:
             since = -1
         if since < 0:
-            return refuse("since: the number of an arrival, from 0.")
+            return refuse("since: pass the number of an arrival, from 0.")
         return StreamingResponse(_dump(ledger, since), media_type="application/json")
 
     async def expire_tokens(request: Request) -> Response:
@@ -51,19 +54,19 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -
 
     async def inject_faults(request: Request) -> Response:
         try:
-            rules = read_rules(await read_json(request))
+            rules = parse_rules(await read_json(request))
         except BodyError as error:
             return refuse(str(error), error.status)
         except (TypeError, ValueError, OverflowError) as error:
             return refuse(str(error))
         for rule in rules:
             faults.inject(rule)
-        dials.changes += 1
+        settings.version += 1
         return JSONResponse({"injected": len(rules)})
 
     async def clear_faults(request: Request) -> Response:
         faults.clear()
-        dials.changes += 1
+        settings.version += 1
         return JSONResponse({"cleared": True})
 
     return [
@@ -75,20 +78,20 @@ def control_routes(cloud: Cloud, ledger: Ledger, faults: Faults, dials: Dials) -
     ]
 
 
-def read_rules(payload: object) -> list[FaultRule]:
-    """Make rules from JSON, one object or a list of them; ValueError or TypeError for what makes none."""
+def parse_rules(payload: object) -> list[FaultRule]:
+    """Return the rules in one JSON object or a list of them; raise ValueError or TypeError for a wrong one."""
     rules = []
     for item in payload if isinstance(payload, list) else [payload]:
         if not isinstance(item, dict):
-            raise TypeError("A rule is an object with at least a fault, or a list of such objects.")
+            raise TypeError("Pass a rule, an object with at least a fault, or a list of rules.")
         if not isinstance(item.get("to"), str | None):
-            raise TypeError("to: a number, as a string of digits.")
+            raise TypeError("to: pass a number as a string of digits.")
         rules.append(FaultRule(**item))
     return rules
 
 
 async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
-    # 100,000 arrivals take a good second to write: in pieces, or every other request would stand still meanwhile.
+    # Writing 100,000 arrivals takes over a second. It is done in chunks, so that other requests are served meanwhile.
     arrivals, accepted = ledger.arrivals[since:], ledger.accepted[ledger.accepted_since(since) :]
     head = {
         "counts": ledger.counts(),
@@ -101,14 +104,14 @@ async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
     yield json.dumps(head)[:-1]
     for name, entries in (("arrivals", arrivals), ("accepted", accepted)):
         yield f', "{name}": ['
-        for piece in _pieces(entries):
-            yield piece
+        for chunk in _chunks(entries):
+            yield chunk
             await anyio.lowlevel.checkpoint()
         yield "]"
     yield "}"
 
 
-def _pieces(entries: Sequence[Arrival] | Sequence[Message]) -> Iterator[str]:
+def _chunks(entries: Sequence[Arrival] | Sequence[Message]) -> Iterator[str]:
     for first in range(0, len(entries), _CHUNK):
         rows = [json.dumps(_row(entry)) for entry in entries[first : first + _CHUNK]]
         yield ("," if first else "") + ",".join(rows)

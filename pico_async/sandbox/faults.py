@@ -1,8 +1,8 @@
 """
-What can go wrong on request, and which request it befalls.
+Faults on request, and the choice of the requests that they strike.
 
-A fault is chosen by a rule that a test injects, by a magic destination, or by a seeded draw; in that order. The magic
-destinations are `999000000NN` (with or without "+" in front of what a person types; digits on the wire), always on:
+A fault is chosen by an injected rule, by a magic destination, or by a seeded draw, in this order. The magic
+destinations are `999000000NN`, and always work:
 
 | to | fault | carried out | what the client sees |
 |---|---|---|---|
@@ -19,7 +19,7 @@ destinations are `999000000NN` (with or without "+" in front of what a person ty
 | 99900000011 | masked-error | yes | 401 body whose path ends in /error |
 | 99900000012 | stale-token | no | 401 once, and the token is stale; the next try goes through |
 | 99900000013 | no-request-id | yes | 200 `{}` |
-| 99900000014 | truncated-reply | yes | half of the body, then a reset |
+| 99900000014 | truncated-reply | yes | half of the body, then connection reset |
 | 99900000015 | garbage-reply | yes | 200, not JSON |
 | 99900000016 | oversized-reply | yes | 200, JSON of more than 1 MiB |
 | 99900000017 | redirect | no | 302 to elsewhere |
@@ -29,7 +29,7 @@ destinations are `999000000NN` (with or without "+" in front of what a person ty
 | 99900000021 | refused-connection | no | in-process: ConnectError; over a socket: closed, no reply |
 | 99900000022 | accept-then-reset | yes | connection reset, no reply |
 
-Own invention throughout: none of this is documented in v0.4, nor does Pico have magic numbers.
+Own invention throughout: none of this is documented in v0.4, and Pico has no magic numbers.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ from pico_async.sandbox.operations import NAMES, SENDS
 
 
 class Fault(StrEnum):
-    """One thing that can go wrong; the table above says what each does."""
+    """A fault. The table of this module's docstring describes each."""
 
     ACCEPT_THEN_DROP = "accept-then-drop"
     DROP_BEFORE_ACCEPT = "drop-before-accept"
@@ -70,12 +70,12 @@ class Fault(StrEnum):
 
     @property
     def carried_out(self) -> bool:
-        """Whether the request is carried out (a message sent and charged) although the client is not told so."""
+        """Whether the request is carried out (a message sent and charged) although the client sees a failure."""
         return self in _CARRIED_OUT
 
     @property
     def magic_number(self) -> str:
-        """The destination that always meets this fault."""
+        """The destination whose sends always meet this fault."""
         return f"999000000{_NUMBERS[self]:02d}"
 
 
@@ -96,7 +96,7 @@ _CARRIED_OUT = frozenset(
 _NUMBERS = {fault: number for number, fault in enumerate(Fault, start=1)}
 _MAGIC = {fault.magic_number: fault for fault in Fault}
 
-# What `fault_rate` draws from: no hang (it would stall a whole blast) and no error of configuration.
+# Default faults of `fault_rate`: no hang, which would stall a bulk send, and no error of configuration.
 DRAWN_FAULTS = (
     Fault.ACCEPT_THEN_DROP,
     Fault.ACCEPT_THEN_RESET,
@@ -117,26 +117,26 @@ def _digits(to: str | None) -> str | None:
     return None if to is None else to.removeprefix("+")
 
 
-def _seconds(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
+def _check_seconds(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
     if value is None and attribute.default is None:
         return
     if not (isinstance(value, (int, float)) and value >= 0):
-        raise ValueError(f"{attribute.name}={value!r}: seconds, 0 or more.")
+        raise ValueError(f"{attribute.name}={value!r}: pass 0 seconds or more.")
 
 
-def _count(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
+def _check_count(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
     if value is None and attribute.default is None:
         return
     if not (isinstance(value, int) and value >= 0):
-        raise ValueError(f"{attribute.name}={value!r}: a whole number, 0 or more.")
+        raise ValueError(f"{attribute.name}={value!r}: pass a whole number, 0 or more.")
 
 
-def _share(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
+def _check_share(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
     if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-        raise ValueError(f"{attribute.name}={value!r}: a share lies between 0 and 1.")
+        raise ValueError(f"{attribute.name}={value!r}: pass a share from 0 to 1.")
 
 
-def _operation(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
+def _check_operation(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
     if value != "*" and value not in NAMES:
         raise ValueError(f"operation={value!r}: no such operation. Known: *, {', '.join(sorted(NAMES))}.")
 
@@ -144,68 +144,68 @@ def _operation(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> No
 @frozen
 class FaultRule:
     """
-    Which fault befalls which requests.
+    A rule: which fault strikes which requests.
 
-    A fault that is carried out waits for a request that Pico would carry out; any other befalls the request at the
-    door, before token, rate and fields are looked at.
+    A fault before acceptance strikes before token, rate and fields are checked. A fault that is carried out strikes
+    only a request that Pico would carry out.
 
     Attributes:
-        fault: What goes wrong.
+        fault: The fault.
         operation: As "sms.send" or "token.get"; "*" is any of the thirteen.
         to: Only requests for this destination (digits; a "+" is dropped); None is any.
-        times: How often; None is without end. `STALE_TOKEN` without *times* lets every second try to one
-            destination through, so that a client which fetches a new token gets its message out.
-        after: So many matching requests are left alone first.
-        probability: Share of the matching requests that it befalls, drawn by the sandbox's seed.
-        delay_s: How long a hang lasts.
+        times: How many requests fail; None is all. `STALE_TOKEN` without *times* strikes only every second request for
+            one destination, so that a client which fetches a new token succeeds.
+        after: Number of matching requests that succeed first.
+        probability: Share of the matching requests that fail, drawn with the sandbox's seed.
+        delay_s: Duration of a hang.
         retry_after_s: Retry-After header of an `UNAVAILABLE` or (documented dialect) `RATE_LIMITED` reply.
     """
 
     fault: Fault = field(converter=Fault)
-    operation: str = field(default="sms.send", validator=_operation)
+    operation: str = field(default="sms.send", validator=_check_operation)
     to: str | None = field(default=None, kw_only=True, converter=_digits)
-    times: int | None = field(default=None, kw_only=True, validator=_count)
-    after: int = field(default=0, kw_only=True, validator=_count)
-    probability: float = field(default=1.0, kw_only=True, validator=_share)
-    delay_s: float = field(default=30.0, kw_only=True, validator=_seconds)
-    retry_after_s: float | None = field(default=None, kw_only=True, validator=_seconds)
+    times: int | None = field(default=None, kw_only=True, validator=_check_count)
+    after: int = field(default=0, kw_only=True, validator=_check_count)
+    probability: float = field(default=1.0, kw_only=True, validator=_check_share)
+    delay_s: float = field(default=30.0, kw_only=True, validator=_check_seconds)
+    retry_after_s: float | None = field(default=None, kw_only=True, validator=_check_seconds)
 
-    def concerns(self, operation: str, to: str | None) -> bool:
-        """Say whether a request for *operation* and *to* matches."""
+    def matches(self, operation: str, to: str | None) -> bool:
+        """Return whether a request for *operation* and *to* matches."""
         return self.operation in ("*", operation) and self.to in (None, to)
 
 
-class _Standing:
-    """A rule and how often it has been met and has fired."""
+class _ActiveRule:
+    """A rule in force, and how many requests it has matched and struck."""
 
-    __slots__ = ("fired", "met", "rule", "turned_away")
+    __slots__ = ("failed_last", "matched", "rule", "struck")
 
     def __init__(self, rule: FaultRule) -> None:
         self.rule = rule
-        self.met = 0
-        self.fired = 0
-        self.turned_away: set[str | None] = set()
+        self.matched = 0
+        self.struck = 0
+        self.failed_last: set[str | None] = set()  # destinations whose last request a stale-token rule struck
 
-    def fires(self, to: str | None, random: Random) -> bool:
+    def strikes(self, to: str | None, random: Random) -> bool:
         rule = self.rule
-        if rule.times is not None and self.fired >= rule.times:
+        if rule.times is not None and self.struck >= rule.times:
             return False
-        if rule.fault is Fault.STALE_TOKEN and rule.times is None and to in self.turned_away:
-            self.turned_away.remove(to)
+        if rule.fault is Fault.STALE_TOKEN and rule.times is None and to in self.failed_last:
+            self.failed_last.remove(to)
             return False
-        self.met += 1
-        if self.met <= rule.after:
+        self.matched += 1
+        if self.matched <= rule.after:
             return False
         if rule.probability < 1.0 and random.random() >= rule.probability:
             return False
-        self.fired += 1
+        self.struck += 1
         if rule.fault is Fault.STALE_TOKEN and rule.times is None:
-            self.turned_away.add(to)
+            self.failed_last.add(to)
         return True
 
 
 class Faults:
-    """The rules in force. All chance comes from *seed*: one seed and one order of requests give one outcome."""
+    """The rules in force. One *seed* and one order of requests always give the same outcome."""
 
     def __init__(
         self,
@@ -216,82 +216,82 @@ class Faults:
         seed: int | None = None,
     ) -> None:
         if not 0.0 <= rate <= 1.0:
-            raise ValueError(f"fault_rate={rate!r}: a share lies between 0 and 1.")
+            raise ValueError(f"fault_rate={rate!r}: pass a share from 0 to 1.")
         self.draw_from(rate, kinds)
-        self._random = Random(seed)  # noqa: S311  # it must repeat, not surprise
-        self._standing = [_Standing(rule) for rule in rules]
-        self._magic = self._fresh_magic()
+        self._random = Random(seed)  # noqa: S311  # draws are repeatable, not secret
+        self._rules = [_ActiveRule(rule) for rule in rules]
+        self._magic = self._new_magic_rules()
 
     @staticmethod
-    def _fresh_magic() -> dict[str, _Standing]:
-        return {number: _Standing(FaultRule(fault, "*", to=number)) for number, fault in _MAGIC.items()}
+    def _new_magic_rules() -> dict[str, _ActiveRule]:
+        return {number: _ActiveRule(FaultRule(fault, "*", to=number)) for number, fault in _MAGIC.items()}
 
     @property
     def rate(self) -> float:
-        """The share of the sends that chance strikes."""
+        """The share of the sends that fail by chance."""
         return self._rate
 
     @property
     def kinds(self) -> list[Fault]:
-        """The faults that chance draws from."""
+        """The faults to draw from."""
         return [rule.fault for rule in self._drawn]
 
     def draw_from(self, rate: float, kinds: Iterable[Fault | str]) -> None:
-        """Let chance strike a share of *rate*, with one of *kinds*; the seeded draw goes on where it was."""
+        """Set the share of the sends that fail by chance, and the faults to draw from. The seeded draw continues."""
         drawn = tuple(FaultRule(Fault(kind), "*") for kind in kinds)
         if rate and not drawn:
             raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
         self._rate, self._drawn = rate, drawn
 
-    def standing(self) -> list[dict[str, Any]]:
-        """List the injected rules, and how often each has struck."""
+    def active_rules(self) -> list[dict[str, Any]]:
+        """Return the injected rules as JSON objects, each with the number of requests that it struck."""
         return [
             {
-                "fault": standing.rule.fault,
-                "operation": standing.rule.operation,
-                "to": standing.rule.to,
-                "times": standing.rule.times,
-                "after": standing.rule.after,
-                "probability": standing.rule.probability,
-                "struck": standing.fired,
+                "fault": active.rule.fault,
+                "operation": active.rule.operation,
+                "to": active.rule.to,
+                "times": active.rule.times,
+                "after": active.rule.after,
+                "probability": active.rule.probability,
+                "struck": active.struck,
             }
-            for standing in self._standing
+            for active in self._rules
         ]
 
     def inject(self, rule: FaultRule) -> None:
-        """Put one more rule in force, behind those that are."""
-        self._standing.append(_Standing(rule))
+        """Add a rule, after those in force."""
+        self._rules.append(_ActiveRule(rule))
 
     def clear(self) -> None:
-        """Drop the injected rules and stop the seeded draw; magic destinations stay, as new."""
+        """Remove the injected rules and stop the seeded draw. Magic destinations stay, and count from zero again."""
         self._rate = 0.0
-        self._standing.clear()
-        self._magic = self._fresh_magic()
+        self._rules.clear()
+        self._magic = self._new_magic_rules()
 
     def draw(self, operation: str) -> FaultRule | None:
-        """Draw for one arrival whether chance strikes it; only sends are struck."""
+        """Return the rule of a fault that is drawn for one arrival; None if it is spared. Only sends are struck."""
         if self._rate == 0.0 or operation not in SENDS or self._random.random() >= self._rate:
             return None
         return self._random.choice(self._drawn)
 
-    def strike(self, operation: str, to: str | None, drawn: FaultRule | None, *, carried_out: bool) -> FaultRule | None:
+    def choose(self, operation: str, to: str | None, drawn: FaultRule | None, *, carried_out: bool) -> FaultRule | None:
         """
-        Choose what befalls a request, or None.
+        Return the rule that strikes a request; None if no rule does.
 
-        Called at the door for the faults that keep a request from being carried out, and again after it was carried
-        out for the others, with what `draw` said for it.
+        Called before the checks of a request, for faults that prevent it, and again after it was carried out, for
+        faults that are *carried_out*. *drawn* is the result of `draw` for this request.
         """
-        for standing in self._standing:
-            rule = standing.rule
+        for active in self._rules:
+            rule = active.rule
             if (
                 rule.fault.carried_out is carried_out
-                and rule.concerns(operation, to)
-                and standing.fires(to, self._random)
+                and rule.matches(operation, to)
+                and active.strikes(to, self._random)
             ):
                 return rule
         if to is not None and operation in SENDS:
             magic = self._magic.get(to)
-            if magic is not None and magic.rule.fault.carried_out is carried_out and magic.fires(to, self._random):
+            if magic is not None and magic.rule.fault.carried_out is carried_out and magic.strikes(to, self._random):
                 return magic.rule
         if drawn is not None and drawn.fault.carried_out is carried_out:
             return drawn

@@ -1,10 +1,11 @@
 """
-Who may reach the sandbox: whoever asked for it by a name that is this machine's own.
+Host check: refuse requests that a web page from elsewhere may have caused.
 
-Its control routes ask for no key, and the key of its API is in its documentation. So any page in a browser on the same
-machine could try to reach it, and have it post receipts to other services there. Two doors are shut, before every
-route: a name of somebody else's that resolves to this machine (DNS rebinding), and a change that a page from elsewhere
-asks for.
+The control routes need no key, and the API key is documented. So a page in a browser on this machine could try to reach
+the sandbox, and make it post receipts to other services there. Before any route, the check refuses:
+
+- a host name that is not this machine's own, because a foreign name may resolve to this machine (DNS rebinding);
+- a change that was requested by a page of another origin.
 """
 
 import ipaddress
@@ -16,18 +17,18 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# In the ASGI scope's "state", where there is no socket: no browser is there, and a client may name any host.
+# Key in the ASGI scope's "state" of an in-process request: there is no browser, and a client may name any host.
 IN_PROCESS = "pico_sandbox.in_process"
 
-# Nobody can register a public name under these: RFC 6761, RFC 6762, RFC 8375, and "internal" as ICANN reserved it.
-_PRIVATE = (".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa")
-_LOOKED_AT = (b"host", b"origin", b"sec-fetch-site")
+# No public name can be registered under these: RFC 6761, RFC 6762, RFC 8375, and "internal" as ICANN reserved it.
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".test", ".lan", ".home.arpa")
+_CHECKED_HEADERS = (b"host", b"origin", b"sec-fetch-site")
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[0-9a-z._-]+)(:[0-9]{1,5})?")
 _POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
 
 
-class Door:
-    """ASGI middleware that answers what may not come in, so that no route sees it, whichever server runs the app."""
+class HostCheck:
+    """ASGI middleware that answers refused requests itself, whichever server runs the app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,14 +48,14 @@ class Door:
 
 
 def _refusal(scope: Mapping[str, Any]) -> tuple[int, str] | None:
-    """Return why a request may not come in, with the status that says so; None for one that may."""
-    headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"] if name in _LOOKED_AT}
+    """Return the status and the reason of a refusal; None admits the request."""
+    headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"] if name in _CHECKED_HEADERS}
     host = headers.get(b"host", "")
     server = scope.get("server")
-    if not _is_ours(host, server[0] if server else ""):
+    if not _is_own_name(host, server[0] if server else ""):
         return 421, (
-            "Host: the sandbox answers to localhost and loopback addresses, and where it listens for others, to its "
-            "address or a private name. Let a proxy in front of it send `Host: localhost`."
+            "Host: the sandbox answers only to localhost and loopback addresses. If it listens for others, it also "
+            "answers to its address and private names. Let a proxy in front of it send `Host: localhost`."
         )
     if scope.get("method") not in ("GET", "HEAD"):
         if headers.get(b"origin", f"http://{host}") != f"http://{host}":
@@ -65,23 +66,20 @@ def _refusal(scope: Mapping[str, Any]) -> tuple[int, str] | None:
 
 
 @lru_cache(maxsize=64)
-def _is_ours(host: str, listens_at: str) -> bool:
-    # What a browser takes for a host and a port, and nothing that one may read as another name than the next.
-    named = _HOST.fullmatch(host)
-    if named is None:
+def _is_own_name(host: str, listens_at: str) -> bool:
+    # Stricter than RFC 9110: a header that two parsers may read as two different names is refused.
+    match = _HOST.fullmatch(host)
+    if match is None:
         return False
-    name = named["name"].strip("[]")
-    name = name.removesuffix(".")
-    if name == "localhost":
-        return True
+    name = match["name"].strip("[]").removesuffix(".")
     address = _address(name)
-    if address is not None and address.is_loopback:
+    if name == "localhost" or (address is not None and address.is_loopback):
         return True
-    # The end of the connection on this side: loopback, unless others may reach it.
+    # The server's end of this connection: other machines can reach it only if it is not loopback.
     local = _address(listens_at)
     if local is None or local.is_loopback:
         return False
-    return address is not None or "." not in name or name.endswith(_PRIVATE)
+    return address is not None or "." not in name or name.endswith(_PRIVATE_SUFFIXES)
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

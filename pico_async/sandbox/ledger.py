@@ -1,6 +1,4 @@
-"""
-What reached the sandbox, and what it carried out: the truth that a client's own report is held against.
-"""
+"""The ledger: each request that reached the sandbox, and each message that it carried out."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -14,29 +12,29 @@ from pico_async.sandbox.rates import TOLERANCE_S
 
 
 class Verdict(StrEnum):
-    """What became of one request."""
+    """Result of one request."""
 
-    ACCEPTED = "accepted"  # carried out, whatever the client was then told
+    ACCEPTED = "accepted"  # carried out, whatever the reply was
     REFUSED_RATE = "refused-rate"
     REJECTED = "rejected"  # 400 or 417
     UNAUTHORISED = "unauthorised"
     DUPLICATE = "duplicate"  # the repeated-submission rule
-    DROPPED = "dropped"  # a fault kept it from being carried out
+    DROPPED = "dropped"  # a fault prevented it
 
 
 @frozen
 class Arrival:
     """
-    One request that reached the sandbox, in order of arrival.
+    One request that reached the sandbox.
 
     Attributes:
-        at: When, in seconds on the sandbox's clock.
-        operation: As "sms.send"; "unknown" for a path that the reference does not have.
+        at: Time of arrival, in seconds on the sandbox's clock.
+        operation: As "sms.send"; "unknown" for a path that is not in the reference.
         to: Destination, for a send whose body named one.
         verdict: A `Verdict`.
-        request_id: What the reply carries, or would have carried; None for a reply without one.
-        kind: "sms", "mms" or "voice"; None for what is no send.
-        fault: The fault that befell it, as "accept-then-drop"; None for an honest reply.
+        request_id: The reply's, also if the reply was lost; None for a reply without one.
+        kind: "sms", "mms" or "voice"; None for other operations.
+        fault: The fault that struck it, as "accept-then-drop"; None for a true reply.
     """
 
     at: float
@@ -51,11 +49,10 @@ class Arrival:
 @frozen(kw_only=True)
 class Message:
     """
-    One message that was carried out, with what the request said.
+    One message that was carried out, with the fields of its request.
 
-    `extra` holds the body's fields that the reference does not list for the operation: Pico's handling of them is
-    not documented, the sandbox ignores them, and a client has no reason to send any. A template's variables are not
-    filled: how Pico fills them is not documented.
+    `extra` has the fields of the body that the reference does not list for the operation. The sandbox ignores them,
+    because Pico's handling of them is not documented. Variables of a template are not filled for the same reason.
     """
 
     at: float
@@ -72,13 +69,13 @@ class Message:
 
     @property
     def content(self) -> str:
-        """What the handset would get: two messages to one number with one content are duplicates."""
+        """The content for the handset: two messages to one number with equal content are duplicates."""
         return "\n".join(part for part in (self.text, self.template_id, self.media_url) if part)
 
 
 class Ledger:
     """
-    Arrivals and accepted messages since the sandbox was made.
+    Arrivals and accepted messages since the sandbox was made, each in order of arrival.
 
     The two lists are the ledger's own: read them, do not change them.
     """
@@ -93,9 +90,9 @@ class Ledger:
     @classmethod
     def from_rows(cls, arrivals: Iterable[Mapping[str, Any]], accepted: Iterable[Mapping[str, Any]]) -> "Ledger":
         """
-        Rebuild a ledger from the two lists of `GET /_sandbox/ledger`, to ask it the same questions elsewhere.
+        Return a ledger made from the two lists of `GET /_sandbox/ledger`.
 
-        Lists that were fetched piece by piece (`since`) are to be joined first.
+        Join lists first that were fetched in parts (`since`).
         """
         ledger = cls()
         messages = {row["request_id"]: Message(**row) for row in accepted}
@@ -104,7 +101,7 @@ class Ledger:
         return ledger
 
     def record(self, arrival: Arrival, message: Message | None = None) -> None:
-        """Write one arrival down, with the message that it brought about."""
+        """Add one arrival, and its message if it was carried out."""
         self._accepted_before.append(len(self.accepted))
         self.arrivals.append(arrival)
         self._verdicts[arrival.verdict] += 1
@@ -114,7 +111,7 @@ class Ledger:
 
     @property
     def token_requests(self) -> int:
-        """How often a token was asked for, granted or not."""
+        """How many requests for a token there were, granted or not."""
         return self._operations["token.get"]
 
     @property
@@ -123,25 +120,25 @@ class Ledger:
         return self._verdicts[Verdict.REFUSED_RATE]
 
     def counts(self) -> dict[str, int]:
-        """How many arrivals there were of each verdict."""
+        """Return the number of arrivals by verdict."""
         return {str(verdict): self._verdicts[verdict] for verdict in Verdict}
 
     def sent_to(self, number: str) -> list[Message]:
-        """List the messages accepted for *number*, oldest first; a leading "+" is dropped."""
+        """Return the messages accepted for *number*, oldest first; a leading "+" is dropped."""
         number = number.removeprefix("+")
         return [message for message in self.accepted if message.to == number]
 
     def duplicates(self) -> dict[tuple[str, str, str], int]:
-        """Count what was accepted more than once, by (kind, to, content)."""
+        """Return how often each message was accepted that was accepted more than once, by (kind, to, content)."""
         seen = Counter((message.kind, message.to, message.content) for message in self.accepted)
         return {message: count for message, count in seen.items() if count > 1}
 
     def densest(self, window_s: float = 1.0, operation: str = "sms.send") -> int:
         """
-        Count the most arrivals that any half-open window of *window_s* seconds holds.
+        Return the most arrivals of one operation in any half-open window of *window_s* seconds.
 
-        Every arrival of the operation counts, also a refused one: this is what the client asked for. Two arrivals
-        exactly *window_s* apart are not in one window.
+        Refused arrivals count, too, because the client sent them. Two arrivals exactly *window_s* apart are not in one
+        window.
         """
         times = [arrival.at for arrival in self.arrivals if arrival.operation == operation]
         most = first = 0
@@ -152,9 +149,9 @@ class Ledger:
         return most
 
     def arrival_of(self, message: int) -> Arrival:
-        """Give the arrival that brought message number *message* of `accepted`."""
+        """Return the arrival of message number *message* of `accepted`."""
         return self.arrivals[bisect_right(self._accepted_before, message) - 1]
 
     def accepted_since(self, arrival: int) -> int:
-        """Say at which index of `accepted` the messages begin that came with arrival number *arrival* or later."""
+        """Return the index in `accepted` of the first message that came with arrival number *arrival* or later."""
         return self._accepted_before[arrival] if arrival < len(self._accepted_before) else len(self.accepted)

@@ -1,10 +1,10 @@
 """
-The reference as the sandbox reads it: thirteen operations, and what each asks of a request.
+The reference as a table: thirteen operations, and the fields that each requires.
 
-This table is written from the reference alone, and on purpose shares nothing with the client's: a misreading has to
-be made twice to go unseen.
+The table is written from the reference alone and shares nothing with the client's. So a misreading is noticed, unless
+it is made twice.
 
-Source: API reference v0.4, one section each; the section's name stands in `source`.
+Source: API reference v0.4; the name of each operation's section is in `source`.
 """
 
 import re
@@ -14,14 +14,14 @@ from typing import Any
 
 from attrs import field, frozen
 
-# "The destination number in E.164 format. Example: 8612345678901": every example is digits alone. Whether Pico takes
-# a leading "+" is not documented; the sandbox does not.
+# "The destination number in E.164 format. Example: 8612345678901": every example has digits alone. Whether Pico accepts
+# a leading "+" is not documented; the sandbox refuses it.
 _E164 = re.compile("[1-9][0-9]{6,14}")
 _URL = re.compile(r"https?://[^/\s]+\S*", re.ASCII | re.IGNORECASE)
 
 
 class Form(Enum):
-    """What a string has to look like."""
+    """Form of a string."""
 
     TEXT = auto()
     ACCOUNT = auto()
@@ -35,8 +35,8 @@ class Field:
 
     name: str
     required: bool = False
-    longest: int | None = None
-    shortest: int = 0
+    max_length: int | None = None
+    min_length: int = 0
     form: Form = Form.TEXT
 
 
@@ -48,12 +48,12 @@ class Operation:
     Attributes:
         name: As "sms.send".
         method: HTTP method.
-        path: With `{…}` for path parameters.
-        rate: Which rate it is counted under.
-        source: The section of the reference.
+        path: Path, with `{…}` for path parameters.
+        rate: Name of the rate that limits it.
+        source: Section of the reference.
         fields: Body parameters; None for an operation without a body.
-        either: Of these exactly one has to be given.
-        authorised: Whether it needs a token; only "Retrieve JWT Token" does not.
+        exactly_one_of: Fields of which exactly one is required.
+        needs_token: False only for "Retrieve JWT Token".
     """
 
     name: str
@@ -62,15 +62,15 @@ class Operation:
     rate: str
     source: str
     fields: tuple[Field, ...] | None = field(default=None, kw_only=True)
-    either: tuple[str, ...] = field(default=(), kw_only=True)
-    authorised: bool = field(default=True, kw_only=True)
+    exactly_one_of: tuple[str, ...] = field(default=(), kw_only=True)
+    needs_token: bool = field(default=True, kw_only=True)
 
 
 _USERNAME = Field("username", required=True, form=Form.ACCOUNT)
 _TO = Field("to", required=True, form=Form.NUMBER)
-# The bounds are documented for "Create Campaign"; that they hold for an update too is the sandbox's reading.
-_CAMPAIGN_NAME = Field("name", required=True, shortest=1, longest=50)
-_CAMPAIGN_REMARK = Field("remark", longest=255)
+# The bounds are documented for "Create Campaign" alone; the sandbox applies them to updates, too.
+_CAMPAIGN_NAME = Field("name", required=True, min_length=1, max_length=50)
+_CAMPAIGN_REMARK = Field("remark", max_length=255)
 _TEMPLATE = (
     _USERNAME,
     Field("campaignId", required=True),
@@ -78,7 +78,7 @@ _TEMPLATE = (
     Field("content", required=True),
 )
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "sms.send",
         "POST",
@@ -93,7 +93,7 @@ OPERATIONS = (
             Field("templateId"),
             Field("callback", form=Form.URL),
         ),
-        either=("text", "templateId"),
+        exactly_one_of=("text", "templateId"),
     ),
     Operation(
         "mms.send",
@@ -117,7 +117,7 @@ OPERATIONS = (
         "Send Voice TTS",
         fields=(_USERNAME, _TO, Field("text", required=True), Field("lang")),
     ),
-    Operation("token.get", "GET", "/token/{username}", "token", "Retrieve JWT Token", authorised=False),
+    Operation("token.get", "GET", "/token/{username}", "token", "Retrieve JWT Token", needs_token=False),
     Operation("balance.get", "GET", "/balance/{username}", "balance", "Get Account Balance"),
     Operation(
         "campaigns.create",
@@ -134,7 +134,7 @@ OPERATIONS = (
         "/campaign/{campaign_id}",
         "management",
         "Update Campaign",
-        fields=(Field("name", shortest=1, longest=50), _CAMPAIGN_REMARK),
+        fields=(Field("name", min_length=1, max_length=50), _CAMPAIGN_REMARK),
     ),
     Operation("campaigns.delete", "DELETE", "/campaign/{campaign_id}", "management", "Delete Campaign"),
     Operation(
@@ -157,47 +157,47 @@ OPERATIONS = (
     Operation("templates.delete", "DELETE", "/template/{template_id}", "management", "Delete Template"),
 )
 
-SENDS = frozenset({"sms.send", "mms.send", "voice.send"})
-NAMES = frozenset(operation.name for operation in OPERATIONS)
-RATES = frozenset(operation.rate for operation in OPERATIONS)
+SENDS: frozenset[str] = frozenset({"sms.send", "mms.send", "voice.send"})
+NAMES: frozenset[str] = frozenset(operation.name for operation in OPERATIONS)
+RATES: frozenset[str] = frozenset(operation.rate for operation in OPERATIONS)
 
 
-def faulty_fields(operation: Operation, body: Mapping[str, Any], *, account: str) -> list[str]:
+def field_errors(operation: Operation, body: Mapping[str, Any], *, account: str) -> list[str]:
     """
-    Say what is wrong with *body*, one sentence a field; an empty list means that the reference is satisfied.
+    Return one sentence for each wrong field of *body*; an empty list if the body is as documented.
 
-    *account* is the username that the API key belongs to. Fields that the reference does not list are no fault. A
-    field that is null counts as absent.
+    Fields that the reference does not list are no errors. A field that is null counts as absent. *account* is the
+    username of the API key.
     """
     errors = []
-    for wanted in operation.fields or ():
-        error = _fault(wanted, body.get(wanted.name), account)
+    for spec in operation.fields or ():
+        error = _field_error(spec, body.get(spec.name), account)
         if error is not None:
-            errors.append(f"{wanted.name}: {error}")
-    if operation.either:
-        given = sum(bool(body.get(name)) for name in operation.either)
+            errors.append(f"{spec.name}: {error}")
+    if operation.exactly_one_of:
+        given = sum(bool(body.get(name)) for name in operation.exactly_one_of)
         if given != 1:
-            errors.append(f"exactly one of {' and '.join(operation.either)} is required, got {given}.")
+            errors.append(f"exactly one of {' and '.join(operation.exactly_one_of)} is required, got {given}.")
     return errors
 
 
-def _fault(wanted: Field, value: object, account: str) -> str | None:
-    if value is None or (value == "" and wanted.required):
-        return "required." if wanted.required else None
+def _field_error(spec: Field, value: object, account: str) -> str | None:
+    if value is None or (value == "" and spec.required):
+        return "required." if spec.required else None
     if not isinstance(value, str):
         return "must be a string."
-    if not wanted.shortest <= len(value) <= (wanted.longest or len(value)):
-        return f"must have {wanted.shortest} to {wanted.longest} characters."
-    if wanted.form is Form.ACCOUNT and value != account:
+    if not spec.min_length <= len(value) <= (spec.max_length or len(value)):
+        return f"must have {spec.min_length} to {spec.max_length} characters."
+    if spec.form is Form.ACCOUNT and value != account:
         return "does not belong to this API key."
-    if wanted.form is Form.NUMBER and not _E164.fullmatch(value):
+    if spec.form is Form.NUMBER and not _E164.fullmatch(value):
         return "must be an E.164 number, digits only, as 8612345678901."
-    if wanted.form is Form.URL and value and not _URL.fullmatch(value):
+    if spec.form is Form.URL and value and not _URL.fullmatch(value):
         return "must be an http or https URL."
     return None
 
 
-def unlisted(operation: Operation, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick the body's fields that the reference does not list for *operation*."""
-    listed = {wanted.name for wanted in operation.fields or ()}
+def unlisted_fields(operation: Operation, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the body that the reference does not list for *operation*."""
+    listed = {spec.name for spec in operation.fields or ()}
     return {name: value for name, value in body.items() if name not in listed}

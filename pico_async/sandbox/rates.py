@@ -1,10 +1,10 @@
 """
 Four readings of "30 requests per second per API key".
 
-The reference gives the number and not the window rule, so the sandbox can enforce any of four. Each is a small
-object fed with times; none of them reads a clock, so a recorded list of arrivals can be judged by all four.
+The reference documents the number and not the window rule, so the sandbox can enforce any of four. No rule reads a
+clock: each gets the times of requests, so that `replay` can apply it to recorded arrivals.
 
-A refused request does not count against the next one, in any of them (own choice: not documented).
+No rule counts a refused request against the next one (own choice: not documented).
 Source: API reference v0.4, the three "Rate Limit" lines; which rule Pico uses is not documented.
 """
 
@@ -14,12 +14,12 @@ from enum import StrEnum
 from math import floor
 from typing import Protocol
 
-# Thirtieths of a second do not add up to exactly 1 in binary; a nanosecond is below what a clock resolves.
-TOLERANCE_S = 1e-9
+# Thirtieths of a second do not add up to exactly 1 in binary. A nanosecond is less than a clock resolves.
+TOLERANCE_S: float = 1e-9
 
 
 class RateRule(StrEnum):
-    """How a number of requests a second is enforced."""
+    """Window rule by which a number of requests per second is enforced."""
 
     ALIGNED_WINDOW = "aligned-window"
     FIRST_REQUEST_WINDOW = "first-request-window"
@@ -28,13 +28,13 @@ class RateRule(StrEnum):
 
 
 class Limiter(Protocol):
-    """Says yes or no to one request after another; the times it is given never go back."""
+    """Admits or refuses requests, one after another. The times that it gets never decrease."""
 
     def admit(self, now: float) -> bool:
-        """Take a place for a request that arrives at *now*, or refuse it."""
+        """Count a request that arrives at *now* and return True, or return False if it is refused."""
 
     def retry_after(self, now: float) -> float:
-        """Say in how many seconds a request would be admitted, if no other comes first."""
+        """Return in how many seconds a request would be admitted, if no other comes first."""
 
 
 def _window(rate: float) -> tuple[int, float]:
@@ -44,7 +44,7 @@ def _window(rate: float) -> tuple[int, float]:
 
 
 class AlignedWindow:
-    """So many in each second of the clock; twice as many fit around the border of two."""
+    """Admits the rate in each second of the clock, so up to twice the rate around the border of two seconds."""
 
     def __init__(self, rate: float) -> None:
         self._limit, self._window_s = _window(rate)
@@ -67,7 +67,7 @@ class AlignedWindow:
 
 
 class FirstRequestWindow:
-    """So many in a second that begins with its first request; a counter with an expiry does this."""
+    """Admits the rate in a second that begins with its first request, as a counter with an expiry does."""
 
     def __init__(self, rate: float) -> None:
         self._limit, self._window_s = _window(rate)
@@ -89,7 +89,7 @@ class FirstRequestWindow:
 
 
 class SlidingLog:
-    """So many in *any* second: what was admitted in (now - 1 s, now] counts. The strictest of the four."""
+    """Admits the rate in *any* second: requests admitted in (now - 1 s, now] count. The strictest of the four."""
 
     def __init__(self, rate: float) -> None:
         self._limit, self._window_s = _window(rate)
@@ -111,7 +111,7 @@ class SlidingLog:
 
 
 class TokenBucket:
-    """A full bucket of one second's worth, refilled evenly: up to twice the rate in the first second."""
+    """Admits from a bucket of one second's tokens, refilled evenly: up to twice the rate in the first second."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -135,10 +135,10 @@ class TokenBucket:
         return max(0.0, (1.0 - self._fill(now)) / self._rate)
 
 
-def limiter(rule: RateRule | str, rate: float) -> Limiter:
-    """Make the limiter that enforces *rate* requests a second by *rule*; its count is empty."""
+def make_limiter(rule: RateRule | str, rate: float) -> Limiter:
+    """Return a new limiter that enforces *rate* requests per second by *rule*."""
     if not rate > 0:
-        raise ValueError(f"rate={rate!r}: a rate is more than 0 requests a second; None lifts it.")
+        raise ValueError(f"rate={rate!r}: pass more than 0 requests per second, or None for no limit.")
     match RateRule(rule):
         case RateRule.ALIGNED_WINDOW:
             return AlignedWindow(rate)
@@ -152,12 +152,12 @@ def limiter(rule: RateRule | str, rate: float) -> Limiter:
 
 def replay(rule: RateRule | str, times: Iterable[float], rate: float) -> int:
     """
-    Count the requests that *rule* would have refused, had it judged arrivals at *times*.
+    Return how many of the requests at *times* the *rule* refuses.
 
     Args:
         rule: One of the four window rules.
         times: Seconds on one clock, in any order.
-        rate: Requests a second.
+        rate: Requests per second.
     """
-    judge = limiter(rule, rate)
-    return sum(not judge.admit(at) for at in sorted(times))
+    limiter = make_limiter(rule, rate)
+    return sum(not limiter.admit(at) for at in sorted(times))

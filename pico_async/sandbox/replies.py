@@ -1,11 +1,10 @@
 """
-What goes back over the wire: the reference's bodies, RuoYi's, and those of a proxy in front.
+Replies: the reference's bodies, RuoYi's, and those of a proxy in front of Pico.
 
-Everything here is pure. A `Reply` also says how the connection ends, since half of what goes wrong on the wire is
-not a body.
+Everything here is pure. A `Reply` also has the ending of its connection, because many faults are no bodies.
 
-Source: API reference v0.4, "Errors" and "Authentication". Not documented in v0.4, and marked below: the rate
-refusals, `code` 500, HTTP 200 with code 401, HTML.
+Source: API reference v0.4, "Errors" and "Authentication". Not documented in v0.4, and marked below: the rate refusals,
+`code` 500, HTTP 200 with code 401, HTML.
 """
 
 import json
@@ -20,7 +19,7 @@ from pico_async.sandbox.faults import Fault, FaultRule
 
 MIB = 1024 * 1024
 
-# RuoYi's own sentences: too frequent; repeated submission; any other exception.
+# RuoYi's own messages: too frequent; repeated submission; any other exception.
 _TOO_FREQUENT = "访问过于频繁，请稍候再试"  # noqa: RUF001  # as it is on the wire
 _REPEATED = "不允许重复提交，请稍候再试"  # noqa: RUF001
 _EXCEPTION = "系统异常，请联系管理员"  # noqa: RUF001
@@ -31,25 +30,25 @@ HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"),)
 
 
 class Dialect(StrEnum):
-    """How failures of authentication and of rate look."""
+    """Form of the replies to failures of authentication and rate."""
 
     DOCUMENTED = "documented"
     RUOYI = "ruoyi"
 
 
 class Ending(Enum):
-    """What happens to the connection."""
+    """What happens to the connection of a reply."""
 
-    REPLY = auto()  # the whole reply, and the connection stays
+    REPLY = auto()  # the whole reply; the connection stays open
     DROP = auto()  # closed without a byte (FIN)
     RESET = auto()  # reset without a byte (RST)
     TRUNCATE = auto()  # headers and half of the body, then reset
-    REFUSE = auto()  # as if nothing listened; only an in-process transport can show it
+    REFUSE = auto()  # as if no server listened; only an in-process transport can show it
 
 
 @frozen
 class Reply:
-    """One answer: *hang_s* passes first, then it ends as *ending* says."""
+    """One reply. It is sent after *hang_s* seconds, and its connection ends with *ending*."""
 
     status: int
     body: bytes
@@ -64,13 +63,13 @@ def _json(payload: object) -> bytes:
 
 
 def success(request_id: str | None = None, /, **fields: Any) -> Reply:
-    """200 with a request_id, fresh unless given, and *fields*."""
+    """Return a 200 with *fields* and a request_id, by default a new one."""
     request_id = request_id or str(uuid4())
     return Reply(200, _json({**fields, "request_id": request_id}), request_id=request_id)
 
 
 def refusal(*errors: str, status: int = 400, headers: Headers = ()) -> Reply:
-    """The documented error body. Source: API reference v0.4, "Error Response Body"."""
+    """Return the documented error body. Source: API reference v0.4, "Error Response Body"."""
     request_id = str(uuid4())
     body = _json({"request_id": request_id, "errors": errors})
     return Reply(status, body, headers=JSON + headers, request_id=request_id)
@@ -78,7 +77,7 @@ def refusal(*errors: str, status: int = 400, headers: Headers = ()) -> Reply:
 
 def unauthorised(path: str, dialect: Dialect) -> Reply:
     """
-    The documented 401 body for *path*; in RuoYi's dialect the same under HTTP 200, with `code` a number.
+    Return the documented 401 body for *path*; in RuoYi's dialect under HTTP 200, with a number as `code`.
 
     Source: API reference v0.4, "401 Unauthorized Example"; the 200 is not documented.
     """
@@ -88,26 +87,26 @@ def unauthorised(path: str, dialect: Dialect) -> Reply:
     return Reply(401, _json({"msg": msg, "code": "401"}))
 
 
-def trouble(msg: str) -> Reply:
-    """RuoYi's answer to any exception: HTTP 200, code 500. Not documented in v0.4."""
+def server_error(msg: str) -> Reply:
+    """Return RuoYi's reply to any exception: HTTP 200 with code 500. Not documented in v0.4."""
     return Reply(200, _json({"msg": msg, "code": 500}))
 
 
 def rate_refusal(dialect: Dialect, retry_after_s: float | None) -> Reply:
     """
-    Too many requests.
+    Return the reply to a request beyond the rate.
 
-    Not documented in v0.4. Own invention in the documented dialect: 429 in the documented error body, with
-    Retry-After in whole seconds. RuoYi's has no Retry-After.
+    Not documented in v0.4. In the documented dialect it is an invention: 429 in the documented error body, with
+    Retry-After in whole seconds. RuoYi's reply has no Retry-After.
     """
     if dialect is Dialect.RUOYI:
-        return trouble(_TOO_FREQUENT)
+        return server_error(_TOO_FREQUENT)
     return refusal("Too many requests.", status=429, headers=_retry_after(retry_after_s))
 
 
 def repeated_submission() -> Reply:
-    """The same body again within RuoYi's interval. Not documented in v0.4."""
-    return trouble(_REPEATED)
+    """Return RuoYi's reply to the same body again within its interval. Not documented in v0.4."""
+    return server_error(_REPEATED)
 
 
 def _retry_after(seconds: float | None) -> Headers:
@@ -119,28 +118,28 @@ def _html(status: int, title: str, headers: Headers = ()) -> Reply:
     return Reply(status, page.encode(), headers=HTML + headers)
 
 
-_NOTHING = Reply(0, b"", headers=(), ending=Ending.DROP)
+_NO_REPLY = Reply(0, b"", headers=(), ending=Ending.DROP)
 
 
-def disguise(rule: FaultRule, honest: Reply | None, *, path: str, dialect: Dialect) -> Reply:
+def faulty_reply(rule: FaultRule, true_reply: Reply | None, *, path: str, dialect: Dialect) -> Reply:
     """
-    Say what the client sees of a request that *rule* befell.
+    Return the reply to a request that *rule* struck.
 
-    *honest* is the reply that it would have got: given for the faults that are carried out, None for the others.
+    *true_reply* is the reply without the fault. It is None for a fault that prevents the request.
     """
     match rule.fault:
         case Fault.ACCEPT_THEN_DROP | Fault.DROP_BEFORE_ACCEPT:
-            return _NOTHING
+            return _NO_REPLY
         case Fault.ACCEPT_THEN_RESET:
-            return evolve(_NOTHING, ending=Ending.RESET)
+            return evolve(_NO_REPLY, ending=Ending.RESET)
         case Fault.REFUSED_CONNECTION:
-            return evolve(_NOTHING, ending=Ending.REFUSE)
+            return evolve(_NO_REPLY, ending=Ending.REFUSE)
         case Fault.HANG_BEFORE_ACCEPT:
-            return evolve(_NOTHING, hang_s=rule.delay_s)
+            return evolve(_NO_REPLY, hang_s=rule.delay_s)
         case Fault.ACCEPT_THEN_HANG:
-            return evolve(honest or success(), hang_s=rule.delay_s)
+            return evolve(true_reply or success(), hang_s=rule.delay_s)
         case Fault.TRUNCATED_REPLY:
-            return evolve(honest or success(), ending=Ending.TRUNCATE)
+            return evolve(true_reply or success(), ending=Ending.TRUNCATE)
         case Fault.BAD_GATEWAY_BEFORE | Fault.BAD_GATEWAY_AFTER:
             return _html(502, "502 Bad Gateway")
         case Fault.UNAVAILABLE:
@@ -148,7 +147,7 @@ def disguise(rule: FaultRule, honest: Reply | None, *, path: str, dialect: Diale
         case Fault.RATE_LIMITED:
             return rate_refusal(dialect, rule.retry_after_s)
         case Fault.SERVER_TROUBLE_BEFORE | Fault.SERVER_TROUBLE_AFTER:
-            return trouble(_EXCEPTION)
+            return server_error(_EXCEPTION)
         case Fault.MASKED_ERROR:
             return unauthorised("/error", dialect)
         case Fault.STALE_TOKEN:
@@ -158,7 +157,7 @@ def disguise(rule: FaultRule, honest: Reply | None, *, path: str, dialect: Diale
         case Fault.GARBAGE_REPLY:
             return Reply(200, b'\xff{"request_id": ')
         case Fault.OVERSIZED_REPLY:
-            return success(honest.request_id if honest else None, padding="x" * (MIB + 1))
+            return success(true_reply.request_id if true_reply else None, padding="x" * (MIB + 1))
         case Fault.REDIRECT:
             return Reply(302, b"", headers=((b"location", b"https://elsewhere.invalid" + path.encode()),))
         case Fault.BAD_REQUEST:

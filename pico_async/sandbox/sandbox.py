@@ -1,4 +1,4 @@
-"""`Sandbox`: builds the parts and offers them to tests, benchmarks and the command line."""
+"""`Sandbox` makes the parts of a sandbox and serves them."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 from starlette.applications import Starlette
 
-from pico_async.sandbox.app import Pace, build_app
+from pico_async.sandbox.app import Delays, build_app
 from pico_async.sandbox.banner import BANNER
 from pico_async.sandbox.catalogue import Catalogue
 from pico_async.sandbox.control import control_routes
@@ -23,48 +23,54 @@ from pico_async.sandbox.ledger import Ledger
 from pico_async.sandbox.operations import RATES
 from pico_async.sandbox.outbox.feed import Feed
 from pico_async.sandbox.outbox.page import page_routes
-from pico_async.sandbox.rates import RateRule, limiter
-from pico_async.sandbox.receipts.delivery import Postman
+from pico_async.sandbox.rates import RateRule, make_limiter
+from pico_async.sandbox.receipts.delivery import ReceiptDelivery
 from pico_async.sandbox.receipts.receipt import Receipts
 from pico_async.sandbox.replies import Dialect
 from pico_async.sandbox.server import listening
-from pico_async.sandbox.settings import Dials
+from pico_async.sandbox.settings import Settings
 from pico_async.sandbox.state import Cloud
-from pico_async.sandbox.statistics import Tally
+from pico_async.sandbox.statistics import Statistics
 from pico_async.sandbox.transport import SandboxTransport
 
 DEFAULT_RATES: Mapping[str, float | None] = {"sms": 30, "token": 1, "balance": 1}
-DEFAULT_API_KEY = "sandbox-api-key"  # the sandbox's own, good nowhere else
-DEFAULT_PORT = 8321
+DEFAULT_API_KEY: str = "sandbox-api-key"  # documented, and valid only at a sandbox
+DEFAULT_PORT: int = 8321
 
 
 class Sandbox:
     """
-    A stand-in for Pico Cloud with one account, which judges requests by the reference and fails on request.
+    A stand-in for Pico Cloud with one account. It checks requests by the reference, and fails on request.
 
-    It says nothing about what Pico does where the reference is silent: `BANNER` lists its inventions.
+    Where the reference is silent, it does not show what Pico does: `BANNER` lists its inventions.
 
     Args:
-        username: The account's name.
-        api_key: The account's key.
+        username: Name of the account.
+        api_key: Key of the account.
         rate_rule: Window rule of the rates; None enforces none.
-        rates: Requests a second for "sms", "mms", "voice", "token", "balance" and "management". What is None or not
-            named is not limited.
-        dialect: "documented", or "ruoyi" for failures of authentication and rate under HTTP 200.
+        rates: Requests per second for "sms", "mms", "voice", "token", "balance" and "management". A rate that is None
+            or absent is not limited.
+        dialect: "documented", or "ruoyi", which reports failures of authentication and rate under HTTP 200.
         latency_s: Seconds between the decision and the reply.
-        jitter_s: Up to so many seconds, drawn for each request, pass before it arrives.
-        seed: Makes jitter and faults repeat.
-        faults: Rules in force from the beginning.
-        fault_rate: Share of the sends that a fault from *fault_kinds* befalls.
+        jitter_s: Most seconds before a request arrives, drawn for each request.
+        seed: Seed of jitter and faults: the same seed draws the same ones.
+        faults: Fault rules in force from the start.
+        fault_rate: Share of the sends that fail with a fault from *fault_kinds*.
         fault_kinds: Faults to draw from.
-        clock: Seconds; stamps arrivals and ages sessions. Waiting (jitter, latency, hangs) takes real time.
-        duplicate_window_s: RuoYi's rule against repeated submission; 5 is its default there, None is off.
-        balance: Credit to begin with.
-        price: What one message costs.
-        template_status: What a new template is: "approved", or "pending" until `review_template`.
-        receipts: How delivery receipts are sent to the `callback` of a message; None sends none.
+        clock: Returns seconds, for times of arrival and ages of sessions. Jitter, latency and hangs take real time.
+        duplicate_window_s: Seconds of RuoYi's rule against repeated submission; 5 is RuoYi's default, None is off.
+        balance: Credit at the start.
+        price: Price of one message.
+        template_status: Status of a new template: "approved", or "pending" until `review_template`.
+        receipts: Settings of the delivery receipts to the `callback` of a message; None sends none.
 
-    One sandbox may be served and used in-process at once, from one event loop.
+    Attributes:
+        username: Name of the account.
+        api_key: Key of the account.
+        ledger: Requests and messages so far.
+        app: The ASGI application, for a server of your own.
+
+    One sandbox may be served and used in-process at the same time, in one event loop.
     """
 
     def __init__(
@@ -90,15 +96,15 @@ class Sandbox:
     ) -> None:
         if unknown := set(rates) - RATES:
             raise ValueError(f"rates: no such rate: {', '.join(sorted(unknown))}. Known: {', '.join(sorted(RATES))}.")
-        self.username = username
-        self.api_key = api_key
-        self.ledger = Ledger()
+        self.username: str = username
+        self.api_key: str = api_key
+        self.ledger: Ledger = Ledger()
         self._faults = Faults(faults, rate=fault_rate, kinds=fault_kinds, seed=seed)
         self._cloud = Cloud(
             username=username,
             api_key=api_key,
             limiters={
-                name: limiter(rate_rule, rate)
+                name: make_limiter(rate_rule, rate)
                 for name, rate in rates.items()
                 if rate is not None and rate_rule is not None
             },
@@ -111,15 +117,15 @@ class Sandbox:
             price=price,
             catalogue=Catalogue(template_status),
         )
-        # Apart from the faults' chance, so that jitter does not change which requests fail.
-        pace = Pace(latency_s, jitter_s, Random(seed))  # noqa: S311  # it must repeat, not surprise
+        # Not the random numbers of the faults, so that jitter does not change which requests fail.
+        delays = Delays(latency_s, jitter_s, Random(seed))  # noqa: S311  # draws are repeatable, not secret
         epoch = time.time() - clock()
-        self._postman = Postman(self.ledger, clock, epoch, receipts)
-        dials = Dials(
-            pace=pace,
+        self._delivery = ReceiptDelivery(self.ledger, clock, epoch, receipts)
+        settings = Settings(
+            delays=delays,
             cloud=self._cloud,
             faults=self._faults,
-            postman=self._postman,
+            delivery=self._delivery,
             rate_rule=None if rate_rule is None else RateRule(rate_rule),
             rates=rates,
         )
@@ -129,22 +135,22 @@ class Sandbox:
             api_key=api_key if api_key == DEFAULT_API_KEY else None,
             ledger=self.ledger,
             catalogue=self._cloud.catalogue,
-            postman=self._postman,
-            dials=dials,
-            tally=Tally(self.ledger),
+            delivery=self._delivery,
+            settings=settings,
+            statistics=Statistics(self.ledger),
             clock=clock,
             epoch=epoch,
         )
-        control = control_routes(self._cloud, self.ledger, self._faults, dials)
-        self.app: Starlette = build_app(self._cloud, pace, [*page_routes(feed, self._postman, dials), *control])
+        control = control_routes(self._cloud, self.ledger, self._faults, settings)
+        self.app: Starlette = build_app(self._cloud, delays, [*page_routes(feed, self._delivery, settings), *control])
 
     @property
     def balance(self) -> Decimal:
-        """The credit that is left."""
+        """Remaining credit."""
         return self._cloud.balance
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Make an httpx transport that reaches the sandbox without a socket, whatever host a request names."""
+        """Return an httpx transport that reaches the sandbox without a socket, whatever host a request names."""
         return SandboxTransport(self.app)
 
     @asynccontextmanager
@@ -159,24 +165,24 @@ class Sandbox:
         """
         Serve on a socket in the running asyncio loop, and yield the base URL, as "http://127.0.0.1:54321".
 
-        Leaving the context cuts off what is still being served, and leaves no task and no connection behind.
+        At the end of the context, requests in progress are cut off. No task and no connection is left behind.
 
         Args:
-            host: An address to listen on; one that is not loopback needs *allow_remote*.
-            port: 0 takes a free one.
-            allow_remote: The sandbox protects nothing: its control endpoints ask for no key. It answers to loopback
-                names alone, or to its address and private names where it listens for others, lest a page in a browser
-                use it by a name of its own (DNS rebinding).
-            keep_alive_s: How long an idle connection is kept.
+            host: Address to listen on. An address that is not loopback needs *allow_remote*.
+            port: Port to listen on; 0 picks a free one.
+            allow_remote: Allow an address that other machines can reach, although the control routes need no key. The
+                sandbox then answers to its address and private names, too. It refuses other host names, which a page
+                in a browser could use to reach it (DNS rebinding).
+            keep_alive_s: Seconds until an idle connection is closed.
         """
         async with listening(self.app, host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:
-            # No task group: the context may be left in another task than it was entered in, as fixtures are.
-            postman = asyncio.get_running_loop().create_task(self._postman.run())
+            # No task group: a pytest fixture may leave the context in another task than it entered it in.
+            delivery = asyncio.get_running_loop().create_task(self._delivery.run())
             try:
                 yield base_url
             finally:
-                postman.cancel()
-                await asyncio.wait([postman])
+                delivery.cancel()
+                await asyncio.wait([delivery])
 
     def run(
         self,
@@ -187,64 +193,65 @@ class Sandbox:
         keep_alive_s: float = 75.0,
     ) -> None:
         """
-        Serve until SIGTERM or SIGINT; first print the banner, then one line `listening on http://…`.
+        Print the banner and `listening on http://…`, and serve until SIGTERM or SIGINT.
 
-        For the command line: it blocks, and starts an event loop of its own.
+        For the command line: it blocks, and starts its own event loop.
         """
-        _say(BANNER)
+        _print(BANNER)
         key = f", X-API-Key {self.api_key}" if self.api_key == DEFAULT_API_KEY else ""
-        _say(f"account {self.username}{key}")
+        _print(f"account {self.username}{key}")
 
-        async def serve_until_told() -> None:
-            told = told_to_end()
+        async def serve_until_signal() -> None:
+            stop = stop_event()
             async with self.serve(host, port, allow_remote=allow_remote, keep_alive_s=keep_alive_s) as base_url:
-                _say(f"outbox at {base_url}/")
-                _say(f"listening on {base_url}")
-                await told.wait()
+                _print(f"outbox at {base_url}/")
+                _print(f"listening on {base_url}")
+                await stop.wait()
 
         with suppress(KeyboardInterrupt):
-            asyncio.run(serve_until_told())
+            asyncio.run(serve_until_signal())
 
     async def deliver_receipts(self, *, everything: bool = False) -> int:
         """
-        Send the delivery receipts that are due on the sandbox's clock, one after the other; give how often it tried.
+        Send the delivery receipts that are due on the sandbox's clock, one after the other; return the number of tries.
 
-        For use without `serve()`, which sends them by itself. One that its receiver did not take is due again after
-        its backoff. With *everything* nothing waits: what is due later is sent now, and tried as often as it may be.
+        For use without `serve()`, which sends receipts itself. A receipt that its target does not acknowledge is due
+        again after its backoff. With *everything* no due time is waited for: all receipts are sent now, with all their
+        retries.
 
         Raises:
             RuntimeError: The sandbox was made without `receipts`.
         """
-        return await self._postman.deliver(everything=everything)
+        return await self._delivery.deliver(everything=everything)
 
     def expire_tokens(self) -> None:
-        """Make every token now in circulation stale: 401 from now on."""
+        """Make every token stale that was issued so far: requests with them get a 401."""
         self._cloud.tokens.expire_all()
 
     def inject(self, rule: FaultRule) -> None:
-        """Put one more fault rule in force."""
+        """Add a fault rule."""
         self._faults.inject(rule)
 
     def clear_faults(self) -> None:
-        """Drop the fault rules and the seeded draw; magic destinations stay."""
+        """Remove the fault rules and stop the seeded draw; magic destinations stay."""
         self._faults.clear()
 
     def review_template(self, template_id: str, status: str) -> None:
-        """Set a template to "approved", "rejected" or "pending", as Pico's review would; KeyError if unknown."""
+        """Set a template to "approved", "rejected" or "pending", as Pico's review does; raise KeyError if unknown."""
         self._cloud.catalogue.review(template_id, status)
 
 
-def told_to_end() -> asyncio.Event:
-    """Give what SIGTERM and SIGINT set, in the main thread's loop."""
-    told = asyncio.Event()
-    # Loops on Windows take no signals; there, an interrupt is a KeyboardInterrupt.
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set, if this is the main thread's loop."""
+    stop = asyncio.Event()
+    # Event loops on Windows take no signals; there, an interrupt is a KeyboardInterrupt.
     if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
-    return told
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
-    # Whoever started this in another process waits for the line.
+    # A process that started this one waits for the line.
     sys.stdout.flush()

@@ -1,8 +1,8 @@
 """
 The sandbox on a socket: uvicorn's HTTP/1.1 protocol in the running loop.
 
-Only uvicorn's protocol is used, not its server: that one installs signal handlers, ticks ten times a second and
-takes 0.2 s to end, which a test suite pays on every test.
+Only uvicorn's protocol is used. Its server installs signal handlers, wakes ten times a second and takes 0.2 s to stop,
+which would slow down every test.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from pico_async.sandbox.app import CONNECTION
 
 
 class TcpConnection:
-    """A client's TCP connection, as a fault may end it."""
+    """A client's TCP connection, as a fault ends it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -41,26 +41,26 @@ class TcpConnection:
 
 
 class SandboxProtocol(H11Protocol):
-    """uvicorn's protocol, which shows the application its connection and keeps no access log."""
+    """uvicorn's protocol, which passes the connection to the application and keeps no access log."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.access_log = False
+        self.access_log: bool = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it, too
         super().connection_made(transport)
-        self.app_state = {CONNECTION: TcpConnection(transport)}
+        self.app_state: dict[str, Any] = {CONNECTION: TcpConnection(transport)}
 
 
 class Requests:
-    """The requests that are being served, so that they can be ended with the server."""
+    """The requests in progress, so that they can be cancelled when the server stops."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._scopes: set[anyio.CancelScope] = set()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; ended by `cancel`, it returns like any other: uvicorn logs what is raised."""
+        """Serve one request. If `cancel` ends it, this returns normally: uvicorn logs any exception."""
         with anyio.CancelScope() as cancel_scope:
             self._scopes.add(cancel_scope)
             try:
@@ -69,13 +69,13 @@ class Requests:
                 self._scopes.discard(cancel_scope)
 
     def cancel(self) -> None:
-        """End every request that is still being served."""
+        """Cancel every request in progress."""
         for scope in list(self._scopes):
             scope.cancel()
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether *host* can be reached from this machine only."""
+    """Return whether *host* can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -89,18 +89,18 @@ async def listening(
     app: ASGIApp, host: str, port: int, *, allow_remote: bool, keep_alive_s: float
 ) -> AsyncIterator[str]:
     """
-    Serve *app* on a socket for as long as the context lasts, and yield the base URL.
+    Serve *app* on a socket while the context is open, and yield the base URL.
 
-    Leaving it closes every connection and ends every request that is still being served; no task is left behind.
+    At its end every connection is closed, and every request in progress is cancelled. No task is left behind.
 
     Raises:
         ValueError: *host* is not loopback, and *allow_remote* is not set.
-        OSError: The port cannot be had.
+        OSError: The port is in use, or not allowed.
     """
     if not allow_remote and not is_loopback(host):
         raise ValueError(
-            f"host={host!r}: the sandbox listens on loopback only, since it has no protection at all. "
-            "Pass allow_remote=True where others may reach it."
+            f"host={host!r}: the sandbox listens on loopback only, because it has no protection at all. "
+            "Pass allow_remote=True if other machines may reach it."
         )
     requests = Requests(app)
 
@@ -118,7 +118,7 @@ async def listening(
         server_header=False,
         date_header=False,
     )
-    config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]  # annotated int, handed to call_later
+    config.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]  # annotated int, passed to call_later
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ async def listening(
         yield f"http://[{name}]:{bound_port}" if ":" in name else f"http://{name}:{bound_port}"
     finally:
         server.close()
-        # In this order: a request whose client has left may return without a reply, and uvicorn says nothing.
+        # Connections first: uvicorn logs nothing if a request ends without a reply after its client disconnected.
         for protocol in list(state.connections):
             protocol.transport.abort()
         await asyncio.sleep(0)

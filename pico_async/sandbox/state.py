@@ -1,8 +1,7 @@
 """
-The account behind the sandbox: what it holds, and what it answers. No HTTP and no waiting here.
+The state of the imitated Pico Cloud: one account, and how it answers requests. No HTTP and no waiting here.
 
-`Cloud.answer` takes one request and returns one reply, without a pause in between, so the order in which requests
-are judged is the order in which they arrived.
+`Cloud.answer` is synchronous, so that requests are judged in the order in which they arrive.
 """
 
 import json
@@ -17,12 +16,12 @@ from attrs import field, frozen
 from pico_async.sandbox.catalogue import Catalogue, RefusedError
 from pico_async.sandbox.faults import Fault, FaultRule, Faults
 from pico_async.sandbox.ledger import Arrival, Ledger, Message, Verdict
-from pico_async.sandbox.operations import SENDS, Operation, faulty_fields, unlisted
+from pico_async.sandbox.operations import SENDS, Operation, field_errors, unlisted_fields
 from pico_async.sandbox.rates import Limiter
 from pico_async.sandbox.replies import (
     Dialect,
     Reply,
-    disguise,
+    faulty_reply,
     rate_refusal,
     refusal,
     repeated_submission,
@@ -31,8 +30,8 @@ from pico_async.sandbox.replies import (
 )
 from pico_async.sandbox.tokens import Tokens
 
-# A fault at the door leaves one of these verdicts; any other fault of that sort is "dropped".
-_VERDICTS_AT_THE_DOOR = {
+# Verdicts of faults that prevent a request; the verdict of all others is "dropped".
+_VERDICTS = {
     Fault.RATE_LIMITED: Verdict.REFUSED_RATE,
     Fault.STALE_TOKEN: Verdict.UNAUTHORISED,
     Fault.BAD_REQUEST: Verdict.REJECTED,
@@ -43,7 +42,7 @@ _VERDICTS_AT_THE_DOOR = {
 
 @frozen
 class Call:
-    """One request, as the wire gave it. `ids` are the parameters of its path and of its query."""
+    """One request, not yet checked. `ids` has the parameters of its path and its query."""
 
     operation: Operation
     path: str
@@ -58,9 +57,19 @@ class Cloud:
     """
     One account: its tokens, balance, rates, and the catalogue of its campaigns and templates.
 
-    Own inventions, since v0.4 does not document them: the bodies of mms and voice replies (a `request_id`, as
-    "MsgInfo" suggests); that a wrong X-API-Key is a 401 everywhere but on /token; that a send costs `price` and is a
-    400 when the balance is too small; the order of the checks.
+    Own inventions, since v0.4 does not document them:
+
+    - the bodies of mms and voice replies: a `request_id`, as "MsgInfo" suggests;
+    - a wrong X-API-Key is a 401 on every path but /token;
+    - a send costs `price`, and is a 400 if the balance is too small;
+    - the order of the checks.
+
+    Attributes:
+        username: Name of the account.
+        balance: Remaining credit.
+        tokens: Its valid tokens.
+        catalogue: Its campaigns and templates.
+        dialect: Form of failures of authentication and rate.
     """
 
     def __init__(
@@ -78,20 +87,20 @@ class Cloud:
         price: Decimal,
         catalogue: Catalogue,
     ) -> None:
-        self.username = username
-        self.balance = balance
-        self.tokens = Tokens()
-        self.catalogue = catalogue
+        self.username: str = username
+        self.balance: Decimal = balance
+        self.tokens: Tokens = Tokens()
+        self.catalogue: Catalogue = catalogue
+        self.dialect: Dialect = dialect
         self._api_key = api_key
         self._limiters = dict(limiters)
-        self.dialect = dialect
         self._faults = faults
         self._ledger = ledger
         self._clock = clock
         self._duplicate_window_s = duplicate_window_s
         self._price = price
-        self._bodies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
-        self._work: dict[str, Callable[[Mapping[str, str], Mapping[str, Any]], Reply]] = {
+        self._recent_bodies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+        self._handlers: dict[str, Callable[[Mapping[str, str], Mapping[str, Any]], Reply]] = {
             "token.get": self._token,
             "balance.get": self._balance,
             "campaigns.create": catalogue.create_campaign,
@@ -105,23 +114,23 @@ class Cloud:
         }
 
     def answer(self, call: Call) -> Reply:
-        """Stamp one request with its arrival, judge it, carry it out if it passes, and write it down."""
+        """Check one request, carry it out if it passes, record its arrival, and return the reply."""
         now = self._clock()
-        body = _object(call.body) if call.operation.fields is not None else {}
+        body = _parse_object(call.body) if call.operation.fields is not None else {}
         to = _destination(call.operation, body)
         name = call.operation.name
         drawn = self._faults.draw(name)
-        struck = self._faults.strike(name, to, drawn, carried_out=False)
+        rule = self._faults.choose(name, to, drawn, carried_out=False)
         message: Message | None = None
-        if struck is not None:
-            verdict = _VERDICTS_AT_THE_DOOR.get(struck.fault, Verdict.DROPPED)
-            if struck.fault is Fault.STALE_TOKEN and call.authorization is not None:
+        if rule is not None:
+            verdict = _VERDICTS.get(rule.fault, Verdict.DROPPED)
+            if rule.fault is Fault.STALE_TOKEN and call.authorization is not None:
                 self.tokens.expire(call.authorization.removeprefix("Bearer "))
-            reply = self._disguised(struck, None, call)
+            reply = self._faulty_reply(rule, None, call)
         else:
             verdict, reply, message = self._judge(call, body, now)
             if verdict is Verdict.ACCEPTED:
-                struck = self._faults.strike(name, to, drawn, carried_out=True)
+                rule = self._faults.choose(name, to, drawn, carried_out=True)
         arrival = Arrival(
             at=now,
             operation=name,
@@ -129,15 +138,15 @@ class Cloud:
             verdict=verdict,
             request_id=reply.request_id,
             kind=_kind(call.operation),
-            fault=None if struck is None else struck.fault.value,
+            fault=None if rule is None else rule.fault.value,
         )
         self._ledger.record(arrival, message)
-        if struck is not None and struck.fault.carried_out:
-            return self._disguised(struck, reply, call)
+        if rule is not None and rule.fault.carried_out:
+            return self._faulty_reply(rule, reply, call)
         return reply
 
     def enforce(self, rate: str, limiter: Limiter | None) -> None:
-        """Judge what is counted under *rate* by *limiter* from now on; None lifts it."""
+        """Replace the limiter of *rate*; None removes the limit."""
         if limiter is None:
             self._limiters.pop(rate, None)
         else:
@@ -145,23 +154,23 @@ class Cloud:
 
     def no_such_operation(self, path: str, status: int) -> Reply:
         """
-        Refuse a path or a method that the reference does not have, and write it down.
+        Refuse a path or a method that is not in the reference, and record its arrival.
 
-        Not documented in v0.4: the documented error body with the status that HTTP has for it.
+        Not documented in v0.4; the invention is the documented error body with HTTP's usual status.
         """
         reply = refusal(f"{path}: the reference has no such operation.", status=status)
         self._ledger.record(Arrival(self._clock(), "unknown", None, Verdict.REJECTED, reply.request_id))
         return reply
 
-    def _disguised(self, rule: FaultRule, honest: Reply | None, call: Call) -> Reply:
-        return disguise(rule, honest, path=call.path, dialect=self.dialect)
+    def _faulty_reply(self, rule: FaultRule, true_reply: Reply | None, call: Call) -> Reply:
+        return faulty_reply(rule, true_reply, path=call.path, dialect=self.dialect)
 
     def _judge(self, call: Call, body: Mapping[str, Any] | None, now: float) -> tuple[Verdict, Reply, Message | None]:
-        """Go through the checks in the order in which a request meets them; the first that fails answers."""
+        """Run the checks in order. The first that fails decides the reply; a request that passes all is carried out."""
         operation = call.operation
-        stranger = self._stranger(call, now)
-        if stranger is not None:
-            return (*stranger, None)
+        refused = self._check_credentials(call, now)
+        if refused is not None:
+            return (*refused, None)
         limiter = self._limiters.get(operation.rate)
         if limiter is not None and not limiter.admit(now):
             return Verdict.REFUSED_RATE, rate_refusal(self.dialect, limiter.retry_after(now)), None
@@ -171,20 +180,20 @@ class Cloud:
             return Verdict.REJECTED, refusal("The body must be a JSON object."), None
         if self._is_repeated(call, now):
             return Verdict.DUPLICATE, repeated_submission(), None
-        if errors := faulty_fields(operation, body, account=self.username):
+        if errors := field_errors(operation, body, account=self.username):
             return Verdict.REJECTED, refusal(*errors), None
         try:
             if operation.name in SENDS:
                 message = self._send(operation, body, now)
                 self._remember(call, now)
                 return Verdict.ACCEPTED, success(message.request_id), message
-            return Verdict.ACCEPTED, self._work[operation.name](call.ids, body), None
+            return Verdict.ACCEPTED, self._handlers[operation.name](call.ids, body), None
         except RefusedError as error:
             return Verdict.REJECTED, refusal(str(error)), None
 
-    def _stranger(self, call: Call, now: float) -> tuple[Verdict, Reply] | None:
-        """Check API key and token; None for a request that may come in."""
-        if not call.operation.authorised:
+    def _check_credentials(self, call: Call, now: float) -> tuple[Verdict, Reply] | None:
+        """Return a refusal if API key or token is wrong, else None."""
+        if not call.operation.needs_token:
             # /token documents 200 and 400 only.
             if call.api_key != self._api_key:
                 return Verdict.REJECTED, refusal("X-API-Key: missing or invalid.")
@@ -195,16 +204,16 @@ class Cloud:
         return None
 
     def _is_repeated(self, call: Call, now: float) -> bool:
-        """RuoYi's repeated-submission rule, off by default; not documented in v0.4."""
+        """Return whether RuoYi's repeated-submission rule refuses a request. Off by default; not documented in v0.4."""
         if self._duplicate_window_s is None:
             return False
-        while self._bodies and now - next(iter(self._bodies.values())) >= self._duplicate_window_s:
-            self._bodies.popitem(last=False)
-        return (call.path, call.body) in self._bodies
+        while self._recent_bodies and now - next(iter(self._recent_bodies.values())) >= self._duplicate_window_s:
+            self._recent_bodies.popitem(last=False)
+        return (call.path, call.body) in self._recent_bodies
 
     def _remember(self, call: Call, now: float) -> None:
         if self._duplicate_window_s is not None:
-            self._bodies[call.path, call.body] = now
+            self._recent_bodies[call.path, call.body] = now
 
     def _send(self, operation: Operation, body: Mapping[str, Any], now: float) -> Message:
         if self.balance < self._price:
@@ -226,23 +235,23 @@ class Cloud:
             media_url=body.get("mediaUrl") if kind == "mms" else None,
             callback=(body.get("callback") or None) if kind == "sms" else None,
             lang=(body.get("lang") or "en-US") if is_voice else None,
-            extra=unlisted(operation, body),
+            extra=unlisted_fields(operation, body),
         )
 
     def _token(self, ids: Mapping[str, str], body: Mapping[str, Any]) -> Reply:
-        self._own(ids["username"])
+        self._check_username(ids["username"])
         return success(token=self.tokens.issue(self._clock()))
 
     def _balance(self, ids: Mapping[str, str], body: Mapping[str, Any]) -> Reply:
-        self._own(ids["username"])
+        self._check_username(ids["username"])
         return success(balance=str(self.balance), username=self.username)
 
-    def _own(self, username: str) -> None:
+    def _check_username(self, username: str) -> None:
         if username != self.username:
             raise RefusedError("username: does not belong to this API key.")
 
 
-def _object(raw: bytes) -> dict[str, Any] | None:
+def _parse_object(raw: bytes) -> dict[str, Any] | None:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):

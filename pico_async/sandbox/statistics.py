@@ -1,4 +1,4 @@
-"""The limits as the server saw them: arrivals a second, and the densest second of all."""
+"""Statistics of the arrivals: sends per second, the densest second, and the requests that were not accepted."""
 
 from collections import Counter, deque
 
@@ -8,13 +8,14 @@ from pico_async.sandbox.ledger import Arrival, Ledger, Verdict
 from pico_async.sandbox.rates import TOLERANCE_S
 
 KEPT_SECONDS = 900
-KEPT_TROUBLES = 50
-_PIECE = 5_000
+KEPT_FAILED = 50
+_BATCH = 5_000
+_KINDS: dict[str, str] = {Verdict.ACCEPTED: "accepted", Verdict.REFUSED_RATE: "refused"}
 
 
 @frozen
 class Second:
-    """How many sends of SMS one second of the sandbox's clock held: carried out, too fast, and otherwise not."""
+    """Sends of SMS in one second of the sandbox's clock: accepted, refused for their rate, and otherwise failed."""
 
     number: int
     accepted: int
@@ -24,47 +25,48 @@ class Second:
 
 @frozen
 class Densest:
-    """The most sends of SMS that any half-open second held, and when the first such second began."""
+    """The most sends of SMS in any half-open second, and when the first such second began."""
 
     count: int = 0
     at: float | None = None
 
 
-class Tally:
+class Statistics:
     """
-    What a ledger's arrivals come to, read on from where it stopped.
+    Statistics of a ledger's arrivals.
 
-    It is read by who looks at it, not written by who sends: a request pays nothing for it.
+    They are computed when somebody reads them, so that they cost a request no time.
+
+    Attributes:
+        arrivals_read: Arrivals of the ledger that are counted so far.
+        densest: The densest second.
+        operations: Arrivals by operation.
+        failed: The last requests that were not accepted, each with its number in the ledger.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._read = 0
         self._window: deque[float] = deque()
         self._seconds: dict[int, Counter[str]] = {}
-        self.densest = Densest()
+        self.arrivals_read: int = 0
+        self.densest: Densest = Densest()
         self.operations: Counter[str] = Counter()
-        self.troubles: deque[tuple[int, Arrival]] = deque(maxlen=KEPT_TROUBLES)
+        self.failed: deque[tuple[int, Arrival]] = deque(maxlen=KEPT_FAILED)
 
     def catch_up(self) -> bool:
-        """Read the next arrivals, and say whether there are more: a million take a second, which nobody should wait."""
-        arrivals = self._ledger.arrivals[self._read : self._read + _PIECE]
-        for number, arrival in enumerate(arrivals, self._read):
+        """Count the next 5,000 arrivals, and return whether there are more: a million at once take a second."""
+        arrivals = self._ledger.arrivals[self.arrivals_read : self.arrivals_read + _BATCH]
+        for number, arrival in enumerate(arrivals, self.arrivals_read):
             self.operations[arrival.operation] += 1
             if arrival.verdict != Verdict.ACCEPTED:
-                self.troubles.append((number, arrival))
+                self.failed.append((number, arrival))
             if arrival.operation == "sms.send":
                 self._count(arrival)
-        self._read += len(arrivals)
-        return self._read < len(self._ledger.arrivals)
-
-    @property
-    def read(self) -> int:
-        """How many arrivals it has read."""
-        return self._read
+        self.arrivals_read += len(arrivals)
+        return self.arrivals_read < len(self._ledger.arrivals)
 
     def seconds(self, first: int | None) -> list[Second]:
-        """List the seconds that held anything, from number *first* on; the last 900 of them are kept."""
+        """Return the seconds with any send, from number *first* on. Only the last 900 of them are kept."""
         return [
             Second(number, counted["accepted"], counted["refused"], counted["other"])
             for number, counted in self._seconds.items()
@@ -83,10 +85,4 @@ class Tally:
             self._seconds[number] = Counter()
             while len(self._seconds) > KEPT_SECONDS:
                 del self._seconds[next(iter(self._seconds))]
-        match arrival.verdict:
-            case Verdict.ACCEPTED:
-                self._seconds[number]["accepted"] += 1
-            case Verdict.REFUSED_RATE:
-                self._seconds[number]["refused"] += 1
-            case _:
-                self._seconds[number]["other"] += 1
+        self._seconds[number][_KINDS.get(arrival.verdict, "other")] += 1

@@ -1,12 +1,12 @@
 """
 Tokens and the idle rule of their sessions.
 
-A token is three base64url parts, signed with HMAC-SHA512, as the reference's example `eyJhbGciOiJIUzUxMiJ9...` is.
-Nothing in it expires: the session behind it does, on the server. It lives 30 minutes and is extended by a request
-only when 20 minutes or less remain, so 20 idle minutes are always survived, and 30 only by luck.
+A token has three base64url parts and a signature by HMAC-SHA512, as the reference's example `eyJhbGciOiJIUzUxMiJ9...`.
+The token itself does not expire, but its session on the server does, after 30 minutes. A request extends the session
+only if 20 minutes or less remain. So a token always survives 20 idle minutes, and 30 only if it was just extended.
 
-Source: API reference v0.4, "Authentication" (30 minutes between requests). Not documented in v0.4: the 20 minutes,
-and that a new token leaves the older ones alive.
+Source: API reference v0.4, "Authentication" (30 minutes between requests). Not documented in v0.4: the 20 minutes, and
+that a new token leaves older ones valid.
 """
 
 import hmac
@@ -15,8 +15,8 @@ import secrets
 from base64 import urlsafe_b64encode
 from uuid import uuid4
 
-SESSION_S = 30 * 60.0
-EXTEND_AT_S = 20 * 60.0
+SESSION_S: float = 30 * 60.0
+EXTEND_AT_S: float = 20 * 60.0
 
 
 def _part(raw: bytes) -> str:
@@ -24,14 +24,14 @@ def _part(raw: bytes) -> str:
 
 
 class Tokens:
-    """Every token in circulation and when its session ends. Times are seconds on the caller's clock."""
+    """Every valid token and the end of its session, in seconds on the caller's clock."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(64)
         self._ends_at: dict[str, float] = {}
 
     def issue(self, now: float) -> str:
-        """Make a token whose session begins at *now*; older tokens stay as they are."""
+        """Return a new token whose session begins at *now*; older tokens stay valid."""
         header = _part(b'{"alg":"HS512"}')
         payload = _part(json.dumps({"login_user_key": str(uuid4())}, separators=(",", ":")).encode())
         signature = _part(hmac.digest(self._secret, f"{header}.{payload}".encode(), "sha512"))
@@ -41,9 +41,9 @@ class Tokens:
 
     def use(self, token: str, now: float) -> bool:
         """
-        Say whether *token* is good at *now*, and extend its session if 20 minutes or less remain.
+        Return whether *token* is valid at *now*, and extend its session if 20 minutes or less remain.
 
-        A session that has exactly 30 minutes behind it is still good: the reference says "exceeds 30 minutes".
+        A session is still valid after exactly 30 minutes: the reference says "exceeds 30 minutes".
         """
         ends_at = self._ends_at.get(token)
         if ends_at is None:
@@ -57,9 +57,9 @@ class Tokens:
         return True
 
     def expire(self, token: str) -> None:
-        """Make one token stale; one that is not known is no error."""
+        """Make one token stale; an unknown token is no error."""
         self._ends_at.pop(token, None)
 
     def expire_all(self) -> None:
-        """Make every token now in circulation stale."""
+        """Make every token stale that was issued so far."""
         self._ends_at.clear()

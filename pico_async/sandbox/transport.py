@@ -1,7 +1,7 @@
 """
-The sandbox without a socket: an httpx transport that calls the application and fails as a connection would.
+The sandbox without a socket: an httpx transport that calls the application.
 
-What a real socket would make of each ending, and so what is raised here:
+For each ending it raises the exception that a real socket would cause:
 
 | ending | httpx exception |
 |---|---|
@@ -29,15 +29,15 @@ _EXCEPTIONS: dict[Ending, tuple[type[httpx.TransportError], str]] = {
 
 class SandboxTransport(httpx.AsyncBaseTransport):
     """
-    Carries requests to one sandbox, whatever host they name.
+    Passes requests to one sandbox, whatever host they name.
 
-    It emits no trace events. A request that is given up goes on to its verdict: it had left the client.
+    It emits no trace events. A request that the client gives up still arrives, as on a real network.
 
     Attributes:
-        in_process: It reaches no network.
+        in_process: True: no request leaves this process.
     """
 
-    in_process = True
+    in_process: bool = True
 
     def __init__(self, app: ASGIApp) -> None:
         async def in_process(scope: Scope, receive: Receive, send: Send) -> None:

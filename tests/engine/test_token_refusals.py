@@ -22,7 +22,7 @@ from pico_async import (
     RateLimitError,
     SmsMessage,
 )
-from pico_async.sandbox.rates import RateRule, limiter
+from pico_async.sandbox.rates import RateRule, make_limiter
 
 pytestmark = pytest.mark.virtual_time
 
@@ -108,7 +108,7 @@ async def test_processes_that_start_together_all_get_a_token(
 
     So under each rule by which Pico may give one token a second, with `retries=0`.
     """
-    one_a_second, chance = limiter(rule, 1), random.Random(1)
+    one_a_second, chance = make_limiter(rule, 1), random.Random(1)
     monkeypatch.setattr(random, "uniform", chance.uniform)
 
     async def judge() -> Answer:

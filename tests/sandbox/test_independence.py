@@ -35,7 +35,7 @@ def test_the_check_would_find_an_import_of_the_client() -> None:
     sources = ["import pico_async.errors", "from .. import errors", "def f():\n    from ..numbers import digits"]
 
     assert [all(map(is_allowed, imported(source))) for source in sources] == [False, False, False]
-    assert all(map(is_allowed, imported("from .rates import limiter\nimport asyncio, starlette.routing")))
+    assert all(map(is_allowed, imported("from .rates import make_limiter\nimport asyncio, starlette.routing")))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -3,7 +3,7 @@
 import pytest
 
 from pico_async.sandbox import RateRule, Sandbox, replay
-from pico_async.sandbox.rates import limiter
+from pico_async.sandbox.rates import make_limiter
 
 
 def admitted(rule: RateRule, times: list[float], rate: float = 30) -> int:
@@ -60,25 +60,25 @@ def test_a_refused_request_does_not_count() -> None:
 def test_retry_after_is_enough_and_not_too_much(rule: RateRule) -> None:
     """A request that waits for `retry_after` is admitted; one that waits 10 ms less is not."""
     for shortfall_s, expected in ((0.0, True), (0.01, False)):
-        judge = limiter(rule, 4)
+        limiter = make_limiter(rule, 4)
         for _ in range(4):
-            judge.admit(10.25)
-        assert not judge.admit(10.25)
+            limiter.admit(10.25)
+        assert not limiter.admit(10.25)
 
-        wait_s = judge.retry_after(10.25)
+        wait_s = limiter.retry_after(10.25)
 
         assert wait_s > 0
-        assert judge.admit(10.25 + wait_s - shortfall_s) is expected
+        assert limiter.admit(10.25 + wait_s - shortfall_s) is expected
 
 
 @pytest.mark.parametrize("rule", RateRule)
 def test_retry_after_is_nothing_while_there_is_room(rule: RateRule) -> None:
     """`retry_after` is 0 as long as the rule would admit a request."""
-    judge = limiter(rule, 2)
+    limiter = make_limiter(rule, 2)
 
-    assert judge.retry_after(7.0) == 0
-    assert judge.admit(7.0)
-    assert judge.retry_after(7.0) == 0
+    assert limiter.retry_after(7.0) == 0
+    assert limiter.admit(7.0)
+    assert limiter.retry_after(7.0) == 0
 
 
 def test_a_rate_below_one_a_second_stretches_the_window() -> None:
@@ -95,7 +95,7 @@ def test_replay_puts_the_times_in_order() -> None:
 def test_a_rate_that_admits_nothing_is_an_error(rate: float) -> None:
     """A rate that is not above 0 raises an error."""
     with pytest.raises(ValueError, match="rate"):
-        limiter(RateRule.SLIDING_LOG, rate)
+        make_limiter(RateRule.SLIDING_LOG, rate)
 
 
 def test_an_unknown_rate_name_is_an_error() -> None:

@@ -1,1 +1,1 @@
-"""The outbox: the page at the sandbox's root, and what it reads."""
+"""The outbox: the page at the sandbox's root, its files, and the events that it reads."""

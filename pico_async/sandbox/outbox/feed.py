@@ -1,8 +1,8 @@
 """
-What the outbox page reads: messages, receipts, limits and settings, from a cursor on.
+The events that the outbox page reads: messages, receipts, limits and settings, from a cursor on.
 
-Everything that the sandbox remembers only grows, so a reader is a place in it and no more: one that is slow, or was
-away, goes on where it was and misses nothing, and holds nothing up.
+The sandbox only adds to its lists and never removes an entry. So a cursor, three numbers, is all the state of a reader.
+A reader that is slow, or was away, continues at its cursor: it misses nothing, and delays no other reader.
 """
 
 import json
@@ -13,27 +13,27 @@ from attrs import asdict, field, frozen
 
 from pico_async.sandbox.catalogue import Catalogue
 from pico_async.sandbox.ledger import Ledger, Message
-from pico_async.sandbox.parts import Parts, count_parts
-from pico_async.sandbox.receipts.delivery import Postman
-from pico_async.sandbox.settings import Dials
-from pico_async.sandbox.statistics import Tally
+from pico_async.sandbox.parts import count_parts
+from pico_async.sandbox.receipts.delivery import ReceiptDelivery
+from pico_async.sandbox.settings import Settings
+from pico_async.sandbox.statistics import Statistics
 
-PIECE = 200
-"""Messages in one event at the most."""
+MOST_MESSAGES = 200
+"""Most messages in one event."""
 
 NEWEST = 20_000
-"""So many messages a page that opens is told of; older ones stay in the ledger."""
+"""Messages that a new page gets; older ones are only in the ledger."""
 
-WEIGHT = 200_000
-"""Characters of text after which an event takes no more of them: counting the parts of much text takes time."""
+MOST_TEXT = 200_000
+"""Characters of text after which an event is full: counting the parts of much text takes time."""
 
-SHOWN = 500
-"""Characters of a field in the list; the whole of it comes with the message itself."""
+LONGEST_FIELD = 500
+"""Characters of a field in the list; the message itself has the whole field."""
 
 
 @frozen
 class Cursor:
-    """How far a reader is. `run` names the sandbox: a place in another one's memory means nothing."""
+    """How far a reader is. *run* names the sandbox, because the numbers mean nothing in another one."""
 
     run: str
     messages: int = 0
@@ -41,7 +41,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> "Cursor | None":
-        """Read a cursor as `str` writes it; None for anything else."""
+        """Parse a cursor that `str` wrote; return None for any other text."""
         match (text or "").split("."):
             case [run, messages, receipts] if messages.isascii() and receipts.isascii():
                 if messages.isdigit() and receipts.isdigit() and len(messages) < 16 and len(receipts) < 16:
@@ -54,7 +54,7 @@ class Cursor:
 
 @frozen
 class Event:
-    """One thing to tell a reader, and where it is when it has heard it."""
+    """One event for a reader, and the reader's cursor after it."""
 
     name: str
     payload: dict[str, Any]
@@ -63,94 +63,90 @@ class Event:
 
 @frozen(kw_only=True)
 class Feed:
-    """One sandbox, as its page sees it. Times go out in milliseconds since the epoch."""
+    """The source of the page's events and messages. Times are in milliseconds since the epoch."""
 
     run: str
     username: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     ledger: Ledger
     catalogue: Catalogue
-    postman: Postman
-    dials: Dials
-    tally: Tally
+    delivery: ReceiptDelivery
+    settings: Settings
+    statistics: Statistics
     clock: Callable[[], float]
     epoch: float = field(repr=False)
 
-    def begin(self, cursor: Cursor | None) -> Event:
-        """Greet a reader; one that comes from nowhere, or from another run, begins with the newest messages."""
-        total = len(self.ledger.accepted)
+    def hello(self, cursor: Cursor | None) -> Event:
+        """Return the first event for a reader. An unknown cursor, as of another run, becomes the newest messages."""
+        total, changes = len(self.ledger.accepted), len(self.delivery.changed)
         known = cursor is not None and (
-            cursor.run == self.run and cursor.messages <= total and cursor.receipts <= len(self.postman.changed)
+            cursor.run == self.run and cursor.messages <= total and cursor.receipts <= changes
         )
         if cursor is None or not known:
-            cursor = Cursor(self.run, max(0, total - NEWEST), len(self.postman.changed))
-        greeting = {"resumed": known, "first": cursor.messages, "username": self.username, "api_key": self.api_key}
-        return Event("hello", greeting, cursor)
+            cursor = Cursor(self.run, max(0, total - NEWEST), changes)
+        payload = {"resumed": known, "first": cursor.messages, "username": self.username, "api_key": self.api_key}
+        return Event("hello", payload, cursor)
 
     def next_messages(self, cursor: Cursor) -> Event | None:
-        """Tell of the next messages; None if there are none."""
+        """Return the next messages; None if there are none."""
         total = len(self.ledger.accepted)
         rows: list[dict[str, Any]] = []
-        weight = 0
-        for number in range(cursor.messages, min(cursor.messages + PIECE, total)):
+        characters = 0
+        for number in range(cursor.messages, min(cursor.messages + MOST_MESSAGES, total)):
             rows.append(self._row(number))
-            weight += len(self.ledger.accepted[number].text or "")
-            if weight > WEIGHT:
+            characters += len(self.ledger.accepted[number].text or "")
+            if characters > MOST_TEXT:
                 break
         if not rows:
             return None
-        heard = Cursor(self.run, cursor.messages + len(rows), cursor.receipts)
-        return Event("messages", {"total": total, "rows": rows}, heard)
+        after = Cursor(self.run, cursor.messages + len(rows), cursor.receipts)
+        return Event("messages", {"total": total, "rows": rows}, after)
 
     def next_receipts(self, cursor: Cursor) -> Event | None:
-        """Tell how the receipts of messages stand that have changed; None if none has."""
-        changed = self.postman.changed[cursor.receipts : cursor.receipts + 10 * PIECE]
+        """Return the state of each message whose receipts changed; None if none did."""
+        changed = self.delivery.changed[cursor.receipts : cursor.receipts + 10 * MOST_MESSAGES]
         if not changed:
             return None
-        # What the reader has not heard of yet comes with its state.
-        states = {number: self.postman.track(number).state for number in changed if number < cursor.messages}
-        return Event(
-            "receipts",
-            {"states": list(states.items())},
-            Cursor(self.run, cursor.messages, cursor.receipts + len(changed)),
-        )
+        # A message that the reader does not have yet will come with its state.
+        states = {number: self.delivery.progress(number).state for number in changed if number < cursor.messages}
+        after = Cursor(self.run, cursor.messages, cursor.receipts + len(changed))
+        return Event("receipts", {"states": list(states.items())}, after)
 
     def limits(self, cursor: Cursor, first: int | None) -> Event:
-        """Tell of the arrivals, second for second from number *first* on."""
-        tally = self.tally
-        densest_at = tally.densest.at
+        """Return the statistics of the arrivals, with the seconds from number *first* on."""
+        statistics = self.statistics
+        densest_at = statistics.densest.at
         payload = {
             "now": self.clock(),
             "epoch": self.epoch,
-            "rate": self.dials.sms_rate,
-            "seconds": [[one.number, one.accepted, one.refused, one.other] for one in tally.seconds(first)],
-            "densest": {"count": tally.densest.count, "at": None if densest_at is None else self._ms(densest_at)},
+            "rate": self.settings.sms_rate,
+            "seconds": [[one.number, one.accepted, one.refused, one.other] for one in statistics.seconds(first)],
+            "densest": {"count": statistics.densest.count, "at": None if densest_at is None else self._ms(densest_at)},
             "verdicts": self.ledger.counts(),
-            "operations": dict(tally.operations),
-            "troubles": [
+            "operations": dict(statistics.operations),
+            "failed": [
                 {
                     "number": number,
                     "at": self._ms(arrival.at),
                     "operation": arrival.operation,
-                    "to": arrival.to and arrival.to[:SHOWN],
+                    "to": arrival.to and arrival.to[:LONGEST_FIELD],
                     "verdict": str(arrival.verdict),
                     "fault": arrival.fault,
                 }
-                for number, arrival in tally.troubles
+                for number, arrival in statistics.failed
             ],
         }
         return Event("limits", payload, cursor)
 
-    def settings(self, cursor: Cursor) -> Event:
-        """Tell how the sandbox is set."""
-        return Event("settings", self.dials.read(), cursor)
+    def current_settings(self, cursor: Cursor) -> Event:
+        """Return the settings."""
+        return Event("settings", self.settings.read(), cursor)
 
     def message(self, number: int) -> dict[str, Any]:
-        """Tell all of one message; LookupError for one that is not there."""
+        """Return everything about one message; raise LookupError if there is no such message."""
         if not 0 <= number < len(self.ledger.accepted):
             raise LookupError(f"message {number}: no such message.")
         message = self.ledger.accepted[number]
-        track = self.postman.track(number)
         return {
             **self._row(number),
             "sender": message.sender,
@@ -160,25 +156,25 @@ class Feed:
             "lang": message.lang,
             "callback": message.callback,
             "template": self._template(message),
-            "extra": [[name, _shown(value)] for name, value in message.extra.items()],
-            "tries": [{**asdict(one), "at": self._ms(one.at)} for one in track.tries],
+            "extra": [[name, _as_text(value)] for name, value in message.extra.items()],
+            "tries": [{**asdict(one), "at": self._ms(one.at)} for one in self.delivery.progress(number).tries],
         }
 
     def _row(self, number: int) -> dict[str, Any]:
         message = self.ledger.accepted[number]
-        shown = self._sent_text(message)
-        parts = self._parts(message, shown)
+        text = self._sent_text(message)
+        parts = count_parts(text) if message.kind == "sms" and text else None
         return {
             "n": number,
             "at": self._ms(message.at),
             "kind": message.kind,
             "to": message.to,
-            "sender": message.sender and message.sender[:SHOWN],
-            "text": shown[:SHOWN],
+            "sender": message.sender and message.sender[:LONGEST_FIELD],
+            "text": text[:LONGEST_FIELD],
             "templated": message.template_id is not None,
             "parts": None if parts is None else asdict(parts),
             "fault": self.ledger.arrival_of(number).fault,
-            "state": self.postman.track(number).state,
+            "state": self.delivery.progress(number).state,
         }
 
     def _sent_text(self, message: Message) -> str:
@@ -186,9 +182,6 @@ class Feed:
             return message.text
         template = self.catalogue.template(message.template_id) if message.template_id else None
         return template.content if template is not None else ""
-
-    def _parts(self, message: Message, text: str) -> Parts | None:
-        return count_parts(text) if message.kind == "sms" and text else None
 
     def _template(self, message: Message) -> dict[str, Any] | None:
         template = self.catalogue.template(message.template_id) if message.template_id else None
@@ -214,8 +207,8 @@ class Feed:
         return round((self.epoch + at) * 1000)
 
 
-def _shown(value: object) -> str:
-    """Write a value as JSON, for a person: a browser takes no NaN."""
+def _as_text(value: object) -> str:
+    """Return *value* as text for a person: JSON, unless it is a string. Not sent as JSON: browsers refuse NaN."""
     try:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -223,10 +216,10 @@ def _shown(value: object) -> str:
 
 
 def as_json(value: object) -> str:
-    """Write JSON in ASCII: nothing in a message is then a line break to anybody, and half a surrogate no error."""
+    """Return JSON in ASCII: no character of a message is then a line break, and unpaired surrogates can be encoded."""
     return json.dumps(value, separators=(",", ":"), default=str)
 
 
 def as_server_sent(event: Event) -> bytes:
-    """Write *event* as text/event-stream takes it."""
+    """Return *event* in the format of text/event-stream."""
     return f"event: {event.name}\nid: {event.cursor}\ndata: {as_json(event.payload)}\n\n".encode("ascii")

@@ -1,15 +1,17 @@
 """
-The outbox: the web page at the sandbox's root, and what it asks of the sandbox.
+The outbox: the web page at the sandbox's root, and the routes that it uses.
 
-Own invention throughout. None of it needs a key or is an arrival:
+Own invention throughout. No route needs a key, and no request to one is recorded as an arrival:
 
-    GET  /                                        the page
-    GET  /_sandbox/outbox/{file}                  its style and its scripts
-    GET  /_sandbox/outbox/events                  what happens, as server-sent events; Last-Event-ID resumes
-    GET  /_sandbox/outbox/messages/{number}       one message, with its receipts
-    POST /_sandbox/outbox/messages/{number}/receipt   send its last receipt again
-    GET  /_sandbox/settings                       how the sandbox is set
-    POST /_sandbox/settings                       change some of it
+| route | reply |
+|---|---|
+| GET / | the page |
+| GET /_sandbox/outbox/{file} | its style and its scripts |
+| GET /_sandbox/outbox/events | server-sent events; Last-Event-ID resumes |
+| GET /_sandbox/outbox/messages/{number} | one message, with its receipts |
+| POST /_sandbox/outbox/messages/{number}/receipt | sends the last receipt again |
+| GET /_sandbox/settings | the settings |
+| POST /_sandbox/settings | changes some of them |
 """
 
 from collections.abc import AsyncIterator
@@ -24,11 +26,11 @@ from starlette.routing import BaseRoute, Route
 
 from pico_async.sandbox.body import BodyError, read_json, refuse
 from pico_async.sandbox.outbox.feed import Cursor, Feed, as_json, as_server_sent
-from pico_async.sandbox.receipts.delivery import Postman
-from pico_async.sandbox.settings import Dials
+from pico_async.sandbox.receipts.delivery import ReceiptDelivery
+from pico_async.sandbox.settings import Settings
 
-_LOOK_S = 0.1
-_ALIVE_S = 15.0
+_POLL_S = 0.1
+_KEEP_ALIVE_S = 15.0
 _FILES = {
     "outbox.html": "text/html",
     "outbox.css": "text/css",
@@ -49,7 +51,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # The next version of the package is another page at the same address.
+    # The next version of the package serves another page at the same address.
     "Cache-Control": "no-store",
 }
 
@@ -59,8 +61,8 @@ def _file(name: str) -> bytes:
     return (files(__package__) / "static" / name).read_bytes()
 
 
-def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
-    """Make the routes of the page for one sandbox's parts."""
+def page_routes(feed: Feed, delivery: ReceiptDelivery, settings: Settings) -> list[BaseRoute]:
+    """Return the routes of the page for one sandbox."""
 
     async def show_page(request: Request) -> Response:
         return _static("outbox.html")
@@ -83,7 +85,7 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
 
     async def send_again(request: Request) -> Response:
         try:
-            postman.again(_number(request))
+            delivery.send_again(_number(request))
         except LookupError as error:
             return refuse(str(error), 404)
         except RuntimeError as error:
@@ -91,16 +93,16 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
         return _json({"queued": True})
 
     async def show_settings(request: Request) -> Response:
-        return _json(dials.read())
+        return _json(settings.read())
 
     async def change_settings(request: Request) -> Response:
         try:
-            dials.change(await read_json(request))
+            settings.change(await read_json(request))
         except BodyError as error:
             return refuse(str(error), error.status)
         except (TypeError, ValueError, OverflowError) as error:
             return refuse(str(error))
-        return _json(dials.read())
+        return _json(settings.read())
 
     return [
         Route("/", show_page),
@@ -114,9 +116,9 @@ def page_routes(feed: Feed, postman: Postman, dials: Dials) -> list[BaseRoute]:
 
 
 def _number(request: Request) -> int:
-    """Read the number of a message; -1, which none has, for anything else. Starlette's own reading fails at some."""
-    named: str = request.path_params["number"]
-    return int(named) if len(named) < 16 and named.isascii() and named.isdigit() else -1
+    """Return the number of a message; -1, which no message has, for other text. Starlette's own converter raises."""
+    text: str = request.path_params["number"]
+    return int(text) if len(text) < 16 and text.isascii() and text.isdigit() else -1
 
 
 def _json(value: object) -> Response:
@@ -129,35 +131,36 @@ def _static(name: str) -> Response:
 
 async def _stream(feed: Feed, cursor: Cursor | None) -> AsyncIterator[bytes]:
     """
-    Tell one reader what happens, in batches, until it leaves.
+    Yield events for one reader until it leaves.
 
-    It looks ten times a second, rather than be told: so a send pays nothing, however many are looking.
+    It polls ten times a second and is not notified, so that readers cost a send no time.
     """
-    event = feed.begin(cursor)
+    event = feed.hello(cursor)
     cursor = event.cursor
     yield b"retry: 500\n\n" + as_server_sent(event)
+    settings, statistics = feed.settings, feed.statistics
     silent_s = 0.0
-    told: tuple[int, int | None, float | None] = (-1, None, None)  # arrivals, second, rate
-    changes = -1
+    limits_sent: tuple[int, int | None, float | None] = (-1, None, None)  # arrivals, second, rate
+    version = -1
     while True:
         sent = False
-        while news := feed.next_messages(cursor) or feed.next_receipts(cursor):
-            cursor, sent = news.cursor, True
-            yield as_server_sent(news)
+        while new := feed.next_messages(cursor) or feed.next_receipts(cursor):
+            cursor, sent = new.cursor, True
+            yield as_server_sent(new)
             await anyio.lowlevel.checkpoint()
-        if changes != feed.dials.changes:
-            changes, sent = feed.dials.changes, True
-            yield as_server_sent(feed.settings(cursor))
-        while feed.tally.catch_up():
+        if version != settings.version:
+            version, sent = settings.version, True
+            yield as_server_sent(feed.current_settings(cursor))
+        while statistics.catch_up():
             await anyio.lowlevel.checkpoint()
-        read, second, rate = told
-        if read != feed.tally.read or rate != feed.dials.sms_rate:
-            told = feed.tally.read, int(feed.clock() // 1), feed.dials.sms_rate
+        arrivals, second, rate = limits_sent
+        if arrivals != statistics.arrivals_read or rate != settings.sms_rate:
+            limits_sent = statistics.arrivals_read, int(feed.clock() // 1), settings.sms_rate
             sent = True
             yield as_server_sent(feed.limits(cursor, second))
-        silent_s = 0.0 if sent else silent_s + _LOOK_S
-        if silent_s >= _ALIVE_S:
-            # A reader that is gone without a word is found out by writing to it.
+        silent_s = 0.0 if sent else silent_s + _POLL_S
+        if silent_s >= _KEEP_ALIVE_S:
+            # A connection that broke silently is noticed only by writing to it.
             silent_s = 0.0
             yield b": still here\n\n"
-        await anyio.sleep(_LOOK_S)
+        await anyio.sleep(_POLL_S)

@@ -1,1 +1,1 @@
-"""Delivery receipts as the sandbox makes and delivers them."""
+"""Delivery receipts: how they are written, to which targets they may go, and how they are delivered."""

@@ -1,4 +1,4 @@
-"""Sends the delivery receipts: plans them as messages are accepted, and tries each until its receiver takes it."""
+"""Delivery of receipts: they are planned as messages are accepted, and each is tried until its target takes it."""
 
 import asyncio
 import time
@@ -14,24 +14,24 @@ from attrs import define, field, frozen
 
 from pico_async.sandbox.ledger import Ledger, Message
 from pico_async.sandbox.receipts.receipt import Receipts, Status, plan, retry_after_s, split_callback, write
-from pico_async.sandbox.receipts.targets import Carrier, RefusedAddressError
+from pico_async.sandbox.receipts.targets import ReceiptSender, RefusedAddressError
 
 CONCURRENCY = 16
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 @frozen(kw_only=True)
 class Try:
     """
-    One try to hand over one receipt.
+    One try to deliver one receipt.
 
     Attributes:
-        at: When it ended, on the sandbox's clock.
-        status: What the receipt says.
+        at: When the try ended, on the sandbox's clock.
+        status: Status of the message that the receipt reports.
         number: 1 for the first try.
-        is_copy: Whether it is a receipt that was sent before: a duplicate, or one sent again by hand.
-        result: The status of the answer, as "204", or why there was none.
-        taken: Whether the answer was 2xx.
+        is_copy: Whether the receipt was sent before: it is a duplicate, or was sent again by hand.
+        result: HTTP status of the reply, as "204", or the reason why there is none.
+        acknowledged: Whether the reply was 2xx.
     """
 
     at: float
@@ -39,17 +39,23 @@ class Try:
     number: int
     is_copy: bool
     result: str
-    taken: bool
+    acknowledged: bool
 
 
 @define
-class Track:
+class Progress:
     """
-    What became of one message's receipts.
+    How far the receipts of one message are.
 
-    `state` is "off" (receipts were off), "none" (the message named no callback), "waiting", "sent", "delivered",
-    "undelivered" (the receiver took a receipt that says so), "retrying", "failed" (given up) or "refused" (not sent
-    there).
+    | state | meaning |
+    |---|---|
+    | off | receipts were off when the message was accepted |
+    | none | the message has no callback |
+    | waiting | no receipt was tried yet |
+    | sent, delivered, undelivered | the target acknowledged a receipt with this status |
+    | retrying | the last try failed; the next one waits |
+    | failed | all tries failed |
+    | refused | the target is not allowed |
     """
 
     state: str
@@ -57,29 +63,33 @@ class Track:
     last: Status = Status.DELIVERED
 
     def advance(self, state: str) -> None:
-        """Go on to *state*; what a receiver was told last about the message stands, whatever follows."""
+        """Set the state. Once the target acknowledged a final status, only another final status replaces it."""
         if self.state not in ("delivered", "undelivered") or state in ("delivered", "undelivered"):
             self.state = state
 
 
 @define(eq=False)
-class _Errand:
-    """A receipt that is to be sent: when, on both clocks, and how often it was tried."""
+class _PendingReceipt:
+    """A receipt to deliver, and when: *due* on the sandbox's clock, *due_monotonic* in real time."""
 
     number: int
     message: Message
     status: Status
     due: float
-    due_really: float
+    due_monotonic: float
     is_copy: bool = False
     tried: int = 0
 
 
-class Postman:
+class ReceiptDelivery:
     """
-    The receipts of one sandbox, sent by `run` as they come due in real time, or by `deliver` on the sandbox's clock.
+    The receipts of one sandbox.
 
-    It reads the ledger on by itself, so that a send pays nothing for it.
+    `run` delivers them as they come due in real time, `deliver` as they come due on the sandbox's clock. Both read the
+    ledger themselves, so that receipts cost a send no time.
+
+    Attributes:
+        changed: Number of a message for each change of its receipts, oldest first; it only grows.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float], epoch: float, receipts: Receipts | None) -> None:
@@ -88,200 +98,197 @@ class Postman:
         self._clock = clock
         self._epoch = epoch
         self._receipts = receipts
-        self._random = Random(receipts.seed if receipts else None)  # noqa: S311  # it must repeat, not surprise
-        self._read = 0
-        self._tracks: dict[int, Track] = {}
-        self._errands: list[tuple[float, int, _Errand]] = []
+        self._random = Random(receipts.seed if receipts else None)  # noqa: S311  # draws are repeatable, not secret
+        self._planned_messages = 0
+        self._progress: dict[int, Progress] = {}
+        self._pending: list[tuple[float, int, _PendingReceipt]] = []
         self._order = count()
-        self._wakers: set[asyncio.Event] = set()
+        self._wake_events: set[asyncio.Event] = set()
 
     @property
     def receipts(self) -> Receipts | None:
-        """How receipts are sent; None where they are not."""
+        """The settings of the receipts; None if receipts are off."""
         return self._receipts
 
-    def switch(self, receipts: Receipts | None) -> None:
+    def configure(self, receipts: Receipts | None) -> None:
         """
-        Send them otherwise from now on, or no more.
+        Change the settings; None turns receipts off.
 
-        What was accepted while they were off gets none; what is still to be sent waits until they are on again.
+        A message that is accepted while they are off gets no receipts. Pending receipts wait until they are on again.
         """
-        self.look()
+        self.plan_new()
         if receipts is not None and (self._receipts is None or receipts.seed != self._receipts.seed):
             self._random = Random(receipts.seed)  # noqa: S311
         self._receipts = receipts
-        for waker in self._wakers:
-            waker.set()
+        self._wake()
 
-    def track(self, number: int) -> Track:
-        """Say what became of the receipts of message *number* of the ledger."""
-        if number in self._tracks:
-            return self._tracks[number]
+    def progress(self, number: int) -> Progress:
+        """Return how far the receipts of message *number* of the ledger are."""
+        if number in self._progress:
+            return self._progress[number]
         if self._ledger.accepted[number].callback is None:
-            return Track("none")
-        return Track("waiting" if number >= self._read and self._receipts is not None else "off")
+            return Progress("none")
+        return Progress("waiting" if number >= self._planned_messages and self._receipts is not None else "off")
 
-    def look(self) -> None:
-        """Plan the receipts of what was accepted since the last look."""
+    def plan_new(self) -> None:
+        """Plan the receipts of the messages that were accepted since the last call."""
         accepted = self._ledger.accepted
         if self._receipts is None:
-            self._read = len(accepted)
+            self._planned_messages = len(accepted)
             return
-        while self._read < len(accepted):
-            number, message = self._read, accepted[self._read]
-            self._read += 1
+        while self._planned_messages < len(accepted):
+            number, message = self._planned_messages, accepted[self._planned_messages]
+            self._planned_messages += 1
             if message.callback is None:
                 continue
             planned = plan(self._receipts, self._random)
-            told = next(receipt.status for receipt in planned if receipt.status is not Status.SENT)
-            self._tracks[number] = Track("waiting", last=told)
+            last = next(receipt.status for receipt in planned if receipt.status is not Status.SENT)
+            self._progress[number] = Progress("waiting", last=last)
             for receipt in planned:
-                self._put(
-                    number, message, receipt.status, message.at + receipt.after_s, receipt.after_s, receipt.is_copy
-                )
+                due = message.at + receipt.after_s
+                self._add(number, message, receipt.status, due, receipt.after_s, receipt.is_copy)
 
-    def again(self, number: int) -> None:
+    def send_again(self, number: int) -> None:
         """
-        Send the last receipt of message *number* once more, now.
+        Make the last receipt of message *number* due now, once more.
 
         Raises:
-            LookupError: There is no such message, or it named no callback.
+            LookupError: There is no such message, or it has no callback.
             RuntimeError: Receipts are off.
         """
         if not 0 <= number < len(self._ledger.accepted):
             raise LookupError("no such message.")
         message = self._ledger.accepted[number]
         if message.callback is None:
-            raise LookupError("this message named no callback.")
+            raise LookupError("this message has no callback.")
         if self._receipts is None:
             raise RuntimeError("receipts are off: turn them on first.")
-        self.look()
-        track = self._tracks.setdefault(number, Track("waiting"))
-        self._put(number, message, track.last, self._clock(), 0.0, is_copy=bool(track.tries))
-        for waker in self._wakers:
-            waker.set()
+        self.plan_new()
+        progress = self._progress.setdefault(number, Progress("waiting"))
+        self._add(number, message, progress.last, self._clock(), 0.0, is_copy=bool(progress.tries))
+        self._wake()
 
     async def run(self) -> None:
-        """Send what comes due, in real time, until cancelled; then nothing of it is left."""
-        waker = asyncio.Event()
-        self._wakers.add(waker)
+        """Deliver receipts as they come due in real time, until cancelled. No task is left behind."""
+        wake = asyncio.Event()
+        self._wake_events.add(wake)
         try:
             while True:
-                waker.clear()
+                wake.clear()
                 if self._receipts is None:
-                    await waker.wait()
+                    await wake.wait()
                 else:
-                    await self._run_with(self._receipts, waker)
+                    await self._run_with(self._receipts, wake)
         finally:
-            self._wakers.discard(waker)
-
-    async def _run_with(self, receipts: Receipts, waker: asyncio.Event) -> None:
-        places = anyio.Semaphore(CONCURRENCY)
-        under_way: set[_Errand] = set()
-        try:
-            async with Carrier(receipts) as carrier, anyio.create_task_group() as group:
-                while self._receipts is receipts:
-                    self.look()
-                    while self._receipts is receipts and self._is_due():
-                        await places.acquire()
-                        # Only now: who is cancelled while it waits must not have one in its hand.
-                        errand = self._take_due()
-                        if errand is None:
-                            places.release()
-                            break
-                        under_way.add(errand)
-                        group.start_soon(self._try_in_place, carrier, errand, places, under_way)
-                    wait_s = _LOOK_S
-                    if self._errands:
-                        wait_s = min(wait_s, max(0.0, self._errands[0][0] - time.monotonic()))
-                    waker.clear()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(waker.wait(), wait_s)
-        finally:
-            # The server was closed in the middle of these: they stay to be sent, should there be a next one.
-            for errand in under_way:
-                self._enqueue(errand)
+            self._wake_events.discard(wake)
 
     async def deliver(self, *, everything: bool) -> int:
-        """Send what is due on the sandbox's clock, one after the other; with *everything*, wait for nothing."""
+        """Deliver what is due on the sandbox's clock, one after the other; with *everything*, do not wait for it."""
         if self._receipts is None:
             raise RuntimeError("Receipts are off: make the sandbox with receipts=Receipts().")
-        self.look()
+        self.plan_new()
         tried = 0
-        async with Carrier(self._receipts) as carrier:
-            while errand := self._next_due(self._clock(), everything=everything):
+        async with ReceiptSender(self._receipts) as sender:
+            while receipt := self._pop_due_by_clock(self._clock(), everything=everything):
                 try:
-                    await self._try(carrier, errand)
+                    await self._try(sender, receipt)
                 except BaseException:
-                    self._enqueue(errand)
+                    self._push(receipt)
                     raise
                 tried += 1
         return tried
 
-    def _put(self, number: int, message: Message, status: Status, due: float, in_s: float, is_copy: bool) -> None:
-        self._enqueue(_Errand(number, message, status, due, time.monotonic() + in_s, is_copy))
+    async def _run_with(self, receipts: Receipts, wake: asyncio.Event) -> None:
+        semaphore = anyio.Semaphore(CONCURRENCY)
+        in_flight: set[_PendingReceipt] = set()
+
+        async def try_and_release(receipt: _PendingReceipt) -> None:
+            await self._try(sender, receipt)
+            in_flight.discard(receipt)
+            semaphore.release()
+
+        try:
+            async with ReceiptSender(receipts) as sender, anyio.create_task_group() as group:
+                while self._receipts is receipts:
+                    self.plan_new()
+                    while self._receipts is receipts and self._is_due():
+                        await semaphore.acquire()
+                        # Taken only after the wait: a receipt that is held while the task is cancelled would be lost.
+                        if not self._is_due():
+                            semaphore.release()
+                            break
+                        receipt = heappop(self._pending)[2]
+                        in_flight.add(receipt)
+                        group.start_soon(try_and_release, receipt)
+                    wait_s = _POLL_S
+                    if self._pending:
+                        wait_s = min(wait_s, max(0.0, self._pending[0][0] - time.monotonic()))
+                    wake.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(wake.wait(), wait_s)
+        finally:
+            # The server was closed during these tries: the receipts stay pending for the next server.
+            for receipt in in_flight:
+                self._push(receipt)
+
+    def _wake(self) -> None:
+        for event in self._wake_events:
+            event.set()
+
+    def _add(self, number: int, message: Message, status: Status, due: float, in_s: float, is_copy: bool) -> None:
+        self._push(_PendingReceipt(number, message, status, due, time.monotonic() + in_s, is_copy))
         self.changed.append(number)
 
-    def _enqueue(self, errand: _Errand) -> None:
-        heappush(self._errands, (errand.due_really, next(self._order), errand))
+    def _push(self, receipt: _PendingReceipt) -> None:
+        heappush(self._pending, (receipt.due_monotonic, next(self._order), receipt))
 
     def _is_due(self) -> bool:
-        return bool(self._errands) and self._errands[0][0] <= time.monotonic()
+        return bool(self._pending) and self._pending[0][0] <= time.monotonic()
 
-    def _take_due(self) -> _Errand | None:
-        return heappop(self._errands)[2] if self._is_due() else None
-
-    def _next_due(self, now: float, *, everything: bool) -> _Errand | None:
-        found = min(self._errands, key=lambda entry: (entry[2].due, entry[1]), default=None)
-        if found is None or (found[2].due > now and not everything):
+    def _pop_due_by_clock(self, now: float, *, everything: bool) -> _PendingReceipt | None:
+        first = min(self._pending, key=lambda entry: (entry[2].due, entry[1]), default=None)
+        if first is None or (first[2].due > now and not everything):
             return None
-        self._errands.remove(found)
-        heapify(self._errands)
-        return found[2]
+        self._pending.remove(first)
+        heapify(self._pending)
+        return first[2]
 
-    async def _try_in_place(
-        self, carrier: Carrier, errand: _Errand, places: anyio.Semaphore, under_way: set[_Errand]
-    ) -> None:
-        await self._try(carrier, errand)
-        under_way.discard(errand)
-        places.release()
-
-    async def _try(self, carrier: Carrier, errand: _Errand) -> None:
-        callback, sent_at = errand.message.callback or "", self._epoch + self._clock()
+    async def _try(self, sender: ReceiptSender, receipt: _PendingReceipt) -> None:
+        callback, sent_at = receipt.message.callback or "", self._epoch + self._clock()
         target = split_callback(callback)[2]
-        letter = write(carrier.receipts.form, target, errand.message, errand.status, sent_at)
-        taken = refused = False
+        request = write(sender.receipts.form, target, receipt.message, receipt.status, sent_at)
+        acknowledged = refused = False
         try:
-            status = await carrier.post(callback, letter)
-            taken, result = 200 <= status < 300, str(status)
+            status = await sender.post(callback, request)
+            acknowledged, result = 200 <= status < 300, str(status)
         except RefusedAddressError as error:
             refused, result = True, str(error)
         except TimeoutError:
-            result = f"no answer within {carrier.receipts.timeout_s:g} s"
+            result = f"no reply within {sender.receipts.timeout_s:g} s"
         except (OSError, httpx.HTTPError) as error:
             result = f"not reached ({type(error).__name__})"
-        except Exception as error:  # noqa: BLE001  # of the caller's own transport, or of a URL that no client takes
+        except Exception as error:  # noqa: BLE001  # of the user's own transport, or of a URL that httpx does not take
             result = f"failed with {type(error).__name__}"
-        errand.tried += 1
-        track = self._tracks[errand.number]
-        track.tries.append(
+        receipt.tried += 1
+        progress = self._progress[receipt.number]
+        progress.tries.append(
             Try(
                 at=self._clock(),
-                status=errand.status,
-                number=errand.tried,
-                is_copy=errand.is_copy,
+                status=receipt.status,
+                number=receipt.tried,
+                is_copy=receipt.is_copy,
                 result=result,
-                taken=taken,
+                acknowledged=acknowledged,
             )
         )
-        if taken:
-            track.advance(errand.status.value.lower())
+        if acknowledged:
+            progress.advance(receipt.status.value.lower())
         elif refused:
-            track.advance("refused")
+            progress.advance("refused")
         else:
-            wait_s = retry_after_s(carrier.receipts, errand.tried)
-            track.advance("failed" if wait_s is None else "retrying")
+            wait_s = retry_after_s(sender.receipts, receipt.tried)
+            progress.advance("failed" if wait_s is None else "retrying")
             if wait_s is not None:
-                errand.due, errand.due_really = self._clock() + wait_s, time.monotonic() + wait_s
-                self._enqueue(errand)
-        self.changed.append(errand.number)
+                receipt.due, receipt.due_monotonic = self._clock() + wait_s, time.monotonic() + wait_s
+                self._push(receipt)
+        self.changed.append(receipt.number)

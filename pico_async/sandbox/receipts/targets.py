@@ -1,8 +1,9 @@
 """
-Where receipts may go: to this machine, unless a host was allowed by name.
+Targets of receipts: only this machine, unless a host was allowed by name.
 
-A callback is an address that a client chose. So its host is resolved once, each of its addresses is looked at, and the
-connection goes to an address that was looked at, not to a name that may mean another one by then. Nothing is followed.
+A client chooses the callback, so it may name any address. Its host is resolved once, and each of its addresses is
+checked. The connection goes to a checked address, because the name may resolve to another one later. Redirects are not
+followed.
 """
 
 import ipaddress
@@ -18,19 +19,19 @@ import anyio
 import httpx
 from attrs import frozen
 
-from pico_async.sandbox.receipts.receipt import Letter, Receipts, split_callback
+from pico_async.sandbox.receipts.receipt import ReceiptRequest, Receipts, split_callback
 
-# Whatever may stand in a request line stays as it is; anything else has to be quoted.
+# Printable ASCII is allowed in a request line and stays as it is; all other characters are quoted.
 _SAFE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class RefusedAddressError(Exception):
-    """A callback that receipts are not sent to; its text says why, and what allows it."""
+    """No receipts are sent to this callback. The text gives the reason, and how to allow it."""
 
 
 @frozen
-class Receiver:
-    """A callback whose addresses may be connected to."""
+class Target:
+    """The server that a callback names, and its checked addresses."""
 
     scheme: str
     authority: str
@@ -40,13 +41,13 @@ class Receiver:
     is_loopback: bool
 
 
-async def find_receiver(callback: str, allow_hosts: Collection[str]) -> Receiver:
+async def resolve_target(callback: str, allow_hosts: Collection[str]) -> Target:
     """
-    Resolve the host of *callback*.
+    Resolve the host of *callback* and check its addresses.
 
     Raises:
-        RefusedAddressError: It is neither loopback nor allowed, or no address at all.
-        OSError: It cannot be resolved.
+        RefusedAddressError: The callback is malformed, or its host is neither loopback nor allowed.
+        OSError: The host cannot be resolved.
     """
     scheme, authority, _ = split_callback(callback)
     try:
@@ -55,22 +56,22 @@ async def find_receiver(callback: str, allow_hosts: Collection[str]) -> Receiver
     except ValueError:
         host, port = None, 0
     if host is None or scheme not in ("http", "https"):
-        raise RefusedAddressError("not an address that can be connected to")
+        raise RefusedAddressError("the callback URL has no valid scheme, host or port")
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     if not loopback and not {"*", host} & set(allow_hosts):
         raise RefusedAddressError(
-            f"{host} is not loopback: Receipts(allow_hosts=[{host!r}]) or --receipt-host {host} lets receipts go there"
+            f"{host} is not loopback: Receipts(allow_hosts=[{host!r}]) or --receipt-host {host} allows it"
         )
-    return Receiver(scheme, authority.rpartition("@")[2], host, port, addresses, loopback)
+    return Target(scheme, authority.rpartition("@")[2], host, port, addresses, loopback)
 
 
-class Carrier:
-    """Sends receipts, each within its bound; `async with` closes its connections."""
+class ReceiptSender:
+    """Sends receipts to their targets, each within its timeout. `async with` closes the connections."""
 
     def __init__(self, receipts: Receipts) -> None:
-        self.receipts = receipts
+        self.receipts: Receipts = receipts
         self._stack = AsyncExitStack()
         self._transports: dict[bool, httpx.AsyncBaseTransport] = {}
 
@@ -82,40 +83,39 @@ class Carrier:
     ) -> None:
         await self._stack.aclose()
 
-    async def post(self, callback: str, letter: Letter) -> int:
+    async def post(self, callback: str, request: ReceiptRequest) -> int:
         """
-        Send one receipt and give the status of the answer.
+        Send one receipt and return the HTTP status of the reply.
 
         Raises:
-            RefusedAddressError: It may not go there.
-            TimeoutError: No answer within `timeout_s`.
-            OSError, httpx.TransportError: The receiver was not reached, or did not answer.
+            RefusedAddressError: No receipts are sent to this callback.
+            TimeoutError: No reply came within `timeout_s`.
+            OSError, httpx.TransportError: The target was not reached, or did not reply.
         """
         with anyio.fail_after(self.receipts.timeout_s):
             if self.receipts.transport is not None:
                 scheme, authority, _ = split_callback(callback)
-                return await _exchange(self.receipts.transport, f"{scheme}://{authority}", authority, "", letter)
-            receiver = await find_receiver(callback, self.receipts.allow_hosts)
-            *others, last = receiver.addresses
+                return await _exchange(self.receipts.transport, f"{scheme}://{authority}", authority, "", request)
+            target = await resolve_target(callback, self.receipts.allow_hosts)
+            *others, last = target.addresses
             for address in others:
                 try:
-                    return await self._connect(receiver, address, letter)
+                    return await self._post_to(target, address, request)
                 except httpx.ConnectError:
                     continue
-            return await self._connect(receiver, last, letter)
+            return await self._post_to(target, last, request)
 
-    async def _connect(self, receiver: Receiver, address: str, letter: Letter) -> int:
+    async def _post_to(self, target: Target, address: str, request: ReceiptRequest) -> int:
         host = f"[{address}]" if ":" in address else address
-        origin = f"{receiver.scheme}://{host}:{receiver.port}"
-        return await _exchange(
-            self._transport(verified=not receiver.is_loopback), origin, receiver.authority, receiver.host, letter
-        )
+        origin = f"{target.scheme}://{host}:{target.port}"
+        transport = self._transport(verified=not target.is_loopback)
+        return await _exchange(transport, origin, target.authority, target.host, request)
 
     def _transport(self, *, verified: bool) -> httpx.AsyncBaseTransport:
         if verified not in self._transports:
             context = ssl.create_default_context()
             if not verified:
-                # Nobody is between this machine and itself, and no authority signs for "localhost".
+                # Loopback traffic does not leave this machine, and no CA issues certificates for "localhost".
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             transport = httpx.AsyncHTTPTransport(verify=context, retries=0)
@@ -124,19 +124,22 @@ class Carrier:
         return self._transports[verified]
 
 
-async def _exchange(transport: httpx.AsyncBaseTransport, origin: str, authority: str, name: str, letter: Letter) -> int:
-    target = quote(letter.target, safe=_SAFE).encode("ascii")
+async def _exchange(
+    transport: httpx.AsyncBaseTransport, origin: str, authority: str, server_name: str, request: ReceiptRequest
+) -> int:
+    target = quote(request.target, safe=_SAFE).encode("ascii")
     headers = {"Host": authority, "User-Agent": "pico-sandbox", "Accept": "*/*"}
-    if letter.content_type is not None:
-        headers["Content-Type"] = letter.content_type
-    request = httpx.Request(
-        letter.method,
-        httpx.URL(origin).copy_with(raw_path=target),
-        headers=headers,
-        content=letter.content or None,
-        # httpx would quote the target anew; a signature may cover it as it stands.
-        extensions={"target": target, **({"sni_hostname": name} if name else {})},
+    if request.content_type is not None:
+        headers["Content-Type"] = request.content_type
+    response = await transport.handle_async_request(
+        httpx.Request(
+            request.method,
+            httpx.URL(origin).copy_with(raw_path=target),
+            headers=headers,
+            content=request.content or None,
+            # httpx would quote the request target again, but a signature may cover it as it is.
+            extensions={"target": target, **({"sni_hostname": server_name} if server_name else {})},
+        )
     )
-    response = await transport.handle_async_request(request)
     await response.aclose()
     return response.status_code

@@ -238,7 +238,7 @@ async def test_the_chaos_panel_changes_the_next_send(look) -> None:
     """
     async with serving(seed=1) as (sandbox, base_url), session(sandbox, base_url) as pico:
         page = await look(base_url, "/#/chaos")
-        said = page.locator(".said")
+        result = page.locator(".result")
         lamp_before = await page.is_visible("#chaos-on")
 
         await page.select_option("[name=fault]", "accept-then-drop")
@@ -258,8 +258,8 @@ async def test_the_chaos_panel_changes_the_next_send(look) -> None:
                 await pico.sms.send(TO, f"struck {number}")
             except PicoError:
                 struck += 1
-        await page.click("text=Drop all faults")
-        await page.wait_for_selector("text=All faults are dropped")
+        await page.click("text=Remove all faults")
+        await page.wait_for_selector("text=All faults are removed")
         await pico.sms.send(TO, "three")
 
         token = (await pico.token.get()).token
@@ -282,8 +282,8 @@ async def test_the_chaos_panel_changes_the_next_send(look) -> None:
 
             await page.fill("[name=latency]", "-5")
             await page.press("[name=latency]", "Tab")
-            await page.wait_for_selector(".said[data-mood=bad]")
-            wrong = await said.text_content()
+            await page.wait_for_selector(".result[data-mood=bad]")
+            wrong = await result.text_content()
             settings = (await raw.get("/_sandbox/settings")).json()
         lamp = await page.is_visible("#chaos-on")
 
@@ -319,7 +319,7 @@ async def test_receipts_show_as_they_come_and_can_be_sent_again(look) -> None:
         await page.wait_for_selector(".tries li >> nth=3")
         await page.wait_for_selector(".tries li:last-child >> text=copy")
 
-    assert tries == ["500", "taken, 204", "taken, 204"]
+    assert tries == ["500", "acknowledged, 204", "acknowledged, 204"]
     assert [line for line, _, _ in receiver.got] == ["POST /dlr?sig=abc HTTP/1.1"] * 4
 
 
@@ -339,7 +339,7 @@ async def test_the_limits_show_what_the_server_refused(look, clock) -> None:
             await raw.post("/sms", json=body)
         await page.wait_for_selector("#chart rect.refused", state="attached")
         await page.wait_for_selector(".tile[data-mood=bad] >> text=40")
-        await page.wait_for_selector("#troubles tr >> nth=9")
+        await page.wait_for_selector("#failed tr >> nth=9")
         # In one step, because the page draws the chart anew each second.
         limit, accepted, words = await page.evaluate(
             """() => [
@@ -349,7 +349,7 @@ async def test_the_limits_show_what_the_server_refused(look, clock) -> None:
             ]"""
         )
 
-    assert "30 sends carried out, 10 refused" in words
+    assert "30 sends accepted, 10 refused" in words
     assert accepted >= limit - 1  # 30 or less do not cross the line
 
 

@@ -370,7 +370,7 @@ async def test_a_cursor_that_means_nothing_here_begins_anew(served, sms, after) 
 async def test_a_page_is_told_of_so_many_of_the_newest(connect, sms, monkeypatch) -> None:
     """A page that opens receives a limited number of the newest messages, in batches."""
     monkeypatch.setattr("pico_async.sandbox.outbox.feed.NEWEST", 50)
-    monkeypatch.setattr("pico_async.sandbox.outbox.feed.PIECE", 20)
+    monkeypatch.setattr("pico_async.sandbox.outbox.feed.MOST_MESSAGES", 20)
     sandbox = Sandbox(rates={})
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -387,7 +387,7 @@ async def test_a_page_is_told_of_so_many_of_the_newest(connect, sms, monkeypatch
 
 async def test_long_texts_come_few_at_a_time(connect, sms, monkeypatch) -> None:
     """Long texts come in small batches, because counting their parts makes every other request wait."""
-    monkeypatch.setattr("pico_async.sandbox.outbox.feed.WEIGHT", 1000)
+    monkeypatch.setattr("pico_async.sandbox.outbox.feed.MOST_TEXT", 1000)
     sandbox = Sandbox(rates={})
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
@@ -438,7 +438,7 @@ async def test_nothing_long_is_told_again_and_again(served, sms) -> None:
 
     async with listening(str(client.base_url)) as next_event:
         row = (await next_event("messages"))[0]["rows"][0]
-        trouble = (await next_event("limits"))[0]["troubles"][-1]
+        trouble = (await next_event("limits"))[0]["failed"][-1]
     shown = (await client.get("/_sandbox/outbox/messages/0")).json()
 
     assert len(row["sender"]) == len(trouble["to"]) == 500
@@ -496,7 +496,7 @@ async def test_the_stream_tells_of_receipts_and_send_again_sends_one_more(served
     monkeypatch.setattr("pico_async.sandbox.receipts.delivery.time", SimpleNamespace(monotonic=clock))
     async with receiving() as receiver, listening(str(client.base_url)) as next_event:
         await client.post("/sms", json=sms(callback=receiver.url))
-        await until(lambda: sandbox._postman._errands, "the receipts are planned")
+        await until(lambda: sandbox._delivery._pending, "the receipts are planned")
         states = []
         for state in ("sent", "delivered"):
             clock.advance(1.0 if states else 0.5)
@@ -551,7 +551,7 @@ async def test_the_limits_are_those_of_the_ledger(connect, sms, clock) -> None:
     assert told["seconds"] == [[1000, 30, 5, 0], [1001, 0, 0, 1]]
     assert told["densest"]["count"] == sandbox.ledger.densest() == 35
     assert told["verdicts"] == {**sandbox.ledger.counts(), "accepted": told["verdicts"]["accepted"]}
-    assert [one["verdict"] for one in told["troubles"]] == ["refused-rate"] * 5 + ["rejected"]
+    assert [one["verdict"] for one in told["failed"]] == ["refused-rate"] * 5 + ["rejected"]
     assert later["seconds"] == [[1001, 0, 0, 1], [1011, 1, 0, 0]]  # from the last reported second on
 
 

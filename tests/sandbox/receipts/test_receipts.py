@@ -121,7 +121,7 @@ async def test_what_is_not_taken_is_tried_again(connect, sms) -> None:
 
     assert [line for line, _, _ in receiver.got] == ["POST /dlr HTTP/1.1"] * 3
     assert statuses(receiver) == ["SENT"] * 3
-    assert [(one["number"], one["result"], one["taken"]) for one in shown["tries"]] == [
+    assert [(one["number"], one["result"], one["acknowledged"]) for one in shown["tries"]] == [
         (1, "500", False),
         (2, "302", False),
         (3, "204", True),
@@ -172,7 +172,7 @@ async def test_duplicates_and_reordering(connect, sms, by_hand) -> None:
         async with sandbox.serve() as base_url:
             pico = await connect(sandbox, base_url)
             await pico.post("/sms", json=sms(callback=receiver.url))
-            await until(lambda: sandbox._postman._errands, "the receipts are planned")
+            await until(lambda: sandbox._delivery._pending, "the receipts are planned")
             # DELIVERED is due first, then its copy and SENT at one moment, and last the copy of SENT.
             for seconds, came in ((0.021, 1), (0.1, 3), (0.1, 4)):
                 by_hand.advance(seconds)
@@ -342,7 +342,7 @@ async def test_a_receiver_that_hangs_holds_nobody_else_up(connect, sms) -> None:
             shown = await shown_after(pico, tries=2)
 
     assert meanwhile["tries"] == []
-    assert [one["result"] for one in shown["tries"]] == ["no answer within 0.2 s"] * 2
+    assert [one["result"] for one in shown["tries"]] == ["no reply within 0.2 s"] * 2
     assert shown["state"] == "failed"
 
 
@@ -374,7 +374,7 @@ async def test_closing_loses_none_of_those_that_wait_for_a_place(connect, sms) -
 
     await sandbox.deliver_receipts()
 
-    assert [len(track.tries) for track in sandbox._postman._tracks.values()] == [1] * 20
+    assert [len(progress.tries) for progress in sandbox._delivery._progress.values()] == [1] * 20
 
 
 async def test_closing_in_the_middle_leaves_no_task_and_loses_no_receipt(connect, sms) -> None:

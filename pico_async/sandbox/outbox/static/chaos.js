@@ -1,6 +1,6 @@
-// The chaos panel: what it shows is what the sandbox said last, and a change is sent as it is made.
+// The chaos panel: it shows the last settings that the sandbox sent, and sends each change at once.
 
-import { change, find, make, refill } from "./elements.js";
+import { change, find, make, replaceContent } from "./elements.js";
 
 const RULES = ["sliding-log", "aligned-window", "first-request-window", "token-bucket"];
 const OPERATIONS = [
@@ -17,15 +17,15 @@ const RATES = ["sms", "mms", "voice", "token", "balance", "management"];
 
 export class Chaos {
   constructor() {
-    this.fields = new Map(); // what to write into a field when the sandbox speaks
-    this.said = make("p", { class: "said", role: "status" });
+    this.fields = new Map(); // for each field, how to show new settings
+    this.result = make("p", { class: "result", role: "status" });
     this.rules = make("ul", { class: "rules" });
-    refill(find("panel"), this.network(), this.limits(), this.failures(), this.faults(), this.receipts(), this.tokens(), this.said);
+    replaceContent(find("panel"), this.network(), this.limits(), this.failures(), this.faults(), this.receipts(), this.tokens(), this.result);
   }
 
-  hear(settings) {
+  update(settings) {
     for (const [node, read] of this.fields) if (document.activeElement !== node) read(settings);
-    refill(
+    replaceContent(
       this.rules,
       ...settings.faults.map((rule) =>
         make(
@@ -34,31 +34,31 @@ export class Chaos {
           make("b", {}, rule.fault),
           ` on ${rule.operation}`,
           rule.to ? ` to ${rule.to}` : "",
-          rule.times === null ? ", every time" : `, ${rule.times} ${rule.times === 1 ? "time" : "times"}`,
+          rule.times === null ? ", always" : `, ${rule.times} ${rule.times === 1 ? "time" : "times"}`,
           rule.probability < 1 ? `, ${Math.round(rule.probability * 100)} %` : "",
         ),
       ),
     );
-    const wild =
+    const hasFaults =
       settings.latency_s > 0 || settings.jitter_s > 0 || settings.fault_rate > 0 || settings.faults.length > 0 || settings.dialect !== "documented";
-    find("chaos-on").hidden = !wild;
+    find("chaos-on").hidden = !hasFaults;
   }
 
-  async send(path, body, done, method) {
+  async send(path, body, success, method) {
     try {
       const settings = await change(path, body, method);
-      this.said.dataset.mood = "good";
-      this.said.textContent = done;
+      this.result.dataset.mood = "good";
+      this.result.textContent = success;
       return settings;
     } catch (error) {
-      this.said.dataset.mood = "bad";
-      this.said.textContent = error.message;
+      this.result.dataset.mood = "bad";
+      this.result.textContent = error.message;
       return null;
     }
   }
 
-  set(name, wanted) {
-    return this.send("/_sandbox/settings", wanted, `${name}: set from the next request on.`);
+  set(name, changes) {
+    return this.send("/_sandbox/settings", changes, `${name}: set, from the next request on.`);
   }
 
   number(name, label, unit, { read, write, ...limits }) {
@@ -72,7 +72,7 @@ export class Chaos {
   }
 
   choice(name, label, options, { read, write }) {
-    const select = make("select", { name }, ...options.map(([value, word]) => make("option", { value }, word)));
+    const select = make("select", { name }, ...options.map(([value, text]) => make("option", { value }, text)));
     this.fields.set(select, (settings) => {
       select.value = read(settings);
     });
@@ -84,9 +84,9 @@ export class Chaos {
     const ms = (name) => ({ read: (settings) => settings[name] * 1000, write: (value) => ({ [name]: (value ?? 0) / 1000 }) });
     return card(
       "Network",
-      "Latency stands between the decision and the reply; jitter comes before the arrival.",
+      "Latency delays the reply; jitter delays the arrival.",
       this.number("latency", "Latency", "ms", ms("latency_s")),
-      this.number("jitter", "Jitter, up to", "ms", ms("jitter_s")),
+      this.number("jitter", "Jitter, at most", "ms", ms("jitter_s")),
       this.choice("dialect", "Dialect of failures", [["documented", "documented"], ["ruoyi", "ruoyi: HTTP 200 with a code"]], {
         read: (settings) => settings.dialect,
         write: (dialect) => ({ dialect }),
@@ -97,8 +97,8 @@ export class Chaos {
   limits() {
     return card(
       "Limits",
-      "A rule or a rate that changes begins to count anew. An empty rate is no limit.",
-      this.choice("rate_rule", "Window rule", [...RULES.map((rule) => [rule, rule]), ["none", "none: nothing is refused"]], {
+      "A rule or a rate that changes counts from zero again. An empty rate means no limit.",
+      this.choice("rate_rule", "Window rule", [...RULES.map((rule) => [rule, rule]), ["none", "none: no limit"]], {
         read: (settings) => settings.rate_rule ?? "none",
         write: (rule) => ({ rate_rule: rule === "none" ? null : rule }),
       }),
@@ -125,13 +125,13 @@ export class Chaos {
     );
     return card(
       "By chance",
-      "A share of all sends goes wrong, in one of these ways.",
+      "This share of all sends fails, each with one of the chosen faults.",
       this.number("fault_rate", "Share of the sends", "%", {
         max: 100,
         read: (settings) => settings.fault_rate * 100,
         write: (value) => ({ fault_rate: (value ?? 0) / 100 }),
       }),
-      make("details", {}, make("summary", {}, "Ways to go wrong"), make("div", { class: "boxes" }, ...boxes.map((box) => make("label", {}, box, box.value)))),
+      make("details", {}, make("summary", {}, "Faults to draw from"), make("div", { class: "boxes" }, ...boxes.map((box) => make("label", {}, box, box.value)))),
     );
   }
 
@@ -144,17 +144,17 @@ export class Chaos {
       "form",
       { class: "pair" },
       labelled("Fault", fault),
-      labelled("Befalls", operation),
+      labelled("Operation", operation),
       labelled("Number", to),
       labelled("Times", times),
-      make("div", { class: "buttons wide" }, make("button", { type: "submit", class: "primary" }, "Inject"), button("Drop all faults", () => this.send("/_sandbox/faults", undefined, "All faults are dropped.", "DELETE"))),
+      make("div", { class: "buttons wide" }, make("button", { type: "submit", class: "primary" }, "Inject"), button("Remove all faults", () => this.send("/_sandbox/faults", undefined, "All faults are removed.", "DELETE"))),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const rule = { fault: fault.value, operation: operation.value, to: to.value.trim() || null, times: times.value === "" ? null : Number(times.value) };
       this.send("/_sandbox/faults", rule, `${rule.fault} is in force.`);
     });
-    return card("On purpose", "A rule befalls the next requests that match it.", form, this.rules);
+    return card("On purpose", "A rule strikes the next requests that match it.", form, this.rules);
   }
 
   receipts() {
@@ -167,7 +167,7 @@ export class Chaos {
     const share = (name) => ({ max: 100, read: (settings) => settings.receipts[name] * 100, write: (value) => ({ receipts: { [name]: (value ?? 0) / 100 } }) });
     return card(
       "Delivery receipts",
-      "To the callback of each SMS. v0.4 documents neither method nor body: this is the sandbox's own invention.",
+      "Sent to the callback of each SMS. v0.4 does not document method and body: they are the sandbox's own invention.",
       make("label", { class: "switch" }, on, make("span", {}, "Send receipts")),
       this.choice("form", "Form", [["json", "POST, JSON"], ["form", "POST, form"], ["query", "GET, query"]], {
         read: (settings) => settings.receipts.form,
@@ -191,7 +191,7 @@ export class Chaos {
   tokens() {
     return card(
       "Tokens",
-      "Every token now in circulation becomes stale: the next request gets a 401.",
+      "Makes every token stale that was issued so far: the next request gets a 401.",
       make("div", { class: "buttons" }, button("Expire all tokens", () => this.send("/_sandbox/expire-tokens", undefined, "All tokens are stale."))),
     );
   }

@@ -1,25 +1,25 @@
-// Elements are made here and nowhere else: text goes in as text, never as markup.
+// All elements are made here. Text is always set as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-const isThere = (child) => child !== null && child !== undefined && child !== false;
+const isPresent = (child) => child !== null && child !== undefined && child !== false;
 
-function dress(node, attributes, children) {
+function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
     if (name === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.filter(isThere));
+  node.append(...children.filter(isPresent));
   return node;
 }
 
-export const make = (name, attributes, ...children) => dress(document.createElement(name), attributes, children);
-export const draw = (name, attributes, ...children) => dress(document.createElementNS(SVG, name), attributes, children);
+export const make = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+export const draw = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 export const find = (id) => document.getElementById(id);
 
-export function refill(node, ...children) {
-  node.replaceChildren(...children.filter(isThere));
+export function replaceContent(node, ...children) {
+  node.replaceChildren(...children.filter(isPresent));
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

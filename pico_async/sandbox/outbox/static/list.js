@@ -1,17 +1,17 @@
-// The list of messages. Only the rows that can be seen exist; everything else is a number.
+// The list of messages. Only rows on the screen have elements.
 
 import { clockTime, find, make, number, STATES } from "./elements.js";
 
 const ROW = 72;
 const SPARE = 6;
-const MOST = 25_000; // rows that are kept
-const LET_GO = 5_000;
+const MOST_ROWS = 25_000; // rows that are kept
+const REMOVED_ROWS = 5_000; // rows that are removed at once
 
 export class MessageList {
   constructor({ onSelect, onOpen }) {
-    this.rows = []; // oldest first, all that are known
+    this.rows = []; // all rows, oldest first
     this.first = 0; // the number of rows[0]
-    this.found = null; // rows that match the search, oldest first; null: there is no search
+    this.found = null; // rows that match the search, oldest first; null without a search
     this.query = "";
     this.selected = null;
     this.onSelect = onSelect;
@@ -19,7 +19,7 @@ export class MessageList {
     this.scroller = find("list");
     this.runway = find("runway");
     this.pool = [];
-    this.asked = false;
+    this.renderRequested = false;
     this.length = 0;
     this.scroller.addEventListener("scroll", () => this.render(), { passive: true });
     this.scroller.addEventListener("click", (event) => {
@@ -47,13 +47,13 @@ export class MessageList {
 
   add(rows) {
     for (const row of rows) {
-      row.hay = `${row.to}\n${row.sender ?? ""}\n${row.text}\n${row.kind}`.toLowerCase();
+      row.searchText = `${row.to}\n${row.sender ?? ""}\n${row.text}\n${row.kind}`.toLowerCase();
       this.rows.push(row);
-      if (this.found && row.hay.includes(this.query)) this.found.push(row);
+      if (this.found && row.searchText.includes(this.query)) this.found.push(row);
     }
-    if (this.rows.length > MOST) {
-      this.rows.splice(0, LET_GO);
-      this.first += LET_GO;
+    if (this.rows.length > MOST_ROWS) {
+      this.rows.splice(0, REMOVED_ROWS);
+      this.first += REMOVED_ROWS;
       if (this.found) this.found = this.found.filter((row) => row.n >= this.first);
     }
     this.render();
@@ -69,14 +69,14 @@ export class MessageList {
 
   search(text) {
     this.query = text.trim().toLowerCase();
-    this.found = this.query ? this.rows.filter((row) => row.hay.includes(this.query)) : null;
+    this.found = this.query ? this.rows.filter((row) => row.searchText.includes(this.query)) : null;
     this.scroller.scrollTop = 0;
     this.length = this.shown.length;
     this.render();
   }
 
-  // Where a row of the list stands from the top: the newest is the first.
-  place(n) {
+  // The index of a row from the top; the newest row has index 0.
+  indexOf(n) {
     const shown = this.shown;
     let low = 0;
     let high = shown.length - 1;
@@ -89,29 +89,29 @@ export class MessageList {
     return -1;
   }
 
-  at(place) {
-    return this.shown[this.shown.length - 1 - place];
+  at(index) {
+    return this.shown[this.shown.length - 1 - index];
   }
 
   step(by) {
     const count = this.shown.length;
     if (!count) return;
-    const now = this.selected === null ? -1 : this.place(this.selected);
+    const now = this.selected === null ? -1 : this.indexOf(this.selected);
     const next = Math.min(count - 1, Math.max(0, now + by));
     this.select(this.at(next).n);
   }
 
-  select(n, { tell = true } = {}) {
+  select(n, { notify = true } = {}) {
     this.selected = n;
-    const place = n === null ? -1 : this.place(n);
-    if (place >= 0) {
-      const top = place * ROW;
+    const index = n === null ? -1 : this.indexOf(n);
+    if (index >= 0) {
+      const top = index * ROW;
       const { scrollTop, clientHeight } = this.scroller;
       if (top < scrollTop) this.scroller.scrollTop = top;
       else if (top + ROW > scrollTop + clientHeight) this.scroller.scrollTop = top + ROW - clientHeight;
     }
     this.render();
-    if (tell && n !== null) this.onSelect(n);
+    if (notify && n !== null) this.onSelect(n);
   }
 
   pageSize() {
@@ -119,10 +119,10 @@ export class MessageList {
   }
 
   render() {
-    if (this.asked) return;
-    this.asked = true;
+    if (this.renderRequested) return;
+    this.renderRequested = true;
     requestAnimationFrame(() => {
-      this.asked = false;
+      this.renderRequested = false;
       this.paint();
     });
   }
@@ -131,7 +131,7 @@ export class MessageList {
     const count = this.shown.length;
     const { scroller, runway } = this;
     runway.style.setProperty("height", `${count * ROW}px`);
-    // Whoever reads further down stays where they are when something arrives above.
+    // A reader who has scrolled down keeps the position when rows arrive above.
     if (count > this.length && scroller.scrollTop > ROW / 2) scroller.scrollTop += (count - this.length) * ROW;
     this.length = count;
     const from = Math.max(0, Math.floor(scroller.scrollTop / ROW) - SPARE);
@@ -143,15 +143,15 @@ export class MessageList {
       runway.append(made.node);
     }
     while (this.pool.length > wanted + 2 * SPARE) this.pool.pop().node.remove();
-    this.pool.forEach((option, index) => {
-      const place = from + index;
-      if (place < to) fill(option, this.at(place), place, count, this.selected);
+    this.pool.forEach((option, offset) => {
+      const index = from + offset;
+      if (index < to) fill(option, this.at(index), index, count, this.selected);
       else {
         option.node.hidden = true;
         option.node.removeAttribute("id");
       }
     });
-    const active = this.selected !== null && this.place(this.selected) >= 0 ? `m${this.selected}` : null;
+    const active = this.selected !== null && this.indexOf(this.selected) >= 0 ? `m${this.selected}` : null;
     if (active) scroller.setAttribute("aria-activedescendant", active);
     else scroller.removeAttribute("aria-activedescendant");
   }
@@ -172,7 +172,7 @@ function makeOption() {
     make("span", { class: "line" }, to, from, time),
     make("span", { class: "line" }, text, kind, fault, parts, state),
   );
-  return { node, to, from, time, text, kind, parts, fault, state, n: null, place: null };
+  return { node, to, from, time, text, kind, parts, fault, state };
 }
 
 function put(node, text) {
@@ -180,12 +180,12 @@ function put(node, text) {
   node.hidden = text === "";
 }
 
-function fill(option, row, place, count, selected) {
+function fill(option, row, index, count, selected) {
   const { node } = option;
   node.hidden = false;
-  node.classList.toggle("odd", place % 2 === 1);
-  node.style.setProperty("transform", `translateY(${place * ROW}px)`);
-  node.setAttribute("aria-posinset", place + 1);
+  node.classList.toggle("odd", index % 2 === 1);
+  node.style.setProperty("transform", `translateY(${index * ROW}px)`);
+  node.setAttribute("aria-posinset", index + 1);
   node.setAttribute("aria-setsize", count);
   node.setAttribute("aria-selected", row.n === selected);
   node.id = `m${row.n}`;
@@ -198,7 +198,7 @@ function fill(option, row, place, count, selected) {
   put(option.fault, row.fault ?? "");
   put(option.parts, row.parts ? `${row.parts.encoding} · ${row.parts.count}` : "");
   option.parts.title = row.parts ? `${number(row.parts.count)} ${row.parts.count === 1 ? "part" : "parts"}` : "";
-  const [word, mood] = STATES[row.state] ?? [row.state, "quiet"];
+  const [text, mood] = STATES[row.state] ?? [row.state, "quiet"];
   option.state.dataset.mood = mood;
-  put(option.state, mood === "quiet" ? "" : word);
+  put(option.state, mood === "quiet" ? "" : text);
 }

@@ -1,32 +1,32 @@
-// One message, with all that the sandbox knows of it.
+// One message, with everything that the sandbox knows about it.
 
-import { ask, change, find, fullTime, make, millis, number, refill, STATES } from "./elements.js";
+import { ask, change, find, fullTime, make, millis, number, replaceContent, STATES } from "./elements.js";
 
 export class MessageView {
   constructor({ onClose }) {
     this.node = find("message");
     this.onClose = onClose;
     this.n = null;
-    this.asked = 0;
+    this.requests = 0;
     this.blank();
   }
 
   blank() {
     this.n = null;
-    refill(
+    replaceContent(
       this.node,
-      make("div", { class: "blank" }, make("p", {}, "Choose a message to see all of it."), make("p", {}, make("kbd", {}, "?"), " shows the keys.")),
+      make("div", { class: "blank" }, make("p", {}, "Choose a message to see it in full."), make("p", {}, make("kbd", {}, "?"), " shows the keys.")),
     );
   }
 
   async show(n) {
     this.n = n;
-    const asked = ++this.asked;
+    const request = ++this.requests;
     try {
       const message = await ask(`/_sandbox/outbox/messages/${n}`);
-      if (asked === this.asked && this.n === n) this.fill(message);
+      if (request === this.requests && this.n === n) this.fill(message);
     } catch (error) {
-      if (asked === this.asked) refill(this.node, this.back(), make("p", { class: "error", role: "alert" }, error.message));
+      if (request === this.requests) replaceContent(this.node, this.back(), make("p", { class: "error", role: "alert" }, error.message));
     }
   }
 
@@ -43,7 +43,7 @@ export class MessageView {
     const same = this.node.dataset.n === String(message.n);
     this.node.dataset.n = message.n;
     const focusedAgain = document.activeElement?.id === "again";
-    refill(
+    replaceContent(
       this.node,
       this.back(),
       make(
@@ -62,7 +62,7 @@ export class MessageView {
         ),
         badge(message),
       ),
-      message.fault && make("p", { class: "note warn" }, make("b", {}, "Carried out, but the client was told otherwise: "), message.fault),
+      message.fault && make("p", { class: "note warn" }, make("b", {}, "Carried out, but the client got a faulty reply: "), message.fault),
       text(message),
       parts(message),
       message.template && template(message.template),
@@ -87,21 +87,21 @@ export class MessageView {
             error.textContent = "";
             try {
               await change(`/_sandbox/outbox/messages/${message.n}/receipt`);
-            } catch (trouble) {
-              error.textContent = trouble.message;
+            } catch (failure) {
+              error.textContent = failure.message;
             }
           },
         },
       },
       "Send again",
     );
-    if (message.state === "none") return section("Delivery receipts", make("p", { class: "muted" }, "The message named no callback."));
+    if (message.state === "none") return section("Delivery receipts", make("p", { class: "muted" }, "The message has no callback."));
     const rows = message.tries.map((one) =>
       make(
         "li",
-        { "data-mood": one.taken ? "good" : "bad" },
+        { "data-mood": one.acknowledged ? "good" : "bad" },
         make("span", { class: "try-status" }, one.status),
-        make("span", { class: "try-result" }, one.taken ? `taken, ${one.result}` : one.result),
+        make("span", { class: "try-result" }, one.acknowledged ? `acknowledged, ${one.result}` : one.result),
         make("span", { class: "muted" }, one.is_copy ? "copy" : one.number > 1 ? `try ${one.number}` : ""),
         make("time", { class: "muted" }, millis(one.at)),
       ),
@@ -109,7 +109,7 @@ export class MessageView {
     return section(
       "Delivery receipts",
       make("p", { class: "callback" }, message.callback),
-      rows.length ? make("ol", { class: "tries" }, ...rows) : make("p", { class: "muted" }, message.state === "off" ? "Receipts were off. Turn them on at Chaos." : "None was sent yet."),
+      rows.length ? make("ol", { class: "tries" }, ...rows) : make("p", { class: "muted" }, message.state === "off" ? "Receipts were off. Turn them on at Chaos." : "No receipt was sent yet."),
       make("div", { class: "buttons" }, again, error),
     );
   }
@@ -120,8 +120,8 @@ function section(title, ...children) {
 }
 
 function badge(message) {
-  const [word, mood] = STATES[message.state] ?? [message.state, "quiet"];
-  return make("span", { class: "state big", "data-mood": mood }, word);
+  const [text, mood] = STATES[message.state] ?? [message.state, "quiet"];
+  return make("span", { class: "state big", "data-mood": mood }, text);
 }
 
 function text(message) {
@@ -151,8 +151,8 @@ function parts(message) {
   );
 }
 
-// {{var}} stands out, and stays as it is: how Pico fills it is not documented.
-function unfilled(content) {
+// {{var}} is highlighted and not filled: how Pico fills it is not documented.
+function withMarkedVariables(content) {
   const pieces = content.split(/(\{\{[^{}]*\}\})/);
   return pieces.map((piece, index) => (index % 2 ? make("mark", {}, piece) : piece));
 }
@@ -160,7 +160,7 @@ function unfilled(content) {
 function template(found) {
   return section(
     "Template",
-    make("div", { class: "bubble" }, make("p", { id: "template", dir: "auto" }, ...unfilled(found.content))),
+    make("div", { class: "bubble" }, make("p", { id: "template", dir: "auto" }, ...withMarkedVariables(found.content))),
     pairs([
       ["Name", found.name],
       ["Status", found.status],

@@ -1,7 +1,7 @@
-// The page: listens to the sandbox, and hands what it hears to its parts.
+// The page: it receives the events of the sandbox and passes them to its parts.
 
 import { Chaos } from "./chaos.js";
-import { find, number, refill } from "./elements.js";
+import { find, number, replaceContent } from "./elements.js";
 import { Limits } from "./limits.js";
 import { MessageList } from "./list.js";
 import { MessageView } from "./message.js";
@@ -16,70 +16,70 @@ const chaos = new Chaos();
 let total = 0;
 let unannounced = 0;
 
-// What the sandbox says.
+// Events of the sandbox.
 
 let source;
 let last = "";
 
 function listen() {
   source = new EventSource(`/_sandbox/outbox/events${last ? `?after=${encodeURIComponent(last)}` : ""}`);
-  source.onopen = () => linked("live", "Live");
+  source.onopen = () => showConnection("live", "Live");
   source.onerror = () => {
-    linked("lost", "Lost the sandbox, trying again");
+    showConnection("lost", "Connection lost, trying again");
     // A refusal ends an EventSource for good; a lost connection does not.
     if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
   };
-  hear("hello", (told) => {
-    if (!told.resumed) {
-      list.reset(told.first);
+  on("hello", (data) => {
+    if (!data.resumed) {
+      list.reset(data.first);
       limits.reset();
-      total = told.first;
-      if (wanted() !== null) view.show(Number(wanted()));
+      total = data.first;
+      if (messageInHash() !== null) view.show(Number(messageInHash()));
     }
-    refill(find("exports"), exportsFor(told));
-    counted();
+    replaceContent(find("exports"), exportsFor(data));
+    showCounts();
   });
-  hear("messages", (told) => {
+  on("messages", (data) => {
     const before = total;
-    total = told.total;
-    list.add(told.rows);
-    unannounced += before ? told.rows.length : 0;
-    counted();
+    total = data.total;
+    list.add(data.rows);
+    unannounced += before ? data.rows.length : 0;
+    showCounts();
   });
-  hear("receipts", (told) => {
-    list.setStates(told.states);
-    if (told.states.some(([n]) => n === view.n)) view.refresh(view.n);
+  on("receipts", (data) => {
+    list.setStates(data.states);
+    if (data.states.some(([n]) => n === view.n)) view.refresh(view.n);
   });
-  hear("limits", (told) => limits.hear(told));
-  hear("settings", (told) => chaos.hear(told));
+  on("limits", (data) => limits.update(data));
+  on("settings", (data) => chaos.update(data));
 }
 
-function hear(name, listener) {
+function on(name, listener) {
   source.addEventListener(name, (event) => {
     last = event.lastEventId;
     listener(JSON.parse(event.data));
   });
 }
 
-function linked(state, text) {
+function showConnection(state, text) {
   find("link").dataset.state = state;
   find("link-text").textContent = text;
 }
 
-function exportsFor(told) {
+function exportsFor(data) {
   return [
     `export PICO_BASE_URL=${location.origin}`,
-    `export PICO_USERNAME=${told.username}`,
-    `export PICO_API_KEY=${told.api_key ?? "…  # the one you chose"}`,
+    `export PICO_USERNAME=${data.username}`,
+    `export PICO_API_KEY=${data.api_key ?? "…  # the one you chose"}`,
     "export PICO_SENDER=8612345678888",
   ].join("\n");
 }
 
-function counted() {
+function showCounts() {
   find("total").textContent = number(total);
   document.title = `(${number(total)}) Outbox · pico sandbox`;
   find("older").hidden = list.first === 0;
-  find("older").textContent = `${number(list.first)} older ones are in /_sandbox/ledger.`;
+  find("older").textContent = `${number(list.first)} older messages are in /_sandbox/ledger.`;
   const found = list.shown.length;
   find("found").textContent = list.query ? `${number(found)} of ${number(list.rows.length)}` : "";
   find("empty").hidden = list.rows.length > 0;
@@ -87,31 +87,31 @@ function counted() {
   find("nothing").hidden = found > 0 || !list.query || list.rows.length === 0;
 }
 
-// Not each message, which nobody could listen to in a blast.
+// Announced in groups: a screen reader could not keep up with each message of a bulk send.
 setInterval(() => {
   if (!unannounced) return;
   find("announcer").textContent = `${unannounced} new ${unannounced === 1 ? "message" : "messages"}`;
   unannounced = 0;
 }, 5000);
 
-// Where we are: #/, #/message/12, #/limits, #/chaos.
+// The address: #/, #/message/12, #/limits, #/chaos.
 
-function wanted() {
+function messageInHash() {
   const match = /^#\/message\/(\d{1,15})$/.exec(location.hash);
   return match ? match[1] : null;
 }
 
-function go() {
+function showHash() {
   const page = PAGES.find((name) => location.hash === `#/${name}`) ?? "outbox";
   for (const name of PAGES) find(name).hidden = name !== page;
   for (const tab of document.querySelectorAll("[data-page]")) {
     if (tab.dataset.page === page) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
-  const n = wanted();
+  const n = messageInHash();
   find("outbox").classList.toggle("reading", n !== null);
   if (n !== null) {
-    list.select(Number(n), { tell: false });
+    list.select(Number(n), { notify: false });
     view.show(Number(n));
   } else if (page === "outbox") {
     view.blank();
@@ -125,7 +125,7 @@ function open(n) {
   if (NARROW.matches) find("message").focus({ preventScroll: true });
 }
 
-// Stepping from message to message is no way that anybody wants to go back.
+// Replaces the history entry, so that the back button does not repeat each step through the list.
 function show(n) {
   location.replace(`#/message/${n}`);
 }
@@ -135,21 +135,21 @@ function close() {
   find("list").focus({ preventScroll: true });
 }
 
-addEventListener("hashchange", go);
+addEventListener("hashchange", showHash);
 
 // Keys.
 
 const search = find("search");
 search.addEventListener("input", () => {
   list.search(search.value);
-  counted();
+  showCounts();
 });
 find("clear-search").addEventListener("click", () => clearSearch());
 
 function clearSearch() {
   search.value = "";
   list.search("");
-  counted();
+  showCounts();
 }
 
 const MOVES = {
@@ -165,7 +165,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
     if (typing === search && search.value) clearSearch();
     else if (typing) typing.blur();
-    else if (wanted() !== null) close();
+    else if (messageInHash() !== null) close();
     if (typing === search) find("list").focus({ preventScroll: true });
     return;
   }
@@ -203,6 +203,6 @@ find("copy-exports").addEventListener("click", async () => {
   find("copy-exports").textContent = "Copied";
 });
 
-go();
-counted();
+showHash();
+showCounts();
 listen();
