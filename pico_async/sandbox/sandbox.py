@@ -240,6 +240,13 @@ class Sandbox:
         """Set a template to "approved", "rejected" or "pending", as Pico's review does; raise KeyError if unknown."""
         self._cloud.catalogue.review(template_id, status)
 
+    def __repr__(self) -> str:
+        rules, pending = len(self._faults.active_rules()), self._delivery.pending
+        return (
+            f"<{type(self).__name__}, requests: {len(self.ledger.arrivals)}, messages: {len(self.ledger.accepted)}, "
+            f"fault rules: {rules}, fault rate: {self._faults.rate:g}, pending receipts: {pending}>"
+        )
+
 
 def stop_event() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set, if this is the main thread's loop."""

@@ -110,6 +110,11 @@ class ReceiptDelivery:
         """The settings of the receipts; None if receipts are off."""
         return self._receipts
 
+    @property
+    def pending(self) -> int:
+        """How many planned receipts wait for their first or next try."""
+        return len(self._pending)
+
     def configure(self, receipts: Receipts | None) -> None:
         """
         Change the settings; None turns receipts off.
