@@ -89,7 +89,7 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/_engine/http/httpx_transport.py",
-                "proved = not written if self.tells_writes else isinstance(error, _BEFORE_WRITING)",
+                "proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)",
                 "proved = not written or isinstance(error, httpx.RemoteProtocolError)",
             ),
         ),
@@ -97,7 +97,7 @@ MUTATIONS = (
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/http/transport.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
+        (Change("pico_async/_engine/http/client.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from tests.cli.test_blast_redis import PASSWORD
 
 from pico_async.coordination.rates import spacing_s
+from pico_async.coordination.redis.status import read_fleets
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import KEY, sandbox_process

@@ -78,7 +78,7 @@ def begun(client: redis.Redis) -> tuple[list[int], dict[str, bytes]]:
     """Let a fleet ask for slots for three seconds, and return their moments and what is then in Redis."""
     client.flushdb()
     slots = fleet_for(client, 3.0, NOW)
-    return slots, {key: client.dump(key) for key in LANE}
+    return slots, {key: client.dump(key) for key in RATE_GROUP}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
     client: redis.Redis, before: list[int], field: str, value: str | bytes
 ) -> None:
     """Whatever one field of a schedule holds, no second has more than 30 slots, and the next slot is seconds away."""
-    client.hset(LANE[0], field, value)
+    client.hset(RATE_GROUP[0], field, value)
 
     after = fleet_for(client, 3.0, NOW + 3 * SECOND)
 
@@ -112,7 +112,7 @@ def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, before: list[int], value: str | bytes) -> None:
     """While a fleet goes slower after a refusal, no value of the fraction lifts its rate or stops it."""
-    client.hset(LANE[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
+    client.hset(RATE_GROUP[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
 
     after = fleet_for(client, 20.0, NOW + 3 * SECOND)
 
@@ -124,7 +124,7 @@ def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, before: lis
 @pytest.mark.parametrize("field", ["tat", "resume", "told"])
 def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Redis, field: str) -> None:
     """A schedule or a pause that ends within a minute is kept, because it may be true; then slots are granted again."""
-    client.hset(LANE[0], field, NOW + 50 * SECOND)
+    client.hset(RATE_GROUP[0], field, NOW + 50 * SECOND)
 
     after = fleet_for(client, 60.0, NOW + 3 * SECOND)
 
@@ -135,7 +135,7 @@ def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Re
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_that_is_missing_lifts_no_limit(client: redis.Redis, before: list[int], field: str) -> None:
     """Whatever field of a schedule is deleted, no second has more than 30 slots."""
-    client.hdel(LANE[0], field)
+    client.hdel(RATE_GROUP[0], field)
 
     assert densest(seconds(before + fleet_for(client, 3.0, NOW + 3 * SECOND))) <= 30
 
@@ -160,7 +160,7 @@ def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> N
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str, value: str | bytes) -> None:
     """Whatever a schedule holds, a refusal pauses for its own time and slows by a fifth, for a minute at the most."""
-    client.hset(LANE[0], field, value)
+    client.hset(RATE_GROUP[0], field, value)
     now = NOW + 4 * SECOND
 
     paused = run(
@@ -191,7 +191,7 @@ def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: s
 @pytest.mark.parametrize("score", ["+inf", NOW + 10**12, "-inf", -1])
 def test_members_that_nobody_is_take_no_part(client: redis.Redis, score: Any) -> None:
     """Entries among the members that are no process are dropped, also those with a time in the future."""
-    client.zadd(LANE[1], {f"nobody-{number}": score for number in range(50)})
+    client.zadd(RATE_GROUP[1], {f"nobody-{number}": score for number in range(50)})
 
     fleet_for(client, 3.0, NOW + 3 * SECOND)
 
