@@ -12,10 +12,10 @@ import pytest
 import redis
 from attrs import frozen
 from redis.asyncio import Redis
-from tests.cli.test_blast_redis import PASSWORD
 
 from pico_async.coordination.rates import spacing_s
 from pico_async.coordination.redis.status import read_fleets
+from tests.cli.blast.test_redis import PASSWORD
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import KEY, sandbox_process

@@ -25,6 +25,6 @@ def begin_schedules(
     prefix: str = "pico",
 ) -> None:
     """Write a schedule that ended long ago for each of these rate groups of an API key."""
-    fleet = Identity.of(counted_at(base_url), base_url, "", api_key).pace
+    fleet = Identity.of(counted_at(base_url), base_url, "", api_key).limiter
     for rate_group in lanes:
         client.hset(f"{prefix}:{{{fleet}}}:pace:{rate_group}", mapping={"name": "S", "tat": 0, "last": 0})

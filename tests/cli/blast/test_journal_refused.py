@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from pico_async.bulk.journal.protocols import sqlite_file as journal_file
+from pico_async.bulk.journal import sqlite_file as journal_file
 from tests.support.pico_command import TEXT, Ran, people, running
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.waiting import wait_until

@@ -238,7 +238,7 @@ async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
 @pytest.fixture
 def far_ahead(monkeypatch: pytest.MonkeyPatch) -> Rates:
     """Return a rate with slots that are reserved minutes ahead, so that a busy machine changes nothing in a test."""
-    monkeypatch.setattr("pico_async.coordination.fleet_pace.LOOKAHEAD_S", 1000.0)
+    monkeypatch.setattr("pico_async.coordination.redis.limiter.LOOKAHEAD_S", 1000.0)
     # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
     monkeypatch.setattr("pico_async.coordination.redis.clock.LATE_S", 5.0)

@@ -279,7 +279,7 @@ async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pyt
 
 async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A wait of many seconds is logged once, with the key to look at."""
-    key = f"pico:{{{ME.pace}}}:pace:sms"
+    key = f"pico:{{{ME.limiter}}}:pace:sms"
     with redis.Redis.from_url(redis_url) as client:
         begin_schedules(client, API_KEY)
     async with joined(redis_url) as coordinator:
@@ -314,7 +314,7 @@ async def test_a_token_key_of_another_type_does_not_stop_the_pace(redis_url: str
     """A token's key of another type ends in an error that names it, and slots are granted all the same."""
     with redis.Redis.from_url(redis_url) as client:
         begin_schedules(client, API_KEY)
-        client.rpush(f"pico:{{{ME.pace}}}:token:{ME.token}", "something else")
+        client.rpush(f"pico:{{{ME.limiter}}}:token:{ME.token}", "something else")
 
     async with joined(redis_url) as coordinator:
         with pytest.raises(NotSentError, match="Delete that key"):
