@@ -16,7 +16,7 @@ forked.set_forkserver_preload(
         "anyio._backends._asyncio",
         "httpcore",
         "pico_async.bulk.sender",
-        "pico_async.bulk.sqlite_run",
+        "pico_async.bulk.journal.sqlite_writer",
         "tests.stories.crashing_blast",
         "tests.support.fleet_worker",
         "tests.support.queue_worker",
