@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME = f"pico_async-{PROJECT['version']}"
 # Suffixes of the files that are not code and that the package needs at run time.
-PACKAGE_DATA = {".css", ".html", ".ico", ".js", ".lua", ".png", ".sql", ".svg", ".typed"}
+PACKAGE_DATA = {".md", ".css", ".html", ".ico", ".js", ".lua", ".png", ".sql", ".svg", ".typed"}
 
 
 @pytest.fixture(scope="module")
