@@ -43,7 +43,8 @@ KEPT = {
     "pico, bulk / httpx": 0.38,
     "pico fast / aiohttp": 1.93,
     "pico fast, bulk / aiohttp": 1.94,
-    "import / the five packages": 1.12,
+    # Everything public is imported plainly, which is worth its time; extras stay out.
+    "import / the five packages": 1.37,
 }
 TOLERATED = 1.15
 
