@@ -820,12 +820,13 @@ async def test_an_unreadable_message_is_kept_and_told(
     ],
 )
 def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
-    """A message that is packed and unpacked keeps its content and its key; its remaining time is stored separately."""
+    """A message in the outbox keeps its content and its key, with its remaining time beside it; no repr shows it."""
     parcel = Parcel.of(attrs.evolve(message, expires_in=60))
 
     assert unpacked(parcel.message) == message
     assert parcel.rest_s == pytest.approx(60, abs=5)
     assert Parcel.of(message).rest_s is None
+    assert message.to not in repr(parcel)
 
 
 @pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
