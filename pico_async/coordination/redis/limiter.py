@@ -411,7 +411,9 @@ class RedisLimiter:
         self._advance()
 
     def _put_back(self, slot: float) -> None:
-        self._slots.appendleft(slot)
+        # A refusal may have come between its grant and this cancellation.
+        if slot >= self._resume_at:
+            self._slots.appendleft(slot)
         self._advance()
 
     def _give_back(self) -> None:

@@ -147,6 +147,23 @@ async def test_a_turn_that_is_given_to_who_is_cancelled_is_the_next_one_s(monkey
     await pace.abort()
 
 
+async def test_a_slot_that_comes_back_in_a_pause_is_granted_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot whose caller is cancelled after a refusal is dropped, because no request may be sent in the pause."""
+    monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
+    pace, granted_at = pace_on(Server(answers=0)), asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(pace.acquire(Priority.INTERACTIVE))
+    await asyncio.sleep(0)
+
+    pace._pause_until(granted_at + 60.0)
+    pace._put_back(granted_at)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert not waiting.done()
+    await cancelled(waiting)
+    await pace.abort()
+
+
 async def test_only_slots_of_the_newest_grant_are_given_back() -> None:
     """Only slots of the newest grant are returned; older ones are dropped: others may have reserved after them."""
     server = Server(first_us=60_000_000)
