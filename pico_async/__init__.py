@@ -54,9 +54,6 @@ if TYPE_CHECKING:
         Coordinator as Coordinator,
     )
     from pico_async.coordination.protocols import (
-        FleetCoordinator as FleetCoordinator,
-    )
-    from pico_async.coordination.protocols import (
         Identity as Identity,
     )
     from pico_async.coordination.protocols import (
@@ -242,7 +239,7 @@ _EXPORTS = {
     "pico_async.bulk.report": ["BulkReport", "SendResult"],
     "pico_async.bulk.sender": ["BulkStream"],
     "pico_async.coordination.local.coordinator": ["LocalCoordinator"],
-    "pico_async.coordination.protocols": ["Coordinator", "FleetCoordinator", "Identity", "Priority", "TokenStore"],
+    "pico_async.coordination.protocols": ["Coordinator", "Identity", "Priority", "TokenStore"],
     "pico_async.coordination.rates": ["Rates"],
     "pico_async.coordination.redis.coordinator": ["RedisCoordinator"],
     "pico_async.errors": [

@@ -15,6 +15,8 @@ from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.token import Secret
+from pico_async.coordination.protocols import Coordinator
+from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
 
@@ -136,6 +138,17 @@ def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
     if not isinstance(retry_in_doubt, bool):
         raise ConfigurationError("`retry_in_doubt` must be True or False.")
     return retry_in_doubt
+
+
+def checked_coordinator(coordinator: object, rates: object) -> Coordinator | None:
+    """Return the coordinator, or raise if it or *rates* has the wrong type, or both are given."""
+    if rates is not None and not isinstance(rates, Rates):
+        raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
+    if coordinator is not None and not isinstance(coordinator, Coordinator):
+        raise ConfigurationError("`coordinator` must be a Coordinator, as RedisCoordinator.from_url('redis://…').")
+    if coordinator is not None and rates is not None:
+        raise ConfigurationError("`rates` has no effect with `coordinator`. Pass the rates to the coordinator.")
+    return coordinator
 
 
 def checked_listeners(on_event: object) -> tuple[Callable[..., object], ...]:

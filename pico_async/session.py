@@ -23,13 +23,14 @@ from pico_async._engine.observer import Listener, Observer
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
-from pico_async._membership import Membership
 from pico_async._settings import (
     DEFAULT_BASE_URL,
+    address,
     checked_account,
     checked_api_key,
     checked_base_url,
     checked_callback,
+    checked_coordinator,
     checked_listeners,
     checked_log_level,
     checked_retries,
@@ -37,6 +38,7 @@ from pico_async._settings import (
     checked_sender,
     checked_timeout,
     checked_username,
+    counted_at,
     place,
 )
 from pico_async.bulk.blast_events import BlastEvents
@@ -46,7 +48,8 @@ from pico_async.bulk.report import BulkReport
 from pico_async.bulk.sender import BulkStream, OnResult, send_all
 from pico_async.bulk.source import Input
 from pico_async.bulk.suppression import OptOuts, Suppression
-from pico_async.coordination.protocols import Coordinator, Priority
+from pico_async.coordination import registry
+from pico_async.coordination.protocols import Coordinator, Identity, Priority
 from pico_async.coordination.rates import RateGroup, Rates
 from pico_async.errors import ConfigurationError
 from pico_async.messages import Message
@@ -187,7 +190,11 @@ class PicoSession:
         self._retries = checked_retries(retries)
         self._retry_in_doubt = checked_retry_in_doubt(retry_in_doubt)
         self._opt_outs = _opt_outs(suppression)
-        self._membership = Membership(self._base_url, self._account.username, self._api_key, rates, coordinator)
+        self._coordinator = checked_coordinator(coordinator, rates)
+        self._rates = rates or Rates()
+        self._identity = Identity.of(
+            counted_at(self._base_url), address(self._base_url), self._account.username, self._api_key.value
+        )
         self._listeners = checked_listeners(on_event)
         self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
@@ -367,7 +374,10 @@ class PicoSession:
         try:
             await engine.aclose()
         finally:
-            await self._membership.leave()
+            if self._coordinator is None:
+                registry.leave(self._identity)
+            else:
+                await self._coordinator.leave()
 
     async def __aenter__(self) -> Self:
         self._open()
@@ -404,7 +414,7 @@ class PicoSession:
                 account=self._account,
                 api_key=self._api_key,
                 client=self._client,
-                coordinator=self._membership.join(),
+                coordinator=self._join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
                 opt_outs=None if self._opt_outs is None else self._opt_outs.let_pass,
@@ -414,6 +424,12 @@ class PicoSession:
         if self._loop is not loop:
             raise ConfigurationError("This session belongs to another event loop. Make one in each loop that sends.")
         return self._engine
+
+    def _join(self) -> Coordinator:
+        if self._coordinator is None:
+            return registry.join(self._identity, self._rates)
+        self._coordinator.join(self._identity)
+        return self._coordinator
 
     def _observe(self) -> Observer | None:
         """Return the observer, or None if nothing listens: then no event is made."""

@@ -97,6 +97,19 @@ class Coordinator(Protocol):
     that you make.
     """
 
+    def join(self, identity: Identity) -> None:
+        """
+        Serve one more session, in the running loop.
+
+        Raises:
+            ConfigurationError: It serves another identity or another loop.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """End one `join`. The last one closes connections and returns unused slots."""
+        ...
+
     @property
     def token(self) -> TokenStore:
         """The store of the shared token."""
@@ -124,24 +137,6 @@ class Identity:
     def of(cls, counted_at: str, host: str, username: str, api_key: str) -> Self:
         """Return the digests. Several hosts may be counted as one server."""
         return cls(digest(counted_at, api_key), digest(host, username, api_key))
-
-
-@runtime_checkable
-class FleetCoordinator(Coordinator, Protocol):
-    """A coordinator that is told which sessions use it."""
-
-    def join(self, identity: Identity) -> None:
-        """
-        Serve a session of this identity in the running loop.
-
-        Raises:
-            ConfigurationError: It serves another identity or another loop.
-        """
-        ...
-
-    async def leave(self) -> None:
-        """End one `join`. The last one closes connections and returns unused slots."""
-        ...
 
 
 def digest(*parts: str) -> str:

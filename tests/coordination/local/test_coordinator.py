@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from pico_async import ConfigurationError, Coordinator, FleetCoordinator, Identity, LocalCoordinator, Priority, Rates
+from pico_async import ConfigurationError, Coordinator, Identity, LocalCoordinator, Priority, Rates
 from pico_async.coordination import registry
 from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 from pico_async.coordination.local.token_store import LocalTokenStore
@@ -685,5 +685,3 @@ def test_the_table_holds_no_key() -> None:
 def test_the_local_coordinator_is_a_coordinator() -> None:
     """`LocalCoordinator` implements the protocols that other coordinators are written against."""
     assert isinstance(LocalCoordinator(), Coordinator)
-    assert isinstance(LocalCoordinator(), FleetCoordinator)
-    assert isinstance(LocalCoordinator(), FleetCoordinator)

@@ -21,7 +21,6 @@ from redis.asyncio import Redis
 from pico_async import (
     ConfigurationError,
     Coordinator,
-    FleetCoordinator,
     Identity,
     NotSentError,
     PicoSession,
@@ -817,4 +816,4 @@ def test_a_closed_port_is_no_configuration_error() -> None:
 
 def test_it_is_told_whose_rate_it_keeps() -> None:
     """`RedisCoordinator` implements the protocol of a coordinator that is told its API key and account."""
-    assert isinstance(RedisCoordinator.from_url("redis://localhost"), FleetCoordinator)
+    assert isinstance(RedisCoordinator.from_url("redis://localhost"), Coordinator)
