@@ -101,11 +101,11 @@ async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     client, request = HttpClient(base_url, PATIENCE_S, at_once()), outgoing()
 
     async def send() -> None:
-        await client.acquire_connection(0)
+        await client.connections.acquire(0)
         try:
             reply: Any = await client.exchange(request, departure())
         finally:
-            client.release_connection()
+            client.connections.release()
         assert reply.status == 200
 
     yield by_workers(send, concurrency)

@@ -37,6 +37,8 @@ def boundary(public: Public) -> Public:
         return kept
     for name, member in vars(public).copy().items():
         if not name.startswith("_") or name in _CALLED_BY_SYNTAX:
+            if name == "__init__" and not _can_refuse(public):
+                continue
             if isinstance(member, FunctionType):
                 setattr(public, name, _kept(member))
             elif isinstance(member, classmethod):
@@ -44,6 +46,11 @@ def boundary(public: Public) -> Public:
     if attrs.has(public) and any(callable(field.repr) for field in attrs.fields(public)):
         public.__rich_repr__ = _masked_fields  # type: ignore[attr-defined]
     return public
+
+
+def _can_refuse(public: type) -> bool:
+    """Return whether the constructor may raise an error of the package: an attrs value without checks does not."""
+    return not attrs.has(public) or any(field.validator or field.converter for field in attrs.fields(public))
 
 
 def without_frames(error: BaseException) -> None:

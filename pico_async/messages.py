@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import attrs
 from attrs import field, frozen
+from attrs.validators import optional
 
 from pico_async._boundary import boundary
 from pico_async.errors import InvalidMessageError
@@ -22,14 +23,6 @@ _CONTROL = r"[\x00-\x1f\x7f]"
 _LONGEST_S = 366 * 24 * 3600
 
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
-
-
-def _optional(check: Check) -> Check:
-    def checked(message: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None:
-            check(message, attribute, value)
-
-    return checked
 
 
 def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -127,12 +120,12 @@ class SmsMessage:
     """
 
     to: str = field(converter=e164, repr=mask)
-    text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
-    template_id: str | None = field(default=None, validator=_optional(_identifier))
-    sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
-    callback: str | None = field(default=None, validator=_optional(_url), repr=_sized)
-    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
-    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    text: str | None = field(default=None, validator=optional(_text), repr=_sized)
+    template_id: str | None = field(default=None, validator=optional(_identifier))
+    sender: str | None = field(default=None, validator=optional(_line), repr=masked_repr)
+    callback: str | None = field(default=None, validator=optional(_url), repr=_sized)
+    key: str | None = field(default=None, validator=optional(_text), repr=masked_repr)
+    expires_in: float | None = field(default=None, validator=optional(_seconds))
     promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
@@ -166,10 +159,10 @@ class MmsMessage:
 
     to: str = field(converter=e164, repr=mask)
     media_url: str = field(validator=_url, repr=_sized)
-    text: str | None = field(default=None, validator=_optional(_text), repr=_sized)
-    sender: str | None = field(default=None, validator=_optional(_line), repr=masked_repr)
-    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
-    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    text: str | None = field(default=None, validator=optional(_text), repr=_sized)
+    sender: str | None = field(default=None, validator=optional(_line), repr=masked_repr)
+    key: str | None = field(default=None, validator=optional(_text), repr=masked_repr)
+    expires_in: float | None = field(default=None, validator=optional(_seconds))
     promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 
@@ -199,8 +192,8 @@ class VoiceMessage:
     to: str = field(converter=e164, repr=mask)
     text: str = field(validator=_text, repr=_sized)
     lang: str = field(default="en-US", validator=_language)
-    key: str | None = field(default=None, validator=_optional(_text), repr=masked_repr)
-    expires_in: float | None = field(default=None, validator=_optional(_seconds))
+    key: str | None = field(default=None, validator=optional(_text), repr=masked_repr)
+    expires_in: float | None = field(default=None, validator=optional(_seconds))
     promotional: bool = field(default=True, validator=_flag, kw_only=True)
     made_at: float = field(init=False, factory=lambda: time.monotonic(), eq=False, repr=False)
 

@@ -42,7 +42,7 @@ from pico_async.models import UserToken
 
 Value = TypeVar("Value")
 
-_ENTERED = nullcontext()
+_NO_SCOPE = nullcontext()
 
 
 class Engine:
@@ -76,7 +76,7 @@ class Engine:
         self._reaches_pico = reaches_pico
         self._api_key = api_key
         self._client = client
-        self._coordinator = coordinator
+        self._limiters = {rate_group: coordinator.limiter(rate_group) for rate_group in RateGroup}
         self._retries = retries
         self._retry_in_doubt = retry_in_doubt
         self._observer = observer
@@ -127,7 +127,7 @@ class Engine:
         if self._closing:
             raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
         self.check_live()
-        own: Any = anyio.CancelScope() if progress.scope is None else _ENTERED
+        own: Any = anyio.CancelScope() if progress.scope is None else _NO_SCOPE
         with own:
             self._calls[progress] = progress.scope or own
             try:
@@ -153,12 +153,11 @@ class Engine:
         progress: CallProgress,
     ) -> Value:
         history = History()
-        repeatable = request.endpoint.repeatable or self._retry_in_doubt
         while True:
             if progress.ending:
                 raise _final(history.doubt or _ended(request), progress)
             try:
-                token, departure = await self._ready(request, priority, deadline, progress)
+                token, departure = await self._acquire(request, priority, deadline, progress)
             except PicoError as error:
                 # A missing token does not undo what an earlier attempt may have done.
                 raise _final(history.doubt or error, progress) from None
@@ -172,13 +171,14 @@ class Engine:
                 history,
                 request,
                 with_token=token is not None,
-                repeatable=repeatable,
+                retry_in_doubt=self._retry_in_doubt,
                 retries=self._retries,
                 ending=progress.ending,
             )
             match action:
                 case Return():
-                    self._retry_budget.give_back(retried=action.retried)
+                    if self._retry_budget.spent:
+                        self._retry_budget.give_back(retried=action.retried)
                     return cast(Value, action.value) if isinstance(verdict, Success) else read(action.value)
                 case ReplaceToken() if token is not None:
                     await self._tokens.reject(token)
@@ -198,7 +198,7 @@ class Engine:
                 await asyncio.sleep(wait_s)
                 history.waited_s += time.monotonic() - departure.slot.granted_at if action.is_queued else wait_s
 
-    async def _ready(
+    async def _acquire(
         self, request: Request, priority: Priority, deadline: float | None, progress: CallProgress
     ) -> tuple[Secret | None, Departure]:
         """
@@ -207,50 +207,37 @@ class Engine:
         Raises:
             MessageExpiredError: The deadline passed.
         """
-        if deadline is None:
-            return await self._acquire(request, priority, deadline, progress)
-        with anyio.move_on_after(deadline - time.monotonic()):
-            ready = await self._acquire(request, priority, deadline, progress)
-            if time.monotonic() < deadline:
-                return ready
-            self._client.release_connection()
-        raise expired(request)
-
-    async def _acquire(
-        self, request: Request, priority: Priority, deadline: float | None, progress: CallProgress
-    ) -> tuple[Secret | None, Departure]:
-        limiter, observed, permission = (
-            self._coordinator.limiter(request.endpoint.rate_group),
-            progress.observed,
-            progress.permission,
-        )
-        while True:
-            # Everything slow comes before the slot: else slots would pile up, and be used in a bunch.
-            token = await self._token_for(request)
-            if permission is not None:
-                await permission.ask()
-            if progress.before_send is not None:
-                await progress.before_send()
-            if observed is not None:
-                observed.slot_requested()
-            slot = await limiter.acquire(priority)
-            if observed is not None:
-                observed.slot_granted()
-            # Many calls may have waited with one token, which Pico has refused meanwhile.
-            if token is None or (token := await self._tokens.current()) is not None:
-                break
-            slot.release()
-        try:
-            late = False
-            if permission is not None and permission.is_stale:
+        limiter = self._limiters[request.endpoint.rate_group]
+        connections, observed, permission = self._client.connections, progress.observed, progress.permission
+        with _NO_SCOPE if deadline is None else anyio.move_on_after(deadline - time.monotonic()):
+            while True:
+                # Everything slow comes before the slot: else slots would pile up, and be used in a bunch.
+                token = None if request.endpoint.rate_group is RateGroup.TOKEN else await self._token_for(request)
+                if permission is not None:
+                    await permission.ask()
+                if progress.before_send is not None:
+                    await progress.before_send()
+                if observed is not None:
+                    observed.slot_requested()
+                slot = await limiter.acquire(priority)
+                if observed is not None:
+                    observed.slot_granted()
+                # Many calls may have waited with one token, which Pico has refused meanwhile.
+                if token is None or (token := await self._tokens.current()) is not None:
+                    break
+                slot.release()
+            try:
                 # Before a connection is acquired: a hundred answers that never come would hold all of them.
-                await permission.ask()
-                late = not permission.was_quick
-            late = await self._client.acquire_connection(priority) or late
-        except BaseException:
+                late = permission is not None and await permission.ask_again()
+                late = await connections.acquire(priority) or late
+            except BaseException:
+                slot.release()
+                raise
+            if deadline is None or time.monotonic() < deadline:
+                return token, Departure(request, slot, progress, deadline=deadline, late=late)
+            connections.release()
             slot.release()
-            raise
-        return token, Departure(request, slot, progress, deadline=deadline, late=late)
+        raise expired(request)
 
     async def _attempt(
         self,
@@ -268,7 +255,7 @@ class Engine:
                 observed.attempt_started(progress.attempts)
             verdict = await self._exchange(request, token, departure, read, progress)
         finally:
-            self._client.release_connection()
+            self._client.connections.release()
         # Emitted first: if a listener is interrupted, nobody learns the verdict, and the call is in doubt.
         if observed is not None:
             observed.attempt_ended(verdict)
@@ -302,7 +289,7 @@ class Engine:
 
     def per_s(self, rate_group: RateGroup) -> float | None:
         """Return the requests per second that the limiter grants now; None if unlimited or unknown."""
-        return self._coordinator.limiter(rate_group).per_s
+        return self._limiters[rate_group].per_s
 
     def check_live(self) -> None:
         """
@@ -381,9 +368,7 @@ class Engine:
     async def _fetch_token(self) -> str:
         return (await self.call(self._token_request(), _read_token)).token
 
-    async def _token_for(self, request: Request) -> Secret | None:
-        if request.endpoint.rate_group is RateGroup.TOKEN:
-            return None
+    async def _token_for(self, request: Request) -> Secret:
         try:
             return await self._tokens.get()
         except PicoError as error:

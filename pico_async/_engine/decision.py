@@ -87,7 +87,7 @@ def decide(
     request: Request,
     *,
     with_token: bool,
-    repeatable: bool,
+    retry_in_doubt: bool,
     retries: int,
     ending: bool = False,
 ) -> Action:
@@ -106,7 +106,7 @@ def decide(
     Args:
         history: The earlier attempts, without this one.
         with_token: The request was sent with a token.
-        repeatable: Repeating the request does no harm, even if it was carried out.
+        retry_in_doubt: Retry also a request that may have been carried out, although its endpoint is not repeatable.
         retries: Number of retries that the session allows.
         ending: The call must end.
     """
@@ -123,7 +123,7 @@ def decide(
     after_s = next_delay_s(
         verdict,
         history.failures + 1,
-        repeatable=repeatable,
+        repeatable=request.endpoint.repeatable or retry_in_doubt,
         retries=0 if ending else retries + history.token_refusals + is_queued,
         waited_s=history.waited_s,
         backoff=TOKEN_BACKOFF if is_queued else BACKOFF,

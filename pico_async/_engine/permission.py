@@ -1,55 +1,52 @@
-"""Whether one message may go out, as those say who know the opt-outs."""
+"""The question whether one message may be sent, asked of the functions that know the opt-outs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 Allow: TypeAlias = Callable[[str], Awaitable[None]]
 
-# A slot is still good after this time (`LATE_S` of an attempt), so a question that takes no longer may come after it.
+# A slot may be used this late (`LATE_S` of a departure), so a question that is answered sooner may follow the slot.
 QUICK_S = 0.003
-# After a slower question the slot has passed, and the message needs another one. So it is asked once more only where
-# its answer is old: 64 messages, which is the default of a blast, wait for their slots for 2 s.
-SLOW_HOLDS_S = 10.0
+# A message with a slower answer needs another slot afterwards, so only an old answer is asked for again. The 64
+# messages that a bulk send has in flight wait for their slots for 2 s.
+SLOW_ANSWER_VALID_S = 10.0
 
 
 class Permission:
     """
-    Ask whether a message may go out: before the wait for a slot, and again after a wait.
+    Ask whether a message may be sent: before the wait for a slot, and again after a long one.
 
     Args:
         number: The message's destination.
-        asked: Asked with the number, one after the other; each raises where the message must not be sent.
+        asked: Called with the number, one after the other. Each raises if the message must not be sent.
     """
 
-    __slots__ = ("_answered_at", "_asked", "_number", "_took_s")
+    __slots__ = ("_asked", "_number", "_valid_until")
 
-    def __init__(self, number: str, asked: Sequence[Allow]) -> None:
+    def __init__(self, number: str, *asked: Allow | None) -> None:
         self._number = number
         self._asked = asked
-        self._answered_at = self._took_s = float("-inf")
+        self._valid_until = float("-inf")
 
-    async def ask(self) -> None:
+    async def ask(self) -> bool:
         """
-        Return where the message may go out.
+        Return if the message may be sent: whether the answer took so long that a slot is too old after it.
 
         Raises:
-            PicoError: It must not, or nobody can say. Nothing was sent.
+            PicoError: It must not be sent, or one of the functions failed. Nothing was sent.
         """
-        began_at = time.monotonic()
+        asked_at = time.monotonic()
         for allow in self._asked:
-            await allow(self._number)
-        self._answered_at = time.monotonic()
-        self._took_s = self._answered_at - began_at
+            if allow is not None:
+                await allow(self._number)
+        answered_at = time.monotonic()
+        was_slow = answered_at - asked_at > QUICK_S
+        self._valid_until = answered_at + (SLOW_ANSWER_VALID_S if was_slow else QUICK_S)
+        return was_slow
 
-    @property
-    def was_quick(self) -> bool:
-        """Whether the last answer came so soon that a slot is still good after it."""
-        return self._took_s <= QUICK_S
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether somebody may have opted out since the last answer, so that it is to be asked again."""
-        return time.monotonic() - self._answered_at > (QUICK_S if self.was_quick else SLOW_HOLDS_S)
+    async def ask_again(self) -> bool:
+        """Ask again if the last answer is too old, as `ask` does; otherwise return False."""
+        return time.monotonic() > self._valid_until and await self.ask()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from attrs import define, field
+
 from pico_async._engine.permission import Permission
 from pico_async._engine.verdict import StaleToken, Verdict
 from pico_async.errors import PicoError
@@ -39,6 +41,7 @@ class ObservedCall(Protocol):
         """The call sleeps before its next attempt."""
 
 
+@define(eq=False, repr=False)
 class CallProgress:
     """
     How far one call is.
@@ -57,18 +60,15 @@ class CallProgress:
         observed: Emits the call's events; None if nothing listens.
     """
 
-    def __init__(
-        self, scope: Scope | None = None, *, before_send: Callable[[], Awaitable[object]] | None = None
-    ) -> None:
-        self.scope = scope
-        self.before_send = before_send
-        self.attempts = 0
-        self.exchanging = False
-        self.in_doubt = False
-        self.ending = False
-        self.blast: int | None = None
-        self.permission: Permission | None = None
-        self.observed: ObservedCall | None = None
+    scope: Scope | None = None
+    before_send: Callable[[], Awaitable[object]] | None = field(default=None, kw_only=True)
+    attempts: int = field(default=0, init=False)
+    exchanging: bool = field(default=False, init=False)
+    in_doubt: bool = field(default=False, init=False)
+    ending: bool = field(default=False, init=False)
+    blast: int | None = field(default=None, init=False)
+    permission: Permission | None = field(default=None, init=False)
+    observed: ObservedCall | None = field(default=None, init=False)
 
     def begin_attempt(self) -> None:
         """Count a request that is begun."""

@@ -1,12 +1,12 @@
-"""How many retries a session may make while they do not help: one quota for all of its calls."""
+"""How many retries all calls of a session may make while retries do not help."""
 
 from __future__ import annotations
 
-# The numbers of botocore's standard retry mode, which has met more outages than this client will. For this one:
-# * 100 retries may be under way at once, so the 64 messages that a blast has in flight may be refused together.
-# * With two retries a call, the quota holds where up to three tries in ten fail; beyond that Pico is in trouble.
-# * Once it is empty, it takes five successes to earn one retry, and 500 (17 s at 30 a second) to fill it.
-# botocore asks twice as much for a retry after a timeout. That would have 50 at once, fewer than a blast needs.
+# The numbers of botocore's standard retry mode. For this client they mean:
+# * 100 retries may be under way at once. A bulk send has 64 messages in flight, which may all be refused together.
+# * With two retries a call, the budget lasts while up to three attempts in ten fail. If more fail, Pico is in trouble.
+# * An empty budget needs five successes for one retry, and 500 (17 s at 30 a second) to be full again.
+# botocore takes twice as much for a retry after a timeout. That would allow only 50 retries at once.
 CAPACITY = 500
 RETRY_COST = 5
 SUCCESS_GAIN = 1
@@ -14,27 +14,32 @@ SUCCESS_GAIN = 1
 
 class RetryBudget:
     """
-    Let calls try again freely while that helps, and hardly at all while it does not.
+    Allow retries freely while they succeed, and hardly any while they fail.
 
-    Without it, an outage is answered with three times the requests. It bounds the retries of all calls together, not
-    those of one. What a retry took that failed, or was cancelled, is gone; only successes bring it back.
+    Without a budget, an outage is answered with three times the requests. The budget bounds the retries of all calls
+    together, not those of one call. A retry that fails or is cancelled costs its share until later successes return it.
+
+    Attributes:
+        spent: What retries have taken and successes have not returned.
     """
 
     def __init__(self) -> None:
-        self._left = CAPACITY
+        self.spent = 0
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {CAPACITY - self.spent}/{CAPACITY}>"
 
     def take(self) -> bool:
-        """Take what one retry costs; False where that is not there, and nothing is taken."""
-        if self._left < RETRY_COST:
+        """Take the cost of one retry. Return False, and take nothing, if it is not available."""
+        if self.spent > CAPACITY - RETRY_COST:
             return False
-        self._left -= RETRY_COST
+        self.spent += RETRY_COST
         return True
 
     def give_back(self, *, retried: bool) -> None:
         """
-        Take note of a success.
+        Record a success.
 
-        A retry that succeeds gives back what itself took, and not what the failed ones before it did; a first try gives
-        a little. It never holds more than at its start.
+        A retry that succeeds returns its own cost, but not that of earlier retries. A first attempt returns a little.
         """
-        self._left = min(CAPACITY, self._left + (RETRY_COST if retried else SUCCESS_GAIN))
+        self.spent = max(0, self.spent - (RETRY_COST if retried else SUCCESS_GAIN))

@@ -19,7 +19,7 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from pico_async._charsets import charset_of, texts
 from pico_async._engine import endpoints
-from pico_async._engine.endpoints import Endpoint, Request
+from pico_async._engine.endpoints import Request
 from pico_async._engine.hosts import host_of, is_loopback, is_public
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
@@ -93,14 +93,14 @@ class Reply:
         content: The body, up to the cap.
         retry_after: Seconds that the reply asks to wait.
         truncated: The body was longer than the cap.
-        charset: The charset that the reply names.
+        content_type: The `Content-Type` header, which may name a charset.
     """
 
     status: int
     content: bytes
     retry_after: float | None = None
     truncated: bool = False
-    charset: str | None = None
+    content_type: str | None = None
 
 
 class Failure(NamedTuple):
@@ -125,44 +125,41 @@ class DecodeError(Exception):
 
 def send_request(message: Message, account: Account) -> Request:
     """
-    Say one message in the wire's words, with the account's defaults filled in.
+    Return the request that sends one message, with the account's defaults filled in.
 
     Raises:
-        InvalidMessageError: There is no sender, a URL leads where Pico must not go, or this is no message.
+        InvalidMessageError: There is no sender, Pico must not be sent to a URL's host, or this is not a message.
     """
+    endpoint: endpoints.Endpoint
+    kind: type[Message]
     match message:
         case SmsMessage():
-            shared = named(sender=_sender(message, account), callback=account.callback_for(message))
-            return _send(endpoints.SEND_SMS, message, SmsMessage, account, shared)
+            endpoint, kind = endpoints.SEND_SMS, SmsMessage
         case MmsMessage():
             account.reachable("media_url", message.media_url)
-            return _send(endpoints.SEND_MMS, message, MmsMessage, account, named(sender=_sender(message, account)))
+            endpoint, kind = endpoints.SEND_MMS, MmsMessage
         case VoiceMessage():
-            return _send(endpoints.SEND_VOICE, message, VoiceMessage, account, {})
-    raise InvalidMessageError(f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}.")
-
-
-def _send(endpoint: Endpoint, message: Message, kind: type, account: Account, shared: Mapping[str, str]) -> Request:
-    # As its kind, for a field that a subclass adds is no business of Pico's.
-    own = _converter().unstructure(message, unstructure_as=kind)
-    return Request(endpoint, endpoint.path, body={**own, "username": account.username, **shared})
-
-
-def _sender(message: SmsMessage | MmsMessage, account: Account) -> str:
-    if sender := message.sender or account.sender:
-        return sender
-    raise InvalidMessageError(
-        "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER."
-    )
+            endpoint, kind = endpoints.SEND_VOICE, VoiceMessage
+        case _:
+            raise InvalidMessageError(
+                f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}."
+            )
+    # As its kind: a field that a subclass adds is not one of Pico's.
+    body = {**_converter().unstructure(message, unstructure_as=kind), "username": account.username}
+    if not isinstance(message, VoiceMessage) and "from" not in body:
+        if account.sender is None:
+            raise InvalidMessageError(
+                "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER."
+            )
+        body["from"] = account.sender
+    if isinstance(message, SmsMessage) and (message.callback or account.callback):
+        body["callback"] = account.callback_for(message)
+    return Request(endpoint, endpoint.path, body=body)
 
 
 def named(**fields: str | None) -> dict[str, str]:
-    """Spell the fields as the wire does, and leave out those that are None."""
-    return _present({_WIRE_NAMES.get(name, name): value for name, value in fields.items()})
-
-
-def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+    """Return the fields under the wire's names, without those that are None."""
+    return {_WIRE_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -192,23 +189,24 @@ def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
         content: The body as it came, not unpacked. What is longer than the cap may be cut off.
     """
     asked = headers.get("Retry-After")
-    unpacked = _unpacked(content, headers.get("Content-Encoding"))
+    coding = headers.get("Content-Encoding")
+    unpacked = content if coding is None else _unpacked(content, coding)
     return Reply(
         status,
         unpacked[:MAX_REPLY_BYTES],
         retry_after=None if asked is None else retry_after_s(asked, datetime.now(UTC)),
         truncated=len(unpacked) > MAX_REPLY_BYTES,
-        charset=charset_of(headers.get("Content-Type")),
+        content_type=headers.get("Content-Type"),
     )
 
 
-def _unpacked(content: bytes, coding: str | None) -> bytes:
+def _unpacked(content: bytes, coding: str) -> bytes:
     """
     Undo the content coding, as far as the cap: identity was asked for, so whatever packs is not asked for.
 
     What cannot be undone (another coding, two of them, damage) stays as it is, and is no JSON.
     """
-    if coding is None or coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return content
     try:
         # It tells gzip and zlib apart by their heads.
@@ -217,17 +215,19 @@ def _unpacked(content: bytes, coding: str | None) -> bytes:
         return content
 
 
-def parse(content: bytes, charset: str | None = None) -> Any:
+def parse(content: bytes, content_type: str | None = None) -> Any:
     """
     Read JSON. A number with a fraction becomes a Decimal, with every digit that was written.
 
     Args:
-        charset: The one that is named. Where the bytes are no JSON in it, they are read in others, UTF-8 first.
+        content_type: A `Content-Type` header. If the bytes are not JSON in its charset, others are tried, UTF-8 first.
 
     Raises:
         DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
     """
-    for text in texts(content, charset):
+    # Such bytes are the same text in every charset.
+    is_plain = content.isascii() and 0 not in content
+    for text in (content.decode(),) if is_plain else texts(content, charset_of(content_type)):
         try:
             return _DECODER.decode(text)
         except (ValueError, ArithmeticError, RecursionError):

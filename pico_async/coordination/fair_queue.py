@@ -55,7 +55,7 @@ class WaitingLine(Generic[Item]):
 
     def serve(self, item: Item) -> bool:
         """Hand the item to the first caller in the line. Return False if none waits."""
-        promised = self._pop_first()
+        promised = self._pop_first() if self._waiting else None
         if promised is not None:
             promised.set_result(item)
         return promised is not None
@@ -105,5 +105,5 @@ class FairQueue:
 
     def release(self, _: None = None) -> None:
         """Return a permit."""
-        if not len(self._line) or not self._line.serve(None):
+        if not self._line.serve(None):
             self._free += 1

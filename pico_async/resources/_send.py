@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from functools import partial
 
 from pico_async._engine.call import Engine
 from pico_async._engine.permission import Allow, Permission
@@ -12,6 +13,8 @@ from pico_async.coordination.protocols import Priority
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, deadline
 from pico_async.models import Accepted
+
+read_accepted = partial(decode, model=Accepted)
 
 
 def deliver(
@@ -37,18 +40,13 @@ def deliver(
         # In a queue it would be compared with the others', and spoil the order for all.
         raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
     request = send_request(message, engine.account)
-    asked = [allow for allow in (engine.opt_outs, opt_outs) if allow is not None]
-    if asked and message.promotional:
+    if message.promotional and (engine.opt_outs is not None or opt_outs is not None):
         progress = progress or CallProgress()
-        progress.permission = Permission(message.to, asked)
+        progress.permission = Permission(message.to, engine.opt_outs, opt_outs)
     return engine.call(
         request,
-        _read_accepted,
+        read_accepted,
         priority=priority,
-        deadline=deadline(message),
+        deadline=None if message.expires_in is None else deadline(message),
         progress=progress,
     )
-
-
-def _read_accepted(payload: object) -> Accepted:
-    return decode(payload, Accepted)

@@ -284,7 +284,7 @@ def test_an_ascii_field_is_read_in_any_charset(codec: str, charset: str | None) 
     words = "功許蓋" if codec == "big5" else "表" if codec == "shift_jis" else "功能"
     content = f'{{"msg": "{words}", "request_id": "r-1"}}'.encode(codec)
 
-    assert parse(content, charset)["request_id"] == "r-1"
+    assert parse(content, charset and f"application/json; charset={charset}")["request_id"] == "r-1"
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_words_are_read_in_the_charsets_of_the_region(codec: str, charset: str |
     """The words of a refusal are read in GBK and Big5, with the charset named and without."""
     content = f'{{"msg": "{words}", "code": 500}}'.encode(codec)
 
-    assert parse(content, charset) == {"msg": words, "code": 500}
+    assert parse(content, charset and f"application/json; charset={charset}") == {"msg": words, "code": 500}
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,8 @@ class _Counted(CallProgress):
 async def exchange_with(client: HttpClient, request: HttpRequest, departure: Departure) -> Reply | Failure:
     """Acquire a connection, run one exchange, and release the connection."""
     priority = departure.priority if isinstance(departure, Asked) else Priority.INTERACTIVE
-    departure.late = await client.acquire_connection(priority) or departure.late
+    departure.late = await client.connections.acquire(priority) or departure.late
     try:
         return await client.exchange(request, departure)
     finally:
-        client.release_connection()
+        client.connections.release()

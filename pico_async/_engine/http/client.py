@@ -6,6 +6,8 @@ import asyncio
 import re
 from collections.abc import Mapping
 
+import anyio
+
 from pico_async._engine.http.departure import ConnectionLostError, Departure, UncleanError
 from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
@@ -29,30 +31,25 @@ class HttpClient:
 
     Requests wait here for a connection, by priority, and never inside an HTTP library, whose pools become slow with
     many waiting requests.
+
+    Attributes:
+        connections: Permits to use one of the connections. A caller of `exchange` holds one.
     """
 
     def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport) -> None:
         self._timeout_s = timeout_s
         self._transport = transport
-        self._connections = FairQueue(MAX_CONNECTIONS)
+        self.connections = FairQueue(MAX_CONNECTIONS)
         self._checked_headers: Mapping[str, str] = {}
         # TCP and TLS get half of the time each. So they end by their own timeouts, whose errors say what hung.
         transport.bind(base_url, timeout_s / 2, timeout_s)
 
     def __repr__(self) -> str:
-        return f"<HttpClient {self._connections!r}>"
-
-    async def acquire_connection(self, priority: int) -> bool:
-        """Wait for a connection. Return whether the caller had to wait. Call `release_connection` afterwards."""
-        return await self._connections.acquire(priority)
-
-    def release_connection(self) -> None:
-        """Release a connection to the next caller that waits."""
-        self._connections.release()
+        return f"<HttpClient {self.connections!r}>"
 
     async def exchange(self, request: HttpRequest, departure: Departure) -> Reply | Failure:
         """
-        Send one request and return its reply, up to 1 MiB of it. The caller has acquired a connection.
+        Send one request and return its reply, up to 1 MiB of it. The caller holds one of `connections`.
 
         Raises:
             PicoError: Raised by the departure: the request must not be sent any more. Nothing was sent.
@@ -74,9 +71,10 @@ class HttpClient:
     async def _exchange(self, request: HttpRequest, departure: Departure) -> Reply | Failure:
         # Only a bound of the whole ends a reply that trickles in without end. It is an anyio scope, as those around it
         # are: asyncio.timeout interrupts the cleaning up after a scope's cancellation.
-        scope = departure.start_timeout(self._timeout_s)
+        departure.timeout = anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s)
+        departure.written = False
         try:
-            with scope:
+            with departure.timeout:
                 if not self._transport.reports_writes:
                     await departure.leave(held_up=False)
                 return await self._transport.send(request, departure)

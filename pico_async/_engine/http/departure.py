@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import anyio
+from attrs import define, field
 
 from pico_async._engine.endpoints import Request
 from pico_async._engine.progress import CallProgress
@@ -38,38 +39,26 @@ class UncleanError(ConnectionLostError):
     """Something came on the connection that no request asked for: a byte, its end, or an error."""
 
 
+@define(eq=False, repr=False)
 class Departure:
     """
     The moment in which one request is written: the last one that proves that nothing was sent.
 
-    Args:
-        late: The request may have waited since its slot was granted.
-
     Attributes:
+        late: The request may have waited since its slot was granted.
         written: The first byte may have been sent.
         left_at: When the request was written, on the monotonic clock.
-        timeout: Bounds the exchange, but not the wait for another slot.
+        timeout: Bounds one exchange, but not the wait for another slot. The HTTP client sets it.
     """
 
-    __slots__ = ("_deadline", "_progress", "_request", "late", "left_at", "slot", "timeout", "written")
-
-    def __init__(
-        self, request: Request, slot: Slot, progress: CallProgress, *, deadline: float | None = None, late: bool = False
-    ) -> None:
-        self._request = request
-        self._progress = progress
-        self._deadline = deadline
-        self.slot = slot
-        self.late = late
-        self.written = False
-        self.left_at = float("-inf")
-        self.timeout = anyio.CancelScope()
-
-    def start_timeout(self, timeout_s: float) -> anyio.CancelScope:
-        """Return the scope of a new exchange, which ends after this time."""
-        self.written = False
-        self.timeout = anyio.CancelScope(deadline=anyio.current_time() + timeout_s)
-        return self.timeout
+    _request: Request
+    slot: Slot
+    _progress: CallProgress
+    _deadline: float | None = field(default=None, kw_only=True)
+    late: bool = field(default=False, kw_only=True)
+    written: bool = field(default=False, init=False)
+    left_at: float = field(default=-math.inf, init=False)
+    timeout: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     def take_back(self) -> None:
         """Record that the HTTP library could not encode the request, and wrote nothing of it."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -51,7 +51,7 @@ class HttpxTransport(HttpTransport):
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._connections = _Connections(proxy_for(base_url)) if self._given is None else _Given(self._given)
+        self._connections = _Connections(proxy_for(base_url)) if self._given is None else None
         # Of the session's own, the whole is bounded as each read and write would be; theirs cost a timer each.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
@@ -93,13 +93,13 @@ class HttpxTransport(HttpTransport):
 
         # In a pool of the user's own it may have to wait for one of its connections.
         asked_at = math.inf if self._given is None else time.monotonic()
-        connection = self._connections.take()
+        connection = self._given or cast(_Connections, self._connections).take()
         try:
             reply = await _read(await connection.handle_async_request(self._request(request, trace)))
             if used is not None and _has_read_more(used):
                 await used.aclose()
         except BaseException:
-            if self._connections.proxied:
+            if self._connections is not None and self._connections.proxied:
                 # httpcore keeps what is left of a tunnel without TLS.
                 with anyio.CancelScope(shield=True), suppress(Exception):
                     await connection.aclose()
@@ -111,7 +111,8 @@ class HttpxTransport(HttpTransport):
                 # httpcore loses the socket of a handshake that is cancelled.
                 with anyio.CancelScope(shield=True):
                     await in_handshake.aclose()
-            self._connections.give_back(connection, departure.left_at)
+            if self._connections is not None:
+                self._connections.give_back(connection, departure.left_at)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Say what it means that `send` raised this."""
@@ -123,7 +124,7 @@ class HttpxTransport(HttpTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         with harmless_library():
-            await self._connections.aclose()
+            await (self._given or cast(_Connections, self._connections)).aclose()
 
     def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
         known, headers = self._headers
@@ -211,26 +212,6 @@ class _Connections:
         return httpx.AsyncHTTPTransport(
             verify=self._tls, limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY_S), proxy=self._proxy
         )
-
-
-class _Given:
-    """The user's own transport."""
-
-    proxied = False
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._transport = transport
-
-    def take(self) -> httpx.AsyncBaseTransport:
-        """Give it."""
-        return self._transport
-
-    def give_back(self, connection: httpx.AsyncBaseTransport, left_at: float) -> None:
-        """Nothing."""
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self._transport.aclose()
 
 
 def _in_use(transport: Any, trace: Any) -> Any:

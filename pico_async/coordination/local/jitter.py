@@ -55,7 +55,6 @@ class JitterEstimate:
             self._last_sent_at = now - took_s
             self._samples.append((now, took_s))
             self.fastest_s = min(self.fastest_s, took_s)
-            self._forget_old(now)
 
     def widen(self, now: float) -> bool:
         """Raise the allowance for a while, after a refusal. Return False if it is at its maximum already."""
@@ -69,7 +68,8 @@ class JitterEstimate:
         """Return the jitter allowance in seconds."""
         if self._fixed_s is not None:
             return self._fixed_s
-        self._forget_old(now)
+        while self._samples and now - self._samples[0][0] > WINDOW_S:
+            self._samples.popleft()
         took_s = sorted(took_s for _, took_s in self._samples)
         self.fastest_s = took_s[0] if took_s else float("inf")
         spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0
@@ -77,7 +77,3 @@ class JitterEstimate:
             spread_s = max(spread_s, INITIAL_S)
         widened_s = self._widened_s - NARROWED_PER_S * (now - self._widened_at)
         return min(MAX_S, max(MIN_S, spread_s, widened_s))
-
-    def _forget_old(self, now: float) -> None:
-        while self._samples and now - self._samples[0][0] > WINDOW_S:
-            self._samples.popleft()

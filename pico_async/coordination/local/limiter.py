@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from aiolimiter import AsyncLimiter
+from attrs import define
 
 from pico_async.coordination.fair_queue import AHEAD, FairQueue
 from pico_async.coordination.local.arrival_window import ArrivalWindow, SentRequest
@@ -18,20 +19,19 @@ FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
 
 
+@define(eq=False, repr=False)
 class LocalSlot:
     """
     Permission to send one request now.
 
     Attributes:
         granted_at: When it was granted, on the monotonic clock.
+        request: Its request in the limiter's `ArrivalWindow`; None if there is none.
     """
 
-    __slots__ = ("_limiter", "granted_at", "request")
-
-    def __init__(self, limiter: LocalLimiter, granted_at: float, request: SentRequest | None) -> None:
-        self._limiter = limiter
-        self.granted_at = granted_at
-        self.request = request
+    _limiter: LocalLimiter
+    granted_at: float
+    request: SentRequest | None
 
     async def renew(self) -> bool:
         """
@@ -97,21 +97,24 @@ class LocalLimiter:
         """Wait for a slot. A cancelled caller gives it back."""
         if self._bucket is None and not self._pause_s():
             return LocalSlot(self, time.monotonic(), None)
+        clock = asyncio.get_running_loop().time
         # aiolimiter lets a new caller overtake one that is about to wake, so only the head of the queue asks it.
         await self._queue.acquire(priority)
         try:
             while True:
-                if pause_s := self._pause_s():
+                if (pause_s := self._resume_at - clock()) > 0:
                     await asyncio.sleep(pause_s)
                 if self._bucket is not None:
                     await self._bucket.acquire()
-                    await self._fit_bucket()
-                    while wait_s := self._window_wait_s():
-                        await asyncio.sleep(wait_s)
-                        await self._discard_refill(wait_s)
+                    if clock() - self._fitted_at >= FIT_EVERY_S:
+                        await self._fit_bucket()
+                while self._arrivals is not None and (wait_s := self._arrivals.wait_s(time.monotonic())):
+                    await asyncio.sleep(wait_s)
+                    await self._discard_refill(wait_s)
                 # Pico may have refused a request meanwhile.
-                if not self._pause_s():
-                    return LocalSlot(self, *self._grant())
+                if self._resume_at <= clock():
+                    self._granted_at = now = time.monotonic()
+                    return LocalSlot(self, now, None if self._arrivals is None else self._arrivals.add(now))
         finally:
             self._queue.release()
 
@@ -123,13 +126,14 @@ class LocalLimiter:
         """Re-date a released slot to now. Return False if it must be replaced by another one."""
         if self._pause_s():
             return False
-        if self._bucket is None:
+        if self._arrivals is None:
             slot.granted_at = time.monotonic()
             return True
-        if self._granted_at > slot.granted_at or self._window_wait_s():
+        if self._granted_at > slot.granted_at or self._arrivals.wait_s(time.monotonic()):
             return False
         await self._discard_refill(time.monotonic() - slot.granted_at)
-        slot.granted_at, slot.request = self._grant()
+        self._granted_at = slot.granted_at = now = time.monotonic()
+        slot.request = self._arrivals.add(now)
         return True
 
     def note_reply(self, request: SentRequest | None, took_s: float) -> None:
@@ -179,13 +183,6 @@ class LocalLimiter:
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
-    def _window_wait_s(self) -> float:
-        return 0.0 if self._arrivals is None else self._arrivals.wait_s(time.monotonic())
-
-    def _grant(self) -> tuple[float, SentRequest | None]:
-        self._granted_at = now = time.monotonic()
-        return now, None if self._arrivals is None else self._arrivals.add(now)
-
     async def _discard_refill(self, waited_s: float) -> None:
         """Discard tokens that accrued while a granted slot was waiting; otherwise that time is granted twice."""
         if self._bucket is not None:
@@ -194,10 +191,7 @@ class LocalLimiter:
 
     async def _fit_bucket(self) -> None:
         """Fit the bucket to the jitter allowance, and return to the full rate when a slow-down is over."""
-        now = asyncio.get_running_loop().time()
-        if now - self._fitted_at < FIT_EVERY_S:
-            return
-        self._fitted_at = now
+        self._fitted_at = now = asyncio.get_running_loop().time()
         slowed_to = 1.0 if now >= self._recover_at else self._slowed_to
         allowance_s = self._jitter.allowance_s(now)
         if slowed_to == self._slowed_to and abs(allowance_s - self._allowance_s) < FIT_FROM_S:
