@@ -377,7 +377,7 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     observed.begin("127.0.0.1", 80)
     departure = Departure(request, await limiter.acquire(Priority.INTERACTIVE), progress)
     await limiter.acquire(Priority.INTERACTIVE)
-    progress.begin_attempt()
+    progress.attempts += 1
     observed.attempt_started(1)
 
     await departure.leave(held_up=True)

@@ -248,7 +248,9 @@ class Engine:
         progress: CallProgress,
     ) -> Verdict:
         """Send the request once, and return the verdict of its reply."""
-        progress.begin_attempt()
+        progress.attempts += 1
+        if progress.on_attempt is not None:
+            progress.on_attempt()
         observed = progress.observed
         try:
             if observed is not None:

@@ -57,11 +57,13 @@ class CallProgress:
         permission: Asked whether the message may be sent; what it raises ends the call as not sent.
         before_send: Awaited before each slot is acquired, to commit the intent to send (write-ahead). What it raises
             ends the call as not sent.
+        on_attempt: Called when an attempt begins, because the wait for its slot is over.
         observed: Emits the call's events; None if nothing listens.
     """
 
     scope: Scope | None = None
     before_send: Callable[[], Awaitable[object]] | None = field(default=None, kw_only=True)
+    on_attempt: Callable[[], object] | None = field(default=None, kw_only=True)
     attempts: int = field(default=0, init=False)
     exchanging: bool = field(default=False, init=False)
     in_doubt: bool = field(default=False, init=False)
@@ -69,11 +71,3 @@ class CallProgress:
     blast: int | None = field(default=None, init=False)
     permission: Permission | None = field(default=None, init=False)
     observed: ObservedCall | None = field(default=None, init=False)
-
-    def begin_attempt(self) -> None:
-        """Count a request that is begun."""
-        self.attempts += 1
-
-    def mark_written(self) -> None:
-        """Record that the first byte may have been sent."""
-        self.exchanging = self.in_doubt = True

@@ -56,7 +56,7 @@ class Line:
             if fate == "waits":
                 await asyncio.sleep(1000)
             trace.attempts += 1
-            trace.mark_written()
+            trace.exchanging = trace.in_doubt = True
             await asyncio.sleep(1)
             if isinstance(fate, BaseException):
                 raise fate

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import httpx
 from attrs import frozen
 
 from pico_async import PicoSession, Rates, SendResult, SmsMessage
-from pico_async._engine.progress import CallProgress
+from pico_async._engine.http.departure import Departure
 from pico_async.bulk.journal import sqlite_file as journal_file
 from tests.support.forked import forked
 from tests.support.sandbox_process import KEY
@@ -120,15 +120,15 @@ class Failpoints:
         # The transport uses plain HTTP; loading CA certificates would take longer than the rest of a short run.
         return Transport(verify=False)
 
-    def before_the_write(self) -> Callable[[CallProgress], None]:
-        """Make a `CallProgress.mark_written` with a failpoint, the last moment before the first byte is written."""
-        reach, mark_written = self.reach, CallProgress.mark_written
+    def before_the_write(self) -> Callable[..., Awaitable[None]]:
+        """Make a `Departure.leave` with a failpoint, the last moment before the first byte is written."""
+        reach, leave = self.reach, Departure.leave
 
-        def reach_and_note(trace: CallProgress) -> None:
-            mark_written(trace)
+        async def leave_and_reach(departure: Departure, **settings: Any) -> None:
+            await leave(departure, **settings)
             reach()
 
-        return reach_and_note
+        return leave_and_reach
 
 
 def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
@@ -136,7 +136,7 @@ def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
     connection = failpoints.around_commits()
     connect = sqlite3.connect
     journal_file.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=connection, **kwargs)
-    CallProgress.mark_written = failpoints.before_the_write()
+    Departure.leave = failpoints.before_the_write()
     asyncio.run(_send(blast, run, failpoints))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pico_async._engine.endpoints import SEND_SMS, Request
 from pico_async._engine.http.client import HttpClient
-from pico_async._engine.http.departure import Departure
+from pico_async._engine.http.departure import Departure, IsClean
 from pico_async._engine.http.transport import HttpRequest
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Failure, Reply
@@ -40,25 +40,19 @@ class Asked(Departure):
         self.priority = priority
         self.slots_again = 0
         self.writes = 0
-        super().__init__(Request(SEND_SMS, "/sms"), OldSlot(self), _Counted(self))
+        super().__init__(Request(SEND_SMS, "/sms"), OldSlot(self), CallProgress())
 
     @property
     def wrote(self) -> bool:
         return self.writes > 0
 
+    async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
+        await super().leave(held_up=held_up, is_clean=is_clean)
+        self.writes += 1
+
     async def slot_again(self) -> None:
         """Acquire another slot."""
         self.slots_again += 1
-
-
-class _Counted(CallProgress):
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self._asked = asked
-
-    def mark_written(self) -> None:
-        super().mark_written()
-        self._asked.writes += 1
 
 
 async def exchange_with(client: HttpClient, request: HttpRequest, departure: Departure) -> Reply | Failure:

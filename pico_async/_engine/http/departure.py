@@ -95,7 +95,7 @@ class Departure:
             await asyncio.sleep(0)
         self.written = True
         self.left_at = time.monotonic()
-        self._progress.mark_written()
+        self._progress.exchanging = self._progress.in_doubt = True
 
     async def _renew_slot(self) -> None:
         # The wait for a slot is not a part of the exchange.

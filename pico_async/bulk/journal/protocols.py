@@ -132,7 +132,7 @@ class JournalEntry(CallProgress):
     """
 
     def __init__(self, run: JournalRun, ahead: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
-        super().__init__(scope, before_send=self.commit_intent)
+        super().__init__(scope, before_send=self.commit_intent, on_attempt=self._step_back)
         self._run = run
         self._ahead = ahead
         self._is_ahead = False
@@ -166,11 +166,6 @@ class JournalEntry(CallProgress):
         with _told_as_journal_error():
             await self._run.intend(self._line)
 
-    def begin_attempt(self) -> None:
-        """Let the next message wait for a slot."""
-        super().begin_attempt()
-        self._step_back()
-
     async def settle(self, result: SendResult) -> None:
         """Commit what became of it, whoever is cancelled meanwhile."""
         self._step_back()
@@ -180,6 +175,7 @@ class JournalEntry(CallProgress):
             await self._run.settle(self._line, result.outcome, result.request_id)
 
     def _step_back(self) -> None:
+        """Let the next message wait for a slot."""
         if self._is_ahead:
             self._is_ahead = False
             self._ahead.release()
