@@ -1,8 +1,8 @@
 """
-The boundary to the caller: an error that crosses it shows the caller's frames, and none of the package's.
+Remove the package's frames from errors that reach the caller.
 
-Error reporters print the local variables of each frame, and those of the package's frames are keys, tokens, numbers
-and texts.
+Error reporters print the local variables of each frame. In the package's frames these are keys, tokens, numbers and
+texts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pico_async.errors import PicoError
 Public = TypeVar("Public", bound=Callable[..., Any])
 
 _PACKAGE = str(Path(__file__).parent)
-# What a caller's statement calls without naming it.
+# Methods that Python calls for a caller's statement.
 _CALLED_BY_SYNTAX = ("__init__", "__aenter__", "__aexit__", "__anext__")
 
 
 def boundary(public: Public) -> Public:
     """
-    Keep the package's frames out of each error that a public function, or a method of a public class, raises.
+    Remove the package's frames from each error of a public function, or of the public methods of a class.
 
-    A class with masked fields also masks them for `rich`, which reads the fields themselves and not their repr.
+    A class with masked fields also masks them for `rich`, which does not use their repr.
     """
     if not isinstance(public, type):
         kept: Public = _kept(public)
@@ -50,11 +50,13 @@ def boundary(public: Public) -> Public:
 
 def _can_refuse(public: type) -> bool:
     """Return whether the constructor may raise an error of the package: an attrs value without checks does not."""
-    return not attrs.has(public) or any(field.validator or field.converter for field in attrs.fields(public))
+    if not attrs.has(public) or hasattr(public, "__attrs_post_init__"):
+        return True
+    return any(field.validator or field.converter for field in attrs.fields(public))
 
 
 def without_frames(error: BaseException) -> None:
-    """Remove the package's frames from an error, and from the errors that it arose from."""
+    """Remove the package's frames from an error, its causes and its contexts."""
     seen: set[int] = set()
     errors: list[BaseException | None] = [error]
     while errors:
@@ -66,10 +68,10 @@ def without_frames(error: BaseException) -> None:
         if not any(map(_is_own, _entries(one))):
             continue
         if isinstance(one, PicoError) or not isinstance(one, Exception):
-            # Its message says it all, and the frames below the package's are those of libraries that hold headers.
+            # Its message is complete, and the frames below the package's belong to libraries that hold headers.
             one.__traceback__ = None
             continue
-        # A callback of the caller's raised it, or it is a fault of the package, whose place is kept without values.
+        # A callback of the caller raised it, or the package has a fault, whose line is kept without variables.
         *_, innermost = _entries(one)
         if _is_own(innermost):
             one.add_note("".join(traceback.format_tb(innermost)).rstrip())
@@ -83,7 +85,7 @@ def _kept(function: Any) -> Any:
         async def called(*args: Any, **kwargs: Any) -> Any:
             try:
                 call = function(*args, **kwargs)
-                # What listens to the call may report its stack.
+                # A listener of the call may report its stack.
                 args, kwargs = (), {}
                 return await call
             except BaseException as error:  # noqa: BLE001  it is raised again
@@ -123,7 +125,7 @@ def _masked_fields(value: Any) -> Iterator[tuple[str, object]]:
 
 
 class _Masked:
-    """The repr of a field that is not shown as it is."""
+    """A value that `rich` shows as the masked text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -140,7 +142,7 @@ def _entries(error: BaseException) -> Iterator[TracebackType]:
 
 
 def _is_own(entry: TracebackType) -> bool:
-    # What attrs and cattrs generate for the package has a name that holds the package's.
+    # Code that attrs and cattrs generate has a file name that contains the package's name.
     file = entry.tb_frame.f_code.co_filename
     return file.startswith(_PACKAGE) or (file.startswith("<") and "pico_async" in file)
 

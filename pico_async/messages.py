@@ -31,7 +31,7 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not value.strip():
         raise InvalidMessageError(f"`{attribute.name}` is empty.")
     if not is_encodable(value):
-        raise InvalidMessageError(f"`{attribute.name}` holds half of a surrogate pair, which UTF-8 cannot carry.")
+        raise InvalidMessageError(f"`{attribute.name}` contains an unpaired surrogate and cannot be encoded as UTF-8.")
 
 
 def _line(message: object, attribute: attrs.Attribute[Any], value: object) -> None:

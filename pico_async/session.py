@@ -16,7 +16,7 @@ import httpx
 from pico_async import _event_log
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
-from pico_async._engine.hosts import is_loopback, is_nowhere
+from pico_async._engine.hosts import is_loopback, is_unresolvable
 from pico_async._engine.http.client import HttpClient
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
 from pico_async._engine.observer import Listener, Observer
@@ -200,7 +200,7 @@ class PicoSession:
         self._observer: Observer | None = None
         self._client = HttpClient(self._base_url, checked_timeout(timeout), http_transport_for(transport))
         host = urlsplit(self._base_url).hostname
-        self._reaches_pico = not (is_loopback(host) or is_nowhere(host) or stays_in_process(transport))
+        self._reaches_pico = not (is_loopback(host) or is_unresolvable(host) or stays_in_process(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
         self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()

@@ -258,7 +258,7 @@ class Engine:
             verdict = await self._exchange(request, token, departure, read, progress)
         finally:
             self._client.connections.release()
-        # Emitted first: if a listener is interrupted, nobody learns the verdict, and the call is in doubt.
+        # Emitted first: if a listener is interrupted, the verdict is lost, and the call is in doubt.
         if observed is not None:
             observed.attempt_ended(verdict)
         return verdict

@@ -1,4 +1,4 @@
-"""The API reference v0.4 as one table: what each operation is called, where it lives, what limits it."""
+"""The API reference v0.4 as one table: the path, the method and the rate group of each operation."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Endpoint(NamedTuple):
 
     Attributes:
         section: Title of its section in the reference.
-        operation: The session's method that makes it.
-        path: Template of the path; a name in braces is filled by `path_with`.
-        sends: A message goes out, so a repeat may double it, and success needs a `request_id`.
+        operation: Method of the session, as "sms.send".
+        path: Template of the path. `path_with` fills the names in braces.
+        sends: It sends a message. So a repeat may send it twice, and a success contains a `request_id`.
     """
 
     section: str
@@ -37,21 +37,21 @@ class Endpoint(NamedTuple):
 
     @property
     def repeatable(self) -> bool:
-        """Repeating does no harm: it is a read, or it sets what the first try set."""
+        """Whether repeating does no harm: it reads, or sets the same values again."""
         return self.method != "POST"
 
     def path_with(self, **parts: str) -> str:
         """
-        Fill the path.
+        Return the path with its parts filled in.
 
         Raises:
-            InvalidMessageError: A part could leave its place in the path, as '..', '/' or '?' would.
+            InvalidMessageError: A part contains a character that could change the path, as '..', '/' or '?'.
         """
         return self.path.format(**{name: _segment(name, part) for name, part in parts.items()})
 
 
 def _segment(name: str, part: str) -> str:
-    # httpx normalises '/balance/../token/x' into '/token/x', so quoting alone would not hold.
+    # Quoting is not enough: httpx normalises '/balance/../token/x' to '/token/x'.
     if not isinstance(part, str) or not _SEGMENT.fullmatch(part):
         raise InvalidMessageError(
             f"`{name}` cannot stand in a path: pass 1 to 128 of A-Z, a-z, 0-9, '-', '_', '.', '~', '@' and '+'."
@@ -61,7 +61,7 @@ def _segment(name: str, part: str) -> str:
 
 @frozen(eq=False, repr=False)
 class Request:
-    """One call of an endpoint, ready to be encoded."""
+    """One request to an endpoint."""
 
     endpoint: Endpoint
     path: str

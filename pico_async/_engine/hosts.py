@@ -1,79 +1,80 @@
-"""Hosts: which are this machine's own or its network's, and which are reached through a proxy."""
+"""Classify hosts: loopback, private or public, and reached through a proxy or not."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from unicodedata import category, normalize
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from pico_async.errors import ConfigurationError
 
-# RFC 6761, 6762 (with its appendix G), 8375 and 9476, and what ICANN set apart for networks of one's own.
-_OWN_ENDINGS = (
+# RFC 6761, 6762 (with its appendix G), 8375 and 9476, and the names that ICANN reserves for private networks.
+_PRIVATE_SUFFIXES = (
     *(".localhost", ".local", ".internal", ".localdomain", ".home.arpa", ".alt"),
     *(".lan", ".intranet", ".corp", ".private", ".home"),
 )
-# RFC 6052, RFC 2765 and, out of use, RFC 4291, 2.5.5.1: the last 32 bits are an IPv4 address.
-_HOLD_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
-# RFC 5214: the same, of any network, where this stands before it. The bit for "unique" is not looked at.
+# RFC 6052, RFC 2765 and the deprecated RFC 4291, 2.5.5.1: the last 32 bits are an IPv4 address.
+_CONTAIN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
+# RFC 5214: the same in any network, after this value. The bit for "unique" is ignored.
 _ISATAP = 0x5EFE
-# What is out there is in the first, but for the second: documentation (RFC 9637), which older Pythons do not know.
+# Public addresses are in the first network, but not in the second one (RFC 9637), which older Pythons do not know.
 _GLOBAL, _DOCUMENTATION = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("3fff::/20")
-# With a dot; any script's letters. Hangul's fillers are letters, too, and readers leave them out.
-_NAME = r"[^\W.][\w-]*(\.[\w-]+)+"
+# Contains a dot; letters of any script. Hangul fillers are letters too, and some programs ignore them.
+_NAME = re.compile(r"[^\W.][\w-]*(\.[\w-]+)+")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_HOST_AND_PORT = re.compile(r"(\[[^][]*\]|[^][:]*)(:[0-9]*)?")
 _FILLERS = "\u115f\u1160"
 
 
 def is_loopback(host: str | None) -> bool:
-    """Say whether this is the machine's own address, or the name for it."""
+    """Return whether this is a loopback address, or "localhost"."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def is_nowhere(host: str | None) -> bool:
-    """Say whether no name server can know the name (RFC 2606)."""
+def is_unresolvable(host: str | None) -> bool:
+    """Return whether the name cannot be resolved by definition (RFC 2606)."""
     return (host or "").endswith(".invalid")
 
 
 def host_of(url: str) -> str | None:
-    """Give the host of a web address; None where another reader of it may find another one, or none."""
+    """Return the host of a URL; None if another program may read another host from it, or none."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return None
-    # Browsers end the host at a backslash, and some readers take the first @, or what stands beside the brackets.
-    user, _, place = parts.netloc.rpartition("@")
-    if "@" in user or "\\" in parts.netloc or not re.fullmatch(r"(\[[^][]*\]|[^][:]*)(:[0-9]*)?", place):
+    # Browsers end the host at a backslash. Some programs split at the first @, or read what follows the brackets.
+    user, _, host_and_port = parts.netloc.rpartition("@")
+    if "@" in user or "\\" in parts.netloc or not _HOST_AND_PORT.fullmatch(host_and_port):
         return None
     return host
 
 
 def is_public(host: str | None) -> bool:
     """
-    Say whether a name or an address may be one that everybody reaches.
+    Return whether a name or an address may be public.
 
-    No name is looked up: one that leads to a private address is told from no other.
+    Names are not resolved, so a name that resolves to a private address counts as public.
     """
     host = _folded((host or "").lower()).rstrip(".")
-    if "%" in host:  # a zone of one's own, or signs that only some readers decode
+    if "%" in host:  # a zone ID, or escapes that only some programs decode
         return False
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # What ends in a number is an address to a browser, also as 127.1 or 0x7f000001: none of those is meant well.
-        # And a name without a dot is one of somebody's own network.
+        # A browser reads a name that ends in a number as an address, as 127.1 or 0x7f000001: it may hide a private one.
+        # A name without a dot belongs to a private network.
         last = host.rpartition(".")[2]
-        return bool(re.fullmatch(_NAME, host)) and not (
-            re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last) or host.endswith(_OWN_ENDINGS)
-        )
+        return bool(_NAME.fullmatch(host)) and not (_NUMBER.fullmatch(last) or host.endswith(_PRIVATE_SUFFIXES))
     if isinstance(address, ipaddress.IPv6Address):
         within = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if within is None and (
-            any(address in network for network in _HOLD_IPV4) or int(address) >> 32 & 0xFDFFFFFF == _ISATAP
+            any(address in network for network in _CONTAIN_IPV4) or int(address) >> 32 & 0xFDFFFFFF == _ISATAP
         ):
             within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if within is None and (address not in _GLOBAL or address in _DOCUMENTATION):
@@ -83,28 +84,28 @@ def is_public(host: str | None) -> bool:
 
 
 def _folded(host: str) -> str:
-    """Write a host as those do who look it up (UTS 46), as far as it takes to see an address or an ending in it."""
+    """Return the host in the form in which it is resolved (UTS 46), as far as addresses and suffixes need it."""
     if host.isascii():
         return host
-    # Nobody needs it but for such a name.
-    from unicodedata import category, normalize
-
-    # Also the ideographic full stop is a dot, and marks and what is not seen may be left out.
+    # The ideographic full stop is a dot. Marks and invisible characters may be ignored.
     folded = normalize("NFKC", host.casefold()).replace("\u3002", ".")
-    return "".join(sign for sign in folded if category(sign)[0] not in "MC" and sign not in _FILLERS)
+    return "".join(
+        character for character in folded if category(character)[0] not in "MC" and character not in _FILLERS
+    )
 
 
 def proxy_for(base_url: str) -> str | None:
     """
-    Give the proxy that the environment names for this host (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), if any.
+    Return the proxy for this host from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`), or None.
 
-    What is on loopback reaches no proxy elsewhere: it would get the API key in the clear, and look on its own loopback.
+    A proxy on another machine is not used for loopback: it would get the API key in the clear, and reach its own
+    loopback.
 
     Raises:
-        ConfigurationError: What the environment names is no address of a proxy; its credentials are not repeated.
+        ConfigurationError: The environment does not name a valid proxy. The error does not repeat its credentials.
     """
     target = urlsplit(base_url)
-    # `NO_PROXY` may name an IPv6 address with brackets and without.
+    # `NO_PROXY` may name an IPv6 address with or without brackets.
     if proxy_bypass(target.netloc) or proxy_bypass(target.hostname or ""):
         return None
     named = getproxies()
@@ -118,8 +119,8 @@ def proxy_for(base_url: str) -> str | None:
         return None
     if host is None:
         raise ConfigurationError(
-            "The proxy that the environment names is no address: name it as http://host:port, or as "
-            "http://user:password@host:port with what is special in user and password percent-encoded (a / is %2F)."
+            "The proxy that the environment names is no address. Name it as http://host:port, or as "
+            "http://user:password@host:port. Percent-encode special characters in user and password (a / is %2F)."
         )
     return proxy
 
@@ -130,6 +131,6 @@ def _proxy_host(proxy: str) -> str | None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return None
-    # Of a password with a / in it, the beginning would be taken for the port, and the user for the host.
+    # With a / in the password, its beginning would be read as the port, and the user as the host.
     only_host = parts.path in ("", "/") and not parts.query and not parts.fragment
     return host if only_host and proxy.isprintable() and " " not in proxy else None

@@ -1,4 +1,4 @@
-"""What an account holds, as the wire tells it: lists, and the replies that say little."""
+"""Decode the replies of management calls: lists, and replies whose body is not documented."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pico_async.models import Acknowledged, Campaign, Listing, Template
 
 
 def decode_acknowledged(payload: object) -> Acknowledged:
-    """Make a value of a reply whose body is not documented in v0.4; there may be none to speak of."""
+    """Return the value of a reply whose body is not documented in v0.4, and which may be empty."""
     return decode(payload if isinstance(payload, Mapping) else {}, Acknowledged)
 
 
 def decode_campaigns(payload: object) -> Listing[Campaign]:
-    """Make a listing of the reply to "List Campaigns"."""
+    """Return the listing in the reply to "List Campaigns"."""
     return _listing(payload, "campaigns", Campaign)
 
 
 def decode_templates(payload: object) -> Listing[Template]:
     """
-    Make a listing of the reply to "List Templates".
+    Return the listing in the reply to "List Templates".
 
-    The body is not documented in v0.4: `templates` is looked for, as `campaigns` is named in the other list.
+    The body is not documented in v0.4. The list is expected under `templates`, as the other one is under `campaigns`.
     """
     return _listing(payload, "templates", Template)
 

@@ -1,4 +1,4 @@
-"""Whether a session may reach Pico itself: in a test run it may not, unless the test says so."""
+"""The check that no test run reaches Pico itself, unless a test is marked for it."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ def _never() -> str | None:
 
 
 refusal: Callable[[], str | None] = _never
-"""Return why no session may reach Pico itself now; None where it may. The pytest plugin sets it."""
+"""Returns why no session may reach Pico itself now, or None. The pytest plugin replaces it."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pico_async._engine.endpoints import Request
 from pico_async._engine.progress import CallProgress
-from pico_async._engine.verdict import StaleToken, Success, Verdict, tellable
+from pico_async._engine.verdict import StaleToken, Success, Verdict, shareable
 from pico_async._logger import Logger
 from pico_async.coordination.rates import RateGroup
 from pico_async.errors import Outcome, PicoError, RateLimitError
@@ -193,7 +193,7 @@ class CallEvents:
         """Emit the end of a call that returned a value."""
         if self._rate_group is RateGroup.TOKEN:
             self._emit(TokenRefreshed(call=self._call))
-        named = tellable(getattr(value, "request_id", None), self._request, secrets=self._secrets)
+        named = shareable(getattr(value, "request_id", None), self._request, secrets=self._secrets)
         self._end(Outcome.ACCEPTED, self._status_code, named, None)
 
     def fail(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""What may be told of Pico's words: not what we had told Pico."""
+"""Remove from Pico's texts what the request contained: secrets, message texts and numbers."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Iterable, Iterator
 
 from pico_async.numbers import mask_numbers
 
-WORDS_SHOWN = 200
-# So many characters in a row that also stand in a secret are taken to come from it; fewer are a common word.
-LOOKS_LIKE_A_SECRET = 10
-# What opens an account stands in a text as digits, in groups perhaps, or as a word with a digit in it.
-_CODES = (r"[0-9]{4,}", r"[0-9]{2,}(?:[ -][0-9]{2,})+", r"[A-Za-z0-9]{4,}")
+LONGEST_SHOWN = 200
+# This many characters in a row that also occur in a secret are taken to come from it. Fewer may be a common word.
+SECRET_RUN = 10
+# One-time codes in a text: digits, perhaps in groups, or a word that contains a digit.
+_CODES = [re.compile(code) for code in (r"[0-9]{4,}", r"[0-9]{2,}(?:[ -][0-9]{2,})+", r"[A-Za-z0-9]{4,}")]
 
 
 def redact(words: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = ()) -> str:
     """
-    Cut words to a line, mask the numbers in them, and blank what also stands in a secret.
+    Return a text as one line, with its numbers masked, and without what also occurs in a secret.
 
     Args:
         secrets: Keys and tokens.
-        texts: What was to be sent: from these, codes too short to look like a secret are blanked, too.
+        texts: Message texts. Codes in them are removed too, although they are shorter than a secret.
     """
-    # Numbers first: a code that also stands in one would cut it in two, each too short to be masked.
-    words = _blanked(mask_numbers(_one_line(words[: 4 * WORDS_SHOWN])), secrets, texts).rstrip(".。")
-    return words if len(words) <= WORDS_SHOWN else f"{words[:WORDS_SHOWN]}…"
+    # Numbers first: removing a code from a number would leave two parts that are too short to be masked.
+    words = _blanked(mask_numbers(_one_line(words[: 4 * LONGEST_SHOWN])), secrets, texts).rstrip(".。")
+    return words if len(words) <= LONGEST_SHOWN else f"{words[:LONGEST_SHOWN]}…"
 
 
 def echoes(name: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = (), numbers: Iterable[str] = ()) -> bool:
-    """Say whether a name of Pico's making, a UUID perhaps, holds any of what `redact` would blank."""
+    """Return whether an ID of Pico's, such as a UUID, contains anything that `redact` would remove."""
     return _blanked(name, secrets, texts) != name or any(number in name for number in numbers)
 
 
 def _blanked(words: str, secrets: Iterable[str], texts: Iterable[str]) -> str:
-    # Codes last: one that also stands in a key would cut that in two, each too short to look like a secret.
+    # Codes last: removing a code from a key would leave two parts that are too short to look like a secret.
     texts = list(texts)
     for secret in (*secrets, *texts):
         words = _blank(words, secret)
@@ -48,13 +48,13 @@ def _one_line(words: str) -> str:
 
 def _codes(text: str) -> Iterator[str]:
     for pattern in _CODES:
-        for found in re.findall(pattern, _one_line(text)):
+        for found in pattern.findall(_one_line(text)):
             if any(character.isdigit() for character in found):
                 yield found
 
 
 def _blank(words: str, secret: str) -> str:
-    # The words were put on one line and their numbers masked, so what they are compared with is, too.
+    # Compared in the same form: on one line, with numbers masked.
     line = _one_line(secret)
     for known in {line, mask_numbers(line)}:
         if len(known) > 3:
@@ -65,8 +65,8 @@ def _blank(words: str, secret: str) -> str:
 
 def _blank_runs(words: str, secret: str) -> str:
     start = 0
-    while start + LOOKS_LIKE_A_SECRET <= len(words):
-        end = start + LOOKS_LIKE_A_SECRET
+    while start + SECRET_RUN <= len(words):
+        end = start + SECRET_RUN
         if words[start:end] in secret:
             while end < len(words) and words[start : end + 1] in secret:
                 end += 1

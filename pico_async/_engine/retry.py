@@ -1,4 +1,4 @@
-"""Whether to try again, and when: one pure function."""
+"""The delay before a retry: one pure function."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from pico_async.errors import MessageExpiredError, NoResponseError, NotSentError
 
 BASE_DELAY_S = 0.5
 MAX_DELAY_S = 8.0
-# All the waits of one call together. A longer one is not begun: the caller gets the error, with `retry_after`, and
-# decides.
+# All waits of one call together. A longer wait is not begun: the error's `retry_after` lets the caller decide.
 MAX_WAIT_S = 60.0
-# Unless Pico asks for more, the waits of ten retries fit: they come to 55.5 s.
+# The waits of ten retries take 55.5 s, unless Pico asks for more.
 MAX_RETRIES = 10
 
 
 class Backoff(NamedTuple):
-    """The shortest wait before another try, and the longest that does not come of what Pico asks for."""
+    """The shortest wait before a retry, and the longest one if Pico does not ask for more."""
 
     least_s: float
     most_s: float
 
 
 BACKOFF = Backoff(0.0, MAX_DELAY_S)
-# Pico gives one token a second, to all processes of a key together. With longer waits some of those seconds would go
-# unused; with shorter ones forty processes would ask many times for each token that is given.
+# Pico gives all processes of a key one token a second. With longer waits, some of these seconds would not be used. With
+# shorter ones, forty processes would send many requests for each token.
 TOKEN_BACKOFF = Backoff(1.0, 4.0)
 
 
@@ -32,21 +31,22 @@ def next_delay_s(
     error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float, backoff: Backoff = BACKOFF
 ) -> tuple[float, float] | None:
     """
-    Say how long to wait at least and at most before another try, or None to give up.
+    Return the shortest and the longest wait before a retry, or None if there is none.
 
-    *attempt* is 1 for the first try. No jitter here: the caller draws a moment between the two. However it draws, the
-    waits of one call never come to more than MAX_WAIT_S.
+    The caller draws a random wait between the two. The waits of one call never exceed MAX_WAIT_S in total.
 
     The cases:
-        expired                              give up
-        not sent, rate exceeded              try again: nothing was carried out
-        no reply, server trouble             try again only where repeating does no harm
-        any other refusal, a strange reply   give up: the next answer would be the same
+
+        expired                              no retry
+        not sent, rate exceeded              retry: nothing was carried out
+        no reply, server failure             retry only if repeating does no harm
+        any other refusal or reply           no retry: the next reply would be the same
 
     Args:
-        repeatable: Repeating does no harm, even if the first try was carried out.
-        retries: Further tries that the session allows.
-        waited_s: What the call has waited before its earlier tries, all together.
+        attempt: 1 for the first attempt.
+        repeatable: Repeating does no harm, even if the first attempt was carried out.
+        retries: Number of retries that the session allows.
+        waited_s: Total of the call's earlier waits.
     """
     if attempt > retries or isinstance(error, MessageExpiredError):
         return None
@@ -56,8 +56,8 @@ def next_delay_s(
     asked_s = max(error.retry_after or 0.0, backoff.least_s)
     delay_s = min(backoff.most_s, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
     left_s = MAX_WAIT_S - waited_s
-    # What Pico asks for must fit whole, and so must our own delay, or else the last tries would come in a rush. Only
-    # the jitter on top of Pico's is cut: "Retry-After: 60" is common, and waited for.
+    # Pico's Retry-After and the client's own delay must both fit, or the last retries would follow too fast. Only the
+    # random part is cut, because "Retry-After: 60" is common.
     if max(asked_s, delay_s) > left_s:
         return None
     return asked_s, min(asked_s + delay_s, left_s)

@@ -1,4 +1,4 @@
-"""The wire's spellings: values to JSON, JSON to values. What only management calls are answered is in `holdings`."""
+"""Convert values to the wire's JSON, and its JSON to values. `listings` decodes the replies of management calls."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Model = TypeVar("Model")
 MAX_REPLY_BYTES = 1024 * 1024
 
 _WIRE_NAMES = {"sender": "from", "template_id": "templateId", "campaign_id": "campaignId", "media_url": "mediaUrl"}
-# Compiled by its first use, and not with the import.
-_DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _NOT_ON_THE_WIRE = ("key", "expires_in", "made_at", "promotional")
 
 
 class Account(NamedTuple):
     """
-    What every message of one session shares.
+    What all messages of one session share.
 
     Attributes:
-        callback: Where receipts go, of a message that names no place of its own.
-        signer: Makes of that a URL for each message.
-        private_urls: Pico may be told of hosts that only this network reaches.
-        loopback_urls: The same for those that only this machine reaches.
+        callback: URL for the receipts of a message that names none.
+        signer: Makes a signed URL of `callback` for each message.
+        private_urls: URLs may name hosts that only this network reaches.
+        loopback_urls: URLs may name loopback hosts.
     """
 
     username: str
@@ -57,10 +57,10 @@ class Account(NamedTuple):
 
     def callback_for(self, message: SmsMessage) -> str | None:
         """
-        Say where a message's receipts go.
+        Return the URL for a message's receipts, or None.
 
         Raises:
-            InvalidMessageError: Pico may not be told of that host, or the key is too long for a signed URL.
+            InvalidMessageError: Pico must not be sent to that host, or the key is too long for a signed URL.
         """
         if message.callback is not None:
             return self.reachable("callback", message.callback)
@@ -70,10 +70,10 @@ class Account(NamedTuple):
 
     def reachable(self, name: str, url: str) -> str:
         """
-        Make sure that Pico may be told of the URL's host: it will call it.
+        Return the URL if Pico may call its host.
 
         Raises:
-            InvalidMessageError: It is one that only this machine or this network reaches, or may be read as one.
+            InvalidMessageError: Only this machine or its network reaches the host, or another program may read it so.
         """
         host = host_of(url)
         if self.private_urls or is_public(host) or (self.loopback_urls and is_loopback(host)):
@@ -87,12 +87,12 @@ class Account(NamedTuple):
 @define(eq=False, repr=False)
 class Reply:
     """
-    What came back, before anyone has judged it. It has no repr, for its content may be a token.
+    A reply as it came. It has no repr, because its content may be a token.
 
     Attributes:
-        content: The body, up to the cap.
-        retry_after: Seconds that the reply asks to wait.
-        truncated: The body was longer than the cap.
+        content: The body, up to 1 MiB.
+        retry_after: Seconds to wait, as the reply asks.
+        truncated: The body was longer than 1 MiB.
         content_type: The `Content-Type` header, which may name a charset.
     """
 
@@ -105,11 +105,11 @@ class Reply:
 
 class Failure(NamedTuple):
     """
-    Why no whole reply came.
+    The reason why no complete reply came.
 
     Attributes:
-        reason: What happened, in words.
-        sent_nothing: It is proved that not a byte of the request was written.
+        reason: What happened, as a part of a sentence.
+        sent_nothing: It is certain that no byte of the request was written.
     """
 
     reason: str
@@ -117,7 +117,7 @@ class Failure(NamedTuple):
 
 
 class DecodeError(Exception):
-    """A reply lacks what the reference promises. It names the field and never its value."""
+    """A reply does not contain what the reference promises. The error names the field, and never its value."""
 
 
 # --- out ------------------------------------------------------------------------------------------
@@ -164,17 +164,17 @@ def named(**fields: str | None) -> dict[str, str]:
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """
-    Give the body as JSON in UTF-8.
+    Return the body as JSON in UTF-8.
 
     Raises:
-        InvalidMessageError: It holds half of a surrogate pair, from the environment perhaps.
+        InvalidMessageError: It contains an unpaired surrogate, as the environment may.
     """
     try:
         return _ENCODER.encode(body).encode()
     except UnicodeEncodeError:
         pass
-    # Raised outside the handler: the handled error holds the whole body.
-    raise InvalidMessageError("The request holds half of a surrogate pair, which UTF-8 cannot carry.")
+    # Raised outside the handler, because the handled error contains the whole body.
+    raise InvalidMessageError("The request contains an unpaired surrogate and cannot be encoded as UTF-8.")
 
 
 # --- in ------------------------------------------------------------------------------------------
@@ -182,11 +182,11 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
     """
-    Make a reply of what came.
+    Return a reply.
 
     Args:
-        headers: A mapping that finds its names in any case.
-        content: The body as it came, not unpacked. What is longer than the cap may be cut off.
+        headers: A case-insensitive mapping.
+        content: The body as it came, still compressed. It may be cut off after 1 MiB.
     """
     asked = headers.get("Retry-After")
     coding = headers.get("Content-Encoding")
@@ -202,14 +202,14 @@ def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
 
 def _unpacked(content: bytes, coding: str) -> bytes:
     """
-    Undo the content coding, as far as the cap: identity was asked for, so whatever packs is not asked for.
+    Decompress the content, up to 1 MiB. Some servers compress although only identity is accepted.
 
-    What cannot be undone (another coding, two of them, damage) stays as it is, and is no JSON.
+    Content that cannot be decompressed (another coding, two codings, damage) is returned as it is. It is not JSON.
     """
     if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return content
     try:
-        # It tells gzip and zlib apart by their heads.
+        # This setting detects gzip and zlib by their headers.
         return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, MAX_REPLY_BYTES + 1)
     except zlib.error:
         return content
@@ -217,22 +217,22 @@ def _unpacked(content: bytes, coding: str) -> bytes:
 
 def parse(content: bytes, content_type: str | None = None) -> Any:
     """
-    Read JSON. A number with a fraction becomes a Decimal, with every digit that was written.
+    Return parsed JSON. A number with a fraction becomes a Decimal with all its digits.
 
     Args:
         content_type: A `Content-Type` header. If the bytes are not JSON in its charset, others are tried, UTF-8 first.
 
     Raises:
-        DecodeError: It is none, or none that a service would send: nested too deep, or with numbers too long.
+        DecodeError: This is not JSON, or it is nested too deeply, or a number is too long.
     """
-    # Such bytes are the same text in every charset.
+    # Such bytes are the same text in every charset that `texts` tries.
     is_plain = content.isascii() and 0 not in content
     for text in (content.decode(),) if is_plain else texts(content, charset_of(content_type)):
         try:
             return _DECODER.decode(text)
         except (ValueError, ArithmeticError, RecursionError):
             continue
-    # Raised outside the handler: the handled error holds the whole body, with what it may say.
+    # Raised outside the handler, because the handled error contains the whole body.
     raise DecodeError("the body is not JSON")
 
 
@@ -240,26 +240,30 @@ def _no_json(constant: str) -> object:
     raise ValueError(constant)
 
 
-# `json.dumps` and `json.loads` would make one of these each time.
+# `json.dumps` and `json.loads` would make one of these for each call.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_json)
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Read a `Retry-After` header, in either of its forms; None where it says nothing usable."""
+    """Return the seconds of a `Retry-After` header in either of its forms, or None if it is invalid."""
     if header is None:
         return None
-    if re.fullmatch(r"[0-9]{1,9}", header):
+    if _SECONDS.fullmatch(header):
         return float(header)
     try:
         return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
-    except (ValueError, TypeError, OverflowError):  # no date, one without a time zone, one of no calendar
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ):  # not a date, or without a time zone
         return None
 
 
 def decode(payload: object, model: type[Model]) -> Model:
     """
-    Make a value of a reply's payload.
+    Return a reply's payload as a value.
 
     Raises:
         DecodeError: A required field is missing or of the wrong type.
@@ -268,7 +272,7 @@ def decode(payload: object, model: type[Model]) -> Model:
 
 
 def request_id(payload: object) -> str | None:
-    """Give the reply's `request_id`, where it has one that could be printed and kept."""
+    """Return the reply's `request_id`, or None if it is missing, empty, too long or not printable."""
     value = payload.get("request_id") if isinstance(payload, Mapping) else None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
@@ -278,7 +282,7 @@ def request_id(payload: object) -> str | None:
 
 
 def _string(value: object, _: type) -> str:
-    # cattrs makes a str of anything, also "None" of null.
+    # cattrs would convert any value to str, and null to "None".
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
@@ -287,10 +291,10 @@ def _string(value: object, _: type) -> str:
 
 
 def _decimal(value: object, _: type) -> Decimal:
-    # Documented as a string; a number is taken too. Decimal alone would also read "NaN", "Infinity" and "1_000".
+    # Documented as a string, but a number is accepted too. Decimal itself would accept "NaN", "Infinity" and "1_000".
     if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
         written = str(value).strip()
-        if re.fullmatch(_DECIMAL, written):
+        if _DECIMAL.fullmatch(written):
             return Decimal(written)
     raise DecodeError("it is no decimal number")
 
@@ -305,7 +309,7 @@ def _moment(value: object, _: type) -> datetime:
 
 
 def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
-    """Make a hook that keeps unknown fields, and optional ones that cannot be read, in `extra`."""
+    """Return a hook that keeps unknown fields, and optional fields that are invalid, in `extra`."""
     known = {
         _WIRE_NAMES.get(attribute.name, attribute.name): attribute
         for attribute in attrs.fields(attrs.resolve_types(model))
@@ -318,7 +322,7 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
         extra = dict(payload)
         values: dict[str, Any] = {}
         for name, attribute in known.items():
-            # Where v0.4 documents no body, a name may come in the other spelling, too: `campaign_id` for `campaignId`.
+            # v0.4 does not document all bodies, so both spellings are accepted: `campaign_id` and `campaignId`.
             spelled = name if name in payload else attribute.name
             required = attribute.default is attrs.NOTHING
             value = extra.pop(spelled, None)
@@ -338,7 +342,7 @@ def _tolerant(model: type[Any]) -> Callable[[object, type], Any]:
 
 
 def _unstructured(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    """Make a hook that spells a message's fields as the wire does, without those that are ours alone, or None."""
+    """Return a hook that converts a message to the wire's fields, without None and without the client's own fields."""
     overrides: dict[str, Any] = {
         a.name: override(
             rename=_WIRE_NAMES.get(a.name), omit=a.name in _NOT_ON_THE_WIRE or None, omit_if_default=a.default is None
@@ -350,12 +354,10 @@ def _unstructured(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
 
 @cache
 def _converter() -> Converter:
-    # Made with the first message and not with the import, whose costs it would raise by a tenth.
     converter = Converter(detailed_validation=False)
     converter.register_unstructure_hook_factory(attrs.has, _unstructured)
     converter.register_structure_hook(str, _string)
     converter.register_structure_hook(Decimal, _decimal)
     converter.register_structure_hook(datetime, _moment)
-    # By a factory, so that no value has to be imported before it is asked for.
     converter.register_structure_hook_factory(attrs.has, _tolerant)
     return converter

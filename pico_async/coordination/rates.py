@@ -1,4 +1,4 @@
-"""How fast each kind of request may go."""
+"""The rates of the rate groups, and the token buckets that keep them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from attrs import field, frozen
 
 from pico_async.errors import ConfigurationError
 
-# Of a fleet. Two requests may reach the server closer together than they left: the network delays one by up to 10 ms
+# For a fleet. Two requests may reach the server closer together than they were sent: the network may delay one by 10 ms
 # and not the next, and a busy event loop wakes up to 3 ms late.
 JITTER_ALLOWANCE_S = 0.013
 MAX_JITTER_ALLOWANCE_S = 1.0
-# What a late timer loses may be caught up within this time. asyncio wakes 1 ms late, and one time in a hundred 2 ms.
+# A late timer's loss is made up within this time. asyncio wakes 1 ms late, and 2 ms in one case of a hundred.
 CATCH_UP_S = 0.002
-# Slots of a fleet are moments that were fixed beforehand. One is still good so long after its moment, for a timer may
-# be late where several processes share a machine.
+# The slots of a fleet are fixed in advance. A slot may be used this late, because timers are late if several processes
+# share a machine.
 LATE_S = 0.012
-# How far apart two processes are in their ideas of Redis's clock, and in what it takes them from a turn to the request.
+# How much two processes may differ in their estimates of Redis's clock, and in their time from slot to request.
 APART_S = 0.010
 
 
 class RateGroup(StrEnum):
-    """What shares one rate limit. `Rates` has a field of the same name for each."""
+    """Requests that share one rate limit. `Rates` has a field of the same name for each."""
 
     TOKEN = "token"  # noqa: S105  a rate group's name, no secret
     BALANCE = "balance"
@@ -42,7 +42,7 @@ def _rate(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(f"Rates({attribute.name}=…) must be a positive number of requests a second, or None.")
 
 
-def _guard(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_JITTER_ALLOWANCE_S:
@@ -54,16 +54,16 @@ def _guard(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 @frozen(kw_only=True)
 class Rates:
     """
-    Requests a second and API key, as the contract with Pico allows; None is no limit.
+    Requests per second for one API key, as the contract with Pico allows. None is unlimited.
 
-    The defaults are those of the reference v0.4; it documents no rate for MMS, voice and management calls.
-    Pass a higher `sms` only after Pico's sales raised it for your key.
+    The defaults are those of the reference v0.4. It documents no rate for MMS, voice and management calls. Pass a
+    higher `sms` only after Pico raised it for your key.
 
     Attributes:
         jitter_allowance_s: How much later one request may arrive than the next one that was sent after it. The limiter
-            keeps so far below the rate that no second at Pico holds more: (n + 1 - 1.06) / (1 s + allowance) for
-            n = 30. None: it is learned from the spread of the response times, between 2 and 50 ms, which gives 29.9
-            to 28.5 a second. A fleet does not learn, and takes 13 ms.
+            stays so far below the rate that no second at Pico contains more requests. For n = 30 it grants
+            (n + 1 - 1.06) / (1 s + allowance) a second. None learns it from the spread of the response times. It
+            is then between 2 and 50 ms, which gives 29.9 to 28.5 a second. A fleet uses 13 ms.
     """
 
     sms: float | None = field(default=30, validator=_rate)
@@ -72,23 +72,23 @@ class Rates:
     mms: float | None = field(default=None, validator=_rate)
     voice: float | None = field(default=None, validator=_rate)
     management: float | None = field(default=None, validator=_rate)
-    jitter_allowance_s: float | None = field(default=None, validator=_guard)
+    jitter_allowance_s: float | None = field(default=None, validator=_seconds)
 
     def of(self, rate_group: RateGroup) -> float | None:
-        """Give the rate of one rate group."""
+        """Return the rate of one rate group."""
         rate: float | None = getattr(self, rate_group.value)
         return rate
 
 
 class Window(NamedTuple):
-    """So many requests at most in any time of this length."""
+    """At most `number` requests in any time of this length."""
 
     number: int
     length_s: float
 
 
 def window(rate: float) -> Window:
-    """Say what a rate means to a server: whole requests in any second, or one in a longer time below one a second."""
+    """Return the window of a rate: whole requests in a second, or one request in a longer time."""
     return Window(math.floor(rate), 1.0) if rate >= 1 else Window(1, 1 / rate)
 
 
@@ -101,14 +101,16 @@ class Bucket(NamedTuple):
 
 def bucket(rate: float, jitter_allowance_s: float) -> Bucket:
     """
-    Size the bucket so that the server sees no more than *rate* requests in any one second.
+    Return the bucket with which the server gets no more than *rate* requests in any second.
 
-    A bucket of b tokens and refill r admits at most b + r·T in any T. A bucket of 30 that refills with 30 therefore
-    lets 59 requests into one second, whatever its name promises. Where the network bunches requests by up to J
-    seconds, the guard, the server sees in one second what left in 1 + J, so b + r(1 + J) < n + 1 keeps it to n. For
-    n = 30, b = 1.06 and J = 10 ms this gives r = 29.6. It holds for as long as the network keeps to J.
+    A bucket with b tokens and refill r admits at most b + r·T requests in any time T. A bucket of 30 that refills with
+    30 a second therefore admits 59 requests in one second.
 
-    Below one a second the same holds for n = 1 and a window of 1/rate seconds.
+    With a jitter of up to J seconds, the requests of one second at the server were sent within 1 + J seconds. So
+    b + r(1 + J) < n + 1 keeps them to n. For n = 30, b = 1.06 and J = 10 ms this gives r = 29.6. It holds as long as
+    the jitter does not exceed J.
+
+    For a rate below one a second, n is 1 and the window is 1/rate seconds.
     """
     n, window_s = window(rate)
     capacity = 1 + n / window_s * CATCH_UP_S
@@ -119,11 +121,11 @@ def bucket(rate: float, jitter_allowance_s: float) -> Bucket:
 
 def spacing_s(rate: float, jitter_allowance_s: float | None = None) -> float:
     """
-    Say how far apart the slots of a fleet lie, so that the server sees no more than *rate* requests in any one second.
+    Return the time between two slots of a fleet, with which the server gets no more than *rate* requests in any second.
 
-    The bound is that of `bucket`, for a bucket of one: slots T apart, which one process takes up to A earlier than
-    another, each used up to L late and then delayed by the network by up to J, put no more than (1 + A + L + J) / T of
-    them into one second. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
+    The bound is that of `bucket`, for one token and slots that are T apart. The clocks of two processes differ by up to
+    A, a slot is used up to L late, and the jitter is up to J. So one second contains at most (1 + A + L + J) / T
+    requests. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
     """
     n, window_s = window(rate)
     return (

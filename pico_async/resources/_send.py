@@ -1,4 +1,4 @@
-"""The one way that a message takes, whichever method it came by."""
+"""Send one message of any kind. All methods that send use this."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ def deliver(
     opt_outs: Allow | None = None,
 ) -> Awaitable[Accepted]:
     """
-    Hand one message to Pico.
-
-    It is no coroutine function, for each of those that lie between a caller and the wire costs a message its time.
+    Return an awaitable that hands one message to Pico.
 
     Args:
-        opt_outs: Asked with the number, after the session's own; raises where nothing may be sent.
+        opt_outs: Called with the number, after the session's own. It raises if the message must not be sent.
 
     Raises:
-        InvalidMessageError: It is no message, it has no sender, or *priority* is none; nothing was sent.
+        InvalidMessageError: This is not a message, it has no sender, or *priority* is wrong. Nothing was sent.
     """
     if not isinstance(priority, Priority):
-        # In a queue it would be compared with the others', and spoil the order for all.
+        # A wrong value would be compared with others in a queue, and break its order.
         raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
     request = send_request(message, engine.account)
     if message.promotional and (engine.opt_outs is not None or opt_outs is not None):

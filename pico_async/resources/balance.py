@@ -20,12 +20,12 @@ class BalanceResource:
 
     async def get(self) -> Balance:
         """
-        Ask what credit remains, as an exact decimal.
+        Return the remaining credit as an exact decimal.
 
         Raises:
             NotSentError: Pico was not reached.
-            RejectedError: Pico refused it; a RateLimitError where another process asks in the same seconds.
-            UnexpectedResponseError: The reply holds no decimal number.
+            RejectedError: Pico refused the request; RateLimitError if another process requests the balance too.
+            UnexpectedResponseError: The reply contains no decimal number.
 
         Limit: 1 request per second per API key.
         Source: API reference v0.4, "Get Account Balance".

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pico_async._boundary import boundary
-from pico_async._engine import endpoints, wire
-from pico_async._engine import listings as holdings
+from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.errors import InvalidMessageError
@@ -30,9 +29,9 @@ class CampaignsResource:
             remark: 0 to 255 characters.
 
         Raises:
-            InvalidMessageError: An argument breaks a length rule; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been created: list before you repeat it.
+            InvalidMessageError: An argument is too long or too short. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: It may have been created. List before you repeat the call.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Create Campaign".
@@ -44,34 +43,34 @@ class CampaignsResource:
 
     async def list(self) -> Listing[Campaign]:
         """
-        List all campaigns of the account. Paging is not documented in v0.4: it is one reply.
+        Return all campaigns of the account, in one reply. Paging is not documented in v0.4.
 
         Raises:
             NotSentError: Pico was not reached.
-            RejectedError: Pico refused it.
-            UnexpectedResponseError: The reply is not what the reference promises.
+            RejectedError: Pico refused the request.
+            UnexpectedResponseError: The reply contains no list of campaigns.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "List Campaigns".
         """
         request = Request(endpoints.LIST_CAMPAIGNS, endpoints.LIST_CAMPAIGNS.path)
-        return await self._engine().call(request, holdings.decode_campaigns)
+        return await self._engine().call(request, listings.decode_campaigns)
 
     async def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
         """
-        Change a campaign's name, its remark or both; what is None stays.
+        Change a campaign's name, its remark or both. None leaves a field unchanged.
 
-        Repeated where the first try may have been carried out, for it sets the same again.
+        A request that may have been carried out is repeated, because it sets the same values again.
 
         Args:
             campaign_id: ID from `create` or `list`.
             name: 1 to 50 characters.
-            remark: 0 to 255 characters; "" empties it.
+            remark: 0 to 255 characters. "" empties it.
 
         Raises:
-            InvalidMessageError: An argument is wrong, or there is nothing to change; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been carried out.
+            InvalidMessageError: An argument is wrong, or there is nothing to change. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: The request may have been carried out.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Update Campaign".
@@ -81,27 +80,27 @@ class CampaignsResource:
         path = endpoints.UPDATE_CAMPAIGN.path_with(campaign_id=campaign_id)
         body = wire.named(name=None if name is None else _name(name), remark=_remark(remark))
         request = Request(endpoints.UPDATE_CAMPAIGN, path, body=body)
-        return await self._engine().call(request, holdings.decode_acknowledged)
+        return await self._engine().call(request, listings.decode_acknowledged)
 
     async def delete(self, campaign_id: str) -> Acknowledged:
         """
         Delete a campaign.
 
-        Repeated where the first try may have been carried out; a repeat that finds nothing is done.
+        A request that may have been carried out is repeated. If the repeat finds nothing, the deletion succeeded.
 
         Args:
             campaign_id: ID from `create` or `list`.
 
         Raises:
-            InvalidMessageError: The ID is none; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been carried out.
+            InvalidMessageError: The ID is not valid. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: The request may have been carried out.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Delete Campaign".
         """
         path = endpoints.DELETE_CAMPAIGN.path_with(campaign_id=campaign_id)
-        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), holdings.decode_acknowledged)
+        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), listings.decode_acknowledged)
 
 
 def _name(name: str) -> str:

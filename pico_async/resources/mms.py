@@ -38,23 +38,21 @@ class MmsResource:
         v0.4; the definitions suggest `MsgInfo`, and without its `request_id` the message is in doubt.
 
         Args:
-            to: Destination with country code; a leading "+", spaces and dashes are dropped.
-            media_url: Address of the image, video or audio file.
+            to: Destination with country code. A leading "+", spaces and dashes are dropped.
+            media_url: URL of the image, video or audio file.
             text: Message body.
-            sender: Sender ID or number; the session's `sender` where None.
-            expires_in: Seconds after which it is dropped as not sent rather than sent late.
-            key: Your name for the message.
-            priority: Who goes first where several wait; a single send overtakes a blast.
-            promotional: False sends it also to a number that the session's `suppression` knows: for a code, or a
-                notice, that this person asked for.
+            sender: Sender ID or number. None uses the session's `sender`.
+            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
+            key: Your ID of the message.
+            priority: Which waiting request is sent first. A single send goes before bulk sends.
+            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
-            SuppressedError: The number has opted out; it was not sent.
-            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
-                again.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have gone out; it was not repeated.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
+            SuppressedError: The number has opted out. Nothing was sent.
+            NotSentError: Pico was not reached, or `suppression` failed. It is safe to send the message again.
+            RejectedError: Pico refused the message.
+            InDoubtError: The message may have been sent, so it was not repeated.
 
         Limit: not documented in v0.4; `Rates(mms=…)` sets one.
         Source: API reference v0.4, "Send an MMS".
@@ -68,5 +66,5 @@ class MmsResource:
             expires_in=expires_in,
             promotional=promotional,
         )
-        del to, text  # what listens may report its stack, with the locals of each frame
+        del to, text  # an error reporter in a listener may show the variables of each frame
         return await deliver(self._engine(), message, priority=priority)

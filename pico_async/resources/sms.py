@@ -38,25 +38,23 @@ class SmsResource:
         Accepted means that Pico took the request, not that a handset got it.
 
         Args:
-            to: Destination with country code, as "8612345678901"; a leading "+", spaces and dashes are dropped.
-            text: Message body; this or *template_id*, not both.
+            to: Destination with country code, as "8612345678901". A leading "+", spaces and dashes are dropped.
+            text: Message body. Pass either this or *template_id*.
             template_id: ID of an approved template. How its `{{var}}` is filled is not documented in v0.4.
-            sender: Sender ID or number; the session's `sender` where None.
-            callback: Address for the delivery receipt; the session's `callback` where None.
-            expires_in: Seconds after which it is dropped as not sent rather than sent late.
-            key: Your name for the message.
-            priority: Who goes first where several wait; a single send overtakes a blast.
-            promotional: False sends it also to a number that the session's `suppression` knows: for a code, or a
-                notice, that this person asked for.
+            sender: Sender ID or number. None uses the session's `sender`.
+            callback: URL for the delivery receipt. None uses the session's `callback`.
+            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
+            key: Your ID of the message.
+            priority: Which waiting request is sent first. A single send goes before bulk sends.
+            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
-            SuppressedError: The number has opted out; it was not sent.
-            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
-                again.
-            MessageExpiredError: `expires_in` ran out before its turn; it was not sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have gone out; it was not repeated.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
+            SuppressedError: The number has opted out. Nothing was sent.
+            NotSentError: Pico was not reached, or `suppression` failed. It is safe to send the message again.
+            MessageExpiredError: `expires_in` ran out before a slot was granted. Nothing was sent.
+            RejectedError: Pico refused the message.
+            InDoubtError: The message may have been sent, so it was not repeated.
 
         Limit: 30 requests per second per API key.
         Source: API reference v0.4, "Send an SMS".
@@ -71,5 +69,5 @@ class SmsResource:
             expires_in=expires_in,
             promotional=promotional,
         )
-        del to, text  # what listens may report its stack, with the locals of each frame
+        del to, text  # an error reporter in a listener may show the variables of each frame
         return await deliver(self._engine(), message, priority=priority)

@@ -1,12 +1,11 @@
-"""Templates: message bodies that Pico approves beforehand."""
+"""Templates: message bodies that Pico approves before they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from pico_async._boundary import boundary
-from pico_async._engine import endpoints, wire
-from pico_async._engine import listings as holdings
+from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
 from pico_async.errors import InvalidMessageError
@@ -24,20 +23,19 @@ class TemplatesResource:
 
     async def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
         """
-        Hand in a template for text messages for approval.
+        Submit a template for text messages for approval.
 
-        The reply's body is not documented in v0.4, so whether it carries the template's ID is unknown: find it with
-        `list`.
+        The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
         Args:
-            campaign_id: Campaign that it belongs to.
-            name: Its name.
-            content: Its text, with `{{var}}` for variables.
+            campaign_id: ID of the campaign that the template belongs to.
+            name: Name of the template.
+            content: Text of the template, with `{{var}}` for variables.
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been created: list before you repeat it.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: It may have been created. List before you repeat the call.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Create SMS Template".
@@ -50,28 +48,27 @@ class TemplatesResource:
             content=text_of("content", content),
         )
         request = Request(endpoints.CREATE_SMS_TEMPLATE, endpoints.CREATE_SMS_TEMPLATE.path, body=body)
-        del body, content  # what listens may report its stack, with the locals of each frame
-        return await engine.call(request, holdings.decode_acknowledged)
+        del body, content  # an error reporter in a listener may show the variables of each frame
+        return await engine.call(request, listings.decode_acknowledged)
 
     async def create_mms(
         self, campaign_id: str, name: str, content: str, *, media_url: str | None = None
     ) -> Acknowledged:
         """
-        Hand in a template for messages with media.
+        Submit a template for messages with media for approval.
 
-        The reply's body is not documented in v0.4, so whether it carries the template's ID is unknown: find it with
-        `list`.
+        The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
         Args:
-            campaign_id: Campaign that it belongs to.
-            name: Its name.
-            content: Its text.
-            media_url: Address of the image or video file.
+            campaign_id: ID of the campaign that the template belongs to.
+            name: Name of the template.
+            content: Text of the template.
+            media_url: URL of the image or video file.
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been created: list before you repeat it.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: It may have been created. List before you repeat the call.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Create MMS Template".
@@ -87,24 +84,24 @@ class TemplatesResource:
             media_url=None if media_url is None else engine.account.reachable("media_url", media_url),
         )
         request = Request(endpoints.CREATE_MMS_TEMPLATE, endpoints.CREATE_MMS_TEMPLATE.path, body=body)
-        del body, content  # what listens may report its stack, with the locals of each frame
-        return await engine.call(request, holdings.decode_acknowledged)
+        del body, content  # an error reporter in a listener may show the variables of each frame
+        return await engine.call(request, listings.decode_acknowledged)
 
     async def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:
         """
-        List the templates of the account.
+        Return the templates of the account.
 
-        The reply's body is not documented in v0.4: what a template carries is read leniently.
+        The reply's body is not documented in v0.4, so unknown fields of a template are kept.
 
         Args:
-            campaign_id: Only those of one campaign.
-            status: Only those that are "pending", "approved" or "rejected".
+            campaign_id: Return only templates of this campaign.
+            status: Return only templates that are "pending", "approved" or "rejected".
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
             NotSentError: Pico was not reached.
-            RejectedError: Pico refused it.
-            UnexpectedResponseError: The reply holds no list.
+            RejectedError: Pico refused the request.
+            UnexpectedResponseError: The reply contains no list.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "List Templates".
@@ -114,24 +111,24 @@ class TemplatesResource:
             status=None if status is None else text_of("status", status),
         )
         request = Request(endpoints.LIST_TEMPLATES, endpoints.LIST_TEMPLATES.path, query=query)
-        return await self._engine().call(request, holdings.decode_templates)
+        return await self._engine().call(request, listings.decode_templates)
 
     async def delete(self, template_id: str) -> Acknowledged:
         """
         Delete a template.
 
-        Repeated where the first try may have been carried out; a repeat that finds nothing is done.
+        A request that may have been carried out is repeated. If the repeat finds nothing, the deletion succeeded.
 
         Args:
             template_id: ID from `list`.
 
         Raises:
-            InvalidMessageError: The ID is none; nothing was sent.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have been carried out.
+            InvalidMessageError: The ID is not valid. Nothing was sent.
+            RejectedError: Pico refused the request.
+            InDoubtError: The request may have been carried out.
 
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Delete Template".
         """
         path = endpoints.DELETE_TEMPLATE.path_with(template_id=template_id)
-        return await self._engine().call(Request(endpoints.DELETE_TEMPLATE, path), holdings.decode_acknowledged)
+        return await self._engine().call(Request(endpoints.DELETE_TEMPLATE, path), listings.decode_acknowledged)

@@ -18,27 +18,27 @@ class TokenResource:
 
     async def ensure(self) -> None:
         """
-        Make sure that there is a token to send with: the one that is shared, or a fresh one where there is none.
+        Fetch a token, unless there is a shared one.
 
-        It says nothing of whether Pico still takes the shared one; a call that finds out fetches another.
+        Pico may have revoked the shared one. The next call notices it and fetches another.
 
         Raises:
-            NotSentError: Pico was not reached, or the Redis over which the token is shared.
-            RateLimitError: For 60 seconds other processes of the API key got the tokens that Pico gave.
+            NotSentError: Pico was not reached, or the Redis that shares the token was not.
+            RateLimitError: For 60 seconds, Pico gave its tokens to other processes of the API key.
             BadRequestError: Pico does not know the username or the API key.
-            UnexpectedResponseError: The reply holds no token.
+            UnexpectedResponseError: The reply contains no token.
         """
         await self._engine().ensure_token()
 
     async def get(self) -> UserToken:
         """
-        Fetch a fresh token; the session uses it from now on. A new token does not end the older ones.
+        Fetch a fresh token, which the session uses from now on. Older tokens stay valid.
 
         Raises:
             NotSentError: Pico was not reached.
-            RateLimitError: For 60 seconds other processes of the API key got the tokens that Pico gave.
+            RateLimitError: For 60 seconds, Pico gave its tokens to other processes of the API key.
             BadRequestError: Pico does not know the username or the API key.
-            UnexpectedResponseError: The reply holds no token.
+            UnexpectedResponseError: The reply contains no token.
 
         Limit: 1 request per second per API key.
         Source: API reference v0.4, "Retrieve JWT Token".

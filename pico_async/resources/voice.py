@@ -1,4 +1,4 @@
-"""Texts that are read out on the phone."""
+"""Voice messages: texts that are read out on the phone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pico_async.resources._send import deliver
 
 @boundary
 class VoiceResource:
-    """Texts that are read out on the phone: `pico.voice`."""
+    """Voice messages, texts that are read out on the phone: `pico.voice`."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
@@ -31,32 +31,30 @@ class VoiceResource:
         promotional: bool = True,
     ) -> Accepted:
         """
-        Hand one text to Pico to be read out in a call.
+        Hand one voice message to Pico.
 
         Accepted means that Pico took the request, not that anybody answered. The reply's body is not documented in
         v0.4; the definitions suggest `MsgInfo`, and without its `request_id` the message is in doubt.
 
         Args:
-            to: Destination with country code; a leading "+", spaces and dashes are dropped.
-            text: What is spoken.
+            to: Destination with country code. A leading "+", spaces and dashes are dropped.
+            text: Text that is read out.
             lang: Language code, as "en-US" or "zh-CN".
-            expires_in: Seconds after which it is dropped as not sent rather than called late.
-            key: Your name for the message.
-            priority: Who goes first where several wait; a single send overtakes a blast.
-            promotional: False sends it also to a number that the session's `suppression` knows: for a code, or a
-                notice, that this person asked for.
+            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
+            key: Your ID of the message.
+            priority: Which waiting request is sent first. A single send goes before bulk sends.
+            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
-            InvalidMessageError: An argument is wrong; nothing was sent.
-            SuppressedError: The number has opted out; it was not sent.
-            NotSentError: Pico was not reached, or nobody could say whether the number has opted out; safe to send
-                again.
-            RejectedError: Pico refused it.
-            InDoubtError: It may have gone out; it was not repeated.
+            InvalidMessageError: An argument is wrong. Nothing was sent.
+            SuppressedError: The number has opted out. Nothing was sent.
+            NotSentError: Pico was not reached, or `suppression` failed. It is safe to send the message again.
+            RejectedError: Pico refused the message.
+            InDoubtError: The message may have been sent, so it was not repeated.
 
         Limit: not documented in v0.4; `Rates(voice=…)` sets one.
         Source: API reference v0.4, "Send Voice TTS".
         """
         message = VoiceMessage(to=to, text=text, lang=lang, key=key, expires_in=expires_in, promotional=promotional)
-        del to, text  # what listens may report its stack, with the locals of each frame
+        del to, text  # an error reporter in a listener may show the variables of each frame
         return await deliver(self._engine(), message, priority=priority)

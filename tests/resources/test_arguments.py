@@ -37,7 +37,7 @@ def test_a_text_within_its_bounds_comes_back_as_it_is(value: str, bounds: dict[s
             r"has 256 characters; 0 to 255 are allowed\.",
             id="256 letters",
         ),
-        ("half \ud83d pair", {}, "holds half of a surrogate pair"),
+        ("half \ud83d pair", {}, "contains an unpaired surrogate"),
         (None, {}, r"must be a str, not NoneType\."),
         (7, {}, r"must be a str, not int\."),
         (b"bytes", {}, r"must be a str, not bytes\."),

@@ -1,1 +1,1 @@
-"""HTTP: one exchange of a request for a reply, and the libraries that carry it."""
+"""HTTP: one exchange of a request for a reply, over httpx or aiohttp."""

@@ -1,4 +1,4 @@
-"""Requests over aiohttp, which takes a third of the processor time that httpx does."""
+"""Send requests over aiohttp, which needs a third of the processor time of httpx."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
 LARGE = 2**20
-# One turn of the loop to hear of what is in a socket, one to read it, and two to tell all of TLS's layers of an error.
+# The loop needs one turn to notice data in a socket, one to read it, and two to pass an error through the TLS layers.
 TURNS_TO_READ = 5
-# More may come between two looks; two tickets are usual.
+# More tickets may come between two looks. Servers usually send two.
 LOOKS = 5
-# Those of requests that are still under way are among them.
+# Among them are the tokens of requests that are under way.
 TOKENS_KEPT = 8
 
-# aiohttp hands nothing of the caller's to its connector.
+# aiohttp passes no argument of the caller to its connector.
 _departure: ContextVar[Departure] = ContextVar("_departure")
 
 
@@ -44,7 +44,7 @@ class AiohttpTransport(HttpTransport):
 
         async with PicoSession(transport=AiohttpTransport(), rates=Rates(sms=500)) as pico: ...
 
-    It gives the same answers to "did it go out?" as the session's own. It serves one session and is closed with it.
+    It is as certain about what was sent as the session's own transport. It serves one session and is closed with it.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class AiohttpTransport(HttpTransport):
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
         """Serve one session."""
         if self._base_url is not None:
-            raise ConfigurationError("This AiohttpTransport serves another session: make one for each.")
+            raise ConfigurationError("This AiohttpTransport serves another session. Make one for each.")
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
@@ -67,7 +67,7 @@ class AiohttpTransport(HttpTransport):
         self._tls = trusted()
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
-        """Send one request and read its reply."""
+        """Send one request and return its reply."""
         headers = request.headers
         _, session = self._sessions.get(id(headers)) or self._open(headers)
         current = _departure.set(departure)
@@ -87,7 +87,7 @@ class AiohttpTransport(HttpTransport):
             _departure.reset(current)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Say what it means that `send` raised this."""
+        """Return what an exception of `send` means."""
         return Failure(_reason(error, self._connect_s), sent_nothing=not written)
 
     async def aclose(self) -> None:
@@ -98,19 +98,19 @@ class AiohttpTransport(HttpTransport):
             await self._connector.close()
 
     def _open(self, headers: Mapping[str, str]) -> tuple[Mapping[str, str], aiohttp.ClientSession]:
-        """Make what carries requests with these headers: to merge them anew for each costs a twentieth of it."""
+        """Return a client session for these headers. Merging them for each request would cost a twentieth more."""
         if self._connector is None:
-            # Not with the transport, for only now is the loop known.
+            # Not in `bind`, because only now the loop is known.
             self._connector = _Connector(limit=0, keepalive_timeout=KEEPALIVE_EXPIRY_S, ssl=self._tls)
         session = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            # A proxy that is asked to connect is sent all that a session has: the key and the token, in the clear.
+            # aiohttp sends a client session's headers to a proxy in its CONNECT request: key and token, in the clear.
             headers=headers if self._proxy is None else None,
             cookie_jar=aiohttp.DummyCookieJar(),
-            # It would unpack what comes without a bound, and hold the loop for as long as that takes.
+            # aiohttp would decompress without a bound, and block the loop meanwhile.
             auto_decompress=False,
-            # The whole is bounded around it.
+            # The HTTP client bounds the whole exchange.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             proxy=self._proxy,
         )
@@ -127,7 +127,7 @@ class AiohttpTransport(HttpTransport):
         return {"headers": {**headers, **self._for_proxy}}
 
     def _forget_oldest(self) -> None:
-        # The connections are the connector's, and stay.
+        # The connections belong to the connector and stay open.
         self._sessions.pop(next(iter(self._sessions)))[1].detach()
 
     def _url(self, request: HttpRequest) -> URL:
@@ -142,14 +142,14 @@ class AiohttpTransport(HttpTransport):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells when a connection is there to write on: aiohttp writes on it without another turn of the loop."""
+    """Call the departure when a connection is open. aiohttp writes on it before the next turn of the loop."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._left_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
-        """Give an open connection, in the moment in which the request may leave."""
+        """Return an open connection when the request may be written."""
         departure = _departure.get()
         asked_at = time.monotonic()
         while True:
@@ -157,13 +157,13 @@ class _Connector(aiohttp.TCPConnector):
             is_clean = partial(_is_clean, connection.protocol)
             left_at = self._left_at.get(connection.protocol)
             try:
-                # aiohttp counts from the reply.
+                # aiohttp itself counts the keep-alive time from the reply.
                 if left_at is None or (asked_at - left_at < KEEPALIVE_EXPIRY_S and await is_clean()):
                     await departure.leave(held_up=time.monotonic() - asked_at > AT_ONCE_S, is_clean=is_clean)
                     self._left_at[connection.protocol] = departure.left_at
                     return connection
             except BaseException:
-                # It may have waited for a turn until the host closed it.
+                # The host may have closed the connection while it waited for a slot.
                 connection.close()
                 raise
             connection.close()
@@ -173,14 +173,14 @@ async def _is_clean(protocol: Any) -> bool:
     """
     Return whether nothing has come on a connection since its last reply.
 
-    aiohttp itself looks only at what the loop has read, and not at half a head, which its parser keeps. Its parser is
-    private; a test checks that it still says so.
+    aiohttp itself checks only what the loop has read, and not a partial head in its parser. The parser is private; a
+    test checks that it still reports this.
     """
     if not protocol.is_connected():
         return False
     socket = protocol.transport.get_extra_info("socket")
-    # The session tickets of TLS 1.3 come after the handshake and are no data. asyncio takes them out of what it reads,
-    # and shows what else there was.
+    # The session tickets of TLS 1.3 come after the handshake and contain no data. asyncio removes them from what it
+    # reads.
     looks = LOOKS if protocol.transport.get_extra_info("sslcontext") is not None else 1
     while is_readable(socket):
         looks -= 1
@@ -192,10 +192,10 @@ async def _is_clean(protocol: Any) -> bool:
 
 
 def _at_rest(protocol: Any) -> bool:
-    """Return whether the parser has begun with no further reply. None was there before the first request."""
+    """Return whether the parser has not begun a further reply. There is no parser before the first request."""
     try:
         return protocol._parser is None or protocol._parser.feed_eof() is None
-    except Exception:  # noqa: BLE001  it says what was wrong with that reply
+    except Exception:  # noqa: BLE001  it describes a broken reply
         return False
 
 
@@ -208,14 +208,14 @@ def _proxy(named: str | None) -> URL | None:
         proxy = URL()
     if proxy.scheme not in ("http", "https"):
         raise ConfigurationError(
-            "aiohttp cannot use the proxy that the environment names: it takes http:// and https://. Name another "
+            "aiohttp cannot use the proxy that the environment names. It takes http:// and https://. Name another "
             "one, or this host in NO_PROXY."
         )
     return proxy
 
 
 def _authorization(proxy: URL | None) -> dict[str, str]:
-    """Make the header for the proxy. aiohttp's own is in Latin-1, httpx's in UTF-8; some leave it out (3.11)."""
+    """Return the proxy's header, in UTF-8 as httpx's. aiohttp uses Latin-1, and some of its versions omit it (3.11)."""
     if proxy is None or (proxy.user is None and proxy.password is None):
         return {}
     credentials = f"{proxy.user or ''}:{proxy.password or ''}".encode()
@@ -225,8 +225,8 @@ def _authorization(proxy: URL | None) -> dict[str, str]:
 def _body(content: bytes) -> aiohttp.Payload | None:
     if not content:
         return None
-    # aiohttp warns of bytes that it takes long to write at once, and writes a file in parts. Of plain bytes it would
-    # look up each time what to do with them.
+    # For a large body, aiohttp warns that writing bytes at once takes long; it writes a file in parts. For plain bytes,
+    # it would look up the payload class each time.
     return aiohttp.BytesIOPayload(io.BytesIO(content)) if len(content) > LARGE else aiohttp.BytesPayload(content)
 
 
@@ -247,7 +247,7 @@ def _reason(error: Exception, connect_s: float) -> str:
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return "the proxy gave no connection"
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
-            # They come from the operating system and TLS: they know hosts and certificates, no request.
+            # These errors come from the operating system and TLS. They contain hosts and certificates, but no request.
             return f"no connection ({' '.join(str(error).split())[:200]})"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
             return "the host closed the connection, or sent what is not HTTP, instead of a reply"

@@ -17,8 +17,7 @@ from pico_async.coordination.protocols import Slot
 from pico_async.errors import MessageExpiredError
 
 # uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so the client
-# closes first. The time counts from when the last request left: it is no shorter
-# than the host's own idle time, however far away the host is.
+# closes first. The time counts from when the last request left, so it is no shorter than the host's own idle time.
 KEEPALIVE_EXPIRY_S = 4.0
 
 # A slot may be used so late. Timers of a busy loop are no later, and the jitter allowance covers it.

@@ -1,4 +1,4 @@
-"""Requests over httpx: the session's own connections, or a transport of the user's."""
+"""Send requests over httpx: on the session's own connections, or with a transport of the user's."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async._logger import harmless_library
 from pico_async.errors import ConfigurationError
 
-# Failures that happen before a connection is there to write on.
+# Failures before a connection is open.
 _BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class HttpxTransport(HttpTransport):
     """
-    Carry requests by calling an httpx transport directly.
+    Call an httpx transport directly, without an httpx client.
 
-    A client would follow redirects, keep cookies, read credentials from the environment, log addresses, and cost a
-    fifth more.
+    A client would follow redirects, keep cookies, read credentials from the environment and log URLs. It would also
+    cost a fifth more.
 
     Args:
-        transport: The user's own, which minds its connections itself; None: as many of one connection as it takes.
+        transport: A transport of the user's, which manages its connections. None: one transport for each connection.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        # Of the transports, only httpx's own tells when it writes.
+        # Only httpx's own transport reports when it writes.
         self.reports_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
         self._given = transport
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
@@ -52,13 +52,13 @@ class HttpxTransport(HttpTransport):
         self._connect_s = connect_s
         self._timeout_s = timeout_s
         self._connections = _Connections(proxy_for(base_url)) if self._given is None else None
-        # Of the session's own, the whole is bounded as each read and write would be; theirs cost a timer each.
+        # The HTTP client bounds the whole exchange, so the session's own needs no timer for each read and write.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
         self._url = lru_cache(maxsize=32)(httpx.URL)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
-        """Send one request and read its reply."""
+        """Send one request and return its reply."""
         with harmless_library():
             return await self._send(request, departure)
 
@@ -68,39 +68,39 @@ class HttpxTransport(HttpTransport):
         used: Any = None
         cancelled_before = 0
 
-        async def trace(event: str, told: dict[str, Any]) -> None:
+        async def trace(event: str, info: dict[str, Any]) -> None:
             nonlocal held_up, in_handshake, used, cancelled_before
             if event.endswith("send_request_headers.started"):
-                # A proxy is asked to connect by a request of its own.
-                if told["request"].method != b"CONNECT":
+                # A tunnel begins with a CONNECT request to the proxy.
+                if info["request"].method != b"CONNECT":
                     in_handshake = None
                     used = _in_use(connection, trace)
                     late = held_up or time.monotonic() - asked_at > AT_ONCE_S
                     await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
             elif event.endswith("send_request_headers.failed"):
-                # By its name, for httpx loads httpcore only with the first transport.
-                if type(told["exception"]).__name__ == "LocalProtocolError":
+                # Compared by name, because httpx imports httpcore only with the first transport.
+                if type(info["exception"]).__name__ == "LocalProtocolError":
                     departure.take_back()
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancelled_before = cancellations()
             elif event == "connection.connect_tcp.complete":
-                in_handshake = told["return_value"]
-                # anyio before 4.16 loses one that comes in the moment in which the connection is there.
+                in_handshake = info["return_value"]
+                # anyio before 4.16 drops a cancellation that comes in the moment in which the connection opens.
                 await end_if_cancelled(cancelled_before)
             elif event == "connection.start_tls.complete":
                 in_handshake = None
 
-        # In a pool of the user's own it may have to wait for one of its connections.
+        # In a user's transport, the request may have to wait for a connection.
         asked_at = math.inf if self._given is None else time.monotonic()
-        connection = self._given or cast(_Connections, self._connections).take()
+        connection = cast(_Connections, self._connections).take() if self._given is None else self._given
         try:
             reply = await _read(await connection.handle_async_request(self._request(request, trace)))
             if used is not None and _has_read_more(used):
                 await used.aclose()
         except BaseException:
             if self._connections is not None and self._connections.proxied:
-                # httpcore keeps what is left of a tunnel without TLS.
+                # httpcore keeps a failed tunnel without TLS open.
                 with anyio.CancelScope(shield=True), suppress(Exception):
                     await connection.aclose()
             raise
@@ -108,14 +108,14 @@ class HttpxTransport(HttpTransport):
             return reply
         finally:
             if in_handshake is not None:
-                # httpcore loses the socket of a handshake that is cancelled.
+                # httpcore does not close the socket of a cancelled handshake.
                 with anyio.CancelScope(shield=True):
                     await in_handshake.aclose()
             if self._connections is not None:
                 self._connections.give_back(connection, departure.left_at)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Say what it means that `send` raised this."""
+        """Return what an exception of `send` means."""
         if not isinstance(error, httpx.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)
@@ -124,7 +124,7 @@ class HttpxTransport(HttpTransport):
     async def aclose(self) -> None:
         """Close the connections."""
         with harmless_library():
-            await (self._given or cast(_Connections, self._connections)).aclose()
+            await cast(_Connections, self._connections if self._given is None else self._given).aclose()
 
     def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
         known, headers = self._headers
@@ -143,10 +143,10 @@ class HttpxTransport(HttpTransport):
 
 class _Connections:
     """
-    Connections to Pico, each in a transport of its own; the one that was used last is used next.
+    Connections to Pico, each in a transport of its own. The one that was used last is used next.
 
-    In one pool, httpcore asks every idle connection, twice and by system calls, whether it is still there, at each
-    request: with 64 of them that is more than half of what a request costs.
+    In one pool, httpcore checks every idle connection twice for each request, by system calls. With 64 connections,
+    that is more than half of the cost of a request.
     """
 
     def __init__(self, proxy: str | None) -> None:
@@ -157,11 +157,11 @@ class _Connections:
         self._tls = trusted()
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
-            # What is no proxy for httpx is told now, and not by each send.
+            # Checked now, so that an invalid proxy is reported once and not by each send.
             try:
                 self._proxy = httpx.Proxy(proxy)
                 if self._proxy.url.scheme == "https":
-                    # It would be trusted by other authorities than Pico is, which would be read for each connection.
+                    # Otherwise httpx would load other CA certificates for the proxy, again for each connection.
                     self._proxy.ssl_context = self._tls
                 self._new()
             except (ImportError, ValueError, httpx.InvalidURL):
@@ -170,26 +170,26 @@ class _Connections:
                 fault = False
             if fault:
                 raise ConfigurationError(
-                    "httpx cannot use the proxy that the environment names: it takes http:// and https://, and "
+                    "httpx cannot use the proxy that the environment names. It takes http:// and https://, and "
                     "socks5:// with `pip install httpx[socks]`. Name another one, or this host in NO_PROXY."
                 )
 
     def take(self) -> httpx.AsyncBaseTransport:
-        """Give one that is free, or a new one."""
+        """Return an idle connection, or a new one."""
         fresh_from = time.monotonic() - KEEPALIVE_EXPIRY_S
         while self._idle and self._idle[-1][0] < fresh_from:
             self._expired.append(self._idle.pop()[1])
         return self._idle.pop()[1] if self._idle else self._new()
 
     def give_back(self, connection: httpx.AsyncBaseTransport, left_at: float) -> None:
-        """Take one back, whose request left at that time. What failed on it has closed it; it opens itself again."""
+        """Keep a connection whose request left at that time. A failure closed it; it opens itself again."""
         self._idle.append((left_at, connection))
         if self._closing is None or self._closing.done():
-            # Owned by this: `aclose` ends it.
+            # Owned by this object: `aclose` ends it.
             self._closing = asyncio.create_task(self._close_expired())
 
     async def aclose(self) -> None:
-        """Close them all. None is in use by then."""
+        """Close all connections. None is in use any more."""
         if self._closing is not None:
             self._closing.cancel()
             await asyncio.wait([self._closing])
@@ -216,16 +216,16 @@ class _Connections:
 
 def _in_use(transport: Any, trace: Any) -> Any:
     """
-    Return httpcore's connection that the request with this trace is about to be written on, or None.
+    Return httpcore's connection on which the request with this trace is about to be written, or None.
 
-    httpx and httpcore show it nowhere, so this goes where it is; a test checks that it is still there. In a transport
-    of another make it finds nothing.
+    httpx and httpcore have no public way to it, so this reads private attributes; a test checks that they exist. It
+    finds nothing in another transport.
     """
     found = None
     for asked in getattr(getattr(transport, "_pool", None), "_requests", ()):
         if asked.request.extensions.get("trace") is trace:
             found = asked.connection
-    # Those of proxies, and the one that opens TCP and TLS, hold another.
+    # Connections through proxies, and the one that opens TCP and TLS, wrap another connection.
     while found is not None and not hasattr(found, "_h11_state"):
         found = getattr(found, "_connection", None)
     return found
@@ -233,10 +233,10 @@ def _in_use(transport: Any, trace: Any) -> Any:
 
 async def _is_clean(connection: Any) -> bool:
     """
-    Return whether nothing has come on one of httpcore's connections since its last reply; True where there is none.
+    Return whether nothing has come on httpcore's connection since its last reply. Without a connection, return True.
 
-    httpcore itself looks at the socket alone, and before the wait for a turn. What was read together with the reply is
-    kept by h11, by TLS and by anyio.
+    httpcore itself checks only the socket, and before the wait for a slot. Bytes that were read together with the reply
+    may be in the buffers of h11, TLS and anyio.
     """
     if connection is None:
         return True
@@ -247,15 +247,15 @@ async def _is_clean(connection: Any) -> bool:
 
 
 def _has_read_more(connection: Any) -> bool:
-    """Return whether more was read of the socket than the last reply."""
-    return connection._h11_state.trailing_data != (b"", False) or _is_kept(connection._network_stream)
+    """Return whether more than the last reply was read from the socket."""
+    return connection._h11_state.trailing_data != (b"", False) or _is_buffered(connection._network_stream)
 
 
 async def _has_only_tickets(network: Any) -> bool:
     """
-    Let TLS read what is there, and return whether it was no data.
+    Read what has come over TLS, and return whether it contained no data.
 
-    The session tickets of TLS 1.3 come after the handshake. TLS wants more after them.
+    The session tickets of TLS 1.3 come after the handshake. After them, TLS waits for more.
     """
     tls, ssl_object = network._stream, network.get_extra_info("ssl_object")
     try:
@@ -273,27 +273,27 @@ async def _has_only_tickets(network: Any) -> bool:
 
 
 def _has_unread(network: Any) -> bool:
-    """Return whether something lies in the socket, or was read of it and handed to nobody."""
-    return _is_kept(network) or is_readable(network.get_extra_info("socket"))
+    """Return whether the socket, or a buffer above it, contains unread bytes."""
+    return _is_buffered(network) or is_readable(network.get_extra_info("socket"))
 
 
-def _is_kept(network: Any) -> bool:
-    """Return whether TLS or anyio holds what was read of the socket and handed to nobody."""
+def _is_buffered(network: Any) -> bool:
+    """Return whether a buffer of TLS or anyio contains unread bytes."""
     stream = network._stream
     while isinstance(stream, TLSStream):
         if stream._read_bio.pending:
             return True
         stream = stream.transport_stream
-    # A Unix socket has no protocol: it is read by the one who asks.
+    # A Unix socket has no protocol, and so no buffer.
     return bool(getattr(getattr(stream, "_protocol", None), "read_queue", ()))
 
 
 async def _read(response: httpx.Response) -> Reply:
     content = bytearray()
     try:
-        # Not by `aiter_bytes`, which unpacks what comes without a bound, and holds the loop for as long as that takes;
-        # nor by `aiter_raw`, which refuses a reply that the user's transport has read.
-        async for chunk in response.stream:  # type: ignore[union-attr]  # an asynchronous transport gives no other
+        # `aiter_bytes` would decompress without a bound, and block the loop meanwhile. `aiter_raw` refuses a reply that
+        # the user's transport has read already.
+        async for chunk in response.stream:  # type: ignore[union-attr]  # an async transport returns no other
             content += chunk
             if len(content) > MAX_REPLY_BYTES:
                 break
@@ -309,7 +309,7 @@ def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> 
         case httpx.PoolTimeout():
             return f"no free connection within {timeout_s:g} s"
         case httpx.ConnectError():
-            return f"no connection ({_own_words(error)})"
+            return f"no connection ({_text(error)})"
         case httpx.ProxyError():
             return "the proxy gave no connection"
         case httpx.ReadTimeout():
@@ -325,6 +325,6 @@ def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> 
     return f"the exchange failed ({type(error).__name__})"
 
 
-def _own_words(error: httpx.TransportError) -> str:
-    # Connection errors come from the operating system and TLS: they know hosts and certificates, no request.
+def _text(error: httpx.TransportError) -> str:
+    # Connection errors come from the operating system and TLS. They contain hosts and certificates, but no request.
     return " ".join(str(error).split())[:200] or type(error).__name__

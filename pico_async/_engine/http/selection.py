@@ -1,4 +1,4 @@
-"""Which carrier takes a session's requests, and whether it takes them to a network."""
+"""Select the HTTP transport of a session."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pico_async.errors import ConfigurationError
 
 def http_transport_for(transport: object) -> HttpTransport:
     """
-    Give the carrier of a transport; httpx's, as the project sets it up, where there is none.
+    Return the HTTP transport for the session's `transport` argument; httpx with the client's own settings if None.
 
     Raises:
-        ConfigurationError: It is no transport, or it speaks HTTP/2.
+        ConfigurationError: The argument is not a transport, or it speaks HTTP/2.
     """
     if isinstance(transport, httpx.AsyncBaseTransport):
         if _speaks_http2(transport):
             raise ConfigurationError(
-                "`transport` must not speak HTTP/2: make it without `http2=True`. Over HTTP/2, httpx cannot tell "
+                "`transport` must not speak HTTP/2. Make it without `http2=True`. Over HTTP/2, httpx cannot tell "
                 "whether a request was sent. At Pico's rate HTTP/1.1 is as fast."
             )
         return HttpxTransport(transport)
@@ -34,15 +34,15 @@ def http_transport_for(transport: object) -> HttpTransport:
 
 
 def _speaks_http2(transport: httpx.AsyncBaseTransport) -> bool:
-    """Return whether it may speak HTTP/2. httpx shows it nowhere else; a test checks that the attribute is there."""
+    """Return whether it may speak HTTP/2. httpx has no public attribute for it; a test checks this one."""
     return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
 
 
 def stays_in_process(transport: object) -> bool:
     """
-    Say whether a transport reaches no network.
+    Return whether a transport reaches no network.
 
-    Those of httpx for tests do not, nor does the sandbox's; one of the user's own says so by an attribute `in_process`.
+    The test transports of httpx and the sandbox's do not. Another transport has an attribute `in_process` to say so.
     """
     known = isinstance(transport, httpx.MockTransport | httpx.ASGITransport)
     return known or getattr(transport, "in_process", False) is True

@@ -1,4 +1,4 @@
-"""Whom to trust: the authorities that httpx does, whichever library carries the requests."""
+"""The CA certificates: those of httpx, for both HTTP libraries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pico_async.errors import ConfigurationError
 
 def trusted() -> ssl.SSLContext:
     """
-    Read the authorities, from `SSL_CERT_FILE` or `SSL_CERT_DIR` where they are set.
+    Load the CA certificates, from `SSL_CERT_FILE` or `SSL_CERT_DIR` if they are set.
 
-    It takes longer than a request, so all connections share it.
+    Loading takes longer than a request, so all connections share the result.
 
     Raises:
-        ConfigurationError: They cannot be read.
+        ConfigurationError: They could not be loaded.
     """
     try:
         return httpx.create_ssl_context()
     except OSError as error:
         reason = error.strerror or type(error).__name__
     raise ConfigurationError(
-        f"The authorities to trust cannot be read ({reason}): correct SSL_CERT_FILE or SSL_CERT_DIR."
+        f"The CA certificates could not be loaded ({reason}). Check SSL_CERT_FILE and SSL_CERT_DIR."
     )

@@ -33,8 +33,8 @@ class ArrivalWindow:
     """
     Compute how long to wait so that no window at the server holds more than *limit* requests.
 
-    Each request counts from its send time. If its reply shows that it was delayed on the way, it counts from its
-    estimated arrival, so that a request sent one window later cannot share a window with it.
+    Each request counts from its send time. If its reply shows a delay on the way, it counts from its estimated arrival.
+    So a request that is sent one window later cannot share a window with it.
 
     Args:
         limit: Requests that one window may hold.
@@ -72,7 +72,7 @@ class ArrivalWindow:
         if request in self._recent:
             self._recent.remove(request)
 
-    def note_reply(self, request: SentRequest, took_s: float, fastest_s: float) -> None:
+    def observe_reply(self, request: SentRequest, took_s: float, fastest_s: float) -> None:
         """
         Re-date a request by the delay that its reply shows.
 

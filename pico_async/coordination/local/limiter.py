@@ -48,7 +48,7 @@ class LocalSlot:
 
     def answered(self, took_s: float) -> None:
         """Learn from how long after its grant the request had its reply."""
-        self._limiter.note_reply(self.request, took_s)
+        self._limiter.observe_reply(self.request, took_s)
 
     async def refused(self, retry_after_s: float | None) -> None:
         """Pause all requests of the rate group, then slow them down for a while."""
@@ -136,12 +136,12 @@ class LocalLimiter:
         slot.request = self._arrivals.add(now)
         return True
 
-    def note_reply(self, request: SentRequest | None, took_s: float) -> None:
+    def observe_reply(self, request: SentRequest | None, took_s: float) -> None:
         """Learn the jitter from a reply that came *took_s* after its slot was granted."""
         # Not by the loop's clock, which uvloop rounds.
         if self._arrivals is not None and request is not None:
             self._jitter.add(took_s, time.monotonic())
-            self._arrivals.note_reply(request, took_s, self._jitter.fastest_s)
+            self._arrivals.observe_reply(request, took_s, self._jitter.fastest_s)
 
     def forget(self, request: SentRequest) -> None:
         """Remove a request that was not sent after all."""

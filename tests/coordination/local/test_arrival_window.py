@@ -18,7 +18,7 @@ def left(number: int, *moments: float) -> tuple[ArrivalWindow, list[SentRequest]
     """Return a window with requests that were sent at *moments*, and the requests; the first had the fastest reply."""
     window = ArrivalWindow(number, 1.0)
     requests = [window.add(moment) for moment in moments]
-    window.note_reply(requests[0], LEAST_S, LEAST_S)
+    window.observe_reply(requests[0], LEAST_S, LEAST_S)
     return window, requests
 
 
@@ -38,9 +38,9 @@ def test_what_came_late_counts_from_then_on() -> None:
     """A request counts later by as much as its reply was slower than the fastest; a fastest reply changes nothing."""
     those, sent = left(3, 10.0, 10.2, 10.4)
 
-    those.note_reply(sent[0], LEAST_S + 0.04, LEAST_S)
+    those.observe_reply(sent[0], LEAST_S + 0.04, LEAST_S)
     assert those.wait_s(11.0) == pytest.approx(0.04)
-    those.note_reply(sent[1], LEAST_S, LEAST_S)
+    those.observe_reply(sent[1], LEAST_S, LEAST_S)
     assert those.wait_s(11.0) == pytest.approx(0.04)
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_late_where_nobody_knows_how_long_the_quickest_takes() -> Non
     those = ArrivalWindow(1, 1.0)
     request = those.add(10.0)
 
-    those.note_reply(request, 0.3, inf)
+    those.observe_reply(request, 0.3, inf)
 
     assert those.wait_s(11.0) == 0.0
 
@@ -58,7 +58,7 @@ def test_one_that_is_quicker_than_all_before_says_that_they_were_late() -> None:
     """A reply that is faster than all before shows that the earlier requests were late by the difference."""
     those, sent = left(3, 10.0, 10.2, 10.4)
 
-    those.note_reply(sent[2], LEAST_S - 0.04, LEAST_S - 0.04)
+    those.observe_reply(sent[2], LEAST_S - 0.04, LEAST_S - 0.04)
 
     assert those.wait_s(11.0) == pytest.approx(0.04)
 
@@ -68,9 +68,9 @@ def test_what_was_under_way_meanwhile_is_counted_once() -> None:
     moments = [10.0 + number / 10 for number in range(6)]
     those, sent = left(7, *moments)
 
-    those.note_reply(sent[1], LEAST_S - 0.01, LEAST_S - 0.01)
+    those.observe_reply(sent[1], LEAST_S - 0.01, LEAST_S - 0.01)
     for request in sent[2:]:
-        those.note_reply(request, LEAST_S, LEAST_S - 0.01)
+        those.observe_reply(request, LEAST_S, LEAST_S - 0.01)
 
     # A seventh request may leave at once; an eighth waits until one second after the first one's arrival.
     assert those.wait_s(10.6) == 0.0
@@ -83,7 +83,7 @@ def test_of_some_that_left_together_each_is_late_by_itself() -> None:
     those, sent = left(3, 10.0, 10.0, 10.0)
 
     for request, lag_s in zip(sent, (0.03, 0.01, 0.02), strict=True):
-        those.note_reply(request, LEAST_S + lag_s, LEAST_S)
+        those.observe_reply(request, LEAST_S + lag_s, LEAST_S)
 
     assert those.wait_s(10.9) == pytest.approx(0.11)
 
@@ -103,7 +103,7 @@ def test_one_that_is_late_enough_is_among_the_latest_again() -> None:
     those, sent = left(3, 10.0, 10.02, 10.04, 10.06, 10.08)
     assert those.wait_s(11.0) == pytest.approx(0.04)
 
-    those.note_reply(sent[0], LEAST_S + 0.049, LEAST_S)
+    those.observe_reply(sent[0], LEAST_S + 0.049, LEAST_S)
 
     assert those.wait_s(11.0) == pytest.approx(0.049)
 
@@ -134,8 +134,8 @@ def test_it_is_pico_that_takes_the_time_where_it_is_more_than_a_stall() -> None:
     """A reply that differs from the fastest one by more than 70 ms re-dates no request: Pico itself took that time."""
     those, sent = left(3, 10.0, 10.2, 10.4)
 
-    those.note_reply(sent[0], LEAST_S + 0.08, LEAST_S)
-    those.note_reply(sent[1], LEAST_S - 0.08, LEAST_S - 0.08)
+    those.observe_reply(sent[0], LEAST_S + 0.08, LEAST_S)
+    those.observe_reply(sent[1], LEAST_S - 0.08, LEAST_S - 0.08)
 
     assert those.wait_s(10.9) == pytest.approx(0.1)
 
@@ -167,7 +167,7 @@ def test_no_window_holds_more_whatever_the_way_there_does(
         while True:
             while replies and replies[0][0] <= now:
                 replied_at, _, request = heappop(replies)
-                those.note_reply(request, replied_at - request.sent_at, least_s)
+                those.observe_reply(request, replied_at - request.sent_at, least_s)
             soon = min(now + those.wait_s(now), replies[0][0] if replies else inf)
             if soon <= now:
                 break
