@@ -12,6 +12,6 @@ How one call is made. Private: import from `pico_async` instead.
         http/…_transport.py  the HTTP library
       verdict.py           what the reply, or the failure, proves
       decision.py          return, replace the token, retry or fail
-    progress.py            how far the call is, for the code that may have to end it
+    progress.py            the limits and hooks of the call, and how far it is
     observer.py            the events of the call, if something listens
 """

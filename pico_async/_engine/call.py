@@ -23,20 +23,18 @@ from pico_async._engine.progress import CallProgress, Scope
 from pico_async._engine.retry import MAX_WAIT_S
 from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.token import Secret, TokenCache, fits_in_header
-from pico_async._engine.verdict import Success, Verdict, doubt_about, judge, judge_failure, unexpected
+from pico_async._engine.verdict import Success, Verdict, doubt_about, judge, judge_failure, unexpected, without_token
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
 from pico_async._version import __version__
 from pico_async.coordination.protocols import Coordinator, Priority
 from pico_async.coordination.rates import RateGroup
 from pico_async.errors import (
-    AuthenticationError,
     ConfigurationError,
     InDoubtError,
     NoResponseError,
     NotSentError,
     PicoError,
     RateLimitError,
-    RejectedError,
 )
 from pico_async.models import UserToken
 
@@ -112,16 +110,12 @@ class Engine:
             PicoError: One of the errors in `pico_async.errors`, with its outcome.
         """
         progress = progress or CallProgress()
-        called = self._run_until_closed(request, read, priority, deadline, progress)
+        progress.priority, progress.deadline = priority, deadline
+        called = self._run_until_closed(request, read, progress)
         return called if self._observer is None else self._observer.follow(request, progress, self.per_s, called)
 
     async def _run_until_closed(
-        self,
-        request: Request,
-        read: Callable[[object], Value],
-        priority: Priority,
-        deadline: float | None,
-        progress: CallProgress,
+        self, request: Request, read: Callable[[object], Value], progress: CallProgress
     ) -> Value:
         """Run a call within a scope that the closing of the session cancels."""
         if self._closing:
@@ -131,7 +125,7 @@ class Engine:
         with own:
             self._calls[progress] = progress.scope or own
             try:
-                return await self._run(request, read, priority, deadline, progress)
+                return await self._run(request, read, progress)
             except asyncio.CancelledError as cancelled:
                 # Python shows the note also if a timeout of the caller ends the call.
                 cancelled.add_note(f"{request}: {doubt_about(request) if progress.in_doubt else 'nothing was sent.'}")
@@ -144,20 +138,13 @@ class Engine:
             raise NoResponseError(f"{request}: the session was closed before the reply came. {doubt_about(request)}")
         raise _ended(request)
 
-    async def _run(
-        self,
-        request: Request,
-        read: Callable[[object], Value],
-        priority: Priority,
-        deadline: float | None,
-        progress: CallProgress,
-    ) -> Value:
-        history = History()
+    async def _run(self, request: Request, read: Callable[[object], Value], progress: CallProgress) -> Value:
+        deadline, history = progress.deadline, History()
         while True:
             if progress.ending:
                 raise _final(history.doubt or _ended(request), progress)
             try:
-                token, departure = await self._acquire(request, priority, deadline, progress)
+                token, departure = await self._acquire(request, progress)
             except PicoError as error:
                 # A missing token does not undo what an earlier attempt may have done.
                 raise _final(history.doubt or error, progress) from None
@@ -198,16 +185,14 @@ class Engine:
                 await asyncio.sleep(wait_s)
                 history.waited_s += time.monotonic() - departure.slot.granted_at if action.is_queued else wait_s
 
-    async def _acquire(
-        self, request: Request, priority: Priority, deadline: float | None, progress: CallProgress
-    ) -> tuple[Secret | None, Departure]:
+    async def _acquire(self, request: Request, progress: CallProgress) -> tuple[Secret | None, Departure]:
         """
         Wait until the request may be sent. Return its token, and its departure, which holds a slot and a connection.
 
         Raises:
             MessageExpiredError: The deadline passed.
         """
-        limiter = self._limiters[request.endpoint.rate_group]
+        limiter, deadline = self._limiters[request.endpoint.rate_group], progress.deadline
         connections, observed, permission = self._client.connections, progress.observed, progress.permission
         with _NO_SCOPE if deadline is None else anyio.move_on_after(deadline - time.monotonic()):
             while True:
@@ -219,7 +204,7 @@ class Engine:
                     await progress.before_send()
                 if observed is not None:
                     observed.slot_requested()
-                slot = await limiter.acquire(priority)
+                slot = await limiter.acquire(progress.priority)
                 if observed is not None:
                     observed.slot_granted()
                 # Many calls may have waited with one token, which Pico has refused meanwhile.
@@ -229,12 +214,12 @@ class Engine:
             try:
                 # Before a connection is acquired: a hundred answers that never come would hold all of them.
                 late = permission is not None and await permission.ask_again()
-                late = await connections.acquire(priority) or late
+                late = await connections.acquire(progress.priority) or late
             except BaseException:
                 slot.release()
                 raise
             if deadline is None or time.monotonic() < deadline:
-                return token, Departure(request, slot, progress, deadline=deadline, late=late)
+                return token, Departure(request, slot, progress, late=late)
             connections.release()
             slot.release()
         raise expired(request)
@@ -248,11 +233,11 @@ class Engine:
         progress: CallProgress,
     ) -> Verdict:
         """Send the request once, and return the verdict of its reply."""
-        progress.attempts += 1
-        if progress.on_attempt is not None:
-            progress.on_attempt()
         observed = progress.observed
+        progress.attempts += 1
         try:
+            if progress.on_attempt is not None:
+                progress.on_attempt()
             if observed is not None:
                 observed.attempt_started(progress.attempts)
             verdict = await self._exchange(request, token, departure, read, progress)
@@ -375,20 +360,7 @@ class Engine:
             return await self._tokens.get()
         except PicoError as error:
             cause = error
-        if isinstance(cause, ConfigurationError):
-            raise cause
-        details: dict[str, Any] = {
-            "status_code": cause.status_code,
-            "request_id": cause.request_id,
-            "errors": cause.errors,
-            "retry_after": cause.retry_after,
-        }
-        if isinstance(cause, RejectedError) and not isinstance(cause, RateLimitError):
-            raise AuthenticationError(
-                f"{request}: Pico gave no token, check the username and the API key. Nothing was sent. ({cause})",
-                **details,
-            )
-        raise NotSentError(f"{request}: there is no token to send it with. Nothing was sent. ({cause})", **details)
+        raise without_token(request, cause)
 
 
 def _read_token(payload: object) -> UserToken:

@@ -9,6 +9,7 @@ from attrs import define, field
 
 from pico_async._engine.permission import Permission
 from pico_async._engine.verdict import StaleToken, Verdict
+from pico_async.coordination.protocols import Priority
 from pico_async.errors import PicoError
 
 
@@ -44,7 +45,7 @@ class ObservedCall(Protocol):
 @define(eq=False, repr=False)
 class CallProgress:
     """
-    How far one call is.
+    The limits and hooks of one call, and how far it is.
 
     Attributes:
         attempts: Number of requests that were begun.
@@ -54,6 +55,8 @@ class CallProgress:
         scope: Cancels the call. Set by a caller that has a scope already, because a scope for each call costs as much
             as encoding it.
         blast: Number of the bulk send that the call belongs to.
+        priority: Decides which waiting call gets the next slot and the next connection.
+        deadline: Time on the monotonic clock after which the request must not be sent; None if there is none.
         permission: Asked whether the message may be sent; what it raises ends the call as not sent.
         before_send: Awaited before each slot is acquired, to commit the intent to send (write-ahead). What it raises
             ends the call as not sent.
@@ -64,6 +67,8 @@ class CallProgress:
     scope: Scope | None = None
     before_send: Callable[[], Awaitable[object]] | None = field(default=None, kw_only=True)
     on_attempt: Callable[[], object] | None = field(default=None, kw_only=True)
+    priority: Priority = field(default=Priority.INTERACTIVE, init=False)
+    deadline: float | None = field(default=None, init=False)
     attempts: int = field(default=0, init=False)
     exchanging: bool = field(default=False, init=False)
     in_doubt: bool = field(default=False, init=False)

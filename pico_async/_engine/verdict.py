@@ -15,6 +15,7 @@ from pico_async._engine.redaction import echoes, redact
 from pico_async._engine.wire import DecodeError, Failure, Reply, parse, request_id
 from pico_async.coordination.rates import RateGroup
 from pico_async.errors import (
+    AuthenticationError,
     BadRequestError,
     ConfigurationError,
     ExpectationFailedError,
@@ -183,6 +184,21 @@ def judge_failure(request: Request, failure: Failure) -> PicoError:
     if failure.sent_nothing:
         return NotSentError(f"{request}: {failure.reason}. Nothing was sent; it is safe to send it again.")
     return NoResponseError(f"{request}: {failure.reason}. {doubt_about(request)}")
+
+
+def without_token(request: Request, cause: PicoError) -> PicoError:
+    """Return the error of a request for which no token could be fetched."""
+    if isinstance(cause, ConfigurationError):
+        return cause
+    refused = isinstance(cause, RejectedError) and not isinstance(cause, RateLimitError)
+    fault = "Pico gave no token, check the username and the API key" if refused else "there is no token to send it with"
+    return (AuthenticationError if refused else NotSentError)(
+        f"{request}: {fault}. Nothing was sent. ({cause})",
+        status_code=cause.status_code,
+        request_id=cause.request_id,
+        errors=cause.errors,
+        retry_after=cause.retry_after,
+    )
 
 
 def unexpected(request: Request, fault: str, **context: Any) -> UnexpectedResponseError:

@@ -53,7 +53,6 @@ class Departure:
     _request: Request
     slot: Slot
     _progress: CallProgress
-    _deadline: float | None = field(default=None, kw_only=True)
     late: bool = field(default=False, kw_only=True)
     written: bool = field(default=False, init=False)
     left_at: float = field(default=-math.inf, init=False)
@@ -84,7 +83,7 @@ class Departure:
         if held_up or self.late or self.written:
             if time.monotonic() - self.slot.granted_at > LATE_S:
                 await self._renew_slot()
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if self._progress.deadline is not None and time.monotonic() >= self._progress.deadline:
                 raise expired(self._request)
         if is_clean is not None and not await is_clean():
             raise UncleanError
@@ -100,10 +99,10 @@ class Departure:
         # The wait for a slot is not a part of the exchange.
         waits_from, left_s = time.monotonic(), self.timeout.deadline - anyio.current_time()
         self.timeout.deadline = math.inf
-        observed = self._progress.observed
+        observed, deadline = self._progress.observed, self._progress.deadline
         if observed is not None:
             observed.slot_requested()
-        with anyio.move_on_after(None if self._deadline is None else self._deadline - time.monotonic()) as expiry:
+        with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as expiry:
             is_another = await self.slot.renew()
             if observed is not None:
                 observed.slot_granted(is_another=is_another)
