@@ -15,7 +15,7 @@ from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.token import Secret
-from pico_async.coordination.protocols import Coordinator
+from pico_async.coordination.protocols import Coordinator, Identity
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
@@ -199,6 +199,11 @@ def address(base_url: str) -> str:
     host, port = _host_and_port(base_url)
     parts = urlsplit(base_url)
     return f"{parts.scheme}://{host}:{port}{parts.path}"
+
+
+def identity(base_url: str, username: str, api_key: Secret) -> Identity:
+    """Return what a coordinator of this account serves."""
+    return Identity.of(counted_at(base_url), address(base_url), username, api_key.value)
 
 
 def _host_and_port(base_url: str) -> tuple[str, int]:

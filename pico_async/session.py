@@ -8,12 +8,12 @@ import os
 import weakref
 from collections.abc import Awaitable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 import httpx
 
-from pico_async import _event_log
+from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
@@ -23,24 +23,6 @@ from pico_async._engine.observer import Listener, Observer
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
-from pico_async._settings import (
-    DEFAULT_BASE_URL,
-    address,
-    checked_account,
-    checked_api_key,
-    checked_base_url,
-    checked_callback,
-    checked_coordinator,
-    checked_listeners,
-    checked_log_level,
-    checked_retries,
-    checked_retry_in_doubt,
-    checked_sender,
-    checked_timeout,
-    checked_username,
-    counted_at,
-    place,
-)
 from pico_async.bulk.blast_events import BlastEvents
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.preflight import Preflight, Price, checked_price, preflight
@@ -49,12 +31,13 @@ from pico_async.bulk.sender import BulkStream, OnResult, send_all
 from pico_async.bulk.source import Input
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.coordination import registry
-from pico_async.coordination.protocols import Coordinator, Identity, Priority
+from pico_async.coordination.protocols import Coordinator, Priority
 from pico_async.coordination.rates import RateGroup, Rates
 from pico_async.errors import ConfigurationError
 from pico_async.messages import Message
 from pico_async.models import Accepted
 from pico_async.receipts.callbacks import CallbackSigner, checked_signer
+from pico_async.resources._member import Resource
 from pico_async.resources._send import deliver
 from pico_async.resources.balance import BalanceResource
 from pico_async.resources.campaigns import CampaignsResource
@@ -66,33 +49,6 @@ from pico_async.resources.voice import VoiceResource
 
 if TYPE_CHECKING:
     from pico_async._engine.http.aiohttp_transport import AiohttpTransport
-
-R = TypeVar("R")
-
-
-class _Resource(Generic[R]):
-    """
-    A resource of the session, as `pico.sms`, made by its first use.
-
-    The class attribute is the resource's class, so that `help`, `dir` and `create_autospec` know its methods.
-    """
-
-    def __init__(self, kind: type[R]) -> None:
-        self._kind = kind
-        self.__doc__ = kind.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, session: None, owner: type) -> type[R]: ...
-    @overload
-    def __get__(self, session: PicoSession, owner: type) -> R: ...
-    def __get__(self, session: PicoSession | None, owner: type) -> object:
-        if session is None:
-            return self._kind
-        resource = session.__dict__[self._name] = cast(Any, self._kind)(session._open)
-        return resource
 
 
 @boundary
@@ -147,13 +103,13 @@ class PicoSession:
         ConfigurationError: An argument is missing or wrong. The error names it and repeats no secret.
     """
 
-    sms = _Resource(SmsResource)
-    mms = _Resource(MmsResource)
-    voice = _Resource(VoiceResource)
-    campaigns = _Resource(CampaignsResource)
-    templates = _Resource(TemplatesResource)
-    balance = _Resource(BalanceResource)
-    token = _Resource(TokenResource)
+    sms = Resource(SmsResource)
+    mms = Resource(MmsResource)
+    voice = Resource(VoiceResource)
+    campaigns = Resource(CampaignsResource)
+    templates = Resource(TemplatesResource)
+    balance = Resource(BalanceResource)
+    token = Resource(TokenResource)
 
     def __init__(
         self,
@@ -174,31 +130,31 @@ class PicoSession:
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
-        self._api_key = checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
+        self._api_key = _settings.checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
-        self._base_url = checked_base_url(base_url or os.environ.get("PICO_BASE_URL") or DEFAULT_BASE_URL)
-        self._account = checked_account(
+        self._base_url = _settings.checked_base_url(
+            base_url or os.environ.get("PICO_BASE_URL") or _settings.DEFAULT_BASE_URL
+        )
+        self._account = _settings.checked_account(
             Account(
-                username=checked_username(username or os.environ.get("PICO_USERNAME")),
-                sender=checked_sender(sender or os.environ.get("PICO_SENDER")),
-                callback=checked_callback(callback or os.environ.get("PICO_CALLBACK")),
+                username=_settings.checked_username(username or os.environ.get("PICO_USERNAME")),
+                sender=_settings.checked_sender(sender or os.environ.get("PICO_SENDER")),
+                callback=_settings.checked_callback(callback or os.environ.get("PICO_CALLBACK")),
                 signer=checked_signer(callback_signer, os.environ.get("PICO_CALLBACK_SECRETS")),
                 private_urls=allow_private_urls,
                 loopback_urls=is_loopback(urlsplit(self._base_url).hostname),
             )
         )
-        self._retries = checked_retries(retries)
-        self._retry_in_doubt = checked_retry_in_doubt(retry_in_doubt)
+        self._retries = _settings.checked_retries(retries)
+        self._retry_in_doubt = _settings.checked_retry_in_doubt(retry_in_doubt)
         self._opt_outs = _opt_outs(suppression)
-        self._coordinator = checked_coordinator(coordinator, rates)
+        self._coordinator = _settings.checked_coordinator(coordinator, rates)
         self._rates = rates or Rates()
-        self._identity = Identity.of(
-            counted_at(self._base_url), address(self._base_url), self._account.username, self._api_key.value
-        )
-        self._listeners = checked_listeners(on_event)
-        self._log_level = checked_log_level(os.environ.get("PICO_LOG"))
+        self._identity = _settings.identity(self._base_url, self._account.username, self._api_key)
+        self._listeners = _settings.checked_listeners(on_event)
+        self._log_level = _settings.checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
-        self._client = HttpClient(self._base_url, checked_timeout(timeout), http_transport_for(transport))
+        self._client = HttpClient(self._base_url, _settings.checked_timeout(timeout), http_transport_for(transport))
         host = urlsplit(self._base_url).hostname
         self._reaches_pico = not (is_loopback(host) or is_unresolvable(host) or stays_in_process(transport))
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -348,9 +304,9 @@ class PicoSession:
             stop_after=stop_after,
             outage_s=outage_s,
             journal=journal,
-            account=f"{self._account.username} at {place(self._base_url)}",
+            account=f"{self._account.username} at {_settings.place(self._base_url)}",
             pace=self._pace,
-            told=self._blast_events(),
+            told=None if self._observer is None else BlastEvents(self._observer),
         )
         self._streams.add(stream)
         return stream
@@ -437,17 +393,8 @@ class PicoSession:
         # Not in __init__: the application may set up logging later.
         if self._log_level is not None or Logger("pico_async").isEnabledFor(logging.INFO):
             listeners.append(_event_log.listener(self._log_level))
-        if not listeners:
-            return None
-        return Observer(listeners, self._base_url)
-
-    def _blast_events(self) -> BlastEvents | None:
-        if self._observer is None:
-            return None
-        return BlastEvents(self._observer)
+        return Observer(listeners, self._base_url) if listeners else None
 
 
 def _opt_outs(suppression: Suppression | None) -> OptOuts | None:
-    if suppression is None:
-        return None
-    return OptOuts(suppression)
+    return None if suppression is None else OptOuts(suppression)
