@@ -116,7 +116,7 @@ class Coordinator(Protocol):
         ...
 
     def limiter(self, rate_group: RateGroup) -> Limiter:
-        """Return the limiter of a rate group."""
+        """Return the limiter of a rate group. A session asks once for each."""
         ...
 
 

@@ -98,7 +98,7 @@ async def test_a_turn_that_comes_with_the_cancellation_is_passed_on() -> None:
     assert served == ["second", "third"]
 
 
-async def test_those_who_gave_up_are_forgotten_while_the_head_stays() -> None:
+async def test_cancelled_waiters_are_dropped_while_the_permit_is_held() -> None:
     """The queue drops cancelled waiters while the permit is held, and keeps the order of the others."""
     queue, served = FairQueue(), []
 

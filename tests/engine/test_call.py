@@ -222,7 +222,7 @@ async def test_a_repeated_deletion_that_finds_nothing_is_done(nothing: Answer) -
             await it.templates.delete("t")
 
 
-async def test_retries_are_bounded_and_told() -> None:
+async def test_retries_are_bounded_and_counted_in_the_error() -> None:
     """`retries=2` allows three requests, and `attempts` of the error counts them."""
     pico = Pico(httpx.ConnectError("refused"))
 
@@ -243,7 +243,7 @@ async def test_retry_after_is_honoured() -> None:
     assert 7 <= pico.moments[1] - pico.moments[0] < 9
 
 
-async def test_a_retry_after_past_its_bound_is_told_and_not_waited_for() -> None:
+async def test_a_retry_after_past_its_bound_is_reported_and_not_waited_for() -> None:
     """A `Retry-After` of one hour is not waited for; the RateLimitError holds it as `retry_after`."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "3600"}), OK)
 
@@ -331,7 +331,7 @@ async def test_a_crowd_does_not_offer_a_refused_token_again() -> None:
     assert pico.tokens == 2
 
 
-async def test_a_refused_key_is_told_as_such() -> None:
+async def test_a_refused_key_is_an_authentication_error() -> None:
     """
     If Pico refuses the token request with a 400, a send raises AuthenticationError and sends nothing.
 
@@ -365,7 +365,7 @@ async def test_a_message_without_a_token_was_not_sent(failure: Answer) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a\r\nb", "töken", "a b"])
-async def test_a_token_that_cannot_stand_in_a_header_is_not_used(token: str) -> None:
+async def test_a_token_that_does_not_fit_into_a_header_is_not_used(token: str) -> None:
     """A token that is not valid in a header raises UnexpectedResponseError, whose text does not contain the token."""
     pico = Pico(OK)
     pico.token_answer = httpx.Response(200, json={"token": token})
@@ -701,7 +701,7 @@ def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
         quota.give_back(retried=True)
 
 
-async def test_whoever_goes_without_a_retry_is_told_so_in_another_process_too() -> None:
+async def test_an_error_without_a_retry_says_so_in_another_process_too() -> None:
     """The RateLimitError of a call that got no retry states this in its message, and pickling keeps the whole error."""
     pico = Pico(httpx.Response(429, headers={"retry-after": "7"}), OK)
 

@@ -496,7 +496,7 @@ async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None
         registry.leave(identity)
 
 
-async def test_a_key_at_a_stand_in_or_another_key_has_a_rate_of_its_own() -> None:
+async def test_a_key_at_a_sandbox_or_another_key_has_a_rate_of_its_own() -> None:
     """Another API key, or the same key at a stand-in for Pico, waits for no pause of the first one."""
     registry.join(MINE, Rates()).limiter(RateGroup.SMS).pause(60.0)
     began_at = now()
@@ -604,7 +604,7 @@ async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
     assert asyncio.get_running_loop() not in registry._shared
 
 
-async def test_a_session_that_comes_back_is_not_forgotten_by_the_old_one_s_timer() -> None:
+async def test_a_session_that_comes_back_is_not_removed_by_the_old_timer() -> None:
     """The timer of a closed session does not remove the coordinator of a session that opened later, at other rates."""
     registry.join(MINE, Rates())
     registry.leave(MINE)
@@ -658,7 +658,7 @@ async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
     registry.leave(MINE)
 
 
-def test_another_loop_has_another_coordinator_and_a_closed_loop_is_forgotten() -> None:
+def test_another_loop_has_another_coordinator_and_a_closed_loop_is_dropped() -> None:
     """Each event loop has its own coordinator, and a closed event loop is dropped, even if its session stayed open."""
 
     async def joined() -> LocalCoordinator:

@@ -42,11 +42,11 @@ BASIC = b"Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
 ANSWER = b'{"request_id": "r-1", "token": "token-1"}'
 HTML = b"<html><h1>The proxy has something to say</h1></html>"
 
-Carriers = Callable[[], HttpTransport]
+Make = Callable[[], HttpTransport]
 
 
 @pytest.fixture(params=[HttpxTransport, AiohttpTransport], ids=["httpx", "aiohttp"])
-def carrier(request: pytest.FixtureRequest) -> Carriers:
+def make_transport(request: pytest.FixtureRequest) -> Make:
     """Return the class of one HTTP transport; each test runs with both."""
     return request.param
 
@@ -231,8 +231,8 @@ async def pico_behind_proxy(
 
 
 @asynccontextmanager
-async def transport(base_url: str, carrier: Carriers) -> AsyncIterator[HttpClient]:
-    made = HttpClient(base_url, LONG_S, carrier())
+async def transport(base_url: str, make_transport: Make) -> AsyncIterator[HttpClient]:
+    made = HttpClient(base_url, LONG_S, make_transport())
     try:
         yield made
     finally:
@@ -242,15 +242,15 @@ async def transport(base_url: str, carrier: Carriers) -> AsyncIterator[HttpClien
 OUTGOING = HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
 
 
-async def exchange(base_url: str, carrier: Carriers) -> tuple[Reply | Failure, bool]:
+async def exchange(base_url: str, make_transport: Make) -> tuple[Reply | Failure, bool]:
     """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
-    async with transport(base_url, carrier) as way:
+    async with transport(base_url, make_transport) as way:
         return await exchange_with(way, OUTGOING, attempt), attempt.wrote
 
 
-def session(base_url: str, carrier: Carriers, **settings: object) -> PicoSession:
-    chosen = None if carrier is HttpxTransport else carrier()
+def session(base_url: str, make_transport: Make, **settings: object) -> PicoSession:
+    chosen = None if make_transport is HttpxTransport else make_transport()
     return PicoSession(  # type: ignore[arg-type]
         username="user333",
         api_key="k",
@@ -332,25 +332,25 @@ UNUSABLE = [
 
 @pytest.mark.lower_bounds
 @pytest.mark.parametrize("proxy", UNUSABLE)
-def test_what_is_no_proxy_is_told_when_the_session_is_made(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, proxy: str
+def test_an_invalid_proxy_is_refused_when_the_session_is_made(
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     """An unusable proxy address raises ConfigurationError when the session is made, without showing the password."""
     monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
     monkeypatch.setenv("HTTPS_PROXY", proxy)
 
     with pytest.raises(ConfigurationError, match="proxy that the environment names") as raised:
-        session(PICO, carrier)
+        session(PICO, make_transport)
 
     assert "S3CRET" not in "".join(traceback.format_exception(raised.value))
     assert raised.value.__context__ is None
 
 
-def test_a_scheme_may_be_written_in_capitals(carrier: Carriers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheme_may_be_written_in_capitals(make_transport: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy address is accepted with its scheme in capital letters."""
     monkeypatch.setenv("HTTPS_PROXY", "HTTP://127.0.0.1:3128")
 
-    assert "not opened" in repr(session(PICO, carrier))
+    assert "not opened" in repr(session(PICO, make_transport))
 
 
 # Requests through the proxy
@@ -360,7 +360,7 @@ SCHEMES = pytest.mark.parametrize("scheme", ["https", "http"])
 
 @SCHEMES
 async def test_a_session_sends_through_the_proxy(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, scheme: str
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, scheme: str
 ) -> None:
     """
     A token request and ten messages share one tunnel or one connection to the proxy.
@@ -369,7 +369,7 @@ async def test_a_session_sends_through_the_proxy(
     """
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls) as (pico, proxy, address):
-        async with session(address, carrier) as sending:
+        async with session(address, make_transport) as sending:
             accepted = [await sending.sms.send(TO, f"hello {number}") for number in range(10)]
 
     assert [each.request_id for each in accepted] == ["r-1"] * 10
@@ -386,7 +386,7 @@ async def test_a_session_sends_through_the_proxy(
 
 
 async def test_many_at_once_have_a_tunnel_each(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """
     Eight concurrent requests use eight tunnels, and eight later requests use the same tunnels again.
@@ -397,7 +397,7 @@ async def test_many_at_once_have_a_tunnel_each(
         monkeypatch.setattr(f"pico_async._engine.{module}.KEEPALIVE_EXPIRY_S", 60.0)
 
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with session(address, carrier) as sending:
+        async with session(address, make_transport) as sending:
             await sending.token.get()
             pico.together = asyncio.Barrier(8)
             await asyncio.gather(*(sending.sms.send(TO, f"hello {number}") for number in range(8)))
@@ -409,7 +409,7 @@ async def test_many_at_once_have_a_tunnel_each(
 
 
 async def test_a_proxy_may_itself_be_reached_by_tls(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """
     A proxy may be reached by TLS, with the CA certificates that are trusted for Pico.
@@ -417,10 +417,10 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
     They are loaded only once, because loading takes longer than a request.
     """
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=trusted) as (pico, proxy, address):
-        async with transport(address, carrier) as way:
+        async with transport(address, make_transport) as way:
             replies = [await exchange_with(way, OUTGOING, Asked())]
             # httpx before 0.28 does not pass the context to httpcore, which then loads the certificates each time.
-            if carrier is AiohttpTransport or not httpx.__version__.startswith("0.27."):
+            if make_transport is AiohttpTransport or not httpx.__version__.startswith("0.27."):
                 monkeypatch.setattr(ssl, "create_default_context", None)
             replies += await asyncio.gather(*(exchange_with(way, OUTGOING, Asked()) for _ in range(3)))
 
@@ -431,7 +431,7 @@ async def test_a_proxy_may_itself_be_reached_by_tls(
 
 @pytest.mark.lower_bounds
 async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """A TLS proxy with an untrusted certificate gets no request, which would contain the proxy credentials."""
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=context_of(trustme.CA())) as (
@@ -439,7 +439,7 @@ async def test_a_proxy_that_is_not_trusted_is_not_talked_to(
         proxy,
         address,
     ):
-        failure, wrote = await exchange(address, carrier)
+        failure, wrote = await exchange(address, make_transport)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -467,7 +467,7 @@ def logged() -> Iterator[list[str]]:
 @pytest.mark.lower_bounds
 @SCHEMES
 async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, logged: list[str], scheme: str
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, logged: list[str], scheme: str
 ) -> None:
     """
     The proxy gets its percent-decoded credentials with each request.
@@ -476,12 +476,12 @@ async def test_the_proxy_s_credentials_reach_it_and_nobody_else(
     """
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls, credentials=CREDENTIALS) as (pico, proxy, address):
-        async with session(address, carrier) as sending:
+        async with session(address, make_transport) as sending:
             await sending.sms.send(TO, "hello")
             await sending.sms.send(TO, "hello again")
         asked = list(proxy.heads)
         proxy.misbehave = refuse(407)
-        refused = session(address, carrier)
+        refused = session(address, make_transport)
         async with refused:
             with pytest.raises((NotSentError, RejectedError)) as raised:
                 await refused.sms.send(TO, "hello")
@@ -558,7 +558,7 @@ IN_CONNECT = {
 
 @pytest.mark.parametrize("fault", IN_CONNECT.values(), ids=IN_CONNECT)
 async def test_what_fails_before_the_tunnel_stands_sent_nothing(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
 ) -> None:
     """
     A failure of the CONNECT request proves that nothing was sent, and no write is noted.
@@ -566,7 +566,7 @@ async def test_what_fails_before_the_tunnel_stands_sent_nothing(
     When the proxy works again, the next request is sent.
     """
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with transport(address, carrier) as way:
+        async with transport(address, make_transport) as way:
             proxy.misbehave, attempt = fault, Asked()
             failure = await exchange_with(way, OUTGOING, attempt)
             proxy.misbehave = None
@@ -582,13 +582,13 @@ async def test_what_fails_before_the_tunnel_stands_sent_nothing(
 
 @SCHEMES
 async def test_a_proxy_that_is_not_there_sent_nothing(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, scheme: str
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     """A refused TCP connection to the proxy proves that nothing was sent, for tunnelled and for forwarded requests."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        failure, wrote = await exchange(f"{scheme}://127.0.0.1:1", carrier)
+        failure, wrote = await exchange(f"{scheme}://127.0.0.1:1", make_transport)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -600,11 +600,11 @@ BEHIND = {"hangs": hang, "closes": close_it, "resets": reset_it, "garbage": begi
 
 @pytest.mark.parametrize("fault", BEHIND.values(), ids=BEHIND)
 async def test_tls_that_fails_behind_the_proxy_sent_nothing(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk
 ) -> None:
     """A TLS failure inside the tunnel proves that nothing was sent. The next request opens a new tunnel."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with transport(address, carrier) as way:
+        async with transport(address, make_transport) as way:
             proxy.behind, attempt = fault, Asked()
             failure = await exchange_with(way, OUTGOING, attempt)
             proxy.behind = None
@@ -618,11 +618,11 @@ async def test_tls_that_fails_behind_the_proxy_sent_nothing(
 
 
 async def test_a_stranger_behind_the_proxy_is_not_talked_to(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """A proxy with an untrusted certificate in Pico's name gets no request, and the failure names the certificate."""
     async with pico_behind_proxy(monkeypatch, context_of(trustme.CA())) as (pico, _, address):
-        failure, wrote = await exchange(address, carrier)
+        failure, wrote = await exchange(address, make_transport)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -632,15 +632,15 @@ async def test_a_stranger_behind_the_proxy_is_not_talked_to(
 
 
 @pytest.mark.lower_bounds
-async def test_tunnels_that_failed_are_forgotten(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+async def test_failed_tunnels_are_closed(
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """
     Five failed tunnels leave no open connection and at most one connection object.
 
     A tunnel that works has such an object, so the count finds what it looks for.
     """
-    kind = "AsyncTunnelHTTPConnection" if carrier is HttpxTransport else "ResponseHandler"
+    kind = "AsyncTunnelHTTPConnection" if make_transport is HttpxTransport else "ResponseHandler"
 
     def count() -> int:
         gc.collect()
@@ -652,7 +652,7 @@ async def test_tunnels_that_failed_are_forgotten(
         await until_it_ends(reader, writer)
 
     async with pico_behind_proxy(monkeypatch, trusted) as (_, proxy, address):
-        async with transport(address, carrier) as way:
+        async with transport(address, make_transport) as way:
             before = count()
             proxy.behind = answer_without_tls
             for _ in range(5):
@@ -670,13 +670,13 @@ AFTER = {"closes": close_it, "resets": reset_it, "hangs": hang, "garbage": speak
 @SCHEMES
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
 async def test_what_fails_after_the_request_is_in_doubt(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk, scheme: str
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, fault: Talk, scheme: str
 ) -> None:
     """A request that reached Pico through the proxy is in doubt after any failure of the reply."""
     tls = trusted if scheme == "https" else None
     async with pico_behind_proxy(monkeypatch, tls) as (pico, _, address):
         pico.misbehave = fault
-        failure, wrote = await exchange(address, carrier)
+        failure, wrote = await exchange(address, make_transport)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -687,12 +687,12 @@ async def test_what_fails_after_the_request_is_in_doubt(
 @pytest.mark.lower_bounds
 @pytest.mark.parametrize("fault", AFTER.values(), ids=AFTER)
 async def test_what_a_forwarding_proxy_has_is_in_doubt(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, fault: Talk
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, fault: Talk
 ) -> None:
     """A request that a forwarding proxy has read is in doubt, because the proxy may have forwarded it."""
     async with pico_behind_proxy(monkeypatch, None) as (pico, proxy, address):
         proxy.misbehave = fault
-        failure, wrote = await exchange(address, carrier)
+        failure, wrote = await exchange(address, make_transport)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -703,7 +703,7 @@ async def test_what_a_forwarding_proxy_has_is_in_doubt(
 
 @pytest.mark.parametrize(("status", "kind"), [(407, RejectedError), (502, ServerError), (503, ServerError)])
 async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
 ) -> None:
     """
     An HTML error page of a forwarding proxy is judged as the reply of a gateway.
@@ -711,7 +711,7 @@ async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
     A 4xx rejects the send, a 5xx leaves it in doubt, and the send is not retried.
     """
     async with pico_behind_proxy(monkeypatch, None) as (_, proxy, address):
-        async with session(address, carrier, retries=2) as sending:
+        async with session(address, make_transport, retries=2) as sending:
             await sending.token.get()
             proxy.misbehave = refuse(status)
             with pytest.raises(kind, match="a gateway") as raised:
@@ -722,11 +722,11 @@ async def test_a_forwarding_proxy_s_own_reply_is_a_gateway_s(
 
 
 async def test_a_session_repeats_what_the_proxy_refused_and_not_what_got_lost_behind_it(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext
 ) -> None:
     """A send is retried if the proxy refused the tunnel, and is not retried if the reply was lost behind the proxy."""
     async with pico_behind_proxy(monkeypatch, trusted) as (pico, proxy, address):
-        async with session(address, carrier, retries=1) as sending:
+        async with session(address, make_transport, retries=1) as sending:
             await sending.token.get()
             pico.misbehave = close_it
             with pytest.raises(NoResponseError) as lost:
@@ -742,14 +742,14 @@ async def test_a_session_repeats_what_the_proxy_refused_and_not_what_got_lost_be
 
 @pytest.mark.parametrize("where", ["in CONNECT", "in TLS", "in TLS behind a TLS proxy", "after the request"])
 async def test_a_cancellation_says_how_far_it_had_come_and_leaves_no_socket(
-    carrier: Carriers, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, where: str
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch, trusted: ssl.SSLContext, where: str
 ) -> None:
     """A cancelled request counts as written only if the request itself had left. The proxy sees its connection end."""
-    if carrier is AiohttpTransport and where == "in TLS behind a TLS proxy":
+    if make_transport is AiohttpTransport and where == "in TLS behind a TLS proxy":
         pytest.skip("asyncio's own TLS in TLS fails in a callback where it is cut off (Python 3.11)")
     proxy_context = trusted if where == "in TLS behind a TLS proxy" else None
     async with pico_behind_proxy(monkeypatch, trusted, proxy_context=proxy_context) as (pico, proxy, address):
-        async with transport(address, carrier) as way:
+        async with transport(address, make_transport) as way:
             if where == "after the request":
                 pico.misbehave, begun = until_it_ends, pico.begun
             else:

@@ -257,14 +257,14 @@ async def way_to(
         if proxy is not None:
             base_url = "http://localhost" if road == "proxy" else "https://localhost"
             monkeypatch.setenv("ALL_PROXY", proxy)
-        carrier: HttpTransport
+        make_transport: HttpTransport
         if kind == "aiohttp":
-            carrier = AiohttpTransport()
+            make_transport = AiohttpTransport()
         elif kind == "httpx":
-            carrier = HttpxTransport()
+            make_transport = HttpxTransport()
         else:
-            carrier = HttpxTransport(httpx.AsyncHTTPTransport(proxy=proxy))
-        way = HttpClient(base_url, LONG_S, carrier)
+            make_transport = HttpxTransport(httpx.AsyncHTTPTransport(proxy=proxy))
+        way = HttpClient(base_url, LONG_S, make_transport)
         try:
             yield server, way
         finally:
@@ -315,7 +315,7 @@ async def test_what_comes_on_an_idle_connection_is_no_reply(
 async def test_what_comes_in_one_packet_with_a_reply_is_no_reply(
     road: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A reply that is followed by further bytes in the same packet is told; its connection is not used again."""
+    """A reply that is followed by further bytes in the same packet is returned; its connection is not used again."""
     async with way_to(road, kind, monkeypatch, tmp_path) as (server, way):
         replies: list[Reply | Failure] = []
         for name in IN_ONE_PACKET:
@@ -397,7 +397,7 @@ async def test_what_was_read_of_the_socket_beyond_a_reply_is_no_reply(
     road: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """
-    Bytes that anyio or TLS has read of the socket, and handed to nobody yet, keep their connection from being used.
+    A connection is not used again if a buffer of anyio or TLS contains unread bytes.
 
     They are put there by hand, because only an unlucky moment does so. This fails where a release of httpx, httpcore
     or anyio moves the places that the transport looks at.

@@ -40,7 +40,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
 @pytest.fixture(params=[HttpxTransport, AiohttpTransport], ids=["httpx", "aiohttp"])
-def carrier(request: pytest.FixtureRequest) -> Callable[[], HttpTransport]:
+def make_transport(request: pytest.FixtureRequest) -> Callable[[], HttpTransport]:
     """Return the class of one HTTP transport; each test runs with both."""
     return request.param
 
@@ -73,11 +73,11 @@ async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIter
 
 
 async def exchange(
-    carrier: Make, base_url: str, *, timeout_s: float = LONG_S, content: bytes = b"{}"
+    make_transport: Make, base_url: str, *, timeout_s: float = LONG_S, content: bytes = b"{}"
 ) -> tuple[Reply | Failure, bool]:
     """Run one exchange, and return its reply or failure and whether a write was noted."""
     attempt = Asked()
-    transport = HttpClient(base_url, timeout_s, carrier())
+    transport = HttpClient(base_url, timeout_s, make_transport())
     try:
         return await exchange_with(
             transport, HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, content), attempt
@@ -90,7 +90,7 @@ async def request_of(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def test_a_reply_is_a_reply(carrier: Make) -> None:
+async def test_a_reply_is_a_reply(make_transport: Make) -> None:
     """An exchange returns the status, the body and the `Retry-After` of the reply."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -99,7 +99,7 @@ async def test_a_reply_is_a_reply(carrier: Make) -> None:
         await writer.drain()
 
     async with server(talk) as port:
-        reply, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
+        reply, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content, reply.retry_after) == (429, b"{}", 3.0)
@@ -115,7 +115,7 @@ def packed_blanks(coding: str) -> bytes:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip"])
-async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(carrier: Make, coding: str) -> None:
+async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(make_transport: Make, coding: str) -> None:
     """
     A reply of 64 MB, packed in a coding that was not asked for, takes little memory and gives no JSON.
 
@@ -131,7 +131,7 @@ async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(carrier: Make, codi
 
     async with server(talk) as port:
         tracemalloc.start()
-        reply, _ = await exchange(carrier, f"http://127.0.0.1:{port}")
+        reply, _ = await exchange(make_transport, f"http://127.0.0.1:{port}")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
 
@@ -140,7 +140,7 @@ async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(carrier: Make, codi
     assert peak < 12 * 2**20
 
 
-async def test_a_charset_reaches_whoever_reads_the_reply(carrier: Make) -> None:
+async def test_a_charset_reaches_whoever_reads_the_reply(make_transport: Make) -> None:
     """A reply contains its `Content-Type` header, which may name a charset."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,18 +149,18 @@ async def test_a_charset_reaches_whoever_reads_the_reply(carrier: Make) -> None:
         await writer.drain()
 
     async with server(talk) as port:
-        reply, _ = await exchange(carrier, f"http://127.0.0.1:{port}")
+        reply, _ = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(reply, Reply)
     assert reply.content_type == "application/json;charset=Big5"
 
 
 @pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00b", "a\x7fb", " a", "a ", "", "令牌", "\xe9", "\ud800"])
-async def test_a_header_that_cannot_be_written_sent_nothing(carrier: Make, value: str) -> None:
+async def test_a_header_that_cannot_be_written_sent_nothing(make_transport: Make, value: str) -> None:
     """A header that cannot be written proves that nothing was sent; the failure names it and not its value."""
     attempt, good = Asked(), {"x-api-key": "k"}
     async with server(answer_all) as port:
-        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
         failure = await exchange_with(way, HttpRequest("POST", "/sms", {}, {"x-api-key": value}, b"{}"), attempt)
         reply = await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
@@ -196,22 +196,22 @@ async def test_a_header_of_the_user_s_transport_that_cannot_be_written_sent_noth
     assert heard == [b""]
 
 
-async def test_a_refused_connection_sent_nothing(carrier: Make) -> None:
+async def test_a_refused_connection_sent_nothing(make_transport: Make) -> None:
     """A refused connection proves that nothing was sent."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
+    failure, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
     assert not wrote
 
 
-async def test_an_unknown_host_sent_nothing(carrier: Make) -> None:
+async def test_an_unknown_host_sent_nothing(make_transport: Make) -> None:
     """A host name that does not resolve proves that nothing was sent."""
-    failure, wrote = await exchange(carrier, "http://nowhere.invalid", timeout_s=5)
+    failure, wrote = await exchange(make_transport, "http://nowhere.invalid", timeout_s=5)
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -219,7 +219,7 @@ async def test_an_unknown_host_sent_nothing(carrier: Make) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["untrusted", "untrusted, by address"])
-async def test_an_untrusted_certificate_is_not_talked_to(carrier: Make, host: str) -> None:
+async def test_an_untrusted_certificate_is_not_talked_to(make_transport: Make, host: str) -> None:
     """No byte of a request is sent to a server with an untrusted certificate, and the failure names the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert(host).configure_cert(context)
@@ -230,7 +230,7 @@ async def test_an_untrusted_certificate_is_not_talked_to(carrier: Make, host: st
         heard = await reader.read()
 
     async with server(talk, context) as port:
-        failure, wrote = await exchange(carrier, f"https://{host}:{port}")
+        failure, wrote = await exchange(make_transport, f"https://{host}:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -267,16 +267,16 @@ async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
         await writer.drain()
 
 
-async def test_a_trusted_certificate_is_talked_to(carrier: Make, trusted: ssl.SSLContext) -> None:
+async def test_a_trusted_certificate_is_talked_to(make_transport: Make, trusted: ssl.SSLContext) -> None:
     """A server whose certificate authority is trusted gets the request."""
     async with server(answer_all, trusted) as port:
-        reply, _ = await exchange(carrier, f"https://localhost:{port}")
+        reply, _ = await exchange(make_transport, f"https://localhost:{port}")
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content) == (200, b"{}")
 
 
-async def test_a_handshake_that_hangs_sent_nothing(carrier: Make) -> None:
+async def test_a_handshake_that_hangs_sent_nothing(make_transport: Make) -> None:
     """A TLS handshake that never completes proves that nothing was sent."""
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -285,7 +285,7 @@ async def test_a_handshake_that_hangs_sent_nothing(carrier: Make) -> None:
         await reader.read()
 
     async with server(talk) as port:
-        failure, wrote = await exchange(carrier, f"https://127.0.0.1:{port}")
+        failure, wrote = await exchange(make_transport, f"https://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert failure.sent_nothing
@@ -331,20 +331,20 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
-async def test_a_failure_after_the_first_byte_proves_nothing(carrier: Make, talk: Talk) -> None:
+async def test_a_failure_after_the_first_byte_proves_nothing(make_transport: Make, talk: Talk) -> None:
     """A failure after the request was written leaves the request in doubt, and the write was noted."""
     async with server(talk) as port:
-        failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}")
+        failure, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
     assert wrote
 
 
-async def test_a_peer_that_stops_reading_proves_nothing(carrier: Make) -> None:
+async def test_a_peer_that_stops_reading_proves_nothing(make_transport: Make) -> None:
     """A server that stops reading in the middle of a large body leaves the request in doubt."""
     async with server(never_answer) as port:
-        failure, wrote = await exchange(carrier, f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
+        failure, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
 
     assert isinstance(failure, Failure)
     assert not failure.sent_nothing
@@ -352,7 +352,7 @@ async def test_a_peer_that_stops_reading_proves_nothing(carrier: Make) -> None:
 
 
 async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(
-    carrier: Make,
+    make_transport: Make,
 ) -> None:
     """
     The traceback of a cancelled write has no frame that holds the body or the API key.
@@ -368,7 +368,7 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(
         await asyncio.Event().wait()
 
     async with server(stop_reading) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         sending = asyncio.create_task(
             exchange_on(transport, HttpRequest("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body))
         )
@@ -388,7 +388,7 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(
 
 
 async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
-    carrier: Make,
+    make_transport: Make,
 ) -> None:
     """A request is in doubt if the server closes the open connection as the request arrives."""
     served = 0
@@ -403,7 +403,7 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
         writer.transport.abort()
 
     async with server(talk) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("POST", "/sms", {}, {}, b"")
         first = await exchange_on(transport, outgoing)
         second = await exchange_on(transport, outgoing)
@@ -416,7 +416,7 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
 
 
 async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(
-    carrier: Make,
+    make_transport: Make,
 ) -> None:
     """
     A request that is cancelled by its scope before a write was noted is never written later.
@@ -453,7 +453,7 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(
 
     seen = []
     async with server(talk) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         for turns in range(40):
             await exchange_on(transport, HttpRequest("GET", "/campaigns", {}, {}, b""))
             seen.append(await cancelled_after(turns, transport))
@@ -464,7 +464,7 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not_lost(
-    carrier: Make, scheme: str
+    make_transport: Make, scheme: str
 ) -> None:
     """
     A request that is cancelled while its connection opens ends as cancelled.
@@ -478,7 +478,7 @@ async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not
         heard.set_result(await reader.read())
 
     async with server(talk) as port:
-        transport, attempt = HttpClient(f"{scheme}://127.0.0.1:{port}", LONG_S, carrier()), Asked()
+        transport, attempt = HttpClient(f"{scheme}://127.0.0.1:{port}", LONG_S, make_transport()), Asked()
         sending = asyncio.create_task(exchange_with(transport, HttpRequest("POST", "/sms", {}, {}, b"{}"), attempt))
         await there.wait()
         sending.cancel()
@@ -492,7 +492,7 @@ async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not
         assert not attempt.wrote
 
 
-async def test_connections_are_kept_and_used_again(carrier: Make) -> None:
+async def test_connections_are_kept_and_used_again(make_transport: Make) -> None:
     """Three requests in sequence use one connection."""
     connections = 0
 
@@ -505,7 +505,7 @@ async def test_connections_are_kept_and_used_again(carrier: Make) -> None:
             await writer.drain()
 
     async with server(talk) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         for _ in range(3):
             await exchange_on(transport, HttpRequest("GET", "/campaigns", {}, {}, b""))
         await transport.aclose()
@@ -544,7 +544,7 @@ async def test_a_transport_that_does_not_tell_its_writes_is_taken_to_write_at_on
     assert all(attempt.wrote for attempt in attempts)
 
 
-async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: Make) -> None:
+async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(make_transport: Make) -> None:
     """Extra bytes after a reply are not taken for the next reply; the next request uses a new connection."""
     connections = 0
 
@@ -560,7 +560,7 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: M
             await writer.drain()
 
     async with server(talk) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
         replies = [await exchange_on(transport, outgoing) for _ in range(3)]
         await transport.aclose()
@@ -572,7 +572,7 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(carrier: M
     ]
 
 
-async def test_connections_that_idle_too_long_are_closed(carrier: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_that_idle_too_long_are_closed(make_transport: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     All six idle connections of a burst are closed after the keep-alive time, without a further request.
 
@@ -594,7 +594,7 @@ async def test_connections_that_idle_too_long_are_closed(carrier: Make, monkeypa
         closed += 1
 
     async with server(talk) as port:
-        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await asyncio.gather(*(exchange_on(transport, outgoing) for _ in range(6)))
         await until(lambda: closed == 6)
@@ -607,7 +607,7 @@ async def test_connections_that_idle_too_long_are_closed(carrier: Make, monkeypa
 
 
 async def test_no_more_connections_are_opened_than_there_are_places(
-    carrier: Make, monkeypatch: pytest.MonkeyPatch
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The transport opens at most `MAX_CONNECTIONS` connections.
@@ -628,7 +628,7 @@ async def test_no_more_connections_are_opened_than_there_are_places(
             await writer.drain()
 
     async with server(talk) as port:
-        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         bulk = [
             asyncio.create_task(exchange_with(way, HttpRequest("GET", f"/{number}", {}, {}, b""), Asked(Priority.BULK)))
             for number in range(20)
@@ -674,8 +674,8 @@ async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> Non
     assert [attempt.slots_again for attempt in attempts[1:]] == [1, 1, 1]
 
 
-async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once(
-    carrier: Make, monkeypatch: pytest.MonkeyPatch
+async def test_a_message_that_expires_while_it_waits_for_a_connection_raises_at_once(
+    make_transport: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A message that expires while it waits for a connection raises MessageExpiredError before one is free.
@@ -693,7 +693,8 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
             await writer.drain()
 
     async with server(talk) as port:
-        way, outgoing = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier()), HttpRequest("GET", "/", {}, {}, b"")
+        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
+        outgoing = HttpRequest("GET", "/", {}, {}, b"")
         first = asyncio.create_task(exchange_on(way, outgoing))
         await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE_S):
@@ -708,7 +709,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_place_is_told_at_once
 
 
 async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_does_not(
-    carrier: Make, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    make_transport: Make, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A request that opens a connection acquires a new slot; a request on an open connection does not.
@@ -728,7 +729,7 @@ async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_
     attempts = [Asked() for _ in range(3)]
 
     async with server(answer_all, trusted) as port:
-        way = HttpClient(f"https://localhost:{port}", 10 * LONG_S, carrier())
+        way = HttpClient(f"https://localhost:{port}", 10 * LONG_S, make_transport())
         for attempt in attempts:
             await exchange_with(way, HttpRequest("GET", "/balance", {}, {}, b""), attempt)
         await way.aclose()
@@ -736,7 +737,7 @@ async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_
     assert [attempt.slots_again for attempt in attempts] == [1, 0, 0]
 
 
-async def test_the_wait_for_another_turn_is_not_the_exchange_s(carrier: Make, trusted: ssl.SSLContext) -> None:
+async def test_the_wait_for_another_turn_is_not_the_exchange_s(make_transport: Make, trusted: ssl.SSLContext) -> None:
     """The wait for a new slot is not part of the exchange and may be longer than its timeout."""
 
     class Patient(Asked):
@@ -745,14 +746,14 @@ async def test_the_wait_for_another_turn_is_not_the_exchange_s(carrier: Make, tr
             await asyncio.sleep(0.02)
 
     async with server(answer_all, trusted) as port:
-        way = HttpClient(f"https://localhost:{port}", LONG_S, carrier())
+        way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         reply = await exchange_with(way, HttpRequest("GET", "/balance", {}, {}, b""), Patient())
         await way.aclose()
 
     assert isinstance(reply, Reply)
 
 
-async def test_what_is_not_to_leave_any_more_is_not_written(carrier: Make, trusted: ssl.SSLContext) -> None:
+async def test_what_is_not_to_leave_any_more_is_not_written(make_transport: Make, trusted: ssl.SSLContext) -> None:
     """A request whose new slot is refused with an error is not written, and the next request is sent."""
 
     class Late(Asked):
@@ -769,7 +770,7 @@ async def test_what_is_not_to_leave_any_more_is_not_written(carrier: Make, trust
 
     late, next_one = Late(), Asked()
     async with server(talk, trusted) as port:
-        way = HttpClient(f"https://localhost:{port}", LONG_S, carrier())
+        way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         with pytest.raises(MessageExpiredError, match="too late"):
             await exchange_with(way, HttpRequest("GET", "/late", {}, {}, b""), late)
         reply = await exchange_with(way, HttpRequest("GET", "/next", {}, {}, b""), next_one)
@@ -782,7 +783,7 @@ async def test_what_is_not_to_leave_any_more_is_not_written(carrier: Make, trust
 
 @pytest.mark.parametrize("reply_s", [0.0, 40.0])
 async def test_a_connection_idles_since_its_request_left(
-    carrier: Make, reply_s: float, monkeypatch: pytest.MonkeyPatch
+    make_transport: Make, reply_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The keep-alive time of a connection counts from when its last request left, not from when the reply arrived.
@@ -803,7 +804,7 @@ async def test_a_connection_idles_since_its_request_left(
             await writer.drain()
 
     async with server(talk) as port:
-        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, carrier())
+        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await exchange_on(way, outgoing)
         clock.jump(40.0)
@@ -814,7 +815,7 @@ async def test_a_connection_idles_since_its_request_left(
 
 
 async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
-    carrier: Make, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    make_transport: Make, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A connection that waits longer than the keep-alive time for a slot is not used: the server may have closed it.
@@ -845,7 +846,7 @@ async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
 
     attempt = Paused()
     async with server(talk, trusted) as port:
-        way = HttpClient(f"https://localhost:{port}", LONG_S, carrier())
+        way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         reply = await exchange_with(way, HttpRequest("POST", "/sms", {}, {}, b""), attempt)
         await way.aclose()
 
