@@ -97,22 +97,22 @@ class LocalLimiter:
         """Wait for a slot. A cancelled caller gives it back."""
         if self._bucket is None and not self._pause_s():
             return LocalSlot(self, time.monotonic(), None)
-        clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
         # aiolimiter lets a new caller overtake one that is about to wake, so only the head of the queue asks it.
         await self._queue.acquire(priority)
         try:
             while True:
-                if (pause_s := self._resume_at - clock()) > 0:
+                if (pause_s := self._resume_at - loop.time()) > 0:
                     await asyncio.sleep(pause_s)
                 if self._bucket is not None:
                     await self._bucket.acquire()
-                    if clock() - self._fitted_at >= FIT_EVERY_S:
+                    if loop.time() - self._fitted_at >= FIT_EVERY_S:
                         await self._fit_bucket()
                 while self._arrivals is not None and (wait_s := self._arrivals.wait_s(time.monotonic())):
                     await asyncio.sleep(wait_s)
                     await self._discard_refill(wait_s)
                 # Pico may have refused a request meanwhile.
-                if self._resume_at <= clock():
+                if self._resume_at <= loop.time():
                     self._granted_at = now = time.monotonic()
                     return LocalSlot(self, now, None if self._arrivals is None else self._arrivals.add(now))
         finally:
