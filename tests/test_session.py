@@ -319,8 +319,8 @@ async def test_a_blast_waits_with_the_priority_that_it_is_given(monkeypatch: pyt
         if rate_group is RateGroup.SMS:
             priorities.add(priority)
 
-    watch_slots(monkeypatch, note)
     async with session() as pico:
+        watch_slots(monkeypatch, pico, note)
         await pico.send_bulk([SmsMessage("8612345678901", "hi")])
         assert priorities == {Priority.BULK}
         await pico.send_bulk([SmsMessage("8612345678901", "hi")], priority=Priority.INTERACTIVE)

@@ -205,8 +205,8 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
         await when()
         call.reschedule(asyncio.get_running_loop().time())
 
-    watch_slots(monkeypatch, count)
     async with session(telemetry, sandbox, rates=Rates(sms=0.01)) as pico, asyncio.TaskGroup() as tasks:
+        watch_slots(monkeypatch, pico, count)
         await pico.token.ensure()
         for when in (in_its_exchange, before_its_slot):
             with telemetry.span("request") as caller:

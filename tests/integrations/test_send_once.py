@@ -134,7 +134,7 @@ async def test_a_delivery_cancelled_before_its_request_leaves_no_doubt(
             await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        watch_slots(patched, wait_without_end)
+        watch_slots(patched, pico, wait_without_end)
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(send_once(pico, sms(), ledger=ledger))
             await waiting.wait()
@@ -189,8 +189,8 @@ async def test_it_waits_for_the_pace_at_its_own_priority(
         if rate_group is RateGroup.SMS:
             seen.append(priority)
 
-    watch_slots(monkeypatch, note)
     async with session_with(sandbox) as pico:
+        watch_slots(monkeypatch, pico, note)
         await send_once(pico, sms(), ledger=ledger, priority=priority)
 
     assert seen == [priority]

@@ -1,12 +1,13 @@
-"""Call a function before each slot that the coordinator of an event loop grants."""
+"""Call a function before each slot of a session."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
-from pico_async import LocalCoordinator, Priority
+from pico_async import PicoSession, Priority
 from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 from pico_async.coordination.rates import RateGroup
 
@@ -30,11 +31,8 @@ class WatchedLimiter:
         return await self._limiter.acquire(priority)
 
 
-def watch_slots(monkeypatch: pytest.MonkeyPatch, called: Called) -> None:
-    """Call *called* before each slot, until the end of the patch."""
-    limiter = LocalCoordinator.limiter
-    monkeypatch.setattr(
-        LocalCoordinator,
-        "limiter",
-        lambda self, rate_group: WatchedLimiter(limiter(self, rate_group), rate_group, called),
-    )
+def watch_slots(monkeypatch: pytest.MonkeyPatch, session: PicoSession, called: Called) -> None:
+    """Call *called* before each slot of an open session, until the end of the patch."""
+    limiters = session._open()._limiters
+    for rate_group, limiter in limiters.items():
+        monkeypatch.setitem(limiters, rate_group, WatchedLimiter(cast(LocalLimiter, limiter), rate_group, called))

@@ -274,7 +274,7 @@ async def test_codes_go_before_newsletters(
         if rate_group is RateGroup.SMS:
             seen.append(priority)
 
-    watch_slots(monkeypatch, note)
+    watch_slots(monkeypatch, pico, note)
     await enqueue_bulk(app, [sms(1), sms(2)])
     await enqueue_bulk(app, [sms(3)], priority=Priority.INTERACTIVE)
 
