@@ -143,7 +143,7 @@ def test_authorities_that_cannot_be_read_are_an_error_in_words(
     ran = pico_here("balance", env={**quick.env, "SSL_CERT_FILE": str(path)})
 
     assert ran.code == 2
-    assert "correct SSL_CERT_FILE" in ran.err
+    assert "Check SSL_CERT_FILE" in ran.err
     assert ran.err.count("\n") == 1
 
 
