@@ -104,7 +104,7 @@ MUTATIONS = (
         "a token is evicted without comparing",
         (
             Change(
-                "pico_async/coordination/local/coordinator.py",
+                "pico_async/coordination/local/token_store.py",
                 "if self._token == token:",
                 "if self._token is not None:",
             ),
