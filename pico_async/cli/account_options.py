@@ -64,7 +64,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 @frozen(kw_only=True)
-class Settings:
+class AccountOptions:
     """
     Whose account it is, and where.
 
@@ -80,7 +80,7 @@ class Settings:
     suppression: Container[str] | None = field(default=None, repr=False)
 
     @property
-    def is_stand_in(self) -> bool:
+    def is_sandbox(self) -> bool:
         """
         Whether messages go to a sandbox on this machine, and not to Pico.
 
@@ -94,7 +94,7 @@ class Settings:
         """Whether a session can be made without asking a person for the key."""
         return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
 
-    def sending(self, *, sender: str | None, callback: str | None = None) -> Settings:
+    def with_sender(self, *, sender: str | None, callback: str | None = None) -> AccountOptions:
         """
         Add what messages need.
 
@@ -136,19 +136,19 @@ class Settings:
         return asyncio.run(carry_out())
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
     """
-    Give a command the account's options, and hand it their `Settings` as its first argument.
+    Give a command the account's options, and hand it their `AccountOptions` as its first argument.
 
     typer reads a command's options from its signature, so the account's are added there, once for all commands.
     """
-    shared = inspect.signature(_settings, eval_str=True).parameters
+    shared = inspect.signature(_account_options, eval_str=True).parameters
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        settings = _settings(**{name: given.pop(name) for name in shared})
-        command(settings, **given)
+        account = _account_options(**{name: given.pop(name) for name in shared})
+        command(account, **given)
 
     parameters = [*own, *shared.values()]
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect looks for it
@@ -156,7 +156,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _settings(
+def _account_options(
     username: Annotated[
         str | None,
         typer.Option(envvar="PICO_USERNAME", metavar="NAME", help="API account name.", rich_help_panel=_PANEL),
@@ -193,8 +193,8 @@ def _settings(
             envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What the keys there begin with.", rich_help_panel=_PANEL
         ),
     ] = "pico",
-) -> Settings:
-    return Settings(
+) -> AccountOptions:
+    return AccountOptions(
         username=username,
         api_key_file=api_key_file,
         base_url=base_url,

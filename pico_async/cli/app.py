@@ -11,14 +11,14 @@ from typer.core import TyperGroup
 
 from pico_async import __version__
 from pico_async.cli import campaigns, fleet, journal, resources, templates
-from pico_async.cli.account_options import with_settings
+from pico_async.cli.account_options import with_account_options
 from pico_async.cli.blast.command import EXIT_CODES, blast
 from pico_async.cli.blast.run import InterruptedEarlyError
 from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
-from pico_async.cli.console import note, say, tell_error
+from pico_async.cli.console import print_error, print_line, print_note
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
-from pico_async.cli.format import spelled
+from pico_async.cli.format import format_outcome
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 
@@ -31,20 +31,20 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except MissingExtraError as error:
-            tell_error(str(error))
+            print_error(str(error))
             code = 1
         except (ConfigurationError, InvalidMessageError) as error:
-            tell_error(str(error))
+            print_error(str(error))
             code = 2
         except PicoError as error:
-            tell_error(f"{spelled(error.outcome)}: {error}")
+            print_error(f"{format_outcome(error.outcome)}: {error}")
             code = 1
         except InterruptedEarlyError as error:
-            note("Nothing was sent.")
-            tell_error("interrupted.")
+            print_note("Nothing was sent.")
+            print_error("interrupted.")
             code = 128 + error.signal
         except KeyboardInterrupt:
-            tell_error("interrupted.")
+            print_error("interrupted.")
             code = 130
         raise typer.Exit(code)
 
@@ -62,7 +62,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        say(f"pico_async {__version__}")
+        print_line(f"pico_async {__version__}")
         raise typer.Exit
 
 
@@ -80,8 +80,8 @@ def _pico(
 
 
 app.command("demo")(demo)
-app.command("doctor")(with_settings(doctor))
-app.command("blast", epilog=EXIT_CODES)(with_settings(blast))
+app.command("doctor")(with_account_options(doctor))
+app.command("blast", epilog=EXIT_CODES)(with_account_options(blast))
 
 
 def _group(name: str, title: str) -> typer.Typer:
@@ -91,29 +91,29 @@ def _group(name: str, title: str) -> typer.Typer:
 
 
 _sms = _group("sms", "Text messages.")
-_sms.command("send")(with_settings(resources.send_sms))
+_sms.command("send")(with_account_options(resources.send_sms))
 _mms = _group("mms", "Messages with media.")
-_mms.command("send")(with_settings(resources.send_mms))
+_mms.command("send")(with_account_options(resources.send_mms))
 _voice = _group("voice", "Texts that are read out on the phone.")
-_voice.command("send")(with_settings(resources.send_voice))
+_voice.command("send")(with_account_options(resources.send_voice))
 
-app.command("balance")(with_settings(resources.balance))
-app.command("token")(with_settings(resources.token))
+app.command("balance")(with_account_options(resources.balance))
+app.command("token")(with_account_options(resources.token))
 
 _campaigns = _group("campaigns", "Groups of templates.")
-_campaigns.command("list")(with_settings(campaigns.list_campaigns))
-_campaigns.command("show")(with_settings(campaigns.show_campaign))
-_campaigns.command("create")(with_settings(campaigns.create_campaign))
-_campaigns.command("update")(with_settings(campaigns.update_campaign))
-_campaigns.command("delete")(with_settings(campaigns.delete_campaign))
+_campaigns.command("list")(with_account_options(campaigns.list_campaigns))
+_campaigns.command("show")(with_account_options(campaigns.show_campaign))
+_campaigns.command("create")(with_account_options(campaigns.create_campaign))
+_campaigns.command("update")(with_account_options(campaigns.update_campaign))
+_campaigns.command("delete")(with_account_options(campaigns.delete_campaign))
 
 _templates = _group("templates", "Message bodies that Pico approves beforehand.")
-_templates.command("list")(with_settings(templates.list_templates))
-_templates.command("show")(with_settings(templates.show_template))
-_templates.command("create-sms")(with_settings(templates.create_sms_template))
-_templates.command("create-mms")(with_settings(templates.create_mms_template))
-_templates.command("wait")(with_settings(templates.wait_for_template))
-_templates.command("delete")(with_settings(templates.delete_template))
+_templates.command("list")(with_account_options(templates.list_templates))
+_templates.command("show")(with_account_options(templates.show_template))
+_templates.command("create-sms")(with_account_options(templates.create_sms_template))
+_templates.command("create-mms")(with_account_options(templates.create_mms_template))
+_templates.command("wait")(with_account_options(templates.wait_for_template))
+_templates.command("delete")(with_account_options(templates.delete_template))
 
 _journal = _group("journal", "What a blast's journal has, and what is in doubt there.")
 _journal.command("show")(journal.show)

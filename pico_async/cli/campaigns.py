@@ -8,9 +8,9 @@ from typing import Annotated, Any, NoReturn, TypeAlias
 import attrs
 import typer
 
-from pico_async.cli.account_options import Json, Settings
-from pico_async.cli.console import printable, say, say_json, tell_error
-from pico_async.cli.listing import Column, say_fields, say_listing
+from pico_async.cli.account_options import AccountOptions, Json
+from pico_async.cli.console import print_error, print_json, print_line, printable
+from pico_async.cli.listing import Column, print_fields, print_listing
 from pico_async.cli.prompts import Yes, require_yes
 from pico_async.models import Acknowledged, Campaign
 
@@ -22,15 +22,15 @@ Remark: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="Up 
 _COLUMNS = (Column("ID", whole=True), Column("NAME"), Column("REMARK"), Column("CREATED"))
 
 
-def list_campaigns(settings: Settings, as_json: Json = False) -> None:
+def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
     """
     List the campaigns.
 
     Into a pipe: ID, name, remark and time of creation, separated by tabs.
     """
-    campaigns = settings.call(lambda pico: pico.campaigns.list())
+    campaigns = account.call(lambda pico: pico.campaigns.list())
     if as_json:
-        say_json(
+        print_json(
             {
                 "campaigns": [attrs.asdict(campaign, recurse=False) for campaign in campaigns],
                 "request_id": campaigns.request_id,
@@ -38,54 +38,54 @@ def list_campaigns(settings: Settings, as_json: Json = False) -> None:
             }
         )
     elif not campaigns:
-        say("There are no campaigns.")
+        print_line("There are no campaigns.")
     else:
-        say_listing(_COLUMNS, [(it.id, it.name, it.remark, created(it.created_at, it.extra)) for it in campaigns])
+        print_listing(_COLUMNS, [(it.id, it.name, it.remark, created(it.created_at, it.extra)) for it in campaigns])
 
 
-def show_campaign(settings: Settings, campaign_id: CampaignId, as_json: Json = False) -> None:
+def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Json = False) -> None:
     """
     Show all that Pico tells of a campaign.
 
     v0.4 has no request for a single one, so all are listed.
     """
-    campaigns = settings.call(lambda pico: pico.campaigns.list())
+    campaigns = account.call(lambda pico: pico.campaigns.list())
     campaign = next((campaign for campaign in campaigns if campaign.id == campaign_id), None)
     if campaign is None:
         missing("campaign", campaign_id)
     if as_json:
-        say_json(attrs.asdict(campaign, recurse=False))
+        print_json(attrs.asdict(campaign, recurse=False))
     else:
-        say_fields(_told(campaign))
+        print_fields(_told(campaign))
 
 
 def create_campaign(
-    settings: Settings,
+    account: AccountOptions,
     name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 50 characters.", show_default=False)],
     remark: Remark = None,
     as_json: Json = False,
 ) -> None:
     """Create a campaign, and print its ID."""
-    created = settings.call(lambda pico: pico.campaigns.create(name, remark=remark))
+    created = account.call(lambda pico: pico.campaigns.create(name, remark=remark))
     if as_json:
-        say_json({"campaign_id": created.campaign_id, "request_id": created.request_id, "extra": created.extra})
+        print_json({"campaign_id": created.campaign_id, "request_id": created.request_id, "extra": created.extra})
     else:
-        say(printable(created.campaign_id))
+        print_line(printable(created.campaign_id))
 
 
 def update_campaign(
-    settings: Settings,
+    account: AccountOptions,
     campaign_id: CampaignId,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="1 to 50 characters.")] = None,
     remark: Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters; '' empties it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change a campaign's name or remark."""
-    done = settings.call(lambda pico: pico.campaigns.update(campaign_id, name=name, remark=remark))
+    done = account.call(lambda pico: pico.campaigns.update(campaign_id, name=name, remark=remark))
     acknowledge(done, "The campaign was updated.", as_json=as_json)
 
 
-def delete_campaign(settings: Settings, campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> None:
+def delete_campaign(account: AccountOptions, campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> None:
     """
     Delete a campaign, after a question.
 
@@ -94,16 +94,16 @@ def delete_campaign(settings: Settings, campaign_id: CampaignId, yes: Yes = Fals
     require_yes(
         f"Delete the campaign {printable(campaign_id)}? What becomes of its templates is not documented.", given=yes
     )
-    done = settings.call(lambda pico: pico.campaigns.delete(campaign_id))
+    done = account.call(lambda pico: pico.campaigns.delete(campaign_id))
     acknowledge(done, "The campaign was deleted.", as_json=as_json)
 
 
 def acknowledge(done: Acknowledged, said: str, *, as_json: bool) -> None:
     """Tell that a change was carried out. The reply's body is not documented in v0.4: what came is in the JSON."""
     if as_json:
-        say_json({"request_id": done.request_id, "extra": done.extra})
+        print_json({"request_id": done.request_id, "extra": done.extra})
     else:
-        say(said)
+        print_line(said)
 
 
 def created(at: object, extra: Mapping[str, Any]) -> object:
@@ -113,7 +113,7 @@ def created(at: object, extra: Mapping[str, Any]) -> object:
 
 def missing(what: str, name: str) -> NoReturn:
     """End the command: Pico's list does not have it."""
-    tell_error(f"There is no {what} {name} in Pico's list.")
+    print_error(f"There is no {what} {name} in Pico's list.")
     raise typer.Exit(1)
 
 

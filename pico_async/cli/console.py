@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 
-def say(text: str = "") -> None:
+def print_line(text: str = "") -> None:
     """Print a result for people."""
     typer.echo(text)
 
 
-def say_json(value: Mapping[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     """Print a result for programs: one object on one line, in ASCII, which every pipe carries."""
     typer.echo(json.dumps(value, default=_plain))
 
@@ -28,7 +28,7 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a listing for people."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
@@ -38,15 +38,15 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
-def say_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:
+def print_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:
     """Print what a check found, and below it what more there is and what to do."""
     word = state.replace("_", " ").ljust(len("not checked"))
     below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
     if not sys.stdout.isatty():
         # A line each, for `grep`, and for whoever puts it into a letter.
-        say(f"{word}  {check}: {printable(said)}")
+        print_line(f"{word}  {check}: {printable(said)}")
         for line in below:
-            say(f"{'':{len(word)}}  {line}")
+            print_line(f"{'':{len(word)}}  {line}")
         return
     style = {"ok": "green", "warning": "yellow", "failed": "bold red"}.get(state, "dim")
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -58,12 +58,12 @@ def say_finding(check: str, state: str, said: str, details: Sequence[str], advic
     Console().print(grid)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Tell the person at the terminal something that is no result."""
     typer.echo(text, err=True)
 
 
-def tell_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print what went wrong, as one line."""
     typer.echo(f"error: {' '.join(printable(text).split())}", err=True)
 

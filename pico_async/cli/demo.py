@@ -13,12 +13,12 @@ from rich.console import Console
 
 from pico_async.cli.blast.csv_file import CsvFile
 from pico_async.cli.blast.progress import display_for
-from pico_async.cli.blast.row_mapping import Mailing
-from pico_async.cli.blast.run import Blast
-from pico_async.cli.blast.scan import survey
+from pico_async.cli.blast.row_mapping import RowMapping
+from pico_async.cli.blast.run import BlastRun
+from pico_async.cli.blast.scan import scan_file
 from pico_async.cli.blast.summary import Summary
-from pico_async.cli.console import say
-from pico_async.cli.sandbox import Seen, embedded, session_with
+from pico_async.cli.console import print_line
+from pico_async.cli.sandbox import SandboxCounts, make_sandbox, sandbox_session
 from pico_async.coordination.rates import Rates
 
 _TEXT = "Your code is {{code}}"
@@ -37,28 +37,28 @@ def demo(
     count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90,
 ) -> None:
     """
-    Blast one-time codes to a sandbox in this process, and say what it saw.
+    BlastRun one-time codes to a sandbox in this process, and say what it saw.
 
     It needs no account, and nothing is sent to any handset.
     """
     rates = Rates()
-    sandbox = embedded(rates)
+    sandbox = make_sandbox(rates)
     display = display_for(Console(stderr=True), wanted=True)
     with TemporaryDirectory(prefix="pico-demo-") as folder:
         path = Path(folder) / "people.csv"
         _write(path, count)
-        say(f"{count:,} people, each with a code of their own. Pico's reference allows 30 a second.")
-        say(f'$ pico blast people.csv --text "{_TEXT}" --sandbox')
+        print_line(f"{count:,} people, each with a code of their own. Pico's reference allows 30 a second.")
+        print_line(f'$ pico blast people.csv --text "{_TEXT}" --sandbox')
         with CsvFile(path) as rows:
-            mailing = Mailing.plan(rows.columns, text=_TEXT, template_id=None)
-            found = survey(rows, mailing, display.reading)
-            blast = Blast(file=rows, mailing=mailing, total=found.preflight.total, display=display)
-            ending = blast.run(session_with(sandbox, rates))
-    summary = Summary(survey=found, ending=ending, seen=Seen.of(sandbox.ledger))
+            mapping = RowMapping.for_columns(rows.columns, text=_TEXT, template_id=None)
+            found = scan_file(rows, mapping, display.show_reading)
+            blast = BlastRun(file=rows, mapping=mapping, total=found.preflight.total, display=display)
+            result = blast.run(sandbox_session(sandbox, rates))
+    summary = Summary(scan=found, result=result, seen=SandboxCounts.of(sandbox.ledger))
     for line in summary.lines():
-        say(line)
-    say()
-    say(_NEXT)
+        print_line(line)
+    print_line()
+    print_line(_NEXT)
     raise typer.Exit(summary.exit_code)
 
 

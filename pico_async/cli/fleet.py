@@ -10,9 +10,9 @@ import attrs
 import typer
 
 from pico_async.cli.account_options import Json
-from pico_async.cli.console import printable, say, say_json, say_table, tell_error
+from pico_async.cli.console import print_error, print_json, print_line, print_table, printable
 from pico_async.cli.fleet_address import URL_HELP, FleetAddress
-from pico_async.cli.format import spoken
+from pico_async.cli.format import format_duration
 from pico_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -47,14 +47,18 @@ def status(
         raise ConfigurationError("There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.")
     fleets = _read(address)
     if as_json:
-        say_json({"fleets": [_as_json(fleet) for fleet in fleets]})
+        print_json({"fleets": [_as_json(fleet) for fleet in fleets]})
         return
     if not fleets:
-        say(f"There is no fleet: no key in that Redis begins with {printable(prefix)}:{{, so nobody sends over it.")
-        say("`pico blast --redis URL` and RedisCoordinator.from_url(URL) do. If the prefix is another, pass --prefix.")
+        print_line(
+            f"There is no fleet: no key in that Redis begins with {printable(prefix)}:{{, so nobody sends over it."
+        )
+        print_line(
+            "`pico blast --redis URL` and RedisCoordinator.from_url(URL) do. If the prefix is another, pass --prefix."
+        )
     for number, fleet in enumerate(fleets):
         if number:
-            say()
+            print_line()
         _tell(fleet)
 
 
@@ -72,7 +76,7 @@ def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
         return asyncio.run(read())
     except RedisUnavailableError as error:
         fault = str(error)
-    tell_error(f"Redis is not available: {fault}. {hint_for(fault)}")
+    print_error(f"Redis is not available: {fault}. {hint_for(fault)}")
     raise typer.Exit(1)
 
 
@@ -82,19 +86,19 @@ def hint_for(fault: str) -> str:
 
 
 def _tell(fleet: FleetStatus) -> None:
-    say(f"Fleet {fleet.name[:NAME_SHOWN]}")
+    print_line(f"Fleet {fleet.name[:NAME_SHOWN]}")
     for token in fleet.tokens:
-        say(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_words(token))}.")
+        print_line(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_words(token))}.")
     if not fleet.rate_groups:
-        say("Nobody has sent anything for a minute.")
+        print_line("Nobody has sent anything for a minute.")
         return
-    say()
-    say_table(
+    print_line()
+    print_table(
         ("rate_group", "a second", "allowed", "waiting", "reserved ahead", "state"),
         (_rate_group_row(rate_group) for rate_group in fleet.rate_groups),
     )
-    say()
-    say_table(
+    print_line()
+    print_table(
         ("rate_group", "process", "waiting", "reserved", "last asked"),
         (
             (rate_group.rate_group, *_member_row(member))
@@ -108,8 +112,8 @@ def _words(token: TokenStatus) -> Iterator[str]:
     if token.age_s is None or token.unused_s is None:
         yield "none is there"
     else:
-        yield f"fetched {spoken(token.age_s)} ago"
-        yield f"last used {spoken(token.unused_s)} ago"
+        yield f"fetched {format_duration(token.age_s)} ago"
+        yield f"last used {format_duration(token.unused_s)} ago"
     if token.fetched_by is not None:
         yield f"{printable(token.fetched_by)} is fetching one"
 
@@ -120,16 +124,16 @@ def _rate_group_row(rate_group: RateGroupStatus) -> tuple[object, ...]:
         f"{rate_group.per_s:.1f}",
         "" if rate_group.allowed_per_s is None else f"{rate_group.allowed_per_s:.1f}",
         f"{rate_group.waiting:,}",
-        spoken(rate_group.ahead_s) if rate_group.ahead_s else "",
+        format_duration(rate_group.ahead_s) if rate_group.ahead_s else "",
         ", ".join(_state(rate_group)),
     )
 
 
 def _state(rate_group: RateGroupStatus) -> Iterator[str]:
     if rate_group.paused_s:
-        yield f"Pico refused: paused for {spoken(rate_group.paused_s)}"
+        yield f"Pico refused: paused for {format_duration(rate_group.paused_s)}"
     if rate_group.slowed_s:
-        yield f"slowed to {rate_group.slowed_to:.0%} for {spoken(rate_group.slowed_s)}"
+        yield f"slowed to {rate_group.slowed_to:.0%} for {format_duration(rate_group.slowed_s)}"
     if not rate_group.paused_s:
         yield "sending" if rate_group.ahead_s else "idle"
 
@@ -138,8 +142,8 @@ def _member_row(member: MemberStatus) -> tuple[object, ...]:
     return (
         member.name,
         "" if member.silent else f"{member.waiting:,}",
-        f"{member.reserved:,}, for {spoken(member.reserved_for_s)}" if member.reserved else "",
-        f"{spoken(member.asked_ago_s)} ago",
+        f"{member.reserved:,}, for {format_duration(member.reserved_for_s)}" if member.reserved else "",
+        f"{format_duration(member.asked_ago_s)} ago",
     )
 
 

@@ -18,9 +18,9 @@ from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.journal.sqlite_file import files_of
 from pico_async.cli.account_options import Json
 from pico_async.cli.blast.report_file import is_same_file
-from pico_async.cli.blast.row_mapping import KEY_COLUMN, Mailing
-from pico_async.cli.console import note, say, say_json, say_table
-from pico_async.cli.format import counted
+from pico_async.cli.blast.row_mapping import KEY_COLUMN, RowMapping
+from pico_async.cli.console import print_json, print_line, print_note, print_table
+from pico_async.cli.format import format_count
 from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError
 
@@ -44,7 +44,7 @@ Names: TypeAlias = Annotated[
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
 
 
-def require_wanted(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
+def check_journal_option(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
     """
     Make sure that a blast goes on with a journal only where that is wanted.
 
@@ -75,16 +75,16 @@ def require_wanted(path: Path | None, *, resume: bool, apart_from: Iterable[Path
         raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
 
 
-def mismatch(matcher: JournalMatcher, mailing: Mailing, columns: Sequence[str]) -> str | None:
+def describe_mismatch(matcher: JournalMatcher, mapping: RowMapping, columns: Sequence[str]) -> str | None:
     """Say that a journal has few of the rows that were held against it, and what changed; None where it has them."""
     match = matcher.match()
     if not match.is_foreign:
         return None
     said = (
-        f"{f'{match.known:,}' if match.known else 'None'} of the {counted(match.messages, 'row')} "
+        f"{f'{match.known:,}' if match.known else 'None'} of the {format_count(match.messages, 'row')} "
         f"{'are' if match.known > 1 else 'is'} in the journal {matcher.path}, which has {match.others}."
     )
-    made_from = mailing.made_from
+    made_from = mapping.made_from
     if changed := [what for what, value in made_from.items() if matcher.is_made_from(what, value) is False]:
         said += f" Since its last run the {' and the '.join(changed)} changed"
         if KEY_COLUMN not in changed:
@@ -102,18 +102,18 @@ def show(file: File, as_json: Json = False) -> None:
     """Count the messages of a journal by what became of them."""
     counts = asyncio.run(SqliteJournal(file).counts())
     if as_json:
-        say_json({state.value: counts[state] for state in MEANINGS})
+        print_json({state.value: counts[state] for state in MEANINGS})
         return
     for state, meaning in MEANINGS.items():
         if counts[state] or state in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
-            say(f"{counts[state]:>9,} {state.replace('_', ' ')}: {meaning}")
+            print_line(f"{counts[state]:>9,} {state.replace('_', ' ')}: {meaning}")
 
 
 def in_doubt(file: File, as_json: Json = False) -> None:
     """List the messages that may have gone out, in the order of the input."""
     records = asyncio.run(SqliteJournal(file).in_doubt())
     if as_json:
-        say_json({"in_doubt": [{**record._asdict(), "state": record.state.value} for record in records]})
+        print_json({"in_doubt": [{**record._asdict(), "state": record.state.value} for record in records]})
         return
     rows = [
         (
@@ -126,7 +126,7 @@ def in_doubt(file: File, as_json: Json = False) -> None:
     ]
     # A journal that Python made has no lines, and counts as `results` do there.
     place = "index" if any(record.line is None for record in records) else "line"
-    say_table(("ID", place, "since", "request ID"), rows)
+    print_table(("ID", place, "since", "request ID"), rows)
 
 
 def mark_sent(
@@ -144,9 +144,9 @@ def mark_sent(
     chosen = _chosen(journal, names, everything)
     decided = asyncio.run(journal.mark_sent(*chosen))
     if decided or not chosen:
-        say(f"{counted(decided, 'message')} marked as sent.")
+        print_line(f"{format_count(decided, 'message')} marked as sent.")
     if decided < len(chosen):
-        say(f"{counted(len(chosen) - decided, 'message')} accepted already: nothing to decide.")
+        print_line(f"{format_count(len(chosen) - decided, 'message')} accepted already: nothing to decide.")
 
 
 def resend(file: File, names: Names = None, everything: All = False, yes: Yes = False) -> None:
@@ -154,10 +154,11 @@ def resend(file: File, names: Names = None, everything: All = False, yes: Yes = 
     journal = SqliteJournal(file)
     chosen = _chosen(journal, names, everything)
     if chosen and not yes:
-        note(f"{counted(len(chosen), 'message')} will be sent by the next run. One that did go out is then sent twice.")
+        count = format_count(len(chosen), "message")
+        print_note(f"{count} will be sent by the next run. One that did go out is then sent twice.")
         require_yes("Send them again?", given=False)
     asyncio.run(journal.resend(*chosen))
-    say(f"{counted(len(chosen), 'message')} will be sent by the next run.")
+    print_line(f"{format_count(len(chosen), 'message')} will be sent by the next run.")
 
 
 def _chosen(journal: SqliteJournal, names: list[str] | None, everything: bool) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pico_async.cli.console import printable, say
+from pico_async.cli.console import print_line, printable
 
 # What a column that may be narrowed needs to be of use, and what lies between two.
 _LEAST = 10
@@ -41,20 +41,20 @@ def for_people() -> bool:
     return sys.stdout.isatty()
 
 
-def say_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
+def print_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
     """Print a listing. For a pipe it has no header, as `cut` and `while read` want it."""
     cells = [[_shown(value) for value in row] for row in rows]
     if not for_people():
         for row in cells:
-            say("\t".join(row))
+            print_line("\t".join(row))
         return
     console = Console()
     widths = _widths(columns, cells, console.width - _GAP * (len(columns) - 1))
     if widths is None:
         for number, row in enumerate(cells):
             if number:
-                say()
-            say_fields(dict(zip((column.name for column in columns), row, strict=True)))
+                print_line()
+            print_fields(dict(zip((column.name for column in columns), row, strict=True)))
         return
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
     for column, width in zip(columns, widths, strict=True):
@@ -89,12 +89,12 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int
     return widths
 
 
-def say_fields(fields: Mapping[str, object]) -> None:
+def print_fields(fields: Mapping[str, object]) -> None:
     """Print one thing: a line for each field, which is not wrapped, so that it can be copied."""
     names = [printable(name) for name in fields]
     wide = max(map(cell_len, names), default=0)
     for name, value in zip(names, fields.values(), strict=True):
-        say(
+        print_line(
             f"{name}{' ' * (wide - cell_len(name))}  {_shown(value)}".rstrip()
             if for_people()
             else f"{name}\t{_shown(value)}"

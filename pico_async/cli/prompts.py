@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from pico_async.cli.console import note
+from pico_async.cli.console import print_note
 from pico_async.errors import ConfigurationError
 
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -27,7 +27,7 @@ def require_yes(question: str, *, given: bool) -> None:
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:  # Ctrl-C or Ctrl-D
-        note("")
+        print_note("")
         agreed = False
     if not agreed:
         raise ConfigurationError("Nothing was changed.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from attrs import frozen
 
-from pico_async.cli.console import say
+from pico_async.cli.console import print_line
 from pico_async.cli.format import plural
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
@@ -44,13 +44,13 @@ def sandbox_class() -> type[Sandbox]:
     return Sandbox
 
 
-def embedded(rates: Rates) -> Sandbox:
+def make_sandbox(rates: Rates) -> Sandbox:
     """Make a sandbox that enforces the session's own rates, by the strictest of the window rules."""
     return sandbox_class()(rates={"sms": rates.sms, "token": rates.token, "balance": rates.balance})
 
 
 @asynccontextmanager
-async def session_with(
+async def sandbox_session(
     sandbox: Sandbox, rates: Rates, *, sender: str | None = None, callback: str | None = None
 ) -> AsyncIterator[PicoSession]:
     """Serve the sandbox on a loopback socket, and open a session with it. No credentials of Pico's are touched."""
@@ -69,7 +69,7 @@ async def session_with(
 
 
 @frozen(kw_only=True)
-class Seen:
+class SandboxCounts:
     """
     What the sandbox's ledger says of a blast.
 
@@ -87,7 +87,7 @@ class Seen:
     token_requests: int
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Seen:
+    def of(cls, ledger: Ledger) -> SandboxCounts:
         """Read the ledger."""
         return cls(
             accepted=len(ledger.accepted),
@@ -169,7 +169,7 @@ def sandbox_command(
         seed=seed,
         receipts=Receipts(form=receipt_form, allow_hosts=receipt_host or (), seed=seed) if receipts else None,
     )
-    say(BANNER)
+    print_line(BANNER)
     try:
         asyncio.run(_serve(sandbox, host, port, key_shown=api_key is None))
     except KeyboardInterrupt:  # where the loop takes no signals
@@ -192,15 +192,17 @@ async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> 
     told = stop_event()
     # Remote hosts were ruled on above.
     async with sandbox.serve(host, port, allow_remote=True) as base_url:
-        say("Point a session at it:")
-        say()
-        say(f"export PICO_BASE_URL={base_url}")
-        say(f"export PICO_USERNAME={sandbox.username}")
+        print_line("Point a session at it:")
+        print_line()
+        print_line(f"export PICO_BASE_URL={base_url}")
+        print_line(f"export PICO_USERNAME={sandbox.username}")
         # A key that was chosen may be somebody's real one after all.
-        say(f"export PICO_API_KEY={sandbox.api_key}" if key_shown else "export PICO_API_KEY=...  # the one you chose")
-        say(f"export PICO_SENDER={SENDER}")
-        say()
-        say(f"See what arrives at {base_url}/")
-        say()
-        say(f"listening on {base_url}")
+        print_line(
+            f"export PICO_API_KEY={sandbox.api_key}" if key_shown else "export PICO_API_KEY=...  # the one you chose"
+        )
+        print_line(f"export PICO_SENDER={SENDER}")
+        print_line()
+        print_line(f"See what arrives at {base_url}/")
+        print_line()
+        print_line(f"listening on {base_url}")
         await told.wait()

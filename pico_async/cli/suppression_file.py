@@ -12,7 +12,7 @@ from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.numbers import e164
 
 
-def opted_out(
+def read_suppressed(
     path: Path | None, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
 ) -> set[str] | None:
     """

@@ -13,11 +13,11 @@ from typing import Annotated, TypeAlias
 import attrs
 import typer
 
-from pico_async.cli.account_options import Json, Settings
+from pico_async.cli.account_options import AccountOptions, Json
 from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing
-from pico_async.cli.console import note, printable, say, say_json, tell_error
-from pico_async.cli.format import spoken
-from pico_async.cli.listing import Column, for_people, say_fields, say_listing
+from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
+from pico_async.cli.format import format_duration
+from pico_async.cli.listing import Column, for_people, print_fields, print_listing
 from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
 from pico_async.models import Template
@@ -56,7 +56,7 @@ _REST = (Column("STATUS", one_line=True, styles=_STYLES), Column("NAME"), Column
 
 
 def list_templates(
-    settings: Settings,
+    account: AccountOptions,
     campaign_id: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one campaign.")] = None,
     status: Annotated[TemplateStatus | None, typer.Option(help="Only those that are so.")] = None,
     as_json: Json = False,
@@ -67,11 +67,11 @@ def list_templates(
     Into a pipe: ID, campaign ID, status, name and text, separated by tabs. What the list holds is not documented in
     v0.4: what Pico did not tell is empty.
     """
-    templates = settings.call(
+    templates = account.call(
         lambda pico: pico.templates.list(campaign_id=campaign_id, status=None if status is None else status.value)
     )
     if as_json:
-        say_json(
+        print_json(
             {
                 "templates": [attrs.asdict(template, recurse=False) for template in templates],
                 "request_id": templates.request_id,
@@ -79,11 +79,13 @@ def list_templates(
             }
         )
     elif not templates:
-        say("There are no templates." if campaign_id is None and status is None else "There are no such templates.")
+        print_line(
+            "There are no templates." if campaign_id is None and status is None else "There are no such templates."
+        )
     elif for_people():
         _say_by_campaign(templates)
     else:
-        say_listing((_ID, _CAMPAIGN, *_REST), [(it.id, it.campaign_id, *_rest(it)) for it in templates])
+        print_listing((_ID, _CAMPAIGN, *_REST), [(it.id, it.campaign_id, *_rest(it)) for it in templates])
 
 
 def _say_by_campaign(templates: Iterable[Template]) -> None:
@@ -92,29 +94,29 @@ def _say_by_campaign(templates: Iterable[Template]) -> None:
         groups.setdefault(template.campaign_id, []).append(template)
     for number, (campaign_id, members) in enumerate(groups.items()):
         if number:
-            say()
-        say(f"Campaign {printable(campaign_id)}" if campaign_id else "Of no campaign that Pico tells")
-        say_listing((_ID, *_REST), [(it.id, *_rest(it)) for it in members])
+            print_line()
+        print_line(f"Campaign {printable(campaign_id)}" if campaign_id else "Of no campaign that Pico tells")
+        print_listing((_ID, *_REST), [(it.id, *_rest(it)) for it in members])
 
 
 def _rest(template: Template) -> tuple[object, ...]:
     return template.status, template.name, template.content
 
 
-def show_template(settings: Settings, template_id: TemplateId, as_json: Json = False) -> None:
+def show_template(account: AccountOptions, template_id: TemplateId, as_json: Json = False) -> None:
     """
     Show all that Pico tells of a template, with its whole text.
 
     v0.4 has no request for a single one, so all are listed.
     """
-    templates = settings.call(lambda pico: pico.templates.list())
+    templates = account.call(lambda pico: pico.templates.list())
     template = _find(templates, template_id)
     if template is None:
         missing("template", template_id)
     if as_json:
-        say_json(attrs.asdict(template, recurse=False))
+        print_json(attrs.asdict(template, recurse=False))
     else:
-        say_fields(
+        print_fields(
             {
                 "id": template.id,
                 "campaign_id": template.campaign_id,
@@ -129,7 +131,7 @@ def show_template(settings: Settings, template_id: TemplateId, as_json: Json = F
 
 
 def create_sms_template(
-    settings: Settings,
+    account: AccountOptions,
     campaign_id: CampaignId,
     name: Name,
     content: Content = None,
@@ -141,13 +143,13 @@ def create_sms_template(
 
     Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
     """
-    text = _content(content, file, settings)
-    done = settings.call(lambda pico: pico.templates.create_sms(campaign_id, name, text))
+    text = _content(content, file, account)
+    done = account.call(lambda pico: pico.templates.create_sms(campaign_id, name, text))
     acknowledge(done, "The template was handed in.", as_json=as_json)
 
 
 def create_mms_template(
-    settings: Settings,
+    account: AccountOptions,
     campaign_id: CampaignId,
     name: Name,
     content: Content = None,
@@ -160,20 +162,20 @@ def create_mms_template(
 
     Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
     """
-    text = _content(content, file, settings)
-    done = settings.call(lambda pico: pico.templates.create_mms(campaign_id, name, text, media_url=media_url))
+    text = _content(content, file, account)
+    done = account.call(lambda pico: pico.templates.create_mms(campaign_id, name, text, media_url=media_url))
     acknowledge(done, "The template was handed in.", as_json=as_json)
 
 
-def delete_template(settings: Settings, template_id: TemplateId, yes: Yes = False, as_json: Json = False) -> None:
+def delete_template(account: AccountOptions, template_id: TemplateId, yes: Yes = False, as_json: Json = False) -> None:
     """Delete a template, after a question."""
     require_yes(f"Delete the template {printable(template_id)}?", given=yes)
-    done = settings.call(lambda pico: pico.templates.delete(template_id))
+    done = account.call(lambda pico: pico.templates.delete(template_id))
     acknowledge(done, "The template was deleted.", as_json=as_json)
 
 
 def wait_for_template(
-    settings: Settings,
+    account: AccountOptions,
     template_id: TemplateId,
     every: Annotated[
         float,
@@ -191,13 +193,13 @@ def wait_for_template(
 
     Exit codes: 0, it is approved; 1, it is rejected, gone or not decided in time.
     """
-    template = settings.call(lambda pico: decided(pico, template_id, every_s=every, timeout_s=timeout))
+    template = account.call(lambda pico: decided(pico, template_id, every_s=every, timeout_s=timeout))
     if as_json:
-        say_json(attrs.asdict(template, recurse=False))
+        print_json(attrs.asdict(template, recurse=False))
     elif template.status == TemplateStatus.APPROVED:
-        say("approved")
+        print_line("approved")
     if template.status != TemplateStatus.APPROVED:
-        tell_error(f"Pico has not approved the template: it is {template.status}.")
+        print_error(f"Pico has not approved the template: it is {template.status}.")
         raise typer.Exit(1)
 
 
@@ -215,20 +217,22 @@ async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeou
             template = _find(await pico.templates.list(), template_id)
         except (NotSentError, RateLimitError, ServerError) as error:
             # Hours may pass, and a network that is away for one of them ends nothing.
-            note(f"Pico did not tell, and is asked again: {printable(str(error))}")
+            print_note(f"Pico did not tell, and is asked again: {printable(str(error))}")
         else:
             if template is None:
                 missing("template", template_id)
             elif not template.status:
-                tell_error("Pico's list tells no status of it, so there is nothing to wait for.")
+                print_error("Pico's list tells no status of it, so there is nothing to wait for.")
                 raise typer.Exit(1)
             elif template.status in (TemplateStatus.APPROVED, TemplateStatus.REJECTED):
                 return template
             elif template.status != known:
                 known = template.status
-                note(f"It is {printable(known)}. Asking every {spoken(every_s)}; Ctrl-C ends the waiting alone.")
+                print_note(
+                    f"It is {printable(known)}. Asking every {format_duration(every_s)}; Ctrl-C ends the waiting alone."
+                )
         if ends_at is not None and time.monotonic() + every_s > ends_at:
-            tell_error(f"It is {known or 'not known'}, and was not decided within {spoken(timeout_s or 0)}.")
+            print_error(f"It is {known or 'not known'}, and was not decided within {format_duration(timeout_s or 0)}.")
             raise typer.Exit(1)
         await asyncio.sleep(every_s)
 
@@ -237,7 +241,7 @@ def _find(templates: Iterable[Template], template_id: str) -> Template | None:
     return next((template for template in templates if template.id == template_id), None)
 
 
-def _content(given: str | None, file: Path | None, settings: Settings) -> str:
+def _content(given: str | None, file: Path | None, account: AccountOptions) -> str:
     """
     Give the text, from the argument or from the file; its last line break is not a part of it.
 
@@ -248,7 +252,7 @@ def _content(given: str | None, file: Path | None, settings: Settings) -> str:
         raise ConfigurationError("Pass the template's text, or --file FILE in its place.")
     if file is None:
         return given or ""
-    if str(file) == "-" and settings.api_key_file == "-":
+    if str(file) == "-" and account.api_key_file == "-":
         raise ConfigurationError("The API key and the text cannot both come from stdin.")
     try:
         if str(file) == "-":

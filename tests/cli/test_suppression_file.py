@@ -9,7 +9,7 @@ import pytest
 
 from pico_async import ConfigurationError
 from pico_async.cli.blast.row_mapping import number_reader
-from pico_async.cli.suppression_file import opted_out
+from pico_async.cli.suppression_file import read_suppressed
 
 ONE, OTHER = "8612345678901", "8612345678902"
 
@@ -43,7 +43,7 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
     """Numbers are read in any spelling, one per line or from one column, with or without a header."""
     path.write_text(content, encoding="utf-8")
 
-    assert {*(opted_out(path, **options) or ())} - {"12345678901"} == {ONE, OTHER}
+    assert {*(read_suppressed(path, **options) or ())} - {"12345678901"} == {ONE, OTHER}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str | byt
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     with pytest.raises(ConfigurationError, match=said) as caught:
-        opted_out(path)
+        read_suppressed(path)
 
     assert "0912345678" not in str(caught.value)
     assert caught.value.__context__ is None
@@ -79,7 +79,7 @@ def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str | byt
 def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
     """A missing file is an error, and is not read as an empty list."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        opted_out(path)
+        read_suppressed(path)
 
 
 @pytest.mark.parametrize("damage", ["more", "less", "others"])
@@ -96,7 +96,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(path: Path, damag
         return number
 
     with pytest.raises(ConfigurationError, match="was written to while it was read"):
-        opted_out(path, read=read)
+        read_suppressed(path, read=read)
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_to_its_end(path: Path, tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_to_its_end(path: Path,
         (tmp_path / "new.csv").rename(path)
         return number
 
-    assert opted_out(path, read=read) == {ONE, OTHER}
+    assert read_suppressed(path, read=read) == {ONE, OTHER}
 
 
 def test_a_variable_that_is_empty_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """PICO_SUPPRESS that is there and empty is refused, and one that is not there means that there is no file."""
     monkeypatch.setenv("PICO_SUPPRESS", "")
     with pytest.raises(ConfigurationError, match="PICO_SUPPRESS is set, and empty"):
-        opted_out(None)
+        read_suppressed(None)
 
     monkeypatch.delenv("PICO_SUPPRESS")
-    assert opted_out(None) is None
+    assert read_suppressed(None) is None

@@ -14,7 +14,7 @@ import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
 from pico_async.cli.blast.csv_file import CsvFile
-from pico_async.cli.blast.row_mapping import Mailing
+from pico_async.cli.blast.row_mapping import RowMapping
 from tests.support.pico_command import PICO, environment, report_rows
 
 TEXT = "Hush {{name}}, your code is {{code}}"
@@ -65,9 +65,9 @@ def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
 
     tracemalloc.start()
     with CsvFile(tmp_path / "rows.csv") as file:
-        mailing = Mailing.plan(file.columns, text=TEXT, template_id=None)
+        mapping = RowMapping.for_columns(file.columns, text=TEXT, template_id=None)
         for fields, parsed in zip(rows, file.rows(), strict=True):
-            made = mailing.message(parsed)
+            made = mapping.message(parsed)
 
             outcomes[type(made).__name__] += 1
             if isinstance(made, SmsMessage):
@@ -107,9 +107,9 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, conten
     (tmp_path / "rows.csv").write_bytes(content)
 
     with pytest.raises(ConfigurationError) as raised, CsvFile(tmp_path / "rows.csv") as file:
-        mailing = Mailing.plan(file.columns, text="hello", template_id=None)
+        mapping = RowMapping.for_columns(file.columns, text="hello", template_id=None)
         for parsed in file.rows():
-            mailing.message(parsed)
+            mapping.message(parsed)
 
     assert said in str(raised.value)
     assert "8613987654321" not in str(raised.value)

@@ -13,19 +13,19 @@ from rich.console import Console
 
 from pico_async.bulk.journal.match import JournalMatcher
 from pico_async.bulk.preflight import checked_price
-from pico_async.cli.account_options import Callback, Json, Promotional, Region, Sender, Settings, Suppress
+from pico_async.cli.account_options import AccountOptions, Callback, Json, Promotional, Region, Sender, Suppress
 from pico_async.cli.blast.csv_file import CsvFile
 from pico_async.cli.blast.forecast import Forecast
 from pico_async.cli.blast.progress import display_for
 from pico_async.cli.blast.report_file import ReportFile
-from pico_async.cli.blast.row_mapping import Mailing, number_reader
-from pico_async.cli.blast.run import Blast
-from pico_async.cli.blast.scan import survey
+from pico_async.cli.blast.row_mapping import RowMapping, number_reader
+from pico_async.cli.blast.run import BlastRun
+from pico_async.cli.blast.scan import scan_file
 from pico_async.cli.blast.summary import Summary
-from pico_async.cli.console import note, printable, say, say_json, tell_error
-from pico_async.cli.journal import mismatch, require_wanted
-from pico_async.cli.sandbox import Seen, embedded, session_with
-from pico_async.cli.suppression_file import opted_out
+from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
+from pico_async.cli.journal import check_journal_option, describe_mismatch
+from pico_async.cli.sandbox import SandboxCounts, make_sandbox, sandbox_session
+from pico_async.cli.suppression_file import read_suppressed
 from pico_async.coordination.local.jitter import INITIAL_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
 from pico_async.errors import ConfigurationError, JournalError, PicoError
@@ -40,7 +40,7 @@ EXIT_CODES = (
 
 
 def blast(
-    settings: Settings,
+    account: AccountOptions,
     file: Annotated[
         Path,
         typer.Argument(metavar="FILE.csv", help="CSV in UTF-8; its first line names the columns.", show_default=False),
@@ -149,18 +149,18 @@ def blast(
     """
     rates = Rates(sms=rate)
     cost = checked_price(price)
-    if in_sandbox and settings.fleet is not None and settings.fleet.asked_for:
+    if in_sandbox and account.fleet is not None and account.fleet.asked_for:
         raise ConfigurationError(
             "--sandbox sends to a sandbox in this process, which no other process can reach, so there is no pace to "
             "share: leave --redis out, or run `pico sandbox` and point --base-url at it."
         )
     display = display_for(Console(stderr=True), wanted=not no_progress)
     target = None if report is None else ReportFile(report, replace=force)
-    require_wanted(journal, resume=resume, apart_from=(file, report, suppress))
-    stand_in = embedded(rates) if in_sandbox and not dry_run else None
-    read = number_reader(region=region, newer_ranges=newer_ranges, for_stand_in=in_sandbox or settings.is_stand_in)
+    check_journal_option(journal, resume=resume, apart_from=(file, report, suppress))
+    stand_in = make_sandbox(rates) if in_sandbox and not dry_run else None
+    read = number_reader(region=region, newer_ranges=newer_ranges, for_sandbox=in_sandbox or account.is_sandbox)
     with CsvFile(file, delimiter) as rows:
-        mailing = Mailing.plan(
+        mapping = RowMapping.for_columns(
             rows.columns,
             text=text,
             template_id=template_id,
@@ -171,42 +171,44 @@ def blast(
             once_per_number=once_per_number,
             expires_in=expires_in,
         )
-        suppressed = opted_out(suppress, delimiter=delimiter, to_column=to_column, read=read) if promotional else None
+        suppressed = (
+            read_suppressed(suppress, delimiter=delimiter, to_column=to_column, read=read) if promotional else None
+        )
         if target is not None:
             target.check(file, suppress)
         session: AbstractAsyncContextManager[PicoSession] | None = None
         if stand_in is not None:
-            session = session_with(stand_in, rates, sender=sender, callback=callback)
+            session = sandbox_session(stand_in, rates, sender=sender, callback=callback)
         elif not dry_run:
             # Before the survey: nobody wants to hear after a million rows that there is no key.
-            session = settings.sending(sender=sender, callback=callback).session(rates)
+            session = account.with_sender(sender=sender, callback=callback).session(rates)
         try:
             with display, ExitStack() as held:
                 matcher = held.enter_context(JournalMatcher(journal)) if resume and journal is not None else None
-                found = survey(rows, mailing, display.reading, suppressed or (), matcher)
-                foreign = None if matcher is None or yes else mismatch(matcher, mailing, rows.columns)
+                found = scan_file(rows, mapping, display.show_reading, suppressed or (), matcher)
+                foreign = None if matcher is None or yes else describe_mismatch(matcher, mapping, rows.columns)
         except KeyboardInterrupt:
-            note("Nothing was sent.")
+            print_note("Nothing was sent.")
             raise
         except JournalError as error:
             raise ConfigurationError(f"{error} Nothing was sent.") from None
-        shared = settings.fleet is not None and not in_sandbox
+        shared = account.fleet is not None and not in_sandbox
         per_s = 1 / spacing_s(rate) if shared else bucket(rate, INITIAL_S).refill_per_s
-        balance = _balance(settings) if dry_run and cost is not None and not in_sandbox else None
+        balance = _balance(account) if dry_run and cost is not None and not in_sandbox else None
         found = evolve(found, preflight=evolve(found.preflight, price=cost, balance=balance))
-        forecast = Forecast(file=file, mailing=mailing, survey=found, per_s=per_s, shared=shared, journal=journal)
+        forecast = Forecast(file=file, mapping=mapping, scan=found, per_s=per_s, shared=shared, journal=journal)
         if session is None:
             _tell(forecast, as_json=as_json)
             if foreign is not None:
-                note(foreign)
+                print_note(foreign)
             raise typer.Exit(1 if forecast.is_faulty or foreign is not None else 0)
         if foreign is not None:
             raise ConfigurationError(f"{foreign} Nothing was sent.")
         for line in forecast.short():
-            note(line)
-        ending = Blast(
+            print_note(line)
+        result = BlastRun(
             file=rows,
-            mailing=mailing,
+            mapping=mapping,
             total=found.preflight.total,
             display=display,
             concurrency=concurrency,
@@ -216,34 +218,36 @@ def blast(
             suppressed=suppressed,
             report=target,
         ).run(session)
-    for trouble in ending.troubles:
-        tell_error(trouble)
+    for fault in result.errors:
+        print_error(fault)
     summary = Summary(
-        survey=found,
-        ending=ending,
+        scan=found,
+        result=result,
         report=report,
         journal=journal,
-        seen=None if stand_in is None else Seen.of(stand_in.ledger),
+        seen=None if stand_in is None else SandboxCounts.of(stand_in.ledger),
     )
     _tell(summary, as_json=as_json)
     raise typer.Exit(summary.exit_code)
 
 
-def _balance(settings: Settings) -> Decimal | None:
+def _balance(account: AccountOptions) -> Decimal | None:
     """Ask for the balance where nobody has to be asked for the key, and where it fails go on without it."""
-    if not settings.has_credentials:
-        note("The balance is not asked for: there is no username, or no API key in PICO_API_KEY or --api-key-file.")
+    if not account.has_credentials:
+        print_note(
+            "The balance is not asked for: there is no username, or no API key in PICO_API_KEY or --api-key-file."
+        )
         return None
     try:
-        return settings.call(lambda pico: pico.balance.get()).balance
+        return account.call(lambda pico: pico.balance.get()).balance
     except PicoError as error:
-        note(f"The balance is not known: {printable(str(error))}")
+        print_note(f"The balance is not known: {printable(str(error))}")
         return None
 
 
 def _tell(outcome: Forecast | Summary, *, as_json: bool) -> None:
     if as_json:
-        say_json(outcome.as_json())
+        print_json(outcome.as_json())
         return
     for line in outcome.lines():
-        say(line)
+        print_line(line)

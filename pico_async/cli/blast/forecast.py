@@ -12,10 +12,10 @@ from attrs import frozen
 
 from pico_async._characters import described
 from pico_async.bulk.preflight import Preflight, Repeat, told_countries
-from pico_async.cli.blast.row_mapping import Mailing
-from pico_async.cli.blast.scan import SHOWN, Survey
+from pico_async.cli.blast.row_mapping import RowMapping
+from pico_async.cli.blast.scan import SHOWN, Scan
 from pico_async.cli.console import printable
-from pico_async.cli.format import counted, plural, rest, spoken
+from pico_async.cli.format import format_count, format_duration, format_rest, plural
 from pico_async.numbers import mask
 
 
@@ -31,8 +31,8 @@ class Forecast:
     """
 
     file: Path
-    mailing: Mailing
-    survey: Survey
+    mapping: RowMapping
+    scan: Scan
     per_s: float
     shared: bool = False
     journal: Path | None = None
@@ -40,29 +40,29 @@ class Forecast:
     @property
     def duration_s(self) -> float:
         """Seconds that the sending takes at least."""
-        match = self.survey.match
+        match = self.scan.match
         kept = 0 if match is None else match.skipped + match.in_doubt + match.refused
-        return max(self.survey.preflight.valid - kept, 0) / self.per_s
+        return max(self.scan.preflight.valid - kept, 0) / self.per_s
 
     @property
     def is_faulty(self) -> bool:
         """Whether rows of it make no message, or none that a journal can tell from an earlier row's."""
-        found = self.survey.preflight
+        found = self.scan.preflight
         return bool(found.invalid or (self.journal is not None and found.repeated_keys))
 
     def short(self) -> Iterator[str]:
         """Say what is worth a look while there is time to press Ctrl-C."""
-        found = self.survey.preflight
-        said = [counted(found.total, "row"), f"numbers from `{self.mailing.to_column}`"]
+        found = self.scan.preflight
+        said = [format_count(found.total, "row"), self._column]
         if found.invalid:
             said.append(f"{found.invalid:,} invalid")
         if found.suppressed:
             said.append(f"{found.suppressed:,} suppressed")
-        if self.survey.match is not None:
-            said.append(f"{self.survey.match.skipped:,} accepted before")
+        if self.scan.match is not None:
+            said.append(f"{self.scan.match.skipped:,} accepted before")
         if found.parts > found.valid - found.unmeasured:
-            said.append(counted(found.parts, "part"))
-        said.append(f"{'at least' if self.shared else 'about'} {spoken(self.duration_s)} at {self._speed}")
+            said.append(format_count(found.parts, "part"))
+        said.append(f"{'at least' if self.shared else 'about'} {format_duration(self.duration_s)} at {self._speed}")
         yield f"{self.file}: {', '.join(said)}."
         if len(found.countries) > 1 or any(country.short for country in found.countries):
             yield f"Country codes: {told_countries(found.countries)}."
@@ -75,35 +75,39 @@ class Forecast:
     def _speed(self) -> str:
         return f"{self.per_s:.1f} a second" + (", which the fleet shares" if self.shared else "")
 
+    @property
+    def _column(self) -> str:
+        return f"numbers from `{self.mapping.to_column}`"
+
     def _repeats(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.duplicates:
             yield "Duplicates (the number and the text of an earlier row; sent all the same):"
             for repeat in found.repeats[:SHOWN]:
                 yield f"  line {repeat.place} repeats line {repeat.first}"
-            yield from rest(found.duplicates, min(SHOWN, len(found.repeats)))
+            yield from format_rest(found.duplicates, min(SHOWN, len(found.repeats)))
         if found.same_number > found.duplicates:
             yield "Repeated numbers (whatever the text; --once-per-number keeps the first):"
             for repeat in found.same_numbers[:SHOWN]:
                 yield f"  line {repeat.place} has the number of line {repeat.first}"
-            yield from rest(found.same_number, min(SHOWN, len(found.same_numbers)))
+            yield from format_rest(found.same_number, min(SHOWN, len(found.same_numbers)))
 
     def _no_sms(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.no_sms:
             yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
 
     def _key_repeats(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.repeated_keys:
             fate = "sent all the same" if self.journal is None else "not sent: a journal knows a message by its key"
             yield f"Keys of an earlier row ({fate}):"
             for repeat in found.key_repeats[:SHOWN]:
                 yield f"  line {repeat.place} has the key of line {repeat.first}"
-            yield from rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
+            yield from format_rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
 
     def _match(self) -> Iterator[str]:
-        match = self.survey.match
+        match = self.scan.match
         if match is None:
             return
         yield f"{match.skipped:>9,} of them to skip: the journal has them as accepted"
@@ -113,7 +117,7 @@ class Forecast:
             yield f"{match.refused:>9,} of them not sent: their key came before, or has another text in the journal"
 
     def _parts(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.parts:
             encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
             yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
@@ -121,7 +125,7 @@ class Forecast:
             yield f"{found.unmeasured:>9,} by template, whose parts are not known here"
 
     def _forced(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.forced:
             yield "What most often takes texts to UCS-2, 70 characters a part and not 160:"
             for forced in found.forced[:SHOWN]:
@@ -129,7 +133,7 @@ class Forecast:
                 yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
 
     def _cost(self) -> Iterator[str]:
-        found = self.survey.preflight
+        found = self.scan.preflight
         if found.cost is None:
             return
         said = f"Estimated cost: {found.cost:f} at {found.price:f} a part"
@@ -142,16 +146,16 @@ class Forecast:
 
     def lines(self) -> Iterator[str]:
         """Say all of it."""
-        found = self.survey.preflight
-        yield f"Nothing was sent. {self.file}: {counted(found.total, 'row')}, numbers from `{self.mailing.to_column}`."
-        yield f"{found.valid:>9,} to send, which takes {spoken(self.duration_s)} at {self._speed}"
+        found = self.scan.preflight
+        yield f"Nothing was sent. {self.file}: {format_count(found.total, 'row')}, {self._column}."
+        yield f"{found.valid:>9,} to send, which takes {format_duration(self.duration_s)} at {self._speed}"
         yield from self._match()
         yield from self._parts()
         yield f"{found.invalid:>9,} invalid"
-        if opted_out := found.suppressed - self.survey.left_out:
+        if opted_out := found.suppressed - self.scan.left_out:
             yield f"{opted_out:>9,} suppressed, for the number has opted out"
-        if self.survey.left_out:
-            yield f"{self.survey.left_out:>9,} left out by --once-per-number"
+        if self.scan.left_out:
+            yield f"{self.scan.left_out:>9,} left out by --once-per-number"
         yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
         if found.same_number:
             yield f"{found.same_number:>9,} with the number of an earlier row, whatever the text"
@@ -163,25 +167,25 @@ class Forecast:
         if found.faults:
             yield "Invalid rows:"
             yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
-            yield from rest(found.invalid, min(SHOWN, len(found.faults)))
+            yield from format_rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
         yield from self._key_repeats()
-        if self.survey.samples:
+        if self.scan.samples:
             yield "The first messages:"
-            for sample in self.survey.samples:
+            for sample in self.scan.samples:
                 content = sample.message.text or f"template {sample.message.template_id}"
                 yield f"  line {sample.line}, to {mask(sample.message.to)}: {printable(content)}"
 
     def as_json(self) -> dict[str, Any]:
         """Give all of it to a program."""
-        found = self.survey.preflight
+        found = self.scan.preflight
         return {
             "dry_run": True,
             "total": found.total,
             "valid": found.valid,
             "invalid": found.invalid,
             "suppressed": found.suppressed,
-            "left_out": self.survey.left_out,
+            "left_out": self.scan.left_out,
             "duplicates": found.duplicates,
             "same_number": found.same_number,
             "countries": {country.code: country.messages for country in found.countries},
@@ -205,10 +209,10 @@ class Forecast:
             "same_number_rows": _lines(found.same_numbers),
             "repeated_keys": found.repeated_keys,
             "repeated_key_rows": _lines(found.key_repeats),
-            "journal": None if self.survey.match is None else attrs.asdict(self.survey.match),
+            "journal": None if self.scan.match is None else attrs.asdict(self.scan.match),
             "samples": [
                 {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
-                for sample in self.survey.samples
+                for sample in self.scan.samples
             ],
         }
 

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pico_async.cli.format import spelled
+from pico_async.cli.format import format_outcome
 from pico_async.errors import Outcome
 
 # The outcomes in the order in which they are told, and their colours.
@@ -33,7 +33,7 @@ _BAR_WIDTH = 40
 
 
 @frozen(kw_only=True)
-class Step:
+class Progress:
     """
     How far the blast is.
 
@@ -68,7 +68,7 @@ class Step:
 
 
 @define
-class Pacemeter:
+class RateMeter:
     """
     Measure the pace of late.
 
@@ -104,15 +104,15 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def reading(self, rows: int) -> None:
+    def show_reading(self, rows: int) -> None:
         """Show how many rows were read."""
         ...
 
-    def sending(self, step: Step) -> None:
+    def show_sending(self, progress: Progress) -> None:
         """Show how far the sending is."""
         ...
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Say something in between."""
         ...
 
@@ -120,11 +120,11 @@ class Display(Protocol):
 def display_for(console: Console, *, wanted: bool) -> Display:
     """Choose what suits the terminal, or the lack of one."""
     if not wanted:
-        return Silence(console)
-    return Bar(console) if console.is_interactive else Lines(console)
+        return QuietDisplay(console)
+    return BarDisplay(console) if console.is_interactive else LineDisplay(console)
 
 
-class Silence:
+class QuietDisplay:
     """Show no progress."""
 
     interval_s = 60.0
@@ -140,18 +140,18 @@ class Silence:
     ) -> None:
         return None
 
-    def reading(self, rows: int) -> None:
+    def show_reading(self, rows: int) -> None:
         """Nothing."""
 
-    def sending(self, step: Step) -> None:
+    def show_sending(self, progress: Progress) -> None:
         """Nothing."""
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Say something in between."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Lines(Silence):
+class LineDisplay(QuietDisplay):
     """Show a line now and then, as a log wants it."""
 
     interval_s = 5.0
@@ -160,16 +160,18 @@ class Lines(Silence):
         super().__init__(console)
         self._next_at = time.monotonic() + self.interval_s
 
-    def reading(self, rows: int) -> None:
+    def show_reading(self, rows: int) -> None:
         """Print how many rows were read, if it is time for a line."""
         if self._is_time():
-            self.say(f"reading: {rows:,} rows")
+            self.print(f"reading: {rows:,} rows")
 
-    def sending(self, step: Step) -> None:
+    def show_sending(self, progress: Progress) -> None:
         """Print how far the sending is, if it is time for a line."""
         if self._is_time():
-            counts = ", ".join(f"{step.outcomes[outcome]:,} {spelled(outcome)}" for outcome in step.shown)
-            self.say(f"{step.done:,} of {step.total:,} ({step.speed or step.word.lower()}): {counts}")
+            counts = ", ".join(
+                f"{progress.outcomes[outcome]:,} {format_outcome(outcome)}" for outcome in progress.shown
+            )
+            self.print(f"{progress.done:,} of {progress.total:,} ({progress.speed or progress.word.lower()}): {counts}")
 
     def _is_time(self) -> bool:
         now = time.monotonic()
@@ -179,7 +181,7 @@ class Lines(Silence):
         return True
 
 
-class Bar(Silence):
+class BarDisplay(QuietDisplay):
     """Show a bar that moves."""
 
     # Drawing takes 2 ms of the loop that sends: five times a second is 1 % of it, and smooth enough.
@@ -196,28 +198,28 @@ class Bar(Silence):
     ) -> None:
         self._live.stop()
 
-    def reading(self, rows: int) -> None:
+    def show_reading(self, rows: int) -> None:
         """Draw how many rows were read."""
         self._live.update(Text(f"Reading  {rows:,} rows", style="dim"), refresh=True)
 
-    def sending(self, step: Step) -> None:
+    def show_sending(self, progress: Progress) -> None:
         """Draw how far the sending is; the last drawing stays on the screen."""
         self._live.transient = False
         # What stands beside the bar takes 50 characters where there are millions and hours.
         width = min(_BAR_WIDTH, max(10, self._console.width - 50))
-        self._live.update(_drawn(step, width), refresh=True)
+        self._live.update(_drawn(progress, width), refresh=True)
 
 
-def _drawn(step: Step, width: int) -> RenderableType:
+def _drawn(progress: Progress, width: int) -> RenderableType:
     line = Table.grid(padding=(0, 2))
     line.add_row(
-        Text(f"{step.word:<8}", style="bold"),
-        ProgressBar(total=max(step.total, 1), completed=step.done, width=width),
-        f"{step.done:,}/{step.total:,}",
-        step.speed,
+        Text(f"{progress.word:<8}", style="bold"),
+        ProgressBar(total=max(progress.total, 1), completed=progress.done, width=width),
+        f"{progress.done:,}/{progress.total:,}",
+        progress.speed,
     )
     counts = Text(" " * 10)
-    for outcome in step.shown:
-        count = step.outcomes[outcome]
-        counts.append(f"{spelled(outcome)} {count:,}   ", style=COLOURS[outcome] if count else "dim")
+    for outcome in progress.shown:
+        count = progress.outcomes[outcome]
+        counts.append(f"{format_outcome(outcome)} {count:,}   ", style=COLOURS[outcome] if count else "dim")
     return Group(line, counts)

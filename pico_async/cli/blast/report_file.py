@@ -26,7 +26,7 @@ class ReportError(ConfigurationError):
 
 
 @frozen(kw_only=True)
-class Entry:
+class ReportRow:
     """
     What became of one row. There is neither number nor text in it, so a report can be passed on.
 
@@ -120,9 +120,9 @@ class ReportFile:
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 self.path.chmod(PRIVATE)
-        self._write((attribute.name for attribute in attrs.fields(Entry)), truncate=True)
+        self._write((attribute.name for attribute in attrs.fields(ReportRow)), truncate=True)
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: ReportRow) -> None:
         """
         Write one row's line.
 

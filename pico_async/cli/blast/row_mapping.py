@@ -23,11 +23,11 @@ KEY_COLUMN = "key column"
 _RUN_OUT_S = 1e-6
 
 
-Made: TypeAlias = SmsMessage | InvalidMessageError | SuppressedError
+Mapped: TypeAlias = SmsMessage | InvalidMessageError | SuppressedError
 
 
 def number_reader(
-    *, region: str | None = None, newer_ranges: bool = False, for_stand_in: bool = False
+    *, region: str | None = None, newer_ranges: bool = False, for_sandbox: bool = False
 ) -> Callable[[str], str]:
     """
     Say how a file's numbers are read: those of the messages, and those that opted out.
@@ -35,18 +35,18 @@ def number_reader(
     Args:
         region: Where people write them; None where they have their country code.
         newer_ranges: Take also numbers of ranges that the extra does not know.
-        for_stand_in: They go to a sandbox, whose numbers need not exist.
+        for_sandbox: They go to a sandbox, whose numbers need not exist.
 
     Raises:
         ConfigurationError: There is no such region, or the extra is missing.
     """
-    if region is None and for_stand_in:
+    if region is None and for_sandbox:
         return e164
     return partial(destination, region=None if region is None else checked_region(region), newer_ranges=newer_ranges)
 
 
 @frozen(kw_only=True)
-class Mailing:
+class RowMapping:
     """
     One message to each row of a file.
 
@@ -70,7 +70,7 @@ class Mailing:
     expires_at: float | None = None
 
     @classmethod
-    def plan(
+    def for_columns(
         cls,
         columns: tuple[str, ...],
         *,
@@ -127,18 +127,18 @@ class Mailing:
         """Give the caller's name for the row."""
         return None if self.key_column is None else row.values.get(self.key_column)
 
-    def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Made]]:
+    def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Mapped]]:
         """Make each row's message when it is asked for, or say why it has none."""
         with Duplicates() if self.once_per_number else nullcontext() as seen:
             for row in rows:
-                made: Made = self.message(row)
-                if seen is not None and isinstance(made, SmsMessage):
-                    first = seen.first_to(made.to, row.line)
+                mapped: Mapped = self.message(row)
+                if seen is not None and isinstance(mapped, SmsMessage):
+                    first = seen.first_to(mapped.to, row.line)
                     if first is not None:
-                        made = SuppressedError(
+                        mapped = SuppressedError(
                             f"Line {first} has this number, too; --once-per-number keeps the first. Nothing was sent."
                         )
-                yield row, made
+                yield row, mapped
 
     def message(self, row: Row) -> SmsMessage | InvalidMessageError:
         """

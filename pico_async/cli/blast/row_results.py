@@ -9,8 +9,8 @@ from attrs import define, field, frozen
 
 from pico_async.bulk.report import SendResult
 from pico_async.cli.blast.csv_file import Row
-from pico_async.cli.blast.report_file import Entry, ReportError, ReportFile
-from pico_async.cli.blast.row_mapping import Made, Mailing
+from pico_async.cli.blast.report_file import ReportError, ReportFile, ReportRow
+from pico_async.cli.blast.row_mapping import Mapped, RowMapping
 from pico_async.errors import Outcome, SuppressedError
 
 FAILURES_SHOWN = 10
@@ -23,7 +23,7 @@ class _InFlight:
 
 
 @define(eq=False)
-class Books:
+class RowResults:
     """
     Keep what became of each row; of the rows themselves only those in flight are held.
 
@@ -36,25 +36,25 @@ class Books:
         report_fault: Why the report is not complete; None where it is. All else is counted on.
     """
 
-    _mailing: Mailing
+    _mapping: RowMapping
     _rows: Iterator[Row]
     _report: ReportFile | None = None
     outcomes: Counter[Outcome] = field(factory=Counter, init=False)
     never_read: int = field(default=0, init=False)
     suppressed: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
-    failures: list[Entry] = field(factory=list, init=False)
+    failures: list[ReportRow] = field(factory=list, init=False)
     report_fault: str | None = field(default=None, init=False)
     _read: int = field(default=0, init=False)
     _in_flight: dict[int, _InFlight] = field(factory=dict, init=False)
 
-    def messages(self) -> Iterator[Made]:
+    def messages(self) -> Iterator[Mapped]:
         """Make each row's message when it is asked for."""
-        for row, made in self._mailing.messages(self._rows):
+        for row, mapped in self._mapping.messages(self._rows):
             # A result knows its message's place in the input, and this leads from there to the line.
-            self._in_flight[self._read] = _InFlight(row.line, self._mailing.key_of(row))
+            self._in_flight[self._read] = _InFlight(row.line, self._mapping.key_of(row))
             self._read += 1
-            yield made
+            yield mapped
 
     def line_of(self, index: int) -> int:
         """Give the line of the row whose message is in flight at this place of the input."""
@@ -81,7 +81,7 @@ class Books:
         if result.ok and self._report is None:
             self.outcomes[result.outcome] += 1
             return
-        entry = Entry(
+        entry = ReportRow(
             line=row.line,
             key=row.key,
             outcome=result.outcome,
@@ -109,15 +109,15 @@ class Books:
             self.never_read += 1
             self.outcomes[Outcome.NOT_SENT] += 1
             self._write(
-                Entry(
+                ReportRow(
                     line=row.line,
-                    key=self._mailing.key_of(row),
+                    key=self._mapping.key_of(row),
                     outcome=Outcome.NOT_SENT,
                     error="The blast had ended before its turn. Nothing was sent.",
                 )
             )
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: ReportRow) -> None:
         if self._report is None or self.report_fault is not None:
             return
         try:

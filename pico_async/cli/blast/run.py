@@ -18,32 +18,32 @@ from attrs import define, field, frozen
 from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.sender import BulkStream
 from pico_async.cli.blast.csv_file import CsvFile
-from pico_async.cli.blast.progress import Display, Pacemeter, Step
+from pico_async.cli.blast.progress import Display, Progress, RateMeter
 from pico_async.cli.blast.report_file import ReportFile
-from pico_async.cli.blast.row_mapping import Mailing
-from pico_async.cli.blast.row_results import Books
+from pico_async.cli.blast.row_mapping import RowMapping
+from pico_async.cli.blast.row_results import RowResults
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.session import PicoSession
 
 
 @frozen(kw_only=True)
-class Ending:
+class RunResult:
     """
     How a blast ended.
 
     Attributes:
-        books: What became of the rows.
+        results: What became of the rows.
         elapsed_s: Seconds from the first message to the last result.
         stopped: Why it ended before its input did; None where it did not.
         signal: The signal that ended it; None where none did.
-        troubles: What went wrong with the input or the report meanwhile.
+        errors: What went wrong with the input or the report meanwhile.
     """
 
-    books: Books
+    results: RowResults
     elapsed_s: float
     stopped: str | None = None
     signal: int | None = None
-    troubles: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
 
 class InterruptedEarlyError(Exception):
@@ -118,18 +118,18 @@ class Interrupts:
             self.scope.cancel()
             return
         if self._grace_s > 0:
-            self._display.say(
+            self._display.print(
                 f"Stopping: what is on the wire is waited for, for {self._grace_s:g} s at most. "
                 "Ctrl-C again leaves it in doubt."
             )
         else:
-            self._display.say("Stopping: what is on the wire is left in doubt.")
+            self._display.print("Stopping: what is on the wire is left in doubt.")
         self._stream.stop("interrupted")
         asyncio.get_running_loop().call_later(self._grace_s, self.scope.cancel)
 
 
 @frozen(kw_only=True)
-class Blast:
+class BlastRun:
     """
     Send the message of each row of a file, and book what became of it.
 
@@ -141,7 +141,7 @@ class Blast:
     """
 
     file: CsvFile
-    mailing: Mailing
+    mapping: RowMapping
     total: int
     display: Display
     concurrency: int = 64
@@ -151,7 +151,7 @@ class Blast:
     suppressed: Container[str] | None = None
     report: ReportFile | None = None
 
-    def run(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
+    def run(self, session: AbstractAsyncContextManager[PicoSession]) -> RunResult:
         """
         Send it, in an event loop of its own.
 
@@ -161,23 +161,23 @@ class Blast:
         """
         return asyncio.run(self._open(session))
 
-    async def _open(self, session: AbstractAsyncContextManager[PicoSession]) -> Ending:
+    async def _open(self, session: AbstractAsyncContextManager[PicoSession]) -> RunResult:
         interrupts = Interrupts(self.display, self.grace_s)
         with interrupts.listening():
             async with session as pico:
                 with ExitStack() as held:
                     return await self._send(pico, interrupts, held)
 
-    async def _send(self, pico: PicoSession, interrupts: Interrupts, held: ExitStack) -> Ending:
-        books = Books(self.mailing, self.file.rows(), self.report)
+    async def _send(self, pico: PicoSession, interrupts: Interrupts, held: ExitStack) -> RunResult:
+        results = RowResults(self.mapping, self.file.rows(), self.report)
         stream = pico.stream_bulk(
-            books.messages(),
+            results.messages(),
             concurrency=self.concurrency,
             stop_after=self.stop_after,
-            journal=None if self.journal is None else self._journal(self.journal, books),
+            journal=None if self.journal is None else self._journal(self.journal, results),
             suppression=self.suppressed,
         )
-        troubles: list[str] = []
+        errors: list[str] = []
         held.enter_context(self.display)
         try:
             with interrupts.scope:
@@ -190,11 +190,11 @@ class Blast:
                 async with stream:
                     # The signal may have come in the moment in which the journal was open.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    books.begin()
+                    results.begin()
                     interrupts.begin(stream)
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._show, books, interrupts)
-                        await _settle_all(stream, books, troubles)
+                        tasks.start_soon(self._show, results, interrupts)
+                        await _settle_all(stream, results, errors)
                         tasks.cancel_scope.cancel()
         except PicoError as error:
             if interrupts.has_begun:
@@ -202,46 +202,46 @@ class Blast:
             raise ConfigurationError(f"The blast did not begin, and nothing was sent. {error}") from None
         if interrupts.first is not None and not interrupts.has_begun:
             raise InterruptedEarlyError(interrupts.first)
-        for result in stream.leftover:
-            books.settle(result, ended=True)
+        for leftover in stream.leftover:
+            results.settle(leftover, ended=True)
         try:
-            books.close()
+            results.close()
         except PicoError as error:
-            troubles.append(str(error))
-        if books.report_fault is not None:
-            troubles.append(books.report_fault)
-        ending = Ending(
-            books=books,
+            errors.append(str(error))
+        if results.report_fault is not None:
+            errors.append(results.report_fault)
+        result = RunResult(
+            results=results,
             elapsed_s=stream.report.elapsed,
             stopped=stream.report.stopped if interrupts.first is None else "interrupted",
             signal=interrupts.first,
-            troubles=tuple(troubles),
+            errors=tuple(errors),
         )
-        self.display.sending(
-            Step(total=self.total, outcomes=books.outcomes, word="Stopped" if ending.stopped else "Sent")
+        self.display.show_sending(
+            Progress(total=self.total, outcomes=results.outcomes, word="Stopped" if result.stopped else "Sent")
         )
-        return ending
+        return result
 
-    def _journal(self, path: Path, books: Books) -> SqliteJournal:
+    def _journal(self, path: Path, results: RowResults) -> SqliteJournal:
         # Whether it is that of the rows was asked of all of them, and not of the first ones.
-        return SqliteJournal(path, many_blasts=True, made_from=self.mailing.made_from, line_of=books.line_of)
+        return SqliteJournal(path, many_blasts=True, made_from=self.mapping.made_from, line_of=results.line_of)
 
-    async def _show(self, books: Books, interrupts: Interrupts) -> None:
-        meter = Pacemeter()
+    async def _show(self, results: RowResults, interrupts: Interrupts) -> None:
+        meter = RateMeter()
         while True:
-            per_s = meter.per_s(time.monotonic(), books.outcomes)
+            per_s = meter.per_s(time.monotonic(), results.outcomes)
             word: Literal["Sending", "Stopping"] = "Sending" if interrupts.first is None else "Stopping"
-            self.display.sending(Step(total=self.total, outcomes=books.outcomes, per_s=per_s, word=word))
+            self.display.show_sending(Progress(total=self.total, outcomes=results.outcomes, per_s=per_s, word=word))
             await anyio.sleep(self.display.interval_s)
 
 
-async def _settle_all(stream: BulkStream, books: Books, troubles: list[str]) -> None:
+async def _settle_all(stream: BulkStream, results: RowResults, errors: list[str]) -> None:
     try:
         async for result in stream:
             # The report is made anew at each look, and most rows need none.
-            books.settle(result, ended=not result.ok and stream.report.stopped is not None)
-            if books.report_fault is not None:
+            results.settle(result, ended=not result.ok and stream.report.stopped is not None)
+            if results.report_fault is not None:
                 # Whoever asked for a report does not want messages that it does not tell of.
                 stream.stop("the report could not be written")
     except PicoError as error:  # from the input, although it was sound when it was surveyed
-        troubles.append(str(error))
+        errors.append(str(error))

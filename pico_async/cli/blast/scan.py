@@ -9,7 +9,7 @@ from attrs import field, frozen
 from pico_async.bulk.journal.match import JournalMatch, JournalMatcher
 from pico_async.bulk.preflight import Checklist, Preflight
 from pico_async.cli.blast.csv_file import CsvFile
-from pico_async.cli.blast.row_mapping import Mailing
+from pico_async.cli.blast.row_mapping import RowMapping
 from pico_async.errors import SuppressedError
 from pico_async.messages import SmsMessage
 
@@ -26,7 +26,7 @@ class Sample:
 
 
 @frozen
-class Survey:
+class Scan:
     """
     What a file holds; of the rows themselves only the first few are kept.
 
@@ -43,13 +43,13 @@ class Survey:
     match: JournalMatch | None = None
 
 
-def survey(
+def scan_file(
     file: CsvFile,
-    mailing: Mailing,
+    mapping: RowMapping,
     on_rows: Callable[[int], None],
     suppressed: Container[str] = frozenset(),
     journal: JournalMatcher | None = None,
-) -> Survey:
+) -> Scan:
     """
     Read the whole file and make each message once, in flat memory.
 
@@ -67,19 +67,19 @@ def survey(
     samples: list[Sample] = []
     left_out = 0
     with Checklist() as checklist:
-        for count, (row, made) in enumerate(mailing.messages(file.rows()), start=1):
-            left_out += isinstance(made, SuppressedError)
-            if checklist.message(row.line, made) is not None and isinstance(made, SmsMessage):
+        for count, (row, mapped) in enumerate(mapping.messages(file.rows()), start=1):
+            left_out += isinstance(mapped, SuppressedError)
+            if checklist.message(row.line, mapped) is not None and isinstance(mapped, SmsMessage):
                 # The journal names messages by what came before, so it is asked for the suppressed, too.
                 if journal is not None:
-                    journal.add(made)
-                if made.promotional and made.to in suppressed:
+                    journal.add(mapped)
+                if mapped.promotional and mapped.to in suppressed:
                     checklist.suppress()
                 else:
-                    checklist.admit(row.line, made)
+                    checklist.admit(row.line, mapped)
                     if len(samples) < SHOWN:
-                        samples.append(Sample(row.line, made))
+                        samples.append(Sample(row.line, mapped))
             if count % _TELL_EVERY == 0:
                 on_rows(count)
         match = None if journal is None else journal.match()
-        return Survey(checklist.preflight(), left_out, tuple(samples), match)
+        return Scan(checklist.preflight(), left_out, tuple(samples), match)

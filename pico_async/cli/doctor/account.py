@@ -13,7 +13,7 @@ import httpx
 
 from pico_async._settings import WHITELIST_BASE_URL
 from pico_async.cli.doctor.configuration import Configuration
-from pico_async.cli.doctor.connection import carrier_to
+from pico_async.cli.doctor.connection import make_transport
 from pico_async.cli.doctor.finding import Finding, State, failed, not_checked
 from pico_async.coordination.rates import Rates
 from pico_async.errors import (
@@ -45,7 +45,7 @@ _TOO_SOON = "Another process asked for one in the same second: try again."
 _TROUBLE = "Pico, or a gateway before it, has trouble: try again in a minute, and ask Pico's support if it lasts."
 
 
-class Witness(httpx.AsyncHTTPTransport):
+class OnceTransport(httpx.AsyncHTTPTransport):
     """
     A session's connection that lets each address be asked once, and remembers the server's clock.
 
@@ -96,7 +96,7 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
     """
     if of.username is None or of.api_key is None or of.base_url is None:
         raise ConfigurationError("There is no account to check.")
-    witness: Witness = carrier_to(of.proxy, tls, Witness)
+    transport: OnceTransport = make_transport(of.proxy, tls, OnceTransport)
     async with PicoSession(
         username=of.username,
         api_key=of.api_key.value,
@@ -105,7 +105,7 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
         retries=0,
         # Each is asked once, so there is no pace to keep, and what is held back need not wait for its turn.
         rates=Rates(token=None, balance=None),
-        transport=witness,
+        transport=transport,
     ) as pico:
         try:
             token = await pico.token.get()
@@ -113,41 +113,44 @@ async def account(of: Configuration, tls: ssl.SSLContext, *, timeout_s: float) -
             refused: PicoError | None = error
         else:
             refused = None
-        yield _clock(witness)
+        yield _clock(transport)
         if refused is not None:
-            yield _no_token(refused, witness, of.base_url)
+            yield _no_token(refused, transport, of.base_url)
             yield not_checked("balance", "there is no token")
             return
         yield Finding(
             check="token",
             state=State.OK,
-            said=f"Pico gave {of.username} a token of {len(token.token)} characters.",
+            message=f"Pico gave {of.username} a token of {len(token.token)} characters.",
             facts={"length": len(token.token)},
         )
-        yield await _balance(pico, witness, of.base_url)
+        yield await _balance(pico, transport, of.base_url)
 
 
-def _clock(witness: Witness) -> Finding:
-    ahead_s = witness.ahead_s
-    if witness.server is None:
-        why = "the reply has no date to compare with" if witness.answered else "there was no reply to compare with"
+def _clock(transport: OnceTransport) -> Finding:
+    ahead_s = transport.ahead_s
+    if transport.server is None:
+        why = "the reply has no date to compare with" if transport.answered else "there was no reply to compare with"
         return not_checked("clock", why)
-    facts = {"ahead_s": round(ahead_s, 1), "server": witness.server.isoformat()}
+    facts = {"ahead_s": round(ahead_s, 1), "server": transport.server.isoformat()}
     if abs(ahead_s) <= CLOCK_S:
-        return Finding(check="clock", state=State.OK, said=f"It agrees with Pico's, within {CLOCK_S:g} s.", facts=facts)
+        return Finding(
+            check="clock", state=State.OK, message=f"It agrees with Pico's, within {CLOCK_S:g} s.", facts=facts
+        )
+    direction = "ahead of" if ahead_s > 0 else "behind"
     return Finding(
         check="clock",
         state=State.WARNING,
-        said=f"This machine's clock is {abs(ahead_s):,.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the server's.",
+        message=f"This machine's clock is {abs(ahead_s):,.0f} s {direction} the server's.",
         advice="Tokens, certificates and the expiry of callback URLs depend on it: let NTP set it, as by "
         "`timedatectl set-ntp true`. If it is right, the server's is wrong.",
         facts=facts,
     )
 
 
-def _no_token(error: PicoError, witness: Witness, base_url: str) -> Finding:
+def _no_token(error: PicoError, transport: OnceTransport, base_url: str) -> Finding:
     # A session asks for a token again only where it came too fast.
-    if witness.held_back:
+    if transport.held_back:
         return failed("token", "Pico gives one token a second, and refused this one.", _TOO_SOON)
     return failed("token", str(error), _remedy(error, base_url), **_facts(error))
 
@@ -169,11 +172,11 @@ def _remedy(error: PicoError, base_url: str) -> str:
     return "The host was there a moment ago: try again, and with --timeout if it is only slow."
 
 
-async def _balance(pico: PicoSession, witness: Witness, base_url: str) -> Finding:
+async def _balance(pico: PicoSession, transport: OnceTransport, base_url: str) -> Finding:
     try:
         credit = await pico.balance.get()
     except PicoError as error:
-        if witness.held_back:
+        if transport.held_back:
             return failed(
                 "balance",
                 "Pico gave a token, and did not take it a moment later (401).",
@@ -185,14 +188,14 @@ async def _balance(pico: PicoSession, witness: Witness, base_url: str) -> Findin
         return Finding(
             check="balance",
             state=State.WARNING,
-            said=f"{credit.balance}: nothing is left.",
+            message=f"{credit.balance}: nothing is left.",
             advice="Top it up, or sends may be refused: what Pico does without credit is not documented in v0.4.",
             facts=facts,
         )
     return Finding(
         check="balance",
         state=State.OK,
-        said=f"{credit.balance} (its unit is not documented in v0.4)",
+        message=f"{credit.balance} (its unit is not documented in v0.4)",
         facts=facts,
     )
 

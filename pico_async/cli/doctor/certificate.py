@@ -19,7 +19,7 @@ SOON_DAYS = 14
 # By OpenSSL's number, X509_V_ERR_….
 _NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 _CLOCK = "Is the clock of this machine right? If it is, the host's owner must renew it."
-_NAME = "Is the host of PICO_BASE_URL right? If it is, something on the way answers in its place."
+_NAME = "Is the host of PICO_BASE_URL right? If it is, something on the way answers in its origin."
 _VERIFY = {
     _NOT_YET: ("the certificate is not valid yet", _CLOCK),
     _EXPIRED: ("the certificate has expired", _CLOCK),
@@ -46,8 +46,8 @@ def trust() -> ssl.SSLContext | Finding:
     )
 
 
-def described(tls: ssl.SSLObject, secured_s: float) -> Finding:
-    """Tell of a handshake that was made: what is spoken, whose certificate it is, and how long it lasts."""
+def handshake_success(tls: ssl.SSLObject, secured_s: float) -> Finding:
+    """Tell of a handshake that was made: the version, whose certificate it is, and how long it lasts."""
     told: dict[str, Any] = tls.getpeercert() or {}
     subject, issuer = (_named(told.get(part, ())) for part in ("subject", "issuer"))
     names = [name for _, name in told.get("subjectAltName", ())]
@@ -58,7 +58,7 @@ def described(tls: ssl.SSLObject, secured_s: float) -> Finding:
     return Finding(
         check="tls",
         state=State.WARNING if soon else State.OK,
-        said=f"{tls.version()}; the certificate lasts until {until}, {days} days",
+        message=f"{tls.version()}; the certificate lasts until {until}, {days} days",
         details=(f"subject: {subject or ', '.join(names[:3])}", f"issuer: {issuer}"),
         advice="It is soon to be renewed by the host's owner; sends fail from then on." if soon else None,
         facts={
@@ -74,27 +74,29 @@ def described(tls: ssl.SSLObject, secured_s: float) -> Finding:
     )
 
 
-def reason_of(fault: Exception | None, causes: Iterable[BaseException], place: str, timeout_s: float) -> Finding:
+def handshake_failure(
+    fault: Exception | None, causes: Iterable[BaseException], origin: str, timeout_s: float
+) -> Finding:
     """Tell why there was no handshake."""
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             said, advice = _VERIFY.get(cause.verify_code, ("no authority that is trusted here signed it", _UNTRUSTED))
             return failed(
                 "tls",
-                f"{place} is not to be trusted: {said} ({cause.verify_message}).",
+                f"{origin} is not to be trusted: {said} ({cause.verify_message}).",
                 advice,
                 verify_code=cause.verify_code,
             )
         if isinstance(cause, ssl.SSLError) and cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
             return failed(
                 "tls",
-                f"What answers at {place} speaks no TLS.",
+                f"What answers at {origin} speaks no TLS.",
                 "Is the port right? Plain http:// is for a sandbox on loopback only.",
             )
     if isinstance(fault, TimeoutError | httpx.TimeoutException):
-        said = f"{place} took the connection, and no TLS handshake was made within {timeout_s:g} s."
+        said = f"{origin} took the connection, and no TLS handshake was made within {timeout_s:g} s."
     else:
-        said = f"{place} made no TLS handshake ({' '.join(str(fault).split())[:200] or type(fault).__name__})."
+        said = f"{origin} made no TLS handshake ({' '.join(str(fault).split())[:200] or type(fault).__name__})."
     return failed(
         "tls", said, "A firewall or a proxy may look into connections: ask who runs the network. Is the port right?"
     )

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pico_async.cli.account_options import Callback, Json, Sender, Settings
-from pico_async.cli.console import say_finding, say_json
+from pico_async.cli.account_options import AccountOptions, Callback, Json, Sender
+from pico_async.cli.console import print_finding, print_json
 from pico_async.cli.doctor import installation, stores
 from pico_async.cli.doctor.account import account
 from pico_async.cli.doctor.certificate import trust
@@ -28,7 +28,7 @@ _VARIABLES = {
 
 
 def doctor(
-    settings: Settings,
+    account: AccountOptions,
     ctx: typer.Context,
     journal: Annotated[Path | None, typer.Option(metavar="FILE", help="Look at this journal of a blast, too.")] = None,
     timeout: Annotated[float, typer.Option(metavar="S", min=0.1, max=600, help="How long each step may take.")] = 10.0,
@@ -37,7 +37,7 @@ def doctor(
     callback: Callback = None,
 ) -> None:
     """
-    Find out why it does not work: check the settings, the way to Pico, the token and the balance.
+    Find out why it does not work: check the account, the way to Pico, the token and the balance.
 
     It sends no message. Of Pico it asks one token and the balance once. It shows no key, no token and no whole number.
 
@@ -46,30 +46,30 @@ def doctor(
     found: list[Finding] = []
 
     async def tell() -> None:
-        setup = configuration(settings, _sources(ctx, settings), sender=sender, callback=callback)
-        async for finding in _examine(setup, settings, journal, timeout):
+        setup = configuration(account, _sources(ctx, account), sender=sender, callback=callback)
+        async for finding in _examine(setup, account, journal, timeout):
             found.append(finding)
             if not as_json:
-                say_finding(finding.check, finding.state.value, finding.said, finding.details, finding.advice)
+                print_finding(finding.check, finding.state.value, finding.message, finding.details, finding.advice)
 
     asyncio.run(tell())
     states = [finding.state for finding in found]
     if as_json:
-        say_json({"ok": State.FAILED not in states, "checks": [finding.as_json() for finding in found]})
+        print_json({"ok": State.FAILED not in states, "checks": [finding.as_json() for finding in found]})
     if State.FAILED in states:
         raise typer.Exit(1)
 
 
 async def _examine(
-    setup: Configuration, settings: Settings, journal: Path | None, timeout_s: float
+    setup: Configuration, account: AccountOptions, journal: Path | None, timeout_s: float
 ) -> AsyncIterator[Finding]:
     yield installation.python()
     yield installation.packages()
     yield setup.finding
     async for finding in _reach(setup, timeout_s):
         yield finding
-    if settings.fleet is not None:
-        yield await stores.redis(settings.fleet, timeout_s=timeout_s)
+    if account.fleet is not None:
+        yield await stores.redis(account.fleet, timeout_s=timeout_s)
     if journal is not None:
         yield await stores.journal(journal)
 
@@ -112,12 +112,12 @@ async def _steps(setup: Configuration, timeout_s: float) -> AsyncIterator[tuple[
             yield finding, ""
 
 
-def _sources(ctx: typer.Context, settings: Settings) -> Mapping[str, str]:
+def _sources(ctx: typer.Context, account: AccountOptions) -> Mapping[str, str]:
     sources = {}
     for name, variable in _VARIABLES.items():
         source = ctx.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
             sources[name] = variable if source.name == "ENVIRONMENT" else f"--{name.replace('_', '-')}"
-    if settings.fleet is not None:
-        sources["redis"] = "--redis" if settings.fleet.asked_for else "PICO_REDIS_URL"
+    if account.fleet is not None:
+        sources["redis"] = "--redis" if account.fleet.asked_for else "PICO_REDIS_URL"
     return sources

@@ -25,7 +25,7 @@ from pico_async._settings import (
     checked_sender,
     checked_username,
 )
-from pico_async.cli.account_options import Settings, read_api_key
+from pico_async.cli.account_options import AccountOptions, read_api_key
 from pico_async.cli.doctor.finding import Finding, State
 from pico_async.errors import ConfigurationError
 from pico_async.numbers import mask
@@ -79,7 +79,7 @@ class Configuration:
 
 
 def configuration(
-    settings: Settings, sources: Mapping[str, str], *, sender: str | None, callback: str | None
+    account: AccountOptions, sources: Mapping[str, str], *, sender: str | None, callback: str | None
 ) -> Configuration:
     """
     Look at the settings as a session would.
@@ -103,18 +103,18 @@ def configuration(
             return None
 
     def where() -> tuple[str, str | None]:
-        address = checked_base_url(settings.base_url or DEFAULT_BASE_URL)
+        address = checked_base_url(account.base_url or DEFAULT_BASE_URL)
         note("base_url", address, sources.get("base_url", "the default"))
         return address, proxy_for(address)
 
-    username = accepted(lambda: checked_username(settings.username))
+    username = accepted(lambda: checked_username(account.username))
     note("username", username, sources.get("username"))
-    source, api_key = accepted(lambda: _api_key(settings.api_key_file)) or (None, None)
+    source, api_key = accepted(lambda: _api_key(account.api_key_file)) or (None, None)
     note("api_key", None if api_key is None else "set, not shown", source)
     base_url, proxy = accepted(where) or (None, None)
     if proxy is not None:
         # Its credentials are not shown.
-        note("proxy", place_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
+        note("proxy", origin_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
     checked = accepted(lambda: checked_sender(sender))
     # A name is shown; a number is somebody's.
     note("sender", mask(checked) if checked and any(map(str.isdigit, checked)) else checked, sources.get("sender"))
@@ -132,7 +132,7 @@ def configuration(
     level = accepted(lambda: checked_log_level(log))
     shown = logging.getLevelName(level).lower() if level else _UNFIT if log else None
     note("log", shown, "PICO_LOG" if shown else None)
-    fleet = settings.fleet
+    fleet = account.fleet
     note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
     warnings = [*_unknown_variables(), *_strange_host(base_url)]
     if not sender:
@@ -141,7 +141,7 @@ def configuration(
     finding = Finding(
         check="configuration",
         state=State.FAILED if faults else State.WARNING if warnings else State.OK,
-        said=" ".join([*faults, *warnings]) or _told(base_url),
+        message=" ".join([*faults, *warnings]) or _told(base_url),
         details=tuple(lines),
         advice=_advice(faults, warnings),
         facts=facts,
@@ -160,7 +160,7 @@ def _api_key(file: str | None) -> tuple[str, Secret]:
     return source, checked_api_key(key)
 
 
-def place_of(address: str) -> str:
+def origin_of(address: str) -> str:
     """Give an address without what may be secret in it: its host and port."""
     parts = urlsplit(address)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

@@ -13,8 +13,8 @@ import anyio
 import httpx
 from attrs import define, field
 
-from pico_async.cli.doctor.certificate import described, reason_of
-from pico_async.cli.doctor.configuration import place_of
+from pico_async.cli.doctor.certificate import handshake_failure, handshake_success
+from pico_async.cli.doctor.configuration import origin_of
 from pico_async.cli.doctor.finding import Finding, State, failed, not_checked
 from pico_async.errors import ConfigurationError
 
@@ -23,19 +23,19 @@ _NO_WAY = {
         "nothing listens there",
         "Is the port of PICO_BASE_URL right? Of a sandbox: does it run? `pico sandbox` says where it listens.",
     ),
-    errno.ENETUNREACH: ("there is no way to that network", "Is this machine on the network? Does it have a route?"),
-    errno.EHOSTUNREACH: ("there is no way to that host", "Is this machine on the network? Does it have a route?"),
-    errno.ECONNRESET: ("the connection was reset", "A firewall may stand on the way: does it let this host through?"),
+    errno.ENETUNREACH: ("there is no trace to that network", "Is this machine on the network? Does it have a route?"),
+    errno.EHOSTUNREACH: ("there is no trace to that host", "Is this machine on the network? Does it have a route?"),
+    errno.ECONNRESET: ("the connection was reset", "A firewall may stand on the trace: does it let this host through?"),
 }
 
 
-class _ArrivedError(Exception):
+class _ConnectedError(Exception):
     """All is open, and the request would be written next."""
 
 
 @define
-class _Way:
-    """What httpcore told of the way so far."""
+class _ConnectionTrace:
+    """What httpcore told of the trace so far."""
 
     begun_at: float = field(factory=time.monotonic)
     connected_s: float | None = None
@@ -55,12 +55,12 @@ class _Way:
             self.tls = told["return_value"].get_extra_info("ssl_object")
         elif event.endswith("send_request_headers.started"):
             if told["request"].method != b"CONNECT":
-                raise _ArrivedError
+                raise _ConnectedError
         elif event.endswith("receive_response_headers.complete"):
             self.tunnelled = 200 <= told["return_value"][1] < 300  # what the proxy said
 
 
-def carrier_to(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTTPTransport]) -> Any:
+def make_transport(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTTPTransport]) -> Any:
     """
     Make a transport as a session has it.
 
@@ -78,63 +78,65 @@ def carrier_to(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTT
 async def walk(base_url: str, proxy: str | None, tls: ssl.SSLContext, *, timeout_s: float) -> tuple[Finding, Finding]:
     """Go to the host, and tell of the connection and of TLS. Nothing is asked of the host."""
     try:
-        transport = carrier_to(proxy, tls, httpx.AsyncHTTPTransport)
+        transport = make_transport(proxy, tls, httpx.AsyncHTTPTransport)
     except ConfigurationError as error:
         said = failed("connection", str(error), "Name another proxy, or this host in NO_PROXY.")
         return said, not_checked("tls", "there is no connection")
-    way = _Way()
+    trace = _ConnectionTrace()
     fault: Exception | None = None
     phases = httpx.Timeout(timeout_s).as_dict()
-    request = httpx.Request("GET", base_url, extensions={"timeout": phases, "trace": way.trace})
+    request = httpx.Request("GET", base_url, extensions={"timeout": phases, "trace": trace.trace})
     async with transport:
         try:
             # Each phase is bounded by itself; this bounds them together.
             with anyio.fail_after(timeout_s * 2):
                 await transport.handle_async_request(request)
-        except _ArrivedError:
+        except _ConnectedError:
             pass
         except Exception as error:  # noqa: BLE001  whatever it is, it is a finding
             fault = error
-    place = place_of(base_url)
-    if way.connected_s is None or (fault is not None and proxy is not None and not way.tunnelled):
-        told = _no_connection(place, proxy, way, fault, timeout_s)
+    origin = origin_of(base_url)
+    if trace.connected_s is None or (fault is not None and proxy is not None and not trace.tunnelled):
+        told = _no_connection(origin, proxy, trace, fault, timeout_s)
         return told, not_checked("tls", "there is no connection")
-    by = f", over the proxy {place_of(proxy)}" if proxy else f" at {way.address}" if way.address else ""
+    by = f", over the proxy {origin_of(proxy)}" if proxy else f" at {trace.address}" if trace.address else ""
     connected = Finding(
         check="connection",
         state=State.OK,
-        said=f"{place} is there{by}, after {way.connected_s * 1000:.0f} ms",
+        message=f"{origin} is there{by}, after {trace.connected_s * 1000:.0f} ms",
         facts={
-            "address": way.address,
-            "proxy": None if proxy is None else place_of(proxy),
-            "ms": round(way.connected_s * 1000, 1),
+            "address": trace.address,
+            "proxy": None if proxy is None else origin_of(proxy),
+            "ms": round(trace.connected_s * 1000, 1),
         },
     )
     if not base_url.startswith("https:"):
         return connected, Finding(
-            check="tls", state=State.OK, said="It is not used on loopback.", facts={"used": False}
+            check="tls", state=State.OK, message="It is not used on loopback.", facts={"used": False}
         )
-    if fault is not None or way.tls is None:
-        return connected, reason_of(fault, list(_causes(fault)), place, timeout_s)
-    return connected, described(way.tls, way.secured_s or 0.0)
+    if fault is not None or trace.tls is None:
+        return connected, handshake_failure(fault, list(_causes(fault)), origin, timeout_s)
+    return connected, handshake_success(trace.tls, trace.secured_s or 0.0)
 
 
-def _no_connection(place: str, proxy: str | None, way: _Way, fault: Exception | None, timeout_s: float) -> Finding:
-    at = place if proxy is None else f"the proxy {place_of(proxy)}"
-    if way.connected_s is not None and any(isinstance(cause, ssl.SSLError) for cause in _causes(fault)):
+def _no_connection(
+    origin: str, proxy: str | None, trace: _ConnectionTrace, fault: Exception | None, timeout_s: float
+) -> Finding:
+    at = origin if proxy is None else f"the proxy {origin_of(proxy)}"
+    if trace.connected_s is not None and any(isinstance(cause, ssl.SSLError) for cause in _causes(fault)):
         return failed(
             "connection",
             f"{at} is there, and TLS with it failed.",
             "Is it reached by https:// at all? If so, its authority has to be trusted: put that into a PEM file, and "
             "name it in SSL_CERT_FILE.",
         )
-    if way.connected_s is not None:
+    if trace.connected_s is not None:
         # Its number only: who knows what a proxy repeats in its words.
         status = re.match(r"[0-9]{3}\b", str(fault)) if isinstance(fault, httpx.ProxyError) else None
         words = f" (it answers {status[0]})" if status else ""
         return failed(
             "connection",
-            f"{at} is there, and gives no connection to {place}{words}.",
+            f"{at} is there, and gives no connection to {origin}{words}.",
             "Does it ask for a user and a password (in HTTPS_PROXY), and does it let this host through? NO_PROXY names "
             "hosts that are reached without it.",
         )

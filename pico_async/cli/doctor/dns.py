@@ -21,7 +21,7 @@ async def resolve(host: str, *, timeout_s: float) -> Finding:
         return Finding(
             check="dns",
             state=State.OK,
-            said=f"{host} is an address, so there is nothing to resolve.",
+            message=f"{host} is an address, so there is nothing to resolve.",
             facts={"host": host, "ipv4": [host][: address.version == 4], "ipv6": [host][: address.version == 6]},
         )
     try:
@@ -46,7 +46,7 @@ async def resolve(host: str, *, timeout_s: float) -> Finding:
     return Finding(
         check="dns",
         state=State.OK,
-        said=f"{host} has {len(ipv4)} IPv4 and {len(ipv6)} IPv6: {', '.join([*ipv4, *ipv6])}",
+        message=f"{host} has {len(ipv4)} IPv4 and {len(ipv6)} IPv6: {', '.join([*ipv4, *ipv6])}",
         facts={"host": host, "ipv4": ipv4, "ipv6": ipv6},
     )
 

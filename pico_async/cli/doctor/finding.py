@@ -27,7 +27,7 @@ class Finding:
 
     Attributes:
         check: What was checked, as "tls".
-        said: What was found, in a sentence.
+        message: What was found, in a sentence.
         details: More of it, a line each.
         advice: What to do; None where there is nothing to do.
         facts: The same for programs.
@@ -35,7 +35,7 @@ class Finding:
 
     check: str
     state: State
-    said: str
+    message: str
     details: tuple[str, ...] = ()
     advice: str | None = None
     facts: Mapping[str, Any] = Factory(dict)
@@ -50,7 +50,7 @@ class Finding:
         return {
             "check": self.check,
             "state": self.state.value,
-            "message": self.said,
+            "message": self.message,
             "details": list(self.details),
             "advice": self.advice,
             "facts": dict(self.facts),
@@ -59,9 +59,9 @@ class Finding:
 
 def not_checked(check: str, why: str) -> Finding:
     """Say that something was not looked at."""
-    return Finding(check=check, state=State.NOT_CHECKED, said=why)
+    return Finding(check=check, state=State.NOT_CHECKED, message=why)
 
 
-def failed(check: str, said: str, advice: str, **facts: Any) -> Finding:
+def failed(check: str, message: str, advice: str, **facts: Any) -> Finding:
     """Say that something does not work, and what to do."""
-    return Finding(check=check, state=State.FAILED, said=said, advice=advice, facts=facts)
+    return Finding(check=check, state=State.FAILED, message=message, advice=advice, facts=facts)

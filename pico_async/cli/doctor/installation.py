@@ -26,7 +26,7 @@ def python() -> Finding:
     return Finding(
         check="python",
         state=State.OK,
-        said=f"Python {found} on {platform.system()}, pico_async {__version__}",
+        message=f"Python {found} on {platform.system()}, pico_async {__version__}",
         facts={"python": found, "system": platform.system(), "pico_async": __version__},
     )
 
@@ -52,7 +52,7 @@ def packages() -> Finding:
         return Finding(
             check="packages",
             state=State.WARNING,
-            said="pico_async was not installed by a package manager, so nobody knows what it needs.",
+            message="pico_async was not installed by a package manager, so nobody knows what it needs.",
             advice=f"Install it: pip install {_DISTRIBUTION}",
         )
     found = {package.name: _version(package.name) for package in needed}
@@ -65,7 +65,7 @@ def packages() -> Finding:
     return Finding(
         check="packages",
         state=State.FAILED if missing else State.WARNING if unfit else State.OK,
-        said=f"{', '.join(faults)}." if faults else ", ".join(f"{name} {it}" for name, it in installed.items()),
+        message=f"{', '.join(faults)}." if faults else ", ".join(f"{name} {it}" for name, it in installed.items()),
         advice=f"Install what was tested: pip install {' '.join(map(repr, wanted))}" if wanted else None,
         facts={"installed": installed, "wanted": wanted},
     )

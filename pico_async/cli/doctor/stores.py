@@ -14,7 +14,7 @@ from pico_async.cli.doctor.account import CLOCK_S
 from pico_async.cli.doctor.finding import Finding, State, failed
 from pico_async.cli.fleet import hint_for
 from pico_async.cli.fleet_address import FleetAddress
-from pico_async.cli.format import counted
+from pico_async.cli.format import format_count
 from pico_async.errors import ConfigurationError, PicoError
 
 # RedisCoordinator's scripts need it.
@@ -62,14 +62,15 @@ async def redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     if version is not None and _major(version) < _OLDEST:
         return failed("redis", f"{said}, and is too old.", f"RedisCoordinator needs {_OLDEST} or newer.", **facts)
     if abs(ahead_s) > CLOCK_S:
+        direction = "ahead of" if ahead_s > 0 else "behind"
         return Finding(
             check="redis",
             state=State.WARNING,
-            said=f"{said}; this machine's clock is {abs(ahead_s):,.0f} s {'ahead of' if ahead_s > 0 else 'behind'} it.",
+            message=f"{said}; this machine's clock is {abs(ahead_s):,.0f} s {direction} it.",
             advice="The pace goes by Redis's own clock and is not harmed, but one of the two is wrong.",
             facts=facts,
         )
-    return Finding(check="redis", state=State.OK, said=f"{said}, and the clocks agree.", facts=facts)
+    return Finding(check="redis", state=State.OK, message=f"{said}, and the clocks agree.", facts=facts)
 
 
 def _major(version: str) -> int:
@@ -89,9 +90,11 @@ async def journal(path: Path) -> Finding:
         return Finding(
             check="journal",
             state=State.WARNING,
-            said=f"{counted(in_doubt, 'message')} may have gone out.",
+            message=f"{format_count(in_doubt, 'message')} may have gone out.",
             advice=f"See `pico journal in-doubt {path}`, and decide by `mark-sent` or `resend`.",
             facts=facts,
         )
     total = sum(counts[state] for state in JournalState)
-    return Finding(check="journal", state=State.OK, said=f"{counted(total, 'message')}, none in doubt", facts=facts)
+    return Finding(
+        check="journal", state=State.OK, message=f"{format_count(total, 'message')}, none in doubt", facts=facts
+    )

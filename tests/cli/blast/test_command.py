@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pico_async.cli.blast.progress import Lines
+from pico_async.cli.blast.progress import LineDisplay
 from tests.support.late_timers import rate_claims, repeat_if_starved
 from tests.support.pico_command import PICO, TEXT, Ran, environment, people, report_rows
 from tests.support.sandbox_process import KEY, SandboxProcess
@@ -240,7 +240,7 @@ def test_without_a_terminal_the_progress_comes_in_lines(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blast whose output is no terminal prints its progress as lines on stderr."""
-    monkeypatch.setattr(Lines, "interval_s", 0.05)
+    monkeypatch.setattr(LineDisplay, "interval_s", 0.05)
 
     ran = pico_here("blast", write_csv(people(20)), "--text", TEXT, "--rate", 100, env=quick.env)
 

@@ -7,13 +7,13 @@ import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
 from pico_async.cli.blast.csv_file import Row
-from pico_async.cli.blast.row_mapping import Mailing, number_reader
+from pico_async.cli.blast.row_mapping import RowMapping, number_reader
 
 COLUMNS = ("id", "phone", "code")
 
 
-def plan(columns: tuple[str, ...] = COLUMNS, **options: Any) -> Mailing:
-    return Mailing.plan(columns, **{"text": "Your code is {{code}}", "template_id": None, **options})
+def plan(columns: tuple[str, ...] = COLUMNS, **options: Any) -> RowMapping:
+    return RowMapping.for_columns(columns, **{"text": "Your code is {{code}}", "template_id": None, **options})
 
 
 def row(**values: str) -> Row:
@@ -117,10 +117,10 @@ def test_all_rows_age_from_the_start_of_the_command() -> None:
     """
     `expires_in` counts from the start of the command for each row, because all codes in the file were made before.
     """
-    mailing = plan(expires_in=0.05)
+    mapping = plan(expires_in=0.05)
     time.sleep(0.06)
 
-    late = mailing.message(row())
+    late = mapping.message(row())
 
     assert isinstance(late, SmsMessage)
     assert late.expires_in == pytest.approx(0, abs=1e-3)
