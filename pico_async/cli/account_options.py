@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable, Container
@@ -18,6 +17,7 @@ from attrs import evolve, field, frozen
 from pico_async._engine.hosts import is_loopback
 from pico_async._settings import DEFAULT_BASE_URL, checked_base_url
 from pico_async.cli.fleet_address import URL_HELP, FleetAddress
+from pico_async.cli.signature import parameters_of, set_parameters
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -137,23 +137,15 @@ class AccountOptions:
 
 
 def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
-    """
-    Give a command the account's options, and hand it their `AccountOptions` as its first argument.
-
-    typer reads a command's options from its signature, so the account's are added there, once for all commands.
-    """
-    shared = inspect.signature(_account_options, eval_str=True).parameters
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    """Return the command with the account's options added; it gets them as its first argument, an `AccountOptions`."""
+    shared = parameters_of(_account_options)
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        account = _account_options(**{name: given.pop(name) for name in shared})
+        account = _account_options(**{option.name: given.pop(option.name) for option in shared})
         command(account, **given)
 
-    parameters = [*own, *shared.values()]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect looks for it
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+    return set_parameters(with_options, [*parameters_of(command)[1:], *shared])
 
 
 def _account_options(

@@ -13,13 +13,15 @@ from pico_async import __version__
 from pico_async.cli import campaigns, fleet, journal, resources, templates
 from pico_async.cli.account_options import with_account_options
 from pico_async.cli.blast.command import EXIT_CODES, blast
-from pico_async.cli.blast.run import InterruptedEarlyError
+from pico_async.cli.blast.options import BlastOptions
+from pico_async.cli.blast.signals import InterruptedEarlyError
 from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import print_error, print_line, print_note
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
 from pico_async.cli.format import format_outcome
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
+from pico_async.cli.signature import with_option_class
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 
 
@@ -81,7 +83,7 @@ def _pico(
 
 app.command("demo")(demo)
 app.command("doctor")(with_account_options(doctor))
-app.command("blast", epilog=EXIT_CODES)(with_account_options(blast))
+app.command("blast", epilog=EXIT_CODES)(with_account_options(with_option_class(blast, BlastOptions)))
 
 
 def _group(name: str, title: str) -> typer.Typer:

@@ -1,4 +1,4 @@
-"""`pico demo`: the main job from end to end, without an account."""
+"""`pico demo`: a bulk send from end to end, without an account."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pico_async.cli.blast.csv_file import CsvFile
+from pico_async.cli.account_options import AccountOptions
+from pico_async.cli.blast.options import BlastOptions
+from pico_async.cli.blast.plan import open_plan
 from pico_async.cli.blast.progress import display_for
-from pico_async.cli.blast.row_mapping import RowMapping
 from pico_async.cli.blast.run import BlastRun
 from pico_async.cli.blast.scan import scan_file
 from pico_async.cli.blast.summary import Summary
 from pico_async.cli.console import print_line
-from pico_async.cli.sandbox import SandboxCounts, make_sandbox, sandbox_session
-from pico_async.coordination.rates import Rates
 
 _TEXT = "Your code is {{code}}"
 
@@ -41,20 +40,18 @@ def demo(
 
     It needs no account, and nothing is sent to any handset.
     """
-    rates = Rates()
-    sandbox = make_sandbox(rates)
     display = display_for(Console(stderr=True), wanted=True)
     with TemporaryDirectory(prefix="pico-demo-") as folder:
         path = Path(folder) / "people.csv"
         _write(path, count)
-        print_line(f"{count:,} people, each with a code of their own. Pico's reference allows 30 a second.")
-        print_line(f'$ pico blast people.csv --text "{_TEXT}" --sandbox')
-        with CsvFile(path) as rows:
-            mapping = RowMapping.for_columns(rows.columns, text=_TEXT, template_id=None)
-            found = scan_file(rows, mapping, display.show_reading)
-            blast = BlastRun(file=rows, mapping=mapping, total=found.preflight.total, display=display)
-            result = blast.run(sandbox_session(sandbox, rates))
-    summary = Summary(scan=found, result=result, seen=SandboxCounts.of(sandbox.ledger))
+        # Not promotional: the demo must not read the user's own list of opt-outs.
+        options = BlastOptions(path, text=_TEXT, in_sandbox=True, promotional=False)
+        with open_plan(AccountOptions(), options) as plan:
+            print_line(f"{count:,} people, each with their own code. Pico's reference allows 30 messages per second.")
+            print_line(f'$ pico blast people.csv --text "{_TEXT}" --sandbox')
+            scan = scan_file(plan, display.show_reading)
+            result = BlastRun(plan=plan, total=scan.preflight.total, display=display).run()
+    summary = Summary(plan=plan, scan=scan, result=result)
     for line in summary.lines():
         print_line(line)
     print_line()

@@ -82,7 +82,7 @@ def test_the_journal_shows_its_counts_and_doubts(
 
     assert ran.code == 1
     assert f"see `pico journal in-doubt {journal}`, then `mark-sent` or `resend`" in ran.out
-    assert "with --resume to go on.\nThat needs another --report, or --force to replace this one.\n" in ran.out
+    assert "with --resume to continue.\nPass another --report, or --force to replace this one.\n" in ran.out
     assert [line.split(":")[0].strip() for line in shown.out.splitlines()] == ["2 accepted", "1 in doubt", "1 rejected"]
     assert len(listed.out.splitlines()) == 2
     assert listed.out.splitlines()[1].split()[1] == "4"

@@ -1,10 +1,9 @@
-"""What `pico blast` says before anything is sent, and all that it says in a dry run."""
+"""The output of `pico blast` before anything is sent, and the output of a dry run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +11,7 @@ from attrs import frozen
 
 from pico_async._characters import described
 from pico_async.bulk.preflight import Preflight, Repeat, told_countries
-from pico_async.cli.blast.row_mapping import RowMapping
+from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.blast.scan import SHOWN, Scan
 from pico_async.cli.console import printable
 from pico_async.cli.format import format_count, format_duration, format_rest, plural
@@ -21,37 +20,26 @@ from pico_async.numbers import mask
 
 @frozen(kw_only=True)
 class Forecast:
-    """
-    What a file holds, and what sending it takes.
+    """The counts of a file, and the time and cost of sending it."""
 
-    Attributes:
-        per_s: Messages that leave in a second: a little less than the contract allows, so as never to exceed it.
-        shared: Whether other processes take their part of it.
-        journal: The journal's file; None where none is kept.
-    """
-
-    file: Path
-    mapping: RowMapping
+    plan: BlastPlan
     scan: Scan
-    per_s: float
-    shared: bool = False
-    journal: Path | None = None
 
     @property
     def duration_s(self) -> float:
-        """Seconds that the sending takes at least."""
+        """The least number of seconds that the bulk send takes."""
         match = self.scan.match
         kept = 0 if match is None else match.skipped + match.in_doubt + match.refused
-        return max(self.scan.preflight.valid - kept, 0) / self.per_s
+        return max(self.scan.preflight.valid - kept, 0) / self.plan.per_s
 
     @property
     def is_faulty(self) -> bool:
-        """Whether rows of it make no message, or none that a journal can tell from an earlier row's."""
+        """Whether rows make no message, or repeat a key while there is a journal, which would not send them."""
         found = self.scan.preflight
-        return bool(found.invalid or (self.journal is not None and found.repeated_keys))
+        return bool(found.invalid or (self.plan.options.journal is not None and found.repeated_keys))
 
-    def short(self) -> Iterator[str]:
-        """Say what is worth a look while there is time to press Ctrl-C."""
+    def short_lines(self) -> Iterator[str]:
+        """Return what a user should see while there is time to press Ctrl-C."""
         found = self.scan.preflight
         said = [format_count(found.total, "row"), self._column]
         if found.invalid:
@@ -62,8 +50,10 @@ class Forecast:
             said.append(f"{self.scan.match.skipped:,} accepted before")
         if found.parts > found.valid - found.unmeasured:
             said.append(format_count(found.parts, "part"))
-        said.append(f"{'at least' if self.shared else 'about'} {format_duration(self.duration_s)} at {self._speed}")
-        yield f"{self.file}: {', '.join(said)}."
+        said.append(
+            f"{'at least' if self.plan.is_shared else 'about'} {format_duration(self.duration_s)} at {self._speed}"
+        )
+        yield f"{self.plan.options.file}: {', '.join(said)}."
         if len(found.countries) > 1 or any(country.short for country in found.countries):
             yield f"Country codes: {told_countries(found.countries)}."
         yield from self._no_sms()
@@ -73,21 +63,21 @@ class Forecast:
 
     @property
     def _speed(self) -> str:
-        return f"{self.per_s:.1f} a second" + (", which the fleet shares" if self.shared else "")
+        return f"{self.plan.per_s:.1f} per second" + (", shared by the fleet" if self.plan.is_shared else "")
 
     @property
     def _column(self) -> str:
-        return f"numbers from `{self.mapping.to_column}`"
+        return f"numbers from `{self.plan.mapping.to_column}`"
 
     def _repeats(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.duplicates:
-            yield "Duplicates (the number and the text of an earlier row; sent all the same):"
+            yield "Duplicates (number and text of an earlier row; they are sent):"
             for repeat in found.repeats[:SHOWN]:
                 yield f"  line {repeat.place} repeats line {repeat.first}"
             yield from format_rest(found.duplicates, min(SHOWN, len(found.repeats)))
         if found.same_number > found.duplicates:
-            yield "Repeated numbers (whatever the text; --once-per-number keeps the first):"
+            yield "Repeated numbers (with any text; --once-per-number keeps the first):"
             for repeat in found.same_numbers[:SHOWN]:
                 yield f"  line {repeat.place} has the number of line {repeat.first}"
             yield from format_rest(found.same_number, min(SHOWN, len(found.same_numbers)))
@@ -100,7 +90,11 @@ class Forecast:
     def _key_repeats(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.repeated_keys:
-            fate = "sent all the same" if self.journal is None else "not sent: a journal knows a message by its key"
+            fate = (
+                "they are sent"
+                if self.plan.options.journal is None
+                else "not sent: a journal identifies a message by its key"
+            )
             yield f"Keys of an earlier row ({fate}):"
             for repeat in found.key_repeats[:SHOWN]:
                 yield f"  line {repeat.place} has the key of line {repeat.first}"
@@ -110,11 +104,11 @@ class Forecast:
         match = self.scan.match
         if match is None:
             return
-        yield f"{match.skipped:>9,} of them to skip: the journal has them as accepted"
+        yield f"{match.skipped:>9,} to skip: accepted according to the journal"
         if match.in_doubt:
-            yield f"{match.in_doubt:>9,} of them in doubt: not sent until `pico journal mark-sent` or `resend`"
+            yield f"{match.in_doubt:>9,} in doubt: not sent before `pico journal mark-sent` or `resend`"
         if match.refused:
-            yield f"{match.refused:>9,} of them not sent: their key came before, or has another text in the journal"
+            yield f"{match.refused:>9,} not sent: key of an earlier row, or of another text in the journal"
 
     def _parts(self) -> Iterator[str]:
         found = self.scan.preflight
@@ -122,12 +116,12 @@ class Forecast:
             encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
             yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
         if found.unmeasured:
-            yield f"{found.unmeasured:>9,} by template, whose parts are not known here"
+            yield f"{found.unmeasured:>9,} by template: the number of parts is unknown"
 
     def _forced(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.forced:
-            yield "What most often takes texts to UCS-2, 70 characters a part and not 160:"
+            yield "Characters that most often force UCS-2 (70 characters per part instead of 160):"
             for forced in found.forced[:SHOWN]:
                 shown = f"{forced.character} " if forced.character.isprintable() else ""
                 yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
@@ -136,29 +130,29 @@ class Forecast:
         found = self.scan.preflight
         if found.cost is None:
             return
-        said = f"Estimated cost: {found.cost:f} at {found.price:f} a part"
+        said = f"Estimated cost: {found.cost:f} at {found.price:f} per part"
         if found.remaining is None:
             yield f"{said}."
         elif found.remaining < 0:
-            yield f"{said}; the balance is {found.balance:f}, which is {-found.remaining:f} too little."
+            yield f"{said}; the balance is {found.balance:f}, {-found.remaining:f} too little."
         else:
             yield f"{said}; the balance is {found.balance:f}, which leaves {found.remaining:f}."
 
     def lines(self) -> Iterator[str]:
-        """Say all of it."""
+        """Return all lines of a dry run, for a person."""
         found = self.scan.preflight
-        yield f"Nothing was sent. {self.file}: {format_count(found.total, 'row')}, {self._column}."
+        yield f"Nothing was sent. {self.plan.options.file}: {format_count(found.total, 'row')}, {self._column}."
         yield f"{found.valid:>9,} to send, which takes {format_duration(self.duration_s)} at {self._speed}"
         yield from self._match()
         yield from self._parts()
         yield f"{found.invalid:>9,} invalid"
         if opted_out := found.suppressed - self.scan.left_out:
-            yield f"{opted_out:>9,} suppressed, for the number has opted out"
+            yield f"{opted_out:>9,} suppressed: the number has opted out"
         if self.scan.left_out:
             yield f"{self.scan.left_out:>9,} left out by --once-per-number"
         yield f"{found.duplicates:>9,} {plural(found.duplicates, 'duplicate')}"
         if found.same_number:
-            yield f"{found.same_number:>9,} with the number of an earlier row, whatever the text"
+            yield f"{found.same_number:>9,} with the number of an earlier row and any text"
         if found.countries:
             yield f"Country codes: {told_countries(found.countries)}."
         yield from self._no_sms()
@@ -177,7 +171,7 @@ class Forecast:
                 yield f"  line {sample.line}, to {mask(sample.message.to)}: {printable(content)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Give all of it to a program."""
+        """Return the same for a program."""
         found = self.scan.preflight
         return {
             "dry_run": True,
@@ -198,11 +192,11 @@ class Forecast:
                 {"character": forced.character, "is": described(forced.character), "messages": forced.messages}
                 for forced in found.forced
             ],
-            # As texts, for a decimal that goes through a float is another one.
-            "price": _exactly(found.price),
-            "estimated_cost": _exactly(found.cost),
-            "balance": _exactly(found.balance),
-            "per_s": round(self.per_s, 2),
+            # As strings, because a float would change the decimal.
+            "price": _as_string(found.price),
+            "estimated_cost": _as_string(found.cost),
+            "balance": _as_string(found.balance),
+            "per_s": round(self.plan.per_s, 2),
             "duration_s": round(self.duration_s, 1),
             "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
             "duplicate_rows": duplicate_rows(found),
@@ -218,7 +212,7 @@ class Forecast:
 
 
 def duplicate_rows(found: Preflight) -> list[dict[str, int]]:
-    """Give the first duplicates to a program."""
+    """Return the first duplicates, for a program."""
     return _lines(found.repeats)
 
 
@@ -226,5 +220,5 @@ def _lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
     return [{"line": repeat.place, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
 
 
-def _exactly(number: Decimal | None) -> str | None:
+def _as_string(number: Decimal | None) -> str | None:
     return None if number is None else f"{number:f}"

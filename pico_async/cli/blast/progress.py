@@ -1,4 +1,4 @@
-"""How far a blast has come, on stderr: a bar for people, lines for logs, or nothing."""
+"""The progress of a bulk send on stderr: a bar on a terminal, lines in a log, or nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from attrs import define, field, frozen
 from rich.console import Console, Group, RenderableType
@@ -19,7 +19,7 @@ from rich.text import Text
 from pico_async.cli.format import format_outcome
 from pico_async.errors import Outcome
 
-# The outcomes in the order in which they are told, and their colours.
+# The outcomes in the order of display, and their colours.
 COLOURS: Mapping[Outcome, str] = {
     Outcome.ACCEPTED: "green",
     Outcome.SKIPPED: "cyan",
@@ -27,7 +27,7 @@ COLOURS: Mapping[Outcome, str] = {
     Outcome.NOT_SENT: "yellow",
     Outcome.IN_DOUBT: "magenta",
 }
-# The pace shown is that of the last seconds: a pause shows at once, and a single slow reply does not.
+# The rate shown is the average of the last seconds: a pause shows soon, and a single slow reply does not.
 _WINDOW_S = 10.0
 _BAR_WIDTH = 40
 
@@ -35,13 +35,13 @@ _BAR_WIDTH = 40
 @frozen(kw_only=True)
 class Progress:
     """
-    How far the blast is.
+    The progress of a bulk send.
 
     Attributes:
-        total: Rows in all.
-        outcomes: Rows that are settled, by outcome.
-        per_s: Rows settled a second, of late, but for those that the journal had.
-        word: What it does.
+        total: All rows.
+        outcomes: Settled rows, by outcome.
+        per_s: Recently settled rows per second, without those skipped because of the journal.
+        word: The current state, in a word.
     """
 
     total: int
@@ -51,17 +51,17 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Rows that are settled."""
+        """Number of settled rows."""
         return self.outcomes.total()
 
     @property
     def shown(self) -> list[Outcome]:
-        """The outcomes that are told: only a journal has any to skip."""
+        """The outcomes to show. Skipped rows are shown only if there are any, because most users have no journal."""
         return [outcome for outcome in COLOURS if outcome is not Outcome.SKIPPED or self.outcomes[outcome]]
 
     @property
     def speed(self) -> str:
-        """The pace, and how long the rest takes at it, in words."""
+        """The rate and the time left, in words."""
         if self.word != "Sending" or self.per_s <= 0:
             return ""
         return f"{self.per_s:.1f}/s, {timedelta(seconds=round((self.total - self.done) / self.per_s))} left"
@@ -70,16 +70,16 @@ class Progress:
 @define
 class RateMeter:
     """
-    Measure the pace of late.
+    Measure the recent rate of settled rows.
 
-    What the journal had goes by at thousands a second, and tells nothing of how long the rest takes: it is not counted,
-    and neither is the time in which there was nothing else.
+    Skipped rows take almost no time, and say nothing about the rows that are left. They are not counted, and neither is
+    the time before the first other row.
     """
 
     _seen: deque[tuple[float, int]] = field(factory=deque)
 
     def per_s(self, now: float, outcomes: Counter[Outcome]) -> float:
-        """Take note of what is settled at *now* (seconds), and give the rows a second."""
+        """Record the rows settled at *now* (seconds), and return the rows per second."""
         done = outcomes.total() - outcomes[Outcome.SKIPPED]
         if not done:
             self._seen.clear()
@@ -90,42 +90,20 @@ class RateMeter:
         return (done - before) / (now - since) if now > since else 0.0
 
 
-class Display(Protocol):
-    """Where the progress goes. It is entered once for the reading and once for the sending."""
-
-    @property
-    def interval_s(self) -> float:
-        """How often it wants to be told of the sending."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def show_reading(self, rows: int) -> None:
-        """Show how many rows were read."""
-        ...
-
-    def show_sending(self, progress: Progress) -> None:
-        """Show how far the sending is."""
-        ...
-
-    def print(self, text: str) -> None:
-        """Say something in between."""
-        ...
-
-
 def display_for(console: Console, *, wanted: bool) -> Display:
-    """Choose what suits the terminal, or the lack of one."""
+    """Return the display that suits the console."""
     if not wanted:
-        return QuietDisplay(console)
+        return Display(console)
     return BarDisplay(console) if console.is_interactive else LineDisplay(console)
 
 
-class QuietDisplay:
-    """Show no progress."""
+class Display:
+    """
+    Show no progress. It is entered once for the scan and once for the sending.
+
+    Attributes:
+        interval_s: Seconds between two calls of `show_sending`.
+    """
 
     interval_s = 60.0
 
@@ -141,18 +119,18 @@ class QuietDisplay:
         return None
 
     def show_reading(self, rows: int) -> None:
-        """Nothing."""
+        """Show how many rows were read."""
 
     def show_sending(self, progress: Progress) -> None:
-        """Nothing."""
+        """Show how many rows were settled."""
 
     def print(self, text: str) -> None:
-        """Say something in between."""
+        """Print a line above the progress."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class LineDisplay(QuietDisplay):
-    """Show a line now and then, as a log wants it."""
+class LineDisplay(Display):
+    """Print a line every few seconds, for a log."""
 
     interval_s = 5.0
 
@@ -161,19 +139,19 @@ class LineDisplay(QuietDisplay):
         self._next_at = time.monotonic() + self.interval_s
 
     def show_reading(self, rows: int) -> None:
-        """Print how many rows were read, if it is time for a line."""
-        if self._is_time():
+        """Print how many rows were read, if a line is due."""
+        if self._is_due():
             self.print(f"reading: {rows:,} rows")
 
     def show_sending(self, progress: Progress) -> None:
-        """Print how far the sending is, if it is time for a line."""
-        if self._is_time():
+        """Print how many rows were settled, if a line is due."""
+        if self._is_due():
             counts = ", ".join(
                 f"{progress.outcomes[outcome]:,} {format_outcome(outcome)}" for outcome in progress.shown
             )
             self.print(f"{progress.done:,} of {progress.total:,} ({progress.speed or progress.word.lower()}): {counts}")
 
-    def _is_time(self) -> bool:
+    def _is_due(self) -> bool:
         now = time.monotonic()
         if now < self._next_at:
             return False
@@ -181,14 +159,14 @@ class LineDisplay(QuietDisplay):
         return True
 
 
-class BarDisplay(QuietDisplay):
-    """Show a bar that moves."""
+class BarDisplay(Display):
+    """Draw a progress bar."""
 
-    # Drawing takes 2 ms of the loop that sends: five times a second is 1 % of it, and smooth enough.
+    # A drawing takes 2 ms of the event loop that sends. Five per second take 1 % of it.
     interval_s = 0.2
 
     def __enter__(self) -> Self:
-        # The caller's loop draws it. Live's own thread would draw while the loop changes the numbers.
+        # The event loop draws the bar. Live's own thread would draw while the loop changes the numbers.
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
         return self
@@ -203,9 +181,9 @@ class BarDisplay(QuietDisplay):
         self._live.update(Text(f"Reading  {rows:,} rows", style="dim"), refresh=True)
 
     def show_sending(self, progress: Progress) -> None:
-        """Draw how far the sending is; the last drawing stays on the screen."""
+        """Draw how many rows were settled. The last drawing stays on the screen."""
         self._live.transient = False
-        # What stands beside the bar takes 50 characters where there are millions and hours.
+        # The text beside the bar takes up to 50 characters, with millions of rows and hours left.
         width = min(_BAR_WIDTH, max(10, self._console.width - 50))
         self._live.update(_drawn(progress, width), refresh=True)
 

@@ -1,4 +1,4 @@
-"""What became of each row of a blast."""
+"""The result of each row of a bulk send."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class _InFlight:
 @define(eq=False)
 class RowResults:
     """
-    Keep what became of each row; of the rows themselves only those in flight are held.
+    Count the results of the rows and write them to the report. Only rows in flight are held in memory.
 
     Attributes:
         outcomes: Rows by outcome.
-        never_read: Rows, of those not sent, that the blast did not come to.
-        suppressed: Rows, of those not sent, whose number has opted out, or had its message already.
-        failed: Rows that failed for a reason of their own, and not because the blast ended while they waited.
+        never_read: Rows that were not sent because the bulk send ended before they were read.
+        suppressed: Rows that were not sent because the number opted out, or has its message already.
+        failed: Rows that failed for a reason of their own, and not because the bulk send ended.
         failures: The first few of them.
-        report_fault: Why the report is not complete; None where it is. All else is counted on.
+        report_error: Why the report is incomplete; None where it is complete. The counts go on.
     """
 
     _mapping: RowMapping
@@ -44,44 +44,44 @@ class RowResults:
     suppressed: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     failures: list[ReportRow] = field(factory=list, init=False)
-    report_fault: str | None = field(default=None, init=False)
+    report_error: str | None = field(default=None, init=False)
     _read: int = field(default=0, init=False)
     _in_flight: dict[int, _InFlight] = field(factory=dict, init=False)
 
     def messages(self) -> Iterator[Mapped]:
-        """Make each row's message when it is asked for."""
+        """Make each row's message when it is requested."""
         for row, mapped in self._mapping.messages(self._rows):
-            # A result knows its message's place in the input, and this leads from there to the line.
+            # A result has the index of its message in the input, and this maps the index to the line.
             self._in_flight[self._read] = _InFlight(row.line, self._mapping.key_of(row))
             self._read += 1
             yield mapped
 
     def line_of(self, index: int) -> int:
-        """Give the line of the row whose message is in flight at this place of the input."""
+        """Return the line of the row in flight whose message has this index in the input."""
         return self._in_flight[index].line
 
     def begin(self) -> None:
         """
-        Begin the report, where there is to be one.
+        Begin the report, if there is one.
 
         Raises:
-            ReportError: It cannot be written.
+            ReportError: The report cannot be written.
         """
         if self._report is not None:
             self._report.begin()
 
     def settle(self, result: SendResult, *, ended: bool) -> None:
         """
-        Book a result.
+        Record one result.
 
         Args:
-            ended: The blast is at its end, and drops what waits.
+            ended: The bulk send is ending, and drops messages that wait.
         """
         row = self._in_flight.pop(result.index)
         if result.ok and self._report is None:
             self.outcomes[result.outcome] += 1
             return
-        entry = ReportRow(
+        line = ReportRow(
             line=row.line,
             key=row.key,
             outcome=result.outcome,
@@ -89,18 +89,18 @@ class RowResults:
             attempts=result.attempts,
             error=None if result.error is None else str(result.error),
         )
-        self.outcomes[entry.outcome] += 1
+        self.outcomes[line.outcome] += 1
         if isinstance(result.error, SuppressedError):
             self.suppressed += 1
-        elif not result.ok and not (ended and entry.outcome is Outcome.NOT_SENT):
+        elif not result.ok and not (ended and line.outcome is Outcome.NOT_SENT):
             self.failed += 1
             if len(self.failures) < FAILURES_SHOWN:
-                self.failures.append(entry)
-        self._write(entry)
+                self.failures.append(line)
+        self._write(line)
 
     def close(self) -> None:
         """
-        Book the rows that the blast did not come to: each has its line in the report, too.
+        Record the rows that were never read, because the report has a line for each row.
 
         Raises:
             ConfigurationError: The rest of the file cannot be read.
@@ -113,14 +113,14 @@ class RowResults:
                     line=row.line,
                     key=self._mapping.key_of(row),
                     outcome=Outcome.NOT_SENT,
-                    error="The blast had ended before its turn. Nothing was sent.",
+                    error="The bulk send ended before this row. Nothing was sent.",
                 )
             )
 
-    def _write(self, entry: ReportRow) -> None:
-        if self._report is None or self.report_fault is not None:
+    def _write(self, line: ReportRow) -> None:
+        if self._report is None or self.report_error is not None:
             return
         try:
-            self._report.write(entry)
+            self._report.write(line)
         except ReportError as error:
-            self.report_fault = str(error)
+            self.report_error = str(error)

@@ -1,20 +1,21 @@
-"""The first pass over a file: what is in it, before anything is sent."""
+"""The scan of an input file: it reads every row once before anything is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
+from contextlib import nullcontext
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pico_async.bulk.journal.match import JournalMatch, JournalMatcher
 from pico_async.bulk.preflight import Checklist, Preflight
-from pico_async.cli.blast.csv_file import CsvFile
-from pico_async.cli.blast.row_mapping import RowMapping
+from pico_async.cli.blast.plan import BlastPlan
+from pico_async.cli.journal import describe_mismatch
 from pico_async.errors import SuppressedError
 from pico_async.messages import SmsMessage
 
 SHOWN = 5
-_TELL_EVERY = 5000
+_ROWS_PER_CALL = 5000
 
 
 @frozen
@@ -28,58 +29,65 @@ class Sample:
 @frozen
 class Scan:
     """
-    What a file holds; of the rows themselves only the first few are kept.
+    The counts of a file, and its first few messages. No other rows are kept.
 
     Attributes:
-        preflight: The rows in numbers, without the header and empty lines; its places are lines of the file.
-        left_out: Rows, of the suppressed, whose number has its message already.
-        samples: The first few messages that would be sent.
-        match: What the journal of an earlier run has of them; None without one.
+        preflight: The counts of the rows, without header and empty lines; its places are lines of the file.
+        left_out: Suppressed rows whose number has its message from an earlier row.
+        samples: The first messages that would be sent.
+        match: The counts of the journal that is resumed; None without one.
+        mismatch: Why the journal seems to be that of other rows; None where it does not, or with --yes.
     """
 
     preflight: Preflight
     left_out: int = 0
     samples: tuple[Sample, ...] = field(default=(), repr=lambda samples: f"<the first {len(samples)}>")
     match: JournalMatch | None = None
+    mismatch: str | None = None
 
 
-def scan_file(
-    file: CsvFile,
-    mapping: RowMapping,
-    on_rows: Callable[[int], None],
-    suppressed: Container[str] = frozenset(),
-    journal: JournalMatcher | None = None,
-) -> Scan:
+def scan_file(plan: BlastPlan, on_rows: Callable[[int], None]) -> Scan:
     """
-    Read the whole file and make each message once, in flat memory.
+    Read the whole file and make each message once, in constant memory.
 
-    A million rows take some twenty seconds, a minute with the extra `numbers`, and nine hours to send. In return,
-    nothing is sent from a file that is damaged further down, and the blast knows its end.
+    A million rows take about 20 seconds, a minute with the extra `numbers`, and nine hours to send. In return,
+    nothing is sent from a file that is damaged further down, and the bulk send knows its end.
 
     Args:
-        on_rows: Told now and then how many rows were read.
-        suppressed: Numbers that opted out.
-        journal: The journal of an earlier run.
+        on_rows: Called now and then with the number of rows that were read.
 
     Raises:
-        ConfigurationError: The journal, or the file cannot be read to its end.
+        ConfigurationError: The file cannot be read to its end.
+        JournalError: The journal cannot be read.
     """
     samples: list[Sample] = []
     left_out = 0
-    with Checklist() as checklist:
-        for count, (row, mapped) in enumerate(mapping.messages(file.rows()), start=1):
+    suppressed = plan.suppressed or ()
+    journal = plan.options.journal if plan.options.resume else None
+    with (
+        nullcontext() if journal is None else JournalMatcher(journal) as matcher,
+        Checklist() as checklist,
+    ):
+        for count, (row, mapped) in enumerate(plan.mapping.messages(plan.file.rows()), start=1):
             left_out += isinstance(mapped, SuppressedError)
             if checklist.message(row.line, mapped) is not None and isinstance(mapped, SmsMessage):
-                # The journal names messages by what came before, so it is asked for the suppressed, too.
-                if journal is not None:
-                    journal.add(mapped)
+                # The journal names a message by the messages before it, so it needs the suppressed ones, too.
+                if matcher is not None:
+                    matcher.add(mapped)
                 if mapped.promotional and mapped.to in suppressed:
                     checklist.suppress()
                 else:
                     checklist.admit(row.line, mapped)
                     if len(samples) < SHOWN:
                         samples.append(Sample(row.line, mapped))
-            if count % _TELL_EVERY == 0:
+            if count % _ROWS_PER_CALL == 0:
                 on_rows(count)
-        match = None if journal is None else journal.match()
-        return Scan(checklist.preflight(), left_out, tuple(samples), match)
+        return Scan(
+            evolve(checklist.preflight(), price=plan.price),
+            left_out,
+            tuple(samples),
+            match=None if matcher is None else matcher.match(),
+            mismatch=None
+            if matcher is None or plan.options.yes
+            else describe_mismatch(matcher, plan.mapping, plan.file.columns),
+        )

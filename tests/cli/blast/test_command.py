@@ -46,7 +46,7 @@ def test_the_main_job(
     assert ledger.token_requests == 1
     assert ran.code == 0
     assert f"{count} accepted" in ran.out
-    assert re.search(rf"{count} rows, numbers from `phone`, about {about}\.\d s at 29\.\d a second", ran.err)
+    assert re.search(rf"{count} rows, numbers from `phone`, about {about}\.\d s at 29\.\d per second", ran.err)
     by_line = {int(row["line"]): row for row in report_rows(report)}
     assert sorted(by_line) == list(range(2, count + 2))
     assert {row["outcome"] for row in by_line.values()} == {"accepted"}

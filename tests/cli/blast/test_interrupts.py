@@ -53,7 +53,7 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     assert sum(row["outcome"] == "in_doubt" for row in rows) == 0
     assert f"{len(carried_out):,} accepted" in out
     assert "It ended early: interrupted." in out
-    assert "With --journal FILE, the same command could have gone on from here." in out
+    assert "With --journal FILE, the same command could have continued from here." in out
     assert "--resume" not in out
     assert "Stopping" in err
     assert KEY not in out + err

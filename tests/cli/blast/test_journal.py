@@ -73,7 +73,7 @@ def test_a_bad_row_is_no_reason_to_run_it_again(
 
     assert "1 not sent" in out["takes"]
     assert "Run the same command" not in out["takes"]
-    assert "Run the same command with --resume to go on." in out["refuses"]
+    assert "Run the same command with --resume to continue." in out["refuses"]
 
 
 def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
@@ -94,7 +94,7 @@ def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
     ran = pico_here(*command, *QUICK, "--resume", "--json", env=quick.env)
 
     assert process.returncode == 143
-    assert "Run the same command with --resume to go on." in out
+    assert "Run the same command with --resume to continue." in out
     assert ran.code == 0
     assert (ran.json["skipped"], ran.json["accepted"], ran.json["in_doubt"]) == (sent, 300 - sent, 0)
     assert set(quick.accepted_by_number().values()) == {1}
@@ -131,7 +131,7 @@ def test_the_grace_period_ends_and_the_owner_decides(
         _, err = process.communicate(timeout=ENDS_S)
     last = pico_here(*command, "--resume", env=quick.env).json
     assert process.returncode == 130
-    assert "Stopping: what is on the wire is left in doubt." in err
+    assert "Stopping: the requests in flight are left in doubt." in err
     assert (first["in_doubt"], first["stopped"]) == (2, "interrupted")
     assert first["accepted"] + first["not_sent"] == 60
     assert second.code == 1

@@ -107,9 +107,9 @@ def test_a_dry_run_counts_what_a_resume_would_skip(
         "total": 31,
     }
     for line in (
-        "       29 of them to skip: the journal has them as accepted",
-        "        1 of them in doubt",
-        "        2 of them not sent: their key came before",
+        "       29 to skip: accepted according to the journal",
+        "        1 in doubt",
+        "        2 not sent: key of an earlier row",
         "  line 43 has the key of line 7",
     ):
         assert line in dry.out
@@ -130,6 +130,6 @@ def test_two_rows_with_one_key_are_found_by_the_dry_run(
     ran = pico_here("blast", path, "--text", "{{code}}", "--key-column", "id", "--dry-run", *journal)
 
     assert "line 4 has the key of line 2" in ran.out
-    assert ("not sent: a journal knows a message by its key" in ran.out) == bool(journal)
+    assert ("not sent: a journal identifies a message by its key" in ran.out) == bool(journal)
     assert ran.code == code
     assert not Path("new.db").exists()

@@ -86,7 +86,7 @@ def test_a_resume_is_wanted_or_refused(
     assert "another file of this blast" in report.err
     assert "pass --resume to go on" in again.err
     assert [ran.code for ran in (dry, first, resumed)] == [0, 0, 0]
-    assert "3 skipped: the journal had them as accepted" in resumed.out
+    assert "3 skipped: accepted before, according to the journal" in resumed.out
     assert len(quick.accepted()) == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pico_async import Outcome
-from pico_async.cli.blast.progress import BarDisplay, LineDisplay, Progress, QuietDisplay, RateMeter, display_for
+from pico_async.cli.blast.progress import BarDisplay, Display, LineDisplay, Progress, RateMeter, display_for
 
 OUTCOMES = Counter({Outcome.ACCEPTED: 1230, Outcome.REJECTED: 2, Outcome.IN_DOUBT: 2})
 
@@ -16,7 +16,7 @@ def console(*, terminal: bool) -> Console:
     return Console(file=StringIO(), force_terminal=terminal, width=80, no_color=True, legacy_windows=False)
 
 
-def written(display: QuietDisplay) -> str:
+def written(display: Display) -> str:
     file = display._console.file
     assert isinstance(file, StringIO)
     return file.getvalue()
@@ -58,7 +58,7 @@ def test_the_display_suits_the_terminal() -> None:
     """
     assert isinstance(display_for(console(terminal=True), wanted=True), BarDisplay)
     assert isinstance(display_for(console(terminal=False), wanted=True), LineDisplay)
-    assert type(display_for(console(terminal=True), wanted=False)) is QuietDisplay
+    assert type(display_for(console(terminal=True), wanted=False)) is Display
 
 
 def test_the_pace_is_that_of_the_last_seconds() -> None:

@@ -53,7 +53,7 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
 
     ledger = sandbox.ledger()
     assert [blast.returncode for blast in blasts] == [0, 0]
-    assert all(f"{1 / spacing_s(25):.1f} a second, which the fleet shares" in err for _, err in said)
+    assert all(f"{1 / spacing_s(25):.1f} per second, shared by the fleet" in err for _, err in said)
     assert sandbox.accepted_by_number() == dict.fromkeys((to for to, _ in recipients), 1)
     with rate_claims():
         assert ledger.densest() <= 30
@@ -95,7 +95,7 @@ def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: Sand
     [
         (
             f"redis://me:{PASSWORD}@127.0.0.1:1",
-            "The blast did not begin, and nothing was sent. The token is shared over",
+            "The bulk send did not begin, and nothing was sent. The token is shared over",
         ),
         (f"http://me:{PASSWORD}@127.0.0.1", "This is no address of a Redis"),
         (f"redis://me:{PASSWORD}@127.0.0.1:port", "This is no address of a Redis"),
@@ -146,7 +146,7 @@ def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv)
     sent = pico_here(*command, env={"PICO_REDIS_URL": "redis://127.0.0.1:1"})
 
     assert refused.code == 2
-    assert "no pace to share: leave --redis out" in refused.err
+    assert "no rate limit to share: leave --redis out" in refused.err
     assert sent.code == 0
 
 
