@@ -13,8 +13,8 @@ import sys
 
 
 def main() -> None:
-    """Run `pico` with the arguments of this process, and end the process."""
-    # Here and not above: without the extra, the command must still start to say what is missing.
+    """Run `pico` with the arguments of this process, and exit."""
+    # Not at the top: without the extra, this function must still run to name the missing packages.
     try:
         import rich as _rich  # noqa: F401
         import typer as _typer  # noqa: F401

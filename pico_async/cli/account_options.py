@@ -1,4 +1,4 @@
-"""The account's settings, from flags and the environment to a session."""
+"""The options of the account, from flags and the environment, and the session that they make."""
 
 from __future__ import annotations
 
@@ -32,17 +32,15 @@ Sender = Annotated[
 ]
 Callback = Annotated[
     str | None,
-    typer.Option(
-        envvar="PICO_CALLBACK", metavar="URL", help="Address for the delivery receipts.", rich_help_panel=_PANEL
-    ),
+    typer.Option(envvar="PICO_CALLBACK", metavar="URL", help="URL for the delivery receipts.", rich_help_panel=_PANEL),
 ]
 Region = Annotated[
     str | None,
     typer.Option(
         envvar="PICO_REGION",
         metavar="CC",
-        help="Read numbers as people of this region write them, as TW for 0912 345 678; those of elsewhere need "
-        "their +. Needs the numbers extra.",
+        help="Region whose national numbers are accepted, for example TW for 0912 345 678. Numbers of other regions "
+        "need their +. Needs the numbers extra.",
     ),
 ]
 Suppress = Annotated[
@@ -50,25 +48,25 @@ Suppress = Annotated[
     typer.Option(
         envvar="PICO_SUPPRESS",
         metavar="FILE",
-        help="Send nothing to the numbers of this file: one a line, or a CSV file with a column of them.",
+        help="Send nothing to the numbers in this file: one per line, or a CSV file with a column of numbers.",
     ),
 ]
 Promotional = Annotated[
     bool,
     typer.Option(
         "--promotional/--no-promotional",
-        help="Whether an opt-out counts. --no-promotional is for what they asked for, as a code.",
+        help="Whether opt-outs count. --no-promotional is for messages that the recipient requested, such as codes.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 
 
 @frozen(kw_only=True)
 class AccountOptions:
     """
-    Whose account it is, and where.
+    The account to use, and where.
 
-    The API key is read only when a session is made, and is no field: nothing that prints the settings can show it.
+    The API key is read only when a session is made, and is not stored, so that printing the options never shows it.
     """
 
     username: str | None = None
@@ -82,21 +80,21 @@ class AccountOptions:
     @property
     def is_sandbox(self) -> bool:
         """
-        Whether messages go to a sandbox on this machine, and not to Pico.
+        Whether the base URL is on this machine, which means that a sandbox gets the messages.
 
         Raises:
-            ConfigurationError: The address is none.
+            ConfigurationError: The base URL is not valid.
         """
         return is_loopback(urlsplit(checked_base_url(self.base_url or DEFAULT_BASE_URL)).hostname)
 
     @property
     def has_credentials(self) -> bool:
-        """Whether a session can be made without asking a person for the key."""
+        """Whether a session can be made without a prompt for the API key."""
         return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
 
     def with_sender(self, *, sender: str | None, callback: str | None = None) -> AccountOptions:
         """
-        Add what messages need.
+        Return the options with a sender and a callback, which messages need.
 
         Raises:
             ConfigurationError: There is no sender.
@@ -107,10 +105,10 @@ class AccountOptions:
 
     def session(self, rates: Rates | None = None) -> PicoSession:
         """
-        Make the session; in a fleet it keeps to the fleet's pace.
+        Make a session; with a Redis, it shares the fleet's rate limit.
 
         Raises:
-            ConfigurationError: A setting is missing or wrong.
+            ConfigurationError: An option is missing or wrong.
         """
         if not self.username:
             raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
@@ -127,13 +125,13 @@ class AccountOptions:
         )
 
     def call(self, operation: Callable[[PicoSession], Awaitable[Value]]) -> Value:
-        """Carry out one operation in a session of its own."""
+        """Run one operation in a session of its own, and return its result."""
 
-        async def carry_out() -> Value:
+        async def run() -> Value:
             async with self.session() as pico:
                 return await operation(pico)
 
-        return asyncio.run(carry_out())
+        return asyncio.run(run())
 
 
 def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -157,8 +155,8 @@ def _account_options(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="File that holds the API key, or '-' for stdin. Without it the key comes from PICO_API_KEY, or is "
-            "asked for. There is no option for the key itself: it would show in `ps` and in the shell's history.",
+            help="File with the API key, or '-' for stdin. Without this option the key comes from PICO_API_KEY or a "
+            "prompt. There is no option for the key itself: `ps` and the shell's history would show it.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -167,7 +165,7 @@ def _account_options(
         typer.Option(
             envvar="PICO_BASE_URL",
             metavar="URL",
-            help=f"Pico's address, {DEFAULT_BASE_URL} by default.",
+            help=f"Base URL of Pico; {DEFAULT_BASE_URL} by default.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -175,14 +173,14 @@ def _account_options(
         str | None,
         typer.Option(
             metavar="URL",
-            help=f"Share the pace and the token with all who name the same Redis, {URL_HELP}",
+            help=f"Share the rate limit and the token with all processes that use the same Redis, {URL_HELP}",
             rich_help_panel=_PANEL,
         ),
     ] = None,
     redis_prefix: Annotated[
         str,
         typer.Option(
-            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What the keys there begin with.", rich_help_panel=_PANEL
+            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="Prefix of the Redis keys.", rich_help_panel=_PANEL
         ),
     ] = "pico",
 ) -> AccountOptions:
@@ -196,10 +194,10 @@ def _account_options(
 
 def read_api_key(file: str | None) -> tuple[str, str]:
     """
-    Give where the API key was found, in words, and the key.
+    Return the source of the API key, in words, and the key.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no key.
     """
     if file == "-":
         source, key = "stdin", sys.stdin.readline()
@@ -208,7 +206,7 @@ def read_api_key(file: str | None) -> tuple[str, str]:
     elif os.environ.get("PICO_API_KEY"):
         return "PICO_API_KEY", os.environ["PICO_API_KEY"]
     elif sys.stdin.isatty():
-        source, key = "the answer", str(typer.prompt("API key", hide_input=True, err=True))
+        source, key = "the input", str(typer.prompt("API key", hide_input=True, err=True))
     else:
         raise ConfigurationError("There is no API key: set PICO_API_KEY, or pass --api-key-file.")
     if not key.strip():
@@ -221,6 +219,6 @@ def _content(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         reason = error.strerror
-    except UnicodeDecodeError:  # its own complaint would quote the key
-        reason = "it is no text in UTF-8"
+    except UnicodeDecodeError:  # Its message would quote the key.
+        reason = "it is not UTF-8 text"
     raise ConfigurationError(f"The API key cannot be read from {path}: {reason}.")

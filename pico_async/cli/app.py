@@ -1,4 +1,4 @@
-"""The commands put together, and what an error looks like on a terminal."""
+"""The tree of commands, and the exit code and output of each error."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 
 
 class Commands(TyperGroup):
-    """The commands. Whatever pico_async raises ends as one line, and never as a traceback with somebody's data."""
+    """The commands. Each error of pico_async becomes one line, never a traceback, which could contain personal data."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, and turn its error into a line and an exit code."""
+        """Run the command, and convert an error to a line and an exit code."""
         try:
             return super().invoke(ctx)
         except MissingExtraError as error:
@@ -56,14 +56,14 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    # typer's own tracebacks print the locals of each frame: messages, numbers, the key.
+    # typer's tracebacks would print the local variables: messages, numbers, the key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         print_line(f"pico_async {__version__}")
         raise typer.Exit
 
@@ -75,7 +75,7 @@ def _pico(
     ] = False,
 ) -> None:
     """
-    Send SMS, MMS and voice messages with Pico Cloud, one or a million.
+    Send SMS, MMS and voice messages with Pico Cloud: a single one, or a million in bulk.
 
     Start with `pico demo`: it needs no account.
     """
@@ -96,7 +96,7 @@ _sms = _group("sms", "Text messages.")
 _sms.command("send")(with_account_options(resources.send_sms))
 _mms = _group("mms", "Messages with media.")
 _mms.command("send")(with_account_options(resources.send_mms))
-_voice = _group("voice", "Texts that are read out on the phone.")
+_voice = _group("voice", "Texts that are read aloud in a phone call.")
 _voice.command("send")(with_account_options(resources.send_voice))
 
 app.command("balance")(with_account_options(resources.balance))
@@ -109,7 +109,7 @@ _campaigns.command("create")(with_account_options(campaigns.create_campaign))
 _campaigns.command("update")(with_account_options(campaigns.update_campaign))
 _campaigns.command("delete")(with_account_options(campaigns.delete_campaign))
 
-_templates = _group("templates", "Message bodies that Pico approves beforehand.")
+_templates = _group("templates", "Message bodies that Pico approves before use.")
 _templates.command("list")(with_account_options(templates.list_templates))
 _templates.command("show")(with_account_options(templates.show_template))
 _templates.command("create-sms")(with_account_options(templates.create_sms_template))
@@ -117,22 +117,22 @@ _templates.command("create-mms")(with_account_options(templates.create_mms_templ
 _templates.command("wait")(with_account_options(templates.wait_for_template))
 _templates.command("delete")(with_account_options(templates.delete_template))
 
-_journal = _group("journal", "What a blast's journal has, and what is in doubt there.")
+_journal = _group("journal", "The journal of a bulk send, and its messages in doubt.")
 _journal.command("show")(journal.show)
 _journal.command("in-doubt")(journal.in_doubt)
 _journal.command("mark-sent")(journal.mark_sent)
 _journal.command("resend")(journal.resend)
 
-_fleet = _group("fleet", "Processes that share one pace and one token over a Redis.")
+_fleet = _group("fleet", "Processes that share one rate limit and one token over Redis.")
 _fleet.command("status")(fleet.status)
 
 app.command("sandbox")(completing(sandbox_command, rate_rule=RATE_RULES, dialect=DIALECTS))
 
 
 def run() -> None:
-    """Run the command line of this process, and end the process."""
+    """Run the command line of this process, and exit."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without UTF-8 shows '?' for what it lacks, and does not end the command in the middle.
+        # An output without UTF-8 shows '?' for missing characters, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     app(prog_name="pico")

@@ -1,4 +1,4 @@
-"""`pico campaigns`: groups of templates, from their creation to their end."""
+"""`pico campaigns`: list, show, create, change and delete campaigns, which are groups of templates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pico_async.cli.prompts import Yes, require_yes
 from pico_async.models import Acknowledged, Campaign
 
 CampaignId: TypeAlias = Annotated[
-    str, typer.Argument(metavar="CAMPAIGN_ID", help="As `pico campaigns list` shows it.", show_default=False)
+    str, typer.Argument(metavar="CAMPAIGN_ID", help="ID from `pico campaigns list`.", show_default=False)
 ]
 Remark: TypeAlias = Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters.")]
 
@@ -26,7 +26,7 @@ def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
     """
     List the campaigns.
 
-    Into a pipe: ID, name, remark and time of creation, separated by tabs.
+    Columns in a pipe, separated by tabs: ID, name, remark and time of creation.
     """
     campaigns = account.call(lambda pico: pico.campaigns.list())
     if as_json:
@@ -45,9 +45,9 @@ def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
 
 def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Json = False) -> None:
     """
-    Show all that Pico tells of a campaign.
+    Show all fields of one campaign.
 
-    v0.4 has no request for a single one, so all are listed.
+    v0.4 has no request for a single campaign, so the command requests the whole list.
     """
     campaigns = account.call(lambda pico: pico.campaigns.list())
     campaign = next((campaign for campaign in campaigns if campaign.id == campaign_id), None)
@@ -56,7 +56,7 @@ def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Jso
     if as_json:
         print_json(attrs.asdict(campaign, recurse=False))
     else:
-        print_fields(_told(campaign))
+        print_fields(_fields(campaign))
 
 
 def create_campaign(
@@ -77,7 +77,7 @@ def update_campaign(
     account: AccountOptions,
     campaign_id: CampaignId,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="1 to 50 characters.")] = None,
-    remark: Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters; '' empties it.")] = None,
+    remark: Annotated[str | None, typer.Option(metavar="TEXT", help="Up to 255 characters; '' removes it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change a campaign's name or remark."""
@@ -87,37 +87,37 @@ def update_campaign(
 
 def delete_campaign(account: AccountOptions, campaign_id: CampaignId, yes: Yes = False, as_json: Json = False) -> None:
     """
-    Delete a campaign, after a question.
+    Delete a campaign, after a confirmation.
 
-    What becomes of its templates is not documented in v0.4.
+    v0.4 does not document what happens to its templates.
     """
     require_yes(
-        f"Delete the campaign {printable(campaign_id)}? What becomes of its templates is not documented.", given=yes
+        f"Delete the campaign {printable(campaign_id)}? What happens to its templates is not documented.", given=yes
     )
     done = account.call(lambda pico: pico.campaigns.delete(campaign_id))
     acknowledge(done, "The campaign was deleted.", as_json=as_json)
 
 
-def acknowledge(done: Acknowledged, said: str, *, as_json: bool) -> None:
-    """Tell that a change was carried out. The reply's body is not documented in v0.4: what came is in the JSON."""
+def acknowledge(done: Acknowledged, message: str, *, as_json: bool) -> None:
+    """Print that a change was made. v0.4 does not document the body of the reply, so the JSON has it as it came."""
     if as_json:
         print_json({"request_id": done.request_id, "extra": done.extra})
     else:
-        print_line(said)
+        print_line(message)
 
 
 def created(at: object, extra: Mapping[str, Any]) -> object:
-    """Give the time of creation, or what came in its place."""
+    """Return the time of creation, or the raw value if it is not a time."""
     return extra.get("created_at") if at is None else at
 
 
-def missing(what: str, name: str) -> NoReturn:
-    """End the command: Pico's list does not have it."""
-    print_error(f"There is no {what} {name} in Pico's list.")
+def missing(kind: str, item_id: str) -> NoReturn:
+    """End the command with an error, because the item is not in Pico's list."""
+    print_error(f"There is no {kind} {item_id} in Pico's list.")
     raise typer.Exit(1)
 
 
-def _told(campaign: Campaign) -> dict[str, object]:
+def _fields(campaign: Campaign) -> dict[str, object]:
     return {
         "id": campaign.id,
         "name": campaign.name,

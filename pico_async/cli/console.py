@@ -1,4 +1,4 @@
-"""What `pico` says, and where: results on stdout, everything else on stderr."""
+"""The output of `pico`: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def print_line(text: str = "") -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print a result for programs: one object on one line, in ASCII, which every pipe carries."""
+    """Print a result for programs: one JSON object on one line, in ASCII, so that any encoding of stdout works."""
     typer.echo(json.dumps(value, default=_plain))
 
 
@@ -32,19 +32,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     """Print a listing for people."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        # As `Text`, for a name with brackets in it is no markup.
+        # As `Text`, so that brackets in a name are not read as markup.
         table.add_row(*(Text("" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
-    # In a file or a pipe nothing is wrapped: it has no width.
+    # A file or a pipe has no width, so nothing is wrapped there.
     Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
-def print_finding(check: str, state: str, said: str, details: Sequence[str], advice: str | None) -> None:
-    """Print what a check found, and below it what more there is and what to do."""
+def print_finding(check: str, state: str, message: str, details: Sequence[str], advice: str | None) -> None:
+    """Print the result of a check, and below it the details and the advice."""
     word = state.replace("_", " ").ljust(len("not checked"))
     below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
     if not sys.stdout.isatty():
-        # A line each, for `grep`, and for whoever puts it into a letter.
-        print_line(f"{word}  {check}: {printable(said)}")
+        # One line each, so that `grep` finds them.
+        print_line(f"{word}  {check}: {printable(message)}")
         for line in below:
             print_line(f"{'':{len(word)}}  {line}")
         return
@@ -52,22 +52,22 @@ def print_finding(check: str, state: str, said: str, details: Sequence[str], adv
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(said)))
+    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(message)))
     for line in below:
         grid.add_row("", Text(line))
     Console().print(grid)
 
 
 def print_note(text: str) -> None:
-    """Tell the person at the terminal something that is no result."""
+    """Print a line that is not part of the result, on stderr."""
     typer.echo(text, err=True)
 
 
 def print_error(text: str) -> None:
-    """Print what went wrong, as one line."""
+    """Print an error as one line, on stderr."""
     typer.echo(f"error: {' '.join(printable(text).split())}", err=True)
 
 
 def printable(text: str) -> str:
-    """Take out what a terminal would obey: names in a listing, and words in an error, come from elsewhere."""
+    """Replace control characters, which a terminal would execute: names and error texts may come from a server."""
     return "".join(character if character.isprintable() else " " for character in text)

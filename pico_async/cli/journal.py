@@ -1,4 +1,4 @@
-"""`pico journal`: what a blast's journal has, and the word of its owner on what is in doubt."""
+"""`pico journal`: the content of a journal, and decisions about its messages in doubt."""
 
 from __future__ import annotations
 
@@ -24,59 +24,58 @@ from pico_async.cli.format import format_count
 from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError
 
-# So many characters of an ID tell the messages of any journal apart.
+# Enough characters of an ID to distinguish the messages of any journal.
 ID_SHOWN = 12
 
 MEANINGS = {
-    JournalState.ACCEPTED: "Pico took them; they are not sent again",
-    JournalState.IN_DOUBT: "they may have gone out; they wait for `mark-sent` or `resend`",
-    JournalState.SENDING: "on the wire, or about to be; in doubt once their blast is no more",
-    JournalState.REJECTED: "Pico refused them; the next run tries them again",
+    JournalState.ACCEPTED: "Pico accepted them; they are not sent again",
+    JournalState.IN_DOUBT: "they may have been sent; they wait for `mark-sent` or `resend`",
+    JournalState.SENDING: "in flight, or about to be; in doubt if their bulk send crashed",
+    JournalState.REJECTED: "Pico rejected them; the next run sends them again",
     JournalState.NOT_SENT: "the next run sends them",
-    JournalState.PENDING: "they were read; the next run sends them",
+    JournalState.PENDING: "they were read but not sent; the next run sends them",
 }
 
 File: TypeAlias = Annotated[Path, typer.Argument(metavar="FILE", help="The journal.", show_default=False)]
 Names: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME...", help="Of each message its key, or its ID or the beginning of it."),
+    typer.Argument(metavar="NAME...", help="Key of each message, or its ID, or the beginning of its ID."),
 ]
-All: TypeAlias = Annotated[bool, typer.Option("--all", help="All that are in doubt.")]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="All messages in doubt.")]
 
 
 def check_journal_option(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
     """
-    Make sure that a blast goes on with a journal only where that is wanted.
+    Check that a journal is resumed only with --resume, and that it is no other file of the bulk send.
 
     Raises:
-        ConfigurationError: The journal is there and may not be, or the other way round, or it is another file of the
-            blast's.
+        ConfigurationError: The journal exists without --resume, is missing or empty with it, or is one of *apart_from*.
     """
     if path is None:
         if resume:
-            raise ConfigurationError("--resume goes on with a journal: name it with --journal FILE.")
+            raise ConfigurationError("--resume continues with a journal: name it with --journal FILE.")
         return
     for other in apart_from:
         if other is not None and any(is_same_file(other, own) for own in files_of(path)):
-            raise ConfigurationError(
-                f"{other} is the journal {path}, or lies beside it as a part of it: name another file of this blast."
-            )
+            raise ConfigurationError(f"{other} is the journal {path}, or one of its files: choose another path.")
     if resume and not os.path.exists(path):
         raise ConfigurationError(
-            f"There is no journal {path} to go on with, and without it everything would be sent again. Nothing was "
-            "sent. Is the name right? A first run goes without --resume."
+            f"There is no journal {path} to resume, and without it everything would be sent again. Nothing was sent. "
+            "Check the name; a first run needs no --resume."
         )
     if resume and os.path.isfile(path) and not os.path.getsize(path):
         raise ConfigurationError(
-            f"The journal {path} is empty, so there is nothing to go on with. Nothing was sent. Is the name right? "
-            "Remove it to begin without --resume."
+            f"The journal {path} is empty, so there is nothing to resume. Nothing was sent. Check the name, or remove "
+            "the file and begin without --resume."
         )
     if not resume and os.path.exists(path):
-        raise ConfigurationError(f"The journal {path} exists: pass --resume to go on with it, or name another one.")
+        raise ConfigurationError(
+            f"The journal {path} exists: pass --resume to continue with it, or choose another path."
+        )
 
 
 def describe_mismatch(matcher: JournalMatcher, mapping: RowMapping, columns: Sequence[str]) -> str | None:
-    """Say that a journal has few of the rows that were held against it, and what changed; None where it has them."""
+    """Return an explanation if the journal has few of the rows, with what changed since; None if it has them."""
     match = matcher.match()
     if not match.is_foreign:
         return None
@@ -95,11 +94,11 @@ def describe_mismatch(matcher: JournalMatcher, mapping: RowMapping, columns: Seq
             before = next((column for column in columns if matcher.is_made_from(KEY_COLUMN, column)), None)
             said += "." if before is None else f": it had --key-column {shlex.quote(before)}."
     would = "They would all" if match.new == match.messages else f"{match.new:,} would"
-    return f"{said} {would} be sent again. Run it as before; or pass --yes where they are other messages."
+    return f"{said} {would} be sent again. Run the same command as before, or pass --yes if they are other messages."
 
 
 def show(file: File, as_json: Json = False) -> None:
-    """Count the messages of a journal by what became of them."""
+    """Print the number of messages in the journal, by state."""
     counts = asyncio.run(SqliteJournal(file).counts())
     if as_json:
         print_json({state.value: counts[state] for state in MEANINGS})
@@ -110,7 +109,7 @@ def show(file: File, as_json: Json = False) -> None:
 
 
 def in_doubt(file: File, as_json: Json = False) -> None:
-    """List the messages that may have gone out, in the order of the input."""
+    """List the messages that may have been sent, in the order of the input."""
     records = asyncio.run(SqliteJournal(file).in_doubt())
     if as_json:
         print_json({"in_doubt": [{**record._asdict(), "state": record.state.value} for record in records]})
@@ -124,21 +123,21 @@ def in_doubt(file: File, as_json: Json = False) -> None:
         )
         for record in records
     ]
-    # A journal that Python made has no lines, and counts as `results` do there.
-    place = "index" if any(record.line is None for record in records) else "line"
-    print_table(("ID", place, "since", "request ID"), rows)
+    # A journal of the Python API has no lines, but the indexes of the messages.
+    column = "index" if any(record.line is None for record in records) else "line"
+    print_table(("ID", column, "since", "request ID"), rows)
 
 
 def mark_sent(
     file: File,
     names: Names = None,
     everything: All = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="As with `resend`; nothing is asked here.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accepted as with `resend`, without effect.")] = False,
 ) -> None:
     """
-    Decide that messages in doubt went out: they are not sent again.
+    Decide that messages in doubt were sent: they are not sent again.
 
-    A delivery receipt, or the recipient, may have told so.
+    A delivery receipt, or the recipient, may confirm that a message was sent.
     """
     journal = SqliteJournal(file)
     chosen = _chosen(journal, names, everything)
@@ -146,16 +145,16 @@ def mark_sent(
     if decided or not chosen:
         print_line(f"{format_count(decided, 'message')} marked as sent.")
     if decided < len(chosen):
-        print_line(f"{format_count(len(chosen) - decided, 'message')} accepted already: nothing to decide.")
+        print_line(f"{format_count(len(chosen) - decided, 'message')} already accepted: nothing to decide.")
 
 
 def resend(file: File, names: Names = None, everything: All = False, yes: Yes = False) -> None:
-    """Decide that messages in doubt are sent again. One that did go out is then sent twice."""
+    """Decide that messages in doubt are sent again. A message that was sent before is then sent twice."""
     journal = SqliteJournal(file)
     chosen = _chosen(journal, names, everything)
     if chosen and not yes:
         count = format_count(len(chosen), "message")
-        print_note(f"{count} will be sent by the next run. One that did go out is then sent twice.")
+        print_note(f"{count} will be sent by the next run. A message that was sent before is then sent twice.")
         require_yes("Send them again?", given=False)
     asyncio.run(journal.resend(*chosen))
     print_line(f"{format_count(len(chosen), 'message')} will be sent by the next run.")
@@ -163,5 +162,5 @@ def resend(file: File, names: Names = None, everything: All = False, yes: Yes = 
 
 def _chosen(journal: SqliteJournal, names: list[str] | None, everything: bool) -> list[str]:
     if everything == bool(names):
-        raise ConfigurationError("Name messages by their keys or IDs, or pass --all.")
+        raise ConfigurationError("Pass the keys or IDs of messages, or --all.")
     return names or [record.id for record in asyncio.run(journal.in_doubt())]

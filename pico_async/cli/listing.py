@@ -1,4 +1,4 @@
-"""Listings and single things: for people as wide as their terminal, for pipes a line each with tabs in between."""
+"""Lists and single items: fitted to the width of a terminal, or with tabs for a pipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pico_async.cli.console import print_line, printable
 
-# What a column that may be narrowed needs to be of use, and what lies between two.
+# The least width of a column that may be narrowed, and the gap between two columns.
 _LEAST = 10
 _GAP = 2
 
@@ -25,9 +25,9 @@ class Column:
     One column.
 
     Attributes:
-        whole: It is copied from here, so it is neither wrapped nor cut.
-        one_line: It is cut where it is too long; else it is wrapped.
-        styles: Styles for some of its values.
+        whole: Values are never wrapped or cut, so that users can copy them.
+        one_line: Values that are too long are cut, not wrapped.
+        styles: Styles for some of the values.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Column:
     styles: Mapping[str, str] = field(factory=dict, kw_only=True)
 
 
-def for_people() -> bool:
-    """Say whether somebody reads what is printed on a terminal."""
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def print_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-    """Print a listing. For a pipe it has no header, as `cut` and `while read` want it."""
+    """Print a list. For a pipe it has no header, because `cut` and `while read` expect none."""
     cells = [[_shown(value) for value in row] for row in rows]
-    if not for_people():
+    if not is_terminal():
         for row in cells:
             print_line("\t".join(row))
         return
@@ -65,7 +65,7 @@ def print_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -
             overflow="ellipsis" if column.one_line else "fold",
         )
     for row in cells:
-        # As `Text`, for a name with brackets in it is no markup.
+        # As `Text`, so that brackets in a name are not read as markup.
         table.add_row(
             *(Text(cell, style=column.styles.get(cell, "")) for cell, column in zip(row, columns, strict=True))
         )
@@ -73,16 +73,16 @@ def print_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -
 
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
-    """Give each column its width, at the cost of the widest that may be narrower; None where they do not fit."""
+    """Return the width of each column, narrowing the widest ones first; None if the columns do not fit."""
     widths = [
-        max(cell_len(column.name), *(cell_len(row[place]) for row in cells)) for place, column in enumerate(columns)
+        max(cell_len(column.name), *(cell_len(row[index]) for row in cells)) for index, column in enumerate(columns)
     ]
-    # Not rich's own: it would narrow, and even drop, what must be whole.
-    narrower = [place for place, column in enumerate(columns) if not column.whole]
-    for place in narrower:
-        widths[place] = min(widths[place], max(room, 1))
+    # rich would narrow, or even drop, columns that must be whole.
+    narrower = [index for index, column in enumerate(columns) if not column.whole]
+    for index in narrower:
+        widths[index] = min(widths[index], max(room, 1))
     while sum(widths) > room:
-        widest = max(narrower, key=lambda place: widths[place], default=None)
+        widest = max(narrower, key=lambda index: widths[index], default=None)
         if widest is None or widths[widest] <= _LEAST:
             return None
         widths[widest] -= 1
@@ -90,13 +90,13 @@ def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], room: int
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
-    """Print one thing: a line for each field, which is not wrapped, so that it can be copied."""
+    """Print one item: a line for each field, not wrapped, so that users can copy it."""
     names = [printable(name) for name in fields]
     wide = max(map(cell_len, names), default=0)
     for name, value in zip(names, fields.values(), strict=True):
         print_line(
             f"{name}{' ' * (wide - cell_len(name))}  {_shown(value)}".rstrip()
-            if for_people()
+            if is_terminal()
             else f"{name}\t{_shown(value)}"
         )
 

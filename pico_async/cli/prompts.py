@@ -1,4 +1,4 @@
-"""Questions before what cannot be undone."""
+"""Confirmations before changes that cannot be undone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")
 
 def require_yes(question: str, *, given: bool) -> None:
     """
-    Go on only with a yes, from the option or from whoever sits there.
+    Return if the option was given or the user at the terminal answers yes.
 
     Raises:
-        ConfigurationError: They said no, or nobody can be asked.
+        ConfigurationError: The answer is no, or there is no terminal to ask at.
     """
     if given:
         return
     if not sys.stdin.isatty():
-        raise ConfigurationError("Nothing was changed: pass --yes where nobody can be asked.")
+        raise ConfigurationError("Nothing was changed: there is no terminal to ask at. Pass --yes to confirm.")
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:  # Ctrl-C or Ctrl-D

@@ -17,16 +17,17 @@ from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.numbers import destination, mask
 
 To: TypeAlias = Annotated[
-    str, typer.Argument(metavar="TO", help="Destination with country code, as 8612345678901.", show_default=False)
+    str,
+    typer.Argument(metavar="TO", help="Destination with country code, for example 8612345678901.", show_default=False),
 ]
 
 
 def send_sms(
     account: AccountOptions,
     to: To,
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What they get.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Message text.", show_default=False)] = None,
     template_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="ID of an approved template, in place of TEXT.")
+        str | None, typer.Option(metavar="ID", help="ID of an approved template, instead of TEXT.")
     ] = None,
     region: Region = None,
     suppress: Suppress = None,
@@ -37,8 +38,8 @@ def send_sms(
 ) -> None:
     """Send one text message."""
     message = SmsMessage(to=_read(to, region), text=text, template_id=template_id, promotional=promotional)
-    known = _asking(account.with_sender(sender=sender, callback=callback), suppress, region, message)
-    _send(known, message, as_json=as_json)
+    checked = _with_opt_outs(account.with_sender(sender=sender, callback=callback), suppress, region, message)
+    _send(checked, message, as_json=as_json)
 
 
 def send_mms(
@@ -47,7 +48,7 @@ def send_mms(
     media_url: Annotated[
         str, typer.Argument(metavar="MEDIA_URL", help="Address of the image, video or audio.", show_default=False)
     ],
-    text: Annotated[str | None, typer.Option(metavar="TEXT", help="What they get with it.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Text that goes with the media.")] = None,
     region: Region = None,
     suppress: Suppress = None,
     promotional: Promotional = True,
@@ -56,31 +57,33 @@ def send_mms(
 ) -> None:
     """Send one message with media."""
     message = MmsMessage(to=_read(to, region), media_url=media_url, text=text, promotional=promotional)
-    _send(_asking(account.with_sender(sender=sender), suppress, region, message), message, as_json=as_json)
+    _send(_with_opt_outs(account.with_sender(sender=sender), suppress, region, message), message, as_json=as_json)
 
 
 def send_voice(
     account: AccountOptions,
     to: To,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is spoken.", show_default=False)],
-    lang: Annotated[str, typer.Option(metavar="CODE", help="Language, as en-US or zh-CN.")] = "en-US",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to be spoken.", show_default=False)],
+    lang: Annotated[str, typer.Option(metavar="CODE", help="Language, for example en-US or zh-CN.")] = "en-US",
     region: Region = None,
     suppress: Suppress = None,
     promotional: Promotional = True,
     as_json: Json = False,
 ) -> None:
-    """Have one text read out on the phone."""
+    """Call a phone and read a text aloud."""
     message = VoiceMessage(to=_read(to, region), text=text, lang=lang, promotional=promotional)
-    _send(_asking(account, suppress, region, message), message, as_json=as_json)
+    _send(_with_opt_outs(account, suppress, region, message), message, as_json=as_json)
 
 
 def _read(number: str, region: str | None) -> str:
-    # Without a region by its shape alone, as in a program: a single number was typed, and not made by a spreadsheet.
+    # Without a region only the format is checked, as in the library: no spreadsheet has damaged a typed number.
     return number if region is None else destination(number, region=region)
 
 
-def _asking(account: AccountOptions, suppress: Path | None, region: str | None, message: Message) -> AccountOptions:
-    """Have the session ask for the opt-outs, where there is a file of them and they count."""
+def _with_opt_outs(
+    account: AccountOptions, suppress: Path | None, region: str | None, message: Message
+) -> AccountOptions:
+    """Return the options with the numbers that opted out, if the message is promotional."""
     if not message.promotional:
         return account
     return evolve(account, suppression=read_suppressed(suppress, read=number_reader(region=region, for_sandbox=True)))
@@ -112,11 +115,11 @@ def _send(account: AccountOptions, message: Message, *, as_json: bool) -> None:
 
 
 def balance(account: AccountOptions, as_json: Json = False) -> None:
-    """Ask what credit remains. Its currency or unit is not documented."""
+    """Print the remaining balance. Its currency or unit is not documented."""
     found = account.call(lambda pico: pico.balance.get())
     if as_json:
-        told = {"balance": str(found.balance), "username": found.username, "request_id": found.request_id}
-        print_json({**told, "extra": found.extra})
+        fields = {"balance": str(found.balance), "username": found.username, "request_id": found.request_id}
+        print_json({**fields, "extra": found.extra})
     else:
         print_line(str(found.balance))
 
@@ -126,10 +129,10 @@ def token(
     show: Annotated[bool, typer.Option("--show", help="Print the token itself, and nothing else.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Obtain a token, to see whether the account's settings are right."""
-    obtained = account.call(lambda pico: pico.token.get())
-    shown = {"token": obtained.token} if show else {}
+    """Request a token, to check the account's username and API key."""
+    received = account.call(lambda pico: pico.token.get())
+    shown = {"token": received.token} if show else {}
     if as_json:
-        print_json({"length": len(obtained.token), "request_id": obtained.request_id, **shown})
+        print_json({"length": len(received.token), "request_id": received.request_id, **shown})
     else:
-        print_line(obtained.token if show else f"A token of {len(obtained.token)} characters was obtained.")
+        print_line(received.token if show else f"A token of {len(received.token)} characters was received.")

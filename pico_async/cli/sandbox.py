@@ -1,4 +1,4 @@
-"""The sandbox as `pico` uses it: on its own, or in this process in Pico's place."""
+"""The sandbox of `pico`: as a command of its own, or in this process instead of Pico."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from pico_async.sandbox import Ledger, Sandbox
 
 SENDER = "8612345678888"
-"""The reference's own example, for whoever names no sender to a sandbox."""
+"""The sender of messages to a sandbox where none is set: the example of the reference."""
 
 
 class MissingExtraError(ConfigurationError):
-    """The packages that this needs are not installed."""
+    """Packages of the extra are not installed."""
 
 
 def sandbox_class() -> type[Sandbox]:
     """
-    Give the sandbox's class.
+    Return the class `Sandbox`.
 
     Raises:
         MissingExtraError: starlette or uvicorn is missing.
     """
-    # Here and not above: all other commands work without the extra.
+    # Not at the top: all other commands work without the extra.
     try:
         from pico_async.sandbox import Sandbox
     except ImportError:
@@ -45,7 +45,7 @@ def sandbox_class() -> type[Sandbox]:
 
 
 def make_sandbox(rates: Rates) -> Sandbox:
-    """Make a sandbox that enforces the session's own rates, by the strictest of the window rules."""
+    """Return a sandbox that enforces the rates of the session, by the strictest of the window rules."""
     return sandbox_class()(rates={"sms": rates.sms, "token": rates.token, "balance": rates.balance})
 
 
@@ -53,7 +53,7 @@ def make_sandbox(rates: Rates) -> Sandbox:
 async def sandbox_session(
     sandbox: Sandbox, rates: Rates, *, sender: str | None = None, callback: str | None = None
 ) -> AsyncIterator[PicoSession]:
-    """Serve the sandbox on a loopback socket, and open a session with it. No credentials of Pico's are touched."""
+    """Serve the sandbox on a loopback socket, and open a session with it. No credentials of an account are used."""
     async with (
         sandbox.serve() as base_url,
         PicoSession(
@@ -71,13 +71,13 @@ async def sandbox_session(
 @frozen(kw_only=True)
 class SandboxCounts:
     """
-    What the sandbox's ledger says of a blast.
+    The counts of a sandbox's ledger after a bulk send.
 
     Attributes:
-        accepted: Messages that it carried out, whatever it answered.
-        densest_second: Most sends that any second held.
-        refusals: Requests that came too fast.
-        duplicates: Messages that went out more than once.
+        accepted: Messages that it accepted, whatever it replied.
+        densest_second: The most sends within any second.
+        refusals: Requests that it refused as too fast.
+        duplicates: Messages that it accepted more than once.
     """
 
     accepted: int
@@ -88,7 +88,7 @@ class SandboxCounts:
 
     @classmethod
     def of(cls, ledger: Ledger) -> SandboxCounts:
-        """Read the ledger."""
+        """Return the counts of a ledger."""
         return cls(
             accepted=len(ledger.accepted),
             densest_second=ledger.densest(),
@@ -98,8 +98,8 @@ class SandboxCounts:
         )
 
     def lines(self) -> Iterator[str]:
-        """Say it to a person."""
-        yield "What the sandbox saw:"
+        """Return the lines for a person."""
+        yield "Received by the sandbox:"
         yield f"{self.accepted:>9,} accepted"
         yield f"{self.densest_second:>9,} in the densest second"
         yield f"{self.refusals:>9,} refused as too fast"
@@ -109,13 +109,16 @@ class SandboxCounts:
 
 def sandbox_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8321,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.", min=0, max=65535)] = 8321,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Listen also where other machines reach it. It protects nothing.")
+        bool,
+        typer.Option(
+            "--allow-remote", help="Listen on an address that other machines can reach. The sandbox has no protection."
+        ),
     ] = False,
-    username: Annotated[str, typer.Option(metavar="NAME", help="The sandbox's own account.")] = "user333",
+    username: Annotated[str, typer.Option(metavar="NAME", help="Username of the sandbox's account.")] = "user333",
     api_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="The sandbox's own key, never one of Pico's.")
+        str | None, typer.Option(metavar="KEY", help="API key of the sandbox's account; never use a real one.")
     ] = None,
     rate_rule: Annotated[
         str,
@@ -126,30 +129,36 @@ def sandbox_command(
         ),
     ] = "sliding-log",
     dialect: Annotated[
-        str, typer.Option(help="How failures are told: documented, or ruoyi for HTTP 200 with a code.")
+        str, typer.Option(help="Form of error replies: documented, or ruoyi for HTTP 200 with a code.")
     ] = "documented",
-    latency_ms: Annotated[float, typer.Option(min=0, help="Time before each reply.")] = 0.0,
-    jitter_ms: Annotated[float, typer.Option(min=0, help="Up to so much time before each request arrives.")] = 0.0,
-    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the sends that go wrong.")] = 0.0,
-    seed: Annotated[int | None, typer.Option(help="Makes jitter, faults and receipts repeat.")] = None,
+    latency_ms: Annotated[float, typer.Option(min=0, help="Delay before each reply.")] = 0.0,
+    jitter_ms: Annotated[
+        float, typer.Option(min=0, help="Maximum of a random delay before each request arrives.")
+    ] = 0.0,
+    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the sends that fail.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Seed that makes jitter, faults and receipts reproducible.")] = None,
     receipts: Annotated[
-        bool, typer.Option("--receipts/--no-receipts", help="Send delivery receipts to the callback of a message.")
+        bool,
+        typer.Option("--receipts/--no-receipts", help="Send delivery receipts to the callback URL of each message."),
     ] = True,
     receipt_form: Annotated[
-        str, typer.Option(metavar="FORM", help="How they travel: json (POST), form (POST) or query (GET).")
+        str, typer.Option(metavar="FORM", help="Form of the receipts: json (POST), form (POST) or query (GET).")
     ] = "json",
     receipt_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="A host beside loopback that they may go to; repeatable, '*' is any."),
+        typer.Option(
+            metavar="HOST",
+            help="Additional host that receipts may be sent to, besides loopback. Repeatable; '*' means any.",
+        ),
     ] = None,
 ) -> None:
     """
-    Run a stand-in for Pico Cloud on this machine, until Ctrl-C.
+    Run a sandbox, a local substitute for Pico Cloud, until Ctrl-C.
 
-    Nothing is sent to any handset.
+    No handset receives anything.
     """
-    stand_in = sandbox_class()
-    # Here and not above, for the reason given in `sandbox_class`.
+    sandbox_type = sandbox_class()
+    # Not at the top, for the reason given in `sandbox_class`.
     from pico_async.sandbox import BANNER, DEFAULT_API_KEY, Dialect, RateRule, ReceiptForm, Receipts
     from pico_async.sandbox.server import is_loopback
 
@@ -157,8 +166,10 @@ def sandbox_command(
     _require("--dialect", dialect, tuple(Dialect))
     _require("--receipt-form", receipt_form, tuple(ReceiptForm))
     if not allow_remote and not is_loopback(host):
-        raise ConfigurationError(f"--host {host}: others reach it there, and it protects nothing. Pass --allow-remote.")
-    sandbox = stand_in(
+        raise ConfigurationError(
+            f"--host {host}: other machines can reach it, and the sandbox has no protection. Pass --allow-remote."
+        )
+    sandbox = sandbox_type(
         username=username,
         api_key=api_key or DEFAULT_API_KEY,
         rate_rule=None if rate_rule == "none" else rate_rule,
@@ -172,12 +183,12 @@ def sandbox_command(
     print_line(BANNER)
     try:
         asyncio.run(_serve(sandbox, host, port, key_shown=api_key is None))
-    except KeyboardInterrupt:  # where the loop takes no signals
+    except KeyboardInterrupt:  # The event loop of Windows handles no signals.
         return
     except OSError as error:
         raise ConfigurationError(
-            f"The sandbox cannot listen on {host}, port {port}: {error.strerror}. Name another by --port; "
-            "0 takes a free one."
+            f"The sandbox cannot listen on {host}, port {port}: {error.strerror}. Choose another with --port; "
+            "0 chooses a free one."
         ) from None
 
 
@@ -189,20 +200,20 @@ def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
 async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> None:
     from pico_async.sandbox.sandbox import stop_event
 
-    told = stop_event()
-    # Remote hosts were ruled on above.
+    stop = stop_event()
+    # The check of the host is in `sandbox_command`.
     async with sandbox.serve(host, port, allow_remote=True) as base_url:
-        print_line("Point a session at it:")
+        print_line("To use it, set these variables:")
         print_line()
         print_line(f"export PICO_BASE_URL={base_url}")
         print_line(f"export PICO_USERNAME={sandbox.username}")
-        # A key that was chosen may be somebody's real one after all.
+        # A key that the user chose may be a real one.
         print_line(
             f"export PICO_API_KEY={sandbox.api_key}" if key_shown else "export PICO_API_KEY=...  # the one you chose"
         )
         print_line(f"export PICO_SENDER={SENDER}")
         print_line()
-        print_line(f"See what arrives at {base_url}/")
+        print_line(f"The received messages are shown at {base_url}/")
         print_line()
         print_line(f"listening on {base_url}")
-        await told.wait()
+        await stop.wait()

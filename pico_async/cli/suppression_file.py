@@ -1,4 +1,4 @@
-"""The file of numbers that opted out."""
+"""The file with the phone numbers that opted out."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ def read_suppressed(
     path: Path | None, *, delimiter: str = ",", to_column: str | None = None, read: Callable[[str], str] = e164
 ) -> set[str] | None:
     """
-    Read the numbers: one a line, or a column of a CSV file that is named as that of a blast. None without a file.
+    Return the numbers of a file, or None without a file.
 
-    *read* makes a number of what stands there, as it does for the messages. A line that holds no number ends it:
-    somebody who opted out would get the message. The numbers are held in memory, some 100 bytes each; each is found in
-    any spelling.
+    The file has one number per line, or is a CSV file whose column of numbers is found as in a bulk send. A line
+    without a number is an error, because a number that opted out could otherwise get the message. The numbers are held
+    in memory, about 100 bytes each.
+
+    Args:
+        read: Parses a number in any spelling, as it does for the messages.
 
     Raises:
-        ConfigurationError: The file cannot be read, or changes meanwhile, or a line holds no number; the line is told,
-            and not the number. Or PICO_SUPPRESS is there and empty.
+        ConfigurationError: The file cannot be read, changes meanwhile, or has a line without a number; the error has
+            the line, but not the number. Or PICO_SUPPRESS is set to nothing.
     """
     if path is None:
-        # Of what was to be put there in its place, as in a script or a compose file, nothing may have been set.
+        # In a script or a compose file, the variable that PICO_SUPPRESS is set from may be empty by mistake.
         if os.environ.get("PICO_SUPPRESS") == "":
             raise ConfigurationError(
-                "PICO_SUPPRESS is set, and empty: it must name the file of the numbers that opted out. Unset it where "
+                "PICO_SUPPRESS is set but empty. It must name the file of the numbers that opted out; unset it where "
                 "there is none. Nothing was sent."
             )
         return None
@@ -43,11 +46,11 @@ def read_suppressed(
                 fault = str(error)
             else:
                 continue
-            raise ConfigurationError(f"{path}, line {line}, is no number that opted out: {fault} Nothing was sent.")
+            raise ConfigurationError(f"{path}, line {line}, is not a phone number: {fault} Nothing was sent.")
         if file.has_changed:
             raise ConfigurationError(
-                f"{path} was written to while it was read, so that somebody who opted out may be missing. Write it "
-                "beside, and rename it into its place. Nothing was sent."
+                f"{path} was written to while it was read, so numbers may be missing. Write a new file and rename it "
+                "to this path. Nothing was sent."
             )
     return found
 
@@ -56,20 +59,20 @@ def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:
     likely = [name for name in file.columns if name == to_column]
     likely = likely or [name for name in file.columns if name.lower() in NUMBER_COLUMNS]
     if len(likely) > 1:
-        # Not the first of them: whoever opted out by another would get the message.
+        # Not the first one: a number that opted out in the other column would get the message.
         raise ConfigurationError(
             f"{file.path}: more than one column may hold the numbers: {', '.join(f'`{name}`' for name in likely)}. "
-            "Keep one of them in it, or name it with --to-column."
+            "Remove the others, or choose one with --to-column."
         )
     if likely:
         column = likely[0]
     else:
         if len(file.columns) > 1:
             raise ConfigurationError(
-                f"{file.path}: its first line must name a column {', '.join(NUMBER_COLUMNS)}, or that of --to-column; "
-                "or the file holds one number a line."
+                f"{file.path}: its first line must name a column {', '.join(NUMBER_COLUMNS)}, or that of --to-column. "
+                "A file without a header must have one number per line."
             )
-        # There is no header: the first line holds a number, too.
+        # There is no header, so the first line is a number, too.
         column = file.columns[0]
         yield 1, column
     for row in file.rows():

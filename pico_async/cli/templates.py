@@ -1,4 +1,4 @@
-"""`pico templates`: message bodies from the hand-in over Pico's approval to their end."""
+"""`pico templates`: create, list, show and delete templates, and wait for their approval."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pico_async.cli.account_options import AccountOptions, Json
 from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing
 from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
 from pico_async.cli.format import format_duration
-from pico_async.cli.listing import Column, for_people, print_fields, print_listing
+from pico_async.cli.listing import Column, is_terminal, print_fields, print_listing
 from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
 from pico_async.models import Template
 from pico_async.session import PicoSession
 
 TemplateId: TypeAlias = Annotated[
-    str, typer.Argument(metavar="TEMPLATE_ID", help="As `pico templates list` shows it.", show_default=False)
+    str, typer.Argument(metavar="TEMPLATE_ID", help="ID from `pico templates list`.", show_default=False)
 ]
 Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 Content: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="TEXT", help="With {{var}} for variables.", show_default=False)
+    str | None, typer.Argument(metavar="TEXT", help="Template text, with {{var}} for variables.", show_default=False)
 ]
 ContentFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--file", metavar="FILE", allow_dash=True, help="Take the text from this file in UTF-8, or '-' for stdin."
+        "--file", metavar="FILE", allow_dash=True, help="Read the text from this UTF-8 file, or '-' for stdin."
     ),
 ]
 
-# No template is longer: who names a larger file has named another one.
+# No template is longer, so a larger file is the wrong file.
 _MAX_BYTES = 64 * 1024
 
 
 class TemplateStatus(StrEnum):
-    """What v0.4 says that one can ask for."""
+    """The statuses that v0.4 documents."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -57,15 +57,15 @@ _REST = (Column("STATUS", one_line=True, styles=_STYLES), Column("NAME"), Column
 
 def list_templates(
     account: AccountOptions,
-    campaign_id: Annotated[str | None, typer.Option(metavar="ID", help="Only those of one campaign.")] = None,
-    status: Annotated[TemplateStatus | None, typer.Option(help="Only those that are so.")] = None,
+    campaign_id: Annotated[str | None, typer.Option(metavar="ID", help="Only templates of this campaign.")] = None,
+    status: Annotated[TemplateStatus | None, typer.Option(help="Only templates with this status.")] = None,
     as_json: Json = False,
 ) -> None:
     """
     List the templates, by campaign.
 
-    Into a pipe: ID, campaign ID, status, name and text, separated by tabs. What the list holds is not documented in
-    v0.4: what Pico did not tell is empty.
+    Columns in a pipe, separated by tabs: ID, campaign ID, status, name and text. v0.4 does not document the fields of
+    the list; a field that Pico did not send is empty.
     """
     templates = account.call(
         lambda pico: pico.templates.list(campaign_id=campaign_id, status=None if status is None else status.value)
@@ -82,7 +82,7 @@ def list_templates(
         print_line(
             "There are no templates." if campaign_id is None and status is None else "There are no such templates."
         )
-    elif for_people():
+    elif is_terminal():
         _say_by_campaign(templates)
     else:
         print_listing((_ID, _CAMPAIGN, *_REST), [(it.id, it.campaign_id, *_rest(it)) for it in templates])
@@ -95,7 +95,7 @@ def _say_by_campaign(templates: Iterable[Template]) -> None:
     for number, (campaign_id, members) in enumerate(groups.items()):
         if number:
             print_line()
-        print_line(f"Campaign {printable(campaign_id)}" if campaign_id else "Of no campaign that Pico tells")
+        print_line(f"Campaign {printable(campaign_id)}" if campaign_id else "No campaign ID")
         print_listing((_ID, *_REST), [(it.id, *_rest(it)) for it in members])
 
 
@@ -105,9 +105,9 @@ def _rest(template: Template) -> tuple[object, ...]:
 
 def show_template(account: AccountOptions, template_id: TemplateId, as_json: Json = False) -> None:
     """
-    Show all that Pico tells of a template, with its whole text.
+    Show all fields of one template, with its whole text.
 
-    v0.4 has no request for a single one, so all are listed.
+    v0.4 has no request for a single template, so the command requests the whole list.
     """
     templates = account.call(lambda pico: pico.templates.list())
     template = _find(templates, template_id)
@@ -139,13 +139,13 @@ def create_sms_template(
     as_json: Json = False,
 ) -> None:
     """
-    Hand in a template for text messages.
+    Create a template for text messages, which Pico then has to approve.
 
-    Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
+    v0.4 does not document whether the reply has the template's ID: see `pico templates list`.
     """
     text = _content(content, file, account)
     done = account.call(lambda pico: pico.templates.create_sms(campaign_id, name, text))
-    acknowledge(done, "The template was handed in.", as_json=as_json)
+    acknowledge(done, "The template was submitted for approval.", as_json=as_json)
 
 
 def create_mms_template(
@@ -158,17 +158,17 @@ def create_mms_template(
     as_json: Json = False,
 ) -> None:
     """
-    Hand in a template for messages with media.
+    Create a template for messages with media, which Pico then has to approve.
 
-    Whether the reply tells the template's ID is not documented in v0.4: see `pico templates list`.
+    v0.4 does not document whether the reply has the template's ID: see `pico templates list`.
     """
     text = _content(content, file, account)
     done = account.call(lambda pico: pico.templates.create_mms(campaign_id, name, text, media_url=media_url))
-    acknowledge(done, "The template was handed in.", as_json=as_json)
+    acknowledge(done, "The template was submitted for approval.", as_json=as_json)
 
 
 def delete_template(account: AccountOptions, template_id: TemplateId, yes: Yes = False, as_json: Json = False) -> None:
-    """Delete a template, after a question."""
+    """Delete a template, after a confirmation."""
     require_yes(f"Delete the template {printable(template_id)}?", given=yes)
     done = account.call(lambda pico: pico.templates.delete(template_id))
     acknowledge(done, "The template was deleted.", as_json=as_json)
@@ -179,19 +179,22 @@ def wait_for_template(
     template_id: TemplateId,
     every: Annotated[
         float,
-        typer.Option(metavar="S", min=1, help="How often to ask. v0.4 documents no rate for it: be sparing."),
+        typer.Option(
+            metavar="S", min=1, help="Seconds between two requests. v0.4 documents no rate limit for them, so use few."
+        ),
     ] = 30.0,
     timeout: Annotated[
-        float | None, typer.Option(metavar="S", min=0, help="Give up after so long; else it waits on.")
+        float | None,
+        typer.Option(metavar="S", min=0, help="Stop waiting after this many seconds; without it, wait without end."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """
     Wait until Pico has approved a template.
 
-    Pico's people look at it, which may take hours. It asks for the list of templates each time.
+    People at Pico decide, which may take hours. Each check requests the list of templates.
 
-    Exit codes: 0, it is approved; 1, it is rejected, gone or not decided in time.
+    Exit codes: 0, it is approved; 1, it is rejected, missing or not decided in time.
     """
     template = account.call(lambda pico: decided(pico, template_id, every_s=every, timeout_s=timeout))
     if as_json:
@@ -205,10 +208,10 @@ def wait_for_template(
 
 async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeout_s: float | None) -> Template:
     """
-    Ask for a template until it is approved or rejected.
+    Request a template until it is approved or rejected, and return it.
 
     Raises:
-        typer.Exit: It is gone, tells no status, or was not decided in time. That was told.
+        typer.Exit: It is missing, has no status, or was not decided in time. The reason was printed.
     """
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
     known: str | None = None
@@ -216,23 +219,24 @@ async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeou
         try:
             template = _find(await pico.templates.list(), template_id)
         except (NotSentError, RateLimitError, ServerError) as error:
-            # Hours may pass, and a network that is away for one of them ends nothing.
-            print_note(f"Pico did not tell, and is asked again: {printable(str(error))}")
+            # The wait may take hours, so a network fault in between does not end it.
+            print_note(f"The status is not known yet, and is requested again: {printable(str(error))}")
         else:
             if template is None:
                 missing("template", template_id)
             elif not template.status:
-                print_error("Pico's list tells no status of it, so there is nothing to wait for.")
+                print_error("Pico's list has no status for the template, so there is nothing to wait for.")
                 raise typer.Exit(1)
             elif template.status in (TemplateStatus.APPROVED, TemplateStatus.REJECTED):
                 return template
             elif template.status != known:
                 known = template.status
-                print_note(
-                    f"It is {printable(known)}. Asking every {format_duration(every_s)}; Ctrl-C ends the waiting alone."
-                )
+                interval = format_duration(every_s)
+                print_note(f"The template is {printable(known)}. Checking every {interval}; Ctrl-C ends only the wait.")
         if ends_at is not None and time.monotonic() + every_s > ends_at:
-            print_error(f"It is {known or 'not known'}, and was not decided within {format_duration(timeout_s or 0)}.")
+            print_error(
+                f"The template is {known or 'not known'}, and was not decided within {format_duration(timeout_s or 0)}."
+            )
             raise typer.Exit(1)
         await asyncio.sleep(every_s)
 
@@ -243,13 +247,13 @@ def _find(templates: Iterable[Template], template_id: str) -> Template | None:
 
 def _content(given: str | None, file: Path | None, account: AccountOptions) -> str:
     """
-    Give the text, from the argument or from the file; its last line break is not a part of it.
+    Return the text of the argument or of the file, without one line break at its end.
 
     Raises:
-        ConfigurationError: There is none, there are two, or it cannot be read.
+        ConfigurationError: There is no text, there are two, or the file cannot be read.
     """
     if (given is None) == (file is None):
-        raise ConfigurationError("Pass the template's text, or --file FILE in its place.")
+        raise ConfigurationError("Pass either the template's text or --file FILE.")
     if file is None:
         return given or ""
     if str(file) == "-" and account.api_key_file == "-":
@@ -263,9 +267,9 @@ def _content(given: str | None, file: Path | None, account: AccountOptions) -> s
     except OSError as error:
         raise ConfigurationError(f"The text cannot be read from {file}: {error.strerror}.") from None
     if len(content) > _MAX_BYTES:
-        raise ConfigurationError(f"{file} has more than {_MAX_BYTES // 1024} KiB: that is no template's text.")
+        raise ConfigurationError(f"{file} has more than {_MAX_BYTES // 1024} KiB, which is too long for a template.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigurationError(f"The text cannot be read from {file}: it is no text in UTF-8.") from None
+        raise ConfigurationError(f"The text cannot be read from {file}: it is not UTF-8 text.") from None
     return text.removesuffix("\n").removesuffix("\r")

@@ -68,7 +68,7 @@ def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: Sa
     ran = pico_here("campaigns", "delete", ID, env=quick.env)
 
     assert ran.code == 2
-    assert "pass --yes" in ran.err
+    assert "Pass --yes" in ran.err
     assert quick.arrivals() == []
 
 

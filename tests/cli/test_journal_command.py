@@ -34,13 +34,13 @@ def doubtful(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_pa
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (("mark-sent", "FILE"), "or pass --all"),
-        (("mark-sent", "FILE", "order-1", "--all"), "or pass --all"),
+        (("mark-sent", "FILE"), "or --all"),
+        (("mark-sent", "FILE", "order-1", "--all"), "or --all"),
         (("mark-sent", "FILE", "8613000000001"), "86…01"),
         (("resend", "FILE", "order-9", "--yes"), "no message of the key or ID"),
-        (("resend", "FILE", "order-1"), "pass --yes where nobody can be asked"),
-        (("resend", "FILE", "--yes"), "or pass --all"),
-        (("resend", "FILE", "order-1", "--all", "--yes"), "or pass --all"),
+        (("resend", "FILE", "order-1"), "Pass --yes to confirm"),
+        (("resend", "FILE", "--yes"), "or --all"),
+        (("resend", "FILE", "order-1", "--all", "--yes"), "or --all"),
         (("resend", "FILE", "order-1", "--yes"), "was accepted"),
         (("show", "none.db"), "There is no journal"),
         (("in-doubt", "none.db"), "There is no journal"),
@@ -148,7 +148,7 @@ def test_a_resend_is_asked_for_on_a_terminal(
     os.close(theirs)
 
     assert process.returncode == code
-    assert "One that did go out is then sent twice." in out + err
+    assert "A message that was sent before is then sent twice." in out + err
     assert ("Nothing was changed." in err) == bool(code)
     assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == in_doubt
 
@@ -186,6 +186,6 @@ def test_what_is_accepted_is_not_decided(pico_here: Pico, doubtful: Path) -> Non
     again = pico_here("journal", "mark-sent", doubtful, "order-0")
 
     assert (both.code, again.code) == (0, 0)
-    assert both.out == "1 message marked as sent.\n1 message accepted already: nothing to decide.\n"
-    assert again.out == "1 message accepted already: nothing to decide.\n"
+    assert both.out == "1 message marked as sent.\n1 message already accepted: nothing to decide.\n"
+    assert again.out == "1 message already accepted: nothing to decide.\n"
     assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == 1

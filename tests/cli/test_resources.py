@@ -128,7 +128,7 @@ def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
     hidden, shown, by_json = ask("token"), ask("token", "--show"), ask("token", "--json")
 
     token = shown.out.strip()
-    assert hidden.out == f"A token of {len(token)} characters was obtained.\n"
+    assert hidden.out == f"A token of {len(token)} characters was received.\n"
     assert by_json.json["length"] == len(token)
     assert "token" not in by_json.json
 
@@ -167,7 +167,7 @@ def test_a_key_is_asked_for_where_somebody_sits(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b" \n", "is empty"), (b"\xff\xfe", "no text in UTF-8"), (None, "No such")]
+    ("content", "said"), [(b" \n", "is empty"), (b"\xff\xfe", "not UTF-8 text"), (None, "No such")]
 )
 def test_a_key_file_without_a_key_is_an_error_in_words(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Any, content: bytes | None, said: str
@@ -238,7 +238,7 @@ def test_opt_outs_that_cannot_be_read_let_nothing_pass(pico_here: Pico, quick: S
 
     for name, said in (
         ("none.txt", "cannot be read"),
-        ("out.txt", "line 1, is no number that opted out: `to` has a dec"),
+        ("out.txt", "line 1, is not a phone number: `to` has a dec"),
     ):
         ran = pico_here("sms", "send", "8613000000001", "hello", "--suppress", tmp_path / name, env=quick.env)
 

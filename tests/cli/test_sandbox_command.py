@@ -22,7 +22,7 @@ def test_the_demo_does_the_main_job_without_an_account(pico: Pico) -> None:
     ran = pico("demo", "--count", 45)
 
     assert ran.code == 0
-    seen = ran.out.split("What the sandbox saw:\n")[1].splitlines()
+    seen = ran.out.split("Received by the sandbox:\n")[1].splitlines()
     counts = {line.split(maxsplit=1)[1]: int(line.split()[0]) for line in seen[:5]}
     assert counts.pop("in the densest second") <= 30
     assert counts == {"accepted": 45, "refused as too fast": 0, "sent twice": 0, "token request": 1}
@@ -61,7 +61,7 @@ def test_the_sandbox_says_how_to_point_a_session_at_it(pico_here: Pico, write_cs
         process.wait(timeout=60)
 
     assert BANNER in said
-    assert f"See what arrives at {said.split()[-1]}/" in said
+    assert f"The received messages are shown at {said.split()[-1]}/" in said
     assert receipts
     assert ran.code == 0
     assert process.returncode == 0

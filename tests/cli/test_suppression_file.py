@@ -50,14 +50,14 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
     ("content", "said"),
     [
         pytest.param("", "is empty", id="empty"),
-        pytest.param("number\n0912345678\n", "line 2, is no number that opted out: `to` starts with 0", id="national"),
-        pytest.param("msisdn\n", "line 1, is no number that opted out", id="a name that nobody knows"),
+        pytest.param("number\n0912345678\n", "line 2, is not a phone number: `to` starts with 0", id="national"),
+        pytest.param("msisdn\n", "line 1, is not a phone number", id="a name that nobody knows"),
         pytest.param("since,tel\n2024,8612345678901\n", "its first line must name a column to, phone", id="no column"),
         pytest.param("phone,mobile\n1,2\n", "more than one column may hold the numbers: `phone`, `mobile`", id="two"),
         pytest.param("a,phone\n1\n", "line 2: It has 1 fields", id="half a row"),
         pytest.param(f"{ONE}\n{OTHER},{ONE}\n", "line 2: It has 2 fields", id="two in a line"),
         pytest.param("\ufeff", "is empty", id="a mark alone"),
-        pytest.param(f"{OTHER}\v{ONE}\n", "line 1, is no number that opted out: `to` has 26 digits", id="two in one"),
+        pytest.param(f"{OTHER}\v{ONE}\n", "line 1, is not a phone number: `to` has 26 digits", id="two in one"),
         pytest.param(f"{ONE}\n".encode("utf-16"), "this is UTF-16", id="UTF-16"),
         pytest.param(f"{ONE}\n".encode("utf-16-le"), "`to` holds U\\+0000", id="UTF-16 without a mark"),
         pytest.param(gzip.compress(ONE.encode()), "is not UTF-8", id="packed"),
@@ -114,7 +114,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_to_its_end(path: Path,
 def test_a_variable_that_is_empty_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """PICO_SUPPRESS that is there and empty is refused, and one that is not there means that there is no file."""
     monkeypatch.setenv("PICO_SUPPRESS", "")
-    with pytest.raises(ConfigurationError, match="PICO_SUPPRESS is set, and empty"):
+    with pytest.raises(ConfigurationError, match="PICO_SUPPRESS is set but empty"):
         read_suppressed(None)
 
     monkeypatch.delenv("PICO_SUPPRESS")

@@ -53,7 +53,7 @@ def test_a_templates_life(ask: Ask) -> None:
     """A template can be created, listed by campaign and status, shown and deleted."""
     campaign_id = ask("campaigns", "create", "codes").out.strip()
     handed_in = ask("templates", "create-sms", campaign_id, "otp", "Your code is {{code}}")
-    assert (handed_in.code, handed_in.out) == (0, "The template was handed in.\n")
+    assert (handed_in.code, handed_in.out) == (0, "The template was submitted for approval.\n")
     media = ("--media-url", "https://example.com/a.jpg")
     assert ask("templates", "create-mms", campaign_id, "promo", "Look!", *media).code == 0
 
@@ -114,8 +114,8 @@ def test_a_text_from_stdin(pico: Callable[..., Ran], account: SandboxProcess, as
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "Pass the template's text, or --file"),
-        (("text", "--file", "{}"), "Pass the template's text, or --file"),
+        ((), "Pass either the template's text or --file"),
+        (("text", "--file", "{}"), "Pass either the template's text or --file"),
         (("--file", "{}/nowhere"), "Not a directory"),
         (("--file", "/nowhere"), "No such file"),
         (("--file", "/"), "Is a directory"),
@@ -140,7 +140,7 @@ def test_no_text_is_a_wrong_argument(
     assert quick.arrivals() == []
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "no text in UTF-8"), (b"x" * 70_000, "more than 64 KiB")])
+@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "not UTF-8 text"), (b"x" * 70_000, "more than 64 KiB")])
 def test_a_file_that_is_no_text(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Path, content: bytes, said: str
 ) -> None:
@@ -192,7 +192,7 @@ def test_the_list_of_a_terminal_goes_by_campaign(pico_on_terminal: Pico, cloud: 
     assert ID in lines[2]
     assert lines[2].endswith("…")
     assert max(map(len, lines)) <= 80
-    assert "Of no campaign that Pico tells" in lines
+    assert "No campaign ID" in lines
 
 
 @pytest.mark.parametrize(("count", "terminal"), [(10_000, False), (1_000, True)])
@@ -224,7 +224,7 @@ def test_what_is_decided_is_not_waited_for(ask_cloud: Ask, cloud: ScriptedPico, 
 
 
 @pytest.mark.parametrize(
-    ("templates", "said"), [([], "There is no template t-1"), ([{"id": "t-1"}], "tells no status of it")]
+    ("templates", "said"), [([], "There is no template t-1"), ([{"id": "t-1"}], "has no status for the template")]
 )
 def test_what_cannot_be_waited_for(
     ask_cloud: Ask, cloud: ScriptedPico, templates: list[dict[str, object]], said: str
@@ -256,8 +256,8 @@ async def test_the_wait_ends_with_the_decision(cloud: ScriptedPico, capsys: pyte
 
     said = capsys.readouterr().err
     assert template.status == "approved"
-    assert said.count("It is pending.") == 1
-    assert said.count("is asked again") == 2
+    assert said.count("The template is pending.") == 1
+    assert said.count("is requested again") == 2
 
 
 def test_the_wait_gives_up_when_it_is_told_to(ask_cloud: Ask, cloud: ScriptedPico) -> None:

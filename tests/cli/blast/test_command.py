@@ -198,7 +198,7 @@ def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
     )
 
     assert ran.code == 2
-    assert "out.txt, line 2, is no number" in ran.err
+    assert "out.txt, line 2, is not a phone number" in ran.err
     assert quick.arrivals() == []
 
 

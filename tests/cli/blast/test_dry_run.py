@@ -237,7 +237,7 @@ def test_numbers_that_cannot_exist_are_invalid(
     assert "line 2: `to` is of a range that nobody uses in country code 86" in ran.out
     assert "line 3: `to` begins with no country code that there is" in ran.out
     assert (newer["valid"], newer["invalid"]) == (1, 1)
-    assert "line 1, is no number that opted out: `to` is of a range that nobody uses" in refused.err
+    assert "line 1, is not a phone number: `to` is of a range that nobody uses" in refused.err
     assert (in_sandbox.code, in_sandbox.json["valid"]) == (0, 2)
 
 

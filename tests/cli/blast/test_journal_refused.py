@@ -82,9 +82,9 @@ def test_a_resume_is_wanted_or_refused(
     assert made == []
     assert "There is no journal" in missing.err
     assert "name it with --journal" in unnamed.err
-    assert "another file of this blast" in same.err
-    assert "another file of this blast" in report.err
-    assert "pass --resume to go on" in again.err
+    assert "choose another path" in same.err
+    assert "choose another path" in report.err
+    assert "pass --resume to continue" in again.err
     assert [ran.code for ran in (dry, first, resumed)] == [0, 0, 0]
     assert "3 skipped: accepted before, according to the journal" in resumed.out
     assert len(quick.accepted()) == 3

@@ -99,7 +99,7 @@ def test_no_other_file_of_the_blast_is_a_part_of_its_journal(
     ]
 
     assert [one.code for one in ran] == [2] * 3
-    assert all(f"{other} is the journal {journal}, or lies beside it" in one.err for one in ran)
+    assert all(f"{other} is the journal {journal}, or one of its files" in one.err for one in ran)
     if is_there:
         assert target.read_text() == "phone,code\n8613000000001,1\n"
 
