@@ -61,7 +61,7 @@ def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:
     if len(likely) > 1:
         # Not the first one: a number that opted out in the other column would get the message.
         raise ConfigurationError(
-            f"{file.path}: more than one column may hold the numbers: {', '.join(f'`{name}`' for name in likely)}. "
+            f"{file.path}: more than one column may contain the numbers: {', '.join(f'`{name}`' for name in likely)}. "
             "Remove the others, or choose one with --to-column."
         )
     if likely:

@@ -1,4 +1,4 @@
-"""The rows of a CSV file, one at a time, each with the line where it begins."""
+"""A CSV file, read row by row, with the line number of each row."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Row:
     One row.
 
     Attributes:
-        line: Line of the file where it begins, from 1. A row may span several.
-        values: What it holds, by column.
-        fault: Why its values cannot be told apart; None where they can.
+        line: Line of the file where the row begins, from 1. A row may span several lines.
+        values: The fields, by column.
+        fault: Why the fields do not fit the columns; None where they do.
     """
 
     line: int
@@ -36,14 +36,13 @@ class CsvFile:
     """
     A CSV file in UTF-8, with or without a byte order mark, whose first line names the columns.
 
-    It is opened once and read from the start by each call of `rows`, in flat memory: whoever replaces the file in
-    the meantime does not change what is read. Quoting is strict, for a quote that is guessed wrongly moves one
-    person's code into the text of another.
+    The file is opened once, and each call of `rows` reads it from the start, in constant memory. A file that takes its
+    place meanwhile is not read. Quoting is strict, because a wrong guess could move one person's code into another's text.
     """
 
     def __init__(self, path: Path, delimiter: str = ",") -> None:
         if len(delimiter) != 1 or delimiter in '\r\n"':
-            raise ConfigurationError("The delimiter must be one character, as ',' or ';'; for a tab pass $'\\t'.")
+            raise ConfigurationError("The delimiter must be one character, such as ',' or ';'; for a tab pass $'\\t'.")
         self.path = path
         self.columns: tuple[str, ...] = ()
         self._delimiter = delimiter
@@ -52,7 +51,7 @@ class CsvFile:
 
     def __enter__(self) -> Self:
         try:
-            # A byte order mark is dropped by "utf-8-sig", also after each seek(0).
+            # "utf-8-sig" removes a byte order mark, also after each seek(0).
             self._file = self.path.open(encoding="utf-8-sig", newline="")
         except OSError as error:
             raise ConfigurationError(f"{self.path} cannot be read: {error.strerror}.") from None
@@ -72,12 +71,12 @@ class CsvFile:
 
     def rows(self) -> Iterator[Row]:
         """
-        Read the file from its start, without its header and without empty lines.
+        Read the rows from the start of the file, without the header and empty lines.
 
-        A row with too few or too many fields comes with its fault.
+        A row with too few or too many fields has a fault.
 
         Raises:
-            ConfigurationError: From here on the file cannot be read: it is not UTF-8, or a quote does not end.
+            ConfigurationError: The file cannot be read further: it is not UTF-8, or a quote does not end.
         """
         records = self._records()
         next(records, None)
@@ -98,7 +97,9 @@ class CsvFile:
 
     def _require_regular(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-            raise ConfigurationError(f"{self.path} is no regular file, and it has to be read twice: save it first.")
+            raise ConfigurationError(
+                f"{self.path} is not a regular file, and must be read twice: save it to a file first."
+            )
 
     def _header(self) -> tuple[str, ...]:
         _, fields = next(self._records(), (1, []))
@@ -107,7 +108,7 @@ class CsvFile:
             raise ConfigurationError(f"{self.path} is empty: its first line must name the columns.")
         twice = [name for name, count in Counter(columns).items() if name and count > 1]
         if twice:
-            raise ConfigurationError(f"{self.path} has two columns of the name `{twice[0]}`: rename one.")
+            raise ConfigurationError(f"{self.path} has two columns with the name `{twice[0]}`: rename one.")
         return columns
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
@@ -121,20 +122,20 @@ class CsvFile:
                 return
             except csv.Error as error:
                 raise ConfigurationError(
-                    f"{self.path}, line {line}: {error}. A field with a quote, a line break or the delimiter in it "
-                    'must stand in quotes, and a quote in it must be doubled, as "He said ""yes""".'
+                    f"{self.path}, line {line}: {error}. Put a field with a quote, a line break or the delimiter in "
+                    'quotes, and double each quote in it, as in "He said ""yes""".'
                 ) from None
             except UnicodeDecodeError:
-                # Raised again outside: the handled error holds a piece of the file.
+                # The error is raised outside of the handler, because this exception contains a piece of the file.
                 break
             except OSError as error:
-                raise ConfigurationError(f"{self.path} cannot be read on from line {line}: {error.strerror}.") from None
+                raise ConfigurationError(f"{self.path} cannot be read from line {line} on: {error.strerror}.") from None
             if len(fields) > 1 or (fields and fields[0].strip()):
                 yield line, fields
         raise ConfigurationError(self._encoding_fault())
 
     def _encoding_fault(self) -> str:
-        # The decoder reads ahead in blocks and does not know lines, so they are counted here. Latin-1 takes any byte.
+        # The decoder reads in blocks, so the lines are counted here. Latin-1 decodes any byte.
         with self.path.open(encoding="latin-1", newline="") as file:
             for number, line in enumerate(file, start=1):
                 raw = line.encode("latin-1")

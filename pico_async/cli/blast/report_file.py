@@ -1,4 +1,4 @@
-"""The report of a blast: a CSV file with one line for each row of the input."""
+"""The report of a bulk send: a CSV file with one line for each row of the input."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from attrs import frozen
 from pico_async.errors import ConfigurationError, Outcome
 
 PRIVATE = 0o600
-# How SQLite's main files begin, and its write-ahead logs.
+# The first bytes of SQLite's database files and write-ahead logs.
 _DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 
 class ReportError(ConfigurationError):
-    """The report cannot be written on."""
+    """The report cannot be written."""
 
 
 @frozen(kw_only=True)
 class ReportRow:
     """
-    What became of one row. There is neither number nor text in it, so a report can be passed on.
+    The result of one row. It has neither number nor text, so that a report can be shared.
 
     Attributes:
         line: Line of the input where the row begins.
-        key: The caller's name for it, whatever the key column holds.
-        attempts: Requests that were begun for it.
-        error: Why it was not accepted.
+        key: The value of the key column.
+        attempts: Requests that were begun for the row.
+        error: Why the message was not accepted.
     """
 
     line: int
@@ -47,10 +47,10 @@ class ReportRow:
 
 class ReportFile:
     """
-    Write what became of each row, as soon as it is known. It is for its owner's eyes, as the journal is.
+    Write the result of each row as soon as it is known. Only the owner can read the file, as with the journal.
 
-    Each line is handed to the operating system before the next one, so a crash of the process loses only what was
-    under way.
+    Each line is passed to the operating system before the next one, so a crash of the process loses only the rows in
+    flight.
     """
 
     def __init__(self, path: Path, *, replace: bool) -> None:
@@ -63,31 +63,33 @@ class ReportFile:
 
     def check(self, *apart_from: Path | None) -> None:
         """
-        Make sure, before anything is sent, that nothing of value is overwritten.
+        Check, before anything is sent, that the report overwrites no other file.
 
         Raises:
-            ConfigurationError: The path is that of another file of the blast, or taken, or none where a file can be.
+            ConfigurationError: The path is one of *apart_from*, or exists, or cannot be a file.
         """
         if any(other is not None and is_same_file(self.path, other) for other in apart_from):
-            raise ConfigurationError(f"The report {self.path} is a file that this blast reads: name another one.")
+            raise ConfigurationError(f"The report {self.path} is a file that this command reads: choose another path.")
         try:
             os.stat(self.path)
         except FileNotFoundError:
             if not os.path.isdir(self.path.parent):
                 raise ConfigurationError(
-                    f"The report {self.path} cannot be written: there is no such folder."
+                    f"The report {self.path} cannot be written: the folder does not exist."
                 ) from None
             return
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         if not self._replace:
-            raise ConfigurationError(f"The report {self.path} exists: name another one, or pass --force to replace it.")
+            raise ConfigurationError(
+                f"The report {self.path} exists: choose another path, or pass --force to replace it."
+            )
         self._require_no_database()
 
     def __enter__(self) -> Self:
         try:
-            # "x" looks and makes in one step: whoever took the path since `check` is not overwritten either. "a" leaves
-            # an old report as it is for as long as it may turn out that there is nothing to report.
+            # "x" fails if another program has created the file since `check`. "a" keeps an old report until `begin`,
+            # because the bulk send may still end before its first message.
             self._made = not os.path.exists(self.path)
             self._file = open(
                 self.path, "a" if self._replace else "x", encoding="utf-8", newline="", opener=_open_privately
@@ -100,23 +102,23 @@ class ReportFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        is_needless = self._made and not self._begun and self._is_there_and_empty()
-        # What could not be written is still in the buffer, and would be tried, and fail, once more.
+        is_unused = self._made and not self._begun and self._is_own_and_empty()
+        # After a failed write the buffer is not empty, and close() would fail once more.
         with suppress(OSError) if self._broken else nullcontext():
             self._file.close()
-        if is_needless:
+        if is_unused:
             self.path.unlink(missing_ok=True)
 
     def begin(self) -> None:
         """
-        Write the header, and from here on lose what an old report held.
+        Empty an old report, and write the header.
 
         Raises:
-            ReportError: The disk is full, or gone; or another blast has made the file its journal since `check`.
+            ReportError: The file cannot be written, or has become another command's journal since `check`.
         """
         self._require_no_database()
         self._begun = True
-        # A replaced report may have been for everybody's eyes; a device or a pipe is as it is.
+        # A replaced report may have been readable by others. A device or a pipe keeps its permissions.
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 self.path.chmod(PRIVATE)
@@ -124,20 +126,19 @@ class ReportFile:
 
     def write(self, entry: ReportRow) -> None:
         """
-        Write one row's line.
+        Write the line of one row.
 
         Raises:
-            ReportError: The disk is full, or gone. Write no more then: half a line may be there, and the next would be
-                read as part of it.
+            ReportError: The file cannot be written. Write no more then: it may end with half a line.
         """
         self._write("" if value is None else value for value in attrs.astuple(entry))
 
     def _require_no_database(self) -> None:
         if _is_database(self.path):
-            raise ReportError(f"{self.path} is a database, perhaps a journal, and no report: name another file.")
+            raise ReportError(f"{self.path} is a database, perhaps a journal, and not a report: choose another path.")
 
-    def _is_there_and_empty(self) -> bool:
-        """Whether the path leads to the file that was opened, and nobody has written to it, as a journal perhaps."""
+    def _is_own_and_empty(self) -> bool:
+        """Return whether the path still leads to the opened file, and the file is empty and so no journal."""
         with suppress(OSError):
             found = os.stat(self.path)
             return os.path.samestat(found, os.fstat(self._file.fileno())) and not found.st_size
@@ -152,17 +153,17 @@ class ReportFile:
         except OSError as error:
             self._broken = True
             raise ReportError(
-                f"The report {self.path} is not complete, for it could not be written on: {error.strerror}."
+                f"The report {self.path} is incomplete, because it can no longer be written: {error.strerror}."
             ) from None
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Say whether two paths lead to one file, be it there or not, over symlinks and hard links."""
+    """Return whether two paths lead to the same file, by symlinks or hard links, even if it does not exist."""
     if os.path.realpath(one) == os.path.realpath(other):
         return True
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one of them is not there, or leads nowhere
+    except OSError:  # One of them does not exist.
         return False
 
 

@@ -1,4 +1,4 @@
-"""What a blast makes of each row: a message, or the reason why there is none."""
+"""The mapping of a row to its message, or to the error that says why it has none."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pico_async.numbers import checked_region, destination, e164, mask_numbers
 
 NUMBER_COLUMNS = ("to", "phone", "mobile", "number")
 KEY_COLUMN = "key column"
-# An `expires_in` must be positive; the engine finds this one run out before anything leaves.
-_RUN_OUT_S = 1e-6
+# An `expires_in` must be positive. This one has expired before a request can be made.
+_EXPIRED_S = 1e-6
 
 
 Mapped: TypeAlias = SmsMessage | InvalidMessageError | SuppressedError
@@ -30,15 +30,15 @@ def number_reader(
     *, region: str | None = None, newer_ranges: bool = False, for_sandbox: bool = False
 ) -> Callable[[str], str]:
     """
-    Say how a file's numbers are read: those of the messages, and those that opted out.
+    Return the function that parses the numbers of the messages, and those that opted out.
 
     Args:
-        region: Where people write them; None where they have their country code.
-        newer_ranges: Take also numbers of ranges that the extra does not know.
-        for_sandbox: They go to a sandbox, whose numbers need not exist.
+        region: Region of national numbers; None where all numbers have a country code.
+        newer_ranges: Accept numbers of ranges that the extra does not know.
+        for_sandbox: The messages go to a sandbox, where numbers need not exist.
 
     Raises:
-        ConfigurationError: There is no such region, or the extra is missing.
+        ConfigurationError: The region is unknown, or the extra is missing.
     """
     if region is None and for_sandbox:
         return e164
@@ -48,16 +48,16 @@ def number_reader(
 @frozen(kw_only=True)
 class RowMapping:
     """
-    One message to each row of a file.
+    Map each row of a file to one message.
 
     Attributes:
-        to_column: Holds the numbers.
-        key_column: Holds the caller's names for the messages.
-        text: What they get; this or *template_id*.
-        read: Makes a number of what stands in its column: see `number_reader`.
-        promotional: Whether an opt-out counts.
-        once_per_number: Whether a number gets the first of its messages alone.
-        expires_at: Moment on the monotonic clock after which nothing of it may be sent.
+        to_column: Column of the phone numbers.
+        key_column: Column of the message keys.
+        text: Text of the messages; either this or *template_id* is set.
+        read: Parses a number: see `number_reader`.
+        promotional: Whether opt-outs count.
+        once_per_number: Whether each number gets only the first of its messages.
+        expires_at: Time on the monotonic clock after which no message may be sent.
     """
 
     to_column: str
@@ -84,10 +84,10 @@ class RowMapping:
         expires_in: float | None = None,
     ) -> Self:
         """
-        Hold what is wanted against the columns that there are.
+        Check the options against the columns of the file, and return the mapping.
 
         Args:
-            expires_in: Seconds from now. The codes of a file were made before it was read, so they all age at once.
+            expires_in: Seconds from now, for all rows alike: their codes were made before the file was read.
 
         Raises:
             ConfigurationError: A column is missing or cannot be guessed, or there is no text.
@@ -99,10 +99,10 @@ class RowMapping:
         template = None if text is None else TextTemplate.parse(text)
         for name in template.columns if template else ():
             if name not in columns:
-                raise ConfigurationError(f"The text names {{{{{name}}}}}, and {listed(columns)}")
+                raise ConfigurationError(f"The text names {{{{{name}}}}}, but {listed(columns)}")
         for option, column in (("--to-column", to_column), ("--key-column", key_column)):
             if column is not None and column not in columns:
-                raise ConfigurationError(f"{option} names `{column}`, and {listed(columns)}")
+                raise ConfigurationError(f"{option} names `{column}`, but {listed(columns)}")
         return cls(
             to_column=to_column if to_column is not None else _guess(columns),
             key_column=key_column,
@@ -116,7 +116,7 @@ class RowMapping:
 
     @property
     def made_from(self) -> dict[str, str]:
-        """What makes the messages of any row, by name. A journal keeps digests, and tells by them what changed."""
+        """The options that all messages depend on. A journal keeps their digests, to find out what changed."""
         return {
             "text": "" if self.text is None else self.text.source,
             "template": self.template_id or "",
@@ -124,11 +124,11 @@ class RowMapping:
         }
 
     def key_of(self, row: Row) -> str | None:
-        """Give the caller's name for the row."""
+        """Return the key of the row; None without a key column."""
         return None if self.key_column is None else row.values.get(self.key_column)
 
     def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Mapped]]:
-        """Make each row's message when it is asked for, or say why it has none."""
+        """Yield each row with its message, or with the error that says why it has none."""
         with Duplicates() if self.once_per_number else nullcontext() as seen:
             for row in rows:
                 mapped: Mapped = self.message(row)
@@ -136,20 +136,20 @@ class RowMapping:
                     first = seen.first_to(mapped.to, row.line)
                     if first is not None:
                         mapped = SuppressedError(
-                            f"Line {first} has this number, too; --once-per-number keeps the first. Nothing was sent."
+                            f"Line {first} has the same number; --once-per-number keeps the first. Nothing was sent."
                         )
                 yield row, mapped
 
     def message(self, row: Row) -> SmsMessage | InvalidMessageError:
         """
-        Make the row's message, or say why it has none.
+        Return the row's message, or the error that says why it has none.
 
-        The error is given and not raised: it is the row's result, and a generator that raises is at its end.
+        The error is not raised, because an exception would end the generator of the messages.
         """
         try:
             return self._message(row)
         except InvalidMessageError as error:
-            # Without the frames, which hold the row.
+            # Without the traceback, whose frames contain the row.
             return error.with_traceback(None)
 
     def _message(self, row: Row) -> SmsMessage:
@@ -161,7 +161,7 @@ class RowMapping:
             template_id=self.template_id,
             key=self.key_of(row),
             promotional=self.promotional,
-            expires_in=None if self.expires_at is None else max(self.expires_at - time.monotonic(), _RUN_OUT_S),
+            expires_in=None if self.expires_at is None else max(self.expires_at - time.monotonic(), _EXPIRED_S),
         )
 
 
@@ -171,17 +171,17 @@ def _guess(columns: tuple[str, ...]) -> str:
         return likely[0]
     if likely:
         raise ConfigurationError(
-            f"More than one column may hold the numbers: {', '.join(f'`{column}`' for column in likely)}. "
-            "Say which with --to-column."
+            f"More than one column may contain the numbers: {', '.join(f'`{column}`' for column in likely)}. "
+            "Choose one with --to-column."
         )
-    raise ConfigurationError(f"Say with --to-column which column holds the numbers: {listed(columns)}")
+    raise ConfigurationError(f"Pass --to-column with the column of the numbers: {listed(columns)}")
 
 
 def listed(columns: tuple[str, ...]) -> str:
-    """Say which columns there are. Without a header they are somebody's number and code, so numbers are masked."""
+    """Return the columns as text. Without a header they are personal values, so numbers are masked."""
     said = "the file has the columns " + ", ".join(f"`{mask_numbers(column)}`" for column in columns if column) + "."
     if any(mask_numbers(column) != column for column in columns):
         return f"{said} Does its first line name the columns?"
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
-        return f"{said} If something else than ',' separates them, pass --delimiter."
+        return f"{said} If they are not separated by ',', pass --delimiter."
     return said

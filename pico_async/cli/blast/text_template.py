@@ -1,4 +1,4 @@
-"""`{{column}}` in a text: found strictly, filled once."""
+"""A text whose `{{column}}` placeholders are replaced with the values of a row."""
 
 from __future__ import annotations
 
@@ -6,60 +6,60 @@ import re
 from collections.abc import Mapping
 from typing import Self
 
-from attrs import frozen
+from attrs import field, frozen
 
 from pico_async.errors import ConfigurationError, InvalidMessageError
 
-_PLACE = re.compile(r"\{\{([^{}]*)\}\}")
+_PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 
 
 @frozen
 class TextTemplate:
     """
-    A text with places for the values of a row.
+    A text with placeholders for the values of a row.
 
-    What is put into a place is not looked at again: a value that holds "{{x}}" goes out as it is.
+    Values are inserted unchanged: a value that contains "{{x}}" is sent as it is.
     """
 
-    _pieces: tuple[str, ...]  # text, column, text, column, …, text
+    _pieces: tuple[str, ...] = field(repr=False)  # text, column, text, column, …, text
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        Find the places.
+        Parse the placeholders of a text.
 
         Raises:
-            ConfigurationError: A place has no end or no name.
+            ConfigurationError: A placeholder has no end or no name.
         """
-        pieces = [piece.strip() if place % 2 else piece for place, piece in enumerate(_PLACE.split(text))]
+        pieces = [piece.strip() if index % 2 else piece for index, piece in enumerate(_PLACEHOLDER.split(text))]
         if any("{{" in piece for piece in pieces[::2]):
-            raise ConfigurationError("The text opens a place with '{{' that no '}}' closes: write it as {{column}}.")
+            raise ConfigurationError("The text has '{{' without a matching '}}': write placeholders as {{column}}.")
         if not all(pieces[1::2]):
-            raise ConfigurationError("The text holds a place without a name: write it as {{column}}.")
+            raise ConfigurationError("The text has a placeholder without a name: write it as {{column}}.")
         return cls(tuple(pieces))
 
     @property
     def source(self) -> str:
-        """The text with its places."""
-        return "".join(f"{{{{{piece}}}}}" if place % 2 else piece for place, piece in enumerate(self._pieces))
+        """The text with its placeholders."""
+        return "".join(f"{{{{{piece}}}}}" if index % 2 else piece for index, piece in enumerate(self._pieces))
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it names, each once, in the order of the text."""
+        """The columns of the placeholders, each once, in the order of the text."""
         return tuple(dict.fromkeys(self._pieces[1::2]))
 
     def render(self, values: Mapping[str, str]) -> str:
         """
-        Fill every place.
+        Return the text with the values of a row.
 
         Raises:
-            InvalidMessageError: A value is missing or blank. The column is named, nothing of the row is repeated.
+            InvalidMessageError: A value is missing or blank. The error names the column, and no value of the row.
         """
         pieces = list(self._pieces)
-        for place in range(1, len(pieces), 2):
-            value = values.get(pieces[place], "")
-            # A blank code makes a text that costs money and says nothing.
+        for index in range(1, len(pieces), 2):
+            value = values.get(pieces[index], "")
+            # A text with a blank code costs money and is useless.
             if not value.strip():
-                raise InvalidMessageError(f"Column `{pieces[place]}` is empty, and the text needs it.")
-            pieces[place] = value
+                raise InvalidMessageError(f"Column `{pieces[index]}` is empty, but the text needs it.")
+            pieces[index] = value
         return "".join(pieces)

@@ -357,7 +357,7 @@ def test_the_key_is_in_no_output(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--text", "Hi {{nmae}}"), "names {{nmae}}, and the file has the columns `phone`, `code`"),
+        (("--text", "Hi {{nmae}}"), "names {{nmae}}, but the file has the columns `phone`, `code`"),
         (("--text", TEXT, "--to-column", "tel"), "--to-column names `tel`"),
         ((), "exactly one of --text and --template-id"),
         (("--text", TEXT, "--rate", "0"), "positive"),
@@ -433,10 +433,10 @@ def test_a_report_is_never_overwritten_by_mistake(
     refused = pico_here("blast", path, "--text", TEXT, "--report", report, *QUICK, env=quick.env)
     for name in (path, alias):
         itself = pico_here("blast", path, "--text", TEXT, "--report", name, "--force", *QUICK, env=quick.env)
-        assert (itself.code, "is a file that this blast reads" in itself.err) == (2, True)
+        assert (itself.code, "is a file that this command reads" in itself.err) == (2, True)
 
     assert refused.code == 2
-    assert "exists: name another one, or pass --force" in refused.err
+    assert "exists: choose another path, or pass --force" in refused.err
     assert report.read_text() == "of yesterday"
     assert path.read_bytes() == before
     assert quick.accepted() == []
@@ -482,7 +482,9 @@ def test_a_report_that_cannot_be_written_on_stops_the_blast(
 
     said = json.loads(done.stdout)
     assert done.returncode == 1
-    assert f"error: The report {report} is not complete, for it could not be written on: File too large." in done.stderr
+    assert (
+        f"error: The report {report} is incomplete, because it can no longer be written: File too large." in done.stderr
+    )
     assert said["stopped"] == "the report could not be written"
     assert said["total"] == 2000
     assert said["accepted"] == len(quick.accepted()) < 500
@@ -525,7 +527,7 @@ def test_once_per_number_sends_the_first_alone(
     assert sorted(message.text for message in quick.accepted()) == ["Your code is 1", "Your code is 9"]
     for rows in (report_rows(report), report_rows(again)):
         assert {row["error"] for row in rows if 4 <= int(row["line"]) <= 8} == {
-            "Line 2 has this number, too; --once-per-number keeps the first. Nothing was sent."
+            "Line 2 has the same number; --once-per-number keeps the first. Nothing was sent."
         }
 
 

@@ -111,7 +111,7 @@ def test_a_quote_that_goes_wrong_ends_the_reading(path: Path, content: str, line
     [
         ("", "is empty"),
         ("\n\n", "is empty"),
-        ("phone,code,phone\n1,2,3\n", "two columns of the name `phone`"),
+        ("phone,code,phone\n1,2,3\n", "two columns with the name `phone`"),
     ],
 )
 def test_a_header_that_names_no_columns_is_refused(path: Path, content: str, said: str) -> None:

@@ -115,7 +115,7 @@ def test_a_report_is_not_written_on_what_is_read(pico_here: Pico, write_csv: Wri
         ran = pico_here("blast", file, "--suppress", suppressed, "--report", report, "--force", *QUICK, "--sandbox")
 
         assert ran.code == 2
-        assert f"{report} is a file that this blast reads" in ran.err
+        assert f"{report} is a file that this command reads" in ran.err
     assert suppressed.read_text() == "8613999999999\n"
 
 

@@ -47,13 +47,14 @@ def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
     ("columns", "said"),
     [
         (("code", "tel"), r"--to-column .*: the file has the columns `code`, `tel`\."),
-        (("code", "to", "phone"), "More than one column may hold the numbers: `to`, `phone`"),
+        (("code", "to", "phone"), "More than one column may contain the numbers: `to`, `phone`"),
     ],
 )
 def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said: str) -> None:
     """
-    If no column or more than one may hold the numbers, the error lists the columns, and `--to-column` decides. A wrong
-    guess could send to order numbers.
+    If no column or more than one may contain the numbers, the error lists the columns, and `--to-column` decides.
+
+    A wrong guess could send to order numbers.
     """
     with pytest.raises(ConfigurationError, match=said):
         plan(columns)
