@@ -37,7 +37,7 @@ class CsvFile:
     A CSV file in UTF-8, with or without a byte order mark, whose first line names the columns.
 
     The file is opened once, and each call of `rows` reads it from the start, in constant memory. A file that takes its
-    place meanwhile is not read. Quoting is strict, because a wrong guess could move one person's code into another's text.
+    place meanwhile is not read. Quoting is strict: a wrong guess could move one person's code into another's text.
     """
 
     def __init__(self, path: Path, delimiter: str = ",") -> None:

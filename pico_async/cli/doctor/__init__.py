@@ -1,1 +1,1 @@
-"""`pico doctor`: what a session needs, checked one by one from this machine to the account's balance."""
+"""`pico doctor`: check what a session needs, step by step, from this machine to the account's balance."""

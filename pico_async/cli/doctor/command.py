@@ -1,4 +1,4 @@
-"""`pico doctor`: the checks one after the other, and what is said of them."""
+"""`pico doctor`: the checks in their order, and their output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import typer
 from pico_async.cli.account_options import AccountOptions, Callback, Json, Sender
 from pico_async.cli.console import print_finding, print_json
 from pico_async.cli.doctor import installation, stores
-from pico_async.cli.doctor.account import account
-from pico_async.cli.doctor.certificate import trust
-from pico_async.cli.doctor.configuration import Configuration, configuration
-from pico_async.cli.doctor.connection import walk
-from pico_async.cli.doctor.dns import resolve
+from pico_async.cli.doctor.account import check_account
+from pico_async.cli.doctor.certificate import load_tls_context
+from pico_async.cli.doctor.configuration import Configuration, check_configuration
+from pico_async.cli.doctor.connection import check_connection
+from pico_async.cli.doctor.dns import check_dns
 from pico_async.cli.doctor.finding import Finding, State, not_checked
 
 _VARIABLES = {
@@ -30,29 +30,34 @@ _VARIABLES = {
 def doctor(
     account: AccountOptions,
     ctx: typer.Context,
-    journal: Annotated[Path | None, typer.Option(metavar="FILE", help="Look at this journal of a blast, too.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="S", min=0.1, max=600, help="How long each step may take.")] = 10.0,
+    journal: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also check this journal of a bulk send.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0.1, max=600, help="Timeout of each step in seconds.")
+    ] = 10.0,
     as_json: Json = False,
     sender: Sender = None,
     callback: Callback = None,
 ) -> None:
     """
-    Find out why it does not work: check the account, the way to Pico, the token and the balance.
+    Find out why sending fails: check the settings, the connection to Pico, the token and the balance.
 
-    It sends no message. Of Pico it asks one token and the balance once. It shows no key, no token and no whole number.
+    It sends no message, and requests only one token and the balance. It shows no key, no token and no whole phone
+    number.
 
-    Exit codes: 0, nothing failed; 1, something did.
+    Exit codes: 0, no check failed; 1, at least one failed.
     """
     found: list[Finding] = []
 
-    async def tell() -> None:
-        setup = configuration(account, _sources(ctx, account), sender=sender, callback=callback)
+    async def examine() -> None:
+        setup = check_configuration(account, _sources(ctx, account), sender=sender, callback=callback)
         async for finding in _examine(setup, account, journal, timeout):
             found.append(finding)
             if not as_json:
                 print_finding(finding.check, finding.state.value, finding.message, finding.details, finding.advice)
 
-    asyncio.run(tell())
+    asyncio.run(examine())
     states = [finding.state for finding in found]
     if as_json:
         print_json({"ok": State.FAILED not in states, "checks": [finding.as_json() for finding in found]})
@@ -63,52 +68,52 @@ def doctor(
 async def _examine(
     setup: Configuration, account: AccountOptions, journal: Path | None, timeout_s: float
 ) -> AsyncIterator[Finding]:
-    yield installation.python()
-    yield installation.packages()
+    yield installation.check_python()
+    yield installation.check_packages()
     yield setup.finding
     async for finding in _reach(setup, timeout_s):
         yield finding
     if account.fleet is not None:
-        yield await stores.redis(account.fleet, timeout_s=timeout_s)
+        yield await stores.check_redis(account.fleet, timeout_s=timeout_s)
     if journal is not None:
-        yield await stores.journal(journal)
+        yield await stores.check_journal(journal)
 
 
 async def _reach(setup: Configuration, timeout_s: float) -> AsyncIterator[Finding]:
-    """Go from the name of the host to the balance, as far as it goes, and name what is left."""
+    """Yield the findings from the name of the host to the balance; checks after a failed one are not made."""
     left = ["dns", "connection", "tls", "clock", "token", "balance"]
-    why = "there is no address that could be used"
-    async for finding, so in _steps(setup, timeout_s):
+    reason = "there is no valid address"
+    async for finding, reason_if_last in _steps(setup, timeout_s):
         yield finding
         left.remove(finding.check)
-        why = so
+        reason = reason_if_last
     for check in left:
-        yield not_checked(check, why)
+        yield not_checked(check, reason)
 
 
 async def _steps(setup: Configuration, timeout_s: float) -> AsyncIterator[tuple[Finding, str]]:
-    """Give each finding, and why nothing comes after it if it is the last."""
+    """Yield each finding, with the reason why no check follows if it is the last one."""
     if setup.base_url is None:
         return
     if setup.proxy is None:
-        names = await resolve(setup.host, timeout_s=timeout_s)
+        names = await check_dns(setup.host, timeout_s=timeout_s)
     else:
         names = not_checked("dns", "the proxy resolves the name")
     yield names, "the host's name does not resolve"
     if names.state is State.FAILED:
         return
-    # As the session's own: reading whom to trust takes a while, so all steps share it.
-    tls = trust()
+    # Loading the certificates takes a while, so all steps share the context.
+    tls = load_tls_context()
     if isinstance(tls, Finding):
-        yield tls, "there is nobody to trust"
+        yield tls, "there are no CA certificates"
         return
-    connection, security = await walk(setup.base_url, setup.proxy, tls, timeout_s=timeout_s)
+    connection, security = await check_connection(setup.base_url, setup.proxy, tls, timeout_s=timeout_s)
     yield connection, "there is no connection"
     if not connection.passed:
         return
-    yield security, "TLS failed" if not security.passed else "a session would not take the settings"
+    yield security, "TLS failed" if not security.passed else "a session would refuse the settings"
     if security.passed and setup.username is not None:
-        async for finding in account(setup, tls, timeout_s=timeout_s):
+        async for finding in check_account(setup, tls, timeout_s=timeout_s):
             yield finding, ""
 
 

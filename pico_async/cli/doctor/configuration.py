@@ -1,4 +1,4 @@
-"""The account's settings: which are there, where each comes from, and whether a session would take it."""
+"""Check the account's settings: where each comes from, and whether a session would accept it."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _VARIABLES = (
     "PICO_REGION",
     "PICO_SUPPRESS",
 )
-# What is wrong may hold a secret, or a number.
-_UNFIT = "set, but it cannot be used"
+# An invalid value may contain a secret or a number, so it is not shown.
+_INVALID = "set, but not valid"
 
 
 @frozen(kw_only=True)
 class Configuration:
     """
-    What can be checked with these settings.
+    The settings that further checks need.
 
     Attributes:
-        base_url: Where Pico is; None where what is set is no address, or its proxy's is none.
-        proxy: The address of the proxy on the way, which may hold a password.
-        username: None where a session would not take the settings.
+        base_url: Base URL of Pico; None where it, or the proxy for it, is not valid.
+        proxy: URL of the proxy, which may contain a password.
+        username: None where a session would refuse the settings.
     """
 
     finding: Finding
@@ -69,29 +69,29 @@ class Configuration:
 
     @property
     def host(self) -> str:
-        """Pico's host, or the one in its place."""
+        """The host of the base URL."""
         return urlsplit(self.base_url or "").hostname or ""
 
     @property
     def loopback(self) -> bool:
-        """Whether that is this machine."""
+        """Whether the host is this machine."""
         return is_loopback(self.host)
 
 
-def configuration(
+def check_configuration(
     account: AccountOptions, sources: Mapping[str, str], *, sender: str | None, callback: str | None
 ) -> Configuration:
     """
-    Look at the settings as a session would.
+    Check the settings as a session would.
 
     Args:
-        sources: Where each setting comes from, as "--username" or "PICO_USERNAME"; one that is not set is not in it.
+        sources: Source of each setting that is set, for example "--username" or "PICO_USERNAME".
     """
     faults: list[str] = []
     lines: list[str] = []
     facts: dict[str, object] = {}
 
-    def note(name: str, shown: str | None, source: str | None) -> None:
+    def record(name: str, shown: str | None, source: str | None) -> None:
         facts[name] = {"value": shown, "from": source}
         lines.append(f"{name.replace('_', ' ')}: {shown or 'none'}{f', from {source}' if source else ''}")
 
@@ -102,46 +102,46 @@ def configuration(
             faults.append(str(error))
             return None
 
-    def where() -> tuple[str, str | None]:
+    def base_url_and_proxy() -> tuple[str, str | None]:
         address = checked_base_url(account.base_url or DEFAULT_BASE_URL)
-        note("base_url", address, sources.get("base_url", "the default"))
+        record("base_url", address, sources.get("base_url", "the default"))
         return address, proxy_for(address)
 
     username = accepted(lambda: checked_username(account.username))
-    note("username", username, sources.get("username"))
+    record("username", username, sources.get("username"))
     source, api_key = accepted(lambda: _api_key(account.api_key_file)) or (None, None)
-    note("api_key", None if api_key is None else "set, not shown", source)
-    base_url, proxy = accepted(where) or (None, None)
+    record("api_key", None if api_key is None else "set, not shown", source)
+    base_url, proxy = accepted(base_url_and_proxy) or (None, None)
     if proxy is not None:
-        # Its credentials are not shown.
-        note("proxy", origin_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
+        # Without its credentials.
+        record("proxy", origin_of(proxy), "the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or the system's)")
     checked = accepted(lambda: checked_sender(sender))
-    # A name is shown; a number is somebody's.
-    note("sender", mask(checked) if checked and any(map(str.isdigit, checked)) else checked, sources.get("sender"))
+    # A name is shown as it is, a phone number masked.
+    record("sender", mask(checked) if checked and any(map(str.isdigit, checked)) else checked, sources.get("sender"))
     receipts = accepted(lambda: checked_callback(callback))
-    # The rest of the address may be there to prove who calls it.
-    address = f"an address at {urlsplit(receipts).hostname}" if receipts else _UNFIT if callback else None
-    note("callback", address, sources.get("callback"))
+    # The rest of the URL may contain a secret that identifies the caller.
+    address = f"a URL at {urlsplit(receipts).hostname}" if receipts else _INVALID if callback else None
+    record("callback", address, sources.get("callback"))
     secrets = os.environ.get("PICO_CALLBACK_SECRETS")
     signer = accepted(lambda: checked_signer(None, secrets))
-    shown = "set, not shown" if signer else _UNFIT if secrets else None
-    note("callback_secrets", shown, "PICO_CALLBACK_SECRETS" if shown else None)
+    shown = "set, not shown" if signer else _INVALID if secrets else None
+    record("callback_secrets", shown, "PICO_CALLBACK_SECRETS" if shown else None)
     loopback = base_url is not None and is_loopback(urlsplit(base_url).hostname)
     accepted(lambda: checked_account(Account(username or "", callback=receipts, signer=signer, loopback_urls=loopback)))
     log = os.environ.get("PICO_LOG")
     level = accepted(lambda: checked_log_level(log))
-    shown = logging.getLevelName(level).lower() if level else _UNFIT if log else None
-    note("log", shown, "PICO_LOG" if shown else None)
+    shown = logging.getLevelName(level).lower() if level else _INVALID if log else None
+    record("log", shown, "PICO_LOG" if shown else None)
     fleet = account.fleet
-    note("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
+    record("redis", None if fleet is None else "set, not shown", sources.get("redis") if fleet else None)
     warnings = [*_unknown_variables(), *_strange_host(base_url)]
     if not sender:
-        warnings.append("There is no sender: set PICO_SENDER, or each SMS and MMS has to name its own.")
+        warnings.append("There is no sender: set PICO_SENDER, or pass a sender with each SMS and MMS.")
     facts["whitelist_host"] = base_url == WHITELIST_BASE_URL
     finding = Finding(
         check="configuration",
         state=State.FAILED if faults else State.WARNING if warnings else State.OK,
-        message=" ".join([*faults, *warnings]) or _told(base_url),
+        message=" ".join([*faults, *warnings]) or _summary(base_url),
         details=tuple(lines),
         advice=_advice(faults, warnings),
         facts=facts,
@@ -161,22 +161,22 @@ def _api_key(file: str | None) -> tuple[str, Secret]:
 
 
 def origin_of(address: str) -> str:
-    """Give an address without what may be secret in it: its host and port."""
+    """Return the scheme, host and port of a URL, without parts that may be secret."""
     parts = urlsplit(address)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
-def _told(base_url: str | None) -> str:
+def _summary(base_url: str | None) -> str:
     if base_url == WHITELIST_BASE_URL:
-        return "A session takes it. This is the host for accounts with the IP whitelist."
-    return "A session takes it."
+        return "A session accepts the settings. This is the host for accounts with the IP whitelist."
+    return "A session accepts the settings."
 
 
 def _advice(faults: list[str], warnings: list[str]) -> str | None:
     if faults:
-        return "Set what is missing or wrong; `pico doctor --help` names the options and variables."
-    return "Is that meant to be so? If not, correct it." if warnings else None
+        return "Correct the settings; `pico doctor --help` lists the options and variables."
+    return "If this is not intended, correct it." if warnings else None
 
 
 def _unknown_variables() -> Iterator[str]:
@@ -184,7 +184,7 @@ def _unknown_variables() -> Iterator[str]:
         if name.startswith("PICO_") and name not in _VARIABLES:
             near = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
             if near:
-                yield f"{name} is set, and means nothing: did you mean {near[0]}?"
+                yield f"{name} is set, but has no meaning: did you mean {near[0]}?"
 
 
 def _strange_host(base_url: str | None) -> Iterator[str]:
@@ -192,4 +192,4 @@ def _strange_host(base_url: str | None) -> Iterator[str]:
         return
     host = urlsplit(base_url).hostname
     if not is_loopback(host):
-        yield f"{host} is none of Pico's own hosts ({DEFAULT_BASE_URL} and {WHITELIST_BASE_URL}), and gets the API key."
+        yield f"{host} is not one of Pico's hosts ({DEFAULT_BASE_URL} or {WHITELIST_BASE_URL}), but gets the API key."

@@ -1,4 +1,4 @@
-"""What one check found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from attrs import Factory, frozen
 
 
 class State(StrEnum):
-    """How a check ended."""
+    """The state of a check."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and somebody should look at it."""
+    """It works, but needs attention."""
     FAILED = "failed"
     NOT_CHECKED = "not_checked"
-    """What it depends on failed, or is not there to look at."""
+    """A check that it depends on failed, or there is nothing to check."""
 
 
 @frozen(kw_only=True)
 class Finding:
     """
-    What one check found. Nothing of it is a secret.
+    The result of one check. It contains no secret.
 
     Attributes:
-        check: What was checked, as "tls".
-        message: What was found, in a sentence.
-        details: More of it, a line each.
+        check: Name of the check, for example "tls".
+        message: The result, in a sentence.
+        details: More lines about the result.
         advice: What to do; None where there is nothing to do.
-        facts: The same for programs.
+        facts: The result for programs.
     """
 
     check: str
@@ -42,11 +42,11 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether what depends on it can be checked."""
+        """Whether checks that depend on this one can be made."""
         return self.state in (State.OK, State.WARNING)
 
     def as_json(self) -> dict[str, Any]:
-        """Give it for programs."""
+        """Return the result for a program."""
         return {
             "check": self.check,
             "state": self.state.value,
@@ -57,11 +57,21 @@ class Finding:
         }
 
 
-def not_checked(check: str, why: str) -> Finding:
-    """Say that something was not looked at."""
-    return Finding(check=check, state=State.NOT_CHECKED, message=why)
+def not_checked(check: str, reason: str) -> Finding:
+    """Return a finding for a check that was not made."""
+    return Finding(check=check, state=State.NOT_CHECKED, message=reason)
+
+
+def ok(check: str, message: str, **facts: Any) -> Finding:
+    """Return a finding for a check that passed."""
+    return Finding(check=check, state=State.OK, message=message, facts=facts)
+
+
+def warning(check: str, message: str, advice: str, **facts: Any) -> Finding:
+    """Return a finding that needs attention, with advice."""
+    return Finding(check=check, state=State.WARNING, message=message, advice=advice, facts=facts)
 
 
 def failed(check: str, message: str, advice: str, **facts: Any) -> Finding:
-    """Say that something does not work, and what to do."""
+    """Return a finding for a check that failed, with advice."""
     return Finding(check=check, state=State.FAILED, message=message, advice=advice, facts=facts)

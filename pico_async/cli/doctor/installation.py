@@ -1,4 +1,4 @@
-"""Is the package whole: Python, and the packages that it needs, no older than it names."""
+"""Check Python and the installed packages against the versions that pico_async needs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,28 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from attrs import frozen
 
 from pico_async import __version__
-from pico_async.cli.doctor.finding import Finding, State
+from pico_async.cli.doctor.finding import Finding, State, ok, warning
 
 _DISTRIBUTION = "pico-async"
 _NAMED = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)(?:;\s*(.*))?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](\w+)['\"]")
 _BOUND = re.compile(r"(>=|<)\s*([0-9.]+)")
-# The packages of the other extras are looked at where they are installed; those of these serve no user.
-_NOT_OF_USERS = frozenset({"test", "dev", "bench"})
+# Packages of the other extras are checked if they are installed; these extras are for developers.
+_FOR_DEVELOPERS = frozenset({"test", "dev", "bench"})
 
 
-def python() -> Finding:
-    """Tell the versions of Python and of the package."""
+def check_python() -> Finding:
+    """Return the versions of Python and of pico_async as a finding."""
     found = platform.python_version()
-    return Finding(
-        check="python",
-        state=State.OK,
-        message=f"Python {found} on {platform.system()}, pico_async {__version__}",
-        facts={"python": found, "system": platform.system(), "pico_async": __version__},
-    )
+    message = f"Python {found} on {platform.system()}, pico_async {__version__}"
+    return ok("python", message, python=found, system=platform.system(), pico_async=__version__)
 
 
 @frozen
-class _Needed:
+class _Requirement:
     name: str
     bounds: tuple[tuple[str, str], ...]
-    by_all: bool
+    is_required: bool
 
     def fits(self, found: str) -> bool:
         return all((_release(found) >= _release(to)) == (bound == ">=") for bound, to in self.bounds)
@@ -44,19 +40,18 @@ class _Needed:
         return f"{self.name}{','.join(f'{bound}{to}' for bound, to in self.bounds)}"
 
 
-def packages() -> Finding:
-    """See whether the packages that are needed are there, in versions that do."""
+def check_packages() -> Finding:
+    """Check that the required packages are installed, in versions that fit."""
     try:
         needed = list(_needed(requires(_DISTRIBUTION) or []))
     except PackageNotFoundError:
-        return Finding(
-            check="packages",
-            state=State.WARNING,
-            message="pico_async was not installed by a package manager, so nobody knows what it needs.",
-            advice=f"Install it: pip install {_DISTRIBUTION}",
+        return warning(
+            "packages",
+            "pico_async was not installed by a package manager, so its requirements are unknown.",
+            f"Install it: pip install {_DISTRIBUTION}",
         )
     found = {package.name: _version(package.name) for package in needed}
-    missing = [package for package in needed if package.by_all and found[package.name] is None]
+    missing = [package for package in needed if package.is_required and found[package.name] is None]
     unfit = [package for package in needed if not package.fits(found[package.name] or "") and found[package.name]]
     wanted = sorted({str(package) for package in [*missing, *unfit]})
     faults = [f"{package.name} is missing" for package in missing]
@@ -66,18 +61,18 @@ def packages() -> Finding:
         check="packages",
         state=State.FAILED if missing else State.WARNING if unfit else State.OK,
         message=f"{', '.join(faults)}." if faults else ", ".join(f"{name} {it}" for name, it in installed.items()),
-        advice=f"Install what was tested: pip install {' '.join(map(repr, wanted))}" if wanted else None,
+        advice=f"Install the tested versions: pip install {' '.join(map(repr, wanted))}" if wanted else None,
         facts={"installed": installed, "wanted": wanted},
     )
 
 
-def _needed(lines: list[str]) -> Iterator[_Needed]:
+def _needed(lines: list[str]) -> Iterator[_Requirement]:
     for line in lines:
         if named := _NAMED.match(line):
             name, bounds, condition = named.groups()
             extra = _EXTRA.search(condition or "")
-            if name != _DISTRIBUTION and (extra is None or extra[1] not in _NOT_OF_USERS):
-                yield _Needed(name, tuple(sorted(_BOUND.findall(bounds), reverse=True)), by_all=not condition)
+            if name != _DISTRIBUTION and (extra is None or extra[1] not in _FOR_DEVELOPERS):
+                yield _Requirement(name, tuple(sorted(_BOUND.findall(bounds), reverse=True)), is_required=not condition)
 
 
 def _version(name: str) -> str | None:
@@ -87,9 +82,9 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _release(of: str) -> tuple[int, ...]:
-    """Give the numbers that lead a version, so that they compare: what follows them does not matter here."""
-    leading = re.match(r"[0-9]+(\.[0-9]+)*", of)
+def _release(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version, to compare; the rest of it does not matter here."""
+    leading = re.match(r"[0-9]+(\.[0-9]+)*", version)
     numbers = [int(number) for number in leading[0].split(".")] if leading else []
     while numbers and numbers[-1] == 0:
         numbers.pop()

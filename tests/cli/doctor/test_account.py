@@ -27,15 +27,15 @@ HTML = "<html><h1>Please log in</h1></html>"
 @pytest.mark.parametrize(
     ("token", "content_type", "said"),
     [
-        ((401, REFUSED), "application/json", "this may be about this machine's address"),
-        ((200, REFUSED), "application/json", "this may be about this machine's address"),
-        ((403, HTML), "text/html", "this may be about this machine's address"),
-        ((200, HTML), "text/html", "may be no Pico"),
-        ((302, ""), "text/html", "may be no Pico"),
-        ((404, HTML), "text/html", "may be no Pico"),
-        ((502, HTML), "text/html", "has trouble"),
+        ((401, REFUSED), "application/json", "the reason may be this machine's address"),
+        ((200, REFUSED), "application/json", "the reason may be this machine's address"),
+        ((403, HTML), "text/html", "the reason may be this machine's address"),
+        ((200, HTML), "text/html", "may not be Pico"),
+        ((302, ""), "text/html", "may not be Pico"),
+        ((404, HTML), "text/html", "may not be Pico"),
+        ((502, HTML), "text/html", "has a problem"),
         ((429, "{}"), "application/json", "in the same second"),
-        ((200, '{"request_id": "r-1"}'), "application/json", "may be no Pico"),
+        ((200, '{"request_id": "r-1"}'), "application/json", "may not be Pico"),
     ],
 )
 def test_no_token(doctor: Doctor, cloud: ScriptedPico, token: tuple[int, str], content_type: str, said: str) -> None:
@@ -62,7 +62,7 @@ def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: 
 
     assert found.states["token"] == "ok"
     assert found.states["balance"] == "failed"
-    assert "did not take it a moment later" in found.said("balance")
+    assert "refused it a moment later" in found.said("balance")
     assert cloud.asked == ["GET /token/user333", "GET /balance/user333"]
 
 

@@ -66,7 +66,7 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
         "api_key": {"value": "set, not shown", "from": str(key_file)},
         "base_url": {"value": cloud.base_url, "from": "PICO_BASE_URL"},
         "sender": {"value": "86…88", "from": "PICO_SENDER"},
-        "callback": {"value": "an address at example.com", "from": "PICO_CALLBACK"},
+        "callback": {"value": "a URL at example.com", "from": "PICO_CALLBACK"},
         "callback_secrets": {"value": None, "from": None},
         "log": {"value": None, "from": None},
         "redis": {"value": None, "from": None},

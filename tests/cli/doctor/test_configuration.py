@@ -6,7 +6,7 @@ import pytest
 
 from pico_async._settings import WHITELIST_BASE_URL
 from pico_async.cli.account_options import AccountOptions
-from pico_async.cli.doctor.configuration import configuration, origin_of
+from pico_async.cli.doctor.configuration import check_configuration, origin_of
 from tests.cli.doctor.diagnosis import CHECKS, SENDER, Doctor
 from tests.cli.scripted_pico import ScriptedPico
 from tests.support.sandbox_process import KEY
@@ -78,7 +78,7 @@ def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPi
     found = doctor(cloud.base_url, env={name: "callback-secret"})
 
     assert found.states["configuration"] == "warning"
-    assert f"{name} is set, and means nothing: did you mean PICO_" in found.said("configuration")
+    assert f"{name} is set, but has no meaning: did you mean PICO_" in found.said("configuration")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_picos_own_hosts_are_no_reason_to_warn(
     """Pico's own hosts cause no warning, and the report names the IP whitelist only for the whitelist host."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 
-    found = configuration(AccountOptions(username="user333", base_url=base_url), {}, sender="PICO", callback=None)
+    found = check_configuration(AccountOptions(username="user333", base_url=base_url), {}, sender="PICO", callback=None)
 
     assert found.finding.state == "ok"
     assert found.finding.facts["whitelist_host"] == whitelist
@@ -114,7 +114,7 @@ def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICO_API_KEY", KEY)
     monkeypatch.setenv("PICO_LOG", "info")
 
-    found = configuration(AccountOptions(username="user333"), {}, sender="PICO", callback=None)
+    found = check_configuration(AccountOptions(username="user333"), {}, sender="PICO", callback=None)
 
     assert found.finding.facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
@@ -128,11 +128,11 @@ def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytes
     monkeypatch.setenv("PICO_LOG", "loud-secret")
     sources = {"callback": "PICO_CALLBACK"}
 
-    found = configuration(
+    found = check_configuration(
         AccountOptions(username="user333"), sources, sender="PICO", callback="ftp://secret.example"
     ).finding
 
-    unfit = "set, but it cannot be used"
+    unfit = "set, but not valid"
     assert found.state == "failed"
     assert found.facts["callback"] == {"value": unfit, "from": "PICO_CALLBACK"}
     assert found.facts["callback_secrets"] == {"value": unfit, "from": "PICO_CALLBACK_SECRETS"}
@@ -144,7 +144,7 @@ def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.Monkey
     """A missing sender is a warning, because otherwise the first message would reveal it."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 
-    found = configuration(AccountOptions(username="user333"), {}, sender=None, callback=None)
+    found = check_configuration(AccountOptions(username="user333"), {}, sender=None, callback=None)
 
     assert found.finding.state == "warning"
     assert "PICO_SENDER" in found.finding.message

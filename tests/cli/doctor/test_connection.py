@@ -23,7 +23,7 @@ def test_a_name_that_does_not_resolve(doctor: Doctor) -> None:
     assert found.states["dns"] == "failed"
     assert "nothing.invalid does not resolve" in found.said("dns")
     assert {found.states[check] for check in CHECKS[4:]} == {"not_checked"}
-    assert "none of Pico's own hosts" in found.said("configuration")
+    assert "not one of Pico's hosts" in found.said("configuration")
 
 
 def test_a_port_where_nothing_listens(doctor: Doctor) -> None:
@@ -49,7 +49,7 @@ def test_a_host_that_makes_no_handshake(doctor: Doctor) -> None:
 
     assert found.states["connection"] == "ok"
     assert found.states["tls"] == "failed"
-    assert "no TLS handshake was made within 2 s" in found.said("tls")
+    assert "completed no TLS handshake within 2 s" in found.said("tls")
     assert found.states["token"] == "not_checked"
 
 
@@ -112,7 +112,7 @@ def test_a_certificate_that_is_trusted(
     [
         ("127.0.0.1", -1, True, "has expired"),
         ("127.0.0.2", 400, True, "not for this address"),
-        ("127.0.0.1", 400, False, "no authority that is trusted here signed it"),
+        ("127.0.0.1", 400, False, "no CA that is trusted here has signed it"),
     ],
 )
 def test_a_certificate_that_is_not_trusted(
@@ -170,7 +170,7 @@ def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
     found = doctor(cloud.base_url.replace("http:", "https:"))
 
     assert found.states["tls"] == "failed"
-    assert "speaks no TLS" in found.said("tls")
+    assert "does not speak TLS" in found.said("tls")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
             "No such file",
             marks=pytest.mark.skipif(httpx.__version__.startswith("0.27."), reason="httpx 0.27 passes it over"),
         ),
-        ("nothing", "no certificate in PEM"),
+        ("nothing", "no PEM certificate"),
     ],
 )
 def test_authorities_that_cannot_be_read(
@@ -216,9 +216,9 @@ def test_the_way_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: d
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 407 proxy-password\r\nContent-Length: 0\r\n\r\n", "(it answers 407)"),
-        (b"", "gives no connection"),
-        (b"hello\r\n\r\n", "gives no connection"),
+        (b"HTTP/1.1 407 proxy-password\r\nContent-Length: 0\r\n\r\n", "(it replied 407)"),
+        (b"", "opened no connection"),
+        (b"hello\r\n\r\n", "opened no connection"),
     ],
 )
 def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
@@ -238,7 +238,7 @@ def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> No
         found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": f"https://somebody:proxy-password@127.0.0.1:{port}"})
 
     assert found.states["connection"] == "failed"
-    assert f"the proxy https://127.0.0.1:{port} is there, and TLS with it failed" in found.said("connection")
+    assert f"the proxy https://127.0.0.1:{port} was reached, but TLS with it failed" in found.said("connection")
     assert asked == []
 
 

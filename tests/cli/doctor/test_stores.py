@@ -74,7 +74,7 @@ def test_a_journal_that_is_not_there(doctor: Doctor, cloud: ScriptedPico, tmp_pa
 
 @pytest.mark.parametrize(
     ("number", "state", "said"),
-    [("8612345678901", "ok", "1 message, none in doubt"), ("99900000001", "warning", "1 message may have gone out.")],
+    [("8612345678901", "ok", "1 message, none in doubt"), ("99900000001", "warning", "1 message may have been sent.")],
 )
 def test_a_journal(
     doctor: Doctor,
