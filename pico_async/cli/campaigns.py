@@ -12,7 +12,7 @@ from pico_async.cli.account_options import AccountOptions, Json
 from pico_async.cli.console import print_error, print_json, print_line, printable
 from pico_async.cli.listing import Column, print_fields, print_listing
 from pico_async.cli.prompts import Yes, require_yes
-from pico_async.models import Acknowledged, Campaign
+from pico_async.models import Acknowledged, Campaign, Listing
 
 CampaignId: TypeAlias = Annotated[
     str, typer.Argument(metavar="CAMPAIGN_ID", help="ID from `pico campaigns list`.", show_default=False)
@@ -30,13 +30,7 @@ def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
     """
     campaigns = account.call(lambda pico: pico.campaigns.list())
     if as_json:
-        print_json(
-            {
-                "campaigns": [attrs.asdict(campaign, recurse=False) for campaign in campaigns],
-                "request_id": campaigns.request_id,
-                "extra": campaigns.extra,
-            }
-        )
+        print_list_json("campaigns", campaigns)
     elif not campaigns:
         print_line("There are no campaigns.")
     else:
@@ -96,6 +90,12 @@ def delete_campaign(account: AccountOptions, campaign_id: CampaignId, yes: Yes =
     )
     done = account.call(lambda pico: pico.campaigns.delete(campaign_id))
     acknowledge(done, "The campaign was deleted.", as_json=as_json)
+
+
+def print_list_json(name: str, items: Listing[Any]) -> None:
+    """Print a list of the API as JSON."""
+    objects = [attrs.asdict(item, recurse=False) for item in items]
+    print_json({name: objects, "request_id": items.request_id, "extra": items.extra})
 
 
 def acknowledge(done: Acknowledged, message: str, *, as_json: bool) -> None:

@@ -36,9 +36,9 @@ def demo(
     count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90,
 ) -> None:
     """
-    BlastRun one-time codes to a sandbox in this process, and say what it saw.
+    Send one-time codes to a sandbox in this process, and print what it received.
 
-    It needs no account, and nothing is sent to any handset.
+    The demo needs no account, and no handset receives anything.
     """
     display = display_for(Console(stderr=True), wanted=True)
     with TemporaryDirectory(prefix="pico-demo-") as folder:

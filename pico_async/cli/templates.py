@@ -14,7 +14,7 @@ import attrs
 import typer
 
 from pico_async.cli.account_options import AccountOptions, Json
-from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing
+from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing, print_list_json
 from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
 from pico_async.cli.format import format_duration
 from pico_async.cli.listing import Column, is_terminal, print_fields, print_listing
@@ -71,13 +71,7 @@ def list_templates(
         lambda pico: pico.templates.list(campaign_id=campaign_id, status=None if status is None else status.value)
     )
     if as_json:
-        print_json(
-            {
-                "templates": [attrs.asdict(template, recurse=False) for template in templates],
-                "request_id": templates.request_id,
-                "extra": templates.extra,
-            }
-        )
+        print_list_json("templates", templates)
     elif not templates:
         print_line(
             "There are no templates." if campaign_id is None and status is None else "There are no such templates."

@@ -14,6 +14,7 @@ import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
 from pico_async.cli.blast.csv_file import CsvFile
+from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.row_mapping import RowMapping
 from tests.support.pico_command import PICO, environment, report_rows
 
@@ -65,7 +66,7 @@ def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
 
     tracemalloc.start()
     with CsvFile(tmp_path / "rows.csv") as file:
-        mapping = RowMapping.for_columns(file.columns, text=TEXT, template_id=None)
+        mapping = RowMapping.for_columns(file.columns, BlastOptions(file.path, text=TEXT))
         for fields, parsed in zip(rows, file.rows(), strict=True):
             made = mapping.message(parsed)
 
@@ -107,7 +108,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, conten
     (tmp_path / "rows.csv").write_bytes(content)
 
     with pytest.raises(ConfigurationError) as raised, CsvFile(tmp_path / "rows.csv") as file:
-        mapping = RowMapping.for_columns(file.columns, text="hello", template_id=None)
+        mapping = RowMapping.for_columns(file.columns, BlastOptions(file.path, text="hello"))
         for parsed in file.rows():
             mapping.message(parsed)
 

@@ -85,17 +85,7 @@ def open_plan(account: AccountOptions, options: BlastOptions) -> Iterator[BlastP
         for_sandbox=options.in_sandbox or account.is_sandbox,
     )
     with CsvFile(options.file, options.delimiter) as file:
-        mapping = RowMapping.for_columns(
-            file.columns,
-            text=options.text,
-            template_id=options.template_id,
-            to_column=options.to_column,
-            key_column=options.key_column,
-            read=read,
-            promotional=options.promotional,
-            once_per_number=options.once_per_number,
-            expires_in=options.expires_in,
-        )
+        mapping = RowMapping.for_columns(file.columns, options, read)
         suppressed = None
         if options.promotional:
             suppressed = read_suppressed(

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.cli.blast.csv_file import Row
+from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.text_template import TextTemplate
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import SmsMessage
@@ -52,66 +53,44 @@ class RowMapping:
 
     Attributes:
         to_column: Column of the phone numbers.
-        key_column: Column of the message keys.
-        text: Text of the messages; either this or *template_id* is set.
+        text: Text of the messages; None with a template ID.
         read: Parses a number: see `number_reader`.
-        promotional: Whether opt-outs count.
-        once_per_number: Whether each number gets only the first of its messages.
         expires_at: Time on the monotonic clock after which no message may be sent.
     """
 
+    options: BlastOptions
     to_column: str
-    key_column: str | None = None
     text: TextTemplate | None = None
-    template_id: str | None = None
     read: Callable[[str], str] = e164
-    promotional: bool = True
-    once_per_number: bool = False
     expires_at: float | None = None
 
     @classmethod
-    def for_columns(
-        cls,
-        columns: tuple[str, ...],
-        *,
-        text: str | None,
-        template_id: str | None,
-        to_column: str | None = None,
-        key_column: str | None = None,
-        read: Callable[[str], str] = e164,
-        promotional: bool = True,
-        once_per_number: bool = False,
-        expires_in: float | None = None,
-    ) -> Self:
+    def for_columns(cls, columns: tuple[str, ...], options: BlastOptions, read: Callable[[str], str] = e164) -> Self:
         """
         Check the options against the columns of the file, and return the mapping.
 
-        Args:
-            expires_in: Seconds from now, for all rows alike: their codes were made before the file was read.
+        `--expires-in` counts from now for all rows alike, because their codes were made before the file was read.
 
         Raises:
             ConfigurationError: A column is missing or cannot be guessed, or there is no text.
         """
-        if (text is None) == (template_id is None):
+        if (options.text is None) == (options.template_id is None):
             raise ConfigurationError("Pass exactly one of --text and --template-id.")
-        if expires_in is not None and not expires_in > 0:
+        if options.expires_in is not None and not options.expires_in > 0:
             raise ConfigurationError("--expires-in must be a positive number of seconds.")
-        template = None if text is None else TextTemplate.parse(text)
-        for name in template.columns if template else ():
+        text = None if options.text is None else TextTemplate.parse(options.text)
+        for name in text.columns if text else ():
             if name not in columns:
                 raise ConfigurationError(f"The text names {{{{{name}}}}}, but {listed(columns)}")
-        for option, column in (("--to-column", to_column), ("--key-column", key_column)):
+        for option, column in (("--to-column", options.to_column), ("--key-column", options.key_column)):
             if column is not None and column not in columns:
                 raise ConfigurationError(f"{option} names `{column}`, but {listed(columns)}")
         return cls(
-            to_column=to_column if to_column is not None else _guess(columns),
-            key_column=key_column,
-            text=template,
-            template_id=template_id,
+            options=options,
+            to_column=_guess(columns) if options.to_column is None else options.to_column,
+            text=text,
             read=read,
-            promotional=promotional,
-            once_per_number=once_per_number,
-            expires_at=None if expires_in is None else time.monotonic() + expires_in,
+            expires_at=None if options.expires_in is None else time.monotonic() + options.expires_in,
         )
 
     @property
@@ -119,17 +98,17 @@ class RowMapping:
         """The options that all messages depend on. A journal keeps their digests, to find out what changed."""
         return {
             "text": "" if self.text is None else self.text.source,
-            "template": self.template_id or "",
-            KEY_COLUMN: self.key_column or "",
+            "template": self.options.template_id or "",
+            KEY_COLUMN: self.options.key_column or "",
         }
 
     def key_of(self, row: Row) -> str | None:
         """Return the key of the row; None without a key column."""
-        return None if self.key_column is None else row.values.get(self.key_column)
+        return None if self.options.key_column is None else row.values.get(self.options.key_column)
 
     def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Mapped]]:
         """Yield each row with its message, or with the error that says why it has none."""
-        with Duplicates() if self.once_per_number else nullcontext() as seen:
+        with Duplicates() if self.options.once_per_number else nullcontext() as seen:
             for row in rows:
                 mapped: Mapped = self.message(row)
                 if seen is not None and isinstance(mapped, SmsMessage):
@@ -158,9 +137,9 @@ class RowMapping:
         return SmsMessage(
             to=self.read(row.values[self.to_column]),
             text=None if self.text is None else self.text.render(row.values),
-            template_id=self.template_id,
+            template_id=self.options.template_id,
             key=self.key_of(row),
-            promotional=self.promotional,
+            promotional=self.options.promotional,
             expires_in=None if self.expires_at is None else max(self.expires_at - time.monotonic(), _EXPIRED_S),
         )
 

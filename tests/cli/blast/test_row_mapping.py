@@ -1,19 +1,26 @@
 """The rows of a file become messages."""
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pico_async import ConfigurationError, InvalidMessageError, SmsMessage
 from pico_async.cli.blast.csv_file import Row
+from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.row_mapping import RowMapping, number_reader
+from pico_async.numbers import e164
 
 COLUMNS = ("id", "phone", "code")
+TEXT = "Your code is {{code}}"
 
 
-def plan(columns: tuple[str, ...] = COLUMNS, **options: Any) -> RowMapping:
-    return RowMapping.for_columns(columns, **{"text": "Your code is {{code}}", "template_id": None, **options})
+def map_columns(
+    columns: tuple[str, ...] = COLUMNS, read: Callable[[str], str] = e164, text: str | None = TEXT, **options: Any
+) -> RowMapping:
+    return RowMapping.for_columns(columns, BlastOptions(Path("people.csv"), text=text, **options), read)
 
 
 def row(**values: str) -> Row:
@@ -22,7 +29,7 @@ def row(**values: str) -> Row:
 
 def test_a_row_makes_its_message() -> None:
     """A message gets its number, its text and its key from the columns of its row."""
-    made = plan(key_column="id").message(row(phone="+86 123-4567 8901"))
+    made = map_columns(key_column="id").message(row(phone="+86 123-4567 8901"))
 
     assert made == SmsMessage(to="8612345678901", text="Your code is 0042", key="u1")
 
@@ -32,7 +39,7 @@ def test_a_template_takes_the_place_of_the_text() -> None:
     With a template ID, the message has no text and no variables, because v0.4 does not document how variables are
     passed.
     """
-    made = plan(text=None, template_id="welcome-1").message(row())
+    made = map_columns(text=None, template_id="welcome-1").message(row())
 
     assert made == SmsMessage(to="8612345678901", template_id="welcome-1")
 
@@ -40,7 +47,7 @@ def test_a_template_takes_the_place_of_the_text() -> None:
 @pytest.mark.parametrize("column", ["to", "phone", "mobile", "number", "Phone", "MOBILE"])
 def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
     """The column of the phone numbers is recognised by four common names, in upper or lower case."""
-    assert plan(("code", column)).to_column == column
+    assert map_columns(("code", column)).to_column == column
 
 
 @pytest.mark.parametrize(
@@ -57,9 +64,9 @@ def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said:
     A wrong guess could send to order numbers.
     """
     with pytest.raises(ConfigurationError, match=said):
-        plan(columns)
+        map_columns(columns)
 
-    assert plan(columns, to_column=columns[1]).to_column == columns[1]
+    assert map_columns(columns, to_column=columns[1]).to_column == columns[1]
 
 
 @pytest.mark.parametrize(
@@ -68,13 +75,13 @@ def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said:
 def test_an_unknown_column_is_told_with_those_that_there_are(options: dict[str, str]) -> None:
     """An unknown column in the text or in an option is an error that lists the columns of the file."""
     with pytest.raises(ConfigurationError, match=r"nmae.*the file has the columns `id`, `phone`, `code`"):
-        plan(**options)
+        map_columns(**options)
 
 
 def test_a_file_without_a_header_shows_nobodys_number() -> None:
     """If a file has no header, its first row is read as column names, so the error masks phone numbers in that list."""
     with pytest.raises(ConfigurationError, match="Does its first line name the columns") as caught:
-        plan(("8612345678901", "4711"))
+        map_columns(("8612345678901", "4711"))
 
     assert "8612345678901" not in str(caught.value)
     assert "`86…01`" in str(caught.value)
@@ -83,14 +90,14 @@ def test_a_file_without_a_header_shows_nobodys_number() -> None:
 def test_a_file_with_another_delimiter_gets_a_hint() -> None:
     """A header with another delimiter looks like one long column, so the error suggests `--delimiter`."""
     with pytest.raises(ConfigurationError, match="pass --delimiter"):
-        plan(("phone;code",))
+        map_columns(("phone;code",))
 
 
 @pytest.mark.parametrize("options", [{"text": None}, {"template_id": "t-1"}])
 def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
     """Neither text nor template, or both, is an error."""
     with pytest.raises(ConfigurationError, match="exactly one of --text and --template-id"):
-        plan(**options)
+        map_columns(**options)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +114,7 @@ def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> No
     """
     The error of a bad row is returned and not raised: an exception would end the generator, and the other rows with it.
     """
-    made = plan(key_column="id").message(bad)
+    made = map_columns(key_column="id").message(bad)
 
     assert isinstance(made, InvalidMessageError)
     assert said in str(made)
@@ -118,7 +125,7 @@ def test_all_rows_age_from_the_start_of_the_command() -> None:
     """
     `expires_in` counts from the start of the command for each row, because all codes in the file were made before.
     """
-    mapping = plan(expires_in=0.05)
+    mapping = map_columns(expires_in=0.05)
     time.sleep(0.06)
 
     late = mapping.message(row())
@@ -131,7 +138,7 @@ def test_all_rows_age_from_the_start_of_the_command() -> None:
 def test_an_expiry_is_positive(seconds: float) -> None:
     """A zero, negative or NaN `expires_in` is an error, because no message could be sent in time."""
     with pytest.raises(ConfigurationError, match="--expires-in"):
-        plan(expires_in=seconds)
+        map_columns(expires_in=seconds)
 
 
 def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
@@ -140,11 +147,11 @@ def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
     """
     national = row(phone="0912 345 678")
 
-    made = plan(read=number_reader(region="tw")).message(national)
+    made = map_columns(read=number_reader(region="tw")).message(national)
 
     assert isinstance(made, SmsMessage)
     assert made.to == "886912345678"
-    assert isinstance(plan().message(national), InvalidMessageError)
+    assert isinstance(map_columns().message(national), InvalidMessageError)
 
 
 def test_an_unknown_region_is_told_once() -> None:
