@@ -56,14 +56,14 @@ def test_a_campaigns_life(pico_here: Pico, account: SandboxProcess) -> None:
     assert ask("list", "--json").json["campaigns"] == []
 
 
-def test_one_that_is_not_there(pico_here: Pico, account: SandboxProcess) -> None:
+def test_a_campaign_that_does_not_exist(pico_here: Pico, account: SandboxProcess) -> None:
     """A campaign ID that Pico's list does not contain is one error line with exit code 1."""
     ran = pico_here("campaigns", "show", "nowhere", env=account.env)
 
     assert (ran.code, ran.out, ran.err) == (1, "", "error: There is no campaign nowhere in Pico's list.\n")
 
 
-def test_nothing_is_deleted_where_nobody_can_be_asked(pico_here: Pico, quick: SandboxProcess) -> None:
+def test_nothing_is_deleted_without_a_confirmation(pico_here: Pico, quick: SandboxProcess) -> None:
     """Without a terminal to ask at, a deletion needs `--yes`; without that option no request is made."""
     ran = pico_here("campaigns", "delete", ID, env=quick.env)
 
@@ -129,7 +129,7 @@ def test_what_is_not_documented_is_in_the_json(pico_here: Pico, cloud: ScriptedP
 
 
 @pytest.mark.parametrize("command", [("campaigns", "list"), ("campaigns", "show", "c-1")])
-def test_what_is_nested_deep_is_told_like_anything_else(
+def test_deeply_nested_values_are_printed_like_any_other(
     pico_here: Pico, cloud: ScriptedPico, command: tuple[str, ...]
 ) -> None:
     """A value of 900 nested lists is printed as JSON like any other value."""

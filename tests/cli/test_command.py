@@ -39,7 +39,7 @@ def run_without(packages: str, *args: object) -> Ran:
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> None:
+def test_without_the_extra_one_line_says_what_to_install(missing: str) -> None:
     """Without typer or rich, the command ends with one error line that names the extra to install, and no traceback."""
     ran = run_without(missing, "demo")
 
@@ -47,7 +47,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> No
 
 
 @pytest.mark.parametrize(("missing", "command"), [("starlette", "demo"), ("uvicorn", "sandbox"), ("h11", "blast")])
-def test_without_the_sandboxs_packages_one_sentence_says_what_to_install(
+def test_without_the_sandboxs_packages_one_line_says_what_to_install(
     missing: str, command: str, write_csv: Callable[..., Path]
 ) -> None:
     """A command that needs the sandbox ends with one error line if a package of the sandbox is missing."""
@@ -59,7 +59,7 @@ def test_without_the_sandboxs_packages_one_sentence_says_what_to_install(
     assert ran == Ran(1, "", said)
 
 
-def test_all_else_works_without_the_sandboxs_packages(write_csv: Callable[..., Path]) -> None:
+def test_other_commands_work_without_the_sandboxs_packages(write_csv: Callable[..., Path]) -> None:
     """The help and a dry run need no package of the sandbox."""
     assert run_without("starlette,uvicorn,h11", "--help").code == 0
     assert run_without("starlette,uvicorn,h11", "blast", write_csv(people(1)), "--text", TEXT, "--dry-run").code == 0
@@ -114,7 +114,7 @@ def test_every_command_has_a_help(pico_here: Pico, command: tuple[str, ...]) -> 
     assert ("--api-key " in ran.out) == (command == ("sandbox",))
 
 
-def test_the_help_of_blast_tells_the_exit_codes(pico_here: Pico) -> None:
+def test_the_help_of_blast_lists_the_exit_codes(pico_here: Pico) -> None:
     """The help of `blast` lists the exit codes, because scripts rely on them."""
     said = " ".join(pico_here("blast", "--help").out.split())
 

@@ -160,7 +160,7 @@ finally: os._exit(98 if {"starlette", "uvicorn", "redis"} & set(sys.modules) els
 
 
 @pytest.mark.parametrize("line", ["pico campaigns delete "])
-def test_tab_asks_no_network_and_imports_no_server(line: str) -> None:
+def test_tab_makes_no_request_and_imports_no_server(line: str) -> None:
     """A completion opens no connection and imports no server and no Redis client, because users press TAB often."""
     account = {"PICO_USERNAME": "user333", "PICO_API_KEY": "k", "PICO_BASE_URL": "http://127.0.0.1:9"}
     words = {"_PICO_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}

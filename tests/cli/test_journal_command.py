@@ -68,7 +68,7 @@ def test_the_journal_shows_its_counts_and_doubts(
 ) -> None:
     """
     The journal shows its counts by outcome, and lists each message in doubt with its row. `mark-sent --all` makes the
-    resumed blast skip that message.
+    resumed bulk send skip that message.
     """
     drops, refused = "99900000001", "99900000018"
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
@@ -92,7 +92,7 @@ def test_the_journal_shows_its_counts_and_doubts(
     assert quick.accepted_by_number() == {**dict.fromkeys((to for to, _ in people(2)), 1), drops: 1}
 
 
-def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtful: Path) -> None:
+def test_one_unknown_key_stops_the_whole_decision(pico_here: Pico, doubtful: Path) -> None:
     """
     One unknown key among several stops the whole decision, because users could not know which half of it was carried
     out.
@@ -104,7 +104,7 @@ def test_of_several_names_one_that_is_unknown_stops_all(pico_here: Pico, doubtfu
         assert pico_here("journal", "show", doubtful, "--json").json["in_doubt"] == 2
 
 
-def test_a_message_in_doubt_is_shown_with_its_row_and_moment(pico_here: Pico, doubtful: Path) -> None:
+def test_a_message_in_doubt_is_shown_with_its_row_and_time(pico_here: Pico, doubtful: Path) -> None:
     """
     The table lists each message in doubt with its row, its time and a short ID. That ID is a prefix of the ID in the
     JSON, and `mark-sent` accepts it.
@@ -171,16 +171,16 @@ def test_report_and_journal_name_the_same_line(
     table = pico_here("journal", "in-doubt", journal).out.splitlines()
     listed = pico_here("journal", "in-doubt", journal, "--json").json["in_doubt"]
 
-    told = [row["line"] for row in report_rows(report) if row["outcome"] == "in_doubt"]
+    reported = [row["line"] for row in report_rows(report) if row["outcome"] == "in_doubt"]
     assert table[0].split()[:2] == ["ID", "line"]
     # The report has them in the order in which they ended.
-    assert [line.split()[1] for line in table[1:]] == sorted(told) == ["7", "9"]
+    assert [line.split()[1] for line in table[1:]] == sorted(reported) == ["7", "9"]
     assert [record["line"] for record in listed] == [7, 9]
     assert [record["position"] for record in listed] == [2, 4]
     assert "line 7, in doubt" in ran.out
 
 
-def test_what_is_accepted_is_not_decided(pico_here: Pico, doubtful: Path) -> None:
+def test_accepted_messages_need_no_decision(pico_here: Pico, doubtful: Path) -> None:
     """`mark-sent` says of a message that was accepted that there is nothing to decide, and takes `--yes`."""
     both = pico_here("journal", "mark-sent", doubtful, "order-0", "order-2", "--yes")
     again = pico_here("journal", "mark-sent", doubtful, "order-0")

@@ -40,7 +40,7 @@ def ask_alone(pico_here: Pico, start_sandbox: Callable[..., SandboxProcess]) -> 
         ),
     ],
 )
-def test_a_message_is_sent_and_told_with_its_number_masked(
+def test_a_sent_message_is_reported_with_its_number_masked(
     ask: Pico, quick: SandboxProcess, args: tuple[str, ...], carried_out: dict[str, Any]
 ) -> None:
     """
@@ -69,9 +69,7 @@ def test_a_message_by_template(ask: Pico, quick: SandboxProcess) -> None:
 
 
 @pytest.mark.parametrize(("to", "outcome", "sent"), [("99900000018", "rejected", 0), ("99900000001", "in doubt", 1)])
-def test_a_failed_send_says_what_became_of_it(
-    ask: Pico, quick: SandboxProcess, to: str, outcome: str, sent: int
-) -> None:
+def test_a_failed_send_reports_its_outcome(ask: Pico, quick: SandboxProcess, to: str, outcome: str, sent: int) -> None:
     """A failed send prints its outcome in one line on stderr, and with `--json` also on stdout."""
     ran = ask("sms", "send", to, "hello", "--json")
 
@@ -133,7 +131,7 @@ def test_a_token_is_shown_on_request_only(ask: Pico) -> None:
     assert "token" not in by_json.json
 
 
-def test_authorities_that_cannot_be_read_are_an_error_in_words(
+def test_ca_certificates_that_cannot_be_loaded_are_one_error_line(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Any
 ) -> None:
     """CA certificates that cannot be loaded are one error line that names SSL_CERT_FILE, without a traceback."""
@@ -147,7 +145,7 @@ def test_authorities_that_cannot_be_read_are_an_error_in_words(
     assert ran.err.count("\n") == 1
 
 
-def test_a_key_is_asked_for_where_somebody_sits(
+def test_a_missing_key_is_requested_on_a_terminal(
     pico_here: Pico, quick: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal, a missing API key is requested once, on stderr, and the typed key is not shown."""
@@ -169,7 +167,7 @@ def test_a_key_is_asked_for_where_somebody_sits(
 @pytest.mark.parametrize(
     ("content", "said"), [(b" \n", "is empty"), (b"\xff\xfe", "not UTF-8 text"), (None, "No such")]
 )
-def test_a_key_file_without_a_key_is_an_error_in_words(
+def test_a_key_file_without_a_key_is_an_error(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Any, content: bytes | None, said: str
 ) -> None:
     """
@@ -194,7 +192,7 @@ SENDS = {
 
 
 @pytest.mark.parametrize("kind", SENDS)
-def test_pico_suppress_holds_for_a_single_message(
+def test_pico_suppress_applies_to_a_single_message(
     pico_here: Pico, quick: SandboxProcess, tmp_path: Path, kind: str
 ) -> None:
     """PICO_SUPPRESS names the file of opt-outs for a single message, too, but for one with `--no-promotional`."""
@@ -216,10 +214,10 @@ def test_pico_suppress_holds_for_a_single_message(
 @pytest.mark.parametrize(
     "name", ["", " ", ".", "none.txt", "~/none.txt", "/dev/null", "out.txt\n", "out.txt/x", "x" * 5000]
 )
-def test_a_file_of_opt_outs_that_is_none_lets_nothing_pass(
+def test_an_invalid_path_of_opt_outs_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, name: str
 ) -> None:
-    """Where PICO_SUPPRESS names no file that can be read, neither a message nor a blast goes out."""
+    """Where PICO_SUPPRESS names no file that can be read, neither a message nor a bulk send goes out."""
     (tmp_path / "out.txt").write_text("8613000000002\n")
     env = quick.env | {"PICO_SUPPRESS": str(tmp_path / name) if name.startswith("out") else name}
     path = write_csv([["8613000000001", 1]])
@@ -232,7 +230,7 @@ def test_a_file_of_opt_outs_that_is_none_lets_nothing_pass(
     assert quick.accepted() == []
 
 
-def test_opt_outs_that_cannot_be_read_let_nothing_pass(pico_here: Pico, quick: SandboxProcess, tmp_path: Path) -> None:
+def test_opt_outs_that_cannot_be_read_send_nothing(pico_here: Pico, quick: SandboxProcess, tmp_path: Path) -> None:
     """A file of opt-outs that is missing, or holds what is no number, ends the command before anything is sent."""
     (tmp_path / "out.txt").write_text("0912345678.0\n")
 

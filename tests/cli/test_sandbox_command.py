@@ -46,9 +46,9 @@ def sandbox(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, bool]]:
             process.terminate()
 
 
-def test_the_sandbox_says_how_to_point_a_session_at_it(pico_here: Pico, write_csv: Callable[..., object]) -> None:
+def test_the_sandbox_prints_the_variables_to_use_it(pico_here: Pico, write_csv: Callable[..., object]) -> None:
     """
-    The sandbox prints the address of its page and `export` lines with which a blast works. It sends receipts, and
+    The sandbox prints the address of its page and `export` lines with which a bulk send works. It sends receipts, and
     Ctrl-C ends it with exit code 0.
     """
     with sandbox("--rate-rule", "none") as (process, said, receipts):
@@ -100,7 +100,7 @@ def test_a_wrong_option_is_refused_in_one_line(pico_here: Pico, options: tuple[s
     assert said in ran.err
 
 
-def test_a_port_that_is_taken_is_told_with_the_way_out(pico_here: Pico) -> None:
+def test_a_port_in_use_is_reported_with_the_option_to_change_it(pico_here: Pico) -> None:
     """A port in use, as a rule by another sandbox, is an error that names the port and the option `--port`."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -65,7 +65,7 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
         pytest.param(gzip.compress(ONE.encode()), "is not UTF-8", id="packed"),
     ],
 )
-def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str | bytes, said: str) -> None:
+def test_a_file_that_may_be_incomplete_is_refused(path: Path, content: str | bytes, said: str) -> None:
     """
     A file that may be incomplete is refused. The error names the line or the columns, and never contains the number.
     """
@@ -78,7 +78,7 @@ def test_a_file_that_may_lack_somebody_is_refused(path: Path, content: str | byt
     assert caught.value.__context__ is None
 
 
-def test_a_file_that_is_not_there_is_refused(path: Path) -> None:
+def test_a_missing_file_is_refused(path: Path) -> None:
     """A missing file is an error, and is not read as an empty list."""
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_suppressed(path)
@@ -113,7 +113,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_read_to_its_end(path: Path,
     assert read_suppressed(path, read=read) == {ONE, OTHER}
 
 
-def test_a_variable_that_is_empty_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """PICO_SUPPRESS that is there and empty is refused, and one that is not there means that there is no file."""
     monkeypatch.setenv("PICO_SUPPRESS", "")
     with pytest.raises(ConfigurationError, match="PICO_SUPPRESS is set but empty"):

@@ -155,7 +155,7 @@ def test_a_file_that_is_no_text(
     assert quick.arrivals() == []
 
 
-def test_a_status_that_there_is_not(pico_here: Pico, quick: SandboxProcess) -> None:
+def test_an_unknown_status_is_refused(pico_here: Pico, quick: SandboxProcess) -> None:
     """An unknown status is refused with the list of the valid ones, and no request is made."""
     ran = pico_here("templates", "list", "--status", "aproved", env=quick.env)
 
@@ -164,7 +164,7 @@ def test_a_status_that_there_is_not(pico_here: Pico, quick: SandboxProcess) -> N
     assert quick.arrivals() == []
 
 
-def test_a_template_of_which_nothing_is_known(ask_cloud: Ask, cloud: ScriptedPico) -> None:
+def test_a_template_without_fields(ask_cloud: Ask, cloud: ScriptedPico) -> None:
     """
     Fields that Pico did not send are printed empty, because the reply to a list request is not documented. Unknown
     fields are printed as they came.
@@ -211,7 +211,9 @@ def test_very_many_templates(
 
 
 @pytest.mark.parametrize(("status", "code"), [("approved", 0), ("rejected", 1)])
-def test_what_is_decided_is_not_waited_for(ask_cloud: Ask, cloud: ScriptedPico, status: str, code: int) -> None:
+def test_wait_returns_at_once_for_a_decided_template(
+    ask_cloud: Ask, cloud: ScriptedPico, status: str, code: int
+) -> None:
     """`wait` returns at once if the template is approved or rejected, after a single request for the list."""
     cloud.reply = listing({"id": "t-1", "status": status})
 
@@ -226,7 +228,7 @@ def test_what_is_decided_is_not_waited_for(ask_cloud: Ask, cloud: ScriptedPico, 
 @pytest.mark.parametrize(
     ("templates", "said"), [([], "There is no template t-1"), ([{"id": "t-1"}], "has no status for the template")]
 )
-def test_what_cannot_be_waited_for(
+def test_wait_fails_at_once_for_a_missing_template_or_status(
     ask_cloud: Ask, cloud: ScriptedPico, templates: list[dict[str, object]], said: str
 ) -> None:
     """`wait` ends at once with an error if the template is missing or has no status."""
@@ -260,7 +262,7 @@ async def test_the_wait_ends_with_the_decision(cloud: ScriptedPico, capsys: pyte
     assert said.count("is requested again") == 2
 
 
-def test_the_wait_gives_up_when_it_is_told_to(ask_cloud: Ask, cloud: ScriptedPico) -> None:
+def test_the_wait_ends_at_its_timeout(ask_cloud: Ask, cloud: ScriptedPico) -> None:
     """`wait --timeout` ends with an error in time, and makes no further request if the next one would be too late."""
     cloud.reply = listing({"id": "t-1", "status": "pending"})
 

@@ -53,7 +53,7 @@ def test_the_main_job(
     assert {row["request_id"] for row in by_line.values()} == {m.request_id for m in ledger.accepted}
 
 
-def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
+def test_bad_rows_are_reported_with_their_lines_and_the_others_are_sent(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """A bad number, an empty value or a short row fails only its own row; the other rows are sent."""
@@ -139,7 +139,7 @@ def test_the_report_holds_neither_numbers_nor_texts(
         )
 
 
-def test_duplicates_are_told_and_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
+def test_duplicates_are_reported_and_sent(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
     """
     The same text to the same number again is reported as a duplicate and sent, because it may be intended. Another text
     to that number is not a duplicate.
@@ -184,7 +184,7 @@ def test_numbers_that_opted_out_get_nothing(
     assert {message.to for message in quick.accepted()} == {"8613000000002"}
 
 
-def test_a_list_of_opt_outs_that_cannot_be_read_ends_it_before_it_begins(
+def test_an_invalid_list_of_opt_outs_ends_the_command_before_it_begins(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -239,7 +239,7 @@ def test_late_codes_are_not_sent(pico_here: Pico, quick: SandboxProcess, write_c
 def test_without_a_terminal_the_progress_comes_in_lines(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A blast whose output is no terminal prints its progress as lines on stderr."""
+    """A bulk send whose output is no terminal prints its progress as lines on stderr."""
     monkeypatch.setattr(LineDisplay, "interval_s", 0.05)
 
     ran = pico_here("blast", write_csv(people(20)), "--text", TEXT, "--rate", 100, env=quick.env)
@@ -248,7 +248,7 @@ def test_without_a_terminal_the_progress_comes_in_lines(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_chinese_text_goes_out_as_it_is_written(
+def test_chinese_text_is_sent_unchanged(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, encoding: str
 ) -> None:
     """Chinese column names and values are sent unchanged, whether the file begins with a byte order mark or not."""
@@ -260,7 +260,7 @@ def test_chinese_text_goes_out_as_it_is_written(
     assert [message.text for message in quick.accepted()] == ["陳大文您好"]
 
 
-def test_a_template_goes_to_everybody(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
+def test_a_template_is_sent_to_each_row(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
     """
     With `--template-id`, each row is sent as that template, without a text, with the sender and the callback of the
     options.
@@ -300,7 +300,7 @@ def test_json_is_alone_on_stdout(pico: Pico, write_csv: WriteCsv) -> None:
     assert "3 rows" in ran.err
 
 
-def test_a_wrong_key_is_told_once_and_nothing_begins(
+def test_a_wrong_key_is_reported_once_and_nothing_begins(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -404,8 +404,8 @@ def test_a_wrong_encoding_far_down_is_found_before_anything_is_sent(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
     """
-    A byte that is not UTF-8 near the end of the file ends the command before a request, because half a blast is worse
-    than none.
+    A byte that is not UTF-8 near the end of the file ends the command before a request, because half a bulk send is
+    worse than none.
     """
     path = write_csv(people(2000))
     with path.open("ab") as file:
@@ -447,7 +447,7 @@ def test_a_report_is_never_overwritten_by_mistake(
     assert len(report_rows(report)) == 3
 
 
-def test_a_report_that_cannot_be_begun_sends_nothing(
+def test_a_report_that_cannot_be_created_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """A report in a missing folder or on a full disk ends the command before a message is sent."""
@@ -461,11 +461,11 @@ def test_a_report_that_cannot_be_begun_sends_nothing(
     assert quick.accepted() == []
 
 
-def test_a_report_that_cannot_be_written_on_stops_the_blast(
+def test_a_report_that_can_no_longer_be_written_stops_the_bulk_send(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    When the report can no longer be written, the blast stops, and only requests that were in flight may lack a line
+    When the report can no longer be written, the bulk send stops, and only requests that were in flight may lack a line
     there.
     """
     report = tmp_path / "out.csv"
@@ -490,9 +490,7 @@ def test_a_report_that_cannot_be_written_on_stops_the_blast(
     assert said["accepted"] == len(quick.accepted()) < 500
 
 
-def test_a_file_of_nothing_but_a_header_is_a_blast_of_nothing(
-    pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
-) -> None:
+def test_a_file_with_only_a_header_sends_nothing(pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv) -> None:
     """A file with a header and no rows ends with exit code 0, because no row failed."""
     ran = pico_here("blast", write_csv([]), "--text", TEXT, "--json", env=quick.env)
 
@@ -500,7 +498,7 @@ def test_a_file_of_nothing_but_a_header_is_a_blast_of_nothing(
     assert ran.json["total"] == 0
 
 
-def test_once_per_number_sends_the_first_alone(
+def test_once_per_number_sends_only_the_first_message(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -531,10 +529,10 @@ def test_once_per_number_sends_the_first_alone(
         }
 
 
-def test_pico_suppress_holds_for_a_blast(
+def test_pico_suppress_applies_to_a_bulk_send(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """PICO_SUPPRESS names the file of opt-outs for each blast, but for one with `--no-promotional`."""
+    """PICO_SUPPRESS names the file of opt-outs for each bulk send, but for one with `--no-promotional`."""
     (tmp_path / "out.txt").write_text("+86 130 0000 0001\n")
     path = write_csv(people(3))
     env = quick.env | {"PICO_SUPPRESS": str(tmp_path / "out.txt")}

@@ -33,7 +33,7 @@ def test_utf8_is_read_with_and_without_a_byte_order_mark(path: Path, encoding: s
     assert second == first
 
 
-def test_a_row_is_named_by_the_line_where_it_begins(path: Path) -> None:
+def test_a_row_has_the_number_of_its_first_line(path: Path) -> None:
     """A row has the number of its first line, even after empty lines or line breaks inside a field."""
     path.write_bytes(b'phone,text\n\n1,"two\nlines"\n   \n2,"say ""yes"", please"\r\n\r\n3,x')
 
@@ -51,7 +51,7 @@ def test_old_macintosh_line_ends_are_lines_too(path: Path) -> None:
     assert [line for line, _, _ in rows_of(path)] == [2, 3]
 
 
-def test_short_and_long_rows_are_their_own_fault(path: Path) -> None:
+def test_rows_with_too_few_or_too_many_fields_have_a_fault(path: Path) -> None:
     """A row with too few or too many fields has a fault, and the other rows are read as usual."""
     path.write_text("phone,code\n1\n2,b\n3,c,d\n")
 
@@ -98,7 +98,7 @@ def test_another_encoding_is_named_by_its_line(path: Path, content: bytes, said:
         ('phone,text\n1,a\n2,"' + "x\n" * 100_000, 3),
     ],
 )
-def test_a_quote_that_goes_wrong_ends_the_reading(path: Path, content: str, line: int) -> None:
+def test_a_wrong_quote_ends_the_reading(path: Path, content: str, line: int) -> None:
     """A wrong quote is an error, because a guess of its end could move one person's code into another person's text."""
     path.write_text(content)
 
@@ -125,7 +125,7 @@ def test_a_header_that_names_no_columns_is_refused(path: Path, content: str, sai
         rows_of(path)
 
 
-def test_names_are_stripped_and_a_nameless_column_is_left_alone(path: Path) -> None:
+def test_names_are_stripped_and_a_nameless_column_is_allowed(path: Path) -> None:
     """
     Blanks around column names are removed. Columns without a name are allowed, because spreadsheets add empty columns
     at the right.
@@ -139,14 +139,14 @@ def test_names_are_stripped_and_a_nameless_column_is_left_alone(path: Path) -> N
     assert row.values["code"] == "2"
 
 
-def test_a_file_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
     """A missing file, or a folder, is an error that states that the file cannot be read."""
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(ConfigurationError, match="cannot be read: "), CsvFile(path):
             pass
 
 
-def test_what_cannot_be_read_twice_is_refused() -> None:
+def test_a_pipe_is_refused() -> None:
     """A pipe is refused, because the file is read twice and a pipe would be empty the second time."""
     reader, writer = os.pipe()
     os.close(writer)

@@ -15,7 +15,7 @@ Pico = Callable[..., Ran]
 WriteCsv = Callable[..., Path]
 
 
-def test_a_dry_run_says_what_there_is_and_sends_nothing(
+def test_a_dry_run_reports_the_rows_and_sends_nothing(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -54,9 +54,9 @@ def test_a_dry_run_needs_no_account_and_no_sandbox(pico_here: Pico, write_csv: W
     assert ran.json["samples"][0] == {"line": 2, "to": "86…00", "text": "Your code is 000000"}
 
 
-def test_a_dry_run_complains_of_what_the_blast_would(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_dry_run_refuses_what_the_bulk_send_would_refuse(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
-    A dry run refuses a report that would overwrite the input file, as the blast would; otherwise it would approve a
+    A dry run refuses a report that would overwrite the input file, as the bulk send would; otherwise it would approve a
     command that fails.
     """
     path = write_csv(people(3))
@@ -66,7 +66,7 @@ def test_a_dry_run_complains_of_what_the_blast_would(pico_here: Pico, write_csv:
     assert ran.code == 2
 
 
-def test_a_dry_run_counts_parts_and_says_what_takes_texts_to_ucs_2(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_dry_run_counts_parts_and_reports_what_forces_ucs_2(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
     A dry run counts message parts by encoding, and prints and names each character that forces UCS-2, so that users can
     find it.
@@ -85,7 +85,7 @@ def test_a_dry_run_counts_parts_and_says_what_takes_texts_to_ucs_2(pico_here: Pi
     assert by_json["price"] is by_json["estimated_cost"] is by_json["balance"] is None
 
 
-def test_a_character_that_a_terminal_would_obey_is_named_and_not_printed(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_control_character_is_named_and_not_printed(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
     An escape character in a text is named by its code point and never printed, because a terminal would execute the
     sequence that it begins.
@@ -152,7 +152,7 @@ def test_a_price_with_credentials_gives_the_balance_beside_the_cost(
     assert f"{3 * 10**6 - balance} too little." in dear.out
 
 
-def test_a_balance_that_cannot_be_learned_ends_nothing(
+def test_an_unknown_balance_does_not_end_the_dry_run(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv
 ) -> None:
     """If the balance request fails, the dry run still prints the rest and ends with exit code 0."""
@@ -167,7 +167,7 @@ def test_a_balance_that_cannot_be_learned_ends_nothing(
 
 
 @pytest.mark.parametrize("price", ["nan", "-1", "much"])
-def test_what_is_no_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price: str) -> None:
+def test_an_invalid_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price: str) -> None:
     """A price that is not a number, or is negative, ends the command with exit code 2."""
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--dry-run", f"--price={price}")
 
@@ -175,7 +175,7 @@ def test_what_is_no_price_is_refused(pico_here: Pico, write_csv: WriteCsv, price
     assert "price of a part" in ran.err
 
 
-def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
+def test_a_dry_run_counts_suppressed_numbers(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
     """A dry run counts suppressed numbers apart: they add no parts, and none of them is in the samples."""
     (tmp_path / "out.txt").write_text("0912345678\n")
     path = write_csv([("0912 345 678", "1"), ("0912 345 679", "2")])
@@ -189,7 +189,7 @@ def test_a_dry_run_tells_who_gets_nothing(pico_here: Pico, write_csv: WriteCsv, 
     assert [sample["to"] for sample in by_json["samples"]] == ["88…79"]
 
 
-def test_a_dry_run_tells_countries_kinds_and_repeated_numbers(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_dry_run_reports_countries_kinds_and_repeated_numbers(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
     A dry run tells the country codes, what takes no SMS, what a spreadsheet damaged, and the lines of repeated numbers
     whatever their texts.
@@ -220,8 +220,8 @@ def test_numbers_that_cannot_exist_are_invalid(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    A blast to Pico refuses numbers that cannot exist, in the file of opt-outs, too. `--newer-ranges` takes them, and a
-    sandbox needs none that exist.
+    A bulk send to Pico refuses numbers that cannot exist, in the file of opt-outs, too. `--newer-ranges` takes them,
+    and a sandbox needs none that exist.
     """
     path = write_csv([("8612345678901", "1"), ("99900000001", "2")])
     (tmp_path / "out.txt").write_text("8612345678902\n")
@@ -241,7 +241,7 @@ def test_numbers_that_cannot_exist_are_invalid(
     assert (in_sandbox.code, in_sandbox.json["valid"]) == (0, 2)
 
 
-def test_a_dry_run_tells_whom_once_per_number_leaves_out(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_dry_run_counts_what_once_per_number_leaves_out(pico_here: Pico, write_csv: WriteCsv) -> None:
     """With `--once-per-number` a dry run counts what is left out, and samples only the first message to a number."""
     path = write_csv([("8613000000001", "1"), ("+86 130-0000-0001", "2"), ("8613000000002", "3")])
 

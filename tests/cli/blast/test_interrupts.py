@@ -21,7 +21,7 @@ ENDS_S = 25
 
 # SIGTERM ends a blast with a journal in test_journal.py.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
+def test_the_first_signal_stops_reading_and_completes_requests_in_flight(
     quick: SandboxProcess,
     write_csv: WriteCsv,
     tmp_path: Path,
@@ -45,9 +45,9 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     numbers = {line: to for line, (to, _) in enumerate(recipients, start=2)}
     assert process.returncode == 128 + number
     assert sorted(int(row["line"]) for row in rows) == list(range(2, 2002))
-    told = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
+    reported = {(numbers[int(row["line"])], row["request_id"]) for row in rows if row["outcome"] == "accepted"}
     carried_out = {(message.to, message.request_id) for message in quick.accepted()}
-    assert told == carried_out
+    assert reported == carried_out
     assert 60 < len(carried_out) < len(recipients)
     # The grace period is much longer than the latency, so no request is left in doubt.
     assert sum(row["outcome"] == "in_doubt" for row in rows) == 0
@@ -59,11 +59,11 @@ def test_the_first_signal_stops_reading_and_settles_what_is_on_the_wire(
     assert KEY not in out + err
 
 
-def test_the_second_signal_leaves_what_hangs_in_doubt(
+def test_the_second_signal_leaves_requests_in_flight_in_doubt(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    The second signal ends the blast without the grace period. A request in flight is reported as in doubt: here the
+    The second signal ends the bulk send without the grace period. A request in flight is reported as in doubt: here the
     sandbox did accept the message.
     """
     hanging = ("99900000003", "000000")  # accepted, and answered after 30 s
@@ -83,16 +83,16 @@ def test_the_second_signal_leaves_what_hangs_in_doubt(
     assert process.returncode == 130
     assert sorted(rows) == list(range(2, 423))
     assert rows[22] == "in_doubt"
-    told = sum(outcome in ("accepted", "in_doubt") for outcome in rows.values())
-    assert told >= len(quick.accepted()) >= 20
+    reported = sum(outcome in ("accepted", "in_doubt") for outcome in rows.values())
+    assert reported >= len(quick.accepted()) >= 20
 
 
 def test_a_signal_before_the_first_message_sends_nothing(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    A signal while the blast waits for its token ends it before a message is sent. It creates no journal and replaces no
-    report.
+    A signal while the bulk send waits for its token ends it before a message is sent. It creates no journal and
+    replaces no report.
     """
     quick.change(latency_s=3)
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
@@ -117,8 +117,8 @@ def test_a_signal_while_the_journal_is_opened_sends_nothing(
     pico_here: Callable[..., Ran], quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path, grace: int
 ) -> None:
     """
-    A signal while the blast waits for a locked journal ends it before a message is sent. The report is not replaced,
-    and the next blast can use the journal.
+    A signal while the bulk send waits for a locked journal ends it before a message is sent. The report is not
+    replaced, and the next bulk send can use the journal.
     """
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     command = ("blast", write_csv(people(5)), "--text", TEXT, "--journal", journal)
@@ -149,10 +149,10 @@ def test_a_signal_while_the_journal_is_opened_sends_nothing(
     assert quick.accepted() == []
 
 
-def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv: WriteCsv) -> None:
+def test_an_ignored_hangup_ends_nothing(quick: SandboxProcess, write_csv: WriteCsv) -> None:
     """
-    A blast that was started with SIGHUP ignored, as nohup does, continues after SIGHUP, because it is meant to outlive
-    the terminal.
+    A bulk send that was started with SIGHUP ignored, as nohup does, continues after SIGHUP, because it is meant to
+    outlive the terminal.
     """
     command = ("blast", write_csv(people(60)), "--text", TEXT, "--rate", 120)
 
@@ -165,12 +165,12 @@ def test_a_hangup_that_is_ignored_ends_nothing(quick: SandboxProcess, write_csv:
     assert "60 accepted" in out
 
 
-def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
+def test_a_file_damaged_meanwhile_ends_the_bulk_send_but_not_the_report(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    If the file is damaged during the blast, the rows read before are completed and reported, and the error names the
-    damaged line.
+    If the file is damaged during the bulk send, the rows read before are completed and reported, and the error names
+    the damaged line.
     """
     path = write_csv(people(400))
     report = tmp_path / "out.csv"
@@ -183,9 +183,9 @@ def test_a_file_that_is_damaged_meanwhile_ends_the_blast_and_not_the_report(
 
     assert process.returncode == 1
     assert "line 402: byte 15 of the line is not UTF-8" in err
-    told = {row["request_id"] for row in report_rows(report) if row["outcome"] == "accepted"}
-    assert told == {message.request_id for message in quick.accepted()}
-    assert len(told) > 200
+    reported = {row["request_id"] for row in report_rows(report) if row["outcome"] == "accepted"}
+    assert reported == {message.request_id for message in quick.accepted()}
+    assert len(reported) > 200
 
 
 def read_of(path: Path, pid: int) -> int:
@@ -213,12 +213,12 @@ def test_a_signal_while_the_file_is_read_sends_nothing(quick: SandboxProcess, tm
         _, err = process.communicate(timeout=ENDS_S)
 
     assert process.returncode == 130
-    # On a busy machine it has told by then how far it has read.
+    # On a busy machine it has reported by then how far it has read.
     assert err.endswith("Nothing was sent.\nerror: interrupted.\n")
     assert quick.arrivals() == []
 
 
-def test_an_interrupted_send_says_that_it_may_have_gone_out(quick: SandboxProcess) -> None:
+def test_an_interrupted_send_is_in_doubt(quick: SandboxProcess) -> None:
     """
     An interrupted single send is reported as in doubt, because the client cannot know the outcome: here the sandbox did
     accept the message.

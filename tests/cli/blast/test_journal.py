@@ -1,4 +1,4 @@
-"""A blast with a journal can be killed or stopped and then resumed, and users decide about messages in doubt."""
+"""A bulk send with a journal can be killed or stopped and then resumed, and users decide about messages in doubt."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ HANGS = "99900000003"  # accepted, and answered after 30 s
 ENDS_S = 25
 
 
-def test_a_killed_blast_goes_on_where_it_was(
+def test_a_killed_bulk_send_can_be_resumed(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    After SIGKILL, a resumed blast sends no message twice. Each row ends as skipped, accepted or in doubt, and only
+    After SIGKILL, a resumed bulk send sends no message twice. Each row ends as skipped, accepted or in doubt, and only
     requests that were in flight are in doubt.
     """
     quick.change(latency_s=0.25)
@@ -57,7 +57,7 @@ def test_a_killed_blast_goes_on_where_it_was(
     assert 0 < ran.json["in_doubt"] <= 64
 
 
-def test_a_bad_row_is_no_reason_to_run_it_again(
+def test_a_bad_row_is_no_reason_to_resume(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -76,12 +76,12 @@ def test_a_bad_row_is_no_reason_to_run_it_again(
     assert "Run the same command with --resume to continue." in out["refuses"]
 
 
-def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
+def test_a_stopped_bulk_send_can_be_resumed_without_doubts(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    A signal completes the requests in flight first, so the resumed blast sends exactly the rows that the first did not
-    send.
+    A signal completes the requests in flight first, so the resumed bulk send sends exactly the rows that the first did
+    not send.
     """
     quick.change(latency_s=0.1)
     command = ("blast", write_csv(people(300)), "--text", TEXT, "--rate", 60, "--journal", tmp_path / "blast.db")
@@ -101,7 +101,7 @@ def test_a_stopped_blast_says_how_to_go_on_and_leaves_no_doubt(
     assert len(quick.accepted_by_number()) == 300
 
 
-def test_the_grace_period_ends_and_the_owner_decides(
+def test_messages_in_doubt_after_the_grace_period_wait_for_a_decision(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
@@ -143,12 +143,12 @@ def test_the_grace_period_ends_and_the_owner_decides(
     assert {count for to, count in quick.accepted_by_number().items() if to != HANGS} == {1}
 
 
-def test_a_journal_that_cannot_be_written_on_ends_the_blast(
+def test_a_journal_that_can_no_longer_be_written_ends_the_bulk_send(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    When the journal can no longer be written, the blast ends and sends nothing that is not in the journal. With space
-    again, the resumed blast sends no message twice.
+    When the journal can no longer be written, the bulk send ends and sends nothing that is not in the journal. With
+    space again, the resumed bulk send sends no message twice.
     """
     journal = tmp_path / "blast.db"
     command = ("blast", write_csv(people(500)), "--text", TEXT, "--journal", journal, "--json", *QUICK)
@@ -178,8 +178,8 @@ def test_the_journal_holds_no_number_no_text_and_no_key(
     quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    The journal's files never contain a phone number, a text or a key, neither during the blast, with the -wal file, nor
-    afterwards.
+    The journal's files never contain a phone number, a text or a key, neither during the bulk send, with the -wal file,
+    nor afterwards.
     """
     # Six digits alone would sometimes occur in a random request ID.
     recipients = [(to, f"code-{code}") for to, code in people(300)]

@@ -23,8 +23,8 @@ def test_a_journal_serves_one_blast_at_a_time(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """
-    While one blast uses a journal, another blast is refused with the process ID of the first, sends nothing and begins
-    no report. The first blast continues.
+    While one bulk send uses a journal, another bulk send is refused with the process ID of the first, sends nothing and
+    begins no report. The first bulk send continues.
     """
     journal, report = tmp_path / "blast.db", tmp_path / "out.csv"
     report.write_text("an old report")
@@ -57,7 +57,7 @@ def test_a_journal_serves_one_blast_at_a_time(
     assert len(quick.accepted_by_number()) == 200
 
 
-def test_a_resume_is_wanted_or_refused(
+def test_resume_needs_a_journal_and_a_journal_needs_resume(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     """

@@ -1,4 +1,6 @@
-"""A path that leads nowhere is an error in words, and no option writes on another file of the blast or on a journal."""
+"""
+A path that leads nowhere is an error in words, and no option writes on another file of the bulk send or on a journal.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def _loop(folder: Path) -> Path:
     ],
     ids=" ".join,
 )
-def test_a_path_that_leads_nowhere_is_told(
+def test_a_path_where_no_file_can_be_is_reported(
     pico_here: Pico, write_csv: WriteCsv, tmp_path: Path, kind: str, command: Sequence[str]
 ) -> None:
     """A path where no file can be ends each command with 2 and one line that names it; nothing is sent or left."""
@@ -78,7 +80,7 @@ def test_a_path_that_leads_nowhere_is_told(
         ("by a hard link", True),
     ],
 )
-def test_no_other_file_of_the_blast_is_a_part_of_its_journal(
+def test_no_other_file_of_the_bulk_send_is_a_part_of_its_journal(
     pico_here: Pico, write_csv: WriteCsv, tmp_path: Path, part: str, reached: str, is_there: bool
 ) -> None:
     """Report, input and suppressed numbers are refused where they are the journal, its log or its lock."""
@@ -104,7 +106,7 @@ def test_no_other_file_of_the_blast_is_a_part_of_its_journal(
         assert target.read_text() == "phone,code\n8613000000001,1\n"
 
 
-def test_a_report_is_not_written_on_what_is_read(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
+def test_a_report_does_not_overwrite_an_input_file(pico_here: Pico, write_csv: WriteCsv, tmp_path: Path) -> None:
     """The report is refused where it is the input or the suppressed numbers, by whatever name, also with `--force`."""
     file = write_csv(people(2))
     suppressed, link = tmp_path / "gone.txt", tmp_path / "link"
@@ -122,7 +124,7 @@ def test_a_report_is_not_written_on_what_is_read(pico_here: Pico, write_csv: Wri
 def test_a_report_replaces_no_journal(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, tmp_path: Path
 ) -> None:
-    """`--report JOURNAL --force` is refused also where the blast has another journal, or none."""
+    """`--report JOURNAL --force` is refused also where the bulk send has another journal, or none."""
     journal = tmp_path / "blast.db"
     pico_here("blast", write_csv(people(2)), *QUICK, "--journal", journal, env=quick.env)
     before = journal.read_bytes()
@@ -136,7 +138,7 @@ def test_a_report_replaces_no_journal(
 
 
 @pytest.mark.parametrize("since", ["the check", "the report was opened"])
-def test_a_report_replaces_no_journal_that_another_blast_begins_meanwhile(tmp_path: Path, since: str) -> None:
+def test_a_report_replaces_no_journal_that_was_begun_meanwhile(tmp_path: Path, since: str) -> None:
     """With `--force`, too, a report is not begun in a file that became a journal while the rows were read."""
     path = tmp_path / "out.csv"
     report = ReportFile(path, replace=True)
@@ -155,8 +157,10 @@ def test_a_report_replaces_no_journal_that_another_blast_begins_meanwhile(tmp_pa
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_report_that_never_begins_takes_no_file_of_another_blast_away(tmp_path: Path, replace: bool) -> None:
-    """A blast that does not begin removes the file that it made for its report, but not one that became a journal."""
+def test_an_unused_report_removes_no_file_of_another_command(tmp_path: Path, replace: bool) -> None:
+    """
+    A bulk send that does not begin removes the file that it made for its report, but not one that became a journal.
+    """
     path = tmp_path / "out.csv"
 
     with ReportFile(path, replace=replace):

@@ -1,4 +1,4 @@
-"""The progress of a blast is drawn as a bar on a terminal, and printed as lines elsewhere."""
+"""The progress of a bulk send is drawn as a bar on a terminal, and printed as lines elsewhere."""
 
 from collections import Counter
 from io import StringIO
@@ -22,7 +22,7 @@ def written(display: Display) -> str:
     return file.getvalue()
 
 
-def test_the_bar_shows_pace_time_and_outcomes() -> None:
+def test_the_bar_shows_rate_time_and_outcomes() -> None:
     """
     The bar shows the rate, the time left and the outcomes in two lines that fit into 80 columns, even with a million
     rows.
@@ -37,7 +37,7 @@ def test_the_bar_shows_pace_time_and_outcomes() -> None:
     assert all(said in second for said in ("accepted 1,230", "rejected 2", "not sent 0", "in doubt 2"))
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_line_is_printed_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal, a line is printed every five seconds, and not for each message."""
     now = [100.0]
     monkeypatch.setattr("pico_async.cli.blast.progress.time.monotonic", lambda: now[0])
@@ -61,7 +61,7 @@ def test_the_display_suits_the_terminal() -> None:
     assert type(display_for(console(terminal=True), wanted=False)) is Display
 
 
-def test_the_pace_is_that_of_the_last_seconds() -> None:
+def test_the_rate_is_that_of_the_last_seconds() -> None:
     """
     The rate shown is the average of the last ten seconds. After a longer pause it is zero, however high it was before.
     """
@@ -75,7 +75,7 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
     assert speeds[45] == 0.0
 
 
-def test_what_the_journal_had_says_nothing_of_the_pace() -> None:
+def test_skipped_rows_do_not_count_towards_the_rate() -> None:
     """
     Rows that are skipped because of the journal do not count towards the rate, and neither does the time that they
     take.
@@ -92,7 +92,7 @@ def test_what_the_journal_had_says_nothing_of_the_pace() -> None:
     assert sending == pytest.approx([20.0] * 3)
 
 
-def test_skipped_is_told_where_there_is_any() -> None:
+def test_skipped_rows_are_shown_if_there_are_any() -> None:
     """
     The bar shows the count of skipped rows only if there are any, so that users without a journal do not see the word.
     """

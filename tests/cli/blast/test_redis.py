@@ -1,4 +1,4 @@
-"""With `pico blast --redis`, several blasts at once share one rate limit and one token."""
+"""With `pico blast --redis`, several bulk sends at once share one rate limit and one token."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_two_blasts_at_once_hold_one_limit_with_one_token(
     start_sandbox: Callable[..., SandboxProcess], write_csv: WriteCsv, redis_url: str
 ) -> None:
     """
-    Two blasts that share a Redis never exceed the strictest rate rule of the sandbox, and use one token.
+    Two bulk sends that share a Redis never exceed the strictest rate rule of the sandbox, and use one token.
 
-    One blast gets the address as an option, the other from the environment. At a rate of 25, the sandbox's limit of 30
-    leaves room for a busy machine. Two blasts that do not share their rate still exceed that limit.
+    One bulk send gets the address as an option, the other from the environment. At a rate of 25, the sandbox's limit of
+    30 leaves room for a busy machine. Two bulk sends that do not share their rate still exceed that limit.
     """
     sandbox = start_sandbox("--rate-rule=sliding-log")
     begin(redis_url, sandbox)
@@ -107,8 +107,8 @@ def test_a_blast_without_its_redis_does_not_begin(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, url: str, said: str
 ) -> None:
     """
-    A Redis that is not reachable, or an address that is wrong or empty, ends the blast before a request. The last line
-    gives the cause, and the output has no password.
+    A Redis that is not reachable, or an address that is wrong or empty, ends the bulk send before a request. The last
+    line gives the cause, and the output has no password.
     """
     ran = pico_here("blast", write_csv(people(3)), "--text", TEXT, "--no-progress", "--redis", url, env=quick.env)
 
@@ -120,7 +120,7 @@ def test_a_blast_without_its_redis_does_not_begin(
     assert quick.arrivals() == []
 
 
-def test_without_redis_py_one_sentence_says_what_to_install(
+def test_without_redis_py_one_line_says_what_to_install(
     pico_here: Pico, quick: SandboxProcess, write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -135,7 +135,7 @@ def test_without_redis_py_one_sentence_says_what_to_install(
     assert quick.arrivals() == []
 
 
-def test_a_sandbox_of_its_own_has_no_fleet(pico_here: Pico, write_csv: WriteCsv) -> None:
+def test_a_sandbox_in_the_same_process_has_no_fleet(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
     `--sandbox` with `--redis` is an error. A Redis address in the environment is ignored there, like the account's
     name.

@@ -57,7 +57,7 @@ def test_the_column_of_the_numbers_is_guessed(column: str) -> None:
         (("code", "to", "phone"), "More than one column may contain the numbers: `to`, `phone`"),
     ],
 )
-def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said: str) -> None:
+def test_an_ambiguous_column_is_not_guessed(columns: tuple[str, ...], said: str) -> None:
     """
     If no column or more than one may contain the numbers, the error lists the columns, and `--to-column` decides.
 
@@ -72,13 +72,13 @@ def test_a_guess_that_could_be_wrong_is_not_made(columns: tuple[str, ...], said:
 @pytest.mark.parametrize(
     "options", [{"text": "Hi {{nmae}}"}, {"to_column": "nmae"}, {"key_column": "nmae"}], ids=["text", "to", "key"]
 )
-def test_an_unknown_column_is_told_with_those_that_there_are(options: dict[str, str]) -> None:
+def test_an_unknown_column_is_reported_with_the_known_ones(options: dict[str, str]) -> None:
     """An unknown column in the text or in an option is an error that lists the columns of the file."""
     with pytest.raises(ConfigurationError, match=r"nmae.*the file has the columns `id`, `phone`, `code`"):
         map_columns(**options)
 
 
-def test_a_file_without_a_header_shows_nobodys_number() -> None:
+def test_a_file_without_a_header_shows_no_whole_number() -> None:
     """If a file has no header, its first row is read as column names, so the error masks phone numbers in that list."""
     with pytest.raises(ConfigurationError, match="Does its first line name the columns") as caught:
         map_columns(("8612345678901", "4711"))
@@ -110,7 +110,7 @@ def test_there_is_exactly_one_content(options: dict[str, str | None]) -> None:
         (Row(7, {}, "It has 1 fields, and the header has 3."), "It has 1 fields"),
     ],
 )
-def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> None:
+def test_a_bad_row_returns_its_error_and_raises_nothing(bad: Row, said: str) -> None:
     """
     The error of a bad row is returned and not raised: an exception would end the generator, and the other rows with it.
     """
@@ -121,7 +121,7 @@ def test_a_bad_row_gives_its_error_and_raises_nothing(bad: Row, said: str) -> No
     assert made.__traceback__ is None
 
 
-def test_all_rows_age_from_the_start_of_the_command() -> None:
+def test_expiry_counts_from_the_start_of_the_command() -> None:
     """
     `expires_in` counts from the start of the command for each row, because all codes in the file were made before.
     """
@@ -141,7 +141,7 @@ def test_an_expiry_is_positive(seconds: float) -> None:
         map_columns(expires_in=seconds)
 
 
-def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
+def test_with_a_region_national_numbers_are_accepted() -> None:
     """
     With a region, a national number is accepted and gets its country code; without a region, that number is an error.
     """
@@ -154,7 +154,7 @@ def test_with_a_region_numbers_are_read_as_people_write_them() -> None:
     assert isinstance(map_columns().message(national), InvalidMessageError)
 
 
-def test_an_unknown_region_is_told_once() -> None:
+def test_an_unknown_region_is_reported_once() -> None:
     """An unknown region is one error before the rows, and not a failure of each row."""
     with pytest.raises(ConfigurationError, match="`region`"):
         number_reader(region="Taiwan")

@@ -6,7 +6,7 @@ from pico_async import ConfigurationError, InvalidMessageError
 from pico_async.cli.blast.text_template import TextTemplate
 
 
-def test_each_place_is_filled_with_its_column() -> None:
+def test_each_placeholder_is_replaced_with_its_column() -> None:
     """Each placeholder is replaced with the value of its column, and blanks inside the braces are ignored."""
     template = TextTemplate.parse("Dear {{name}}, your code is {{ code }}. {{name}}!")
 
@@ -23,7 +23,7 @@ def test_a_value_is_not_rendered_again() -> None:
     assert template.render({"name": "{{code}}", "code": "1"}) == "{{code}}: 1"
 
 
-def test_a_text_without_places_is_everybodys() -> None:
+def test_a_text_without_placeholders_is_the_same_for_each_row() -> None:
     """Braces that form no placeholder are text, and a text without placeholders is the same for each row."""
     text = 'Single {braces}, }} and {"a": {"b": 1}} are text.'
 
@@ -39,7 +39,7 @@ def test_a_missing_or_blank_value_is_an_error_that_names_the_column_only(values:
 
 
 @pytest.mark.parametrize("text", ["{{code", "a {{ b", "{{}}", "{{ }}", "{{a{b}}"])
-def test_a_place_without_end_or_name_is_refused(text: str) -> None:
+def test_a_placeholder_without_end_or_name_is_refused(text: str) -> None:
     """A placeholder without an end or a name is an error; otherwise each recipient would get the braces."""
     with pytest.raises(ConfigurationError, match=r"as \{\{column\}\}"):
         TextTemplate.parse(text)

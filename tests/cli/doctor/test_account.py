@@ -54,7 +54,7 @@ def test_no_token(doctor: Doctor, cloud: ScriptedPico, token: tuple[int, str], c
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_a_token_that_is_not_taken(doctor: Doctor, cloud: ScriptedPico, status: int) -> None:
+def test_a_fresh_token_that_pico_refuses(doctor: Doctor, cloud: ScriptedPico, status: int) -> None:
     """When Pico refuses the fresh token, no request is repeated, although a session would repeat both."""
     cloud.reply = (status, REFUSED)
 
@@ -116,7 +116,7 @@ def test_a_date_at_the_ends_of_time(doctor: Doctor, cloud: ScriptedPico, date: s
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Thu, 99 Foo 2026 25:61:00 GMT", ""])
-def test_a_date_that_is_none(doctor: Doctor, cloud: ScriptedPico, date: str | None) -> None:
+def test_an_invalid_date(doctor: Doctor, cloud: ScriptedPico, date: str | None) -> None:
     """Without a valid date in the reply, the clock is not checked."""
     cloud.dated = False
     cloud.headers = {} if date is None else {"Date": date}

@@ -34,7 +34,7 @@ def test_all_is_well(doctor: Doctor, quick: SandboxProcess) -> None:
     assert sorted(arrival.operation for arrival in quick.arrivals()) == ["balance.get", "token.get"]
 
 
-def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:
+def test_the_output_for_a_person_has_the_same_findings(pico_here: Callable[..., Ran], cloud: ScriptedPico) -> None:
     """The output for people has a line for each check, and the advice below that line."""
     cloud.reply = (200, CREDIT % "0")
 
@@ -47,7 +47,7 @@ def test_a_person_is_told_the_same(pico_here: Callable[..., Ran], cloud: Scripte
     assert lines[-1].startswith("             What to do: Top it up")
 
 
-def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
+def test_each_setting_is_shown_with_its_source(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
     """Each setting is shown with its source; a value that may be secret is not shown."""
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY}\n")
@@ -76,7 +76,7 @@ def test_each_setting_is_told_with_where_it_comes_from(doctor: Doctor, cloud: Sc
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_what_a_terminal_would_obey_is_not_repeated(
+def test_control_characters_are_not_repeated(
     pico_here: Callable[..., Ran], pico_on_terminal: Callable[..., Ran], cloud: ScriptedPico, terminal: bool
 ) -> None:
     """Control characters in the server's reply are not written to the terminal."""
@@ -90,7 +90,7 @@ def test_what_a_terminal_would_obey_is_not_repeated(
     assert not [character for character in ours if not character.isprintable() and character != "\n"]
 
 
-def test_ctrl_c_ends_it_in_one_line(cloud: ScriptedPico) -> None:
+def test_ctrl_c_ends_the_doctor_with_one_line(cloud: ScriptedPico) -> None:
     """While the doctor waits for a reply, Ctrl+C ends it with one line; the findings until then are shown."""
     cloud.hangs = True
     env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "user333", "PICO_API_KEY": KEY}
@@ -114,7 +114,7 @@ main()
 """
 
 
-def test_a_name_server_that_is_silent_holds_up_nothing() -> None:
+def test_a_silent_name_server_delays_nothing() -> None:
     """
     A name server that does not answer delays neither the check nor the end of the process, although its thread cannot
     be stopped.
@@ -134,7 +134,7 @@ def test_a_name_server_that_is_silent_holds_up_nothing() -> None:
     assert states["dns"]["message"] == "rest.picotw.com was not resolved within 0.2 s."
 
 
-def test_it_needs_no_home_and_no_unicode(cloud: ScriptedPico) -> None:
+def test_the_doctor_needs_no_home_and_no_unicode(cloud: ScriptedPico) -> None:
     """The doctor runs without HOME and with an ASCII locale, as in a container."""
     env = {"PICO_BASE_URL": cloud.base_url, "PICO_USERNAME": "kö\x1b[31m", "PICO_API_KEY": KEY, "PICO_SENDER": SENDER}
     env |= {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

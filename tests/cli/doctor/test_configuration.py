@@ -29,7 +29,7 @@ from tests.support.sandbox_process import KEY
         ({"PICO_LOG": "callback-secret"}, "PICO_LOG must be"),
     ],
 )
-def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
+def test_a_wrong_setting_is_named_and_the_connection_still_checked(
     doctor: Doctor, cloud: ScriptedPico, env: dict[str, str], said: str
 ) -> None:
     """
@@ -45,7 +45,7 @@ def test_a_wrong_setting_is_named_and_the_way_is_checked_all_the_same(
     assert cloud.asked == []
 
 
-def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: ScriptedPico) -> None:
+def test_callback_secrets_are_reported_as_set_and_not_shown(doctor: Doctor, cloud: ScriptedPico) -> None:
     """
     Callback secrets are reported as set and are not shown. With a server on loopback, a callback on loopback is
     accepted, as by a session.
@@ -64,7 +64,7 @@ def test_what_signs_the_callbacks_is_told_and_not_shown(doctor: Doctor, cloud: S
     "base_url",
     ["http://rest.picotw.com", "nowhere", "https://user:callback-secret@rest.picotw.com", "https://rest.picotw.com:0x"],
 )
-def test_an_address_that_no_session_takes_ends_the_way(doctor: Doctor, base_url: str) -> None:
+def test_an_invalid_base_url_ends_the_checks(doctor: Doctor, base_url: str) -> None:
     """When the base URL is one that no session accepts, no check contacts a server."""
     found = doctor(base_url)
 
@@ -73,7 +73,7 @@ def test_an_address_that_no_session_takes_ends_the_way(doctor: Doctor, base_url:
 
 
 @pytest.mark.parametrize("name", ["PICO_APIKEY", "PICO_USER_NAME", "PICO_BASEURL"])
-def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPico, name: str) -> None:
+def test_a_misspelled_variable_is_reported(doctor: Doctor, cloud: ScriptedPico, name: str) -> None:
     """A misspelled variable is reported by its name, and never by its value."""
     found = doctor(cloud.base_url, env={name: "callback-secret"})
 
@@ -89,13 +89,13 @@ def test_a_variable_that_is_misspelled_is_told(doctor: Doctor, cloud: ScriptedPi
         ("https://rest.picotw.com", "https://rest.picotw.com"),
     ],
 )
-def test_an_address_is_shown_by_its_place_alone(address: str, place: str) -> None:
+def test_a_url_is_shown_without_credentials_and_path(address: str, place: str) -> None:
     """An address is shown without its credentials and without its path."""
     assert origin_of(address) == place
 
 
 @pytest.mark.parametrize(("base_url", "whitelist"), [(None, False), (WHITELIST_BASE_URL, True)])
-def test_picos_own_hosts_are_no_reason_to_warn(
+def test_picos_own_hosts_cause_no_warning(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, whitelist: bool
 ) -> None:
     """Pico's own hosts cause no warning, and the report names the IP whitelist only for the whitelist host."""
@@ -109,7 +109,7 @@ def test_picos_own_hosts_are_no_reason_to_warn(
     assert KEY not in repr(found)
 
 
-def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_level_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log level is reported with the name of the variable that sets it."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
     monkeypatch.setenv("PICO_LOG", "info")
@@ -119,7 +119,7 @@ def test_the_log_s_level_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.finding.facts["log"] == {"value": "info", "from": "PICO_LOG"}
 
 
-def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A setting that is set but invalid is not reported as missing, and is not shown, because it may contain a secret.
     """
@@ -140,7 +140,7 @@ def test_what_is_set_and_cannot_be_used_is_not_called_missing(monkeypatch: pytes
     assert "secret" not in " ".join(found.details).replace("callback secrets", "").replace("CALLBACK_SECRETS", "")
 
 
-def test_without_a_sender_sends_would_fail_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sender_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing sender is a warning, because otherwise the first message would reveal it."""
     monkeypatch.setenv("PICO_API_KEY", KEY)
 

@@ -138,7 +138,7 @@ def test_a_certificate_that_is_not_trusted(
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_certificate_writes_to_nobodys_terminal(
+def test_a_certificate_writes_no_control_characters(
     pico_here: Callable[..., Ran],
     pico_on_terminal: Callable[..., Ran],
     authority: trustme.CA,
@@ -184,7 +184,7 @@ def test_a_host_that_speaks_no_tls(doctor: Doctor, cloud: ScriptedPico) -> None:
         ("nothing", "no PEM certificate"),
     ],
 )
-def test_authorities_that_cannot_be_read(
+def test_ca_certificates_that_cannot_be_loaded(
     doctor: Doctor, cloud: ScriptedPico, tmp_path: Path, content: str | None, said: str
 ) -> None:
     """When the CA certificates cannot be loaded, the TLS check fails and names SSL_CERT_FILE."""
@@ -199,7 +199,7 @@ def test_authorities_that_cannot_be_read(
     assert "SSL_CERT_FILE" in found.said("tls")
 
 
-def test_the_way_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
+def test_a_connection_over_a_proxy(doctor: Doctor, authority: trustme.CA, trusting: dict[str, str]) -> None:
     """A proxy is shown without its password, and the certificate that is checked is still the host's."""
     with scripted_pico(served(authority, "127.0.0.1")) as cloud, connecting_proxy() as (port, asked):
         proxy = f"http://somebody:proxy-password@127.0.0.1:{port}"
@@ -232,7 +232,7 @@ def test_a_proxy_that_refuses(doctor: Doctor, answer: bytes, said: str) -> None:
     assert found.states["tls"] == "not_checked"
 
 
-def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> None:
+def test_a_proxy_that_is_not_trusted(doctor: Doctor, authority: trustme.CA) -> None:
     """A proxy whose certificate is not trusted is distinguished from a host whose certificate is not trusted."""
     with connecting_proxy(tls=served(authority, "127.0.0.1")) as (port, asked):
         found = doctor("https://127.0.0.1:9", env={"HTTPS_PROXY": f"https://somebody:proxy-password@127.0.0.1:{port}"})
@@ -246,7 +246,7 @@ def test_a_proxy_that_nobody_trusts(doctor: Doctor, authority: trustme.CA) -> No
     "proxy",
     ["http://a:proxy-password/b@host", "ftp://proxy-password@127.0.0.1:9", "http://[::1", "socks5://127.0.0.1:9"],
 )
-def test_a_proxy_that_is_none(doctor: Doctor, proxy: str) -> None:
+def test_an_invalid_proxy(doctor: Doctor, proxy: str) -> None:
     """An invalid proxy setting is reported as a failed check."""
     found = doctor("https://nothing.invalid", env={"HTTPS_PROXY": proxy})
 

@@ -67,7 +67,7 @@ def test_a_package_that_is_missing(
     assert found.checks["packages"]["facts"]["wanted"] == ["nothing-like-it>=2"]
 
 
-def test_the_packages_of_all_extras_for_users_are_looked_at(doctor: Doctor, cloud: ScriptedPico) -> None:
+def test_the_packages_of_all_extras_for_users_are_checked(doctor: Doctor, cloud: ScriptedPico) -> None:
     """
     The packages of all extras for users are checked, also of extras that are added later, but not the development
     tools.

@@ -45,7 +45,7 @@ def test_a_redis_whose_clock_is_off(doctor: Doctor, cloud: ScriptedPico, by: int
     assert f"s {said} it" in found.said("redis")
 
 
-def test_a_redis_that_is_not_there(doctor: Doctor, cloud: ScriptedPico) -> None:
+def test_a_redis_that_cannot_be_reached(doctor: Doctor, cloud: ScriptedPico) -> None:
     """When Redis cannot be reached, the account is still checked, and the address is not repeated."""
     found = doctor(cloud.base_url, env={"PICO_REDIS_URL": "redis://:redis-password@127.0.0.1:9/0"})
 
@@ -53,7 +53,7 @@ def test_a_redis_that_is_not_there(doctor: Doctor, cloud: ScriptedPico) -> None:
     assert found.states["balance"] == "ok"
 
 
-def test_a_redis_that_is_silent(doctor: Doctor, cloud: ScriptedPico) -> None:
+def test_a_redis_that_does_not_reply(doctor: Doctor, cloud: ScriptedPico) -> None:
     """The doctor waits for a Redis that does not answer no longer than its timeout."""
     with silent_host() as port:
         found = doctor(cloud.base_url, "--timeout", "0.3", "--redis", f"redis://127.0.0.1:{port}")
@@ -62,7 +62,7 @@ def test_a_redis_that_is_silent(doctor: Doctor, cloud: ScriptedPico) -> None:
     assert "Redis did not answer within 0.3 s." in found.said("redis")
 
 
-def test_a_journal_that_is_not_there(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
+def test_a_journal_that_does_not_exist(doctor: Doctor, cloud: ScriptedPico, tmp_path: Path) -> None:
     """A journal that does not exist is not made, because an empty journal would let everything be sent again."""
     path = tmp_path / "blast.db"
 
