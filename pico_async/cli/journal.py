@@ -46,7 +46,7 @@ All: TypeAlias = Annotated[bool, typer.Option("--all", help="All messages in dou
 
 def check_journal_option(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
     """
-    Check that a journal is resumed only with --resume, and that it is no other file of the bulk send.
+    Check that a journal exists only with --resume, and is not another file of the bulk send.
 
     Raises:
         ConfigurationError: The journal exists without --resume, is missing or empty with it, or is one of *apart_from*.

@@ -111,10 +111,7 @@ def sandbox_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.", min=0, max=65535)] = 8321,
     allow_remote: Annotated[
-        bool,
-        typer.Option(
-            "--allow-remote", help="Listen on an address that other machines can reach. The sandbox has no protection."
-        ),
+        bool, typer.Option("--allow-remote", help="Listen where other machines can reach it. It has no protection.")
     ] = False,
     username: Annotated[str, typer.Option(metavar="NAME", help="Username of the sandbox's account.")] = "user333",
     api_key: Annotated[
@@ -132,24 +129,18 @@ def sandbox_command(
         str, typer.Option(help="Form of error replies: documented, or ruoyi for HTTP 200 with a code.")
     ] = "documented",
     latency_ms: Annotated[float, typer.Option(min=0, help="Delay before each reply.")] = 0.0,
-    jitter_ms: Annotated[
-        float, typer.Option(min=0, help="Maximum of a random delay before each request arrives.")
-    ] = 0.0,
+    jitter_ms: Annotated[float, typer.Option(min=0, help="Maximum random delay before each request.")] = 0.0,
     fault_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of the sends that fail.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="Seed that makes jitter, faults and receipts reproducible.")] = None,
     receipts: Annotated[
-        bool,
-        typer.Option("--receipts/--no-receipts", help="Send delivery receipts to the callback URL of each message."),
+        bool, typer.Option("--receipts/--no-receipts", help="Send delivery receipts to the callback of each message.")
     ] = True,
     receipt_form: Annotated[
         str, typer.Option(metavar="FORM", help="Form of the receipts: json (POST), form (POST) or query (GET).")
     ] = "json",
     receipt_host: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="HOST",
-            help="Additional host that receipts may be sent to, besides loopback. Repeatable; '*' means any.",
-        ),
+        typer.Option(metavar="HOST", help="Host for receipts, besides loopback. Repeatable; '*' means any host."),
     ] = None,
 ) -> None:
     """
@@ -167,7 +158,7 @@ def sandbox_command(
     _require("--receipt-form", receipt_form, tuple(ReceiptForm))
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(
-            f"--host {host}: other machines can reach it, and the sandbox has no protection. Pass --allow-remote."
+            f"--host {host}: other machines can reach it. Pass --allow-remote if that is intended."
         )
     sandbox = sandbox_type(
         username=username,
@@ -203,17 +194,15 @@ async def _serve(sandbox: Sandbox, host: str, port: int, *, key_shown: bool) -> 
     stop = stop_event()
     # The check of the host is in `sandbox_command`.
     async with sandbox.serve(host, port, allow_remote=True) as base_url:
-        print_line("To use it, set these variables:")
-        print_line()
-        print_line(f"export PICO_BASE_URL={base_url}")
-        print_line(f"export PICO_USERNAME={sandbox.username}")
         # A key that the user chose may be a real one.
+        api_key = sandbox.api_key if key_shown else "...  # the one you chose"
         print_line(
-            f"export PICO_API_KEY={sandbox.api_key}" if key_shown else "export PICO_API_KEY=...  # the one you chose"
+            "To use it, set these variables:\n\n"
+            f"export PICO_BASE_URL={base_url}\n"
+            f"export PICO_USERNAME={sandbox.username}\n"
+            f"export PICO_API_KEY={api_key}\n"
+            f"export PICO_SENDER={SENDER}\n\n"
+            f"The received messages are shown at {base_url}/\n\n"
+            f"listening on {base_url}"
         )
-        print_line(f"export PICO_SENDER={SENDER}")
-        print_line()
-        print_line(f"The received messages are shown at {base_url}/")
-        print_line()
-        print_line(f"listening on {base_url}")
         await stop.wait()

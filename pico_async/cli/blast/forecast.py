@@ -10,7 +10,7 @@ import attrs
 from attrs import frozen
 
 from pico_async._characters import described
-from pico_async.bulk.preflight import Preflight, Repeat, told_countries
+from pico_async.bulk.preflight import Repeat, told_countries
 from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.blast.scan import SHOWN, Scan
 from pico_async.cli.console import printable
@@ -41,19 +41,18 @@ class Forecast:
     def short_lines(self) -> Iterator[str]:
         """Return what a user should see while there is time to press Ctrl-C."""
         found = self.scan.preflight
-        said = [format_count(found.total, "row"), self._column]
+        items = [format_count(found.total, "row"), self._column]
         if found.invalid:
-            said.append(f"{found.invalid:,} invalid")
+            items.append(f"{found.invalid:,} invalid")
         if found.suppressed:
-            said.append(f"{found.suppressed:,} suppressed")
+            items.append(f"{found.suppressed:,} suppressed")
         if self.scan.match is not None:
-            said.append(f"{self.scan.match.skipped:,} accepted before")
+            items.append(f"{self.scan.match.skipped:,} accepted before")
         if found.parts > found.valid - found.unmeasured:
-            said.append(format_count(found.parts, "part"))
-        said.append(
-            f"{'at least' if self.plan.is_shared else 'about'} {format_duration(self.duration_s)} at {self._speed}"
-        )
-        yield f"{self.plan.options.file}: {', '.join(said)}."
+            items.append(format_count(found.parts, "part"))
+        qualifier = "at least" if self.plan.is_shared else "about"
+        items.append(f"{qualifier} {format_duration(self.duration_s)} at {self._speed}")
+        yield f"{self.plan.options.file}: {', '.join(items)}."
         if len(found.countries) > 1 or any(country.short for country in found.countries):
             yield f"Country codes: {told_countries(found.countries)}."
         yield from self._no_sms()
@@ -90,12 +89,9 @@ class Forecast:
     def _key_repeats(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.repeated_keys:
-            fate = (
-                "they are sent"
-                if self.plan.options.journal is None
-                else "not sent: a journal identifies a message by its key"
-            )
-            yield f"Keys of an earlier row ({fate}):"
+            reason = "a journal identifies a message by its key"
+            is_sent = self.plan.options.journal is None
+            yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
             for repeat in found.key_repeats[:SHOWN]:
                 yield f"  line {repeat.place} has the key of line {repeat.first}"
             yield from format_rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
@@ -130,13 +126,13 @@ class Forecast:
         found = self.scan.preflight
         if found.cost is None:
             return
-        said = f"Estimated cost: {found.cost:f} at {found.price:f} per part"
+        cost = f"Estimated cost: {found.cost:f} at {found.price:f} per part"
         if found.remaining is None:
-            yield f"{said}."
+            yield f"{cost}."
         elif found.remaining < 0:
-            yield f"{said}; the balance is {found.balance:f}, {-found.remaining:f} too little."
+            yield f"{cost}; the balance is {found.balance:f}, {-found.remaining:f} too little."
         else:
-            yield f"{said}; the balance is {found.balance:f}, which leaves {found.remaining:f}."
+            yield f"{cost}; the balance is {found.balance:f}, which leaves {found.remaining:f}."
 
     def lines(self) -> Iterator[str]:
         """Return all lines of a dry run, for a person."""
@@ -199,10 +195,10 @@ class Forecast:
             "per_s": round(self.plan.per_s, 2),
             "duration_s": round(self.duration_s, 1),
             "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
-            "duplicate_rows": duplicate_rows(found),
-            "same_number_rows": _lines(found.same_numbers),
+            "duplicate_rows": repeated_lines(found.repeats),
+            "same_number_rows": repeated_lines(found.same_numbers),
             "repeated_keys": found.repeated_keys,
-            "repeated_key_rows": _lines(found.key_repeats),
+            "repeated_key_rows": repeated_lines(found.key_repeats),
             "journal": None if self.scan.match is None else attrs.asdict(self.scan.match),
             "samples": [
                 {"line": sample.line, "to": mask(sample.message.to), "text": sample.message.text}
@@ -211,12 +207,8 @@ class Forecast:
         }
 
 
-def duplicate_rows(found: Preflight) -> list[dict[str, int]]:
-    """Return the first duplicates, for a program."""
-    return _lines(found.repeats)
-
-
-def _lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
+def repeated_lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
+    """Return the lines of the first repeats, for a program."""
     return [{"line": repeat.place, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from pico_async.cli.blast.forecast import duplicate_rows
+from pico_async.cli.blast.forecast import repeated_lines
 from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.blast.progress import COLOURS
 from pico_async.cli.blast.run import RunResult
@@ -70,7 +70,7 @@ class Summary:
             "suppressed": rows.suppressed,
             "invalid": self.scan.preflight.invalid,
             "duplicates": self.scan.preflight.duplicates,
-            "duplicate_rows": duplicate_rows(self.scan.preflight),
+            "duplicate_rows": repeated_lines(self.scan.preflight.repeats),
             "elapsed_s": round(self.result.elapsed_s, 3),
             "rate": round(self._rate, 2),
             "stopped": self.result.stopped,

@@ -63,6 +63,10 @@ class OnceTransport(httpx.AsyncHTTPTransport):
     answered = False
     repeated = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sent: set[bytes] = set()
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the first request for a path, and refuse a second one."""
         if request.url.raw_path in self._sent:
@@ -74,10 +78,6 @@ class OnceTransport(httpx.AsyncHTTPTransport):
         self.answered = True
         self._compare_clocks(response.headers.get("date"), (before + time.time()) / 2)
         return response
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sent: set[bytes] = set()
 
     def _compare_clocks(self, date: str | None, here: float) -> None:
         try:

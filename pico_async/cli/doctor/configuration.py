@@ -72,11 +72,6 @@ class Configuration:
         """The host of the base URL."""
         return urlsplit(self.base_url or "").hostname or ""
 
-    @property
-    def loopback(self) -> bool:
-        """Whether the host is this machine."""
-        return is_loopback(self.host)
-
 
 def check_configuration(
     account: AccountOptions, sources: Mapping[str, str], *, sender: str | None, callback: str | None
