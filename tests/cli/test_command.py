@@ -118,5 +118,5 @@ def test_the_help_of_blast_lists_the_exit_codes(pico_here: Pico) -> None:
     """The help of `blast` lists the exit codes, because scripts rely on them."""
     said = " ".join(pico_here("blast", "--help").out.split())
 
-    assert "Exit codes: 0, each message was accepted, now or before, or suppressed; 1, at least one was not" in said
-    assert "130, 143 and 129, ended by SIGINT (Ctrl-C), SIGTERM and SIGHUP" in said
+    assert "Exit code 0: each message was accepted, now or before, or suppressed. 1: at least one was not" in said
+    assert "130, 143 and 129: ended by SIGINT (Ctrl-C), SIGTERM and SIGHUP" in said

@@ -20,8 +20,8 @@ from pico_async.cli.console import print_error, print_json, print_line, print_no
 from pico_async.errors import ConfigurationError, JournalError, PicoError
 
 EXIT_CODES = (
-    "Exit codes: 0, each message was accepted, now or before, or suppressed; 1, at least one was not; 2, the bulk send "
-    "could not begin (usage, configuration, journal, token or Redis), and nothing was sent; 130, 143 and 129, ended by "
+    "Exit code 0: each message was accepted, now or before, or suppressed. 1: at least one was not. 2: the bulk send "
+    "could not begin (usage, configuration, journal, token or Redis), and nothing was sent. 130, 143 and 129: ended by "
     "SIGINT (Ctrl-C), SIGTERM and SIGHUP. A dry run ends with 0 if each row makes a message and the journal has the "
     "rows, else with 1."
 )

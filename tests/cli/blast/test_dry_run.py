@@ -191,8 +191,8 @@ def test_a_dry_run_counts_suppressed_numbers(pico_here: Pico, write_csv: WriteCs
 
 def test_a_dry_run_reports_countries_kinds_and_repeated_numbers(pico_here: Pico, write_csv: WriteCsv) -> None:
     """
-    A dry run tells the country codes, what takes no SMS, what a spreadsheet damaged, and the lines of repeated numbers
-    whatever their texts.
+    A dry run reports the country codes, the numbers that take no SMS, the numbers that a spreadsheet damaged, and the
+    lines of repeated numbers.
     """
     numbers = ["886912345678", "+886 912 345 679", "886223456789", "912345678", "8.86912E+11", "886912345678.0"]
     path = write_csv([(number, place) for place, number in enumerate([*numbers, "\u202a+886912345678\u202c"])])
