@@ -59,11 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--receipts", action="store_true", help="send delivery receipts to the callbacks")
     parser.add_argument("--receipt-form", choices=list(ReceiptForm), default=ReceiptForm.JSON.value)
     parser.add_argument(
-        "--receipt-host",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="receipts may go there, too; repeatable",
+        "--receipt-host", action="append", default=[], metavar="HOST", help="may get receipts, too; repeatable"
     )
     parser.add_argument("--template-status", choices=["approved", "pending"], default="approved")
     return parser

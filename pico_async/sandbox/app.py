@@ -78,7 +78,8 @@ class Endpoint:
         if self._delays.latency_s:
             await anyio.sleep(self._delays.latency_s)
         if reply.hang_s:
-            await _hang(reply.hang_s, receive)
+            with anyio.move_on_after(reply.hang_s):
+                await _disconnected(receive)
         await _send_reply(reply, scope, receive, send)
 
 
@@ -116,13 +117,8 @@ def _parse_call(operation: Operation, scope: Scope, body: bytes) -> Call:
     )
 
 
-async def _hang(seconds: float, receive: Receive) -> None:
-    """Wait for *seconds*, or until the client disconnects."""
-    with anyio.move_on_after(seconds):
-        await _disconnected(receive)
-
-
 async def _disconnected(receive: Receive) -> None:
+    """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

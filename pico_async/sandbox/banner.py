@@ -1,10 +1,9 @@
-"""The banner tells what the sandbox is. The server prints it, and GET /_sandbox/ returns it."""
+"""The banner, which describes the sandbox. The server prints it, and GET /_sandbox/ returns it."""
 
 BANNER: str = """\
 pico_async sandbox: a stand-in for Pico Cloud. Nothing is sent to any handset.
 
-It follows the Pico Cloud REST API reference v0.4. These parts are its own invention, because the reference does not
-document them:
+It follows the Pico Cloud REST API reference v0.4. Not documented there, and its own invention:
   - the window rule behind "30 per second", and the reply to a request beyond the rate (429 with Retry-After)
   - the bodies of list-templates, create-template, update, delete, mms and voice replies
   - templates are approved at once; {{var}} is not filled

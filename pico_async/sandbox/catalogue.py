@@ -59,10 +59,10 @@ class Catalogue:
 
     Own inventions, since v0.4 does not document them:
 
-    - the body of list-templates;
-    - the bodies of update, delete and create-template replies: a `request_id`, which is a new template's id;
-    - deletion of a campaign deletes its templates;
-    - a new template is approved at once.
+    - The body of list-templates.
+    - The bodies of update, delete and create-template replies: a `request_id`, which is a new template's id.
+    - With a campaign its templates are deleted.
+    - A new template is approved at once.
     """
 
     def __init__(self, template_status: str) -> None:
@@ -75,11 +75,7 @@ class Catalogue:
         self._deleted: dict[str, Template | Campaign] = {}
 
     def create_campaign(self, ids: Ids, body: Body) -> Reply:
-        """
-        Create a campaign and return its id as request_id.
-
-        Source: API reference v0.4, "AddCampaignResponse".
-        """
+        """Create a campaign, and return its id as request_id. Source: API reference v0.4, "AddCampaignResponse"."""
         campaign = Campaign(str(uuid4()), body["name"], body.get("remark"), _now_text())
         self._campaigns[campaign.id] = campaign
         return success(campaign.id)

@@ -38,6 +38,7 @@ from random import Random
 from typing import Any
 
 from attrs import Attribute, field, frozen
+from attrs.validators import optional
 
 from pico_async.sandbox.operations import NAMES, SENDS
 
@@ -118,15 +119,11 @@ def _digits(to: str | None) -> str | None:
 
 
 def _check_seconds(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if value is None and attribute.default is None:
-        return
     if not (isinstance(value, (int, float)) and value >= 0):
         raise ValueError(f"{attribute.name}={value!r}: pass 0 seconds or more.")
 
 
 def _check_count(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if value is None and attribute.default is None:
-        return
     if not (isinstance(value, int) and value >= 0):
         raise ValueError(f"{attribute.name}={value!r}: pass a whole number, 0 or more.")
 
@@ -164,11 +161,11 @@ class FaultRule:
     fault: Fault = field(converter=Fault)
     operation: str = field(default="sms.send", validator=_check_operation)
     to: str | None = field(default=None, kw_only=True, converter=_digits)
-    times: int | None = field(default=None, kw_only=True, validator=_check_count)
+    times: int | None = field(default=None, kw_only=True, validator=optional(_check_count))
     after: int = field(default=0, kw_only=True, validator=_check_count)
     probability: float = field(default=1.0, kw_only=True, validator=_check_share)
     delay_s: float = field(default=30.0, kw_only=True, validator=_check_seconds)
-    retry_after_s: float | None = field(default=None, kw_only=True, validator=_check_seconds)
+    retry_after_s: float | None = field(default=None, kw_only=True, validator=optional(_check_seconds))
 
     def matches(self, operation: str, to: str | None) -> bool:
         """Return whether a request for *operation* and *to* matches."""

@@ -2,10 +2,10 @@
 Host check: refuse requests that a web page from elsewhere may have caused.
 
 The control routes need no key, and the API key is documented. So a page in a browser on this machine could try to reach
-the sandbox, and make it post receipts to other services there. Before any route, the check refuses:
+the sandbox, and make it post receipts to other services there. Before any route, the check refuses two things:
 
-- a host name that is not this machine's own, because a foreign name may resolve to this machine (DNS rebinding);
-- a change that was requested by a page of another origin.
+- A host name that is not this machine's own. A foreign name may resolve to this machine (DNS rebinding).
+- A change that was requested by a page of another origin.
 """
 
 import ipaddress

@@ -65,8 +65,6 @@ class Sandbox:
         receipts: Settings of the delivery receipts to the `callback` of a message; None sends none.
 
     Attributes:
-        username: Name of the account.
-        api_key: Key of the account.
         ledger: Requests and messages so far.
         app: The ASGI application, for a server of your own.
 
@@ -241,11 +239,9 @@ class Sandbox:
         self._cloud.catalogue.review(template_id, status)
 
     def __repr__(self) -> str:
-        rules, pending = len(self._faults.active_rules()), self._delivery.pending
-        return (
-            f"<{type(self).__name__}, requests: {len(self.ledger.arrivals)}, messages: {len(self.ledger.accepted)}, "
-            f"fault rules: {rules}, fault rate: {self._faults.rate:g}, pending receipts: {pending}>"
-        )
+        faults = f"fault rules: {len(self._faults.active_rules())}, fault rate: {self._faults.rate:g}"
+        counts = f"requests: {len(self.ledger.arrivals)}, messages: {len(self.ledger.accepted)}"
+        return f"<{type(self).__name__}, {counts}, {faults}, pending receipts: {self._delivery.pending}>"
 
 
 def stop_event() -> asyncio.Event:

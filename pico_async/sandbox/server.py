@@ -103,12 +103,8 @@ async def listening(
             "Pass allow_remote=True if other machines may reach it."
         )
     requests = Requests(app)
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await requests.serve(scope, receive, send)
-
     config = uvicorn.Config(
-        application,
+        requests.serve,
         http=SandboxProtocol,
         ws="none",
         lifespan="off",

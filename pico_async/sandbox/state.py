@@ -14,7 +14,7 @@ from uuid import uuid4
 from attrs import field, frozen
 
 from pico_async.sandbox.catalogue import Catalogue, RefusedError
-from pico_async.sandbox.faults import Fault, FaultRule, Faults
+from pico_async.sandbox.faults import Fault, Faults
 from pico_async.sandbox.ledger import Arrival, Ledger, Message, Verdict
 from pico_async.sandbox.operations import SENDS, Operation, field_errors, unlisted_fields
 from pico_async.sandbox.rates import Limiter
@@ -59,17 +59,10 @@ class Cloud:
 
     Own inventions, since v0.4 does not document them:
 
-    - the bodies of mms and voice replies: a `request_id`, as "MsgInfo" suggests;
-    - a wrong X-API-Key is a 401 on every path but /token;
-    - a send costs `price`, and is a 400 if the balance is too small;
-    - the order of the checks.
-
-    Attributes:
-        username: Name of the account.
-        balance: Remaining credit.
-        tokens: Its valid tokens.
-        catalogue: Its campaigns and templates.
-        dialect: Form of failures of authentication and rate.
+    - The bodies of mms and voice replies: a `request_id`, as "MsgInfo" suggests.
+    - A wrong X-API-Key is a 401 on every path but /token.
+    - A send costs `price`, and is a 400 if the balance is too small.
+    - The order of the checks.
     """
 
     def __init__(
@@ -126,7 +119,7 @@ class Cloud:
             verdict = _VERDICTS.get(rule.fault, Verdict.DROPPED)
             if rule.fault is Fault.STALE_TOKEN and call.authorization is not None:
                 self.tokens.expire(call.authorization.removeprefix("Bearer "))
-            reply = self._faulty_reply(rule, None, call)
+            reply = faulty_reply(rule, None, path=call.path, dialect=self.dialect)
         else:
             verdict, reply, message = self._judge(call, body, now)
             if verdict is Verdict.ACCEPTED:
@@ -142,7 +135,7 @@ class Cloud:
         )
         self._ledger.record(arrival, message)
         if rule is not None and rule.fault.carried_out:
-            return self._faulty_reply(rule, reply, call)
+            return faulty_reply(rule, reply, path=call.path, dialect=self.dialect)
         return reply
 
     def enforce(self, rate: str, limiter: Limiter | None) -> None:
@@ -161,9 +154,6 @@ class Cloud:
         reply = refusal(f"{path}: the reference has no such operation.", status=status)
         self._ledger.record(Arrival(self._clock(), "unknown", None, Verdict.REJECTED, reply.request_id))
         return reply
-
-    def _faulty_reply(self, rule: FaultRule, true_reply: Reply | None, call: Call) -> Reply:
-        return faulty_reply(rule, true_reply, path=call.path, dialect=self.dialect)
 
     def _judge(self, call: Call, body: Mapping[str, Any] | None, now: float) -> tuple[Verdict, Reply, Message | None]:
         """Run the checks in order. The first that fails decides the reply; a request that passes all is carried out."""
@@ -185,7 +175,8 @@ class Cloud:
         try:
             if operation.name in SENDS:
                 message = self._send(operation, body, now)
-                self._remember(call, now)
+                if self._duplicate_window_s is not None:
+                    self._recent_bodies[call.path, call.body] = now
                 return Verdict.ACCEPTED, success(message.request_id), message
             return Verdict.ACCEPTED, self._handlers[operation.name](call.ids, body), None
         except RefusedError as error:
@@ -210,10 +201,6 @@ class Cloud:
         while self._recent_bodies and now - next(iter(self._recent_bodies.values())) >= self._duplicate_window_s:
             self._recent_bodies.popitem(last=False)
         return (call.path, call.body) in self._recent_bodies
-
-    def _remember(self, call: Call, now: float) -> None:
-        if self._duplicate_window_s is not None:
-            self._recent_bodies[call.path, call.body] = now
 
     def _send(self, operation: Operation, body: Mapping[str, Any], now: float) -> Message:
         if self.balance < self._price:

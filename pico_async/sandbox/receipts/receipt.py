@@ -83,12 +83,8 @@ class Receipts:
     How the sandbox reports deliveries.
 
     Each accepted SMS with a `callback` gets two receipts: "SENT", and then "DELIVERED" or "UNDELIVERED". They are sent
-    to exactly the URL that the message named. Their fields are:
-
-    - `request_id` and `to` of the message;
-    - `status`;
-    - `error`, a word if the message was not delivered, else null or empty;
-    - `timestamp`.
+    to exactly the URL that the message named. Their fields are `request_id`, `to`, `status`, `error` and `timestamp`;
+    `error` is a word if the message was not delivered, else null or empty.
 
     Own invention throughout: not documented in v0.4.
 
