@@ -1,4 +1,4 @@
-"""The sandbox tests share a clock that moves only by hand, a client with a token, and an SMS body."""
+"""The sandbox tests share a clock that moves only by hand, clients with a token, and an SMS body."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pico_async.sandbox import Sandbox
+from pico_async.sandbox import Receipts, Sandbox
 from tests.support.waiting import PATIENCE_S
 
 
@@ -52,6 +52,19 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[httpx.AsyncClient]]
 
 
 @pytest.fixture
+async def served() -> AsyncIterator[tuple[Sandbox, httpx.AsyncClient]]:
+    """Yield a sandbox on a socket and a client that has a token."""
+    sandbox = Sandbox(rates={}, receipts=Receipts(timeout_s=PATIENCE_S))
+    async with (
+        sandbox.serve() as base_url,
+        httpx.AsyncClient(base_url=base_url, trust_env=False, verify=False, timeout=PATIENCE_S) as client,
+    ):
+        token = (await client.get("/token/user333", headers={"X-API-Key": sandbox.api_key})).json()["token"]
+        client.headers.update({"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"})
+        yield sandbox, client
+
+
+@pytest.fixture
 def sms() -> Callable[..., dict[str, Any]]:
     """Return a function that makes the SMS body of the reference, with changes; None removes a field."""
 
@@ -66,3 +79,15 @@ def sms() -> Callable[..., dict[str, Any]]:
         return {name: value for name, value in body.items() if value is not None}
 
     return make
+
+
+@pytest.fixture
+async def campaign_id(connect, unlimited) -> str:
+    pico = await connect(unlimited)
+    reply = await pico.post("/campaign", json={"username": "user333", "name": "Campaign"})
+    return reply.json()["request_id"]
+
+
+@pytest.fixture
+def unlimited() -> Sandbox:
+    return Sandbox(rate_rule=None)

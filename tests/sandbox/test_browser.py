@@ -16,7 +16,7 @@ def nowhere(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
 
-def test_without_chromium_a_test_skips_and_says_why(nowhere, monkeypatch) -> None:
+def test_without_chromium_a_test_is_skipped_with_a_reason(nowhere, monkeypatch) -> None:
     """Without Chromium a browser test is skipped, and the reason names the package to install."""
     monkeypatch.delenv("PICO_TEST_REQUIRE_SERVERS", raising=False)
 
@@ -24,7 +24,7 @@ def test_without_chromium_a_test_skips_and_says_why(nowhere, monkeypatch) -> Non
         chromium_path()
 
 
-def test_for_the_gate_that_is_a_failure(nowhere, monkeypatch) -> None:
+def test_without_chromium_the_gate_fails(nowhere, monkeypatch) -> None:
     """In the gate a missing Chromium is a failure, so that the gate cannot pass without the browser tests."""
     monkeypatch.setenv("PICO_TEST_REQUIRE_SERVERS", "1")
 

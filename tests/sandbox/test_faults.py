@@ -59,7 +59,7 @@ def patience_s(fault: Fault) -> float:
     return 0.1 if fault in (Fault.ACCEPT_THEN_HANG, Fault.HANG_BEFORE_ACCEPT) else 30.0
 
 
-async def befall(pico: httpx.AsyncClient, body: dict, path: str = "/sms", timeout: float = 30.0) -> object:
+async def send(pico: httpx.AsyncClient, body: dict, path: str = "/sms", timeout: float = 30.0) -> object:
     """Send one message, and return its status and text, or the type of the transport error."""
     try:
         reply = await pico.post(path, json=body, timeout=httpx.Timeout(30.0, read=timeout))
@@ -83,7 +83,7 @@ async def test_a_fault_in_process(connect, sms, fault) -> None:
     sandbox = Sandbox(faults=[FaultRule(fault, times=1)])
     pico = await connect(sandbox)
 
-    seen = await befall(pico, sms(), timeout=patience_s(fault))
+    seen = await send(pico, sms(), timeout=patience_s(fault))
 
     assert_seen(seen, httpx.ConnectError if fault is Fault.REFUSED_CONNECTION else SEEN[fault])
     assert len(sandbox.ledger.accepted) == (fault in CARRIED_OUT)
@@ -98,7 +98,7 @@ async def test_a_fault_over_a_socket(connect, sms, caplog, fault) -> None:
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
 
-        seen = await befall(pico, sms(), timeout=patience_s(fault))
+        seen = await send(pico, sms(), timeout=patience_s(fault))
 
         renewed = await connect(sandbox, base_url)
         assert (await renewed.post("/sms", json=sms())).status_code == 200
@@ -123,7 +123,7 @@ async def test_a_truncated_reply_begins_like_a_good_one(connect, sms) -> None:
     assert 0 < len(received) < int(reply.headers["Content-Length"])
 
 
-async def test_an_accepted_message_whose_answer_hangs_is_answered_late(connect, sms) -> None:
+async def test_a_hang_after_acceptance_delays_the_reply(connect, sms) -> None:
     """A message that is accepted before a hang gets its true reply after `delay_s`."""
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_HANG, delay_s=0.05)])
     pico = await connect(sandbox)
@@ -138,7 +138,7 @@ async def test_a_hang_before_acceptance_ends_with_a_closed_connection(connect, s
     sandbox = Sandbox(faults=[FaultRule(Fault.HANG_BEFORE_ACCEPT, delay_s=0.05)])
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
-        assert await befall(pico, sms()) is DROPPED
+        assert await send(pico, sms()) is DROPPED
 
     assert sandbox.ledger.accepted == []
 
@@ -179,7 +179,7 @@ async def test_a_redirect_names_another_host(connect, sms) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.RATE_LIMITED])
 @pytest.mark.parametrize(("seconds", "header"), [(None, None), (0, "0"), (1.2, "2")])
-async def test_retry_after_is_the_rules(connect, sms, fault, seconds, header) -> None:
+async def test_retry_after_is_set_by_the_rule(connect, sms, fault, seconds, header) -> None:
     """A reply has Retry-After only if the rule sets it, in whole seconds, rounded up."""
     sandbox = Sandbox(faults=[FaultRule(fault, retry_after_s=seconds)])
     pico = await connect(sandbox)
@@ -189,7 +189,7 @@ async def test_retry_after_is_the_rules(connect, sms, fault, seconds, header) ->
     assert reply.headers.get("Retry-After") == header
 
 
-async def test_the_dialect_colours_the_faults(connect, sms) -> None:
+async def test_the_dialect_changes_the_form_of_faults(connect, sms) -> None:
     """In RuoYi's dialect refusals of rate and token, real or masked, come under HTTP 200."""
     faults = (Fault.RATE_LIMITED, Fault.STALE_TOKEN, Fault.MASKED_ERROR)
     sandbox = Sandbox(dialect="ruoyi", rates={})
@@ -262,7 +262,7 @@ async def test_a_carried_out_fault_of_management(connect) -> None:
     assert len((await pico.get("/campaigns")).json()["campaigns"]) == 1
 
 
-async def test_a_fault_at_the_door_takes_no_place_in_the_rate(connect, clock, sms) -> None:
+async def test_a_fault_before_acceptance_does_not_count_against_the_rate(connect, clock, sms) -> None:
     """A request that a fault stops before Pico does not count against the rate."""
     sandbox = Sandbox(clock=clock, rates={"sms": 1}, faults=[FaultRule(Fault.UNAVAILABLE, times=3)])
     pico = await connect(sandbox)
@@ -307,7 +307,7 @@ async def test_magic_numbers(connect, sms, fault, path) -> None:
     to = f"999000000{list(Fault).index(fault) + 1:02d}"
     assert to == fault.magic_number
 
-    await befall(pico, sms(to=to, mediaUrl="https://example.com/a.jpg"), path, timeout=patience_s(fault))
+    await send(pico, sms(to=to, mediaUrl="https://example.com/a.jpg"), path, timeout=patience_s(fault))
 
     arrival = sandbox.ledger.arrivals[-1]
     assert (arrival.operation, arrival.fault) == (f"{path[1:]}.send", fault)
@@ -327,7 +327,7 @@ async def strike_list(connect, sms, **options) -> list[str | None]:
     sandbox = Sandbox(rates={}, fault_rate=0.3, **options)
     pico = await connect(sandbox)
     for number in range(100):
-        reply = await befall(pico, sms(to=f"86100000{number:03d}"))
+        reply = await send(pico, sms(to=f"86100000{number:03d}"))
         if isinstance(reply, tuple) and reply[0] == 401:
             pico = await connect(sandbox)
     return [line.fault for line in sandbox.ledger.arrivals if line.operation == "sms.send"]
@@ -343,7 +343,7 @@ async def test_one_seed_gives_one_outcome(connect, sms) -> None:
     assert 15 <= sum(fault is not None for fault in first) <= 45
 
 
-async def test_fault_kinds_are_what_is_drawn(connect, sms) -> None:
+async def test_chance_draws_from_the_fault_kinds(connect, sms) -> None:
     """Chance draws only from the given kinds; the default kinds include no hang and no redirect."""
     struck = await strike_list(connect, sms, seed=7, fault_kinds=("bad-request", Fault.UNAVAILABLE))
 
@@ -409,7 +409,7 @@ async def test_a_rule_that_could_never_fire_is_an_error(connect, rule) -> None:
 
 
 @pytest.mark.parametrize("options", [{"fault_rate": 1.5}, {"fault_rate": 0.1, "fault_kinds": ()}])
-def test_a_share_that_is_none_is_an_error(options) -> None:
+def test_a_wrong_fault_rate_is_an_error(options) -> None:
     """A fault rate above 1, or without kinds to draw from, raises an error."""
     with pytest.raises(ValueError, match="fault"):
         Sandbox(**options)

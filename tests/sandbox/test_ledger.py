@@ -43,7 +43,7 @@ def test_densest_looks_at_one_operation() -> None:
     assert ledger.densest(operation="mms.send") == 3
 
 
-async def test_every_arrival_is_written_down_in_order(connect, clock, sms) -> None:
+async def test_every_arrival_is_recorded_in_order(connect, clock, sms) -> None:
     """Accepted, rejected, unauthorised and refused requests are all recorded in order, with the time of the clock."""
     sandbox = Sandbox(clock=clock, rates={"sms": 2})
     pico = await connect(sandbox)
@@ -151,7 +151,7 @@ async def test_a_part_of_the_ledger(connect, sms) -> None:
 
 
 @pytest.mark.parametrize("since", ["-1", "x", ""])
-async def test_a_part_that_is_none(connect, since) -> None:
+async def test_a_wrong_since_is_refused(connect, since) -> None:
     """A `since` that is not the number of an arrival is answered with 400."""
     pico = await connect(Sandbox())
 

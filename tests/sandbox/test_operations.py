@@ -8,29 +8,7 @@ import pytest
 
 from pico_async.sandbox import Sandbox
 from pico_async.sandbox.operations import OPERATIONS
-
-
-def is_documented_error(reply) -> bool:
-    body = reply.json()
-    return (
-        reply.status_code == 400
-        and set(body) == {"request_id", "errors"}
-        and UUID(body["request_id"]).version == 4
-        and len(body["errors"]) >= 1
-        and all(isinstance(error, str) and error for error in body["errors"])
-    )
-
-
-@pytest.fixture
-async def campaign_id(connect, unlimited) -> str:
-    pico = await connect(unlimited)
-    reply = await pico.post("/campaign", json={"username": "user333", "name": "Campaign"})
-    return reply.json()["request_id"]
-
-
-@pytest.fixture
-def unlimited() -> Sandbox:
-    return Sandbox(rate_rule=None)
+from tests.sandbox.documented import create_template, is_documented_error
 
 
 def test_there_are_thirteen_operations() -> None:
@@ -202,7 +180,7 @@ async def test_text_and_template_exclude_each_other(connect, unlimited, sms, cam
     assert unlimited.ledger.accepted[-1].text is None
 
 
-async def test_a_template_has_to_exist(connect, unlimited, sms) -> None:
+async def test_an_unknown_template_is_refused(connect, unlimited, sms) -> None:
     """An unknown `templateId` is answered with 400."""
     pico = await connect(unlimited)
 
@@ -212,7 +190,7 @@ async def test_a_template_has_to_exist(connect, unlimited, sms) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "rejected"])
-async def test_a_template_has_to_be_approved(connect, sms, status) -> None:
+async def test_a_template_that_is_not_approved_is_refused(connect, sms, status) -> None:
     """A template that is pending or rejected cannot be sent, because the reference requires a "pre-approved" one."""
     sandbox = Sandbox(rate_rule=None, template_status="pending")
     pico = await connect(sandbox)
@@ -259,7 +237,7 @@ async def test_a_body_is_declared_as_json(connect, unlimited, sms, headers) -> N
 
 
 @pytest.mark.parametrize("path", ["/sms", "/mms", "/voice", "/campaign", "/template/sms"])
-async def test_the_username_has_to_be_the_accounts(connect, unlimited, sms, path) -> None:
+async def test_another_accounts_username_is_refused(connect, unlimited, sms, path) -> None:
     """A body that names another account is refused."""
     pico = await connect(unlimited)
     body = sms(username="user334", mediaUrl="https://example.com/a.jpg", name="n", campaignId="c", content="c")
@@ -320,103 +298,11 @@ async def test_an_empty_balance_sends_nothing(connect, sms) -> None:
     assert sandbox.balance == Decimal("0.05")
 
 
-async def test_campaigns_from_creation_to_deletion(connect, unlimited) -> None:
-    """A campaign is listed with the documented fields under the request_id of its creation, changed and deleted."""
-    pico = await connect(unlimited)
-    created = await pico.post("/campaign", json={"username": "user333", "name": "My Campaign", "remark": "why"})
-    campaign_id = created.json()["request_id"]
-    assert set(created.json()) == {"request_id"}
-
-    listed = (await pico.get("/campaigns")).json()
-    assert set(listed) == {"campaigns", "request_id"}
-    (campaign,) = listed["campaigns"]
-    assert campaign.pop("created_at").endswith("Z")
-    assert campaign == {"id": campaign_id, "name": "My Campaign", "remark": "why"}
-
-    updated = await pico.put(f"/campaign/{campaign_id}", json={"name": "Updated Campaign"})
-    assert updated.status_code == 200
-    (campaign,) = (await pico.get("/campaigns")).json()["campaigns"]
-    assert (campaign["name"], campaign["remark"]) == ("Updated Campaign", "why")
-
-    assert (await pico.delete(f"/campaign/{campaign_id}")).status_code == 200
-    assert (await pico.get("/campaigns")).json()["campaigns"] == []
-    assert is_documented_error(await pico.delete(f"/campaign/{campaign_id}"))
-    assert is_documented_error(await pico.put(f"/campaign/{campaign_id}", json={"name": "n"}))
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"name": "n"}, 200),
-        ({"name": "活" * 50}, 200),
-        ({"name": ""}, 400),
-        ({"name": "n" * 51}, 400),
-        ({"remark": ""}, 200),
-        ({"remark": "r" * 255}, 200),
-        ({"remark": "r" * 256}, 400),
-    ],
-)
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_lengths_of_a_campaign(connect, unlimited, campaign_id, method, changes, status) -> None:
-    """A campaign's name has 1 to 50 characters and its remark 0 to 255, when created and when changed."""
-    pico = await connect(unlimited)
-    path = "/campaign" if method == "POST" else f"/campaign/{campaign_id}"
-
-    reply = await pico.request(method, path, json={"username": "user333", "name": "Campaign", **changes})
-
-    assert reply.status_code == status
-
-
-async def create_template(pico, campaign_id: str, kind: str = "sms") -> str:
-    body = {"username": "user333", "campaignId": campaign_id, "name": "Code", "content": "Your code is {{code}}"}
-    reply = await pico.post(f"/template/{kind}", json=body)
-    assert reply.status_code == 200
-    return reply.json()["request_id"]
-
-
-async def test_templates_from_creation_to_deletion(connect, unlimited, campaign_id) -> None:
-    """SMS and MMS templates are listed, filtered by campaign and status, and deleted."""
-    pico = await connect(unlimited)
-    sms_id = await create_template(pico, campaign_id)
-    mms_id = await create_template(pico, campaign_id, "mms")
-
-    async def listed(**query: str) -> list[str]:
-        reply = await pico.get("/templates", params=query)
-        return [template["id"] for template in reply.json()["templates"]]
-
-    assert await listed() == [sms_id, mms_id]
-    assert await listed(campaignId=campaign_id, status="approved") == [sms_id, mms_id]
-    assert await listed(campaignId="another") == []
-    assert await listed(status="pending") == []
-    assert is_documented_error(await pico.get("/templates", params={"status": "lost"}))
-    assert (await pico.delete(f"/template/{sms_id}")).status_code == 200
-    assert await listed() == [mms_id]
-    assert is_documented_error(await pico.delete(f"/template/{sms_id}"))
-
-
-async def test_a_template_needs_a_known_campaign(connect, unlimited) -> None:
-    """A template of an unknown campaign is answered with 400."""
-    pico = await connect(unlimited)
-    body = {"username": "user333", "campaignId": "campaign-123", "name": "Code", "content": "c"}
-
-    assert is_documented_error(await pico.post("/template/sms", json=body))
-
-
-async def test_a_campaigns_templates_go_with_it(connect, unlimited, campaign_id) -> None:
-    """Deleting a campaign deletes its templates, which the reference does not document."""
-    pico = await connect(unlimited)
-    await create_template(pico, campaign_id)
-
-    await pico.delete(f"/campaign/{campaign_id}")
-
-    assert (await pico.get("/templates")).json()["templates"] == []
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("GET", "/sms", 405), ("POST", "/sms/", 404), ("POST", "/campaigns", 405)],
 )
-async def test_what_the_reference_does_not_have(connect, unlimited, method, path, status) -> None:
+async def test_a_path_or_method_outside_the_reference_is_refused(connect, unlimited, method, path, status) -> None:
     """A wrong path or method gets the documented error body and no redirect, and is recorded as an arrival."""
     pico = await connect(unlimited)
 

@@ -5,7 +5,7 @@ import pytest
 from pico_async.sandbox.parts import BASIC, EXTENDED, count_parts
 
 
-def test_the_alphabet_is_whole() -> None:
+def test_the_alphabet_is_complete() -> None:
     """GSM-7 has 127 basic characters beside the escape and ten extended ones, and no character is in both tables."""
     assert len(BASIC) == 127
     assert len(EXTENDED) == 10

@@ -50,9 +50,9 @@ def client(base_url: str) -> httpx.Client:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_starts_serves_and_ends_cleanly(number) -> None:
+def test_the_process_starts_serves_and_ends_cleanly(number) -> None:
     """
-    The process prints a banner and the addresses of its page and of itself, and sends no receipts unless told to.
+    The process prints a banner and the addresses of its page and of itself, and sends no receipts by default.
 
     A signal ends it with status 0 and no output, even while in use.
     """
@@ -71,7 +71,7 @@ def test_it_starts_serves_and_ends_cleanly(number) -> None:
     assert (process.returncode, output, errors) == (0, "", "")
 
 
-def test_its_options_reach_the_sandbox() -> None:
+def test_options_reach_the_sandbox() -> None:
     """
     The account, the settings, the receipts and the seed are taken from the command line.
 
@@ -101,7 +101,7 @@ def test_its_options_reach_the_sandbox() -> None:
     assert not any("my-secret-key" in line for line in printed)
 
 
-def test_a_bad_option_is_said_and_ends_it() -> None:
+def test_a_bad_option_ends_the_process() -> None:
     """A bad option ends the process with status 2 and an error that names the value, without a traceback."""
     result = subprocess.run(
         [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--host", "0.0.0.0"],

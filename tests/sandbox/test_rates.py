@@ -72,7 +72,7 @@ def test_retry_after_is_enough_and_not_too_much(rule: RateRule) -> None:
 
 
 @pytest.mark.parametrize("rule", RateRule)
-def test_retry_after_is_nothing_while_there_is_room(rule: RateRule) -> None:
+def test_retry_after_is_zero_below_the_rate(rule: RateRule) -> None:
     """`retry_after` is 0 as long as the rule would admit a request."""
     limiter = make_limiter(rule, 2)
 
@@ -168,7 +168,7 @@ async def test_no_rule_enforces_nothing(connect, clock) -> None:
     assert {(await pico.get("/balance/user333")).status_code for _ in range(5)} == {200}
 
 
-async def test_an_unauthorised_request_takes_no_place(connect, clock, sms) -> None:
+async def test_an_unauthorised_request_does_not_count_against_the_rate(connect, clock, sms) -> None:
     """An unauthorised request does not count against the rate, because key and token are checked first."""
     sandbox = Sandbox(clock=clock, rates={"sms": 1})
     pico = await connect(sandbox)

@@ -220,7 +220,7 @@ async def test_the_read_timeout_holds_in_process(connect) -> None:
 # The remote control.
 
 
-async def test_control_needs_nothing_and_leaves_no_trace(connect) -> None:
+async def test_control_needs_no_key_and_records_no_arrival(connect) -> None:
     """The control routes need no key or token, meet no fault or rate, and are not recorded as arrivals."""
     sandbox = Sandbox(faults=[FaultRule("unavailable", "*")])
     pico = await connect(sandbox, token=False)

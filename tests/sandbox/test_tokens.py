@@ -125,7 +125,7 @@ async def test_expire_tokens_ends_all_in_circulation(connect, clock, sms) -> Non
         {"X-API-Key": ""},
     ],
 )
-async def test_a_stranger_gets_the_documented_401(connect, sms, headers) -> None:
+async def test_wrong_credentials_get_the_documented_401(connect, sms, headers) -> None:
     """A missing or wrong token, scheme or key is answered with the documented body, and nothing is sent."""
     sandbox = Sandbox()
     pico = await connect(sandbox)

@@ -174,7 +174,7 @@ async def test_markup_in_a_message_shows_as_text_and_runs_nothing(look, sms) -> 
     assert after == before
 
 
-async def test_five_thousand_messages_stay_fluid(look, record_property) -> None:
+async def test_five_thousand_messages_stay_few_rows(look, record_property) -> None:
     """
     With 5000 messages and more arriving, the page has under 60 rows and finds a text.
 
@@ -208,7 +208,7 @@ async def test_five_thousand_messages_stay_fluid(look, record_property) -> None:
     assert len(found) == 1
 
 
-async def test_the_newest_of_ten_thousand_are_reached_by_key_and_the_oldest_too(look) -> None:
+async def test_keys_reach_the_newest_and_the_oldest_of_ten_thousand(look) -> None:
     """The keys End and g reach the oldest and newest of 10,000 messages; the view does not move as others arrive."""
     async with serving() as (sandbox, base_url):
         record(sandbox, 10_000)
@@ -340,7 +340,7 @@ async def test_the_limits_show_what_the_server_refused(look, clock) -> None:
         await page.wait_for_selector("#chart rect.refused", state="attached")
         await page.wait_for_selector(".tile[data-mood=bad] >> text=40")
         await page.wait_for_selector("#failed tr >> nth=9")
-        # In one step, because the page draws the chart anew each second.
+        # In one step, because the page redraws the chart each second.
         limit, accepted, words = await page.evaluate(
             """() => [
               document.querySelector("#chart line.limit").getBoundingClientRect().y,
@@ -419,7 +419,7 @@ async def test_a_narrow_screen_needs_no_sideways_scrolling(look) -> None:
     assert seen == [(0, False, False), (0, False, True), (0, False, False), (0, False, False)]
 
 
-async def test_the_page_comes_back_by_itself_and_misses_nothing(look) -> None:
+async def test_the_page_reconnects_and_misses_no_message(look) -> None:
     """After a lost connection the page shows what arrived meanwhile; a new sandbox at the address clears the list."""
     sandbox = Sandbox(rates={}, receipts=Receipts())
     async with sandbox.serve() as base_url:
