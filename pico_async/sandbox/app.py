@@ -2,7 +2,7 @@
 The sandbox as an ASGI application: parse a request, let `Cloud` decide, then send the reply.
 
 All waiting is done here: jitter before the decision, latency and hangs after it. The decision itself is one synchronous
-call, so that requests are judged one by one.
+call, so that requests are decided one by one.
 """
 
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ class Endpoint:
             await anyio.sleep(self._delays.latency_s)
         if reply.hang_s:
             with anyio.move_on_after(reply.hang_s):
-                await _disconnected(receive)
+                await _wait_for_disconnect(receive)
         await _send_reply(reply, scope, receive, send)
 
 
@@ -117,7 +117,7 @@ def _parse_call(operation: Operation, scope: Scope, body: bytes) -> Call:
     )
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -151,7 +151,7 @@ async def _end_connection(reply: Reply, scope: Scope, receive: Receive, send: Se
         case _:
             connection.close()
     # uvicorn logs an error if an application returns without a reply, unless the client has disconnected.
-    await _disconnected(receive)
+    await _wait_for_disconnect(receive)
 
 
 def build_app(cloud: Cloud, delays: Delays, control: Iterable[BaseRoute]) -> Starlette:

@@ -1,7 +1,7 @@
 """
 The state of the imitated Pico Cloud: one account, and how it answers requests. No HTTP and no waiting here.
 
-`Cloud.answer` is synchronous, so that requests are judged in the order in which they arrive.
+`Cloud.answer` is synchronous, so that requests are decided in the order in which they arrive.
 """
 
 import json
@@ -121,7 +121,7 @@ class Cloud:
                 self.tokens.expire(call.authorization.removeprefix("Bearer "))
             reply = faulty_reply(rule, None, path=call.path, dialect=self.dialect)
         else:
-            verdict, reply, message = self._judge(call, body, now)
+            verdict, reply, message = self._check(call, body, now)
             if verdict is Verdict.ACCEPTED:
                 rule = self._faults.choose(name, to, drawn, carried_out=True)
         arrival = Arrival(
@@ -155,7 +155,7 @@ class Cloud:
         self._ledger.record(Arrival(self._clock(), "unknown", None, Verdict.REJECTED, reply.request_id))
         return reply
 
-    def _judge(self, call: Call, body: Mapping[str, Any] | None, now: float) -> tuple[Verdict, Reply, Message | None]:
+    def _check(self, call: Call, body: Mapping[str, Any] | None, now: float) -> tuple[Verdict, Reply, Message | None]:
         """Run the checks in order. The first that fails decides the reply; a request that passes all is carried out."""
         operation = call.operation
         refused = self._check_credentials(call, now)

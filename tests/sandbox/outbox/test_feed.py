@@ -216,7 +216,7 @@ async def test_a_failed_send_again_has_its_reason(served, sms) -> None:
 
 
 async def test_the_limits_are_those_of_the_ledger(connect, sms, clock) -> None:
-    """The limits show sends per second by verdict, the densest second, and each request that did not go through."""
+    """The limits show sends per second by verdict, the densest second, and each request that was not accepted."""
     sandbox = Sandbox(clock=clock)
     async with sandbox.serve() as base_url:
         pico = await connect(sandbox, base_url)
