@@ -1,14 +1,45 @@
-"""All these tests share one PostgreSQL server, and each test has an empty database."""
+"""All these tests share one PostgreSQL server, and each test begins with empty tables."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import procrastinate
 import pytest
 
 from pico_async import PicoSession
 from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.procrastinate import setup
 from pico_async.sandbox import Sandbox
+from tests.support.postgres_server import Postgres, empty, fresh_database
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres: Postgres) -> Iterator[str]:
+    """Make one database with all tables, because that takes longer than most of these tests; yield its conninfo."""
+
+    async def make_tables(conninfo: str) -> None:
+        connector = procrastinate.PsycopgConnector(conninfo=conninfo)
+        async with procrastinate.App(connector=connector).open_async() as app:
+            await setup(app)
+
+    with fresh_database(postgres) as conninfo:
+        asyncio.run(make_tables(conninfo))
+        yield conninfo
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, postgres: Postgres) -> Iterator[str]:
+    """Return the address of a database with empty tables, or of an empty database of the test's own."""
+    if request.node.get_closest_marker("own_database") is not None:
+        with fresh_database(postgres) as conninfo:
+            yield conninfo
+        return
+    conninfo = request.getfixturevalue("shared_database")
+    empty(conninfo)
+    yield conninfo
 
 
 @pytest.fixture
@@ -30,8 +61,12 @@ async def pico(sandbox: Sandbox) -> AsyncIterator[PicoSession]:
         yield session
 
 
-def session_with(sandbox: Sandbox) -> PicoSession:
+def session_with(sandbox: Sandbox, **settings: Any) -> PicoSession:
     """Make a session with the sandbox inside this process."""
     return PicoSession(
-        username=sandbox.username, api_key=sandbox.api_key, sender="8612345678888", transport=sandbox.transport()
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        **settings,
     )

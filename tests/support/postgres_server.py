@@ -204,6 +204,18 @@ def any_postgres() -> Iterator[Postgres]:
         yield server
 
 
+def empty(conninfo: str) -> None:
+    """Delete all rows of a database and restart its sequences. Connections that another test left open are ended."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in tables)
+        connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(names))
+
+
 @contextmanager
 def fresh_database(server: Postgres) -> Iterator[str]:
     """Make an empty database, yield its conninfo, and drop it at the end."""

@@ -26,13 +26,14 @@ from pico_async import (
     JournalState,
     NotInDoubtError,
     Outcome,
-    PicoSession,
+    Rates,
     SmsMessage,
 )
 from pico_async.bulk.journal.protocols import Line
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.postgres.run import PostgresRun
 from pico_async.sandbox import Sandbox
+from tests.integrations.conftest import session_with
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
 from tests.support.waiting import PATIENCE_S
 
@@ -69,6 +70,7 @@ async def test_it_is_a_journal(ledger: PostgresLedger) -> None:
     assert isinstance(ledger, Journal)
 
 
+@pytest.mark.own_database
 async def test_many_set_it_up_at_once_and_again(database: str) -> None:
     """Several workers can set up the ledger at the same time, and set it up again later."""
     async with AsyncExitStack() as stack:
@@ -437,14 +439,15 @@ async def test_it_holds_neither_number_nor_text(ledger: PostgresLedger, database
     assert row[4].startswith("r")
 
 
-async def test_a_blast_takes_it_for_its_journal(ledger: PostgresLedger, pico: PicoSession, sandbox: Sandbox) -> None:
+async def test_a_blast_takes_it_for_its_journal(ledger: PostgresLedger, sandbox: Sandbox) -> None:
     """Two bulk sends of the same messages at once, with the ledger as their journal, send each message once."""
     messages = [sms(number, f"order-{number}") for number in range(40)]
 
-    await asyncio.gather(*(pico.send_bulk(messages, journal=ledger, concurrency=4) for _ in range(2)))
+    async with session_with(sandbox, rates=Rates(sms=None)) as pico:
+        await asyncio.gather(*(pico.send_bulk(messages, journal=ledger, concurrency=4) for _ in range(2)))
 
-    assert sandbox.ledger.duplicates() == {}
-    report = await pico.send_bulk(messages, journal=ledger)
+        assert sandbox.ledger.duplicates() == {}
+        report = await pico.send_bulk(messages, journal=ledger)
     assert (report.total, report.skipped) == (40, len(sandbox.ledger.accepted))
     assert report.skipped + report.in_doubt == 40
 
@@ -508,6 +511,7 @@ async def test_a_given_pool_prepares_no_statement_of_the_ledger(database: str) -
     assert not [statement for (statement,) in prepared if "pico_" in statement]
 
 
+@pytest.mark.own_database
 async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
     """When the tables are missing, the error names `setup` as the call that makes them."""
     async with PostgresLedger(database, under_way_s=0) as ledger:
@@ -515,6 +519,7 @@ async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
             await ledger.counts()
 
 
+@pytest.mark.own_database
 async def test_an_error_holds_no_value(ledger: PostgresLedger, database: str) -> None:
     """
     The ledger's error names the class and the SQLSTATE only, because PostgreSQL's own error shows the refused row.

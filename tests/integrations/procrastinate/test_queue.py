@@ -177,6 +177,7 @@ async def test_a_connection_that_commits_by_itself_commits_batches(app: procrast
     assert jobs(database) == {"todo": 5}
 
 
+@pytest.mark.own_database
 async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, database: str) -> None:
     """
     A batch has both its messages and its jobs in the queue, or neither; a note of the error counts the deferred
@@ -197,6 +198,7 @@ async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, 
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.own_database
 async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: procrastinate.App, database: str) -> None:
     """
     On a connection in autocommit mode, a failed batch leaves no message, because a message without a job would never be
@@ -357,9 +359,9 @@ async def test_what_was_not_sent_is_delivered_again(
 ) -> None:
     """When Pico cannot be reached, the job waits, and a later delivery sends the message."""
     monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 0.0)
-    sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, times=4))
+    sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, times=1))
     await enqueue_bulk(app, [sms(1)])
-    async with session_with(sandbox) as pico:
+    async with session_with(sandbox, retries=0) as pico:
         await work(app, pico)
         assert jobs(database) == {"todo": 1}
         await work(app, pico)
@@ -374,7 +376,7 @@ async def test_it_is_not_delivered_for_ever(app: procrastinate.App, sandbox: San
     """
     sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION))
     await enqueue_bulk(app, [sms(1)])
-    async with session_with(sandbox) as pico:
+    async with session_with(sandbox, retries=0) as pico:
         await work(app, pico, max_tries=1)
         assert jobs(database) == {"failed": 1}
         sandbox.clear_faults()
@@ -467,7 +469,7 @@ async def test_a_retry_is_due_by_the_clock_of_postgresql(
 
     await Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
     ((_, rescued_in_s), _) = rows(database, due_in)
-    async with session_with(sandbox) as pico:
+    async with session_with(sandbox, retries=0) as pico:
         # At this many seconds from now a retry is due, and no other number could be taken for it.
         monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 6000.0)
         monkeypatch.setattr("pico_async.integrations.procrastinate.task.LONGEST_WAIT_S", 6000.0)
@@ -552,7 +554,7 @@ async def test_an_end_that_could_not_be_told_is_told_later(
     monkeypatch.setattr("pico_async.integrations.procrastinate.task.FIRST_WAIT_S", 0.0)
     bear_lost_ends()
     if persists == "retry_job":
-        sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, to="8613000000001", times=3))
+        sandbox.inject(FaultRule(Fault.REFUSED_CONNECTION, to="8613000000001", times=1))
     persist, calls = getattr(app.job_manager, persists), Counter[str]()
 
     async def fails_once(*args: Any, **kwargs: Any) -> None:
@@ -563,7 +565,7 @@ async def test_an_end_that_could_not_be_told_is_told_later(
 
     monkeypatch.setattr(app.job_manager, persists, fails_once)
     await enqueue_bulk(app, [sms(1), sms(2)])
-    async with session_with(sandbox) as pico, anyio.create_task_group() as group:
+    async with session_with(sandbox, retries=0) as pico, anyio.create_task_group() as group:
         group.start_soon(
             lambda: run_worker(app, pico, stalled_s=0.6, fetch_job_polling_interval=0.1, install_signal_handlers=False)
         )
@@ -684,7 +686,7 @@ async def test_a_worker_that_finds_nothing_ends(app: procrastinate.App, pico: Pi
     """
     A worker that finds no job ends each time. psycopg before 3.3.6 sometimes dropped the cancellation of its listener.
     """
-    for _ in range(150):
+    for _ in range(50):
         worker = asyncio.create_task(work(app, pico))
         ended, _ = await asyncio.wait([worker], timeout=PATIENCE_S)
         if not ended:
@@ -749,6 +751,7 @@ async def test_a_signal_stops_it_in_order(
     assert jobs(database) == {"succeeded": 2}
 
 
+@pytest.mark.own_database
 async def test_the_worker_makes_the_tables(database: str, pico: PicoSession) -> None:
     """
     The worker makes missing tables, also those of procrastinate. It raises an error, and does not wait, when the schema

@@ -302,6 +302,7 @@ async def test_a_message_that_is_just_being_resent_is_nobody_elses(
     assert names(await impatient(app).in_doubt()) == {"order-1"}
 
 
+@pytest.mark.own_database
 async def test_what_cannot_be_deferred_is_not_decided(
     app: procrastinate.App, sandbox: Sandbox, pico: PicoSession, database: str
 ) -> None:
@@ -331,23 +332,24 @@ async def test_a_resend_that_names_an_unknown_message_changes_nothing(
 
 @pytest.mark.parametrize("fault", [Fault.REFUSED_CONNECTION, Fault.BAD_REQUEST])
 async def test_a_resend_that_did_not_go_out_leaves_the_doubt(
-    app: procrastinate.App, sandbox: Sandbox, pico: PicoSession, database: str, fault: Fault
+    app: procrastinate.App, sandbox: Sandbox, fault: Fault
 ) -> None:
     """
     A message that was in doubt is in doubt again where its resend was refused, or did not reach Pico.
 
     It can be resent again, and a proof of the first delivery is taken.
     """
-    await leave_in_doubt(app, sandbox, pico, 1)
     ledger = impatient(app)
-    sandbox.inject(FaultRule(fault))
-    for _ in range(2):
-        assert await resend(app, "order-1") == 1
-        assert await ledger.in_doubt() == []
-        await work(app, pico, max_tries=1)
-        assert [(record.name, record.state) for record in await ledger.in_doubt()] == [
-            ("order-1", JournalState.IN_DOUBT)
-        ]
+    async with session_with(sandbox, retries=0) as pico:
+        await leave_in_doubt(app, sandbox, pico, 1)
+        sandbox.inject(FaultRule(fault))
+        for _ in range(2):
+            assert await resend(app, "order-1") == 1
+            assert await ledger.in_doubt() == []
+            await work(app, pico, max_tries=1)
+            assert [(record.name, record.state) for record in await ledger.in_doubt()] == [
+                ("order-1", JournalState.IN_DOUBT)
+            ]
 
     assert (await ledger.counts())[JournalState.IN_DOUBT] == 1
     assert await ledger.forget(older_than_s=0) == 0
@@ -439,6 +441,7 @@ ALTER TABLE pico_ledger DROP COLUMN doubted;
 """
 
 
+@pytest.mark.own_database
 async def test_older_tables_are_migrated(
     app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
 ) -> None:
@@ -476,6 +479,7 @@ async def test_a_message_that_an_older_version_enqueues_is_delivered(
     assert len(sandbox.ledger.accepted) == 1
 
 
+@pytest.mark.own_database
 @pytest.mark.parametrize("missing", ["state", "claim"])
 async def test_a_table_that_is_anothers_is_named_with_what_to_do(
     app: procrastinate.App, database: str, missing: str
