@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
 import pytest
 from aiohttp import web
 
 import pico_async.integrations.aiohttp as on_aiohttp
 from pico_async import ConfigurationError, ServerError
 from pico_async.sandbox import Sandbox
-from tests.integrations.web_apps import NUMBER, TEXT, maker
+from tests.integrations.web_apps import NUMBER, TEXT, client_of, maker
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.lower_bounds
@@ -81,7 +80,7 @@ async def test_an_aiohttp_app_within_an_app_has_its_session() -> None:
             runner = web.AppRunner(app)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            async with client_of() as client:
                 url = f"http://127.0.0.1:{runner.addresses[0][1]}{path}"
                 reply = await client.request(ask, url, params={"to": NUMBER})
             await runner.cleanup()

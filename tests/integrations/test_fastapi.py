@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
-import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, WebSocket
 from starlette.applications import Starlette
@@ -22,8 +21,7 @@ import pico_async.integrations.fastapi as on_fastapi
 from pico_async import ConfigurationError, DeliveryReceipt, PicoSession, ServerError
 from pico_async.integrations.fastapi import PicoDep
 from pico_async.sandbox import Sandbox
-from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, serving
-from tests.support.waiting import PATIENCE_S
+from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, client_of, serving
 
 pytestmark = pytest.mark.lower_bounds
 
@@ -39,7 +37,7 @@ async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
     rooted.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append))
 
     for app, options in ((stripped, {}), (rooted, {"root_path": "/api"})):
-        async with serving(app, **options) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with serving(app, **options) as url, client_of() as client:
             signed = SIGNER.sign(f"{url}/api/receipts", "order-17")
             reply = await client.post(signed.replace("/api/", "/"), json={"status": "SENT"})
             assert reply.json() == {"receipt": "taken"}
@@ -61,7 +59,7 @@ async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: st
     router = on_fastapi.receipts_router(SIGNER, on_receipt=told.append)
     app.include_router(router, dependencies=guards if where == "router" else None)
 
-    async with serving(app) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    async with serving(app) as url, client_of() as client:
         signed = SIGNER.sign(f"{url}/receipts", "order-17")
         replies = [
             await client.post(signed, json={"status": "SENT"}, headers={"knock": knock}) for knock in ("", "let me in")
@@ -86,7 +84,7 @@ async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
             errors.append(error)
             raise
 
-    async with serving(app) as url, httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    async with serving(app) as url, client_of() as client:
         reply = await client.get(url)
 
     assert reply.status_code == 500

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import httpx
 import pytest
 from aiohttp import web
 from fastapi import FastAPI
@@ -26,8 +25,7 @@ import pico_async.integrations.starlette as on_starlette
 from pico_async import DeliveryReceipt, PicoSession, SmsMessage, SqliteJournal
 from pico_async.integrations.fastapi import PicoDep
 from pico_async.sandbox import Fault, FaultRule, Sandbox
-from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, Make, maker, serving
-from tests.support.waiting import PATIENCE_S
+from tests.integrations.web_apps import NUMBER, SIGNER, TEXT, Make, client_of, maker, serving
 
 pytestmark = pytest.mark.lower_bounds
 
@@ -81,10 +79,6 @@ async def aiohttp_app(make: Make, told: list[DeliveryReceipt], journal: Path) ->
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-def client_of(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, timeout=PATIENCE_S)
 
 
 @pytest.fixture(params=[fastapi_app, starlette_app, aiohttp_app], ids=["fastapi", "starlette", "aiohttp"])
@@ -175,7 +169,7 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
         before = await SqliteJournal(journal).in_doubt()
         callback = sandbox.ledger.accepted[0].callback
         assert callback is not None
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with client_of() as client:
             form = {"status": "DELIVRD", "to": NUMBER}
             replies = [
                 await client.post(callback, data=form),
@@ -305,31 +299,33 @@ async def test_a_proxy_that_cuts_off_a_prefix_is_allowed_for_by_public_path(fram
 RECEIPT = '{"status": "undelivered", "reason": "功能"}'
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        pytest.param({"content": RECEIPT.encode("big5"), "headers": {"content-type": "application/json"}}, id="Big5"),
-        pytest.param({"content": RECEIPT.encode("gbk")}, id="GBK"),
-        pytest.param({"content": RECEIPT.encode("utf-16")}, id="UTF-16"),
-        pytest.param({"json": {"code": 0, "data": [{"status": "undelivered", "reason": "功能"}]}}, id="wrapped"),
-        pytest.param({"data": {"status": "undelivered", "reason": "功能"}}, id="a form"),
-        pytest.param({"files": {"status": (None, "undelivered"), "reason": (None, "功能")}}, id="a form in parts"),
-        pytest.param({"data": {"data[status]": "undelivered", "data[reason]": "功能"}}, id="a form with brackets"),
-        pytest.param({"content": gzip.compress(RECEIPT.encode()), "headers": {"content-encoding": "gzip"}}, id="gzip"),
-        pytest.param(
-            {"content": zlib.compress(RECEIPT.encode()), "headers": {"content-encoding": "deflate"}}, id="deflate"
-        ),
-        pytest.param({"content": gzip.compress(RECEIPT.encode())}, id="gzip without a word"),
-        pytest.param({"content": "<r><status>undelivered</status><reason>功能</reason></r>".encode()}, id="XML"),
-    ],
-)
-async def test_a_receipt_is_read_in_any_form(app: App, tmp_path: Path, request_: dict[str, Any]) -> None:
+REQUESTS: dict[str, dict[str, Any]] = {
+    "Big5": {"content": RECEIPT.encode("big5"), "headers": {"content-type": "application/json"}},
+    "GBK": {"content": RECEIPT.encode("gbk")},
+    "UTF-16": {"content": RECEIPT.encode("utf-16")},
+    "wrapped": {"json": {"code": 0, "data": [{"status": "undelivered", "reason": "功能"}]}},
+    "a form": {"data": {"status": "undelivered", "reason": "功能"}},
+    "a form in parts": {"files": {"status": (None, "undelivered"), "reason": (None, "功能")}},
+    "a form with brackets": {"data": {"data[status]": "undelivered", "data[reason]": "功能"}},
+    "gzip": {"content": gzip.compress(RECEIPT.encode()), "headers": {"content-encoding": "gzip"}},
+    "deflate": {"content": zlib.compress(RECEIPT.encode()), "headers": {"content-encoding": "deflate"}},
+    "gzip without a word": {"content": gzip.compress(RECEIPT.encode())},
+    "XML": {"content": "<r><status>undelivered</status><reason>功能</reason></r>".encode()},
+}
+
+
+async def test_a_receipt_is_read_in_any_form(app: App, tmp_path: Path) -> None:
     """A receipt is read in JSON, XML, a form and in parts, packed or not, and in each charset of the region."""
     told: list[DeliveryReceipt] = []
     sandbox = Sandbox()
 
     async with app(maker(sandbox, "http://127.0.0.1:9"), told, tmp_path / "blast.db") as url, client_of(url) as client:
-        reply = await client.post(SIGNER.sign(f"{url}/pico/receipts", "order-17"), **request_)
+        replies = {
+            form: await client.post(SIGNER.sign(f"{url}/pico/receipts", form), **request)
+            for form, request in REQUESTS.items()
+        }
 
-    assert reply.status_code == 200
-    assert [(receipt.status, (receipt.error or "")[:2]) for receipt in told] == [("undelivered", "功能")]
+    assert {form: reply.status_code for form, reply in replies.items()} == dict.fromkeys(REQUESTS, 200)
+    read = {receipt.key: (receipt.status, (receipt.error or "")[:2]) for receipt in told}
+    assert read == dict.fromkeys(REQUESTS, ("undelivered", "功能"))
+    assert len(told) == len(REQUESTS)

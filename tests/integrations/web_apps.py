@@ -6,8 +6,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any, TypeAlias
 
+import httpx
 import uvicorn
 
 from pico_async import CallbackSigner, PicoSession
@@ -22,18 +24,39 @@ SIGNER = CallbackSigner([SECRET])
 Make: TypeAlias = Callable[[], PicoSession]
 
 
+class Server(uvicorn.Server):
+    """A server that ends when it is told to; uvicorn's own looks whether it is, ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.told.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.told.set()
+
+
+def client_of(url: str = "") -> httpx.AsyncClient:
+    """Make a client of a server without TLS: to load the CA certificates takes longer than most of its requests."""
+    return httpx.AsyncClient(base_url=url, verify=False, timeout=PATIENCE_S)
+
+
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
     """Run uvicorn on a free port, with the app's lifespan, and wait until uvicorn has ended."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_config=None, lifespan="on", **options)
-        server = uvicorn.Server(config)
+        server = Server(config)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(server.serve(sockets=[listener]))
             while not server.started:
                 await asyncio.sleep(0.01)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            server.should_exit = True
+            server.told.set()
 
 
 def maker(sandbox: Sandbox, base_url: str, callback: str | None = None, **more: Any) -> Make:
