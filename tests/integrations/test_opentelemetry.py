@@ -135,6 +135,7 @@ async def test_a_send_is_a_client_span_below_its_caller_s(telemetry: Telemetry) 
     assert names(send) == ["attempt"]
 
 
+@pytest.mark.virtual_time
 async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telemetry: Telemetry) -> None:
     """Attempts, retries and rate refusals are events of the span, with each attempt's status code, and are counted."""
     sandbox = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=1)])
@@ -234,7 +235,7 @@ async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace
     seen = []
 
     async def messages() -> AsyncIterator[SmsMessage]:
-        for number in range(200):
+        for number in range(80):
             seen.append(get_current_span())
             yield SmsMessage(TO, f"hello {number}")
 
@@ -248,7 +249,7 @@ async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace
     assert report.in_doubt
     (blast,), sends = telemetry.spans("blast"), telemetry.spans("sms.send")
     assert blast.parent == caller.get_span_context()
-    assert len(sends) == 200
+    assert len(sends) == 80
     assert {span.get_span_context().span_id for span in seen} == {blast.context.span_id}, (
         "who reads the input does so in the blast"
     )
@@ -256,7 +257,7 @@ async def test_the_calls_of_a_blast_are_linked_to_its_span_or_below_it(one_trace
         assert all(span.parent == blast.context and not span.links for span in sends)
     else:
         assert all(span.parent is None and span.links[0].context == blast.context for span in sends)
-        assert len({span.context.trace_id for span in (blast, *sends)}) == 201
+        assert len({span.context.trace_id for span in (blast, *sends)}) == 81
     totals = {name.removeprefix("pico.blast."): value for name, value in (blast.attributes or {}).items()}
     assert (totals["total"], totals["accepted"]) == (report.total, report.accepted)
     assert (totals["in_doubt"], totals["ended_early"]) == (report.in_doubt, False)
@@ -332,7 +333,7 @@ async def test_no_traceparent_goes_to_pico() -> None:
             with_listener = list(heads)
             async with PicoSession(**account) as pico:
                 await pico.sms.send(TO, "hello")
-            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            async with httpx.AsyncClient(verify=False, timeout=PATIENCE_S) as client:
                 await client.get(address)
     finally:
         HTTPXClientInstrumentor().uninstrument()
