@@ -45,8 +45,9 @@ def test_no_file_imports_the_client(path) -> None:
 
 
 def test_the_search_finds_files() -> None:
-    """The search for the sandbox's files finds them, so the check above is not empty."""
+    """The search finds the sandbox's files in all its folders, so the check above leaves none out."""
     assert len(FILES) > 10
+    assert {file.parent.name for file in FILES} == {"sandbox", "outbox", "receipts"}
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
