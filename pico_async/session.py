@@ -306,7 +306,7 @@ class PicoSession:
             journal=journal,
             account=f"{self._account.username} at {_settings.place(self._base_url)}",
             pace=self._pace,
-            told=None if self._observer is None else BlastEvents(self._observer),
+            events=None if self._observer is None else BlastEvents(self._observer),
         )
         self._streams.add(stream)
         return stream

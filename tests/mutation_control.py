@@ -51,7 +51,7 @@ CRASHES = "tests/stories/test_crash_and_resume.py::test_killed_at_every_point_th
 POWER = "tests/stories/test_power_loss.py"
 WIRE = "tests/stories/test_faults_on_the_wire.py"
 ENGINE = "tests/engine/test_call.py"
-JOURNAL = "pico_async/bulk/journal/protocols.py"
+JOURNAL = "pico_async/bulk/journal/entry.py"
 LUA = "pico_async/coordination/redis/lua"
 VIRTUAL = "tests/coordination/redis/test_fleet_in_virtual_time.py"
 REDIS = "tests/coordination/redis/test_coordinator.py"
@@ -63,13 +63,13 @@ MUTATIONS = (
         (
             Change(
                 JOURNAL,
-                "        with _told_as_journal_error():\n            await self._run.intend(self._line)\n",
+                "        with _raising_journal_errors():\n            await self._run.intend(self._row)\n",
                 "",
             ),
             Change(
                 JOURNAL,
-                "            await self._run.settle(self._line",
-                "            await self._run.intend(self._line)\n            await self._run.settle(self._line",
+                "            await self._run.settle(self._row",
+                "            await self._run.intend(self._row)\n            await self._run.settle(self._row",
             ),
         ),
         (CRASHES,),
@@ -130,15 +130,15 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/bulk/dispatcher.py",
-                "            await self._settle(trace, result)\n",
-                "            asyncio.ensure_future(self._settle(trace, result))\n",
+                "            await self._settle(progress, result)\n",
+                "            asyncio.ensure_future(self._settle(progress, result))\n",
             ),
         ),
         (CRASHES, POWER),
     ),
     Mutation(
         "an outcome is never committed",
-        (Change(JOURNAL, "            await self._run.settle(self._line, ", "            (self._line, "),),
+        (Change(JOURNAL, "            await self._run.settle(self._row, ", "            (self._row, "),),
         (CRASHES,),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""One blast, told as events to a session's listeners. Imported where somebody listens."""
+"""The events of one bulk send, emitted to a session's listeners."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pico_async._engine.observer import Observer
 from pico_async.bulk.report import BulkReport
 from pico_async.events import BlastEnded, BlastStarted
 
-# One count for all sessions: a listener may serve several.
+# One count for all sessions, because one listener may serve several.
 _numbers = itertools.count(1)
 
 
 class BlastEvents:
     """
-    Tell the beginning and the end of one blast.
+    Emits the first and the last event of one bulk send.
 
     Attributes:
-        number: What its events, and those of its calls, know it by.
+        number: Identifies the bulk send in its own events and in those of its calls.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -25,11 +25,11 @@ class BlastEvents:
         self._observer = observer
 
     def begin(self, concurrency: int) -> None:
-        """Tell that it begins. What a listener puts into the context of the caller stays there."""
+        """Emit that the bulk send began. What a listener adds to the caller's context stays there."""
         self._observer.emit(BlastStarted(blast=self.number, concurrency=concurrency))
 
     def end(self, report: BulkReport, *, whole: bool) -> None:
-        """Tell that it is over; *whole* where the input was read to its end."""
+        """Emit that the bulk send is over; *whole* means that the input was read to its end."""
         self._observer.emit(
             BlastEnded(
                 blast=self.number,

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async._characters import described
 from pico_async.bulk.duplicates import Duplicates
-from pico_async.bulk.source import END, Input, Source, no_message
+from pico_async.bulk.source import END, Input, Source, invalid_item
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
@@ -282,7 +282,7 @@ class Checklist:
             self.suppress()
             return None
         self._counts["invalid"] += 1
-        _keep(self._faults, Fault(place, str(no_message(item))))
+        _keep(self._faults, Fault(place, str(invalid_item(item))))
         return None
 
     def suppress(self) -> None:

@@ -1,4 +1,4 @@
-"""What became of the messages of a blast."""
+"""The results and the numbers of a bulk send."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FIRST_FAILURES = 20
 @frozen(kw_only=True, eq=False)
 class SendResult:
     """
-    What became of one message of a blast.
+    The result of one message of a bulk send.
 
     Attributes:
-        index: Its place in the input, from 0.
-        message: The message; None where the input gave something else.
-        accepted: Pico's reply, where it took the message.
-        error: Why it was not accepted.
-        attempts: Requests that were begun for it.
+        index: Index of the message in the input, from 0.
+        message: The message; None if the input yielded something else.
+        accepted: Pico's reply, if Pico accepted the message.
+        error: Why the message was not accepted.
+        attempts: Number of requests that were begun for it.
     """
 
     index: int
@@ -43,13 +43,13 @@ class SendResult:
 
     @property
     def request_id(self) -> str | None:
-        """Pico's name for the request, where it gave one."""
+        """Pico's ID of the request, if Pico returned one."""
         source = self.accepted or self.error
         return source.request_id if source is not None else None
 
     @property
     def ok(self) -> bool:
-        """Pico has the message, from this blast or from the one that its journal tells of."""
+        """Whether Pico has the message, from this bulk send or from an earlier one of the same journal."""
         return self.outcome in (Outcome.ACCEPTED, Outcome.SKIPPED)
 
 
@@ -57,15 +57,14 @@ class SendResult:
 @frozen(kw_only=True, eq=False)
 class BulkReport:
     """
-    A blast in numbers.
+    The numbers of a bulk send.
 
     Attributes:
-        suppressed: Messages, of those not sent, whose number has opted out. They count as no failure.
-        elapsed: Seconds from its start to its end, or to now while it runs.
-        pace: Messages a second that the pace of text messages gives now; None where nothing limits it, and after the
-            session.
-        failures: The first 20 that were not accepted, but for the suppressed.
-        stopped: Why it ended before its input did; None where it did not.
+        suppressed: Messages whose number has opted out. They are part of *not_sent*, but are no failures.
+        elapsed: Seconds from the start to the end, or to now while it runs.
+        pace: Text messages per second that the limiter allows now; None without a limit, and after the session closed.
+        failures: The first 20 messages that were not accepted, without the suppressed.
+        stopped: Why the bulk send ended before its input; None if it did not.
     """
 
     total: int = 0
@@ -82,15 +81,15 @@ class BulkReport:
 
     @property
     def rate(self) -> float:
-        """Accepted messages a second."""
+        """Accepted messages per second."""
         return self.accepted / self.elapsed if self.elapsed > 0 else 0.0
 
     def raise_for_failures(self) -> None:
         """
-        Raise where anything but the suppressed was not accepted, or the input was not read to its end.
+        Raise if any message failed, or if the input was not read to its end. Suppressed messages are no failures.
 
         Raises:
-            BulkError: With the numbers, the first failure and the gravest outcome.
+            BulkError: With the numbers, the first failure and the most serious outcome.
         """
         failed = {
             Outcome.IN_DOUBT: self.in_doubt,
@@ -99,23 +98,29 @@ class BulkReport:
         }
         if not any(failed.values()) and self.stopped is None:
             return
-        said = [f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in failed.items() if count]
+        others = [f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in failed.items() if count]
         text = f"Of {self.total} messages {self.accepted + self.skipped} were accepted"
         if self.suppressed:
-            said.append(f"{self.suppressed} suppressed")
-        text += f", {', '.join(said)}." if said else "."
+            others.append(f"{self.suppressed} suppressed")
+        text += f", {', '.join(others)}." if others else "."
         if self.stopped is not None:
-            text += f" The blast ended early: {self.stopped}."
+            text += f" The bulk send ended early: {self.stopped}."
         if self.failures:
             text += f" The first failure, message {self.failures[0].index}: {self.failures[0].error}"
         raise BulkError(text, next((outcome for outcome, count in failed.items() if count), Outcome.NOT_SENT))
 
 
-class Tally:
-    """Count results as they come."""
+class Totals:
+    """
+    Counts the results of a running bulk send.
+
+    Attributes:
+        failures_in_a_row: Failures since the last accepted message.
+        stopped: Why the bulk send stopped; None while it has not.
+    """
 
     def __init__(self) -> None:
-        self.in_a_row = 0
+        self.failures_in_a_row = 0
         self.stopped: str | None = None
         self._suppressed = 0
         self._outcomes: Counter[Outcome] = Counter()
@@ -129,9 +134,9 @@ class Tally:
         if isinstance(result.error, SuppressedError):
             self._suppressed += 1
             return
-        # What the journal knew says nothing about how Pico is today.
+        # An outcome from the journal says nothing about Pico now.
         if result.attempts or result.outcome not in (Outcome.SKIPPED, Outcome.IN_DOUBT):
-            self.in_a_row = 0 if result.ok else self.in_a_row + 1
+            self.failures_in_a_row = 0 if result.ok else self.failures_in_a_row + 1
         if not result.ok and len(self._failures) < FIRST_FAILURES:
             self._failures.append(result)
 
@@ -141,7 +146,7 @@ class Tally:
             self._ended_at = time.monotonic()
 
     def report(self, pace: float | None) -> BulkReport:
-        """Give the numbers as they stand, with the *pace* of now."""
+        """Return the present numbers, with the present *pace*."""
         return BulkReport(
             total=self._outcomes.total(),
             accepted=self._outcomes[Outcome.ACCEPTED],

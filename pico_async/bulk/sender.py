@@ -1,4 +1,4 @@
-"""Send many messages at once: the stream of their results, and the call that takes them all."""
+"""Bulk send: the stream of its results, and the call that reads the stream to its end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import anyio
 
 from pico_async._boundary import boundary
+from pico_async.bulk.blast_events import BlastEvents
 from pico_async.bulk.dispatcher import Dispatcher, Send
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.journal.sqlite import SqliteJournal
@@ -19,27 +20,26 @@ from pico_async.bulk.report import BulkReport, SendResult
 from pico_async.bulk.source import Input, Source
 from pico_async.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from pico_async.bulk.blast_events import BlastEvents
-
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
 
 
 @boundary
 class BulkStream:
     """
-    A blast under way: iterate it for the results as they finish, inside `async with`.
+    A running bulk send. Iterate it inside `async with` to get the results as they finish.
 
-    No more than *concurrency* messages are read, in flight or waiting to be taken by the loop, so a slow loop slows
-    the blast and memory stays flat. Leaving the `async with` early stops it at once: what was on the wire is in
-    doubt, the rest is not sent, and `leftover` tells which.
+    At most *concurrency* messages are between the input and your loop: read, in flight, or with a result that the loop
+    has not taken. A slow loop therefore slows the bulk send, and memory use does not grow.
 
-    It may be entered in one task, read in another and left in a third, as an async generator or a fixture does; no
-    task of yours is ever cancelled by it. One that is dropped without being left stops, too.
+    Leaving the `async with` early stops the bulk send at once. Messages whose request was being exchanged are in doubt,
+    the others are not sent, and `leftover` has their results.
 
-    The input may give an InvalidMessageError or a SuppressedError in the place of a message: it is that row's result.
-    Where the input raises anything else, what is in flight is settled and told first; then the loop gets the error. One
-    that it raises only when it is closed comes out of the `async with`, as a note where that has an error already.
+    It can be entered, read and left in three different tasks, as in an async generator or a fixture. It never cancels a
+    task of yours. A stream that is garbage-collected without being left stops, too.
+
+    The input may yield an InvalidMessageError or a SuppressedError instead of a message: it becomes the result. If the
+    input raises anything else, messages in flight are completed and reported first; then the loop gets the error. An
+    error that the input raises only when it is closed is raised by the `async with`, or added as a note to its error.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class BulkStream:
         journal: str | os.PathLike[str] | Journal | None = None,
         account: str = "",
         pace: Callable[[], float | None] = lambda: None,
-        told: BlastEvents | None = None,
+        events: BlastEvents | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
@@ -62,8 +62,7 @@ class BulkStream:
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
         self._pace = pace
-        self._entered = self._raised = False
-        # The dispatcher knows nothing of the stream, so that a stream that was dropped is collected and stops it.
+        # The dispatcher has no reference to the stream. A dropped stream is therefore collected, and stops it.
         self._dispatcher = Dispatcher(
             Source(messages),
             send,
@@ -72,35 +71,37 @@ class BulkStream:
             outage=Outage(outage_s),
             journal=_journal(journal),
             account=account,
-            told=told,
+            events=events,
         )
 
     def __del__(self) -> None:
-        if getattr(self, "_entered", False):
+        if hasattr(self, "_dispatcher"):
             self._dispatcher.abandon()
+
+    def __repr__(self) -> str:
+        return f"<BulkStream, {self._dispatcher.status()}>" if hasattr(self, "_dispatcher") else "<BulkStream>"
 
     @property
     def report(self) -> BulkReport:
-        """The numbers as they stand, also after the end."""
-        return self._dispatcher.tally.report(self._pace())
+        """The present numbers, also after the end."""
+        return self._dispatcher.totals.report(self._pace())
 
     @property
     def leftover(self) -> list[SendResult]:
-        """Results that nobody took, of what was in flight when the `async with` was left early."""
+        """Results of the messages in flight that were not taken before the `async with` was left."""
         return self._dispatcher.leftover
 
     def stop(self, reason: str) -> None:
         """
-        End the blast: read no more, drop what waits as not sent, settle what is on the wire.
+        Stop the bulk send: read no more, drop waiting messages as not sent, and complete the exchanges under way.
 
-        The results of both still come. Where all is sent already, it does nothing.
+        The results of all of these still come. If everything was sent already, this does nothing.
         """
         self._dispatcher.stop(reason)
 
     async def __aenter__(self) -> Self:
-        if self._entered:
+        if self._dispatcher.has_begun:
             raise ConfigurationError("This stream was used already: make another one with `pico.stream_bulk(…)`.")
-        self._entered = True
         await self._dispatcher.begin()
         return self
 
@@ -108,16 +109,15 @@ class BulkStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._dispatcher.close()
-        fault = self._dispatcher.error
-        if fault is None or self._raised:
+        own = self._dispatcher.take_error()
+        if own is None:
             return
-        self._raised = True
         if error is None:
-            raise fault
-        error.add_note(f"The input, or an interrupt, raised {type(fault).__name__} as the blast ended.")
+            raise own
+        error.add_note(f"The input, or an interrupt, raised {type(own).__name__} as the bulk send ended.")
 
     async def run_out(self) -> None:
-        """Send all there is. Nobody takes the results, so none waits for it."""
+        """Send everything and drop the results."""
         self._dispatcher.keep_results = False
         async for _ in self:
             pass
@@ -126,19 +126,18 @@ class BulkStream:
         return self
 
     async def __anext__(self) -> SendResult:
-        if not self._entered:
+        if not self._dispatcher.has_begun:
             raise ConfigurationError("Enter the stream first: `async with pico.stream_bulk(…) as results:`.")
         result = await self._dispatcher.take()
         if result is not None:
             return result
-        if self._dispatcher.error is not None and not self._raised:
-            self._raised = True
-            raise self._dispatcher.error
+        if (error := self._dispatcher.take_error()) is not None:
+            raise error
         raise StopAsyncIteration
 
 
 async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport:
-    """Run the blast to its end."""
+    """Run the bulk send to its end, and return its numbers."""
     if on_result is not None and not callable(on_result):
         raise ConfigurationError("`on_result` must be a function, async or not, or None.")
     try:
@@ -147,15 +146,15 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
                 await results.run_out()
             else:
                 async for result in results:
-                    await _tell(on_result, result)
+                    await _call(on_result, result)
     except BaseException as ended:
-        # Whoever keeps books by `on_result` must hear of what was in flight, too, also where it was the one to raise.
+        # A caller that records results in `on_result` needs those of messages in flight, too, even if it raised.
         with anyio.CancelScope(shield=True):
             for result in stream.leftover:
                 try:
                     if on_result is not None:
-                        await _tell(on_result, result)
-                except BaseException as again:  # noqa: BLE001  the first error is raised, and this one told with it
+                        await _call(on_result, result)
+                except BaseException as again:  # noqa: BLE001  the first error is raised, with this one as a note
                     ended.add_note(
                         f"on_result raised {type(again).__name__} for message {result.index}, too: {result.outcome}."
                     )
@@ -163,7 +162,7 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
     return stream.report
 
 
-async def _tell(on_result: OnResult, result: SendResult) -> None:
+async def _call(on_result: OnResult, result: SendResult) -> None:
     answer = on_result(result)
     if inspect.isawaitable(answer):
         await answer

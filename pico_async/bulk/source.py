@@ -1,4 +1,4 @@
-"""The input of a blast: any iterable or async iterable, read one item at a time."""
+"""The input of a bulk send: any iterable or async iterable, read one item at a time."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ END = object()
 
 class Source:
     """
-    Read the input, and take note of how it ends.
+    Reads the input, and records how it ends.
 
     Attributes:
-        error: What it raised, where it ended by that.
-        stopped: Why it ended before its time; None while it did not.
+        error: What the input raised, if that ended it.
+        stopped: Why the input ended early; None if it did not.
     """
 
     def __init__(self, messages: Input) -> None:
@@ -38,22 +38,22 @@ class Source:
 
     @property
     def is_async(self) -> bool:
-        """Whether reading it may take a while, so that it is read by `anext`, and else by `next`."""
+        """Whether the input is read by `anext`, because reading may take a while, and not by `next`."""
         return isinstance(self._items, AsyncIterator)
 
     def next(self) -> object:
-        """Give the next item, an InvalidMessageError in the place of one, or END."""
+        """Return the next item, or an InvalidMessageError in its place, or END."""
         if self._read_ahead:
             return self._read_ahead.popleft()
         try:
             return next(self._items)
         except StopIteration:
             return END
-        except BaseException as error:  # noqa: BLE001  it is the input's
-            return self._in_its_place(error)
+        except BaseException as error:  # noqa: BLE001  the input raised it
+            return self._item_for(error)
 
     async def anext(self) -> object:
-        """Give the next item, an InvalidMessageError in the place of one, or END."""
+        """Return the next item, or an InvalidMessageError in its place, or END."""
         if self._read_ahead:
             return self._read_ahead.popleft()
         since = cancellations()
@@ -64,15 +64,15 @@ class Source:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and (is_cancelled() or cancellations() > since):
                 raise
-            return self._in_its_place(error)
+            return self._item_for(error)
 
     def end(self, error: Exception, why: str) -> None:
-        """Let nothing more come, as if the input had raised this."""
+        """End the input, as if it had raised *error*."""
         self.error, self.stopped = error, why
         self._read_ahead = deque([END])
 
     async def ahead(self, count: int) -> list[object]:
-        """Give the first items, which come again from `next`; where reading may take a while no more than one."""
+        """Return up to *count* first items, which `next` returns again. An async input is read for one item only."""
         items = []
         for _ in range(1 if self.is_async else count):
             items.append(await self.anext() if self.is_async else self.next())
@@ -82,30 +82,30 @@ class Source:
         return items
 
     async def aclose(self) -> None:
-        """End it, where it is a generator that may hold something open: a scope too, so none of ours is around it."""
+        """Close an async generator. It may hold a scope open, so no other scope may surround this call."""
         if inspect.isasyncgen(self._items):
             try:
                 await self._items.aclose()
             except BaseExceptionGroup as errors:
-                # A task group in it wraps the GeneratorExit by which Python closes it, which is no error.
+                # Python closes a generator by a GeneratorExit. A task group inside wraps it; that is no error.
                 if errors.split(GeneratorExit)[1] is not None:
                     raise
 
-    def _in_its_place(self, error: BaseException) -> object:
+    def _item_for(self, error: BaseException) -> object:
         if isinstance(error, InvalidMessageError):
-            # map() goes on after it. A generator is at its end, and what it would have given is unknown.
-            if _is_spent(self._items):
+            # map() continues after the error. A generator has ended, and its further items are unknown.
+            if _is_finished(self._items):
                 self.stopped = (
                     "the input is a generator and made an invalid message, after which Python ends it; "
                     "to go on, make the messages with map(), or catch InvalidMessageError in it and yield the error"
                 )
             return error
         if isinstance(error, asyncio.CancelledError):
-            # As an Exception: nobody cancelled whoever reads the results.
+            # Converted to an Exception, because the reader of the results was not cancelled.
             error = NotSentError(
                 "The input ended because something that it waited for was cancelled. The rest was not sent."
             )
-        # The loop gets it once all is settled.
+        # Raised to the caller after all messages in flight are settled.
         self.error = raisable(error)
         self.stopped = f"the input raised {type(error).__name__}"
         return END
@@ -113,19 +113,19 @@ class Source:
 
 def raisable(error: BaseException) -> BaseException:
     """
-    Return the error, or a RuntimeError in the place of one that would end a loop in silence.
+    Return the error, or a RuntimeError instead of one that would end a loop silently.
 
-    Python does the same for a generator that raises StopIteration (PEP 479), and not for all others.
+    Python does the same for a generator that raises StopIteration (PEP 479), but not for other iterators.
     """
     if not isinstance(error, StopIteration | StopAsyncIteration):
         return error
-    made = RuntimeError(f"The input raised {type(error).__name__}, which is no end of it.")
+    made = RuntimeError(f"The input raised {type(error).__name__}, which is not how an input ends.")
     made.__cause__ = error
     return made
 
 
-def no_message(item: object) -> InvalidMessageError | SuppressedError:
-    """Say what is wrong with an item that is no message."""
+def invalid_item(item: object) -> InvalidMessageError | SuppressedError:
+    """Return the error for an item that is not a message."""
     if isinstance(item, InvalidMessageError | SuppressedError):
         return item
     return InvalidMessageError(
@@ -134,9 +134,7 @@ def no_message(item: object) -> InvalidMessageError | SuppressedError:
 
 
 def is_cancelled() -> bool:
-    """
-    Return whether a scope around the current task is cancelled, and not only something that the task waited for.
-    """
+    """Return whether a scope around the current task is cancelled, and not only something that the task awaited."""
     return anyio.current_effective_deadline() == -math.inf
 
 
@@ -148,7 +146,7 @@ def _iterator(messages: Any) -> Any:
     raise ConfigurationError(f"Pass an iterable or async iterable of messages, not {type(messages).__name__}.")
 
 
-def _is_spent(source: object) -> bool:
+def _is_finished(source: object) -> bool:
     if inspect.isgenerator(source):
         return source.gi_frame is None
     return inspect.isasyncgen(source) and source.ag_frame is None

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import attrs
 import typer
 
 from pico_async.bulk.journal.match import JournalMatcher
@@ -112,12 +113,12 @@ def in_doubt(file: File, as_json: Json = False) -> None:
     """List the messages that may have been sent, in the order of the input."""
     records = asyncio.run(SqliteJournal(file).in_doubt())
     if as_json:
-        print_json({"in_doubt": [{**record._asdict(), "state": record.state.value} for record in records]})
+        print_json({"in_doubt": [{**attrs.asdict(record), "state": record.state.value} for record in records]})
         return
     rows = [
         (
             record.id[:ID_SHOWN],
-            f"{record.position if record.line is None else record.line:,}",
+            f"{record.index if record.line is None else record.line:,}",
             datetime.fromtimestamp(record.changed_at).astimezone().isoformat(),
             record.request_id,
         )

@@ -176,7 +176,7 @@ def test_report_and_journal_name_the_same_line(
     # The report has them in the order in which they ended.
     assert [line.split()[1] for line in table[1:]] == sorted(reported) == ["7", "9"]
     assert [record["line"] for record in listed] == [7, 9]
-    assert [record["position"] for record in listed] == [2, 4]
+    assert [record["index"] for record in listed] == [2, 4]
     assert "line 7, in doubt" in ran.out
 
 

@@ -183,7 +183,7 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
             ]
 
     assert report.in_doubt == 1
-    assert [record.position for record in before] == [0]
+    assert [record.index for record in before] == [0]
     assert await SqliteJournal(journal).in_doubt() == []
     assert [reply.status_code for reply in replies] == [200, 200, 200, 409, 403, 403, 413, 405]
     assert set(replies[-1].headers["allow"].split(", ")) >= {"GET", "POST", "PUT"}

@@ -107,7 +107,7 @@ class History(RuleBasedStateMachine):
 
         asyncio.run(SqliteJournal(self.path).mark_sent(record.id[:12]))
 
-        self.marked.add(record.position)
+        self.marked.add(record.index)
         assert record.id not in {left.id for left in self._in_doubt()}
 
     @precondition(lambda self: self._in_doubt())
@@ -115,7 +115,7 @@ class History(RuleBasedStateMachine):
     def resend(self, data: Any) -> None:
         """Release a message in doubt, so that the next run sends it again."""
         record = data.draw(st.sampled_from(self._in_doubt()))
-        message = self.messages[record.position]
+        message = self.messages[record.index]
 
         asyncio.run(SqliteJournal(self.path).resend(message.key or record.id))
 

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
-from pico_async.bulk.journal.sqlite_rows import JournalLines
+from pico_async.bulk.journal.sqlite_rows import JournalRows
 from pico_async.messages import Message
 
 _AT_ONCE = 1000
@@ -42,7 +42,7 @@ class JournalMatch:
 
     @classmethod
     def of(cls, counts: Counter[JournalState | None], *, messages: int, total: int) -> Self:
-        """Sum up what `JournalLines.count_known` counted."""
+        """Sum up what `JournalRows.count_known` counted."""
         in_doubt = counts[JournalState.IN_DOUBT] + counts[JournalState.SENDING]
         skipped, new = counts[JournalState.ACCEPTED], counts[None]
         return cls(
@@ -87,7 +87,7 @@ class JournalMatcher:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = JournalFile(path, owned=False, checked=False)
-        self._lines = JournalLines(self._file)
+        self._lines = JournalRows(self._file)
         self._counts: Counter[JournalState | None] = Counter()
         self._waiting: list[Message] = []
         self._messages = 0

@@ -19,7 +19,7 @@ from pico_async.numbers import mask_numbers
 
 if TYPE_CHECKING:
     from pico_async.bulk.journal.match import JournalMatch
-    from pico_async.bulk.journal.sqlite_rows import JournalLines
+    from pico_async.bulk.journal.sqlite_rows import JournalRows
     from pico_async.bulk.journal.sqlite_writer import SqliteRun
 
 # SQLite takes 10 ms to import, a tenth of all that pico_async imports, and most keep no journal: so the modules that
@@ -113,7 +113,7 @@ class SqliteJournal:
         if self.many_blasts:
             return
 
-        def look(lines: JournalLines, _: bool) -> JournalMatch:
+        def look(lines: JournalRows, _: bool) -> JournalMatch:
             from pico_async.bulk.journal.match import JournalMatch
 
             return JournalMatch.of(lines.count_known(messages), messages=len(messages), total=lines.total)
@@ -162,7 +162,7 @@ class SqliteJournal:
             JournalError: One of them is not there, or provably not sent; then none is changed. Or a blast is running.
         """
 
-        def mark(lines: JournalLines) -> int:
+        def mark(lines: JournalRows) -> int:
             decided = 0
             for name in names:
                 found = lines.find(name)
@@ -192,7 +192,7 @@ class SqliteJournal:
             JournalError: One of them is not there, or was accepted; then none is changed. Or a blast is running.
         """
 
-        def let_go(lines: JournalLines) -> None:
+        def let_go(lines: JournalRows) -> None:
             for name in names:
                 found = lines.find(name)
                 if found.state is JournalState.ACCEPTED:
@@ -222,7 +222,7 @@ class SqliteJournal:
             # What goes out with a journal is in it beforehand, so this proof is of something else.
             raise NotInDoubtError(f"There is no journal {self.path} yet, so nothing of it is in doubt.")
 
-        def settle(lines: JournalLines) -> bool:
+        def settle(lines: JournalRows) -> bool:
             found = lines.find(name, whole=True)
             if found.state is JournalState.ACCEPTED:
                 return False
@@ -235,23 +235,23 @@ class SqliteJournal:
 
         return await self._change(settle, owned=False)
 
-    async def _look(self, look: Callable[[JournalLines, bool], Value], *, checked: bool = True) -> Value:
+    async def _look(self, look: Callable[[JournalRows, bool], Value], *, checked: bool = True) -> Value:
         def work() -> Value:
             from pico_async.bulk.journal.sqlite_file import JournalFile
-            from pico_async.bulk.journal.sqlite_rows import JournalLines
+            from pico_async.bulk.journal.sqlite_rows import JournalRows
 
             with JournalFile(self.path, owned=False, checked=checked) as file:
-                return look(JournalLines(file), not file.is_in_use())
+                return look(JournalRows(file), not file.is_in_use())
 
         return await to_thread.run_sync(work)
 
-    async def _change(self, change: Callable[[JournalLines], Value], *, owned: bool) -> Value:
+    async def _change(self, change: Callable[[JournalRows], Value], *, owned: bool) -> Value:
         def work() -> Value:
             from pico_async.bulk.journal.sqlite_file import JournalFile
-            from pico_async.bulk.journal.sqlite_rows import JournalLines
+            from pico_async.bulk.journal.sqlite_rows import JournalRows
 
             # Receipts come as fast as messages went: what one of them needs is found by its index.
             with JournalFile(self.path, owned=owned, checked=owned) as file, file.transaction():
-                return change(JournalLines(file))
+                return change(JournalRows(file))
 
         return await to_thread.run_sync(work)

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple, TypeVar
 
 from pico_async.bulk.journal.digests import content_digest, key_digest, occurrence_digest
-from pico_async.bulk.journal.protocols import JournalRecord, JournalState, Line
+from pico_async.bulk.journal.protocols import JournalRecord, JournalRow, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
 from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError
 from pico_async.messages import Message
@@ -52,7 +52,7 @@ class Found(NamedTuple):
         return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
 
 
-class JournalLines:
+class JournalRows:
     """
     The lines of an open file. What changes them belongs into its `transaction`.
 
@@ -79,7 +79,7 @@ class JournalLines:
         """The messages that it has."""
         return int(self._next_row) - 1
 
-    def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[Line | InvalidMessageError]:
+    def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
         """
         Find the line of each message, or begin one.
 
@@ -87,7 +87,7 @@ class JournalLines:
 
         A line that is as it was is not written, so that a run skips what it need not send without a commit.
         """
-        lines: list[Line | InvalidMessageError] = []
+        lines: list[JournalRow | InvalidMessageError] = []
         changed: dict[bytes, _Known] = {}
         known, named = self._look_up([message for message, _, _ in messages])
         for (message, position, line), (name, content) in zip(messages, named, strict=True):
@@ -106,7 +106,7 @@ class JournalLines:
                 found = changed[name] = found._replace(content=content, position=position, line=line)
             known[name] = found
             self._came[found.row] = 1
-            lines.append(Line(found.row, found.state, found.request_id))
+            lines.append(JournalRow(found.row, found.state, found.request_id))
         self._keep(list(changed.values()))
         return lines
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from pico_async.bulk.journal.protocols import JournalState, Line
+from pico_async.bulk.journal.protocols import JournalRow, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
-from pico_async.bulk.journal.sqlite_rows import JournalLines
+from pico_async.bulk.journal.sqlite_rows import JournalRows
 from pico_async.errors import JournalError, Outcome, PicoError
 from pico_async.messages import Message
 
@@ -52,21 +52,21 @@ class SqliteRun:
         self._thread = threading.Thread(target=self._work, name="pico_async journal", daemon=True)
         self._thread.start()
 
-    async def claim(self, message: Message, position: int) -> Line:
+    async def claim(self, message: Message, index: int) -> JournalRow:
         """Find the message's line, or begin one."""
         self._require_sound()
-        read_from = None if self._line_of is None else self._line_of(position)
-        line: Line = await self._ask(_Order(self._loop.create_future(), message=(message, position, read_from)))
-        return line
+        read_from = None if self._line_of is None else self._line_of(index)
+        row: JournalRow = await self._ask(_Order(self._loop.create_future(), message=(message, index, read_from)))
+        return row
 
-    async def intend(self, line: Line) -> None:
+    async def intend(self, row: JournalRow) -> None:
         """Commit that the message may be on the wire from now on."""
         self._require_sound()
-        await self._ask(_Order(self._loop.create_future(), change=(line.row, JournalState.SENDING, None)))
+        await self._ask(_Order(self._loop.create_future(), change=(row.id, JournalState.SENDING, None)))
 
-    async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
+    async def settle(self, row: JournalRow, outcome: Outcome, request_id: str | None) -> None:
         """Commit what became of the message; tried also where the journal failed before."""
-        await self._ask(_Order(self._loop.create_future(), change=(line.row, JournalState(outcome.value), request_id)))
+        await self._ask(_Order(self._loop.create_future(), change=(row.id, JournalState(outcome.value), request_id)))
 
     async def aclose(self) -> None:
         """Commit what was asked for, and close the file."""
@@ -95,7 +95,7 @@ class SqliteRun:
     def _work(self) -> None:
         try:
             file = JournalFile(self._path, owned=True, account=self._account, create=True, made_from=self._made_from)
-            lines = JournalLines(file)
+            lines = JournalRows(file)
         except Exception as error:  # noqa: BLE001  it is for whoever opens the run
             self._answer([(self.opened, error)])
         else:
@@ -104,7 +104,7 @@ class SqliteRun:
                 self._serve(file, lines)
         self._answer([(self._closed, None)])
 
-    def _serve(self, file: JournalFile, lines: JournalLines) -> None:
+    def _serve(self, file: JournalFile, lines: JournalRows) -> None:
         open_ = wrote = True
         while open_:
             batches = [self._inbox.get()]
@@ -119,7 +119,7 @@ class SqliteRun:
             self._answer(self._commit(file, lines, [order for batch in batches for order in batch or ()]))
             wrote = file.connection.total_changes > before
 
-    def _commit(self, file: JournalFile, lines: JournalLines, orders: list[_Order]) -> list[_Answer]:
+    def _commit(self, file: JournalFile, lines: JournalRows, orders: list[_Order]) -> list[_Answer]:
         # The later change of a row is the one that counts, as where a call is cancelled whose intent is under way.
         changes = {order.change[0]: order.change[1:] for order in orders if order.change is not None}
         claims = [order for order in orders if order.message is not None]

@@ -9,7 +9,7 @@ import anyio
 from psycopg.rows import TupleRow
 
 from pico_async.bulk.journal.digests import content_digest, key_digest
-from pico_async.bulk.journal.protocols import JournalState, Line
+from pico_async.bulk.journal.protocols import JournalRow, JournalState
 from pico_async.errors import InvalidMessageError, Outcome
 from pico_async.integrations.postgres.connection import DURABLY, PostgresLink
 from pico_async.integrations.send_once import TakenError, required_key
@@ -88,14 +88,14 @@ class PostgresRun:
         self._seen: set[bytes] = set()
         self._held: dict[int, _Held] = {}
 
-    async def claim(self, message: Message, position: int) -> Line:
+    async def claim(self, message: Message, index: int) -> JournalRow:
         """
         Find the message's row.
 
         One that is "sending" is another delivery's: a dead one's, or one under way. It has some seconds to be settled;
         then it is in doubt, and where the other one lives after all, it settles the row all the same.
         """
-        del position
+        del index
         key = required_key(message)
         name = key_digest(self._salt, key)
         if name in self._seen:
@@ -113,22 +113,22 @@ class PostgresRun:
         self._seen.add(name)
         if not rows:
             self._held[row] = held
-            return Line(row, JournalState.PENDING)
-        line = Line(row, JournalState(rows[0][0]), rows[0][1])
-        if line.state is JournalState.SENDING:
+            return JournalRow(row, JournalState.PENDING)
+        found = JournalRow(row, JournalState(rows[0][0]), rows[0][1])
+        if found.state is JournalState.SENDING:
             await self._fetch(_DOUBT, name)
-        elif line.state not in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
+        elif found.state not in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
             self._held[row] = held
-        return line
+        return found
 
-    async def intend(self, line: Line) -> None:
+    async def intend(self, row: JournalRow) -> None:
         """
         Take the row, and commit that its message may be on the wire from now on.
 
         Raises:
             TakenError: Another delivery took it since it was claimed. This one must not send the message.
         """
-        held = self._held[line.row]
+        held = self._held[row.id]
         values: dict[str, object] = held._asdict()
         if not await self._link.fetch(_INTEND, values, patience_s=self._timeout_s):
             raise TakenError(
@@ -137,9 +137,9 @@ class PostgresRun:
                 attempts=0,
             )
 
-    async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
+    async def settle(self, row: JournalRow, outcome: Outcome, request_id: str | None) -> None:
         """Commit what became of it, where the row is still this delivery's."""
-        held = self._held.pop(line.row)
+        held = self._held.pop(row.id)
         values: dict[str, object] = {
             **held._asdict(),
             "state": JournalState(outcome.value).value,

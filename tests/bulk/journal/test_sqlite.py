@@ -35,7 +35,8 @@ from pico_async import (
     SqliteJournal,
 )
 from pico_async.bulk.journal import sqlite_file as journal_file
-from pico_async.bulk.journal.protocols import AHEAD, Line
+from pico_async.bulk.journal.entry import AHEAD
+from pico_async.bulk.journal.protocols import JournalRow
 from tests.support.waiting import until
 
 ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)
@@ -137,7 +138,7 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
 
     changed = [messages[0], sms(1, "another", key="k1"), messages[2]]
     assert decided == [1, 0]
-    assert [record.position for record in records] == [0, 1, 2]
+    assert [record.index for record in records] == [0, 1, 2]
     assert outcomes(await blast(pico, changed, journal)) == ["skipped", "accepted", "in_doubt"]
     assert [pico.received[message.to] for message in messages] == [1, 2, 1]
 
@@ -733,21 +734,21 @@ class Memory:
     async def _run(self) -> AsyncIterator[Memory]:
         yield self
 
-    async def claim(self, message: Any, position: int) -> Line:
+    async def claim(self, message: Any, index: int) -> JournalRow:
         self._fail("claim")
         line = self.lines.setdefault(message.to, [len(self.lines), JournalState.PENDING, None])
-        return Line(*line)
+        return JournalRow(*line)
 
-    async def intend(self, line: Line) -> None:
+    async def intend(self, row: JournalRow) -> None:
         self._fail("intend")
-        self._line(line)[1] = JournalState.SENDING
+        self._line(row)[1] = JournalState.SENDING
 
-    async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
+    async def settle(self, row: JournalRow, outcome: Outcome, request_id: str | None) -> None:
         self._fail("settle")
-        self._line(line)[1:] = [JournalState(outcome.value), request_id]
+        self._line(row)[1:] = [JournalState(outcome.value), request_id]
 
-    def _line(self, line: Line) -> list[Any]:
-        return list(self.lines.values())[line.row]
+    def _line(self, row: JournalRow) -> list[Any]:
+        return list(self.lines.values())[row.id]
 
     def _fail(self, where: str) -> None:
         if where == self.fault:

@@ -42,13 +42,13 @@ from pathlib import Path
 from pico_async import SmsMessage
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.bulk.journal.sqlite_file import LACKS_LOG, JournalFile
-from pico_async.bulk.journal.sqlite_rows import JournalLines
+from pico_async.bulk.journal.sqlite_rows import JournalRows
 file = JournalFile(Path(sys.argv[1]), owned=True, account="user333 at pico", create=True)
-lines = JournalLines(file)
+rows = JournalRows(file)
 for state in (JournalState.ACCEPTED, JournalState.SENDING):
     with file.transaction():
-        ((line),) = lines.claim([(SmsMessage("86130000000" + f"{state == JournalState.SENDING:02}", "hello"), 0, None)])
-        lines.change({line.row: (state, None)})
+        ((row),) = rows.claim([(SmsMessage("86130000000" + f"{state == JournalState.SENDING:02}", "hello"), 0, None)])
+        rows.change({row.id: (state, None)})
 if sys.argv[2] == "while it writes back":
     file._hold(LACKS_LOG)
 os._exit(0)
@@ -343,7 +343,7 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
         connection.commit()
 
     counts = await SqliteJournal(old).counts()
-    assert [record.position for record in await SqliteJournal(old).in_doubt()] == [1]
+    assert [record.index for record in await SqliteJournal(old).in_doubt()] == [1]
     resumed = await blast(pico, inputs(4), old)
 
     assert (counts[JournalState.ACCEPTED], counts[JournalState.IN_DOUBT]) == (2, 1)

@@ -136,7 +136,7 @@ def test_messages_in_doubt_after_the_grace_period_wait_for_a_decision(
     assert first["accepted"] + first["not_sent"] == 60
     assert second.code == 1
     assert (second.json["in_doubt"], second.json["not_sent"]) == (2, 0)
-    assert [record["position"] for record in listed] == [0, 1]
+    assert [record["index"] for record in listed] == [0, 1]
     assert (marked.code, resent.code) == (0, 0)
     assert (last["skipped"], last["in_doubt"]) == (61, 1)
     assert quick.accepted_by_number()[HANGS] == 3

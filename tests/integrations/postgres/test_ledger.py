@@ -29,7 +29,7 @@ from pico_async import (
     Rates,
     SmsMessage,
 )
-from pico_async.bulk.journal.protocols import Line
+from pico_async.bulk.journal.protocols import JournalRow
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.postgres.run import PostgresRun
 from pico_async.sandbox import Sandbox
@@ -51,7 +51,7 @@ def rows(database: str, statement: str = "SELECT * FROM pico_ledger") -> list[tu
         return connection.execute(statement).fetchall()
 
 
-async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[PostgresRun, Line]:
+async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[PostgresRun, JournalRow]:
     """Start a delivery: claim the message's row and record the intent to send the message."""
     async with ledger.run(ACCOUNT) as run:
         line = await run.claim(message, 0)
@@ -59,7 +59,7 @@ async def delivered(ledger: PostgresLedger, message: SmsMessage) -> tuple[Postgr
         return run, line
 
 
-async def found(ledger: PostgresLedger, message: SmsMessage) -> Line:
+async def found(ledger: PostgresLedger, message: SmsMessage) -> JournalRow:
     """Return the line that the ledger has when the message is delivered again."""
     async with ledger.run(ACCOUNT) as run:
         return await run.claim(message, 0)
@@ -251,10 +251,10 @@ async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
         await run.settle(line, before, None)
     async with ledger.run(ACCOUNT) as run:
         line = await run.claim(sms(), 0)
-        held = run._held[line.row]
+        held = run._held[line.id]
         await run.settle(line, Outcome.NOT_SENT, None)
 
-        run._held[line.row] = held
+        run._held[line.id] = held
         with pytest.raises(InDoubtError):
             await run.intend(line)
 
