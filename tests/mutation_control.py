@@ -130,8 +130,8 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/bulk/dispatcher.py",
-                "            await self._settle(progress, result)\n",
-                "            asyncio.ensure_future(self._settle(progress, result))\n",
+                "            await self._settle(delivery.progress, result)\n",
+                "            asyncio.ensure_future(self._settle(delivery.progress, result))\n",
             ),
         ),
         (CRASHES, POWER),

@@ -14,10 +14,10 @@ from typing import TypeAlias, TypeVar
 
 import anyio
 
-from pico_async._boundary import without_frames
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
 from pico_async.bulk.blast_events import BlastEvents
+from pico_async.bulk.delivery import Delivery, failed
 from pico_async.bulk.feed import Feed
 from pico_async.bulk.journal.entry import AHEAD, JournalEntry
 from pico_async.bulk.journal.protocols import Journal
@@ -28,9 +28,6 @@ from pico_async.errors import (
     ConfigurationError,
     JournalError,
     MessageExpiredError,
-    NoResponseError,
-    NotSentError,
-    Outcome,
     PicoError,
 )
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
@@ -40,6 +37,8 @@ Value = TypeVar("Value")
 Send: TypeAlias = Callable[[Message, CallProgress], Awaitable[Accepted]]
 
 _CANCELLED = "its tasks were cancelled by other code"
+_CANCELLED_ELSEWHERE = "a cancellation from elsewhere"
+_STOPPED = "the end of the bulk send"
 
 
 class State(StrEnum):
@@ -97,25 +96,21 @@ class Dispatcher:
         self._running: asyncio.Task[None] | None = None
         self._opened, self._may_read = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[SendResult]] = set()
-        self._calls: dict[CallProgress, anyio.CancelScope] = {}
+        self._deliveries: set[Delivery] = set()
         self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
         self._error: BaseException | None = None
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was begun."""
+        """Whether it was begun; not if it was stopped before."""
         return self._running is not None
 
     def status(self) -> str:
         """Return its state and its present numbers in one line, as for a repr."""
-        report, in_flight = self.totals.report(None), sum(progress.exchanging for progress in self._calls)
-        numbers = [
-            f"{report.accepted + report.skipped} of {report.total} accepted",
-            f"{in_flight} in flight",
-            f"{len(self._tasks) - in_flight} waiting",
-        ]
-        why = "" if self.totals.stopped is None else f" because {self.totals.stopped}"
-        return f"{self.state}{why}: {', '.join(numbers)}"
+        report, in_flight = self.totals.report(None), sum(each.progress.exchanging for each in self._deliveries)
+        why = "" if report.stopped is None else f" because {report.stopped}"
+        accepted = f"{report.accepted + report.skipped} of {report.total} accepted"
+        return f"{self.state}{why}: {accepted}, {in_flight} in flight, {len(self._tasks) - in_flight} waiting"
 
     async def begin(self) -> None:
         """
@@ -149,17 +144,17 @@ class Dispatcher:
             return
         self.state = State.STOPPING
         self.totals.stopped = self.totals.stopped or reason
-        for progress, scope in self._calls.items():
-            progress.ending = True
-            if not progress.exchanging:
-                scope.cancel()
+        for delivery in self._deliveries:
+            delivery.progress.ending = True
+            if not delivery.progress.exchanging:
+                delivery.scope.cancel()
         self._feed.interrupt()
 
     def cancel(self) -> None:
         """Stop the bulk send at once: messages in flight are in doubt, waiting messages are not sent."""
         self.stop("the stream was left")
-        for scope in self._calls.values():
-            scope.cancel()
+        for delivery in self._deliveries:
+            delivery.scope.cancel()
         self._feed.interrupt()
 
     def abandon(self) -> None:
@@ -266,88 +261,80 @@ class Dispatcher:
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
-            self._report(_failed(index, None, invalid_item(item), 0))
+            self._report(failed(index, None, invalid_item(item)))
             return
         scope = anyio.CancelScope()
         progress = self._new_progress(scope)
         progress.blast = None if self._events is None else self._events.number
-        self._calls[progress] = scope
-        task = asyncio.create_task(self._send_one(index, item, progress, scope))
+        delivery = Delivery(index, item, progress, scope)
+        self._deliveries.add(delivery)
+        task = asyncio.create_task(self._deliver(delivery))
         self._tasks.add(task)
         # The callback runs once however the task ends, so each message that was begun is reported once.
-        task.add_done_callback(functools.partial(self._done, index, item, progress))
+        task.add_done_callback(functools.partial(self._done, delivery))
 
-    def _done(self, index: int, message: Message, progress: CallProgress, task: asyncio.Task[SendResult]) -> None:
+    def _done(self, delivery: Delivery, task: asyncio.Task[SendResult]) -> None:
         self._tasks.discard(task)
-        self._calls.pop(progress, None)
+        self._deliveries.discard(delivery)
         if not task.cancelled() and task.exception() is None:
             self._report(task.result())
             return
         # Other code cancelled the task before its first step, or an interrupt came between two others.
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
-        self._report(_failed(index, message, _ended(progress, "a cancellation from elsewhere"), progress.attempts))
+        self._report(delivery.failed(delivery.ended(_CANCELLED_ELSEWHERE)))
 
-    async def _send_one(
-        self, index: int, message: Message, progress: CallProgress, scope: anyio.CancelScope
-    ) -> SendResult:
+    async def _deliver(self, delivery: Delivery) -> SendResult:
         result: SendResult | None = None
-        with scope:
+        with delivery.scope:
             try:
-                result = await self._attempt(index, message, progress)
+                result = await self._attempt(delivery)
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
-                error = _ended(progress, "a cancellation from elsewhere")
-                result = _failed(index, message, error, progress.attempts)
+                result = delivery.failed(delivery.ended(_CANCELLED_ELSEWHERE))
         # The outcome is known now, and nothing may end the task before the outcome is committed.
-        self._calls.pop(progress, None)
+        self._deliveries.discard(delivery)
         if result is None:
-            result = _failed(index, message, _ended(progress), progress.attempts)
-        if isinstance(progress, JournalEntry):
-            await self._settle(progress, result)
+            result = delivery.failed(delivery.ended(_STOPPED))
+        if isinstance(delivery.progress, JournalEntry):
+            await self._settle(delivery.progress, result)
         return result
 
-    async def _attempt(self, index: int, message: Message, progress: CallProgress) -> SendResult:
+    async def _attempt(self, delivery: Delivery) -> SendResult:
+        message, progress = delivery.message, delivery.progress
         if self.state is not State.RUNNING:
-            return _failed(index, message, _ended(progress), 0)
+            return delivery.failed(delivery.ended(_STOPPED))
         if isinstance(progress, JournalEntry):
-            known = await self._returned_or_raised(progress, lambda: progress.claim(message, index))
-            if isinstance(known, SendResult):
-                return known
+            known = await self._returned_or_raised(delivery, lambda: progress.claim(message, delivery.index))
             if known is not None:
-                return _failed(index, message, known, 0)
+                return known if isinstance(known, SendResult) else delivery.failed(known)
         failed_at = math.inf
         while True:
             began_at = time.monotonic()
-            outcome = await self._returned_or_raised(progress, lambda: self._send(message, progress))
-            attempts = progress.attempts
+            outcome = await self._returned_or_raised(delivery, lambda: self._send(message, progress))
             if isinstance(outcome, Accepted):
                 self._outage.accepted(began_at)
-                return SendResult(
-                    index=index, message=message, outcome=Outcome.ACCEPTED, accepted=outcome, attempts=attempts
-                )
+                return delivery.accepted(outcome)
             failed_at = min(failed_at, time.monotonic())
             decision = self._outage.decide(outcome, began_at, failed_at)
             if decision.stop is not None:
                 self.stop(decision.stop)
             pause_s = decision.retry_after_s
             if pause_s is None or self.state is not State.RUNNING:
-                return _failed(index, message, outcome, attempts)
+                return delivery.failed(outcome)
             if (expires_at := deadline(message)) is not None:
                 pause_s = min(pause_s, expires_at - time.monotonic())
                 if pause_s <= 0:
                     error = MessageExpiredError(f"`expires_in` ran out while it could not be sent. {outcome}")
-                    return _failed(index, message, error, attempts)
+                    return delivery.failed(error)
             try:
                 await asyncio.sleep(pause_s)
             except asyncio.CancelledError:
                 # The cause of the failure says more than that the bulk send was stopped.
-                return _failed(index, message, outcome, attempts)
+                return delivery.failed(outcome)
 
-    async def _returned_or_raised(
-        self, progress: CallProgress, step: Callable[[], Awaitable[Value]]
-    ) -> Value | PicoError:
+    async def _returned_or_raised(self, delivery: Delivery, step: Callable[[], Awaitable[Value]]) -> Value | PicoError:
         """Await one step of a message, and return its value, or what it raised as an error of this package."""
         try:
             return await step()
@@ -356,12 +343,12 @@ class Dispatcher:
         except asyncio.CancelledError:
             if is_cancelled() or cancellations():
                 raise
-            return _ended(progress, "a cancellation from elsewhere")
+            return delivery.ended(_CANCELLED_ELSEWHERE)
         except Exception as error:  # noqa: BLE001  one message's failure must not end the others
-            return _ended(progress, f"an unforeseen {type(error).__name__}")
+            return delivery.ended(f"an unforeseen {type(error).__name__}")
         except BaseException as error:  # noqa: BLE001  raised to the caller by `take_error`
             self._fail(error)
-            return _ended(progress, type(error).__name__)
+            return delivery.ended(type(error).__name__)
 
     async def _settle(self, entry: JournalEntry, result: SendResult) -> None:
         try:
@@ -394,14 +381,3 @@ class Dispatcher:
     def _require_not_stopped(self) -> None:
         if self.totals.stopped is not None:
             raise ConfigurationError(f"This stream cannot begin, for {self.totals.stopped}. Nothing was read or sent.")
-
-
-def _failed(index: int, message: Message | None, error: PicoError, attempts: int) -> SendResult:
-    without_frames(error)
-    return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)
-
-
-def _ended(progress: CallProgress, by: str = "the end of the bulk send") -> PicoError:
-    if progress.in_doubt:
-        return NoResponseError(f"Ended by {by} during its exchange with Pico. The message may have been sent.")
-    return NotSentError(f"Ended by {by} while waiting. Nothing was sent.")
