@@ -33,10 +33,10 @@ if TYPE_CHECKING:
         SqliteJournal as SqliteJournal,
     )
     from pico_async.bulk.preflight import (
-        Preflight as Preflight,
-    )
-    from pico_async.bulk.preflight import (
         preflight as preflight,
+    )
+    from pico_async.bulk.preflight_report import (
+        Preflight as Preflight,
     )
     from pico_async.bulk.report import (
         BulkReport as BulkReport,
@@ -235,7 +235,8 @@ _EXPORTS = {
     "pico_async._settings": ["DEFAULT_BASE_URL", "WHITELIST_BASE_URL"],
     "pico_async.bulk.journal.protocols": ["Journal", "JournalRecord", "JournalState"],
     "pico_async.bulk.journal.sqlite": ["SqliteJournal"],
-    "pico_async.bulk.preflight": ["Preflight", "preflight"],
+    "pico_async.bulk.preflight": ["preflight"],
+    "pico_async.bulk.preflight_report": ["Preflight"],
     "pico_async.bulk.report": ["BulkReport", "SendResult"],
     "pico_async.bulk.sender": ["BulkStream"],
     "pico_async.coordination.local.coordinator": ["LocalCoordinator"],

@@ -25,7 +25,8 @@ from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
 from pico_async.bulk.blast_events import BlastEvents
 from pico_async.bulk.journal.protocols import Journal
-from pico_async.bulk.preflight import Preflight, Price, checked_price, preflight
+from pico_async.bulk.preflight import Price, checked_price, preflight
+from pico_async.bulk.preflight_report import Preflight
 from pico_async.bulk.report import BulkReport
 from pico_async.bulk.sender import BulkStream, OnResult, send_all
 from pico_async.bulk.source import Input

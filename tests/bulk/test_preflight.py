@@ -84,11 +84,11 @@ async def test_everything_is_counted_in_any_form_of_input(source: Any) -> None:
     assert [(forced.character, forced.messages) for forced in found.forced] == [("’", 2)]
     assert (found.price, found.cost, found.remaining) == (Decimal("0.04"), Decimal("0.20"), Decimal("0.80"))
     assert found.duration_s == 2.5
-    assert [(fault.place, fault.reason) for fault in found.faults] == [
+    assert [(fault.index, fault.reason) for fault in found.faults] == [
         (3, "`to` is empty."),
         (8, "The input gave a str where an SmsMessage, MmsMessage or VoiceMessage belongs."),
     ]
-    assert [(repeat.place, repeat.first) for repeat in found.repeats] == [(1, 0)]
+    assert [(repeat.index, repeat.first) for repeat in found.repeats] == [(1, 0)]
 
 
 @settings(deadline=None)
@@ -121,7 +121,7 @@ async def test_countries_kinds_and_repeated_numbers_are_told() -> None:
     ]
     assert {kind.name: kind.messages for kind in found.no_sms} == {"fixed line": 3, "unknown": 1}
     assert (found.duplicates, found.same_number) == (1, 3)
-    assert [(repeat.place, repeat.first) for repeat in found.same_numbers] == [(5, 0), (7, 2), (8, 0)]
+    assert [(repeat.index, repeat.first) for repeat in found.same_numbers] == [(5, 0), (7, 2), (8, 0)]
     assert "country codes: 886: 6, 95: 2 (1 of nine digits or fewer: did a spreadsheet drop a 0?), 999: 1" in said
     assert "to numbers that take no SMS: 3 fixed line, 1 unknown" in said
     assert "message 5 has the number of 0" in said
@@ -174,7 +174,7 @@ async def test_neither_its_str_nor_its_repr_tells_a_number_or_a_text() -> None:
     for expected in (
         "10 in the input: 7 to send (1 of them duplicates), 2 invalid, 1 suppressed",
         "parts: 5 (2 in GSM-7, 3 in UCS-2)",
-        "taken to UCS-2 by U+2019 RIGHT SINGLE QUOTATION MARK in 2",
+        "forced into UCS-2 by U+2019 RIGHT SINGLE QUOTATION MARK in 2",
         "without parts to count: 3",
         "estimated cost: 0.20 at 0.04 a part",
         "balance: 0.1, which leaves -0.10",

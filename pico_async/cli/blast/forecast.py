@@ -10,7 +10,7 @@ import attrs
 from attrs import frozen
 
 from pico_async._characters import described
-from pico_async.bulk.preflight import Repeat, told_countries
+from pico_async.bulk.preflight_report import Repeat, listed_countries
 from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.blast.scan import SHOWN, Scan
 from pico_async.cli.console import printable
@@ -54,7 +54,7 @@ class Forecast:
         items.append(f"{qualifier} {format_duration(self.duration_s)} at {self._speed}")
         yield f"{self.plan.options.file}: {', '.join(items)}."
         if len(found.countries) > 1 or any(country.short for country in found.countries):
-            yield f"Country codes: {told_countries(found.countries)}."
+            yield f"Country codes: {listed_countries(found.countries)}."
         yield from self._no_sms()
         yield from self._cost()
         yield from self._repeats()
@@ -73,12 +73,12 @@ class Forecast:
         if found.duplicates:
             yield "Duplicates (number and text of an earlier row; they are sent):"
             for repeat in found.repeats[:SHOWN]:
-                yield f"  line {repeat.place} repeats line {repeat.first}"
+                yield f"  line {repeat.index} repeats line {repeat.first}"
             yield from format_rest(found.duplicates, min(SHOWN, len(found.repeats)))
         if found.same_number > found.duplicates:
             yield "Repeated numbers (with any text; --once-per-number keeps the first):"
             for repeat in found.same_numbers[:SHOWN]:
-                yield f"  line {repeat.place} has the number of line {repeat.first}"
+                yield f"  line {repeat.index} has the number of line {repeat.first}"
             yield from format_rest(found.same_number, min(SHOWN, len(found.same_numbers)))
 
     def _no_sms(self) -> Iterator[str]:
@@ -93,7 +93,7 @@ class Forecast:
             is_sent = self.plan.options.journal is None
             yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
             for repeat in found.key_repeats[:SHOWN]:
-                yield f"  line {repeat.place} has the key of line {repeat.first}"
+                yield f"  line {repeat.index} has the key of line {repeat.first}"
             yield from format_rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
 
     def _match(self) -> Iterator[str]:
@@ -150,13 +150,13 @@ class Forecast:
         if found.same_number:
             yield f"{found.same_number:>9,} with the number of an earlier row and any text"
         if found.countries:
-            yield f"Country codes: {told_countries(found.countries)}."
+            yield f"Country codes: {listed_countries(found.countries)}."
         yield from self._no_sms()
         yield from self._cost()
         yield from self._forced()
         if found.faults:
             yield "Invalid rows:"
-            yield from (f"  line {fault.place}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
+            yield from (f"  line {fault.index}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
             yield from format_rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
         yield from self._key_repeats()
@@ -194,7 +194,7 @@ class Forecast:
             "balance": _as_string(found.balance),
             "per_s": round(self.plan.per_s, 2),
             "duration_s": round(self.duration_s, 1),
-            "invalid_rows": [{"line": fault.place, "reason": fault.reason} for fault in found.faults[:SHOWN]],
+            "invalid_rows": [{"line": fault.index, "reason": fault.reason} for fault in found.faults[:SHOWN]],
             "duplicate_rows": repeated_lines(found.repeats),
             "same_number_rows": repeated_lines(found.same_numbers),
             "repeated_keys": found.repeated_keys,
@@ -209,7 +209,7 @@ class Forecast:
 
 def repeated_lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:
     """Return the lines of the first repeats, for a program."""
-    return [{"line": repeat.place, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
+    return [{"line": repeat.index, "first_line": repeat.first} for repeat in repeats[:SHOWN]]
 
 
 def _as_string(number: Decimal | None) -> str | None:

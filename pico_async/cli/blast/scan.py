@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from attrs import evolve, field, frozen
 
 from pico_async.bulk.journal.match import JournalMatch, JournalMatcher
-from pico_async.bulk.preflight import Checklist, Preflight
+from pico_async.bulk.preflight import Checklist
+from pico_async.bulk.preflight_report import Preflight
 from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.journal import describe_mismatch
 from pico_async.errors import SuppressedError
