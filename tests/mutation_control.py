@@ -143,12 +143,12 @@ MUTATIONS = (
     ),
     Mutation(
         "the main file does not say that it lacks its log",
-        (Change("pico_async/bulk/journal/sqlite_file.py", "        self._hold(LACKS_LOG)\n", ""),),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "        self._mark(LACKS_LOG)\n", ""),),
         ("tests/bulk/journal/test_sqlite_file.py",),
     ),
     Mutation(
         "a journal that was taken away is not missed",
-        (Change("pico_async/bulk/journal/sqlite_file.py", "            self._require_in_place()\n", ""),),
+        (Change("pico_async/bulk/journal/sqlite_file.py", "            self._files.require_in_place()\n", ""),),
         ("tests/bulk/journal/test_sqlite_file.py",),
     ),
     Mutation(

@@ -13,10 +13,10 @@ from typing import Annotated, TypeAlias
 import attrs
 import typer
 
+from pico_async.bulk.journal.file_set import files_of
 from pico_async.bulk.journal.match import JournalMatcher
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.bulk.journal.sqlite import SqliteJournal
-from pico_async.bulk.journal.sqlite_file import files_of
 from pico_async.cli.account_options import Json
 from pico_async.cli.blast.report_file import is_same_file
 from pico_async.cli.blast.row_mapping import KEY_COLUMN, RowMapping

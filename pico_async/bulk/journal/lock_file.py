@@ -1,4 +1,4 @@
-"""One owner of a journal at a time: a lock that the operating system takes back from the dead."""
+"""The lock that lets one run at a time own a journal; the operating system releases it when a process dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pico_async.errors import JournalError
 
-# A look at the journal from elsewhere, and a decision about a line of it, hold it for a moment.
+# Reading the journal, or deciding about one of its rows, holds the lock for a moment.
 TRIES = 10
 BETWEEN_TRIES_S = 0.05
 
@@ -23,19 +23,19 @@ else:
     import fcntl
 
     def _lock(file: int) -> None:
-        # Not `lockf`: that one is gone as soon as anything in the process closes the file.
+        # Not `lockf`: its lock is released as soon as anything in the process closes the file.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Ownership:
+class LockFile:
     """
-    Hold the lock file of a journal, `FILE-lock`, beside it; blocks for up to half a second.
+    Locks `FILE-lock` beside a journal. Blocks for up to half a second.
 
-    It is a file of its own, for SQLite's locks on the journal must not be touched. It stays there: who removes it may
-    part two owners from each other.
+    It is a file of its own, because SQLite's own locks on the journal must not be disturbed. It is never removed: after
+    a removal, two runs could each lock a file of this name.
 
     Raises:
-        JournalError: Somebody else holds it, or it cannot be made.
+        JournalError: Another process holds the lock, or the file cannot be created.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -47,39 +47,39 @@ class Ownership:
                 f"The journal {journal} cannot be used: {path.name} cannot be made beside it ({error.strerror})."
             ) from None
         for _ in range(TRIES):
-            if _is_locked(self._file):
+            if _try_lock(self._file):
                 break
             time.sleep(BETWEEN_TRIES_S)
         else:
             owner = path.read_bytes()[:20].decode("ascii", "replace").strip()
             os.close(self._file)
             raise JournalError(
-                f"The journal {journal} is in use by another blast"
+                f"The journal {journal} is in use by another bulk send"
                 f"{f', of process {owner}' if owner.isdigit() else ''}. Wait for its end, or name another file."
             )
-        # For the error that the next one gets. A full disk has no room for it, and that is told by SQLite.
+        # For the error message above, in other processes. If the disk is full, SQLite reports that later.
         with suppress(OSError):
             os.ftruncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         os.close(self._file)
 
 
 def is_in_use(journal: Path) -> bool:
-    """Say whether somebody holds the journal at this moment."""
+    """Return whether a process holds the lock now."""
     try:
         file = os.open(_lock_file(journal), os.O_RDWR)
     except OSError:
         return False
     try:
-        return not _is_locked(file)
+        return not _try_lock(file)
     finally:
         os.close(file)
 
 
-def _is_locked(file: int) -> bool:
+def _try_lock(file: int) -> bool:
     try:
         _lock(file)
     except OSError:

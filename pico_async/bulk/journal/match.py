@@ -117,6 +117,6 @@ class JournalMatcher:
 
     def _count(self) -> None:
         self._messages += len(self._waiting)
-        with self._file.told("cannot be read"):
+        with self._file.journal_errors("cannot be read"):
             self._counts += self._lines.count_known(self._waiting)
         self._waiting.clear()

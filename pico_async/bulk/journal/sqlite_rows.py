@@ -62,7 +62,7 @@ class JournalRows:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
-        with file.told("cannot be read"):
+        with file.journal_errors("cannot be read"):
             ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
         # What an older version has not, where this only looks.
         self._line = "line" if file.version >= 2 else "NULL"
@@ -148,7 +148,7 @@ class JournalRows:
 
     def counts(self) -> dict[JournalState, int]:
         """Count the messages by state."""
-        with self._file.told("cannot be read"):
+        with self._file.journal_errors("cannot be read"):
             found = dict(
                 self._file.connection.execute(f"SELECT {self._state}, count(*) FROM message GROUP BY 1")  # noqa: S608  a constant
             )
@@ -157,7 +157,7 @@ class JournalRows:
     def in_doubt(self, *, also_sending: bool) -> list[JournalRecord]:
         """Give what is in doubt, in the order of the input."""
         states = [JournalState.IN_DOUBT] + [JournalState.SENDING] * also_sending
-        with self._file.told("cannot be read"):
+        with self._file.journal_errors("cannot be read"):
             found = self._file.connection.execute(
                 f"SELECT name, {self._state}, request_id, position, changed_at, {self._line} FROM message"  # noqa: S608
                 f" WHERE {self._state} IN ({', '.join('?' * len(states))}) ORDER BY position, row",

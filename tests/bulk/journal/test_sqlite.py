@@ -252,7 +252,7 @@ async def test_whichever_commit_fails_the_journal_is_there_afterwards(
     with monkeypatch.context() as patch:
         use(patch, Failing)
         patch.setattr(Failing, "commits", commits)
-        patch.setattr(journal_file, "WRITTEN_BACK_AFTER", 1)
+        patch.setattr(journal_file, "CHECKPOINT_AFTER", 1)
         with suppress(JournalError):
             await blast(pico, messages, path, concurrency=1)
     await blast(pico, messages, path)
@@ -373,7 +373,7 @@ async def test_a_journal_has_one_owner(tmp_path: Path) -> None:
         async with it.stream_bulk([sms(number) for number in range(30)], journal=path, concurrency=2) as results:
             await anext(results)
             for other in (path, link):
-                with pytest.raises(JournalError, match=f"in use by another blast, of process {os.getpid()}"):
+                with pytest.raises(JournalError, match=f"in use by another bulk send, of process {os.getpid()}"):
                     await blast(Pico(), [sms(99)], other)
             with pytest.raises(JournalError, match="in use"):
                 await SqliteJournal(path).resend("k")
@@ -398,7 +398,7 @@ async def test_an_owner_that_was_passed_over_sends_no_more(tmp_path: Path) -> No
 
     assert pico.received.total() <= before + 1
     assert report.stopped is not None
-    assert "taken over by another blast" in report.stopped
+    assert "taken over by another bulk send" in report.stopped
     assert {result.outcome for result in rest} <= {Outcome.NOT_SENT, Outcome.ACCEPTED}
 
 

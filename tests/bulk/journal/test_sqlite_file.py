@@ -50,7 +50,7 @@ for state in (JournalState.ACCEPTED, JournalState.SENDING):
         ((row),) = rows.claim([(SmsMessage("86130000000" + f"{state == JournalState.SENDING:02}", "hello"), 0, None)])
         rows.change({row.id: (state, None)})
 if sys.argv[2] == "while it writes back":
-    file._hold(LACKS_LOG)
+    file._mark(LACKS_LOG)
 os._exit(0)
 """
 
@@ -248,7 +248,7 @@ async def test_a_log_that_grows_is_written_back(tmp_path: Path, monkeypatch: pyt
 
     Right afterwards, too, the main file says that it lacks the log.
     """
-    monkeypatch.setattr(journal_file, "WRITTEN_BACK_AFTER", 10)
+    monkeypatch.setattr(journal_file, "CHECKPOINT_AFTER", 10)
     pico, path = Pico(), tmp_path / "blast.db"
     sizes: set[int] = set()
     async with session(pico) as it:

@@ -45,7 +45,7 @@ def test_a_journal_serves_one_blast_at_a_time(
     resumed = pico_here(*command, "--resume", "--rate", 2000, "--json", env=quick.env)
     assert second.code == new_report.code == marked.code == 2
     for refused in (second, new_report, marked):
-        assert f"in use by another blast, of process {process.pid}" in refused.err
+        assert f"in use by another bulk send, of process {process.pid}" in refused.err
     assert "nothing was sent" in second.err
     assert report.read_text() == "an old report"
     assert not (tmp_path / "new.csv").exists()
