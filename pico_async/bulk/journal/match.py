@@ -1,4 +1,4 @@
-"""How many of an input's messages a journal has: few where it is not the journal of these messages."""
+"""How many of an input's messages are in a journal: few if it is the journal of other messages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pico_async.bulk.journal.sqlite_file import JournalFile
 from pico_async.bulk.journal.sqlite_rows import JournalRows
 from pico_async.messages import Message
 
-_AT_ONCE = 1000
+_MESSAGES_PER_COUNT = 1000
 
 
 @frozen(kw_only=True)
 class JournalMatch:
     """
-    An input, held against a journal.
+    An input, compared with a journal.
 
     Attributes:
-        messages: Messages of the input that were looked at.
-        skipped: Of them, those that the journal has as accepted.
+        messages: Messages of the input that were compared.
+        skipped: Those that are accepted in the journal.
         in_doubt: Those that may have been sent, and wait for a decision.
-        unsent: Those that it has, and that the next run sends.
-        new: Those that it does not have, which the next run sends.
-        refused: Those with a key that came before, or that it has with another content.
+        unsent: Those in the journal that the next run sends.
+        new: Those not in the journal, which the next run sends.
+        refused: Those whose key occurred before, or has another content in the journal.
         total: Messages in the journal.
     """
 
@@ -42,7 +42,7 @@ class JournalMatch:
 
     @classmethod
     def of(cls, counts: Counter[JournalState | None], *, messages: int, total: int) -> Self:
-        """Sum up what `JournalRows.count_known` counted."""
+        """Return the match for the counts of `JournalRows.count_known`."""
         in_doubt = counts[JournalState.IN_DOUBT] + counts[JournalState.SENDING]
         skipped, new = counts[JournalState.ACCEPTED], counts[None]
         return cls(
@@ -57,28 +57,29 @@ class JournalMatch:
 
     @property
     def known(self) -> int:
-        """Messages of the input that the journal has, with this content or with another one."""
+        """Messages of the input in the journal, with this content or another."""
         return self.messages - self.new
 
     @property
     def others(self) -> str:
-        """How many the journal has beside these: "1 other", "1,234 others"."""
+        """The number of other messages in the journal, as "1 other" or "1,234 others"."""
         count = self.total - self.known
         return f"{count:,} other{'' if count == 1 else 's'}"
 
     @property
     def is_foreign(self) -> bool:
         """
-        Whether the journal is most likely that of other messages: it has fewer than a quarter of these.
+        Whether the journal is most likely that of other messages: less than a quarter of these are in it.
 
-        A journal with fewer messages than the input, as after a crash, or of a list that grew, is held against those.
+        If the journal has fewer messages than the input, the quarter is of the journal's messages. This is so after a
+        crash, or if the list of recipients grew.
         """
         return 4 * self.known < min(self.messages, self.total)
 
 
 class JournalMatcher:
     """
-    Hold messages against a journal one by one, in the order of the input; it changes nothing.
+    Compares messages with a journal one by one, in the order of the input, and changes nothing.
 
     Raises:
         JournalError: There is no such journal, or it cannot be read.
@@ -87,7 +88,7 @@ class JournalMatcher:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = JournalFile(path, owned=False, checked=False)
-        self._lines = JournalRows(self._file)
+        self._rows = JournalRows(self._file)
         self._counts: Counter[JournalState | None] = Counter()
         self._waiting: list[Message] = []
         self._messages = 0
@@ -103,20 +104,20 @@ class JournalMatcher:
     def add(self, message: Message) -> None:
         """Count one message."""
         self._waiting.append(message)
-        if len(self._waiting) >= _AT_ONCE:
+        if len(self._waiting) >= _MESSAGES_PER_COUNT:
             self._count()
 
     def match(self) -> JournalMatch:
-        """Give the numbers as they stand."""
+        """Return the present numbers."""
         self._count()
-        return JournalMatch.of(self._counts, messages=self._messages, total=self._lines.total)
+        return JournalMatch.of(self._counts, messages=self._messages, total=self._rows.total)
 
     def is_made_from(self, what: str, value: str) -> bool | None:
-        """Say whether this made the messages of the journal's last run; None where nobody knows."""
+        """Return whether the journal's last run made its messages from this value; None if it is unknown."""
         return self._file.is_made_from(what, value)
 
     def _count(self) -> None:
         self._messages += len(self._waiting)
         with self._file.journal_errors("cannot be read"):
-            self._counts += self._lines.count_known(self._waiting)
+            self._counts += self._rows.count_known(self._waiting)
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""The journal in a file of its own, off the event loop."""
+"""SqliteJournal: the journal of a bulk send in one SQLite file, used outside of the event loop."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 from anyio import to_thread
 
 from pico_async._boundary import boundary
+from pico_async.bulk.journal.match import JournalMatch
 from pico_async.bulk.journal.protocols import JournalRecord, JournalState
+from pico_async.bulk.journal.sqlite_file import JournalFile
+from pico_async.bulk.journal.sqlite_rows import JournalRows
+from pico_async.bulk.journal.sqlite_writer import SqliteRun
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
-
-if TYPE_CHECKING:
-    from pico_async.bulk.journal.match import JournalMatch
-    from pico_async.bulk.journal.sqlite_rows import JournalRows
-    from pico_async.bulk.journal.sqlite_writer import SqliteRun
-
-# SQLite takes 10 ms to import, a tenth of all that pico_async imports, and most keep no journal: so the modules that
-# use it are imported where they are needed.
 
 Value = TypeVar("Value")
 
@@ -31,37 +27,38 @@ Value = TypeVar("Value")
 @boundary
 class SqliteJournal:
     """
-    What became of each message of a blast, in one SQLite file.
+    Remembers the outcome of each message of a bulk send, in one SQLite file.
 
-    It holds digests and outcomes: no number, no text, no key of yours, no secret. Each change is on the disk (WAL,
-    `synchronous=FULL`) before the blast goes on. It must be on a disk of this machine.
+    The file contains digests and outcomes, but no number, text, key or secret. Each change is durable (WAL,
+    `synchronous=FULL`) before the bulk send continues. The file must be on a local disk.
 
-    Beside the file lie SQLite's `-wal` and `-shm` while it is open, and a small `-lock`. Copy or move it only when no
-    blast runs; after a crash together with its `-wal`, which has the last changes. Without that it is refused, as is a
-    file with a second hard link. A blast whose journal is deleted, moved or replaced stops.
+    While the file is open, SQLite's `-wal` and `-shm` lie beside it, and always a small `-lock`. Copy or move the file
+    only while no bulk send runs. After a crash, copy it together with its `-wal`, which has the last changes; without
+    it the file is refused. A file with a second hard link is refused, too. A bulk send stops if its journal is deleted,
+    moved or replaced.
 
-    In a crash, what was on the wire, and up to 16 messages that were about to be, are in doubt. The same blast, run
-    again with the same journal, sends what was not sent; what is in doubt waits for your word:
+    After a crash, messages whose request was being exchanged are in doubt, and up to 16 that waited for a slot. The
+    same bulk send with the same journal then sends what was not sent. Messages in doubt wait for your decision:
 
-        journal = SqliteJournal("blast.db")
+        journal = SqliteJournal("bulk.db")
         for record in await journal.in_doubt():
             ...
         await journal.mark_sent("order-17")     # by its key, or by record.id
         await journal.resend("order-18")
 
-    A journal is that of one blast and its repeats. Where it has few of the messages with which an input begins, nothing
-    is sent: after a change of the keys or the text, all would be sent once more. Of an async input the first message
-    is looked at, else as many as may be in flight.
+    A journal belongs to one bulk send and its repeats. If few of the input's first messages are in it, nothing is sent:
+    after a change of the keys or the text, all messages would be sent again. The check reads one message of an async
+    input, and *concurrency* messages of any other.
 
     Args:
-        path: The file. It is made when a blast begins.
-        many_blasts: It serves many blasts, of other messages each, so none of them needs to be in it.
-        made_from: What the messages are made from, by name, such as the text with its places. The file keeps a digest
-            of each, by which `pico blast --resume` says what changed.
-        line_of: Gives the line of a file from which the message of an index was read; `in_doubt` gives it back.
+        path: The file. A bulk send creates it.
+        many_blasts: The journal serves several bulk sends of different messages, so the first messages are not checked.
+        made_from: What the messages are made from, by name, such as the text with its placeholders. The file keeps a
+            digest of each, by which `pico blast --resume` says what changed.
+        line_of: Returns the file's line that the message with an index was read from, for `in_doubt`.
 
     Raises:
-        ConfigurationError: *path* names no file.
+        ConfigurationError: *path* is not the path of a file.
     """
 
     def __init__(
@@ -87,14 +84,12 @@ class SqliteJournal:
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[SqliteRun]:
         """
-        Hold the journal for one blast; `send_bulk` does that by itself.
+        Open the journal for one bulk send; `send_bulk` calls this.
 
         Raises:
-            JournalError: On entering: it is in use, another account's, of another version, damaged, without its
+            JournalError: Raised on entering: the file is in use, of another account or version, damaged, without its
                 `-wal`, or cannot be written.
         """
-        from pico_async.bulk.journal.sqlite_writer import SqliteRun
-
         run = SqliteRun(self.path, account, self._made_from, self._line_of)
         try:
             await run.opened
@@ -105,74 +100,73 @@ class SqliteJournal:
 
     async def require_match(self, messages: Sequence[Message]) -> None:
         """
-        Make sure that it is the journal of an input that begins with these messages; `send_bulk` does that by itself.
+        Check that this is the journal of an input that begins with these messages; `send_bulk` calls this.
 
         Raises:
-            JournalError: It has few of them, and has others.
+            JournalError: Few of these messages are in the journal, and others are.
         """
         if self.many_blasts:
             return
 
-        def look(lines: JournalRows, _: bool) -> JournalMatch:
-            from pico_async.bulk.journal.match import JournalMatch
+        def compare(rows: JournalRows, _: bool) -> JournalMatch:
+            return JournalMatch.of(rows.count_known(messages), messages=len(messages), total=rows.total)
 
-            return JournalMatch.of(lines.count_known(messages), messages=len(messages), total=lines.total)
-
-        match = await self._look(look, checked=False)
+        match = await self._read(compare, checked=False)
         if match.is_foreign:
             few = f"{match.known or 'None'} of the first {len(messages)} messages {'are' if match.known > 1 else 'is'}"
-            said = "The first message is not" if len(messages) == 1 else few
+            found = "The first message is not" if len(messages) == 1 else few
             raise JournalError(
-                f"{said} in the journal {self.path}, which has {match.others}. Nothing was sent. If this is the same "
-                "blast with other keys or texts, all of it would be sent again: make the messages as before. If it is "
-                "another blast, name another journal, or pass SqliteJournal(path, many_blasts=True)."
+                f"{found} in the journal {self.path}, which has {match.others}. Nothing was sent. If this is the same "
+                "bulk send with other keys or texts, all of it would be sent again: make the messages as before. If it "
+                "is another one, name another journal, or pass SqliteJournal(path, many_blasts=True)."
             )
 
     async def counts(self) -> Mapping[JournalState, int]:
         """
-        Count the messages by state, also while a blast runs.
+        Return the number of messages in each state, also while a bulk send runs.
 
         Raises:
             JournalError: There is no such journal, or it cannot be read.
         """
-        return await self._look(lambda lines, _: lines.counts())
+        return await self._read(lambda rows, _: rows.counts())
 
     async def in_doubt(self) -> list[JournalRecord]:
         """
-        Give the messages that may have been sent, in the order of the input.
+        Return the messages that may have been sent, in the order of the input.
 
-        What a running blast has on the wire is not yet among them.
+        Messages that a running bulk send is sending are not yet among them.
 
         Raises:
             JournalError: There is no such journal, or it cannot be read.
         """
-        return await self._look(lambda lines, idle: lines.in_doubt(also_sending=idle))
+        return await self._read(lambda rows, idle: rows.in_doubt(also_sending=idle))
 
     async def mark_sent(self, *names: str) -> int:
         """
-        Decide that messages in doubt were sent: no later run sends them.
+        Record that messages in doubt were sent, so that no later run sends them.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+            names: `key` of each message, or the ID that `in_doubt` returns, or at least its first 6 characters.
 
         Returns:
-            How many were in doubt until now; of the others Pico's acceptance was known.
+            How many were in doubt until now. The others were accepted already.
 
         Raises:
-            JournalError: One of them is not there, or provably not sent; then none is changed. Or a blast is running.
+            JournalError: A message does not exist, or was provably not sent; no message is changed. Or a bulk send is
+                running.
         """
 
-        def mark(lines: JournalRows) -> int:
+        def mark(rows: JournalRows) -> int:
             decided = 0
             for name in names:
-                found = lines.find(name)
+                found = rows.find(name)
                 if found.state is JournalState.ACCEPTED:
                     continue
                 if not found.may_have_gone_out:
                     raise JournalError(
-                        f"{mask_numbers(name)!r} was provably not sent ({found.state}): run the blast again to send it."
+                        f"{mask_numbers(name)!r} was provably not sent ({found.state}): repeat the bulk send."
                     )
-                lines.change({found.row: (JournalState.ACCEPTED, None)})
+                rows.change({found.row: (JournalState.ACCEPTED, None)})
                 decided += 1
             return decided
 
@@ -180,77 +174,71 @@ class SqliteJournal:
 
     async def resend(self, *names: str) -> None:
         """
-        Decide that messages in doubt, or refused, are sent by the next run. One that went out is then sent twice.
+        Release messages in doubt, or refused, for the next run. A message that had been sent is then sent twice.
 
-        The next run may give them another content. Where it does not send one that was in doubt, either, that one is in
-        doubt again, and the run after it sends it.
+        The next run may give them another content. A message in doubt that the next run does not send, either, is in
+        doubt again, and the run after that sends it.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 6 characters of it.
+            names: `key` of each message, or the ID that `in_doubt` returns, or at least its first 6 characters.
 
         Raises:
-            JournalError: One of them is not there, or was accepted; then none is changed. Or a blast is running.
+            JournalError: A message does not exist, or was accepted; no message is changed. Or a bulk send is running.
         """
 
-        def let_go(lines: JournalRows) -> None:
+        def release(rows: JournalRows) -> None:
             for name in names:
-                found = lines.find(name)
+                found = rows.find(name)
                 if found.state is JournalState.ACCEPTED:
                     raise JournalError(
                         f"{mask_numbers(name)!r} was accepted. To send another one, give it another key."
                     )
-                lines.release(found.row)
+                rows.release(found.row)
 
-        await self._change(let_go, owned=True)
+        await self._change(release, owned=True)
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
         """
-        Take note of a proof that a message went out, such as its delivery receipt; also while a blast runs.
+        Record the proof that a message was sent, such as its delivery receipt; also while a bulk send runs.
 
         Args:
             name: Its `key`, or its ID.
-            request_id: Pico's name for it, where the proof gives one.
+            request_id: Pico's ID of the request, if the proof contains it.
 
         Returns:
-            Whether it was in doubt, or on the wire, until now.
+            Whether the message was in doubt, or being sent, until now.
 
         Raises:
-            NotInDoubtError: There is no such message, or it was provably not sent; or no blast has begun the file yet.
+            NotInDoubtError: The message does not exist, or was provably not sent; or the file does not exist yet.
             JournalError: The journal cannot be used.
         """
         if not self.path.exists():
-            # What goes out with a journal is in it beforehand, so this proof is of something else.
+            # A message is in the journal before it is sent, so this proof is about another one.
             raise NotInDoubtError(f"There is no journal {self.path} yet, so nothing of it is in doubt.")
 
-        def settle(lines: JournalRows) -> bool:
-            found = lines.find(name, whole=True)
+        def settle(rows: JournalRows) -> bool:
+            found = rows.find(name, whole=True)
             if found.state is JournalState.ACCEPTED:
                 return False
             if not found.may_have_gone_out:
                 raise NotInDoubtError(
                     f"{mask_numbers(name)!r} was provably not sent ({found.state}), so this is no proof."
                 )
-            lines.change({found.row: (JournalState.ACCEPTED, request_id)})
+            rows.change({found.row: (JournalState.ACCEPTED, request_id)})
             return True
 
         return await self._change(settle, owned=False)
 
-    async def _look(self, look: Callable[[JournalRows, bool], Value], *, checked: bool = True) -> Value:
+    async def _read(self, read: Callable[[JournalRows, bool], Value], *, checked: bool = True) -> Value:
         def work() -> Value:
-            from pico_async.bulk.journal.sqlite_file import JournalFile
-            from pico_async.bulk.journal.sqlite_rows import JournalRows
-
             with JournalFile(self.path, owned=False, checked=checked) as file:
-                return look(JournalRows(file), not file.is_in_use())
+                return read(JournalRows(file), not file.is_in_use())
 
         return await to_thread.run_sync(work)
 
     async def _change(self, change: Callable[[JournalRows], Value], *, owned: bool) -> Value:
         def work() -> Value:
-            from pico_async.bulk.journal.sqlite_file import JournalFile
-            from pico_async.bulk.journal.sqlite_rows import JournalRows
-
-            # Receipts come as fast as messages went: what one of them needs is found by its index.
+            # Unchecked, because receipts arrive as fast as messages are sent, and a check reads the whole file.
             with JournalFile(self.path, owned=owned, checked=owned) as file, file.transaction():
                 return change(JournalRows(file))
 

@@ -1,4 +1,4 @@
-"""The messages of a journal's file: found, begun and changed, many in one statement."""
+"""The rows of a journal's file: found, added and changed, many in one statement."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
+from attrs import frozen
+
 from pico_async.bulk.journal.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal.protocols import JournalRecord, JournalRow, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
@@ -18,10 +20,11 @@ from pico_async.numbers import mask_numbers
 
 MAX_REQUEST_ID = 200
 SHORTEST_ID = 6
-_AT_ONCE = 1000
+# SQLite accepts 32,766 values in a statement.
+_ROWS_PER_STATEMENT = 1000
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 
-Row = TypeVar("Row", bound=tuple[object, ...])
+Values = TypeVar("Values", bound=tuple[object, ...])
 
 
 class _Known(NamedTuple):
@@ -34,12 +37,13 @@ class _Known(NamedTuple):
     line: int | None = None
 
 
-class Found(NamedTuple):
+@frozen
+class Found:
     """
-    A message's row, as its last run left it.
+    A message's row, as the last run left it.
 
     Attributes:
-        doubted: An earlier run may have sent it.
+        doubted: An earlier run may have sent the message.
     """
 
     row: int
@@ -48,73 +52,74 @@ class Found(NamedTuple):
 
     @property
     def may_have_gone_out(self) -> bool:
-        """Whether nobody knows that it was not sent."""
+        """Whether the message is not provably unsent."""
         return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
 
 
 class JournalRows:
     """
-    The lines of an open file. What changes them belongs into its `transaction`.
+    The rows of an open file. Call a method that changes rows inside the file's `transaction`.
 
-    Each statement gives up the interpreter's lock, and waits to have it back where the event loop is busy: on a loaded
-    machine that costs more than the disk. So a commit takes a handful of statements, however many messages share it.
+    Each statement releases the interpreter's lock, and waits for it while the event loop is busy. On a loaded machine
+    that costs more than the disk. A commit therefore takes a few statements, however many messages share it.
     """
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         with file.journal_errors("cannot be read"):
             ((self._next_row,),) = file.connection.execute("SELECT coalesce(max(row), 0) + 1 FROM message")
-        # What an older version has not, where this only looks.
+        # A file of an older version that is only read lacks these columns.
         self._line = "line" if file.version >= 2 else "NULL"
         self._doubted = "doubted" if file.version >= 3 else "0"
-        # What a row says of all runs of its message: the last one did not send it, but an earlier one may have.
+        # The state over all runs: a message that the last run did not send may have been sent by an earlier one.
         self._state = f"CASE WHEN {self._doubted} AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
-        # Which rows came in this run: a byte for each.
-        self._came = bytearray(self._next_row)
-        # How often a content came in this run, of those that came twice. What came once is known from its row.
+        # Which rows were used in this run: a byte for each.
+        self._used = bytearray(self._next_row)
+        # How often a content occurred in this run, if more than once. One occurrence is known from its row.
         self._occurrences: dict[bytes, int] = {}
 
     @property
     def total(self) -> int:
-        """The messages that it has."""
+        """Number of messages in the file."""
         return int(self._next_row) - 1
 
     def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
         """
-        Find the line of each message, or begin one.
+        Return the row of each message, and add a row if there is none.
 
-        The messages come with their places in the input, and with the lines of its file where it is one.
+        A row that is unchanged is not written, so that a run skips accepted messages without a commit.
 
-        A line that is as it was is not written, so that a run skips what it need not send without a commit.
+        Args:
+            messages: Each with its index in the input, and with its line if the input is a file.
         """
-        lines: list[JournalRow | InvalidMessageError] = []
+        rows: list[JournalRow | InvalidMessageError] = []
         changed: dict[bytes, _Known] = {}
         known, named = self._look_up([message for message, _, _ in messages])
-        for (message, position, line), (name, content) in zip(messages, named, strict=True):
+        for (message, index, line), (name, content) in zip(messages, named, strict=True):
             found = known.get(name)
             if found is not None:
                 if message.key is None:
-                    name, found = self._unless_it_came(name, found, content, known)
+                    name, found = self._unless_used(name, found, content, known)
                 elif (refusal := self._refusal(message.key, found, content)) is not None:
-                    lines.append(refusal)
+                    rows.append(refusal)
                     continue
             if found is None:
                 found = _Known(name, self._next_row, JournalState.PENDING)
                 self._next_row += 1
-                self._came.append(0)
-            if (found.content, found.position, found.line) != (content, position, line):
-                found = changed[name] = found._replace(content=content, position=position, line=line)
+                self._used.append(0)
+            if (found.content, found.position, found.line) != (content, index, line):
+                found = changed[name] = found._replace(content=content, position=index, line=line)
             known[name] = found
-            self._came[found.row] = 1
-            lines.append(JournalRow(found.row, found.state, found.request_id))
-        self._keep(list(changed.values()))
-        return lines
+            self._used[found.row] = 1
+            rows.append(JournalRow(found.row, found.state, found.request_id))
+        self._write(list(changed.values()))
+        return rows
 
     def count_known(self, messages: Sequence[Message]) -> Counter[JournalState | None]:
         """
-        Count what a run would find of the messages by state, and change nothing; None: it would begin them.
+        Count the messages by the state of their rows, and change nothing; None counts those without a row.
 
-        Those with a key that has another content, or came before, are not counted.
+        A message is not counted if its key occurred before, or belongs to another content.
         """
         counts: Counter[JournalState | None] = Counter()
         known, named = self._look_up(messages)
@@ -122,27 +127,27 @@ class JournalRows:
             found = known.get(name)
             if found is not None:
                 if message.key is None:
-                    name, found = self._unless_it_came(name, found, content, known)
+                    name, found = self._unless_used(name, found, content, known)
                 elif self._refusal(message.key, found, content) is not None:
                     continue
             counts[None if found is None else found.state] += 1
             if found is not None:
-                self._came[found.row] = 1
+                self._used[found.row] = 1
         return counts
 
     def change(self, changes: Mapping[int, tuple[JournalState, str | None]]) -> None:
         """
-        Give rows their new states, and request IDs where there are such.
+        Set the states of rows, and their request IDs if there are any.
 
-        What was accepted stays accepted: a receipt may have been quicker than the reply.
+        An accepted message stays accepted, because a receipt may have been faster than the reply.
         """
         now = int(time.time())
         rows = [(row, state, _stored(request_id), now) for row, (state, request_id) in changes.items()]
         for some in _batches(rows):
             self._file.connection.execute(
-                "UPDATE message SET state = CASE message.state WHEN 'accepted' THEN 'accepted' ELSE new.column2 END,"  # noqa: S608  question marks
+                "UPDATE message SET state = CASE message.state WHEN 'accepted' THEN 'accepted' ELSE new.column2 END,"  # noqa: S608  placeholders
                 " request_id = coalesce(new.column3, message.request_id), changed_at = new.column4"
-                f" FROM (VALUES {_places(some)}) AS new WHERE message.row = new.column1",
+                f" FROM (VALUES {_placeholders(some)}) AS new WHERE message.row = new.column1",
                 list(chain.from_iterable(some)),
             )
 
@@ -155,7 +160,7 @@ class JournalRows:
         return {state: found.get(state, 0) for state in JournalState}
 
     def in_doubt(self, *, also_sending: bool) -> list[JournalRecord]:
-        """Give what is in doubt, in the order of the input."""
+        """Return the messages in doubt, in the order of the input."""
         states = [JournalState.IN_DOUBT] + [JournalState.SENDING] * also_sending
         with self._file.journal_errors("cannot be read"):
             found = self._file.connection.execute(
@@ -164,20 +169,20 @@ class JournalRows:
                 states,
             ).fetchall()
         return [
-            JournalRecord(name.hex(), JournalState(state), request_id, position, changed_at, line)
-            for name, state, request_id, position, changed_at, line in found
+            JournalRecord(name.hex(), JournalState(state), request_id, index, changed_at, line)
+            for name, state, request_id, index, changed_at, line in found
         ]
 
     def find(self, name: str, *, whole: bool = False) -> Found:
         """
-        Find a message by its key, or by its ID or the beginning of it.
+        Return the row of a message, found by its key, its ID or the beginning of its ID.
 
         Args:
-            whole: The beginning of an ID does not do: a key of another journal may look like one.
+            whole: Do not accept the beginning of an ID, because a key of another journal may look like one.
 
         Raises:
-            NotInDoubtError: There is none of that name.
-            JournalError: There is more than one.
+            NotInDoubtError: No message has that name.
+            JournalError: More than one message has that name.
         """
         digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
         select = f"SELECT row, state, {self._doubted} FROM message WHERE "  # noqa: S608  a constant
@@ -194,9 +199,9 @@ class JournalRows:
 
     def release(self, row: int) -> None:
         """
-        Let the next run send the message, whatever it says then.
+        Reset the row, so that the next run sends the message with any content.
 
-        That an earlier run may have sent it stays known.
+        The row still records that an earlier run may have sent it.
         """
         self._file.connection.execute(
             "UPDATE message SET doubted = doubted OR state IN ('sending', 'in_doubt'), state = 'pending',"
@@ -205,7 +210,7 @@ class JournalRows:
         )
 
     def _look_up(self, messages: Sequence[Message]) -> tuple[dict[bytes, _Known], list[tuple[bytes, bytes]]]:
-        """Give what is known of the messages, and of each its name and the digest of its content."""
+        """Return the known rows by name, and for each message its name and the digest of its content."""
         salt = self._file.salt
         contents = [content_digest(salt, message) for message in messages]
         names = [
@@ -214,11 +219,11 @@ class JournalRows:
         ]
         return self._known(names), list(zip(names, contents, strict=True))
 
-    def _unless_it_came(
+    def _unless_used(
         self, name: bytes, found: _Known, content: bytes, known: Mapping[bytes, _Known]
     ) -> tuple[bytes, _Known | None]:
-        """Give the next message of the same content where this one came before in this run."""
-        if not self._came[found.row]:
+        """Return this row, or that of the content's next occurrence if this run used the row already."""
+        if not self._used[found.row]:
             return name, found
         occurrence = self._occurrences.get(content, 1)
         self._occurrences[content] = occurrence + 1
@@ -234,18 +239,18 @@ class JournalRows:
                 list(chain.from_iterable(some)),
             ).fetchall()
             found |= {name: _Known(name, row, JournalState(state), *rest) for name, row, state, *rest in rows}
-        later = [name for name, line in found.items() if line.row >= len(self._came)]
+        later = [name for name, known in found.items() if known.row >= len(self._used)]
         if later and self._file.is_owned:
-            raise JournalError(f"The journal {self._file.path} is damaged: it has a line that nobody wrote.")
-        for name in later:  # of the blast that holds it now
+            raise JournalError(f"The journal {self._file.path} is damaged: it has a row that no run wrote.")
+        for name in later:  # added by the run that owns the file now
             del found[name]
         return found
 
     def _refusal(self, key: str, known: _Known, content: bytes) -> InvalidMessageError | None:
-        if self._came[known.row]:
+        if self._used[known.row]:
             return InvalidMessageError(
-                f"`key` {mask_numbers(key)!r} came before in this blast. A key names one message: give each its own, "
-                "or none."
+                f"`key` {mask_numbers(key)!r} came before in this bulk send. A key names one message: give each its "
+                "own, or none."
             )
         if known.content not in (None, content):
             return InvalidMessageError(
@@ -254,28 +259,27 @@ class JournalRows:
             )
         return None
 
-    def _keep(self, changed: Sequence[_Known]) -> None:
+    def _write(self, changed: Sequence[_Known]) -> None:
         now, epoch = int(time.time()), self._file.epoch
-        for some in _batches([(*line, epoch, now) for line in changed]):
+        for some in _batches([(*known, epoch, now) for known in changed]):
             self._file.connection.execute(
-                "INSERT INTO message (name, row, state, request_id, content, position, line, epoch, changed_at)"  # noqa: S608  question marks
-                f" VALUES {_places(some)} ON CONFLICT (name) DO UPDATE SET"
+                "INSERT INTO message (name, row, state, request_id, content, position, line, epoch, changed_at)"  # noqa: S608  placeholders
+                f" VALUES {_placeholders(some)} ON CONFLICT (name) DO UPDATE SET"
                 " position = excluded.position, line = excluded.line, content = excluded.content",
                 list(chain.from_iterable(some)),
             )
 
 
 def _stored(request_id: str | None) -> str | None:
-    # It is Pico's, and may be anything.
+    # Pico may return anything.
     return None if request_id is None else request_id.encode("utf-8", "replace").decode()[:MAX_REQUEST_ID]
 
 
-def _batches(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    # SQLite takes 32,766 values in a statement.
-    for start in range(0, len(rows), _AT_ONCE):
-        yield rows[start : start + _AT_ONCE]
+def _batches(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        yield rows[start : start + _ROWS_PER_STATEMENT]
 
 
-def _places(rows: Sequence[tuple[object, ...]]) -> str:
-    """Give the question marks of some rows: "(?, ?), (?, ?)"."""
+def _placeholders(rows: Sequence[tuple[object, ...]]) -> str:
+    """Return the placeholders of the rows: "(?, ?), (?, ?)"."""
     return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))

@@ -315,7 +315,7 @@ async def test_a_key_names_one_message(tmp_path: Path, concurrency: int) -> None
     assert outcomes(first) == ["accepted", "not_sent", "accepted"]
     assert outcomes(second) == ["not_sent", "skipped"]
     assert isinstance(first[1].error, InvalidMessageError)
-    assert "`key` 'a' came before in this blast" in str(first[1].error)
+    assert "`key` 'a' came before in this bulk send" in str(first[1].error)
     assert isinstance(second[0].error, InvalidMessageError)
     assert "`key` 'a' names a message of other content" in str(second[0].error)
     assert pico.received == {sms(1).to: 1, sms(3).to: 1}
