@@ -293,7 +293,7 @@ class PicoSession:
         engine = self._open()
         engine.check_live()
         own = _opt_outs(suppression)
-        opt_outs = None if own is None else own.let_pass
+        opt_outs = None if own is None else own.require_allowed
 
         def send(message: Message, progress: CallProgress) -> Awaitable[Accepted]:
             return deliver(engine, message, priority=priority, progress=progress, opt_outs=opt_outs)
@@ -374,7 +374,7 @@ class PicoSession:
                 coordinator=self._join(),
                 retries=self._retries,
                 retry_in_doubt=self._retry_in_doubt,
-                opt_outs=None if self._opt_outs is None else self._opt_outs.let_pass,
+                opt_outs=None if self._opt_outs is None else self._opt_outs.require_allowed,
                 observer=self._observer,
                 reaches_pico=self._reaches_pico,
             )

@@ -473,7 +473,7 @@ async def test_what_is_added_later_and_is_no_number_lets_nothing_pass() -> None:
 
     async with session_on(sandbox, opted_out) as pico:
         opted_out.add("0912345678")
-        with pytest.raises(NotSentError, match="`suppression` holds what is no number") as caught:
+        with pytest.raises(NotSentError, match="`suppression` contains an item that is no number") as caught:
             await pico.sms.send(OTHER, "hello")
         assert sandbox.ledger.accepted == []
         opted_out.clear()

@@ -1,4 +1,4 @@
-"""Messages, and numbers, that an input holds twice, found in flat memory."""
+"""Finds messages, numbers and keys that an input contains twice, with constant memory."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pico_async.errors import ConfigurationError
 from pico_async.messages import Message, MmsMessage, SmsMessage
 from pico_async.numbers import spellings
 
-CACHE_KIB = 2048  # four times as much made a million rows no faster
+CACHE_KIB = 2048  # a cache four times as large was no faster for a million rows
 
 
 class Duplicates:
     """
-    Remember messages by number and content, and numbers by themselves, and recognise what comes again.
+    Remembers digests of messages, numbers and keys, and returns the index of the first occurrence of each.
 
-    A set of a million digests takes 90 MB, and a Bloom filter is small but accuses the innocent. SQLite's temporary
-    database keeps the digests on disk behind a cache of 2 MB, in the standard library, and deletes itself. The
-    digests are keyed with a secret of this object's: what lies on the disk tells nobody's number.
+    A set of a million digests takes 90 MB, and a Bloom filter reports false duplicates. SQLite's temporary database
+    keeps the digests on disk behind a cache of 2 MB, and deletes itself. The digests are keyed with a random secret of
+    this object, so no number can be derived from the disk.
     """
 
     def __init__(self) -> None:
         self._secret = os.urandom(32)
-        # An empty name is a private database on disk, and is written to only once the cache is full.
+        # An empty name means a private database on disk, which is written only when the cache is full.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, place INTEGER) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY, position INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -42,49 +42,49 @@ class Duplicates:
     ) -> None:
         self._database.close()
 
-    def first_of(self, message: Message, place: int) -> int | None:
+    def first_of(self, message: Message, index: int) -> int | None:
         """
-        Give the place of the first message with this number and content, or None where this is the first.
+        Return the index of the first message with this number and content, or None if this is the first.
 
-        The number may be spelled in another way.
+        Other spellings of the number count as the same number.
 
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        # Number, ID and address hold no line break, which therefore keeps them apart from the text.
-        apart = ""
+        # Number, template ID and URL contain no line break, so it separates them from the text.
+        content_id = ""
         if isinstance(message, SmsMessage):
-            apart = message.template_id or ""
+            content_id = message.template_id or ""
         elif isinstance(message, MmsMessage):
-            apart = message.media_url
+            content_id = message.media_url
         number = spellings(message.to)[0]
-        return self._first(f"{type(message).__name__}\n{number}\n{apart}\n{message.text or ''}", place)
+        return self._first(f"{type(message).__name__}\n{number}\n{content_id}\n{message.text or ''}", index)
 
-    def first_to(self, number: str, place: int) -> int | None:
+    def first_to(self, number: str, index: int) -> int | None:
         """
-        Give the place of the first message to this number, in any spelling, or None where this is the first.
+        Return the index of the first message to this number, in any spelling, or None if this is the first.
 
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        return self._first(f"number\n{spellings(number)[0]}", place)
+        return self._first(f"number\n{spellings(number)[0]}", index)
 
-    def first_of_key(self, key: str, place: int) -> int | None:
+    def first_of_key(self, key: str, index: int) -> int | None:
         """
-        Give the place of the first message with this key, or None where this is the first.
+        Return the index of the first message with this key, or None if this is the first.
 
         Raises:
             ConfigurationError: The disk for temporary files is full.
         """
-        return self._first(f"key\n{key}", place)
+        return self._first(f"key\n{key}", index)
 
-    def _first(self, content: str, place: int) -> int | None:
+    def _first(self, content: str, index: int) -> int | None:
         digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16, key=self._secret).digest()
         try:
-            added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, place)).rowcount
+            added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, index)).rowcount
             if added:
                 return None
-            found = self._database.execute("SELECT place FROM seen WHERE digest = ?", (digest,)).fetchone()
+            found = self._database.execute("SELECT position FROM seen WHERE digest = ?", (digest,)).fetchone()
         except sqlite3.Error as error:
             raise ConfigurationError(
                 f"There is no room to look for duplicates ({error}): set TMPDIR to a folder with 100 MB free."

@@ -96,8 +96,8 @@ class Source:
             # map() continues after the error. A generator has ended, and its further items are unknown.
             if _is_finished(self._items):
                 self.stopped = (
-                    "the input is a generator and made an invalid message, after which Python ends it; "
-                    "to go on, make the messages with map(), or catch InvalidMessageError in it and yield the error"
+                    "the input is a generator and raised InvalidMessageError, which ends it. "
+                    "Make the messages with map(), or catch the error in the generator and yield it"
                 )
             return error
         if isinstance(error, asyncio.CancelledError):

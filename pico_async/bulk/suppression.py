@@ -1,4 +1,4 @@
-"""Who has opted out, and gets nothing."""
+"""Suppression: numbers that have opted out, and get no promotional message."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from pico_async.numbers import e164, spellings
 Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
 
 
-# A collection whose size is as it was is read again after this time: something may have been put in the place of
-# something else. A million numbers take some 50 ms.
+# A collection of unchanged size is read again after this time, because one number may have replaced another. A million
+# numbers take some 50 ms.
 READ_AGAIN_S = 1.0
 
 
 class NoAnswerError(TypeError):
-    """Nobody said True or False: a function that forgets to answer would let nobody opt out."""
+    """The answer was neither True nor False: a function that forgets to return one would suppress no number."""
 
 
 class NumberSet(Container[str]):
     """
-    Numbers in any spelling, also those that are added later to a set, a dict or a list.
+    The numbers of a collection, in any spelling, and those added later to a set, a dict or a list.
 
-    What is taken out stays. A set or a mapping of another make is read once, and then asked for the digits of a number,
-    with and without "+".
+    A number that is removed later stays suppressed. A set or mapping of another class is read once. Afterwards it is
+    asked for the digits of each number, with and without "+".
 
     Raises:
-        ConfigurationError: It holds what is no number; the number is not repeated.
+        ConfigurationError: An item is no number. The error does not contain the item.
     """
 
     def __init__(self, numbers: Collection[object]) -> None:
@@ -41,25 +41,25 @@ class NumberSet(Container[str]):
         if (fault := self._read(numbers)) is not None:
             raise ConfigurationError(f"{fault} Nothing was sent.")
         self._growing = numbers if isinstance(numbers, set | dict | list | KeysView) else None
-        self._asked_too = numbers if isinstance(numbers, Set | Mapping) and not isinstance(numbers, frozenset) else None
+        self._original = numbers if isinstance(numbers, Set | Mapping) and not isinstance(numbers, frozenset) else None
 
     def __contains__(self, number: object) -> bool:
         """
-        Say whether a number in E.164 is among them.
+        Return whether a number in E.164 is in the collection.
 
         Raises:
-            NoAnswerError: What was added to the collection is no number.
+            NoAnswerError: An item was added that is no number.
         """
         if not isinstance(number, str):
             return False
         if self._may_have_grown() and (fault := self._read(self._growing or ())) is not None:
             raise NoAnswerError(fault)
-        ways = spellings(number)
-        if ways[0] in self._known:
+        spelled = spellings(number)
+        if spelled[0] in self._known:
             return True
-        # What is a table of the user's, or took the place of something else a moment ago.
-        asked = self._asked_too
-        return asked is not None and any(way in asked or f"+{way}" in asked for way in ways)
+        # The user's own class may look numbers up elsewhere, and a set may have changed a moment ago.
+        original = self._original
+        return original is not None and any(way in original or f"+{way}" in original for way in spelled)
 
     def _may_have_grown(self) -> bool:
         if self._growing is None:
@@ -67,7 +67,7 @@ class NumberSet(Container[str]):
         return len(self._growing) != self._size or time.monotonic() - self._read_at >= READ_AGAIN_S
 
     def _read(self, numbers: Collection[object]) -> str | None:
-        """Read what was not read before; return what is wrong with it, or None."""
+        """Read the numbers that are new, and return what is wrong with them, or None."""
         size = len(numbers)
         for spelled in list(numbers):
             if isinstance(spelled, str) and spelled in self._known:
@@ -76,8 +76,8 @@ class NumberSet(Container[str]):
                 number = e164(spelled)
             except InvalidMessageError as error:
                 return (
-                    "`suppression` holds what is no number, so that it may lack somebody who opted out: "
-                    f"{error} For numbers as people of a region write them, use `destination(…, region=…)`."
+                    "`suppression` contains an item that is no number, so a number that opted out may be missing: "
+                    f"{error} For numbers in national spelling, use `destination(…, region=…)`."
                 )
             self._known.add(spellings(number)[0])
             self._known.add(str(spelled))
@@ -87,14 +87,15 @@ class NumberSet(Container[str]):
 
 class OptOuts:
     """
-    Answer whether a number has opted out.
+    Finds out whether a number has opted out.
 
-    The numbers of a set, or of another collection, may be spelled as those of messages. One that is added later to a
-    set, a dict or a list counts, too; one that is taken away still counts. A function, and a container that cannot be
-    read through, are asked for each message, with the digits alone: where a number is written in two ways, with both.
+    - A set or other collection may contain the spellings that messages accept. Numbers added later to a set, a dict or
+      a list count, too; removed numbers still count.
+    - A function, or a container that cannot be iterated, is asked for each message, with the digits alone. If a number
+      has two spellings, it is asked for both.
 
     Raises:
-        ConfigurationError: It is neither, or holds what is no number: somebody who opted out would get the message.
+        ConfigurationError: *suppression* is neither, or contains an item that is no number.
     """
 
     def __init__(self, suppression: object) -> None:
@@ -106,24 +107,24 @@ class OptOuts:
             self._ask = numbers.__contains__
         else:
             raise ConfigurationError(
-                "`suppression` must be a set of numbers, or a function, async or not, that says of one whether it has "
-                f"opted out, not {type(suppression).__name__}."
+                "`suppression` must be a set of numbers, or a function, async or not, that returns whether a number "
+                f"has opted out, not {type(suppression).__name__}."
             )
 
     async def has(self, number: str) -> bool:
         """
-        Say whether it has.
+        Return whether the number has opted out.
 
         Raises:
-            NoAnswerError: The function said neither.
-            Exception: What the function raised.
+            NoAnswerError: The function returned neither True nor False.
+            Exception: Raised by the function.
         """
-        for way in dict.fromkeys([number, *spellings(number)]):
-            if await self._says(way):
+        for spelled in dict.fromkeys([number, *spellings(number)]):
+            if await self._answer(spelled):
                 return True
         return False
 
-    async def _says(self, number: str) -> bool:
+    async def _answer(self, number: str) -> bool:
         answer = self._ask(number)
         if inspect.isawaitable(answer):
             answer = await unless_cancelled(answer)
@@ -131,13 +132,13 @@ class OptOuts:
             raise NoAnswerError(f"`suppression` must answer True or False, not {type(answer).__name__}.")
         return bool(answer)
 
-    async def let_pass(self, number: str) -> None:
+    async def require_allowed(self, number: str) -> None:
         """
-        Raise where it must get nothing.
+        Raise if the number must not get the message.
 
         Raises:
-            SuppressedError: It has opted out.
-            NotSentError: That could not be learned, so it must get nothing either.
+            SuppressedError: The number has opted out.
+            NotSentError: It is unknown whether it has, so nothing may be sent.
         """
         since = cancellations()
         try:
@@ -146,10 +147,10 @@ class OptOuts:
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and (cancellations() > since or is_cancelled()):
                 raise
-            # Not the error's own words, which may hold the number. One that was cancelled is no end of this call.
-            said = f"`suppression` raised {type(error).__name__}"
+            # The error's text may contain the number. A cancellation inside the function does not cancel this call.
+            cause = f"`suppression` raised {type(error).__name__}"
             if isinstance(error, NoAnswerError):
-                said = str(error).rstrip(".")
-            fault, kind = f"Whether the number has opted out is not known: {said}", NotSentError
+                cause = str(error).rstrip(".")
+            fault, kind = f"It is unknown whether the number has opted out: {cause}", NotSentError
         if fault is not None:
             raise kind(f"{fault}. Nothing was sent.")
