@@ -126,7 +126,7 @@ MUTATIONS = (
         (CRASHES,),
     ),
     Mutation(
-        "acceptance is told before it is committed",
+        "an acceptance is reported before it is committed",
         (
             Change(
                 "pico_async/bulk/dispatcher.py",

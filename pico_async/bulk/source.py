@@ -97,7 +97,7 @@ class Source:
             if _is_finished(self._items):
                 self.stopped = (
                     "the input is a generator and raised InvalidMessageError, which ends it. "
-                    "Make the messages with map(), or catch the error in the generator and yield it"
+                    "Make the messages with map(), or catch it in the generator and yield the error"
                 )
             return error
         if isinstance(error, asyncio.CancelledError):

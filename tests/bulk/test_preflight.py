@@ -102,7 +102,7 @@ def test_the_parts_are_those_of_the_texts(rows: list[tuple[str, str]]) -> None:
     assert found.total == found.valid == found.texts == len(rows)
 
 
-async def test_countries_kinds_and_repeated_numbers_are_told() -> None:
+async def test_countries_kinds_and_repeated_numbers_are_counted() -> None:
     """
     A preflight counts messages by country code and those to numbers that take no SMS, and finds numbers that come
     again, whatever the texts.
@@ -128,7 +128,7 @@ async def test_countries_kinds_and_repeated_numbers_are_told() -> None:
     assert not any(number in said + repr(found) for number in numbers)
 
 
-async def test_without_the_extra_no_kinds_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_extra_no_kinds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, countries are counted and kinds are not."""
     monkeypatch.setattr("pico_async.numbers.is_checkable", lambda: False)
 
@@ -218,7 +218,7 @@ async def test_a_session_without_a_sender_knows_that_nothing_would_go() -> None:
     assert "has no sender" in found.faults[0].reason
 
 
-async def test_a_balance_that_cannot_be_learned_is_told_before_the_input_is_read() -> None:
+async def test_a_balance_request_that_fails_raises_before_the_input_is_read() -> None:
     """If the balance cannot be fetched, the error is raised before the input is read."""
     source = iter(mixed())
     async with session_on(Sandbox(), api_key="wrong") as pico:
@@ -310,7 +310,7 @@ async def test_what_the_input_raises_in_the_middle_is_raised(
     assert source.closed
 
 
-async def test_a_generator_that_raises_an_invalid_message_is_told_as_cut_short() -> None:
+async def test_a_generator_that_raises_an_invalid_message_ended_early() -> None:
     """A generator cannot continue after InvalidMessageError, so the result states that the input ended early."""
 
     def generator() -> Iterator[SmsMessage]:

@@ -47,7 +47,7 @@ class Line:
         self.most_in_flight = 0
         self.begun: list[str | None] = []
 
-    async def send(self, message: Message, trace: CallProgress) -> Accepted:
+    async def send(self, message: Message, progress: CallProgress) -> Accepted:
         self.begun.append(message.key)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -55,8 +55,8 @@ class Line:
         try:
             if fate == "waits":
                 await asyncio.sleep(1000)
-            trace.attempts += 1
-            trace.exchanging = trace.in_doubt = True
+            progress.attempts += 1
+            progress.exchanging = progress.in_doubt = True
             await asyncio.sleep(1)
             if isinstance(fate, BaseException):
                 raise fate
@@ -65,7 +65,7 @@ class Line:
             self.in_flight -= 1
 
 
-def blast(source: Any, line: Line, *, concurrency: int = 4, stop_after: int | None = None) -> BulkStream:
+def stream_of(source: Any, line: Line, *, concurrency: int = 4, stop_after: int | None = None) -> BulkStream:
     return BulkStream(source, line.send, concurrency=concurrency, stop_after=stop_after)
 
 
@@ -83,7 +83,7 @@ async def drawn_from(items: Iterable[Any]) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("source", [list, iter, drawn_from], ids=["list", "iterator", "async iterator"])
 async def test_each_message_of_any_iterable_gets_its_result(source: Any) -> None:
     """Each message of any kind of iterable gets one result with its own index, key and `request_id`."""
-    results = await results_of(blast(source(messages(10)), Line()))
+    results = await results_of(stream_of(source(messages(10)), Line()))
 
     assert sorted(result.index for result in results) == list(range(10))
     assert all(result.key == str(result.index) and result.request_id == f"r-{result.index}" for result in results)
@@ -94,12 +94,12 @@ async def test_no_more_are_in_flight_than_the_concurrency() -> None:
     """A bulk send of 20 messages has at most `concurrency` messages in flight, and reaches that number."""
     line = Line()
 
-    await results_of(blast(messages(20), line, concurrency=5))
+    await results_of(stream_of(messages(20), line, concurrency=5))
 
     assert line.most_in_flight == 5
 
 
-async def test_the_place_is_taken_before_the_next_message_is_read() -> None:
+async def test_capacity_is_acquired_before_the_next_message_is_read() -> None:
     """A message is read from the input only when it can be in flight: with five in flight, no sixth is read."""
     read = []
 
@@ -108,24 +108,24 @@ async def test_the_place_is_taken_before_the_next_message_is_read() -> None:
             read.append(message)
             yield message
 
-    async with blast(source(), Line(all="waits"), concurrency=5):
+    async with stream_of(source(), Line(all="waits"), concurrency=5):
         await asyncio.sleep(10)
         assert len(read) == 5
 
 
 async def test_results_come_as_they_finish() -> None:
     """A result is returned as soon as its message finishes, even if an earlier message still waits."""
-    async with blast(messages(2), Line(n0="waits")) as results:
+    async with stream_of(messages(2), Line(n0="waits")) as results:
         first = await anext(results)
 
         assert first.index == 1
 
 
-async def test_a_slow_reader_slows_the_blast() -> None:
+async def test_a_slow_reader_slows_the_bulk_send() -> None:
     """Unread results count against `concurrency`, so a caller that does not read them stops the bulk send."""
     line = Line()
 
-    async with blast(messages(100), line, concurrency=4) as results:
+    async with stream_of(messages(100), line, concurrency=4) as results:
         await anext(results)
         await asyncio.sleep(100)
 
@@ -137,7 +137,7 @@ async def test_a_bad_item_is_a_result_and_ends_nothing() -> None:
     first, second = messages(2)
     error = InvalidMessageError("row 3 has no code")
 
-    results = await results_of(blast([first, None, {"to": "1"}, error, second], Line()))
+    results = await results_of(stream_of([first, None, {"to": "1"}, error, second], Line()))
 
     by_index = {result.index: result for result in results}
     assert [by_index[n].ok for n in range(5)] == [True, False, False, False, True]
@@ -150,7 +150,7 @@ async def test_an_iterator_that_survives_its_error_is_read_on() -> None:
     """An iterator that can continue after InvalidMessageError, such as `map()`, is read to its end."""
     numbers = ["8612345678901", "no number", "8612345678902"]
 
-    results = await results_of(blast(map(lambda to: SmsMessage(to, "hi"), numbers), Line()))
+    results = await results_of(stream_of(map(lambda to: SmsMessage(to, "hi"), numbers), Line()))
 
     assert sorted((result.index, result.ok) for result in results) == [(0, True), (1, False), (2, True)]
 
@@ -163,7 +163,7 @@ async def test_a_generator_that_ends_with_a_bad_row_does_not_end_in_silence(asyn
     if asynchronous:
         source = (SmsMessage(to, "hi") async for to in drawn_from(numbers))
 
-    report = await send_all(blast(source, Line()), None)
+    report = await send_all(stream_of(source, Line()), None)
 
     assert (report.total, report.accepted, report.not_sent) == (2, 1, 1)
     assert "generator" in str(report.stopped)
@@ -179,7 +179,7 @@ async def test_an_input_that_breaks_is_raised_once_all_is_settled(asynchronous: 
         yield from messages(3)
         raise KeyError("phone")
 
-    stream, seen = blast(drawn_from(source()) if asynchronous else source(), Line()), []
+    stream, seen = stream_of(drawn_from(source()) if asynchronous else source(), Line()), []
 
     with pytest.raises(KeyError, match="phone"):
         async with stream as results:
@@ -237,7 +237,7 @@ async def _async_generator() -> AsyncIterator[SmsMessage]:
 async def test_an_error_that_would_end_a_loop_does_not_end_it_in_silence(source: Callable[[], Any]) -> None:
     """An input that raises StopAsyncIteration in a sync loop, or StopIteration in an async one, ends with an error."""
     results = []
-    stream = blast(source(), Line())
+    stream = stream_of(source(), Line())
 
     with pytest.raises(RuntimeError, match="raised Stop"):
         async with stream:
@@ -248,7 +248,7 @@ async def test_an_error_that_would_end_a_loop_does_not_end_it_in_silence(source:
     assert stream.report.accepted == 2
     assert stream.report.stopped is not None
     with pytest.raises(RuntimeError, match="raised Stop"):
-        await send_all(blast(source(), Line()), None)
+        await send_all(stream_of(source(), Line()), None)
     with pytest.raises(RuntimeError, match="raised Stop"):
         await preflight(source())
 
@@ -263,7 +263,7 @@ async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
         helper.cancel()
         await helper
 
-    stream = blast(source(), Line())
+    stream = stream_of(source(), Line())
 
     with pytest.raises(NotSentError, match="something that it waited for was cancelled"):
         await send_all(stream, None)
@@ -274,14 +274,14 @@ async def test_an_input_whose_own_waiting_was_cancelled_has_not_ended() -> None:
 
 async def test_a_stream_that_was_not_entered_or_is_used_up_says_so() -> None:
     """Reading a stream that is not entered, used up or stopped raises ConfigurationError instead of waiting forever."""
-    stream = blast(messages(1), Line())
+    stream = stream_of(messages(1), Line())
 
     with pytest.raises(ConfigurationError, match="async with"):
         await anext(stream)
     await results_of(stream)
     with pytest.raises(ConfigurationError, match="make another"):
         await results_of(stream)
-    stopped = blast(messages(1), Line())
+    stopped = stream_of(messages(1), Line())
     stopped.stop("the session was closed")
     with pytest.raises(ConfigurationError, match="the session was closed"):
         await results_of(stopped)
@@ -292,7 +292,7 @@ async def test_one_message_s_error_does_not_end_the_others() -> None:
     line = Line(n1=RejectedError("refused"), n2=NotSentError("unreached"), n3=RuntimeError("a bug"))
     line.fates["5"] = asyncio.CancelledError()
 
-    results = await results_of(blast(messages(7), line))
+    results = await results_of(stream_of(messages(7), line))
 
     outcomes = {result.index: result.outcome for result in results}
     assert outcomes == {
@@ -310,10 +310,10 @@ async def test_a_message_that_is_refused_before_its_call_is_awaited_ends_no_othe
     """A send that raises as it is called, and not as it is awaited, fails its own message alone."""
     line = Line()
 
-    def send(message: Message, trace: CallProgress) -> Any:
+    def send(message: Message, progress: CallProgress) -> Any:
         if message.key == "1":
             raise InvalidMessageError("a private host")
-        return line.send(message, trace)
+        return line.send(message, progress)
 
     results = await results_of(BulkStream(messages(4), send, concurrency=2, stop_after=None))
 
@@ -329,7 +329,7 @@ async def test_leaving_early_stops_at_once() -> None:
     """
     tasks, line = asyncio.all_tasks(), Line(n2="waits", n3="waits")
 
-    async with blast(messages(100), line, concurrency=4) as results:
+    async with stream_of(messages(100), line, concurrency=4) as results:
         await asyncio.sleep(0.5)
     begun = len(line.begun)
     await asyncio.sleep(5)
@@ -346,9 +346,9 @@ async def test_leaving_early_stops_at_once() -> None:
     assert (results.report.total, results.report.in_doubt, results.report.not_sent) == (4, 2, 2)
 
 
-async def test_results_that_nobody_took_are_told() -> None:
+async def test_results_that_were_not_taken_are_left_over() -> None:
     """Results that were not read when the `async with` is left are in `leftover`, with their own outcomes."""
-    async with blast(messages(100), Line(), concurrency=4) as results:
+    async with stream_of(messages(100), Line(), concurrency=4) as results:
         await asyncio.sleep(1.5)
 
     assert sorted((result.index, result.outcome) for result in results.leftover) == [
@@ -367,7 +367,7 @@ async def test_what_is_read_in_the_moment_of_the_stop_is_not_sent() -> None:
         results.stop("enough")
         yield second
 
-    async with blast(source(), line) as results:
+    async with stream_of(source(), line) as results:
         outcomes = {result.index: result.outcome async for result in results}
 
     assert outcomes[1] is Outcome.NOT_SENT
@@ -377,7 +377,7 @@ async def test_what_is_read_in_the_moment_of_the_stop_is_not_sent() -> None:
 async def test_leaving_with_an_error_raises_that_error() -> None:
     """An exception in the body of the `async with` is raised unchanged, not in an exception group."""
     with pytest.raises(ZeroDivisionError):
-        async with blast(messages(10), Line()) as results:
+        async with stream_of(messages(10), Line()) as results:
             async for _ in results:
                 _ = 1 / 0
 
@@ -394,24 +394,24 @@ async def test_leaving_early_closes_an_async_generator() -> None:
         finally:
             closed = True
 
-    async with blast(source(), Line(all="waits")):
+    async with stream_of(source(), Line(all="waits")):
         await asyncio.sleep(1)
 
     assert closed
 
 
-async def test_cancelling_a_blast_tells_what_was_in_flight() -> None:
+async def test_a_cancelled_bulk_send_reports_messages_in_flight() -> None:
     """A cancelled bulk send calls `on_result` for each message in flight before the cancellation continues."""
-    line, heard = Line(n1="waits"), {}
+    line, reported = Line(n1="waits"), {}
 
-    def hear(result: SendResult) -> None:
-        heard[result.index] = result.outcome
+    def on_result(result: SendResult) -> None:
+        reported[result.index] = result.outcome
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2.5):
-            await send_all(blast(messages(100), line, concurrency=2), hear)
+            await send_all(stream_of(messages(100), line, concurrency=2), on_result)
 
-    assert heard == {0: Outcome.ACCEPTED, 2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 1: Outcome.NOT_SENT}
+    assert reported == {0: Outcome.ACCEPTED, 2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 1: Outcome.NOT_SENT}
 
 
 async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
@@ -420,23 +420,23 @@ async def test_on_result_may_be_async_and_its_error_is_the_caller_s() -> None:
 
     Its exception is raised unchanged after `on_result` was called for each message in flight.
     """
-    heard = []
-    stream = blast(messages(100), Line())
+    reported = []
+    stream = stream_of(messages(100), Line())
 
-    async def hear(result: SendResult) -> None:
+    async def on_result(result: SendResult) -> None:
         await asyncio.sleep(0.1)
-        heard.append(result.index)
-        if len(heard) in (3, 5):
+        reported.append(result.index)
+        if len(reported) in (3, 5):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as raised:
-        await send_all(stream, hear)
+        await send_all(stream, on_result)
 
-    assert len(heard) == stream.report.total, "it hears of what was in flight, too"
+    assert len(reported) == stream.report.total, "results of messages in flight are reported, too"
     assert "on_result raised ZeroDivisionError" in raised.value.__notes__[0]
 
 
-async def test_so_many_failures_in_a_row_end_the_blast() -> None:
+async def test_stop_after_failures_in_a_row_ends_the_bulk_send() -> None:
     """
     `stop_after` failures in a row stop the bulk send, and the report states why.
 
@@ -444,7 +444,7 @@ async def test_so_many_failures_in_a_row_end_the_blast() -> None:
     """
     line = Line(all=RejectedError("refused"))
 
-    report = await send_all(blast(messages(1000), line, concurrency=4, stop_after=5), None)
+    report = await send_all(stream_of(messages(1000), line, concurrency=4, stop_after=5), None)
 
     assert report.stopped == "5 failures in a row"
     assert len(line.begun) <= 12
@@ -455,7 +455,7 @@ async def test_a_success_between_failures_begins_the_count_anew() -> None:
     """A success between failures resets the count for `stop_after`."""
     line = Line(**{f"n{n}": RejectedError("refused") for n in range(9) if n != 4})
 
-    report = await send_all(blast(messages(20), line, concurrency=1, stop_after=5), None)
+    report = await send_all(stream_of(messages(20), line, concurrency=1, stop_after=5), None)
 
     assert report.stopped is None
     assert (report.accepted, report.rejected) == (12, 8)
@@ -464,7 +464,7 @@ async def test_a_success_between_failures_begins_the_count_anew() -> None:
 async def test_stop_settles_what_is_on_the_wire_and_drops_what_waits() -> None:
     """`stop()` waits for messages on the wire and does not send waiting ones. A result is returned for each of them."""
     line = Line(n2="waits", n3="waits")
-    stream, seen = blast(messages(100), line, concurrency=4), {}
+    stream, seen = stream_of(messages(100), line, concurrency=4), {}
 
     async with stream as results:
         await asyncio.sleep(0.5)
@@ -488,7 +488,7 @@ async def test_no_message_that_was_read_goes_without_a_result() -> None:
                 yield message
 
         seen = []
-        async with blast(source(), Line(n3="waits"), concurrency=7) as results:
+        async with stream_of(source(), Line(n3="waits"), concurrency=7) as results:
             asyncio.get_running_loop().call_later(tenths / 10, results.stop, "enough")
             seen = [result.index async for result in results]
 
@@ -499,7 +499,7 @@ async def test_the_report_counts_and_raises() -> None:
     """The report counts the outcomes, and the error of `raise_for_failures` has the gravest one."""
     line = Line(n1=RejectedError("refused"), n2=NoResponseError("lost"))
 
-    report = await send_all(blast(messages(4), line), None)
+    report = await send_all(stream_of(messages(4), line), None)
 
     assert (report.total, report.accepted, report.rejected, report.in_doubt) == (4, 2, 1, 1)
     assert {failure.index for failure in report.failures} == {1, 2}
@@ -510,10 +510,10 @@ async def test_the_report_counts_and_raises() -> None:
     assert raised.value.outcome is Outcome.IN_DOUBT
 
 
-async def test_a_blast_that_went_well_raises_nothing() -> None:
+async def test_raise_for_failures_raises_nothing_without_failures() -> None:
     """`raise_for_failures` raises nothing after a bulk send without failures or without messages."""
-    (await send_all(blast(messages(3), Line()), None)).raise_for_failures()
-    report = await send_all(blast([], Line()), None)
+    (await send_all(stream_of(messages(3), Line()), None)).raise_for_failures()
+    report = await send_all(stream_of([], Line()), None)
 
     report.raise_for_failures()
     assert report.total == 0
@@ -522,7 +522,7 @@ async def test_a_blast_that_went_well_raises_nothing() -> None:
 
 async def test_only_the_first_failures_are_kept() -> None:
     """The report keeps only the first 20 failures, so a million failures do not fill the memory."""
-    report = await send_all(blast(messages(100), Line(all=RejectedError("refused"))), None)
+    report = await send_all(stream_of(messages(100), Line(all=RejectedError("refused"))), None)
 
     assert report.rejected == 100
     assert len(report.failures) == 20
@@ -534,26 +534,26 @@ async def test_only_the_first_failures_are_kept() -> None:
 def test_bad_settings_are_refused_by_name(settings: dict[str, Any]) -> None:
     """A bad `concurrency` or `stop_after` is refused by name when the stream is made."""
     with pytest.raises(ConfigurationError, match=f"`{next(iter(settings))}`"):
-        blast([], Line(), **settings)
+        stream_of([], Line(), **settings)
 
 
 @pytest.mark.parametrize("source", [None, 5, "8612345678901", SmsMessage("8612345678901", "hi")])
 def test_what_is_no_iterable_of_messages_is_refused(source: Any) -> None:
     """An input that is no iterable of messages is refused; a string is refused, too."""
     with pytest.raises(ConfigurationError, match="iterable"):
-        blast(source, Line())
+        stream_of(source, Line())
 
 
-async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> None:
+async def test_a_task_cancelled_by_other_code_does_not_end_the_bulk_send() -> None:
     """If other code cancels the task of one message, that message is in doubt, and the other messages are accepted."""
     line, seen = Line(), []
 
-    async def send(message: Message, trace: CallProgress) -> Accepted:
+    async def send(message: Message, progress: CallProgress) -> Accepted:
         if message.key == "3":
             task = asyncio.current_task()
             assert task is not None
             task.cancel()
-        return await line.send(message, trace)
+        return await line.send(message, progress)
 
     async with BulkStream(messages(6), send, concurrency=2, stop_after=None) as results:
         seen = [(result.index, result.outcome) async for result in results]
@@ -564,7 +564,7 @@ async def test_a_task_that_somebody_else_cancels_does_not_end_the_blast() -> Non
 
 
 @pytest.mark.no_cover
-async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
+async def test_a_bulk_send_keeps_no_message_that_it_sent() -> None:
     """While 5,000 messages are sent eight at a time, at most 20 message objects are alive."""
     living = []
 
@@ -573,7 +573,7 @@ async def test_a_blast_keeps_nothing_of_what_it_sent() -> None:
             gc.collect()
             living.append(sum(isinstance(thing, SmsMessage) for thing in gc.get_objects()))
 
-    await send_all(blast(messages(5000), Line(), concurrency=8), watch)
+    await send_all(stream_of(messages(5000), Line(), concurrency=8), watch)
 
     assert max(living) <= 20
 
@@ -661,7 +661,7 @@ async def test_however_a_stream_is_left_it_stops_and_the_caller_goes_on(
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     tasks = asyncio.all_tasks()
 
-    await leave(blast(messages(200), line))
+    await leave(stream_of(messages(200), line))
     for _ in range(3):
         gc.collect()
         await asyncio.sleep(2)
@@ -682,7 +682,7 @@ def test_a_loop_ends_although_a_stream_in_it_was_not_left() -> None:
     kept = []
 
     async def main() -> None:
-        stream = blast(messages(200), line)
+        stream = stream_of(messages(200), line)
         kept.append(stream)
         await stream.__aenter__()
         while len(line.begun) < 4:
@@ -717,7 +717,7 @@ async def test_an_async_input_is_read_and_closed_in_one_task(scope: str, stopped
                 tasks.add(asyncio.current_task())
 
     seen = []
-    async with blast(source(), Line(), concurrency=3) as results:
+    async with stream_of(source(), Line(), concurrency=3) as results:
         async for result in results:
             seen.append(result.index)
             if stopped:
@@ -769,7 +769,7 @@ async def test_each_message_that_was_begun_is_reported_once_whatever_ends_it(
 ) -> None:
     """Whatever ends a bulk send, and whatever its input does then, each message that was begun is reported once."""
     line, reported = Line(), list[int]()
-    stream = blast(source(), line)
+    stream = stream_of(source(), line)
 
     def report(result: SendResult) -> None:
         reported.append(result.index)
@@ -795,17 +795,17 @@ async def test_each_message_that_was_begun_is_reported_once_whatever_ends_it(
 async def test_the_error_of_an_input_that_fails_to_close_is_not_lost() -> None:
     """The error of an input that fails to close is raised when the stream is left, or noted on the body's own error."""
     with pytest.raises(ZeroDivisionError):
-        async with blast(_raises_when_closed(), Line()) as results:
+        async with stream_of(_raises_when_closed(), Line()) as results:
             await anext(results)
     with pytest.raises(KeyError) as raised:
-        async with blast(_raises_when_closed(), Line()) as results:
+        async with stream_of(_raises_when_closed(), Line()) as results:
             await anext(results)
             raise KeyError
 
     assert "raised ZeroDivisionError" in raised.value.__notes__[0]
 
 
-async def test_an_interrupt_within_the_blast_is_the_caller_s() -> None:
+async def test_an_interrupt_within_the_bulk_send_is_raised_to_the_caller() -> None:
     """
     An interrupt that the input or the sending raises reaches the caller.
 
@@ -813,20 +813,20 @@ async def test_an_interrupt_within_the_blast_is_the_caller_s() -> None:
     """
     reported = list[Any]()
     with pytest.raises(Ended):
-        await send_all(blast(_ends_the_process(), Line()), reported.append)
+        await send_all(stream_of(_ends_the_process(), Line()), reported.append)
     assert [result.outcome for result in reported] == [Outcome.ACCEPTED] * 6
 
     reported.clear()
-    stream = blast(messages(200), Line(n2=Ended()))
+    stream = stream_of(messages(200), Line(n2=Ended()))
     with pytest.raises(Ended):
         await send_all(stream, reported.append)
     assert {result.index: result.outcome for result in reported if not result.ok} == {2: Outcome.IN_DOUBT}
     assert stream.report.total == len(reported) < 10
 
 
-async def test_a_stream_that_was_closed_ends_for_whoever_reads_it_later() -> None:
+async def test_a_closed_stream_ends_each_later_iteration() -> None:
     """Reading a stream after it was left ends at once, also for a task that reads while another one leaves it."""
-    async with blast(messages(200), Line(all="waits")) as results:
+    async with stream_of(messages(200), Line(all="waits")) as results:
         reading = asyncio.create_task(anext(results, None))
         await asyncio.sleep(1)
 
@@ -834,9 +834,9 @@ async def test_a_stream_that_was_closed_ends_for_whoever_reads_it_later() -> Non
     assert await anext(results, None) is None
 
 
-async def test_stopping_a_blast_that_is_done_changes_nothing() -> None:
+async def test_stopping_a_finished_bulk_send_changes_nothing() -> None:
     """`stop()` after the last message was sent does not change the report, as when the session is closed then."""
-    async with blast(messages(3), Line()) as results:
+    async with stream_of(messages(3), Line()) as results:
         await asyncio.sleep(5)
         results.stop("the session was closed")
         seen = [result.outcome async for result in results]
@@ -849,7 +849,7 @@ async def test_stopping_a_blast_that_is_done_changes_nothing() -> None:
 
 async def test_the_repr_shows_the_live_state() -> None:
     """The repr of a stream shows its state, its messages accepted, in flight and waiting, and why it stopped."""
-    stream = blast(messages(100), Line(n1="waits", n2=RejectedError("refused")), concurrency=3)
+    stream = stream_of(messages(100), Line(n1="waits", n2=RejectedError("refused")), concurrency=3)
     assert repr(stream) == "<BulkStream, not begun: 0 of 0 accepted, 0 in flight, 0 waiting>"
 
     async with stream as results:

@@ -201,7 +201,7 @@ async def test_a_hook_that_takes_its_time_holds_up_its_own_message_alone() -> No
     assert not sandbox.ledger.sent_to(OUT)
 
 
-async def test_a_blast_that_is_cancelled_while_the_hook_is_asked_sends_nothing() -> None:
+async def test_a_bulk_send_cancelled_during_the_suppression_call_sends_nothing() -> None:
     """A bulk send that is cancelled while it waits for the suppression hook sends nothing and leaves no task."""
     sandbox = Sandbox()
     begun = asyncio.Event()
@@ -213,11 +213,11 @@ async def test_a_blast_that_is_cancelled_while_the_hook_is_asked_sends_nothing()
 
     before = asyncio.all_tasks()
     async with session_on(sandbox) as pico:
-        blast = asyncio.create_task(pico.send_bulk(messages(), suppression=slow))
+        bulk_send = asyncio.create_task(pico.send_bulk(messages(), suppression=slow))
         await begun.wait()
-        blast.cancel()
+        bulk_send.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await blast
+            await bulk_send
         assert asyncio.all_tasks() == before
 
     assert not sandbox.ledger.accepted
@@ -230,7 +230,7 @@ async def test_with_a_journal_it_is_left_for_a_run_in_which_the_number_is_wanted
     Accepted messages are skipped.
     """
     sandbox = Sandbox()
-    journal = SqliteJournal(tmp_path / "blast.db")
+    journal = SqliteJournal(tmp_path / "bulk_send.db")
 
     first = await results_of(sandbox, {OUT}, journal=journal)
     between = await journal.counts()
@@ -248,7 +248,7 @@ async def test_with_a_journal_it_is_left_for_a_run_in_which_the_number_is_wanted
 async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
     """A message in doubt stays in doubt when its number opts out later, because it may already have been sent."""
     sandbox = Sandbox(faults=[FaultRule(Fault.ACCEPT_THEN_DROP, to=OUT, times=1)])
-    journal = SqliteJournal(tmp_path / "blast.db")
+    journal = SqliteJournal(tmp_path / "bulk_send.db")
 
     await results_of(sandbox, None, journal=journal)
     again = await results_of(sandbox, {OUT, PEOPLE[0]}, journal=journal)
@@ -261,7 +261,7 @@ async def test_what_was_in_doubt_before_stays_so(tmp_path: Path) -> None:
     [OUT, OUT.encode(), 5, iter([OUT]), [OUT, "0912345678"], [8612345678901], {""}],
     ids=["one number", "bytes", "a whole number", "an iterator", "a bad number", "no str", "nothing"],
 )
-async def test_what_cannot_say_who_opted_out_is_refused_before_anything_is_sent(suppression: Any) -> None:
+async def test_an_unusable_suppression_is_refused_before_anything_is_sent(suppression: Any) -> None:
     """
     An unusable `suppression` is refused before anything is sent, and the error does not show a bad number.
 

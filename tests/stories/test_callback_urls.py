@@ -94,7 +94,7 @@ async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.Mon
         ({"allow_private_urls": "yes"}, "allow_private_urls"),
     ],
 )
-def test_a_wrong_setting_is_told_when_the_session_is_made(arguments: dict[str, Any], fault: str) -> None:
+def test_a_wrong_setting_is_refused_when_the_session_is_made(arguments: dict[str, Any], fault: str) -> None:
     """
     A wrong callback setting raises ConfigurationError when the session is created, not when the first message is sent.
     """
@@ -141,7 +141,7 @@ async def test_pico_is_sent_to_no_private_host(
     assert len(sandbox.ledger.arrivals) == (2 if taken else 0)
 
 
-async def test_in_a_blast_a_private_host_is_that_messages_result() -> None:
+async def test_in_a_bulk_send_a_private_host_fails_its_own_message() -> None:
     """In a bulk send, a message with a private media URL is not sent; the other messages are sent."""
     sandbox = Sandbox(rate_rule=None)
     messages = [MmsMessage(to=NUMBER, media_url=url) for url in (PRIVATE, "https://example.com/a.png")]

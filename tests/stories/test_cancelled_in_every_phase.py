@@ -226,7 +226,7 @@ async def test_a_cancelled_send_tells_what_became_of_it_and_leaves_nothing(phase
 
 @pytest.mark.parametrize("journalled", [False, True])
 @pytest.mark.parametrize("phase", NOT_SENT + IN_DOUBT)
-async def test_a_blast_that_is_left_tells_what_became_of_each(phase: Phase, journalled: bool, tmp_path: Path) -> None:
+async def test_a_bulk_send_that_is_left_reports_each_outcome(phase: Phase, journalled: bool, tmp_path: Path) -> None:
     """
     A bulk send that is left early reports its message as not sent or in doubt, depending on the phase.
 

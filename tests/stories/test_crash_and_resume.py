@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.crashing_blast import CrashingBlast, recipients
+from tests.stories.crashing_bulk_send import CrashingBulkSend, recipients
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 
 pytestmark = pytest.mark.processes
@@ -24,25 +24,25 @@ def sandbox() -> Iterator[SandboxProcess]:
         yield process
 
 
-def received_by(sandbox: SandboxProcess, blast: CrashingBlast) -> Counter[int]:
+def received_by(sandbox: SandboxProcess, bulk_send: CrashingBulkSend) -> Counter[int]:
     """Count how often each message arrived, by its index in the input."""
-    places = {message.to: index for index, message in enumerate(blast.messages)}
-    return Counter(places[message.to] for message in sandbox.ledger().accepted if message.to in places)
+    indices = {message.to: index for index, message in enumerate(bulk_send.messages)}
+    return Counter(indices[message.to] for message in sandbox.ledger().accepted if message.to in indices)
 
 
-def assert_nothing_is_lost_or_doubled(blast: CrashingBlast, received: Counter[int], runs: int) -> set[int]:
+def assert_nothing_is_lost_or_doubled(bulk_send: CrashingBulkSend, received: Counter[int], runs: int) -> set[int]:
     """Compare the results of all runs, and of the last run, with what arrived; return the indexes that are in doubt."""
-    heard = blast.told_in(*range(runs))
-    last = blast.told_in(runs - 1)
-    accepted = {index for index, outcomes in heard.items() if {"accepted", "skipped"} & set(outcomes)}
+    reported = bulk_send.reported_in(*range(runs))
+    last = bulk_send.reported_in(runs - 1)
+    accepted = {index for index, outcomes in reported.items() if {"accepted", "skipped"} & set(outcomes)}
     in_doubt = {index for index, outcomes in last.items() if outcomes == ["in_doubt"]}
     assert [index for index, count in received.items() if count > 1] == []
-    assert sorted(last) == list(range(len(blast.messages)))
+    assert sorted(last) == list(range(len(bulk_send.messages)))
     assert all(outcomes in (["accepted"], ["skipped"], ["in_doubt"]) for outcomes in last.values())
     assert set(received) <= accepted | in_doubt
     assert accepted <= set(received)
     # An acceptance was committed before it was reported, so the last run skips the message.
-    before = blast.told_in(*range(runs - 1))
+    before = bulk_send.reported_in(*range(runs - 1))
     assert all(last[index] == ["skipped"] for index, outcomes in before.items() if "accepted" in outcomes)
     return in_doubt
 
@@ -61,25 +61,25 @@ def test_killed_at_every_point_there_is(
     """
     doubts = crashes = 0
     for point in range(1, 1000):
-        blast = CrashingBlast(
+        bulk_send = CrashingBulkSend(
             base_url=sandbox.base_url,
             journal=tmp_path / f"{point}.db",
-            told=tmp_path / f"{point}.txt",
+            reported=tmp_path / f"{point}.txt",
             messages=recipients(count * 1_000_000 + point * 1000, count),
             concurrency=concurrency,
         )
-        life = blast.start(0, crash_at=point)
+        life = bulk_send.start(0, crash_at=point)
         life.join(60)
         if life.exitcode == 0:
             break
         assert life.exitcode == -signal.SIGKILL
         crashes += 1
-        blast.run_to_its_end(1)
+        bulk_send.run_to_its_end(1)
 
-        in_doubt = assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=2)
+        in_doubt = assert_nothing_is_lost_or_doubled(bulk_send, received_by(sandbox, bulk_send), runs=2)
         if in_doubt:
-            blast.run_to_its_end(2)
-            assert in_doubt == assert_nothing_is_lost_or_doubled(blast, received_by(sandbox, blast), runs=3)
+            bulk_send.run_to_its_end(2)
+            assert in_doubt == assert_nothing_is_lost_or_doubled(bulk_send, received_by(sandbox, bulk_send), runs=3)
         assert len(in_doubt) <= concurrency
         doubts += len(in_doubt)
 
@@ -102,20 +102,20 @@ def test_killed_at_any_moment(
     """
     moments = random.Random(kills)
     concurrency = 16
-    killed = blasts = received = doubted = 0
+    killed = bulk_sends = received = doubted = 0
     while killed < kills:
-        blast = CrashingBlast(
+        bulk_send = CrashingBulkSend(
             base_url=sandbox.base_url,
-            journal=tmp_path / f"{blasts}.db",
-            told=tmp_path / f"{blasts}.txt",
-            messages=recipients(9_000_000_000 + kills * 10_000_000 + blasts * 10_000, 500),
+            journal=tmp_path / f"{bulk_sends}.db",
+            reported=tmp_path / f"{bulk_sends}.txt",
+            messages=recipients(9_000_000_000 + kills * 10_000_000 + bulk_sends * 10_000, 500),
             concurrency=concurrency,
             rate=500,
         )
-        blasts += 1
+        bulk_sends += 1
         lives = 0
         while killed < kills:
-            life = blast.start(lives)
+            life = bulk_send.start(lives)
             time.sleep(moments.uniform(0.01, 0.6))
             life.kill()
             life.join(10)
@@ -124,16 +124,16 @@ def test_killed_at_any_moment(
                 break
             assert life.exitcode == -signal.SIGKILL
             killed += 1
-        blast.run_to_its_end(lives)
+        bulk_send.run_to_its_end(lives)
 
-        arrived = received_by(sandbox, blast)
-        in_doubt = assert_nothing_is_lost_or_doubled(blast, arrived, runs=lives + 1)
+        arrived = received_by(sandbox, bulk_send)
+        in_doubt = assert_nothing_is_lost_or_doubled(bulk_send, arrived, runs=lives + 1)
         assert len(in_doubt) <= lives * concurrency
         received += len(arrived)
         doubted += len(in_doubt)
 
     with capsys.disabled():
-        print(f"\n{killed} kills, {blasts} blasts, {received} received, 0 doubled, 0 lost, {doubted} in doubt")
+        print(f"\n{killed} kills, {bulk_sends} bulk_sends, {received} received, 0 doubled, 0 lost, {doubted} in doubt")
     assert killed == kills
     assert received > kills
     assert doubted <= killed * concurrency

@@ -55,7 +55,7 @@ def write(path: Path, count: int) -> list[list[str]]:
 
 
 @pytest.mark.no_cover
-def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
+def test_each_of_ten_thousand_rows_is_a_message_or_has_a_reason(tmp_path: Path) -> None:
     """
     Each of ten thousand hostile rows becomes a message or an InvalidMessageError, in less than 8 MiB of memory.
 
@@ -103,7 +103,7 @@ def test_ten_thousand_rows_are_messages_or_told_why_not(tmp_path: Path) -> None:
         (b"8613987654321,1234\n", "to-column"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
     """A file that cannot be read raises a ConfigurationError that states the fault and quotes no number."""
     (tmp_path / "rows.csv").write_bytes(content)
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from pico_async import JournalError, JournalState, SmsMessage, SqliteJournal
-from tests.stories.crashing_blast import CrashingBlast
+from tests.stories.crashing_bulk_send import CrashingBulkSend
 from tests.support.sandbox_process import SandboxProcess
 
 # What happens to the first try of a message.
@@ -39,15 +39,15 @@ class History(RuleBasedStateMachine):
     """
 
     sandbox: SandboxProcess
-    blasts = 0
+    bulk_sends = 0
 
     @initialize()
     def begin(self) -> None:
-        History.blasts += 1
+        History.bulk_sends += 1
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name, "blast.db")
         # Two equal messages without a key are in each history: few examples would draw none.
-        self.messages = [SmsMessage(f"8612{History.blasts:09}", "hello")] * 2
+        self.messages = [SmsMessage(f"8612{History.bulk_sends:09}", "hello")] * 2
         self.resent: Counter[str] = Counter()
         self.marked: set[int] = set()
         self.runs = 0
@@ -59,7 +59,7 @@ class History(RuleBasedStateMachine):
     @rule(fate=st.sampled_from(FATES), keyed=st.booleans(), copies=st.integers(1, 3))
     def grow(self, fate: str, keyed: bool, copies: int) -> None:
         """Append to the input one message with a key, or up to three equal messages without one."""
-        to = f"8613{History.blasts:05}{len(self.messages):04}"
+        to = f"8613{History.bulk_sends:05}{len(self.messages):04}"
         if fate != "honest":
             rule = {"fault": fate, "to": to, "times": 1}
             self.sandbox.control("POST", "faults", rule)
@@ -70,30 +70,30 @@ class History(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         """Run the bulk send to its end, and check that it reports each message once, as the journal has it."""
-        run = self._blast()
+        run = self._bulk_send()
         before = self._received()
 
         run.run_to_its_end(self.runs)
 
-        told = run.told_in(self.runs)
+        reported = run.reported_in(self.runs)
         self.runs += 1
-        assert sorted(told) == list(range(len(self.messages)))
-        assert all(len(outcomes) == 1 for outcomes in told.values())
+        assert sorted(reported) == list(range(len(self.messages)))
+        assert all(len(outcomes) == 1 for outcomes in reported.values())
         now = self._received()
-        for to, places in self._places().items():
-            outcomes = Counter(told[place][0] for place in places)
+        for to, indices in self._indices().items():
+            outcomes = Counter(reported[index][0] for index in indices)
             came = now[to] - before[to]
             assert outcomes["accepted"] <= came <= outcomes["accepted"] + outcomes["in_doubt"]
             assert outcomes["not_sent"] == 0
-        assert {place for place in self.marked if told[place] != ["skipped"]} == set()
+        assert {index for index in self.marked if reported[index] != ["skipped"]} == set()
         counts = asyncio.run(SqliteJournal(self.path).counts())
-        assert counts[JournalState.IN_DOUBT] == sum(outcomes == ["in_doubt"] for outcomes in told.values())
+        assert counts[JournalState.IN_DOUBT] == sum(outcomes == ["in_doubt"] for outcomes in reported.values())
         assert sum(counts.values()) == len(self.messages)
 
     @rule(point=st.integers(1, 40))
     def crash(self, point: int) -> None:
         """Run the bulk send, and kill it at a failpoint unless it ends before."""
-        process = self._blast().start(self.runs, crash_at=point)
+        process = self._bulk_send().start(self.runs, crash_at=point)
         process.join(60)
 
         self.runs += 1
@@ -128,23 +128,23 @@ class History(RuleBasedStateMachine):
         if not hasattr(self, "folder"):
             return
         received = self._received()
-        for to, places in self._places().items():
-            assert received[to] <= len(places) + self.resent[to]
+        for to, indices in self._indices().items():
+            assert received[to] <= len(indices) + self.resent[to]
 
-    def _blast(self) -> CrashingBlast:
-        return CrashingBlast(
+    def _bulk_send(self) -> CrashingBulkSend:
+        return CrashingBulkSend(
             base_url=self.sandbox.base_url,
             journal=self.path,
-            told=Path(self.folder.name, "told.txt"),
+            reported=Path(self.folder.name, "reported.txt"),
             messages=tuple(self.messages),
             concurrency=3,
         )
 
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
-        for place, message in enumerate(self.messages):
-            places.setdefault(message.to, []).append(place)
-        return places
+    def _indices(self) -> dict[str, list[int]]:
+        indices: dict[str, list[int]] = {}
+        for index, message in enumerate(self.messages):
+            indices.setdefault(message.to, []).append(index)
+        return indices
 
     def _received(self) -> Counter[str]:
         return Counter(message.to for message in self.sandbox.ledger().accepted)
@@ -156,7 +156,7 @@ class History(RuleBasedStateMachine):
             return asyncio.run(SqliteJournal(self.path).in_doubt())
         except JournalError as error:
             # A crash right after the start leaves a file without a journal.
-            if "as one whose first blast never began" in str(error):
+            if "as one whose first bulk send never began" in str(error):
                 return []
             raise
 

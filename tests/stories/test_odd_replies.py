@@ -71,8 +71,8 @@ async def test_what_is_no_refusal_leaves_the_message_in_doubt(status: int, body:
 
 
 @pytest.mark.parametrize("status", [301, 303, 408])
-async def test_a_blast_counts_such_messages_as_in_doubt(status: int) -> None:
-    """A blast counts each message that is answered so as in doubt, and sends each one once."""
+async def test_a_bulk_send_counts_such_messages_as_in_doubt(status: int) -> None:
+    """A bulk send counts each message that is answered so as in doubt, and sends each one once."""
     async with answering(status, b"") as (server, pico):
         report = await pico.send_bulk(SmsMessage(f"86123456789{number:02}", "hello") for number in range(5))
 

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.processes
 )
 @pytest.mark.parametrize("count", [75, pytest.param(900, marks=pytest.mark.full)])
 @repeat_if_starved
-def test_a_blast_never_crosses_the_documented_rate(network: str, count: int) -> None:
+def test_a_bulk_send_never_exceeds_the_documented_rate(network: str, count: int) -> None:
     """A server with a sliding log refuses nothing, and no second holds more than 30 arrivals."""
     with sandbox_process("--rate-rule=sliding-log", network) as sandbox:
-        blast = FleetWorker(name="blast", redis_url=None, base_url=sandbox.base_url, count=count)
-        with blast.start() as running:
+        bulk_send = FleetWorker(name="bulk_send", redis_url=None, base_url=sandbox.base_url, count=count)
+        with bulk_send.start() as running:
             told = running.finish()
 
         ledger = sandbox.ledger()
@@ -55,7 +55,7 @@ def test_two_sessions_of_one_key_hold_one_limit_and_use_one_token() -> None:
 
 
 @repeat_if_starved
-def test_a_single_send_does_not_wait_behind_a_blast() -> None:
+def test_a_single_send_does_not_wait_behind_a_bulk_send() -> None:
     """A single send reaches the server right after the few requests that had slots, not after the 256 that wait."""
     with sandbox_process() as sandbox:
         run("single_send", sandbox)

@@ -27,7 +27,7 @@ full = pytest.mark.full
     ],
 )
 @repeat_if_starved
-def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
+def test_a_bulk_send_to_a_distant_server_never_exceeds_the_documented_rate(
     rtt_s: float, tls: bool, concurrency: int, count: int
 ) -> None:
     """
@@ -40,8 +40,8 @@ def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
         sandbox_process("--rate-rule=sliding-log") as sandbox,
         far_away(sandbox.base_url, rtt_s=rtt_s, tls=tls) as far,
     ):
-        blast = FleetWorker(
-            name="blast",
+        bulk_send = FleetWorker(
+            name="bulk_send",
             redis_url=None,
             base_url=far.base_url,
             count=count,
@@ -50,7 +50,7 @@ def test_a_blast_to_a_server_far_away_never_crosses_the_documented_rate(
             # With TLS, the client's handshake includes the wait for TCP. Without TLS, it would see no such wait.
             connect_s=0.0 if tls else rtt_s,
         )
-        with blast.start() as running:
+        with bulk_send.start() as running:
             told = running.finish()
 
         ledger = sandbox.ledger()

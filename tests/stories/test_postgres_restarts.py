@@ -168,7 +168,7 @@ async def run(app: procrastinate.App, pico: PicoSession, ledger: PostgresLedger 
 
 
 @pytest.mark.parametrize("how", HOW)
-async def test_a_blast_with_its_ledger_goes_through(server: PostgresServer, how: signal.Signals) -> None:
+async def test_a_bulk_send_with_its_ledger_completes(server: PostgresServer, how: signal.Signals) -> None:
     """A bulk send with a PostgreSQL ledger waits during restarts: each message is accepted and arrives once."""
     sandbox = sandbox_with_latency()
     outcomes: Counter[Outcome] = Counter()

@@ -32,7 +32,7 @@ class Pico(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"request_id": f"r-{to}"})
 
 
-async def blast(messages: list[SmsMessage], journal: Path, recorder: Recorder) -> list[SendResult]:
+async def bulk_send(messages: list[SmsMessage], journal: Path, recorder: Recorder) -> list[SendResult]:
     """Send the messages in bulk, and record when the caller gets each result."""
     results: list[SendResult] = []
 
@@ -48,7 +48,7 @@ async def blast(messages: list[SmsMessage], journal: Path, recorder: Recorder) -
 
 
 @pytest.mark.parametrize("count", [8, pytest.param(150, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
-async def test_whatever_the_disk_kept_nothing_is_forgotten_or_doubled(
+async def test_after_a_power_failure_nothing_is_lost_or_sent_twice(
     tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
@@ -62,7 +62,7 @@ async def test_whatever_the_disk_kept_nothing_is_forgotten_or_doubled(
     first = tmp_path / "first"
     first.mkdir()
     with recording(first) as recorder:
-        results = await blast(messages, first / "blast.db", recorder)
+        results = await bulk_send(messages, first / "blast.db", recorder)
     assert Counter(result.outcome for result in results) == {Outcome.ACCEPTED: count}
     cuts = [place + after for place in recorder.syncs() for after in (0, 1)]
     cuts += [place + 1 for place, operation in enumerate(recorder.log) if operation.kind == "mark"]
@@ -77,7 +77,7 @@ async def test_whatever_the_disk_kept_nothing_is_forgotten_or_doubled(
             before = recorder.marks_before(cut)
             afterwards = Recorder()
 
-            results = await blast(messages, folder / "blast.db", afterwards)
+            results = await bulk_send(messages, folder / "blast.db", afterwards)
 
             again = {to for what, to in afterwards.marks_before(len(afterwards.log)) if what == "received"}
             outcomes = {result.message.to: result.outcome for result in results if result.message is not None}

@@ -17,7 +17,7 @@ forked.set_forkserver_preload(
         "httpcore",
         "pico_async.bulk.sender",
         "pico_async.bulk.journal.sqlite_writer",
-        "tests.stories.crashing_blast",
+        "tests.stories.crashing_bulk_send",
         "tests.support.fleet_worker",
         "tests.support.queue_worker",
     ]

@@ -71,7 +71,7 @@ def scan_file(plan: BlastPlan, on_rows: Callable[[int], None]) -> Scan:
     ):
         for count, (row, mapped) in enumerate(plan.mapping.messages(plan.file.rows()), start=1):
             left_out += isinstance(mapped, SuppressedError)
-            if checklist.message(row.line, mapped) is not None and isinstance(mapped, SmsMessage):
+            if checklist.check(row.line, mapped) is not None and isinstance(mapped, SmsMessage):
                 # The journal names a message by the messages before it, so it needs the suppressed ones, too.
                 if matcher is not None:
                     matcher.add(mapped)

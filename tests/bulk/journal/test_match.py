@@ -12,7 +12,7 @@ import pytest
 from pico_async import InvalidMessageError, JournalError, Outcome, SendResult, SmsMessage, SqliteJournal
 from pico_async.bulk.journal.match import JournalMatch, JournalMatcher
 from pico_async.integrations.send_once import send_once
-from tests.bulk.journal.test_sqlite import DROPS, REFUSES, Pico, blast, outcomes, session, sms
+from tests.bulk.journal.test_sqlite import DROPS, REFUSES, Pico, bulk_send, outcomes, session, sms
 
 
 def keyed(count: int = 40) -> list[SmsMessage]:
@@ -69,7 +69,7 @@ OTHERS = (
 
 @pytest.mark.parametrize("others", OTHERS)
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_blast_of_other_messages_is_stopped_before_it_sends(
+async def test_a_bulk_send_of_other_messages_is_stopped_before_it_sends(
     tmp_path: Path, others: Callable[[], tuple[list[SmsMessage], list[SmsMessage]]], streamed: bool
 ) -> None:
     """
@@ -79,7 +79,7 @@ async def test_a_blast_of_other_messages_is_stopped_before_it_sends(
     """
     pico, path = Pico(), tmp_path / "blast.db"
     first, second = others()
-    await blast(pico, first, path, concurrency=64)
+    await bulk_send(pico, first, path, concurrency=64)
 
     with pytest.raises(JournalError, match=r"of the first 40 messages (is|are) in the journal .* Nothing was sent"):
         async with session(pico) as it:
@@ -91,7 +91,7 @@ async def test_a_blast_of_other_messages_is_stopped_before_it_sends(
 
     assert pico.received.total() == 40
     assert sum((await SqliteJournal(path).counts()).values()) == 40
-    taken = await blast(pico, second, SqliteJournal(path, many_blasts=True), concurrency=64)
+    taken = await bulk_send(pico, second, SqliteJournal(path, many_blasts=True), concurrency=64)
     assert outcomes(taken).count("accepted") >= 35
 
 
@@ -120,23 +120,25 @@ def bad_rows_first(messages: list[SmsMessage]) -> list[SmsMessage]:
 
 
 @pytest.mark.parametrize("change", [the_same, grown, shuffled, a_part, with_other_receipts, bad_rows_first])
-async def test_the_same_blast_goes_on(tmp_path: Path, change: Callable[[list[SmsMessage]], list[SmsMessage]]) -> None:
+async def test_the_same_bulk_send_continues(
+    tmp_path: Path, change: Callable[[list[SmsMessage]], list[SmsMessage]]
+) -> None:
     """A bulk send of the same messages goes on, also in another order, in part, or with more messages after them."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, unkeyed(), path, concurrency=64)
+    await bulk_send(pico, unkeyed(), path, concurrency=64)
 
-    results = await blast(pico, change(unkeyed()), path, concurrency=64)
+    results = await bulk_send(pico, change(unkeyed()), path, concurrency=64)
 
     assert "skipped" in outcomes(results)
     assert set(pico.received.values()) == {1}
 
 
-async def test_a_blast_that_hardly_began_goes_on(tmp_path: Path) -> None:
+async def test_a_bulk_send_that_hardly_began_continues(tmp_path: Path) -> None:
     """A journal that a crash left with a few messages of many is the journal of all of them."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, unkeyed(3), path)
+    await bulk_send(pico, unkeyed(3), path)
 
-    results = await blast(pico, unkeyed(400), path, concurrency=64)
+    results = await bulk_send(pico, unkeyed(400), path, concurrency=64)
 
     assert outcomes(results).count("skipped") == 3
     assert set(pico.received.values()) == {1}
@@ -146,7 +148,7 @@ async def test_a_blast_that_hardly_began_goes_on(tmp_path: Path) -> None:
 async def test_any_kind_of_input_is_looked_at(tmp_path: Path, reader: object) -> None:
     """Iterators, generators and async generators are checked by their beginning, and read no further than that."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, unkeyed(), path)
+    await bulk_send(pico, unkeyed(), path)
     read: list[int] = []
 
     def generator(text: str) -> Iterator[SmsMessage]:
@@ -172,12 +174,12 @@ async def test_any_kind_of_input_is_looked_at(tmp_path: Path, reader: object) ->
     assert (report.skipped, report.total, pico.received.total()) == (40, 40, 40)
 
 
-async def test_a_changed_text_is_told_of_each_key(tmp_path: Path) -> None:
-    """With keys, a changed text doubles nothing, so the blast is not stopped: each message is refused by its key."""
+async def test_a_changed_text_is_refused_for_each_key(tmp_path: Path) -> None:
+    """With keys, a changed text doubles nothing, so the bulk send goes on: each message is refused by its key."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, keyed(), path)
+    await bulk_send(pico, keyed(), path)
 
-    results = await blast(pico, [sms(number, "hello!", key=f"k{number}") for number in range(40)], path)
+    results = await bulk_send(pico, [sms(number, "hello!", key=f"k{number}") for number in range(40)], path)
 
     assert set(outcomes(results)) == {"not_sent"}
     assert "names a message of other content" in str(results[0].error)
@@ -187,7 +189,7 @@ async def test_a_changed_text_is_told_of_each_key(tmp_path: Path) -> None:
 async def test_a_live_input_is_not_waited_for(tmp_path: Path) -> None:
     """Of an async input the first message alone is looked at: what comes later may depend on what became of it."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, unkeyed(2), path)
+    await bulk_send(pico, unkeyed(2), path)
     told: asyncio.Queue[SendResult] = asyncio.Queue()
 
     async def feed() -> AsyncIterator[SmsMessage]:
@@ -216,14 +218,14 @@ async def test_a_matcher_counts_what_a_run_would_find(tmp_path: Path) -> None:
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [*unkeyed(3), *unkeyed(3), *(sms(number, key=f"k{number}") for number in range(10, 14))]
     pico.does = {messages[0].to: DROPS, messages[1].to: REFUSES}
-    await blast(pico, messages, path, concurrency=64)
+    await bulk_send(pico, messages, path, concurrency=64)
     again = [*messages, *unkeyed(3), sms(10, "other", key="k10"), sms(11, key="k11"), sms(99)]
 
     with JournalMatcher(path) as matcher:
         for message in again:
             matcher.add(message)
         match = matcher.match()
-    results = await blast(pico, again, path, concurrency=64)
+    results = await bulk_send(pico, again, path, concurrency=64)
 
     assert match == JournalMatch(messages=16, skipped=6, in_doubt=2, unsent=2, new=4, refused=2, total=10)
     assert match.known == 12

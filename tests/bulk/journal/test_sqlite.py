@@ -80,7 +80,7 @@ async def session(pico: Pico, **settings: Any) -> AsyncIterator[PicoSession]:
         yield made
 
 
-async def blast(
+async def bulk_send(
     pico: Pico, messages: Sequence[SmsMessage], journal: Any, *, concurrency: int = 8, **settings: Any
 ) -> list[SendResult]:
     """Run a bulk send in its own session, and return its results in the order of the input."""
@@ -103,10 +103,10 @@ async def test_a_run_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(4)]
     pico.does = {messages[1].to: REFUSES, messages[2].to: UNREACHABLE, messages[3].to: DROPS}
-    first = await blast(pico, messages, journal)
+    first = await bulk_send(pico, messages, journal)
     pico.does = {}
 
-    second = await blast(pico, messages, journal)
+    second = await bulk_send(pico, messages, journal)
 
     assert outcomes(first) == ["accepted", "rejected", "not_sent", "in_doubt"]
     assert outcomes(second) == ["skipped", "accepted", "accepted", "in_doubt"]
@@ -129,7 +129,7 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
     pico.does = {message.to: DROPS for message in messages}
-    await blast(pico, messages, journal)
+    await bulk_send(pico, messages, journal)
     pico.does = {}
     records = await journal.in_doubt()
 
@@ -139,7 +139,7 @@ async def test_the_owner_decides_what_is_in_doubt(tmp_path: Path) -> None:
     changed = [messages[0], sms(1, "another", key="k1"), messages[2]]
     assert decided == [1, 0]
     assert [record.index for record in records] == [0, 1, 2]
-    assert outcomes(await blast(pico, changed, journal)) == ["skipped", "accepted", "in_doubt"]
+    assert outcomes(await bulk_send(pico, changed, journal)) == ["skipped", "accepted", "in_doubt"]
     assert [pico.received[message.to] for message in messages] == [1, 2, 1]
 
 
@@ -148,7 +148,7 @@ async def test_a_decision_is_made_for_all_or_for_none(tmp_path: Path) -> None:
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
     pico.does = {messages[0].to: DROPS, messages[2].to: REFUSES}
-    await blast(pico, messages, journal)
+    await bulk_send(pico, messages, journal)
 
     for decide, names, said in (
         (journal.mark_sent, ("k0", "k9"), "no message of the key or ID 'k9'"),
@@ -172,12 +172,12 @@ async def test_a_resend_that_sends_nothing_leaves_the_doubt(tmp_path: Path, does
     """
     pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
     pico.does = {message.to: DROPS}
-    await blast(pico, [message], journal)
+    await bulk_send(pico, [message], journal)
     await journal.resend("k")
     decided = await journal.in_doubt()
 
     pico.does = {message.to: does}
-    again = await blast(pico, [message], journal)
+    again = await bulk_send(pico, [message], journal)
     doubts = await journal.in_doubt()
     counts = await journal.counts()
     settled = await getattr(journal, proof)("k")
@@ -188,7 +188,7 @@ async def test_a_resend_that_sends_nothing_leaves_the_doubt(tmp_path: Path, does
     assert [record.state for record in doubts] == [JournalState.IN_DOUBT]
     assert {state: count for state, count in counts.items() if count} == {JournalState.IN_DOUBT: 1}
     assert settled == 1
-    assert outcomes(await blast(pico, [message], journal)) == ["skipped"]
+    assert outcomes(await bulk_send(pico, [message], journal)) == ["skipped"]
     assert pico.received[message.to] == 1
 
 
@@ -196,13 +196,13 @@ async def test_a_receipt_settles_what_is_about_to_be_resent(tmp_path: Path) -> N
     """A receipt that comes between `resend` and the next run is a proof, and the next run skips the message."""
     pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
     pico.does = {message.to: DROPS}
-    await blast(pico, [message], journal)
+    await bulk_send(pico, [message], journal)
     await journal.resend("k")
 
     settled = await journal.confirm("k", "r-1")
 
     assert settled
-    assert outcomes(await blast(pico, [message], journal)) == ["skipped"]
+    assert outcomes(await bulk_send(pico, [message], journal)) == ["skipped"]
 
 
 async def test_a_resend_that_sends_nothing_is_sent_by_the_run_after_it(tmp_path: Path) -> None:
@@ -210,12 +210,12 @@ async def test_a_resend_that_sends_nothing_is_sent_by_the_run_after_it(tmp_path:
     pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
     for does in (DROPS, UNREACHABLE):
         pico.does = {message.to: does}
-        await blast(pico, [message], journal)
+        await bulk_send(pico, [message], journal)
         if does == DROPS:
             await journal.resend("k")
     pico.does = {}
 
-    assert outcomes(await blast(pico, [message], journal)) == ["accepted"]
+    assert outcomes(await bulk_send(pico, [message], journal)) == ["accepted"]
     assert (await journal.counts())[JournalState.ACCEPTED] == 1
 
 
@@ -227,7 +227,7 @@ async def test_a_resend_that_fails_in_the_middle_loses_no_doubt(
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     messages = [sms(number, key=f"k{number}") for number in range(3)]
     pico.does = {message.to: DROPS for message in messages}
-    await blast(pico, messages, journal)
+    await bulk_send(pico, messages, journal)
 
     with monkeypatch.context() as patch:
         use(patch, Failing)
@@ -247,15 +247,15 @@ async def test_whichever_commit_fails_the_journal_is_there_afterwards(
     """Whichever commit of a bulk send fails, the next run can use the journal, and sends none twice."""
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number, key=f"k{number}") for number in range(4)]
-    await blast(pico, messages[:1], path)
+    await bulk_send(pico, messages[:1], path)
 
     with monkeypatch.context() as patch:
         use(patch, Failing)
         patch.setattr(Failing, "commits", commits)
         patch.setattr(journal_file, "CHECKPOINT_AFTER", 1)
         with suppress(JournalError):
-            await blast(pico, messages, path, concurrency=1)
-    await blast(pico, messages, path)
+            await bulk_send(pico, messages, path, concurrency=1)
+    await bulk_send(pico, messages, path)
 
     assert (await SqliteJournal(path).counts())[JournalState.PENDING] == 0
     assert max(pico.received.values()) == 1
@@ -265,7 +265,7 @@ async def test_a_resend_that_is_cancelled_loses_no_doubt(tmp_path: Path) -> None
     """A cancelled `resend` is done or not, and a receipt still settles its message."""
     pico, journal, message = Pico(), SqliteJournal(tmp_path / "blast.db"), sms(1, key="k")
     pico.does = {message.to: DROPS}
-    await blast(pico, [message], journal)
+    await bulk_send(pico, [message], journal)
 
     resending = asyncio.create_task(journal.resend("k"))
     await asyncio.sleep(0)
@@ -284,11 +284,11 @@ async def test_the_same_content_is_as_many_messages_as_it_comes(tmp_path: Path, 
     times = Counter(message.to for message in messages)
     pico = Pico()
     pico.does = {messages[0].to: REFUSES}
-    await blast(pico, messages, tmp_path / "blast.db", concurrency=chance.choice([1, 3, 64]))
+    await bulk_send(pico, messages, tmp_path / "blast.db", concurrency=chance.choice([1, 3, 64]))
     pico.does = {}
 
-    second = await blast(pico, messages, tmp_path / "blast.db", concurrency=chance.choice([1, 5, 64]))
-    third = await blast(pico, messages, tmp_path / "blast.db", concurrency=7)
+    second = await bulk_send(pico, messages, tmp_path / "blast.db", concurrency=chance.choice([1, 5, 64]))
+    third = await bulk_send(pico, messages, tmp_path / "blast.db", concurrency=7)
 
     assert pico.received == times
     assert {result.outcome for result in third} == {Outcome.SKIPPED}
@@ -303,9 +303,9 @@ async def test_a_key_names_one_message(tmp_path: Path, concurrency: int) -> None
     A new callback or expiry is not other content.
     """
     pico, path = Pico(), tmp_path / "blast.db"
-    first = await blast(pico, [sms(1, key="a"), sms(2, key="a"), sms(3, key="b")], path, concurrency=concurrency)
+    first = await bulk_send(pico, [sms(1, key="a"), sms(2, key="a"), sms(3, key="b")], path, concurrency=concurrency)
 
-    second = await blast(
+    second = await bulk_send(
         pico,
         [sms(1, "changed", key="a"), sms(3, key="b", callback="https://example.com", expires_in=9)],
         path,
@@ -374,7 +374,7 @@ async def test_a_journal_has_one_owner(tmp_path: Path) -> None:
             await anext(results)
             for other in (path, link):
                 with pytest.raises(JournalError, match=f"in use by another bulk send, of process {os.getpid()}"):
-                    await blast(Pico(), [sms(99)], other)
+                    await bulk_send(Pico(), [sms(99)], other)
             with pytest.raises(JournalError, match="in use"):
                 await SqliteJournal(path).resend("k")
             assert (await SqliteJournal(path).counts())[JournalState.ACCEPTED] > 0
@@ -391,7 +391,7 @@ async def test_an_owner_that_was_passed_over_sends_no_more(tmp_path: Path) -> No
         async with it.stream_bulk([sms(number) for number in range(50)], journal=path, concurrency=1) as results:
             await anext(results)
             (tmp_path / "blast.db-lock").unlink()
-            await blast(Pico(), [sms(0), sms(99)], path)
+            await bulk_send(Pico(), [sms(0), sms(99)], path)
             before = pico.received.total()
             rest = [result async for result in results]
         report = results.report
@@ -423,7 +423,7 @@ async def test_a_receipt_may_be_quicker_than_the_reply(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="no message of the key"):
         await journal.confirm("nobody")
 
-    later = await blast(pico, with_receipt, journal)
+    later = await bulk_send(pico, with_receipt, journal)
 
     assert (dropped.outcome, answered.outcome) == (Outcome.IN_DOUBT, Outcome.ACCEPTED)
     assert confirmed[1:] == [False, False] or confirmed == [False, True, False]
@@ -439,7 +439,7 @@ async def test_a_proof_is_of_the_message_that_it_names(tmp_path: Path) -> None:
     """
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     pico.does = {sms(1).to: DROPS}
-    await blast(pico, [sms(1, key="dropped")], journal)
+    await bulk_send(pico, [sms(1, key="dropped")], journal)
     (record,) = await journal.in_doubt()
 
     with pytest.raises(NotInDoubtError):
@@ -461,12 +461,12 @@ async def test_a_journal_serves_one_account(tmp_path: Path, other: dict[str, str
     Pico's two official hosts count as one host.
     """
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, [sms(1)], path)
+    await bulk_send(pico, [sms(1)], path)
 
     with pytest.raises(JournalError, match="another account's, or another host's"):
-        await blast(pico, [sms(1), sms(2)], path, **other)
+        await bulk_send(pico, [sms(1), sms(2)], path, **other)
 
-    assert outcomes(await blast(pico, [sms(1)], path, base_url="https://api.picotw.com")) == ["skipped"]
+    assert outcomes(await bulk_send(pico, [sms(1)], path, base_url="https://api.picotw.com")) == ["skipped"]
     assert pico.received.total() == 1
 
 
@@ -479,13 +479,13 @@ async def test_what_is_no_file_is_no_journal(path: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing/blast.db", "folder"])
-async def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, name: str) -> None:
+async def test_a_path_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> None:
     """A journal path where no file can be created raises JournalError. Nothing is sent, and no file is left."""
     pico = Pico()
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(JournalError, match=f"The journal .*{name}"):
-        await blast(pico, [sms(1)], tmp_path / name)
+        await bulk_send(pico, [sms(1)], tmp_path / name)
 
     assert pico.received.total() == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
@@ -527,7 +527,7 @@ async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:
     """
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(600)]
-    await blast(pico, messages, path, concurrency=64)
+    await bulk_send(pico, messages, path, concurrency=64)
     sound = path.read_bytes()
     chance = random.Random(7)
     told = 0
@@ -535,7 +535,7 @@ async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:
     for page in range(0, len(sound), 4096):
         path.write_bytes(sound[:page] + chance.randbytes(4096) + sound[page + 4096 :])
         try:
-            await blast(pico, messages, path, concurrency=64)
+            await bulk_send(pico, messages, path, concurrency=64)
         except JournalError as error:
             assert "damaged" in str(error)  # noqa: PT017  most pages raise, and some may not
             told += 1
@@ -551,7 +551,7 @@ async def test_a_file_that_a_crash_left_empty_is_begun_again(tmp_path: Path) -> 
     with pytest.raises(JournalError, match="it is empty"):
         await SqliteJournal(path).counts()
 
-    assert outcomes(await blast(Pico(), [sms(1)], path)) == ["accepted"]
+    assert outcomes(await bulk_send(Pico(), [sms(1)], path)) == ["accepted"]
 
 
 class Full(sqlite3.Connection):
@@ -592,7 +592,7 @@ async def test_a_full_disk_at_the_start_sends_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Full, "pages", 1)
 
     with pytest.raises(JournalError, match="the disk is full"):
-        await blast(pico, [sms(1)], tmp_path / "blast.db")
+        await bulk_send(pico, [sms(1)], tmp_path / "blast.db")
 
     assert pico.received.total() == 0
 
@@ -607,7 +607,7 @@ async def test_a_full_disk_at_the_start_sends_nothing(tmp_path: Path, monkeypatc
         (Failing, "commits", 42, "disk I/O error"),
     ],
 )
-async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
+async def test_a_disk_that_fails_in_the_middle_stops_the_bulk_send(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     connection: type[sqlite3.Connection],
@@ -633,7 +633,7 @@ async def test_a_disk_that_fails_in_the_middle_stops_the_blast(
     states = await SqliteJournal(path).counts()
     in_doubt = states[JournalState.SENDING] + states[JournalState.IN_DOUBT]
 
-    second = await blast(pico, messages, path)
+    second = await bulk_send(pico, messages, path)
 
     assert report.stopped is not None
     assert said in report.stopped
@@ -670,7 +670,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can become somebody else")
-def test_a_folder_that_may_not_be_written_in_is_told() -> None:
+def test_a_read_only_folder_is_refused() -> None:
     """A folder that the user may not write in raises JournalError for a user who is not root."""
     # Not in `tmp_path`: pytest closes its folder to other users whenever another run begins.
     with tempfile.TemporaryDirectory() as name:
@@ -761,8 +761,8 @@ async def test_a_journal_of_ones_own_is_as_good(tmp_path: Path) -> None:
     assert isinstance(memory, Journal)
     pico.does = {sms(1).to: DROPS}
 
-    first = await blast(pico, [sms(0), sms(1)], memory)
-    second = await blast(pico, [sms(0), sms(1)], memory)
+    first = await bulk_send(pico, [sms(0), sms(1)], memory)
+    second = await bulk_send(pico, [sms(0), sms(1)], memory)
 
     assert outcomes(first) == ["accepted", "in_doubt"]
     assert outcomes(second) == ["skipped", "in_doubt"]
@@ -770,7 +770,7 @@ async def test_a_journal_of_ones_own_is_as_good(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["claim", "intend", "settle"])
-async def test_a_journal_that_breaks_ends_the_blast(fault: str) -> None:
+async def test_a_journal_that_raises_ends_the_bulk_send(fault: str) -> None:
     """
     If a journal raises, the bulk send stops.
 
@@ -795,7 +795,7 @@ async def test_what_the_journal_knew_is_no_failure_of_today(tmp_path: Path) -> N
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number) for number in range(8)]
     pico.does = {message.to: DROPS for message in messages[:5]}
-    await blast(pico, messages[:5], path)
+    await bulk_send(pico, messages[:5], path)
 
     async with session(pico) as it:
         report = await it.send_bulk(messages, journal=path, concurrency=1, stop_after=3)
@@ -807,7 +807,7 @@ async def test_a_proof_that_contradicts_the_journal_is_refused(tmp_path: Path) -
     """A receipt for a message that was provably not sent is refused, because it must belong to another message."""
     pico, journal = Pico(), SqliteJournal(tmp_path / "blast.db")
     pico.does = {sms(1).to: UNREACHABLE}
-    await blast(pico, [sms(1, key="k")], journal)
+    await bulk_send(pico, [sms(1, key="k")], journal)
 
     with pytest.raises(JournalError, match="no proof"):
         await journal.confirm("k")
@@ -815,7 +815,7 @@ async def test_a_proof_that_contradicts_the_journal_is_refused(tmp_path: Path) -
     assert (await journal.counts())[JournalState.NOT_SENT] == 1
 
 
-async def test_slow_replies_do_not_slow_the_blast(tmp_path: Path) -> None:
+async def test_slow_replies_do_not_slow_the_bulk_send(tmp_path: Path) -> None:
     """
     Messages that wait for a reply do not delay others that wait for a slot: all 40 are sent before the first reply.
     """
@@ -832,6 +832,6 @@ async def test_slow_replies_do_not_slow_the_blast(tmp_path: Path) -> None:
                 await arrived.wait()
             return reply
 
-    results = await blast(Slow(), [sms(number) for number in range(40)], tmp_path / "blast.db", concurrency=64)
+    results = await bulk_send(Slow(), [sms(number) for number in range(40)], tmp_path / "blast.db", concurrency=64)
 
     assert set(outcomes(results)) == {"accepted"}

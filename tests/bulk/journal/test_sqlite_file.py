@@ -16,7 +16,7 @@ import pytest
 
 from pico_async import JournalError, JournalState, NotInDoubtError, Outcome, SmsMessage, SqliteJournal
 from pico_async.bulk.journal import sqlite_file as journal_file
-from tests.bulk.journal.test_sqlite import DROPS, Pico, blast, outcomes, session, sms
+from tests.bulk.journal.test_sqlite import DROPS, Pico, bulk_send, outcomes, session, sms
 
 COUNT = 40
 
@@ -29,7 +29,7 @@ def copy(folder: Path, to: Path, *names: str) -> Path:
     """
     Copy a journal's files in a process of its own, and return the copy of the main file.
 
-    Whoever closes a file of SQLite's in the process that has it open takes SQLite's locks on it away.
+    A process that has a file open in SQLite, and closes it elsewhere, loses SQLite's locks on it.
     """
     to.mkdir()
     subprocess.run(["cp", *(folder / name for name in names), to], check=True)
@@ -111,7 +111,7 @@ def move_the_folder(path: Path) -> None:
         move_the_folder,
     ],
 )
-async def test_a_blast_whose_journal_is_taken_away_stops(tmp_path: Path, take: Callable[[Path], None]) -> None:
+async def test_a_bulk_send_whose_journal_is_removed_stops(tmp_path: Path, take: Callable[[Path], None]) -> None:
     """
     A bulk send whose journal is deleted, moved or replaced, or its log, stops and says so.
 
@@ -146,7 +146,7 @@ async def test_what_was_taken_away_and_is_closed_forgets_nothing(tmp_path: Path,
             take(path)
             _ = [result async for result in results]
 
-    second = await blast(pico, inputs(), path)
+    second = await bulk_send(pico, inputs(), path)
 
     assert len(second) == COUNT
     assert set(outcomes(second)) <= {"skipped", "accepted", "in_doubt"}
@@ -175,7 +175,7 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     for main in alone:
         before, journal = main.read_bytes(), SqliteJournal(main)
         for use in (
-            blast(after, inputs(4), main),
+            bulk_send(after, inputs(4), main),
             journal.counts(),
             journal.in_doubt(),
             journal.confirm("k0"),
@@ -188,8 +188,8 @@ async def test_a_main_file_is_of_no_use_without_its_log(tmp_path: Path) -> None:
     assert len(alone) == 4
     assert after.received.total() == 0
     assert first.outcome is Outcome.ACCEPTED
-    assert outcomes(await blast(after, inputs(2), together))[0] == "skipped"
-    assert outcomes(await blast(after, inputs(4), closed)) == ["skipped"] * 4
+    assert outcomes(await bulk_send(after, inputs(2), together))[0] == "skipped"
+    assert outcomes(await bulk_send(after, inputs(4), closed)) == ["skipped"] * 4
 
 
 @pytest.mark.parametrize("how", ["backup", "VACUUM INTO"])
@@ -207,9 +207,9 @@ async def test_a_copy_by_sqlite_of_a_journal_in_use_is_refused(tmp_path: Path, h
             _ = [result async for result in results]
 
     with pytest.raises(JournalError, match="is a copy of one that was in use"):
-        await blast(Pico(), inputs(), other)
+        await bulk_send(Pico(), inputs(), other)
 
-    assert set(outcomes(await blast(pico, inputs(), path))) == {"skipped"}
+    assert set(outcomes(await bulk_send(pico, inputs(), path))) == {"skipped"}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ async def test_a_log_that_grows_is_written_back(tmp_path: Path, monkeypatch: pyt
                         await SqliteJournal(alone).counts()
 
     assert max(sizes) < 400_000
-    assert set(outcomes(await blast(pico, inputs(), path))) == {"skipped"}
+    assert set(outcomes(await bulk_send(pico, inputs(), path))) == {"skipped"}
 
 
 @pytest.mark.parametrize("linked", ["before", "while it runs"])
@@ -280,10 +280,10 @@ async def test_a_journal_has_one_name(tmp_path: Path, linked: str) -> None:
 
     for name in (path, other):
         with pytest.raises(JournalError, match=r"has 2 names \(hard links\)"):
-            await blast(pico, inputs(), name)
+            await bulk_send(pico, inputs(), name)
 
     other.unlink()
-    await blast(pico, inputs(), path)
+    await bulk_send(pico, inputs(), path)
     assert sent <= pico.received.total() == COUNT
 
 
@@ -298,7 +298,7 @@ async def test_a_log_alone_is_no_journal(tmp_path: Path, left: str) -> None:
     before = log.read_bytes()
 
     with pytest.raises(JournalError, match=f"is {left}, but blast.db-wal"):
-        await blast(Pico(), inputs(), path)
+        await bulk_send(Pico(), inputs(), path)
 
     assert log.read_bytes() == before
 
@@ -310,7 +310,7 @@ async def test_what_is_no_regular_file_is_no_journal(tmp_path: Path) -> None:
     loop.symlink_to(loop)
 
     for path in (pipe, Path("/"), Path(".."), Path("/dev/null"), loop, long, tmp_path / ("x" * 252), pipe / "blast.db"):
-        for use in (blast(Pico(), inputs(), path), SqliteJournal(path).counts()):
+        for use in (bulk_send(Pico(), inputs(), path), SqliteJournal(path).counts()):
             async with asyncio.timeout(10):
                 with pytest.raises(JournalError):
                     await use
@@ -331,7 +331,7 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
     """A journal of version 1 can be looked at and resumed, and is of the present version from then on."""
     pico, new, old = Pico(), tmp_path / "new.db", tmp_path / "old.db"
     pico.does = {inputs()[1].to: DROPS}
-    await blast(pico, inputs(3), new)
+    await bulk_send(pico, inputs(3), new)
     with closing(sqlite3.connect(old)) as connection:
         connection.executescript(VERSION_1)
         connection.execute("ATTACH ? AS new", (str(new),))
@@ -344,7 +344,7 @@ async def test_a_journal_of_the_version_before_goes_on(tmp_path: Path) -> None:
 
     counts = await SqliteJournal(old).counts()
     assert [record.index for record in await SqliteJournal(old).in_doubt()] == [1]
-    resumed = await blast(pico, inputs(4), old)
+    resumed = await bulk_send(pico, inputs(4), old)
 
     assert (counts[JournalState.ACCEPTED], counts[JournalState.IN_DOUBT]) == (2, 1)
     assert outcomes(resumed) == ["skipped", "in_doubt", "skipped", "accepted"]
@@ -367,7 +367,7 @@ async def test_a_journal_of_version_2_goes_on(tmp_path: Path) -> None:
     """A journal of version 2 can be looked at and resent from, and keeps its doubts."""
     pico, path = Pico(), tmp_path / "blast.db"
     pico.does = {inputs()[1].to: DROPS}
-    await blast(pico, inputs(3), path)
+    await bulk_send(pico, inputs(3), path)
     with closing(sqlite3.connect(path)) as connection:
         # Not by ALTER TABLE, which does not bear the comments of the schema.
         connection.execute("ALTER TABLE message RENAME TO kept")
@@ -389,19 +389,19 @@ async def test_a_journal_of_version_2_goes_on(tmp_path: Path) -> None:
 
 
 async def test_a_copy_of_a_closed_journal_is_a_journal(tmp_path: Path) -> None:
-    """A journal whose blast has ended may be copied and moved as one file."""
+    """A journal whose bulk send has ended may be copied and moved as one file."""
     pico, path = Pico(), tmp_path / "blast.db"
-    await blast(pico, inputs(), path)
+    await bulk_send(pico, inputs(), path)
     shutil.copy(path, tmp_path / "copy.db")
 
-    assert set(outcomes(await blast(pico, inputs(), tmp_path / "copy.db"))) == {"skipped"}
+    assert set(outcomes(await bulk_send(pico, inputs(), tmp_path / "copy.db"))) == {"skipped"}
 
 
 async def test_what_is_skipped_is_not_written_again(tmp_path: Path) -> None:
     """A run that skips all its messages commits nothing for them, so it goes as fast as it reads."""
     pico, path = Pico(), tmp_path / "blast.db"
     messages = [sms(number % 150, key=None if number % 3 else f"k{number}") for number in range(300)]
-    await blast(pico, messages, path)
+    await bulk_send(pico, messages, path)
     sizes: set[int] = set()
 
     async with session(pico) as it:

@@ -22,18 +22,18 @@ from tests.support.sandbox_process import KEY
 
 
 @frozen(kw_only=True)
-class CrashingBlast:
+class CrashingBulkSend:
     """
     One bulk send, which is the same in each run.
 
     Attributes:
         messages: No recipient is in two bulk sends to one sandbox, so its ledger shows where a message is from.
-        told: The file to which each result is appended as soon as the caller gets it: "<run> <index> <outcome>".
+        reported: The file to which each result is appended as soon as the caller gets it: "<run> <index> <outcome>".
     """
 
     base_url: str
     journal: Path
-    told: Path
+    reported: Path
     messages: tuple[SmsMessage, ...]
     concurrency: int
     rate: float | None = None
@@ -55,14 +55,14 @@ class CrashingBlast:
         process.join(60)
         assert process.exitcode == 0, "the resume did not end"
 
-    def told_in(self, *runs: int) -> dict[int, list[str]]:
+    def reported_in(self, *runs: int) -> dict[int, list[str]]:
         """Return the outcomes that the caller got in these runs, by the message's index in the input."""
-        told: dict[int, list[str]] = {}
-        for line in self.told.read_text().splitlines() if self.told.exists() else []:
+        reported: dict[int, list[str]] = {}
+        for line in self.reported.read_text().splitlines() if self.reported.exists() else []:
             run, index, outcome = line.split()
             if int(run) in runs:
-                told.setdefault(int(index), []).append(outcome)
-        return told
+                reported.setdefault(int(index), []).append(outcome)
+        return reported
 
 
 def recipients(first: int, count: int) -> tuple[SmsMessage, ...]:
@@ -131,32 +131,32 @@ class Failpoints:
         return leave_and_reach
 
 
-def _run(blast: CrashingBlast, run: int, crash_at: int | None) -> None:
+def _run(bulk_send: CrashingBulkSend, run: int, crash_at: int | None) -> None:
     failpoints = Failpoints(crash_at)
     connection = failpoints.around_commits()
     connect = sqlite3.connect
     journal_file.sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=connection, **kwargs)
     Departure.leave = failpoints.before_the_write()
-    asyncio.run(_send(blast, run, failpoints))
+    asyncio.run(_send(bulk_send, run, failpoints))
 
 
-async def _send(blast: CrashingBlast, run: int, failpoints: Failpoints) -> None:
-    told = os.open(blast.told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+async def _send(bulk_send: CrashingBulkSend, run: int, failpoints: Failpoints) -> None:
+    reported = os.open(bulk_send.reported, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def tell(result: SendResult) -> None:
+    def report_result(result: SendResult) -> None:
         failpoints.reach()
-        os.write(told, f"{run} {result.index} {result.outcome}\n".encode())
+        os.write(reported, f"{run} {result.index} {result.outcome}\n".encode())
         failpoints.reach()
 
     async with PicoSession(
         username="user333",
         api_key=KEY,
         sender="8612345678888",
-        base_url=blast.base_url,
-        rates=Rates(sms=blast.rate),
+        base_url=bulk_send.base_url,
+        rates=Rates(sms=bulk_send.rate),
         transport=failpoints.around_posts(),
     ) as pico:
         report = await pico.send_bulk(
-            blast.messages, journal=blast.journal, concurrency=blast.concurrency, on_result=tell
+            bulk_send.messages, journal=bulk_send.journal, concurrency=bulk_send.concurrency, on_result=report_result
         )
-    assert report.total == len(blast.messages)
+    assert report.total == len(bulk_send.messages)
