@@ -80,7 +80,7 @@ def told(error: BaseException) -> Iterator[str]:
     yield "".join(traceback.format_exception(error))
     for frame, _ in traceback.walk_tb(error.__traceback__):
         # The caller's frames and the method that received the text necessarily contain it.
-        if "pico_async/_engine" in frame.f_code.co_filename or "bulk" in frame.f_code.co_filename:
+        if "pico_async/_engine" in frame.f_code.co_filename or "pico_async/bulk" in frame.f_code.co_filename:
             yield repr(frame.f_locals)
     assert error.__cause__ is None
     assert error.__context__ is None or isinstance(error.__context__, asyncio.CancelledError)
