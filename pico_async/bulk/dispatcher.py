@@ -245,19 +245,17 @@ class Dispatcher:
 
     async def _read(self) -> None:
         """Read the input until its end or the stop, and close it in the same task: it may hold a scope open."""
+        source = self._feed.source
         with self._stopping_on_error():
-            while self.state is State.RUNNING and (item := await self._next()) is not END:
+            while self.state is State.RUNNING:
+                item = await self._feed.next()
+                self.totals.stopped = self.totals.stopped or source.stopped
+                if item is END:
+                    self._keep_error(source.error)
+                    break
                 self._start(next(self._indices), item)
         with self._stopping_on_error():
-            await self._feed.aclose()
-
-    async def _next(self) -> object:
-        item = await self._feed.next()
-        source = self._feed.source
-        self.totals.stopped = self.totals.stopped or source.stopped
-        if item is END:
-            self._keep_error(source.error)
-        return item
+            await source.aclose()
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):

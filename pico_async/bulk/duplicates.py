@@ -22,6 +22,9 @@ class Duplicates:
     A set of a million digests takes 90 MB, and a Bloom filter reports false duplicates. SQLite's temporary database
     keeps the digests on disk behind a cache of 2 MB, and deletes itself. The digests are keyed with a random secret of
     this object, so no number can be derived from the disk.
+
+    Raises:
+        ConfigurationError: Raised by each method if the disk for temporary files is full.
     """
 
     def __init__(self) -> None:
@@ -47,9 +50,6 @@ class Duplicates:
         Return the index of the first message with this number and content, or None if this is the first.
 
         Other spellings of the number count as the same number.
-
-        Raises:
-            ConfigurationError: The disk for temporary files is full.
         """
         # Number, template ID and URL contain no line break, so it separates them from the text.
         content_id = ""
@@ -61,21 +61,11 @@ class Duplicates:
         return self._first(f"{type(message).__name__}\n{number}\n{content_id}\n{message.text or ''}", index)
 
     def first_to(self, number: str, index: int) -> int | None:
-        """
-        Return the index of the first message to this number, in any spelling, or None if this is the first.
-
-        Raises:
-            ConfigurationError: The disk for temporary files is full.
-        """
+        """Return the index of the first message to this number, in any spelling, or None if this is the first."""
         return self._first(f"number\n{spellings(number)[0]}", index)
 
     def first_of_key(self, key: str, index: int) -> int | None:
-        """
-        Return the index of the first message with this key, or None if this is the first.
-
-        Raises:
-            ConfigurationError: The disk for temporary files is full.
-        """
+        """Return the index of the first message with this key, or None if this is the first."""
         return self._first(f"key\n{key}", index)
 
     def _first(self, content: str, index: int) -> int | None:

@@ -57,10 +57,6 @@ class Feed:
             self._reader.cancel()
             self._reader = None  # a second cancellation would interrupt the input's cleanup
 
-    async def aclose(self) -> None:
-        """Close the input."""
-        await self.source.aclose()
-
     async def _match(self, journal: SqliteJournal) -> None:
         """Compare the first messages with the journal, before any of them is sent."""
         ahead = await self.source.ahead(self._concurrency)

@@ -35,26 +35,26 @@ def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: i
             )
             for name in "abcd"[:PROCESSES]
         ]
-        told = [worker.finish() for worker in workers]
+        finished = [worker.finish() for worker in workers]
         ledger = sandbox.ledger()
 
-    assert [set(map(tuple, one.outcomes.values())) for one in told] == [{("accepted",)}] * PROCESSES
+    assert [set(map(tuple, one.outcomes.values())) for one in finished] == [{("accepted",)}] * PROCESSES
     assert len(ledger.accepted) == PROCESSES * count
     with rate_claims():
         assert ledger.refusals == 0
         assert ledger.densest() <= 30
     assert not ledger.duplicates()
     assert ledger.token_requests == 1
-    shares = _shares(told, [message.text or "" for message in ledger.accepted])
+    shares = _shares(finished, [message.text or "" for message in ledger.accepted])
     with rate_claims():
         assert max(shares) <= 1.5 * min(shares)
     moments = [message.at for message in ledger.accepted]
     print(f"{(len(moments) - 1) / (moments[-1] - moments[0]):.2f}/s, densest {ledger.densest()}, shares {shares}")
 
 
-def _shares(told: list[Told], texts: list[str]) -> list[int]:
+def _shares(finished: list[Told], texts: list[str]) -> list[int]:
     """Count the messages of each process in the period in which all of them had messages to send."""
     names = [text.split()[0] for text in texts]
-    first = max(names.index(one.name) for one in told)
-    last = min(len(names) - 1 - names[::-1].index(one.name) for one in told)
-    return [names[first:last].count(one.name) for one in told]
+    first = max(names.index(one.name) for one in finished)
+    last = min(len(names) - 1 - names[::-1].index(one.name) for one in finished)
+    return [names[first:last].count(one.name) for one in finished]

@@ -82,7 +82,7 @@ class HostilePico:
 
 @pytest.fixture(autouse=True)
 def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up where a call would wait and try again, because the server would send the same reply."""
+    """End each call instead of a retry, because the server would send the same reply."""
     monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
 
 

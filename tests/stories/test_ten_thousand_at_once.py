@@ -106,17 +106,17 @@ async def test_all_are_cancelled_and_nothing_is_left(carrier: Carrier, rates: Ra
             await asyncio.wait(calls)
         after = await until(server, lambda state: not state.open)
 
-    said = Counter(note_of(call) for call in calls)
-    sent, unsent = [note for note in said if "may have been sent" in note], ["POST /sms: nothing was sent."]
-    assert sorted(said) == sorted(sent + unsent)
-    assert said[sent[0]] == after.messages
+    notes = Counter(cancellation_note(call) for call in calls)
+    sent, unsent = [note for note in notes if "may have been sent" in note], ["POST /sms: nothing was sent."]
+    assert sorted(notes) == sorted(sent + unsent)
+    assert notes[sent[0]] == after.messages
     if rates:
         assert after.messages == MAX_CONNECTIONS
     assert after.most_open <= MAX_CONNECTIONS
     assert asyncio.all_tasks() == tasks
 
 
-def note_of(call: asyncio.Task[Accepted]) -> str:
+def cancellation_note(call: asyncio.Task[Accepted]) -> str:
     with pytest.raises(asyncio.CancelledError) as cancelled:
         call.result()
     (note,) = cancelled.value.__notes__
