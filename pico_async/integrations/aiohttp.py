@@ -26,7 +26,7 @@ from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
 from pico_async.receipts.callbacks import CallbackSigner
 from pico_async.receipts.deduplication import SeenReceipts
-from pico_async.receipts.handler import Confirming, OnReceipt, ReceiptHandler
+from pico_async.receipts.handler import ConfirmingJournal, OnReceipt, ReceiptHandler
 from pico_async.session import PicoSession
 
 PICO: web.AppKey[PicoSession] = web.AppKey("pico", PicoSession)
@@ -99,8 +99,8 @@ def receipts_handler(
     signer: CallbackSigner | None = None,
     *,
     on_receipt: OnReceipt | None = None,
-    journal: Confirming | None = None,
-    memory: SeenReceipts | None = None,
+    journal: ConfirmingJournal | None = None,
+    seen_receipts: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> Handler:
     """
@@ -113,16 +113,16 @@ def receipts_handler(
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
+        seen_receipts: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
         public_path: The path of `callback`, where a proxy in front makes another one of it.
     """
-    desk = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, memory=memory)
+    handler = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, seen_receipts=seen_receipts)
 
     async def receive(request: web.Request) -> web.Response:
         pieces = request.content.iter_any()
         query = request.rel_url.raw_query_string
         content_type = request.headers.get("Content-Type", "")
-        verdict = await desk.take(request.method, public_path or request.path, query, pieces, content_type)
+        verdict = await handler.handle(request.method, public_path or request.path, query, pieces, content_type)
         return web.json_response({"receipt": verdict.value}, status=verdict.status_code, headers=verdict.headers)
 
     return receive

@@ -24,7 +24,7 @@ except ImportError as error:
 from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
 from pico_async.receipts.callbacks import CallbackSigner
 from pico_async.receipts.deduplication import SeenReceipts
-from pico_async.receipts.handler import METHODS, Confirming, OnReceipt
+from pico_async.receipts.handler import METHODS, ConfirmingJournal, OnReceipt
 from pico_async.session import PicoSession
 
 __all__ = ["PicoDep", "get_pico", "handle_errors", "open_pico", "pico_lifespan", "receipts_router"]
@@ -38,8 +38,8 @@ def receipts_router(
     path: str = "/receipts",
     *,
     on_receipt: OnReceipt | None = None,
-    journal: Confirming | None = None,
-    memory: SeenReceipts | None = None,
+    journal: ConfirmingJournal | None = None,
+    seen_receipts: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> APIRouter:
     """
@@ -48,7 +48,9 @@ def receipts_router(
     What the app or `include_router` depends on, a check of the caller's address perhaps, is asked before the signature.
     The arguments are those of `receipts_route` in `pico_async.integrations.starlette`.
     """
-    route = receipts_route(signer, path, on_receipt=on_receipt, journal=journal, memory=memory, public_path=public_path)
+    route = receipts_route(
+        signer, path, on_receipt=on_receipt, journal=journal, seen_receipts=seen_receipts, public_path=public_path
+    )
     router = APIRouter()
     # A route of Starlette's would be taken along, and whatever the app depends on left out without a word.
     router.add_api_route(

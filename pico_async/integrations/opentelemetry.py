@@ -18,7 +18,7 @@ Metrics:
     pico.client.rate_refusals       {refusal}      by pico.operation, pico.rate_group
     pico.client.token_refreshes     {refresh}
     pico.client.slot.wait           s              by pico.operation, pico.rate_group: of the turns that came
-    pico.client.pace                {request}/s    by pico.rate_group, server.address: as of the last turn
+    pico.client.limiter.rate                {request}/s    by pico.rate_group, server.address: as of the last turn
     http.client.request.duration    s              by the attributes of HTTP, and pico.operation: of each exchange
 
 HTTP's attributes and its metric are the stable semantic conventions, but for `url.full`, which would name the account.
@@ -115,8 +115,8 @@ class OpenTelemetry:
             "pico.client.rate_refusals", "{refusal}", "Requests that Pico refused because they came too fast."
         )
         self._refreshes = meter.create_counter("pico.client.token_refreshes", "{refresh}", "Tokens that were fetched.")
-        self._pace = meter.create_gauge(
-            "pico.client.pace", "{request}/s", "Requests a second that the pace gives, as of the last turn."
+        self._rate = meter.create_gauge(
+            "pico.client.limiter.rate", "{request}/s", "Requests a second that the pace gives, as of the last turn."
         )
         self._waits = meter.create_histogram(
             "pico.client.slot.wait",
@@ -137,7 +137,7 @@ class OpenTelemetry:
             case CallStarted():
                 self._begin(event)
             case SlotGranted():
-                self._take_turn(event)
+                self._record_slot(event)
             case AttemptEnded():
                 self._end_attempt(event)
             case Retrying():
@@ -182,11 +182,11 @@ class OpenTelemetry:
         within = contexts.set_value(_LEAVE_HTTP_ALONE, True, set_span_in_context(span))
         self._calls[event.call] = _Open(span, http, contexts.attach(within))
 
-    def _take_turn(self, event: SlotGranted) -> None:
+    def _record_slot(self, event: SlotGranted) -> None:
         self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.rate_group": event.rate_group})
         if event.pace is not None:
             host = self._calls[event.call].http["server.address"]
-            self._pace.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
+            self._rate.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls[event.call]

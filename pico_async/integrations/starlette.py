@@ -29,7 +29,7 @@ from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
 from pico_async.receipts.callbacks import CallbackSigner
 from pico_async.receipts.deduplication import SeenReceipts
-from pico_async.receipts.handler import METHODS, Confirming, OnReceipt, ReceiptHandler
+from pico_async.receipts.handler import METHODS, ConfirmingJournal, OnReceipt, ReceiptHandler
 from pico_async.session import PicoSession
 
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -121,8 +121,8 @@ def receipts_route(
     path: str = "/receipts",
     *,
     on_receipt: OnReceipt | None = None,
-    journal: Confirming | None = None,
-    memory: SeenReceipts | None = None,
+    journal: ConfirmingJournal | None = None,
+    seen_receipts: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> Route:
     """
@@ -135,15 +135,15 @@ def receipts_route(
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
+        seen_receipts: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
         public_path: The path of `callback`, where a proxy in front makes another one of it. Not needed where the app or
             the server is told so as `root_path`.
     """
-    desk = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, memory=memory)
+    handler = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, seen_receipts=seen_receipts)
 
     async def receive(request: Request) -> Response:
         query = request.scope["query_string"].decode("latin-1")
-        verdict = await desk.take(
+        verdict = await handler.handle(
             request.method,
             public_path or _path_outside(request),
             query,

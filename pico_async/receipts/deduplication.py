@@ -1,4 +1,4 @@
-"""What was heard of each message's delivery: by this it is known which receipt is news."""
+"""What was seen of each message's delivery: by this it is known which receipt is news."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_WAIT_S = 10.0
 
 
 @frozen
-class Heard:
+class ReceiptHistory:
     """
     What is remembered of one message's receipts.
 
@@ -30,14 +30,14 @@ class Heard:
     """
 
     status: DeliveryStatus
-    words: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
 
 
 @runtime_checkable
 class SeenReceipts(Protocol):
-    """Remember which receipts were taken: `LocalReceiptMemory` in one process, `RedisSeenReceipts` in all of them."""
+    """Remember which receipts were taken: `LocalSeenReceipts` in one process, `RedisSeenReceipts` in all of them."""
 
-    def turn(self, callback_id: str) -> AbstractAsyncContextManager[object]:
+    def lock(self, callback_id: str) -> AbstractAsyncContextManager[object]:
         """
         Let one receipt of a message go after the other.
 
@@ -46,11 +46,11 @@ class SeenReceipts(Protocol):
         """
         ...
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return what was seen at one callback URL."""
         ...
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
         """Remember it, until the Unix time at which the URL expires."""
         ...
 
@@ -61,7 +61,7 @@ def _positive(_: object, attribute: attrs.Attribute[int], value: object) -> None
 
 
 @define(eq=False)
-class LocalReceiptMemory:
+class LocalSeenReceipts:
     """
     Remember the receipts of this process, of the last *limit* messages, in half a kilobyte each.
 
@@ -73,18 +73,18 @@ class LocalReceiptMemory:
     """
 
     limit: int = field(default=100_000, validator=_positive)
-    _heard: OrderedDict[str, Heard] = field(factory=OrderedDict, init=False, repr=False)
-    _turns: dict[str, _Turn] = field(factory=dict, init=False, repr=False)
+    _histories: OrderedDict[str, ReceiptHistory] = field(factory=OrderedDict, init=False, repr=False)
+    _locks: dict[str, _CountedLock] = field(factory=dict, init=False, repr=False)
 
     @asynccontextmanager
-    async def turn(self, callback_id: str) -> AsyncIterator[None]:
+    async def lock(self, callback_id: str) -> AsyncIterator[None]:
         """
         Let one receipt of a message go after the other.
 
         Raises:
             TimeoutError: Its turn did not come.
         """
-        turn = self._turns.setdefault(callback_id, _Turn())
+        turn = self._locks.setdefault(callback_id, _CountedLock())
         turn.waiting += 1
         try:
             with anyio.fail_after(LONGEST_WAIT_S):
@@ -96,21 +96,21 @@ class LocalReceiptMemory:
         finally:
             turn.waiting -= 1
             if not turn.waiting:
-                del self._turns[callback_id]
+                del self._locks[callback_id]
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
-        return self._heard.get(callback_id)
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return what was seen at one callback URL."""
+        return self._histories.get(callback_id)
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
         """Remember it."""
-        self._heard[callback_id] = heard
-        self._heard.move_to_end(callback_id)
-        while len(self._heard) > self.limit:
-            self._heard.popitem(last=False)
+        self._histories[callback_id] = history
+        self._histories.move_to_end(callback_id)
+        while len(self._histories) > self.limit:
+            self._histories.popitem(last=False)
 
 
 @define(eq=False)
-class _Turn:
+class _CountedLock:
     lock: asyncio.Lock = field(factory=asyncio.Lock)
     waiting: int = 0

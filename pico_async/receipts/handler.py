@@ -1,4 +1,4 @@
-"""The desk where delivery receipts arrive, whatever the web framework: what is taken, and what is answered."""
+"""The handler where delivery receipts arrive, whatever the web framework: what is taken, and what is answered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pico_async._boundary import boundary
 from pico_async._logger import Logger
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.receipts.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback, checked_signer
-from pico_async.receipts.deduplication import Heard, LocalReceiptMemory, SeenReceipts
+from pico_async.receipts.deduplication import LocalSeenReceipts, ReceiptHistory, SeenReceipts
 from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of, unpacked
 
 METHODS = ("GET", "POST", "PUT")
@@ -26,11 +26,11 @@ OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
 _log = Logger("pico_async.receipts")
 _LONGEST_READ_S = 10.0
 # What else one message is told of: a sender that says more than that says nothing new.
-_MOST_WORDS = 16
+_MAX_DIGESTS = 16
 
 
 class ReceiptVerdict(StrEnum):
-    """What became of one request at the desk."""
+    """What became of one request at the handler."""
 
     TAKEN = "taken"
     """It was news: the journal and *on_receipt* were told."""
@@ -83,7 +83,7 @@ _FAULTS = {
 
 
 @runtime_checkable
-class Confirming(Protocol):
+class ConfirmingJournal(Protocol):
     """A journal that takes a proof: `SqliteJournal` and `PostgresLedger` do."""
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
@@ -99,15 +99,15 @@ class ReceiptHandler:
     Whatever arrives, an answer is given and nothing is raised. A receipt that is taken settles its message in the
     *journal*, for it proves that Pico had it, and is then told to *on_receipt*. Where either fails, the answer asks for
     the receipt again, so it is not lost, and *on_receipt* may be told a receipt twice. How long *on_receipt* takes is
-    not limited, and what is not async holds up the whole server: let a queue do what takes long. A desk serves one
-    event loop at a time, and knows what came twice as far as its *memory* reaches.
+    not limited, and what is not async holds up the whole server: let a queue do what takes long. A handler serves one
+    event loop at a time, and knows what came twice as far as its *seen_receipts* reaches.
 
     Args:
         signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
         on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
         journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more. A key
             must name one message there and in whatever else the signer's secrets sign for.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
+        seen_receipts: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -118,8 +118,8 @@ class ReceiptHandler:
         signer: CallbackSigner | None = None,
         *,
         on_receipt: OnReceipt | None = None,
-        journal: Confirming | None = None,
-        memory: SeenReceipts | None = None,
+        journal: ConfirmingJournal | None = None,
+        seen_receipts: SeenReceipts | None = None,
     ) -> None:
         known = checked_signer(signer, os.environ.get("PICO_CALLBACK_SECRETS"))
         if known is None:
@@ -129,18 +129,18 @@ class ReceiptHandler:
             )
         if on_receipt is not None and not callable(on_receipt):
             raise ConfigurationError("`on_receipt` must be a function, async or not, or None.")
-        if journal is not None and not isinstance(journal, Confirming):
+        if journal is not None and not isinstance(journal, ConfirmingJournal):
             raise ConfigurationError(
                 f"`journal` must be a SqliteJournal or a PostgresLedger, not {type(journal).__name__}."
             )
-        if memory is not None and not isinstance(memory, SeenReceipts):
-            raise ConfigurationError(f"`memory` must be a SeenReceipts, not {type(memory).__name__}.")
+        if seen_receipts is not None and not isinstance(seen_receipts, SeenReceipts):
+            raise ConfigurationError(f"`seen_receipts` must be a SeenReceipts, not {type(seen_receipts).__name__}.")
         self._signer = known
         self._on_receipt = on_receipt
         self._journal = journal
-        self._memory = memory or LocalReceiptMemory()
+        self._seen_receipts = seen_receipts or LocalSeenReceipts()
 
-    async def take(
+    async def handle(
         self, method: str, path: str, query: str, body: AsyncIterable[bytes], content_type: str = ""
     ) -> ReceiptVerdict:
         """
@@ -173,35 +173,37 @@ class ReceiptHandler:
         plain = unpacked(content)
         boundary = boundary_of(plain)
         said = plain if boundary is None else plain.replace(boundary, b"")
-        word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + said, digest_size=16).digest()
+        digest = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + said, digest_size=16).digest()
         try:
-            async with self._memory.turn(callback.id):
-                return await self._judge(callback, receipt, word)
+            async with self._seen_receipts.lock(callback.id):
+                return await self._process(callback, receipt, digest)
         except TimeoutError:
             _log.warning("A delivery receipt waited too long for another one of its message.")
         except Exception:  # noqa: BLE001  it is logged whole, and asked for again
             _log.exception("A delivery receipt was not taken: its turn could not be had.")
         return ReceiptVerdict.FAILED
 
-    async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> ReceiptVerdict:
+    async def _process(self, callback: SignedCallback, receipt: DeliveryReceipt, digest: bytes) -> ReceiptVerdict:
         try:
-            heard = await self._memory.get(callback.id)
-            verdict = judge(heard, receipt.status, word)
+            history = await self._seen_receipts.get(callback.id)
+            verdict = judge(history, receipt.status, digest)
             if verdict is not ReceiptVerdict.TAKEN:
                 return verdict
-            await self._settle(receipt)
+            await self._confirm(receipt)
             if self._on_receipt is not None:
                 answer = self._on_receipt(receipt)
                 if inspect.isawaitable(answer):
                     await answer
             # Last, so that what failed comes again.
-            await self._memory.put(callback.id, advanced(heard, receipt.status, word), callback.expires_at)
+            await self._seen_receipts.put(
+                callback.id, add_receipt(history, receipt.status, digest), callback.expires_at
+            )
         except Exception:  # noqa: BLE001  it is logged whole, and asked for again
             _log.exception("A delivery receipt was not taken. The answer asks for it again.")
             return ReceiptVerdict.FAILED
         return ReceiptVerdict.TAKEN
 
-    async def _settle(self, receipt: DeliveryReceipt) -> None:
+    async def _confirm(self, receipt: DeliveryReceipt) -> None:
         if self._journal is None or receipt.key is None:
             return
         try:
@@ -212,32 +214,34 @@ class ReceiptHandler:
             _log.debug("A delivery receipt settled nothing. %s", error)
 
 
-def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> ReceiptVerdict:
+def judge(history: ReceiptHistory | None, status: DeliveryStatus, digest: bytes) -> ReceiptVerdict:
     """
     Say whether a receipt is news.
 
-    A word that is no common one cannot be put in order: it is news until the message's fate is known.
+    A digest that is no common one cannot be put in order: it is news until the message's fate is known.
     """
-    if heard is None:
+    if history is None:
         return ReceiptVerdict.TAKEN
-    if word in heard.words:
+    if digest in history.digests:
         return ReceiptVerdict.DUPLICATE
-    if heard.status.is_final:
+    if history.status.is_final:
         if not status.is_final:
             return ReceiptVerdict.LATE
-        return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.CONTRADICTED
+        return ReceiptVerdict.DUPLICATE if status is history.status else ReceiptVerdict.CONTRADICTED
     if status is DeliveryStatus.UNKNOWN:
-        return ReceiptVerdict.TAKEN if len(heard.words) < _MOST_WORDS else ReceiptVerdict.LATE
-    if status.progress > heard.status.progress:
+        return ReceiptVerdict.TAKEN if len(history.digests) < _MAX_DIGESTS else ReceiptVerdict.LATE
+    if status.progress > history.status.progress:
         return ReceiptVerdict.TAKEN
-    return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.LATE
+    return ReceiptVerdict.DUPLICATE if status is history.status else ReceiptVerdict.LATE
 
 
-def advanced(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Heard:
+def add_receipt(history: ReceiptHistory | None, status: DeliveryStatus, digest: bytes) -> ReceiptHistory:
     """Give what is known after a receipt that was taken."""
-    if heard is None:
-        return Heard(status, (word,))
-    return Heard(status if status.progress > heard.status.progress else heard.status, (*heard.words, word))
+    if history is None:
+        return ReceiptHistory(status, (digest,))
+    return ReceiptHistory(
+        status if status.progress > history.status.progress else history.status, (*history.digests, digest)
+    )
 
 
 async def _read(body: AsyncIterable[bytes]) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What was heard of each message's delivery, in a Redis that all processes of an app share."""
+"""What was seen of each message's delivery, in a Redis that all processes of an app share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pico_async._cancellation import unless_cancelled
 from pico_async._logger import Logger
 from pico_async.coordination.redis.client import RedisUnavailableError, client_for, kind_of
 from pico_async.errors import ConfigurationError
-from pico_async.receipts.deduplication import LONGEST_WAIT_S, Heard
+from pico_async.receipts.deduplication import LONGEST_WAIT_S, ReceiptHistory
 from pico_async.receipts.receipt import DeliveryStatus
 
 # Of a process that dies with a turn in hand, the others wait no longer than this.
-_TURN_S = 60
-_LOOK_S = 0.05
-_GIVE_BACK_S = 2.0
+_LOCK_TTL_S = 60
+_POLL_S = 0.05
+_RELEASE_S = 2.0
 
 _log = Logger("pico_async.receipts")
 
@@ -85,7 +85,7 @@ class RedisSeenReceipts:
         return made
 
     @asynccontextmanager
-    async def turn(self, callback_id: str) -> AsyncIterator[None]:
+    async def lock(self, callback_id: str) -> AsyncIterator[None]:
         """
         Let one receipt of a message go after the other, in all processes.
 
@@ -94,31 +94,33 @@ class RedisSeenReceipts:
             RedisUnavailableError: Redis is away.
         """
         # It waits here, not in `acquire`, which would go on through a cancellation that one of its tries has dropped.
-        name = f"{self._name(callback_id)}:turn"
-        lock = self._client.lock(name, timeout=_TURN_S, blocking=False)
+        name = f"{self._name(callback_id)}:lock"
+        lock = self._client.lock(name, timeout=_LOCK_TTL_S, blocking=False)
         token = secrets.token_bytes(16)
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 if not await _asked(lock.acquire(token=token)):
                     await self._let_expire(name)
                     while not await _asked(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
-                        await asyncio.sleep(_LOOK_S)
+                        await asyncio.sleep(_POLL_S)
             yield
         finally:
             # By the token: who is cancelled while it asks may have the turn and not know. Else it expires by itself,
             # and what was taken stays taken.
-            with anyio.move_on_after(_GIVE_BACK_S, shield=True), suppress(RedisUnavailableError):
+            with anyio.move_on_after(_RELEASE_S, shield=True), suppress(RedisUnavailableError):
                 await _asked(lock.do_release(token))
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL; None where what is there is unreadable, and `put` replaces it."""
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return what was seen at one callback URL; None where what is there is unreadable, and `put` replaces it."""
         name = self._name(callback_id)
         try:
             found = await _asked(self._client.get(name))
             if found is None:
                 return None
             told = json.loads(found)
-            return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
+            return ReceiptHistory(
+                DeliveryStatus(told["status"]), tuple(bytes.fromhex(digest) for digest in told["digests"])
+            )
         except RedisUnavailableError as error:
             if "WRONGTYPE" not in str(error):
                 raise
@@ -128,11 +130,11 @@ class RedisSeenReceipts:
         _log.warning("Another program has written to %s in Redis: the next receipt replaces that, as the first.", name)
         return None
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
         """Remember it, until the Unix time at which the URL expires."""
-        told = {"status": heard.status.value, "words": [word.hex() for word in heard.words]}
+        fields = {"status": history.status.value, "digests": [digest.hex() for digest in history.digests]}
         kept_s = max(1, expires_at - int(time.time()))
-        await _asked(self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s))
+        await _asked(self._client.set(self._name(callback_id), json.dumps(fields), ex=kept_s))
 
     async def aclose(self) -> None:
         """Close the client, where `from_url` made it."""
@@ -150,8 +152,8 @@ class RedisSeenReceipts:
     async def _let_expire(self, lock: str) -> None:
         # One that expires later, or never, is none of ours, and would hold back the receipts of a message for ever.
         left_ms = await _asked(self._client.pttl(lock))
-        if left_ms == -1 or left_ms > _TURN_S * 1000:
-            await _asked(self._client.pexpire(lock, _TURN_S * 1000))
+        if left_ms == -1 or left_ms > _LOCK_TTL_S * 1000:
+            await _asked(self._client.pexpire(lock, _LOCK_TTL_S * 1000))
 
     def _name(self, callback_id: str) -> str:
         return f"{self._prefix}:receipt:{callback_id}"

@@ -294,7 +294,9 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
             await pico.sms.send(TO, f"hello {number}")
 
     # Read the gauge first: an older SDK reports it once, and each call of `points` is a collection.
-    paces = {dict(key)["pico.rate_group"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
+    paces = {
+        dict(key)["pico.rate_group"]: point.value for key, point in telemetry.points("pico.client.limiter.rate").items()
+    }
     exchanges = {
         dict(key)["pico.operation"]: (dict(key), point)
         for key, point in telemetry.points("http.client.request.duration").items()

@@ -162,7 +162,7 @@ def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
         lambda: PicoSession(username="u", api_key="k"),
         lambda: ReceiptHandler(),
     ],
-    ids=["one is short", "another argument", "a bare string", "of the session", "of the desk"],
+    ids=["one is short", "another argument", "a bare string", "of the session", "of the handler"],
 )
 def test_an_error_report_that_prints_locals_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]

@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 0.5
 
 # Added to what changes a row that a message's fate hangs on: a database may be set up to answer before a commit is on
 # the disk, and a crash would then forget that a message was on the wire. What is stricter than "on" stays.
-DURABLY: LiteralString = (
+DURABLE_COMMIT: LiteralString = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
@@ -46,7 +46,7 @@ class ServerAwayError(JournalError):
     """PostgreSQL is not there now. It may be in a moment."""
 
 
-class PostgresLink:
+class Database:
     """
     Run statements over a pool.
 
@@ -58,7 +58,7 @@ class PostgresLink:
         self.pool = pool
 
     async def fetch(
-        self, statement: LiteralString, values: Sequence[object] | dict[str, object] = (), *, patience_s: float
+        self, statement: LiteralString, values: Sequence[object] | dict[str, object] = (), *, timeout_s: float
     ) -> list[TupleRow]:
         """
         Run one statement, commit it and give its rows.
@@ -66,12 +66,12 @@ class PostgresLink:
         It must do no harm twice: where the connection is lost it is tried again, and the first may have been committed.
 
         Args:
-            patience_s: Seconds for all tries, so that a restart of the server is waited for.
+            timeout_s: Seconds for all tries, so that a restart of the server is waited for.
 
         Raises:
             JournalError: The server was not there, or refused. Whether it was committed is unknown.
         """
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -79,8 +79,8 @@ class PostgresLink:
                     await cursor.execute(statement, values)
                     rows = await cursor.fetchall() if cursor.description else []
             except (psycopg.Error, TimeoutError) as error:
-                if not is_passing(error) or time.monotonic() + pause_s >= give_up_at:
-                    raise told(error) from None
+                if not is_transient(error) or time.monotonic() + pause_s >= give_up_at:
+                    raise journal_error(error) from None
             else:
                 return rows
             await anyio.sleep(pause_s)
@@ -98,7 +98,7 @@ class PostgresLink:
             async with self.cursor(timeout_s) as cursor, cursor.connection.transaction():
                 yield cursor
         except (psycopg.Error, TimeoutError) as error:
-            raise told(error) from None
+            raise journal_error(error) from None
 
     @asynccontextmanager
     async def cursor(self, timeout_s: float) -> AsyncIterator[Cursor]:
@@ -106,14 +106,16 @@ class PostgresLink:
         timeout_s = max(timeout_s, 0.001)
         with anyio.fail_after(timeout_s):
             async with (
-                lent(self.pool, timeout_s) as connection,
+                borrowed_connection(self.pool, timeout_s) as connection,
                 connection.cursor(row_factory=tuple_row) as cursor,
             ):
                 yield cursor
 
 
 @asynccontextmanager
-async def lent(pool: Pool, timeout_s: float | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def borrowed_connection(
+    pool: Pool, timeout_s: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """
     Lend a connection to who still wants it when it comes.
 
@@ -124,12 +126,12 @@ async def lent(pool: Pool, timeout_s: float | None = None) -> AsyncIterator[psyc
     async with cancellable(), pool.connection(timeout=timeout_s) as connection:
         # The pool drops a cancellation that comes as it lends. Nothing was done so far, and nothing must be.
         await end_if_cancelled(since)
-        with unprepared(connection):
+        with without_prepared_statements(connection):
             yield connection
 
 
 @contextmanager
-def unprepared(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+def without_prepared_statements(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
     """
     Prepare no statement on this connection meanwhile.
 
@@ -183,26 +185,26 @@ async def _missing(cursor: Cursor, tables: Mapping[str, Sequence[str]]) -> list[
     return [name for (name,) in await cursor.fetchall()]
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether the statement may succeed when it is tried again: the server was only away, as in a restart."""
     passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
-    return is_of_a_pooler(error) or (passing and not isinstance(error, PoolClosed))
+    return is_pooler_error(error) or (passing and not isinstance(error, PoolClosed))
 
 
-def is_of_a_pooler(error: BaseException | None) -> bool:
+def is_pooler_error(error: BaseException | None) -> bool:
     """Return whether a statement was prepared in another session (SQLSTATE 26000, 42P05). It was not carried out."""
     return isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement)
 
 
-def told(error: psycopg.Error | TimeoutError) -> JournalError:
+def journal_error(error: psycopg.Error | TimeoutError) -> JournalError:
     """
     Tell of PostgreSQL's error by its name alone.
 
     Its text may show values of the statement, which are numbers and texts, or where and as whom one connects.
     """
-    if is_passing(error):
+    if is_transient(error):
         why = "no answer came in time" if isinstance(error, TimeoutError) else "it is away, restarting or full"
-        if is_of_a_pooler(error):
+        if is_pooler_error(error):
             why = POOLER_HINT
         return ServerAwayError(f"PostgreSQL cannot be used now: {why} ({type(error).__name__}).")
     if isinstance(error, PoolClosed):

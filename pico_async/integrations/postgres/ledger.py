@@ -16,7 +16,7 @@ from pico_async._boundary import boundary
 from pico_async.bulk.journal.digests import account_digest, key_digest
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
-from pico_async.integrations.postgres.connection import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.run import PostgresRun, storable
 from pico_async.numbers import mask_numbers
 
@@ -120,7 +120,7 @@ class PostgresLedger:
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
                 raise ConfigurationError(f"`{name}` must be a number of seconds, from 0.")
         self._owned = isinstance(database, str)
-        self._link = PostgresLink(_pool(database))
+        self._database = Database(_pool(database))
         self._timeout_s = timeout_s
         self._settle_s = settle_s
         self._under_way_s = under_way_s
@@ -136,12 +136,12 @@ class PostgresLedger:
         Raises:
             JournalError: The server is not there, this user may not, or a table of that name is another's.
         """
-        async with self._link.transaction(self._settle_s) as cursor:
+        async with self._database.transaction(self._settle_s) as cursor:
             await make_tables(cursor, _TABLES, _SCHEMA)
 
     async def __aenter__(self) -> Self:
         if self._owned:
-            await self._link.pool.open()
+            await self._database.pool.open()
         return self
 
     async def __aexit__(
@@ -149,7 +149,7 @@ class PostgresLedger:
     ) -> None:
         if self._owned:
             with anyio.CancelScope(shield=True):
-                await self._link.pool.close()
+                await self._database.pool.close()
 
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[PostgresRun]:
@@ -161,14 +161,14 @@ class PostgresLedger:
         """
         salt = account_digest(b"", account)
         if salt not in self._accounts:
-            await self._link.fetch(
+            await self._database.fetch(
                 "INSERT INTO pico_ledger_account (salt) VALUES (%s) ON CONFLICT DO NOTHING",
                 (salt,),
-                patience_s=self._timeout_s,
+                timeout_s=self._timeout_s,
             )
             self._accounts.add(salt)
         yield PostgresRun(
-            self._link,
+            self._database,
             salt,
             timeout_s=self._timeout_s,
             settle_s=self._settle_s,
@@ -182,9 +182,9 @@ class PostgresLedger:
         Raises:
             JournalError: It cannot be read.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             f"SELECT {_STATE}, count(*) FROM pico_ledger GROUP BY 1",  # noqa: S608  a constant
-            patience_s=self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         found = dict(cast("list[tuple[str, int]]", rows))
         return {state: found.get(state, 0) for state in JournalState}
@@ -199,13 +199,13 @@ class PostgresLedger:
         Raises:
             JournalError: It cannot be read.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             f"SELECT encode(id, 'hex'), name, {_STATE}, request_id, extract(epoch FROM changed_at)::bigint"  # noqa: S608
             " FROM pico_ledger WHERE state = 'in_doubt' OR (doubted AND state IN ('not_sent', 'rejected'))"
             " OR ((state = 'sending' OR (doubted AND state = 'pending'))"
             " AND changed_at <= clock_timestamp() - make_interval(secs => %s)) ORDER BY changed_at, id",
             (self._stale_s,),
-            patience_s=self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         return [
             LedgerRecord(id=name, name=shown, state=JournalState(state), request_id=request_id, changed_at=changed_at)
@@ -222,7 +222,7 @@ class PostgresLedger:
         Raises:
             JournalError: One of them is not there, or provably not sent; then none is changed.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
+        async with self._database.transaction(self._timeout_s) as cursor:
             for found in await self._held(cursor, names):
                 if found.state is not JournalState.ACCEPTED and not found.may_have_gone_out:
                     raise JournalError(
@@ -246,7 +246,7 @@ class PostgresLedger:
         Raises:
             JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
+        async with self._database.transaction(self._timeout_s) as cursor:
             ids = await self.resendable(cursor, names)
             await self.put_back(cursor, ids)
         return [name.hex() for name in ids]
@@ -294,7 +294,7 @@ class PostgresLedger:
             NotInDoubtError: There is no such message, or it was provably not sent.
             JournalError: The ledger cannot be used.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
+        async with self._database.transaction(self._timeout_s) as cursor:
             (found,) = await self._held(cursor, [name], whole=True)
             if found.state is JournalState.ACCEPTED:
                 return False
@@ -314,11 +314,11 @@ class PostgresLedger:
         Raises:
             JournalError: It cannot be written.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             f"WITH gone AS (DELETE FROM pico_ledger WHERE {_STATE} IN ('accepted', 'rejected', 'not_sent')"  # noqa: S608
             " AND changed_at < clock_timestamp() - make_interval(secs => %s) RETURNING 1) SELECT count(*) FROM gone",
             (older_than_s,),
-            patience_s=self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         return int(rows[0][0])
 
@@ -336,7 +336,7 @@ class PostgresLedger:
         Raises:
             JournalError: It cannot be read.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
+        async with self._database.transaction(self._timeout_s) as cursor:
             ids = await self.keys_of(cursor, keys)
             await cursor.execute(
                 "SELECT id FROM pico_ledger WHERE id = ANY(%s)"

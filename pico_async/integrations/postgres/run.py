@@ -1,4 +1,4 @@
-"""One run's hold on a ledger that many runs share: each row is held by the delivery that intends to send it."""
+"""One run's hold on a ledger that many runs share: each row is claim by the delivery that intends to send it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from pico_async.bulk.journal.digests import content_digest, key_digest
 from pico_async.bulk.journal.protocols import JournalState, Line
 from pico_async.errors import InvalidMessageError, Outcome
-from pico_async.integrations.postgres.connection import DURABLY, PostgresLink
+from pico_async.integrations.postgres.connection import DURABLE_COMMIT, Database
 from pico_async.integrations.send_once import TakenError, required_key
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
@@ -22,12 +22,12 @@ CLAIM_BYTES = 16
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
-_KNOWN: Final = (
+_SELECT: Final = (
     "SELECT state, request_id, content, extract(epoch FROM clock_timestamp() - changed_at)::float8"
     " FROM pico_ledger WHERE id = %s"
 )
 
-_DOUBT: Final = (
+_MARK_IN_DOUBT: Final = (
     "UPDATE pico_ledger SET state = 'in_doubt', changed_at = clock_timestamp() WHERE id = %s AND state = 'sending'"
 )
 
@@ -35,7 +35,9 @@ _DOUBT: Final = (
 # the claim is the row's already: it does not take it again.
 _INTEND: LiteralString = (
     "INSERT INTO pico_ledger AS known (id, name, content, state, claim, changed_at)"  # noqa: S608  a constant
-    " SELECT %(id)s, %(name)s, %(content)s, 'sending', %(claim)s, clock_timestamp() FROM " + DURABLY + " AS durably"
+    " SELECT %(id)s, %(name)s, %(content)s, 'sending', %(claim)s, clock_timestamp() FROM "
+    + DURABLE_COMMIT
+    + " AS durably"
     " ON CONFLICT (id) DO UPDATE SET state = 'sending', content = excluded.content, claim = excluded.claim,"
     " changed_at = excluded.changed_at"
     " WHERE (known.state IN ('pending', 'not_sent', 'rejected') AND known.claim <> excluded.claim"
@@ -49,7 +51,7 @@ _INTEND: LiteralString = (
 _SETTLE: LiteralString = (
     "INSERT INTO pico_ledger AS known (id, name, content, state, request_id, claim, changed_at)"  # noqa: S608  a constant
     " SELECT %(id)s, %(name)s, %(content)s, %(state)s, %(request_id)s, %(claim)s, clock_timestamp()"
-    " FROM " + DURABLY + " AS durably"
+    " FROM " + DURABLE_COMMIT + " AS durably"
     " ON CONFLICT (id) DO UPDATE SET state = CASE"
     " WHEN known.claim <> excluded.claim OR known.state = 'accepted' THEN known.state ELSE excluded.state END,"
     " request_id = coalesce(excluded.request_id, known.request_id), claim = excluded.claim,"
@@ -59,7 +61,7 @@ _SETTLE: LiteralString = (
 )
 
 
-class _Held(NamedTuple):
+class _Claim(NamedTuple):
     id: bytes
     name: str
     content: bytes
@@ -78,15 +80,15 @@ class PostgresRun:
     """
 
     def __init__(
-        self, link: PostgresLink, salt: bytes, *, timeout_s: float, settle_s: float, under_way_s: float
+        self, database: Database, salt: bytes, *, timeout_s: float, settle_s: float, under_way_s: float
     ) -> None:
-        self._link = link
+        self._database = database
         self._salt = salt
         self._timeout_s = timeout_s
         self._settle_s = settle_s
         self._under_way_s = under_way_s
         self._seen: set[bytes] = set()
-        self._held: dict[int, _Held] = {}
+        self._claims: dict[int, _Claim] = {}
 
     async def claim(self, message: Message, position: int) -> Line:
         """
@@ -102,23 +104,23 @@ class PostgresRun:
             raise InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} came before in this run. A key names one message: give each its own."
             )
-        held = _Held(name, shown(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
+        claim = _Claim(name, masked_name(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
         row = int.from_bytes(name, "big")
         rows = await self._settled(name)
-        if rows and rows[0][2] not in (None, held.content):
+        if rows and rows[0][2] not in (None, claim.content):
             raise InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} names a message of other content in the ledger, which is "
                 f"{rows[0][0].replace('_', ' ')}. Give a new message a new key."
             )
         self._seen.add(name)
         if not rows:
-            self._held[row] = held
+            self._claims[row] = claim
             return Line(row, JournalState.PENDING)
         line = Line(row, JournalState(rows[0][0]), rows[0][1])
         if line.state is JournalState.SENDING:
-            await self._fetch(_DOUBT, name)
+            await self._fetch(_MARK_IN_DOUBT, name)
         elif line.state not in (JournalState.ACCEPTED, JournalState.IN_DOUBT):
-            self._held[row] = held
+            self._claims[row] = claim
         return line
 
     async def intend(self, line: Line) -> None:
@@ -128,30 +130,30 @@ class PostgresRun:
         Raises:
             TakenError: Another delivery took it since it was claimed. This one must not send the message.
         """
-        held = self._held[line.row]
-        values: dict[str, object] = held._asdict()
-        if not await self._link.fetch(_INTEND, values, patience_s=self._timeout_s):
+        claim = self._claims[line.row]
+        values: dict[str, object] = claim._asdict()
+        if not await self._database.fetch(_INTEND, values, timeout_s=self._timeout_s):
             raise TakenError(
-                f"Another delivery of the message {held.name!r} is under way, or sent it just now. This one did not "
+                f"Another delivery of the message {claim.name!r} is under way, or sent it just now. This one did not "
                 "send it. The ledger tells what became of it.",
                 attempts=0,
             )
 
     async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
         """Commit what became of it, where the row is still this delivery's."""
-        held = self._held.pop(line.row)
+        claim = self._claims.pop(line.row)
         values: dict[str, object] = {
-            **held._asdict(),
+            **claim._asdict(),
             "state": JournalState(outcome.value).value,
             "request_id": storable(request_id),
         }
-        await self._link.fetch(_SETTLE, values, patience_s=self._settle_s)
+        await self._database.fetch(_SETTLE, values, timeout_s=self._settle_s)
 
     async def _settled(self, name: bytes) -> list[TupleRow]:
         """Give the row, once it is not under way."""
         pause_s = FIRST_PAUSE_S
         while True:
-            rows = await self._fetch(_KNOWN, name)
+            rows = await self._fetch(_SELECT, name)
             # abs: a clock of the server's that was set back must not make this wait for as long.
             left_s = self._under_way_s - abs(rows[0][3]) if rows and rows[0][0] == JournalState.SENDING else 0.0
             if left_s <= 0:
@@ -160,10 +162,10 @@ class PostgresRun:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _fetch(self, statement: LiteralString, name: bytes) -> list[TupleRow]:
-        return await self._link.fetch(statement, (name,), patience_s=self._timeout_s)
+        return await self._database.fetch(statement, (name,), timeout_s=self._timeout_s)
 
 
-def shown(key: str) -> str:
+def masked_name(key: str) -> str:
     """Give what people see of a key: no number in it is whole."""
     return mask_numbers(key)[:MAX_NAME].replace("\0", "�")
 

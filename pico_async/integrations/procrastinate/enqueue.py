@@ -21,17 +21,22 @@ from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination.protocols import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError
-from pico_async.integrations.postgres.connection import PostgresLink, lent, told, unprepared
+from pico_async.integrations.postgres.connection import (
+    Database,
+    borrowed_connection,
+    journal_error,
+    without_prepared_statements,
+)
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import (
     TIMEOUT_S,
-    Parcel,
+    OutboxEntry,
     hold_for_resend,
-    nobodys,
-    note_jobs,
+    keys_in_outbox,
     pool_of,
     put,
-    waiting,
+    record_jobs,
+    without_job,
 )
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
@@ -108,7 +113,7 @@ async def enqueue_bulk(
         if source.error is not None:
             raise source.error  # noqa: TRY301  the note is for this one, too
     except Exception as error:
-        error.add_note(intake.told())
+        error.add_note(intake.progress())
         raise
     finally:
         await source.aclose()
@@ -133,11 +138,11 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     Raises:
         JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
     """
-    link = PostgresLink(pool_of(app))
-    ledger = PostgresLedger(link.pool)
+    database = Database(pool_of(app))
+    ledger = PostgresLedger(database.pool)
     # All in one transaction: what was decided in the ledger has a job, or nothing was decided.
-    async with _told(), link.transaction(TIMEOUT_S) as cursor:
-        keys = await nobodys(cursor)
+    async with _journal_errors(), database.transaction(TIMEOUT_S) as cursor:
+        keys = await without_job(cursor)
         ids = await ledger.keys_of(cursor, keys.values())
         # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
         unknown = set(names) & (set(keys.values()) - set(ids.values()))
@@ -146,7 +151,7 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
             decided = await ledger.resendable(cursor, known)
         except NotInDoubtError:
             # One that waits for its first delivery is not in the ledger yet: another `resend` may have put it back.
-            first = await waiting(cursor, known)
+            first = await keys_in_outbox(cursor, known)
             if not first:
                 raise
             decided = await ledger.resendable(cursor, [name for name in known if name not in first])
@@ -184,7 +189,7 @@ class _Intake:
         self._priority = priority
         self._queue = queue
         self._batch_size = batch_size
-        self._batch: list[Parcel] = []
+        self._batch: list[OutboxEntry] = []
         self._total = 0
         self._deferred = 0
         self._failed = 0
@@ -193,7 +198,7 @@ class _Intake:
     async def take(self, item: object) -> None:
         """Take one item of the input, and write the batch where it is full."""
         try:
-            self._batch.append(_parcel(item))
+            self._batch.append(_entry(item))
         except (InvalidMessageError, MessageExpiredError) as error:
             self._failed += 1
             if len(self._failures) < FIRST_FAILURES:
@@ -209,10 +214,10 @@ class _Intake:
         """Write the batch: messages and jobs, or neither."""
         if not self._batch:
             return
-        async with _told(), self._transaction() as connection:
+        async with _journal_errors(), self._transaction() as connection:
             async with connection.cursor(row_factory=tuple_row) as cursor:
                 await put(cursor, self._batch)
-            names = [parcel.id for parcel in self._batch]
+            names = [entry.id for entry in self._batch]
             await _defer(self._app, names, connection, priority=self._priority, queue=self._queue)
         self._deferred += len(self._batch)
         self._batch = []
@@ -220,10 +225,10 @@ class _Intake:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if self._connection is None:
-            async with lent(self._pool) as connection, connection.transaction():
+            async with borrowed_connection(self._pool) as connection, connection.transaction():
                 yield connection
             return
-        with unprepared(self._connection):
+        with without_prepared_statements(self._connection):
             if self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
                 async with self._connection.transaction():
                     yield self._connection
@@ -231,7 +236,7 @@ class _Intake:
                 # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
                 yield self._connection
 
-    def told(self) -> str:
+    def progress(self) -> str:
         """Say how far it came, for the note on an error."""
         if self._connection is not None:
             return f"enqueue_bulk: {self._deferred} messages were written; they are in the queue if you commit."
@@ -259,30 +264,30 @@ async def _defer(
     arguments: list[JSONDict] = [{"outbox_id": str(name)} for name in names]
     jobs = await deferrer.batch_defer_async(*arguments)
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        await note_jobs(cursor, jobs)
+        await record_jobs(cursor, jobs)
 
 
-def _parcel(item: object) -> Parcel:
+def _entry(item: object) -> OutboxEntry:
     if isinstance(item, InvalidMessageError):
         raise item
     if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
             f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
         )
-    parcel = Parcel.of(item)
-    if parcel.rest_s is not None and parcel.rest_s <= 0:
+    entry = OutboxEntry.of(item)
+    if entry.remaining_s is not None and entry.remaining_s <= 0:
         raise MessageExpiredError("`expires_in` ran out before the message was enqueued. It was dropped, not sent.")
-    return parcel
+    return entry
 
 
 @asynccontextmanager
-async def _told() -> AsyncIterator[None]:
+async def _journal_errors() -> AsyncIterator[None]:
     """Tell psycopg's errors, and procrastinate's of them, without the values that they hold."""
     try:
         yield
     except psycopg.Error as error:
-        raise told(error) from None
+        raise journal_error(error) from None
     except ConnectorException as error:
         if not isinstance(error.__cause__, psycopg.Error):
             raise
-        raise told(error.__cause__) from None
+        raise journal_error(error.__cause__) from None

@@ -17,13 +17,13 @@ from psycopg.rows import TupleRow
 
 from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.integrations.postgres.connection import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 
 TIMEOUT_S = 10.0
 # A message without time left goes through all the same: the ledger may know more of it than that it is late.
-NO_TIME_S = 1e-6
+MINIMAL_S = 1e-6
 
 _KINDS: Final = {kind.__name__: kind for kind in (SmsMessage, MmsMessage, VoiceMessage)}
 _NOT_KEPT = frozenset({"expires_in", "made_at"})
@@ -47,33 +47,33 @@ WHERE pico_outbox.job IS NULL AND found.name = pico_outbox.id::text;
 UPDATE pico_outbox SET job = 0 WHERE job IS NULL;  -- nobody's
 """
 
-NIL: Final = UUID(int=0)
+FIRST_ID: Final = UUID(int=0)
 MAX: Final = UUID(int=2**128 - 1)
 
 # So many expired messages are dropped in one transaction, and so many messages are looked at for their jobs: a queue
 # may hold a million.
 BATCH: Final = 1000
-LOOK_AT: Final = 10_000
+SCAN_SIZE: Final = 10_000
 
 # A job that ended, was cancelled or aborted, or was deleted, delivers its message no more.
-_NOBODYS: Final = (
+_NO_JOB: Final = (
     "(CASE WHEN job IS NULL THEN failed_at IS NOT NULL ELSE NOT EXISTS (SELECT FROM procrastinate_jobs"
     " WHERE procrastinate_jobs.id = job AND status IN ('todo', 'doing')) END)"
 )
 
 
 @frozen
-class Parcel:
+class OutboxEntry:
     """
     One message on its way into the outbox.
 
     Attributes:
-        rest_s: Seconds until it is to be dropped; None for never.
+        remaining_s: Seconds until it is to be dropped; None for never.
     """
 
     id: UUID
     message: str
-    rest_s: float | None
+    remaining_s: float | None
 
     @classmethod
     def of(cls, message: Message) -> Self:
@@ -82,7 +82,7 @@ class Parcel:
         if message.key is None:
             message = attrs.evolve(message, key=str(name))
         end = deadline(message)
-        return cls(name, _packed(message), None if end is None else end - time.monotonic())
+        return cls(name, _to_json(message), None if end is None else end - time.monotonic())
 
 
 class Outbox:
@@ -93,8 +93,8 @@ class Outbox:
         link: To the database of procrastinate's jobs.
     """
 
-    def __init__(self, link: PostgresLink) -> None:
-        self._link = link
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def take(self, name: UUID) -> Message | None:
         """
@@ -104,38 +104,38 @@ class Outbox:
             JournalError: It cannot be read now.
             InvalidMessageError: It is not readable at all.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             "SELECT message, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM pico_outbox WHERE id = %s",
             (name,),
-            patience_s=TIMEOUT_S,
+            timeout_s=TIMEOUT_S,
         )
         if not rows:
             return None
-        packed, rest_s = rows[0]
-        message = unpacked(packed)
-        return message if rest_s is None else attrs.evolve(message, expires_in=max(rest_s, NO_TIME_S))
+        packed, remaining_s = rows[0]
+        message = from_json(packed)
+        return message if remaining_s is None else attrs.evolve(message, expires_in=max(remaining_s, MINIMAL_S))
 
     async def drop(self, name: UUID) -> None:
         """Forget the message: its fate is sealed."""
-        await self._link.fetch("DELETE FROM pico_outbox WHERE id = %s", (name,), patience_s=TIMEOUT_S)
+        await self._database.fetch("DELETE FROM pico_outbox WHERE id = %s", (name,), timeout_s=TIMEOUT_S)
 
     async def keep(self, name: UUID) -> None:
         """Keep it for its owner, who may want it sent again."""
-        await self._link.fetch(
-            "UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = %s", (name,), patience_s=TIMEOUT_S
+        await self._database.fetch(
+            "UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = %s", (name,), timeout_s=TIMEOUT_S
         )
 
-    async def time_in(self, wait_s: float) -> datetime:
+    async def time_after(self, wait_s: float) -> datetime:
         """
         Return the time in so many seconds, by PostgreSQL's clock.
 
         Raises:
             JournalError: It cannot be asked now.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
             (wait_s,),
-            patience_s=TIMEOUT_S,
+            timeout_s=TIMEOUT_S,
         )
         return datetime.fromtimestamp(rows[0][0], UTC)
 
@@ -152,7 +152,7 @@ async def discard(app: App, *, older_than_s: float) -> int:
     Raises:
         JournalError: It cannot be written.
     """
-    async with PostgresLink(pool_of(app)).transaction(TIMEOUT_S) as cursor:
+    async with Database(pool_of(app)).transaction(TIMEOUT_S) as cursor:
         await cursor.execute(
             "SELECT id FROM pico_outbox WHERE failed_at < clock_timestamp() - make_interval(secs => %s)"
             " FOR UPDATE SKIP LOCKED",
@@ -161,23 +161,23 @@ async def discard(app: App, *, older_than_s: float) -> int:
         held = [name for (name,) in await cursor.fetchall()]
         # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
         await cursor.execute(
-            f"DELETE FROM pico_outbox WHERE id = ANY(%s) AND failed_at IS NOT NULL AND {_NOBODYS}",  # noqa: S608  a constant
+            f"DELETE FROM pico_outbox WHERE id = ANY(%s) AND failed_at IS NOT NULL AND {_NO_JOB}",  # noqa: S608  a constant
             (held,),
         )
         return cursor.rowcount
 
 
-async def nobodys(cursor: Cursor) -> dict[UUID, str]:
+async def without_job(cursor: Cursor) -> dict[UUID, str]:
     """Return the messages that no job delivers, with their keys."""
-    await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NOBODYS}")  # noqa: S608  a constant
+    await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NO_JOB}")  # noqa: S608  a constant
     keys: dict[UUID, str] = {}
     for name, packed in await cursor.fetchall():
         with suppress(InvalidMessageError):
-            keys[name] = unpacked(packed).key or ""
+            keys[name] = from_json(packed).key or ""
     return keys
 
 
-async def waiting(cursor: Cursor, keys: list[str]) -> set[str]:
+async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
     """Return those of the keys whose messages are in the outbox, whoever delivers them."""
     await cursor.execute(
         "SELECT message FROM pico_outbox WHERE EXISTS"
@@ -187,7 +187,7 @@ async def waiting(cursor: Cursor, keys: list[str]) -> set[str]:
     found = set()
     for (packed,) in await cursor.fetchall():
         with suppress(InvalidMessageError):
-            found.add(unpacked(packed).key or "")
+            found.add(from_json(packed).key or "")
     return found & set(keys)
 
 
@@ -196,14 +196,14 @@ async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
     await cursor.execute("SELECT FROM pico_outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (names,))
     # Another `resend` may have held them until now, and given them jobs: a new statement sees these.
     await cursor.execute(
-        f"UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s) AND {_NOBODYS}"  # noqa: S608  a constant
+        f"UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s) AND {_NO_JOB}"  # noqa: S608  a constant
         " AND coalesce(expires_at > clock_timestamp(), true) RETURNING id",
         (names,),
     )
     return [name for (name,) in await cursor.fetchall()]
 
 
-async def fail_nobodys(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
+async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     """
     Keep messages for their owner that no job delivers.
 
@@ -213,24 +213,26 @@ async def fail_nobodys(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     Returns:
         How many were kept, and from which ID to go on.
     """
-    await cursor.execute("SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, LOOK_AT - 1))
+    await cursor.execute(
+        "SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, SCAN_SIZE - 1)
+    )
     last = await cursor.fetchone()
     until = last[0] if last is not None else MAX
     await cursor.execute(
-        f"SELECT id FROM pico_outbox WHERE id > %s AND id <= %s AND failed_at IS NULL AND {_NOBODYS}"  # noqa: S608
+        f"SELECT id FROM pico_outbox WHERE id > %s AND id <= %s AND failed_at IS NULL AND {_NO_JOB}"  # noqa: S608
         " FOR UPDATE SKIP LOCKED",
         (after, until),
     )
     held = [name for (name,) in await cursor.fetchall()]
     # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
     await cursor.execute(
-        f"UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = ANY(%s) AND {_NOBODYS}",  # noqa: S608
+        f"UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = ANY(%s) AND {_NO_JOB}",  # noqa: S608
         (held,),
     )
-    return cursor.rowcount, until if last is not None else NIL
+    return cursor.rowcount, until if last is not None else FIRST_ID
 
 
-async def late(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
+async def expired(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     """
     Return some messages that have expired: time, ID, message, and the job that waits to deliver it.
 
@@ -249,7 +251,7 @@ async def late(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     return await cursor.fetchall()
 
 
-async def drop_late(cursor: Cursor, messages: list[UUID], jobs: list[int | None], *, delete_jobs: bool) -> int:
+async def drop_expired(cursor: Cursor, messages: list[UUID], jobs: list[int | None], *, delete_jobs: bool) -> int:
     """Delete expired messages, end the jobs that wait to deliver them, and return the number of messages."""
     end = "DELETE FROM procrastinate_jobs" if delete_jobs else "UPDATE procrastinate_jobs SET status = 'failed'"
     # What a worker takes just now is its own, and what `resend` holds is looked at again the next time.
@@ -266,7 +268,7 @@ async def drop_late(cursor: Cursor, messages: list[UUID], jobs: list[int | None]
     return cursor.rowcount
 
 
-async def note_jobs(cursor: Cursor, jobs: list[int]) -> None:
+async def record_jobs(cursor: Cursor, jobs: list[int]) -> None:
     """Note which of these jobs delivers which message."""
     await cursor.execute(
         "UPDATE pico_outbox SET job = procrastinate_jobs.id FROM procrastinate_jobs"
@@ -275,16 +277,16 @@ async def note_jobs(cursor: Cursor, jobs: list[int]) -> None:
     )
 
 
-async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
-    """Write parcels down, in the transaction that the cursor is in."""
+async def put(cursor: Cursor, entries: list[OutboxEntry]) -> None:
+    """Write entries down, in the transaction that the cursor is in."""
     await cursor.execute(
         "INSERT INTO pico_outbox (id, message, expires_at)"
-        " SELECT id, message, clock_timestamp() + make_interval(secs => rest_s)"
-        " FROM unnest(%s::uuid[], %s::text[], %s::float8[]) AS new (id, message, rest_s)",
+        " SELECT id, message, clock_timestamp() + make_interval(secs => remaining_s)"
+        " FROM unnest(%s::uuid[], %s::text[], %s::float8[]) AS new (id, message, remaining_s)",
         (
-            [parcel.id for parcel in parcels],
-            [parcel.message for parcel in parcels],
-            [parcel.rest_s for parcel in parcels],
+            [entry.id for entry in entries],
+            [entry.message for entry in entries],
+            [entry.remaining_s for entry in entries],
         ),
     )
 
@@ -304,7 +306,7 @@ async def setup(app: App) -> None:
     """
     pool = pool_of(app)
     await PostgresLedger(pool).setup()
-    async with PostgresLink(pool).transaction(TIMEOUT_S) as cursor:
+    async with Database(pool).transaction(TIMEOUT_S) as cursor:
         await make_tables(cursor, {"procrastinate_jobs": ("id",)}, SchemaManager.get_schema())
         await make_tables(cursor, {"pico_outbox": _COLUMNS}, _SCHEMA + _MIGRATE)
 
@@ -325,7 +327,7 @@ def pool_of(app: App) -> Pool:
     return app.connector.pool
 
 
-def unpacked(packed: str) -> Message:
+def from_json(packed: str) -> Message:
     """
     Read a message.
 
@@ -341,7 +343,7 @@ def unpacked(packed: str) -> Message:
         ) from None
 
 
-def _packed(message: Message) -> str:
+def _to_json(message: Message) -> str:
     fields: dict[str, Any] = attrs.asdict(
         message, filter=lambda attribute, value: attribute.name not in _NOT_KEPT and value is not None
     )

@@ -16,9 +16,16 @@ from procrastinate.worker import Worker
 from pico_async._logger import Logger
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import InvalidMessageError, JournalError
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
-from pico_async.integrations.procrastinate.outbox import NIL, TIMEOUT_S, drop_late, fail_nobodys, late, unpacked
+from pico_async.integrations.procrastinate.outbox import (
+    FIRST_ID,
+    TIMEOUT_S,
+    drop_expired,
+    expired,
+    fail_without_job,
+    from_json,
+)
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
 logger = Logger(__name__)
@@ -40,7 +47,7 @@ class Rescue:
     def __init__(
         self,
         app: App,
-        link: PostgresLink,
+        database: Database,
         in_hand: set[int],
         stalled_s: float,
         *,
@@ -48,26 +55,26 @@ class Rescue:
         delete_jobs: bool = False,
     ) -> None:
         self.app = app
-        self._link = link
+        self._database = database
         self._in_hand = in_hand
         self._stalled_s = stalled_s
-        self._ledger = PostgresLedger(link.pool) if ledger is None else ledger
+        self._ledger = PostgresLedger(database.pool) if ledger is None else ledger
         self._delete_jobs = delete_jobs
         self._suspects: set[int] = set()
-        self._looked_at = NIL
+        self._looked_at = FIRST_ID
 
-    async def now_and_again(self, worker: Worker) -> None:
+    async def run(self, worker: Worker) -> None:
         """Look, for as long as the worker runs."""
         while True:
             await anyio.sleep(self._stalled_s / 3)
             # Where PostgreSQL is away, the worker hears of it, too.
             with suppress(ConnectorException, JournalError):
                 await self.look()
-                await self.of_the_living(worker)
+                await self.put_back_idle(worker)
 
     async def look(self) -> None:
         """Look after the jobs of dead workers, and after messages that no job delivers or that have expired."""
-        async with self._link.transaction(TIMEOUT_S) as cursor:
+        async with self._database.transaction(TIMEOUT_S) as cursor:
             # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
             await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
             if await cursor.fetchone() != (True,):
@@ -77,30 +84,30 @@ class Rescue:
             )
             # Where PostgreSQL was away for long, this worker seems dead itself.
             await self._put_back(job for job in stalled if job.id not in self._in_hand)
-            kept, self._looked_at = await fail_nobodys(cursor, self._looked_at)
+            kept, self._looked_at = await fail_without_job(cursor, self._looked_at)
         if kept:
             logger.warning(
                 "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.", kept
             )
-        await self._drop_late()
+        await self._drop_expired()
 
-    async def _drop_late(self) -> None:
+    async def _drop_expired(self) -> None:
         """
         Drop what has expired, many at once: each by itself would hold up the messages behind it.
 
         What may have gone out in an earlier delivery is left to its job, which asks the ledger.
         """
-        dropped, after = 0, (datetime(1, 1, 1, tzinfo=UTC), NIL)
+        dropped, after = 0, (datetime(1, 1, 1, tzinfo=UTC), FIRST_ID)
         while True:
-            async with self._link.transaction(TIMEOUT_S) as cursor:
-                rows = await late(cursor, after)
+            async with self._database.transaction(TIMEOUT_S) as cursor:
+                rows = await expired(cursor, after)
             if not rows:
                 break
             after = rows[-1][0], rows[-1][1]
             unsent = await self._unsent([packed for _, _, packed, job in rows if job is not None])
             found = [(name, job) for _, name, packed, job in rows if job is None or packed in unsent]
-            async with self._link.transaction(TIMEOUT_S) as cursor:
-                dropped += await drop_late(
+            async with self._database.transaction(TIMEOUT_S) as cursor:
+                dropped += await drop_expired(
                     cursor, [name for name, _ in found], [job for _, job in found], delete_jobs=self._delete_jobs
                 )
         if dropped:
@@ -113,11 +120,11 @@ class Rescue:
         keys: dict[str, str] = {}
         for packed in messages:
             with suppress(InvalidMessageError):
-                keys[packed] = unpacked(packed).key or ""
+                keys[packed] = from_json(packed).key or ""
         sent = await self._ledger.may_have_sent(keys.values())
         return {packed for packed, key in keys.items() if key not in sent}
 
-    async def of_the_living(self, worker: Worker) -> None:
+    async def put_back_idle(self, worker: Worker) -> None:
         """
         Put back what the worker itself is done with, where it could not tell PostgreSQL.
 

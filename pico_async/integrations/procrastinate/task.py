@@ -22,7 +22,7 @@ from pico_async.errors import (
     MessageExpiredError,
     SuppressedError,
 )
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import Outbox, pool_of
 from pico_async.integrations.send_once import may_retry, send_once
@@ -97,10 +97,10 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
         ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
         max_tries: So often a message is delivered at most.
     """
-    return tasks_noting(set(), pico, ledger=ledger, max_tries=max_tries)
+    return tracked_tasks(set(), pico, ledger=ledger, max_tries=max_tries)
 
 
-def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
+def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
     """
     Make the task, and have it note the IDs of the jobs that it has in hand.
 
@@ -121,7 +121,7 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
     @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=retry)
     async def send(context: JobContext, outbox_id: str) -> str:
         pool = pool_of(context.app)
-        outbox = Outbox(PostgresLink(pool))
+        outbox = Outbox(Database(pool))
         job = context.job.id or 0
         in_hand.add(job)
         try:
@@ -137,7 +137,7 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
             wait_s = retry.wait_s(error, context.job)
             if wait_s is not None:
                 with suppress(JournalError):
-                    retry.due[job] = await outbox.time_in(wait_s)
+                    retry.due[job] = await outbox.time_after(wait_s)
             raise
         finally:
             in_hand.discard(job)

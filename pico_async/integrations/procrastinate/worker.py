@@ -24,14 +24,14 @@ from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres.connection import (
     POOLER_HINT,
-    PostgresLink,
+    Database,
     ServerAwayError,
-    is_of_a_pooler,
-    is_passing,
+    is_pooler_error,
+    is_transient,
 )
 from pico_async.integrations.procrastinate.outbox import pool_of, setup
 from pico_async.integrations.procrastinate.rescue import Rescue
-from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
+from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tracked_tasks
 from pico_async.session import PicoSession
 
 logger = Logger(__name__)
@@ -86,13 +86,13 @@ async def run_worker(
         JournalError: The tables cannot be made, for another reason than that the server is away.
         procrastinate.exceptions.AppNotOpen: `async with app.open_async()` first.
     """
-    link = PostgresLink(pool_of(app))
+    database = Database(pool_of(app))
     in_hand: set[int] = set()
-    own = tasks_noting(in_hand, pico, ledger=ledger, max_tries=max_tries)
+    own = tracked_tasks(in_hand, pico, ledger=ledger, max_tries=max_tries)
     for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
-    if link.pool.max_size == 1:
+    if database.pool.max_size == 1:
         raise ConfigurationError(
             "The app's pool has one connection, and a worker needs two at least: raise `max_size`."
         )
@@ -114,17 +114,17 @@ async def run_worker(
         **options,
         "install_signal_handlers": False,
     }
-    rescue = Rescue(app, link, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes(settings))
+    rescue = Rescue(app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes_failed_jobs(settings))
     try:
-        async with _with_others() as group:
-            if install_signal_handlers and _may_have_signals():
+        async with _background_tasks() as group:
+            if install_signal_handlers and _can_handle_signals():
                 group.start_soon(_stop_at_signal, group.cancel_scope)
-            await _keep_on(rescue, settings, wait=wait)
+            await _run_until_done(rescue, settings, wait=wait)
     finally:
         del app.tasks[TASK]
 
 
-async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> None:
+async def _run_until_done(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> None:
     """Run one worker after the other, for procrastinate's own ends where its database goes away."""
     pause_s = FIRST_PAUSE_S
     ready = False
@@ -134,15 +134,15 @@ async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> N
             if not ready:
                 await setup(rescue.app)
                 ready = True
-            await _live(rescue, settings)
+            await _run_one(rescue, settings)
             if not wait:
                 return
             reason = "it ended"
         except (ConnectorException, JournalError) as error:
-            if not _is_passing(error):
+            if not _is_transient(error):
                 raise
             reason = type(error.__cause__ or error).__name__
-            if is_of_a_pooler(error.__cause__):
+            if is_pooler_error(error.__cause__):
                 reason += f"; {POOLER_HINT}"
         if anyio.current_time() - began_at > LONGEST_PAUSE_S:
             pause_s = FIRST_PAUSE_S
@@ -151,14 +151,14 @@ async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> N
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _live(rescue: Rescue, settings: dict[str, Any]) -> None:
+async def _run_one(rescue: Rescue, settings: dict[str, Any]) -> None:
     """Run one worker to its end."""
     worker = Worker(rescue.app, **settings)
     # Before it looks for jobs, so that one which does not wait for any has these, too.
     await rescue.look()
-    async with _with_others() as group:
+    async with _background_tasks() as group:
         group.start_soon(_stop_when_cancelled, worker)
-        group.start_soon(rescue.now_and_again, worker)
+        group.start_soon(rescue.run, worker)
         # It is told to stop, and then ends in order. A cancellation would go on striking while it does.
         with anyio.CancelScope(shield=True):
             await worker.run()  # type: ignore[no-untyped-call]
@@ -166,7 +166,7 @@ async def _live(rescue: Rescue, settings: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def _with_others() -> AsyncIterator[TaskGroup]:
+async def _background_tasks() -> AsyncIterator[TaskGroup]:
     """Run tasks beside the body, for as long as it takes. The body's error comes out as it is, not in a group."""
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
@@ -193,19 +193,19 @@ async def _stop_at_signal(scope: anyio.CancelScope) -> None:
             scope.cancel()
 
 
-def _is_passing(error: ConnectorException | JournalError) -> bool:
+def _is_transient(error: ConnectorException | JournalError) -> bool:
     if isinstance(error, JournalError):
         return isinstance(error, ServerAwayError)
     # What is wrong with a statement, or with who asks, is wrong the next time, too. The integrity is that of a worker
     # whose own row was taken away: it gave no sign of life for too long.
     cause = error.__cause__
-    return (cause is not None and is_passing(cause)) or isinstance(cause, psycopg.IntegrityError)
+    return (cause is not None and is_transient(cause)) or isinstance(cause, psycopg.IntegrityError)
 
 
-def _deletes(settings: dict[str, Any]) -> bool:
+def _deletes_failed_jobs(settings: dict[str, Any]) -> bool:
     """Return whether procrastinate's worker deletes a job that has failed."""
     return DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
 
 
-def _may_have_signals() -> bool:
+def _can_handle_signals() -> bool:
     return os.name != "nt" and threading.current_thread() is threading.main_thread()

@@ -11,7 +11,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
 from pico_async import NotSentError, PicoSession, RedisCoordinator, RedisSeenReceipts
-from pico_async.receipts.deduplication import Heard
+from pico_async.receipts.deduplication import ReceiptHistory
 from pico_async.receipts.receipt import DeliveryStatus
 from pico_async.sandbox import Sandbox
 from tests.support.valkey_cluster import Node, begin_to_move, end_move, move_keys, owner_of, valkey_cluster, valkey_pair
@@ -163,17 +163,17 @@ async def test_a_plain_client_of_a_node_says_what_to_do() -> None:
     assert "127.0.0.1" not in errors[0]
 
 
-async def test_receipts_are_remembered_in_a_cluster() -> None:
-    """A memory of receipts works on a cluster, whatever node a receipt's key is on."""
-    heard = Heard(DeliveryStatus.DELIVERED, (b"word",))
+async def test_seen_receipts_work_in_a_cluster() -> None:
+    """`RedisSeenReceipts` works on a cluster, whatever node a receipt's key is on."""
+    history = ReceiptHistory(DeliveryStatus.DELIVERED, (b"word",))
     with valkey_cluster() as nodes:
         async with RedisCluster("127.0.0.1", nodes[0].port) as client:
-            memory = RedisSeenReceipts(client)
+            store = RedisSeenReceipts(client)
             for callback_id in ("one", "two", "three", "four"):
-                async with memory.turn(callback_id):
-                    assert await memory.get(callback_id) is None
-                    await memory.put(callback_id, heard, 2**33)
-                assert await memory.get(callback_id) == heard
+                async with store.lock(callback_id):
+                    assert await store.get(callback_id) is None
+                    await store.put(callback_id, history, 2**33)
+                assert await store.get(callback_id) == history
         kept = [node.client.dbsize() for node in nodes]
 
     assert sum(kept) == 4

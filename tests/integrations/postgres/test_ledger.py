@@ -249,10 +249,10 @@ async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
         await run.settle(line, before, None)
     async with ledger.run(ACCOUNT) as run:
         line = await run.claim(sms(), 0)
-        held = run._held[line.row]
+        held = run._claims[line.row]
         await run.settle(line, Outcome.NOT_SENT, None)
 
-        run._held[line.row] = held
+        run._claims[line.row] = held
         with pytest.raises(InDoubtError):
             await run.intend(line)
 

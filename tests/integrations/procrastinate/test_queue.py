@@ -47,10 +47,10 @@ from pico_async import (
 )
 from pico_async.coordination.local.coordinator import LocalCoordinator
 from pico_async.coordination.rates import RateGroup
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, task, tasks
-from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
+from pico_async.integrations.procrastinate.outbox import OutboxEntry, from_json
 from pico_async.integrations.procrastinate.rescue import RESCUE_LOCK, Rescue
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
 from pico_async.messages import Message
@@ -467,7 +467,7 @@ async def test_a_retry_is_due_by_the_clock_of_postgresql(
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
     due_in = "SELECT id, extract(epoch FROM scheduled_at - now())::float8 FROM procrastinate_jobs ORDER BY id"
 
-    await Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
     ((_, rescued_in_s), _) = rows(database, due_in)
     async with session_with(sandbox) as pico:
         # At this many seconds from now a retry is due, and no other number could be taken for it.
@@ -585,13 +585,12 @@ async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.A
     first, second = [await app.job_manager.fetch_job(None, worker.worker_id) for _ in range(2)]
     assert first is not None
     assert second is not None
-    link = PostgresLink(app.connector.pool)  # type: ignore[attr-defined]
-    rescue = Rescue(app, link, {first.id or 0}, stalled_s=60)
+    rescue = Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60)  # type: ignore[attr-defined]
 
-    await rescue.of_the_living(worker)
+    await rescue.put_back_idle(worker)
     assert jobs(database) == {"doing": 2}
-    await rescue.of_the_living(worker)
-    await rescue.of_the_living(worker)
+    await rescue.put_back_idle(worker)
+    await rescue.put_back_idle(worker)
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -612,7 +611,7 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
 
-    await Rescue(app, PostgresLink(app.connector.pool), {first.id or 0}, stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60).look()  # type: ignore[attr-defined]
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -626,7 +625,7 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
     """
     await enqueue_bulk(app, [sms(1)])
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
-    rescue = Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
+    rescue = Rescue(app, Database(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
         other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
@@ -823,18 +822,18 @@ async def test_an_unreadable_message_is_kept_and_told(
 )
 def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
     """A message that is packed and unpacked keeps its content and its key; its remaining time is stored separately."""
-    parcel = Parcel.of(attrs.evolve(message, expires_in=60))
+    entry = OutboxEntry.of(attrs.evolve(message, expires_in=60))
 
-    assert unpacked(parcel.message) == message
-    assert parcel.rest_s == pytest.approx(60, abs=5)
-    assert Parcel.of(message).rest_s is None
+    assert from_json(entry.message) == message
+    assert entry.remaining_s == pytest.approx(60, abs=5)
+    assert OutboxEntry.of(message).remaining_s is None
 
 
 @pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
 def test_what_is_no_message_is_an_invalid_message(packed: str) -> None:
     """Data that is no message raises an `InvalidMessageError`, and never another error."""
     with pytest.raises(InvalidMessageError):
-        unpacked(packed)
+        from_json(packed)
 
 
 async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSession) -> None:

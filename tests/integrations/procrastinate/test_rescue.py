@@ -16,7 +16,7 @@ import pytest
 from procrastinate.jobs import Status
 
 from pico_async import JournalError, JournalState, Outcome, PicoSession
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.procrastinate import (
     LedgerRecord,
     PostgresLedger,
@@ -26,7 +26,7 @@ from pico_async.integrations.procrastinate import (
     run_worker,
     setup,
 )
-from pico_async.integrations.procrastinate.outbox import NIL
+from pico_async.integrations.procrastinate.outbox import FIRST_ID
 from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
@@ -39,7 +39,7 @@ __all__ = ["app"]  # the fixture
 
 
 def rescue_of(app: procrastinate.App, **more: Any) -> Rescue:
-    return Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60, **more)  # type: ignore[attr-defined]
+    return Rescue(app, Database(app.connector.pool), set(), stalled_s=60, **more)  # type: ignore[attr-defined]
 
 
 def execute(database: str, statement: str) -> None:
@@ -419,7 +419,7 @@ async def test_a_long_outbox_is_looked_at_in_parts(
     app: procrastinate.App, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each look examines some of the messages, and the looks together find each message without a job."""
-    monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.LOOK_AT", 3)
+    monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.SCAN_SIZE", 3)
     await enqueue_bulk(app, map(sms, range(10)))
     execute(database, "UPDATE procrastinate_jobs SET status = 'cancelled'")
     rescue = rescue_of(app)
@@ -429,7 +429,7 @@ async def test_a_long_outbox_is_looked_at_in_parts(
         found.append(sum(kept(database)))
 
     assert found == [3, 6, 9, 10, 10]
-    assert rescue._looked_at != NIL
+    assert rescue._looked_at != FIRST_ID
 
 
 OLD = """
