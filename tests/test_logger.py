@@ -212,7 +212,7 @@ async def test_logging_that_fails_changes_no_verdict_on_a_receipt(fault: Callabl
     )
     failed = await ReceiptHandler(signer, on_receipt=fails).handle("POST", url.path, url.query, body())
 
-    assert (taken, failed) == (ReceiptVerdict.TAKEN, ReceiptVerdict.FAILED)
+    assert (taken, failed) == (ReceiptVerdict.HANDLED, ReceiptVerdict.FAILED)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -69,7 +69,7 @@ async def test_a_receipt_s_turn(redis_url: str, monkeypatch: pytest.MonkeyPatch)
     """
     # A lock that was left behind is not waited for.
     monkeypatch.setattr("pico_async.receipts.redis_deduplication._LOCK_TTL_S", 3600)
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("pico_async.receipts.redis_deduplication._RELEASE_S", PATIENCE_S)
     async with RedisSeenReceipts.from_url(redis_url, timeout=PATIENCE_S) as store:
 

@@ -85,7 +85,7 @@ async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
         await post(handler, f"{url}&status=delivered", method="GET"),
     ]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE, ReceiptVerdict.DUPLICATE]
     assert [(receipt.key, receipt.status) for receipt in box.receipts] == [("known", DeliveryStatus.DELIVERED)]
     assert journal.names == [("known", "r-1")]
 
@@ -99,7 +99,7 @@ async def test_the_same_receipt_in_parts_is_told_once() -> None:
 
     verdicts = [await post(handler, url, body.format(boundary).encode()) for boundary in ("one", "another")]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in box.receipts] == ["odd"]
 
 
@@ -111,7 +111,7 @@ async def test_the_same_receipt_packed_later_is_told_once() -> None:
 
     verdicts = [await post(handler, url, gzip.compress(said("handed on"), mtime=at)) for at in (1, 2)]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in box.receipts] == ["handed on"]
 
 
@@ -139,12 +139,12 @@ async def test_a_message_moves_only_forward() -> None:
     ]
 
     assert verdicts == [
-        ReceiptVerdict.TAKEN,
-        ReceiptVerdict.TAKEN,
-        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.HANDLED,
+        ReceiptVerdict.HANDLED,
+        ReceiptVerdict.HANDLED,
         ReceiptVerdict.DUPLICATE,
         ReceiptVerdict.DUPLICATE,
-        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.HANDLED,
         ReceiptVerdict.DUPLICATE,
         ReceiptVerdict.LATE,
         ReceiptVerdict.DUPLICATE,
@@ -163,7 +163,7 @@ async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
 
     verdicts = [await post(handler, url, said(word)) for word in ("DELIVRD", "SENT", "ACCEPTD")]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.LATE, ReceiptVerdict.LATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.LATE, ReceiptVerdict.LATE]
     assert all(verdict.status_code == 200 for verdict in verdicts)
     assert len(box.receipts) == 1
 
@@ -183,7 +183,7 @@ async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
 
     verdicts = await asyncio.gather(*(post(handler, url, said("DELIVRD")) for _ in range(20)))
 
-    assert Counter(verdicts) == {ReceiptVerdict.TAKEN: 1, ReceiptVerdict.DUPLICATE: 19}
+    assert Counter(verdicts) == {ReceiptVerdict.HANDLED: 1, ReceiptVerdict.DUPLICATE: 19}
     assert len(told) == 1
     assert not handler._seen_receipts._locks
 
@@ -209,7 +209,7 @@ async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
     works = True
     verdicts += [await post(handler, url, said("DELIVRD")) for _ in range(2)]
 
-    assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert ReceiptVerdict.FAILED.status_code == 503
     assert len(told) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
@@ -235,7 +235,7 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
         task.cancel()
     hangs = False
 
-    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert len(box.receipts) == 1
     assert not handler._seen_receipts._locks
 
@@ -257,12 +257,12 @@ async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFi
         first = tasks.create_task(post(handler, url, said("DELIVRD")))
         await asyncio.sleep(0)
         others = await asyncio.gather(*(post(handler, url, said("DELIVRD")) for _ in range(20)))
-        waiting = [turn.waiting for turn in handler._seen_receipts._locks.values()]
+        waiting = [lock.users for lock in handler._seen_receipts._locks.values()]
         goes_on.set()
 
     assert set(others) == {ReceiptVerdict.FAILED}
     assert waiting == [1]
-    assert await first is ReceiptVerdict.TAKEN
+    assert await first is ReceiptVerdict.HANDLED
     assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.DUPLICATE
     assert not handler._seen_receipts._locks
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
@@ -280,7 +280,7 @@ async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path)
     box, signer = Box(), CallbackSigner([SECRET])
     handler = ReceiptHandler(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
 
-    assert await post(handler, signer.sign(URL, "order-17"), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, signer.sign(URL, "order-17"), said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert len(box.receipts) == 1
     assert not list(tmp_path.iterdir())
 
@@ -294,7 +294,7 @@ async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | Non
     box, signer = Box(), CallbackSigner([SECRET])
     handler = ReceiptHandler(signer, on_receipt=box, journal=Confirmed())
 
-    assert await post(handler, signer.sign(URL, key), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, signer.sign(URL, key), said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert [receipt.key for receipt in box.receipts] == [key]
 
 
@@ -329,7 +329,7 @@ async def test_what_is_too_much_is_refused_unread() -> None:
         await handler.handle("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is ReceiptVerdict.TOO_LARGE
     )
     assert await handler.handle("POST", parts.path, parts.query, leaves()) is ReceiptVerdict.UNREADABLE
-    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
 
 
 @pytest.mark.virtual_time
@@ -372,13 +372,28 @@ def test_a_wrong_argument_is_told(arguments: dict[str, object], fault: str) -> N
         ReceiptHandler(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
 
 
+async def test_the_repr_shows_the_live_state() -> None:
+    """The repr of a receipt handler shows its journal's type, and how many messages it knows and has locked."""
+    signer, shown = CallbackSigner([SECRET]), []
+    handler = ReceiptHandler(signer, on_receipt=lambda _: shown.append(repr(handler)), journal=Confirmed())
+
+    for number in range(2):
+        await post(handler, signer.sign(URL, f"order-{number}"), said("DELIVRD"))
+
+    assert shown == [
+        f"<ReceiptHandler, journal: Confirmed, seen receipts: <LocalSeenReceipts, messages: {number} of 100000, "
+        "locked: 1>>"
+        for number in range(2)
+    ]
+
+
 async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The receipt handler reads its secrets from the environment, as the session does."""
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{SECRET}, an-older-secret-of-32-characters")
 
     verdict = await post(ReceiptHandler(), CallbackSigner([SECRET]).sign(URL, "order-17"), said("DELIVRD"))
 
-    assert verdict is ReceiptVerdict.TAKEN
+    assert verdict is ReceiptVerdict.HANDLED
 
 
 # --- ten thousand of each ---------------------------------------------------------------------------
@@ -422,7 +437,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     clock.now += 73 * 3600
     used = [signer.sign(URL, f"order-{number}") for number in range(50)]
     for url in used:
-        assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
+        assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
     told = len(box.receipts)
     kinds: list[tuple[Callable[[str], str], set[ReceiptVerdict]]] = [
         (lambda url: damaged(url, chance), {ReceiptVerdict.FORGED}),
@@ -439,7 +454,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
         assert verdict in expected, url
 
     assert len(box.receipts) == told
-    assert await post(handler, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.HANDLED
 
 
 def body(chance: random.Random) -> bytes:
@@ -485,7 +500,7 @@ async def test_ten_thousand_generated_bodies() -> None:
         content, genuine = body(chance), number % 2 == 0
         url = (signer if genuine else other).sign(URL, f"order-{number}")
         verdict = await post(handler, url, content)
-        assert verdict is (ReceiptVerdict.TAKEN if genuine else ReceiptVerdict.FORGED), content[:100]
+        assert verdict is (ReceiptVerdict.HANDLED if genuine else ReceiptVerdict.FORGED), content[:100]
         taken += genuine
 
     assert len(box.receipts) == taken

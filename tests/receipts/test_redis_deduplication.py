@@ -32,7 +32,7 @@ def url(redis_url: str) -> str:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a receipt wait for its turn for as long as a busy machine needs."""
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("pico_async.receipts.redis_deduplication._RELEASE_S", PATIENCE_S)
 
 
@@ -73,7 +73,7 @@ async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> N
         verdicts.append(await post(restarted, callback, "FAILED"))
 
     assert Counter(verdicts) == {
-        ReceiptVerdict.TAKEN: 1,
+        ReceiptVerdict.HANDLED: 1,
         ReceiptVerdict.DUPLICATE: 12,
         ReceiptVerdict.CONTRADICTED: 1,
     }
@@ -90,7 +90,7 @@ async def test_a_message_moves_forward_across_processes(url: str) -> None:
             await post(handler, callback, word) for handler, word in ((one, "SENT"), (other, "DELIVRD"), (one, "SENT"))
         ]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in told] == ["SENT", "DELIVRD"]
 
 
@@ -130,7 +130,7 @@ async def test_while_redis_is_away_a_receipt_is_asked_for_again(
         server.start()
         back = await post(handler, callback, "DELIVRD")
 
-    assert (away, away.status_code, back) == (ReceiptVerdict.FAILED, 503, ReceiptVerdict.TAKEN)
+    assert (away, away.status_code, back) == (ReceiptVerdict.FAILED, 503, ReceiptVerdict.HANDLED)
     assert len(told) == 1
     assert "8612345678901" not in caplog.text
 
@@ -148,13 +148,13 @@ async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
             expires_in_ms = await dead.pttl(name)
         assert await dead.lock(name, timeout=3600).acquire()
         with monkeypatch.context() as patched:
-            patched.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", 0.2)
+            patched.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", 0.2)
             waiting = await post(handler, callback, "DELIVRD")
         await dead.pexpire(name, 50)
         after = await post(handler, callback, "DELIVRD")
 
     assert 0 < expires_in_ms <= 60_000
-    assert (waiting, after) == (ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN)
+    assert (waiting, after) == (ReceiptVerdict.FAILED, ReceiptVerdict.HANDLED)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_what_another_program_has_written_is_replaced(
     async with handlers(url, 1, told) as (handler,):
         verdicts = [await post(handler, callback, "DELIVRD") for _ in range(2)]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert name in caplog.text
 
 
@@ -184,7 +184,7 @@ async def test_a_turn_that_would_never_expire_does(url: str, monkeypatch: pytest
     """A lock of a receipt without an expiry, which no process sets, expires as one of a process that died."""
     callback = SIGNER.sign(URL, "order-17")
     name = f"pico:receipt:{callback.split('.')[-2]}:lock"
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", 0.2)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", 0.2)
     with redis.Redis.from_url(url) as client:
         client.set(name, "nobody")
 

@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 
 from pico_async import NotSentError, PicoSession, RedisCoordinator, RedisSeenReceipts
 from pico_async.receipts.deduplication import ReceiptHistory
-from pico_async.receipts.receipt import DeliveryStatus
+from pico_async.receipts.status import DeliveryStatus
 from pico_async.sandbox import Sandbox
 from tests.support.valkey_cluster import Node, begin_to_move, end_move, move_keys, owner_of, valkey_cluster, valkey_pair
 from tests.support.valkey_sentinel import NAME, valkey_with_sentinel
