@@ -105,9 +105,7 @@ class CallbackSigner:
         if not listed:
             raise ConfigurationError("`secret_keys` must be a list of secrets, the newest first, as [new, old].")
         if not self._secrets:
-            raise ConfigurationError(
-                "`secret_keys` is empty. Pass one, as `secrets.token_urlsafe(32)` makes it."
-            )
+            raise ConfigurationError("`secret_keys` is empty. Pass one, as `secrets.token_urlsafe(32)` makes it.")
         if not all(self._secrets):
             raise ConfigurationError(
                 f"Each of `secret_keys` must have {_SHORTEST_SECRET} characters or more. Make one with "

@@ -1,4 +1,4 @@
-"""One run's hold on a ledger that many runs share: each row is claim by the delivery that intends to send it."""
+"""One run of messages against a ledger that many runs share."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _MARK_IN_DOUBT: Final = (
     "UPDATE pico_ledger SET state = 'in_doubt', changed_at = clock_timestamp() WHERE id = %s AND state = 'sending'"
 )
 
-# The last clause is this same statement's, where its answer was lost. Where it comes late, and its message is settled,
-# the claim is the row's already: it does not take it again.
+# The last clause matches this statement's own row if its answer was lost and it runs again. If it arrives late and its
+# message is already settled, the row has the same claim, and the first clause does not match.
 _INTEND: LiteralString = (
     "INSERT INTO pico_ledger AS known (id, name, content, state, claim, changed_at)"  # noqa: S608  a constant
     " SELECT %(id)s, %(name)s, %(content)s, 'sending', %(claim)s, clock_timestamp() FROM "
@@ -46,8 +46,8 @@ _INTEND: LiteralString = (
     " RETURNING known.state"
 )
 
-# What was accepted stays accepted: a receipt may have been quicker than the reply. What was not sent, for want of an
-# answer to the intent, may come here before that intent, and keeps it out by its claim.
+# ACCEPTED stays, because a receipt may be faster than the reply. If the intent had no answer, its message was not sent,
+# and this statement may arrive before the intent. It then stores the claim, so that the late intent does not match.
 _SETTLE: LiteralString = (
     "INSERT INTO pico_ledger AS known (id, name, content, state, request_id, claim, changed_at)"  # noqa: S608  a constant
     " SELECT %(id)s, %(name)s, %(content)s, %(state)s, %(request_id)s, %(claim)s, clock_timestamp()"
@@ -70,13 +70,13 @@ class _Claim(NamedTuple):
 
 class PostgresRun:
     """
-    One run of messages against the ledger; any number of them may run at once, in any number of processes.
+    One run of messages against the ledger. Any number of runs may be active, in any number of processes.
 
     Args:
-        salt: Of the digests: the account's.
-        timeout_s: Seconds to wait for the server before a message may go out.
-        settle_s: Seconds to wait for it once the message's fate is known.
-        under_way_s: Seconds to give another delivery before its message is in doubt.
+        salt: The salt of the account's digests.
+        timeout_s: Seconds to wait for the server before a message is sent.
+        settle_s: Seconds to wait for the server to store the outcome.
+        under_way_s: Seconds to wait for another delivery before its message is in doubt.
     """
 
     def __init__(
@@ -92,17 +92,17 @@ class PostgresRun:
 
     async def claim(self, message: Message, position: int) -> Line:
         """
-        Find the message's row.
+        Find the message's row, and mark it in doubt if another delivery does not settle it in time.
 
-        One that is "sending" is another delivery's: a dead one's, or one under way. It has some seconds to be settled;
-        then it is in doubt, and where the other one lives after all, it settles the row all the same.
+        A row that is "sending" belongs to another delivery, which is running or was interrupted. A running one still
+        settles the row after it was marked in doubt.
         """
         del position
         key = required_key(message)
         name = key_digest(self._salt, key)
         if name in self._seen:
             raise InvalidMessageError(
-                f"`key` {mask_numbers(key)!r} came before in this run. A key names one message: give each its own."
+                f"`key` {mask_numbers(key)!r} came before in this run. A key names one message, so give each its own."
             )
         claim = _Claim(name, masked_name(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
         row = int.from_bytes(name, "big")
@@ -125,22 +125,22 @@ class PostgresRun:
 
     async def intend(self, line: Line) -> None:
         """
-        Take the row, and commit that its message may be on the wire from now on.
+        Commit that the message may be on the wire from now on.
 
         Raises:
-            TakenError: Another delivery took it since it was claimed. This one must not send the message.
+            TakenError: Another delivery took the row after `claim`. This one must not send the message.
         """
         claim = self._claims[line.row]
         values: dict[str, object] = claim._asdict()
         if not await self._database.fetch(_INTEND, values, timeout_s=self._timeout_s):
             raise TakenError(
-                f"Another delivery of the message {claim.name!r} is under way, or sent it just now. This one did not "
-                "send it. The ledger tells what became of it.",
+                f"Another delivery of the message {claim.name!r} is running, or sent it just now. This delivery did "
+                "not send it. The ledger has its outcome.",
                 attempts=0,
             )
 
     async def settle(self, line: Line, outcome: Outcome, request_id: str | None) -> None:
-        """Commit what became of it, where the row is still this delivery's."""
+        """Commit the outcome, if the row still has this delivery's claim."""
         claim = self._claims.pop(line.row)
         values: dict[str, object] = {
             **claim._asdict(),
@@ -150,11 +150,11 @@ class PostgresRun:
         await self._database.fetch(_SETTLE, values, timeout_s=self._settle_s)
 
     async def _settled(self, name: bytes) -> list[TupleRow]:
-        """Give the row, once it is not under way."""
+        """Wait while another delivery is sending the message, and return its row."""
         pause_s = FIRST_PAUSE_S
         while True:
             rows = await self._fetch(_SELECT, name)
-            # abs: a clock of the server's that was set back must not make this wait for as long.
+            # abs: if the server's clock was set back, the age is negative and must not prolong the wait.
             left_s = self._under_way_s - abs(rows[0][3]) if rows and rows[0][0] == JournalState.SENDING else 0.0
             if left_s <= 0:
                 return rows
@@ -166,12 +166,12 @@ class PostgresRun:
 
 
 def masked_name(key: str) -> str:
-    """Give what people see of a key: no number in it is whole."""
+    """Return a key for people to read: no number in it is whole."""
     return mask_numbers(key)[:MAX_NAME].replace("\0", "�")
 
 
 def storable(request_id: str | None) -> str | None:
-    """Give what PostgreSQL can hold of Pico's name for a request, which may be anything."""
+    """Return the part of Pico's request ID that PostgreSQL can store. Pico may return any text."""
     if request_id is None:
         return None
     return request_id.encode("utf-8", "replace").decode()[:MAX_NAME].replace("\0", "�")

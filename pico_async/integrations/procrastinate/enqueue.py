@@ -28,6 +28,7 @@ from pico_async.integrations.postgres.connection import (
     without_prepared_statements,
 )
 from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.postgres.table import keys_of
 from pico_async.integrations.procrastinate.outbox import (
     TIMEOUT_S,
     OutboxEntry,
@@ -143,7 +144,7 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     # All in one transaction: what was decided in the ledger has a job, or nothing was decided.
     async with _journal_errors(), database.transaction(TIMEOUT_S) as cursor:
         keys = await without_job(cursor)
-        ids = await ledger.keys_of(cursor, keys.values())
+        ids = await keys_of(cursor, keys.values())
         # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
         unknown = set(names) & (set(keys.values()) - set(ids.values()))
         known = [name for name in names if name not in unknown]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -407,6 +408,14 @@ async def test_a_resend_that_ends_in_the_middle_loses_no_doubt(
     assert sorted(record.name for record in await ledger.in_doubt()) == ["order-0", "order-1"]
 
 
+async def test_the_repr_shows_the_live_state(ledger: PostgresLedger) -> None:
+    """The repr of a ledger shows the connections of its pool, and nothing of its conninfo."""
+    shown = re.fullmatch(r"<PostgresLedger on <Database, connections: (\d+), idle: (\d+), waiting: 0>>", repr(ledger))
+
+    assert shown is not None
+    assert int(shown[1]) >= int(shown[2]) >= 1
+
+
 async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
     """`forget` deletes old rows that are settled, and never a row in doubt or a row that is being sent."""
     for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
@@ -466,7 +475,7 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     ("arguments", "complaint"),
     [
         ({"database": 5}, "`database` must be a conninfo"),
-        ({"database": "host=h password=hunter2 nonsense"}, "`database` is no conninfo"),
+        ({"database": "host=h password=hunter2 nonsense"}, "`database` is not a conninfo"),
         ({"database": "dbname=x", "stale_s": -1}, "`stale_s` must be a number"),
         ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a number"),
     ],
