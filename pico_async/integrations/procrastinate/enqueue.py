@@ -1,4 +1,4 @@
-"""Into the queue: messages and their jobs, in batches, each batch in one transaction."""
+"""Put messages and their jobs into the queue, in batches, each batch in one transaction."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 @frozen(kw_only=True, eq=False)
 class EnqueueReport:
     """
-    What came into the queue.
+    The result of `enqueue_bulk`.
 
     Attributes:
-        total: Items that were read.
-        deferred: Messages that have a job now.
-        failed: Items that have none: bad ones, and messages that had expired.
-        failures: The first 20 of those, each with its place in the input and its error.
-        stopped: Why the input ended before its time; None where it did not.
+        total: The number of items that were read.
+        deferred: The number of messages that have a job now.
+        failed: The number of items without a job: bad ones, and messages that had expired.
+        failures: The first 20 of the failed items, each with its index in the input and its error.
+        stopped: Why the input ended early; None if it did not.
     """
 
     total: int = 0
@@ -76,26 +76,26 @@ async def enqueue_bulk(
     """
     Put any number of messages into the queue, for `run_worker` to send.
 
-    A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
-    enqueued twice it is sent twice. Whether its number has opted out is asked by the worker's session, when the message
-    is about to be sent, and not here. `expires_in` goes on counting in the queue. Number and text are in the database
-    until Pico has the message, until it has expired or until `discard`, and in no log.
+    The `key` identifies a message: enqueued twice, it is sent once. A message without a key gets a random one, so
+    enqueued twice, it is sent twice. The worker's session checks opt-outs just before it sends the message. The time of
+    `expires_in` includes the queue. Number and text are in no log. They are in the database until Pico has the message,
+    until it has expired, or until `discard`.
 
     Args:
-        app: Open, with procrastinate's `PsycopgConnector`; `setup(app)` has made its tables.
-        messages: Any iterable or async iterable, of one message or a million; it is read in batches. A bad item is
-            told in the report and ends nothing.
-        connection: Yours, of psycopg's `AsyncConnection`, to the same database: the messages are in the queue when you
-            commit, and only then. It is not committed here. (SQLAlchemy over psycopg has it as
-            `(await connection.get_raw_connection()).driver_connection`.) Without it, or where it is in autocommit
-            outside of a transaction, each batch is committed by itself.
-        priority: INTERACTIVE goes before BULK in the queue, and before Pico.
+        app: An open app with procrastinate's `PsycopgConnector`, after `setup(app)`.
+        messages: Any iterable or async iterable, of one message or a million. It is read in batches. A bad item is
+            reported as failed and does not stop the rest.
+        connection: Your own psycopg `AsyncConnection` to the same database. The messages are in the queue when you
+            commit; it is not committed here. (In SQLAlchemy over psycopg it is
+            `(await connection.get_raw_connection()).driver_connection`.) Without it, or if it is in autocommit outside
+            a transaction, each batch is committed by itself.
+        priority: INTERACTIVE comes before BULK, in the queue and in the limiter.
         batch_size: Messages in one transaction, from 1.
 
     Raises:
         ConfigurationError: An argument is wrong.
-        JournalError: A batch could not be written. A note on the error says how many were deferred before.
-        Exception: What *messages* raised, once all that was read before is deferred; with that note.
+        JournalError: A batch could not be written. A note on the error has the number of messages deferred before.
+        Exception: An error of *messages*, after everything that was read before is deferred; with the same note.
     """
     intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
     source = Source(messages)
@@ -103,16 +103,15 @@ async def enqueue_bulk(
     try:
         while True:
             item = await source.anext() if source.is_async else source.next()
-            # In a blast the input is read in a task of a group; here in the caller's, and it may take for its own what
-            # cancels that.
+            # The input runs in the caller's task, and may swallow a cancellation of that task.
             await end_if_cancelled(since)
             if item is END:
                 break
-            await intake.take(item)
+            await intake.add(item)
         await intake.flush()
         await end_if_cancelled(since)
         if source.error is not None:
-            raise source.error  # noqa: TRY301  the note is for this one, too
+            raise source.error  # noqa: TRY301  it gets the note, too
     except Exception as error:
         error.add_note(intake.progress())
         raise
@@ -124,34 +123,36 @@ async def enqueue_bulk(
 @boundary
 async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queue: str = QUEUE) -> int:
     """
-    Send messages in doubt, refused or given up again: decide it in the ledger, and put them back into the queue.
+    Put messages that are in doubt, refused or given up back into the queue, and allow the ledger to send them.
 
-    One that had gone out is sent twice. Both happen in one transaction, and only for messages that are put back: the
-    others are in doubt as before. What has expired is not put back.
+    A message that was sent is sent twice. Ledger and queue change in one transaction, and only for the messages that
+    are put back. The others stay in doubt.
 
     Args:
-        names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 12 characters of it.
+        names: For each message its `key`, its ID from `PostgresLedger.in_doubt`, or the first 12 or more characters of
+            the ID.
 
     Returns:
-        How many were put back. Fewer than were named, where the outbox has no message of that name (it is another
-        queue's, or was discarded), where the message has expired, or where it has a job that may still deliver it.
+        The number of messages that were put back. A message is not put back if it has expired, if a job may still
+        deliver it, or if the outbox does not have it: another queue has it, or it was discarded.
 
     Raises:
-        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+        JournalError: A message is missing, was accepted, or may be on the wire. Then none is changed.
     """
     database = Database(pool_of(app))
     ledger = PostgresLedger(database.pool)
-    # All in one transaction: what was decided in the ledger has a job, or nothing was decided.
+    # In one transaction: either the ledger allows the messages and they have jobs, or nothing changed.
     async with _journal_errors(), database.transaction(TIMEOUT_S) as cursor:
         keys = await without_job(cursor)
         ids = await keys_of(cursor, keys.values())
-        # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
+        # A message that failed before its intent, for example without a token, is not in the ledger.
         unknown = set(names) & (set(keys.values()) - set(ids.values()))
         known = [name for name in names if name not in unknown]
         try:
             decided = await ledger.resendable(cursor, known)
         except NotInDoubtError:
-            # One that waits for its first delivery is not in the ledger yet: another `resend` may have put it back.
+            # A message that waits for its first delivery is not in the ledger either. Another `resend` may have put it
+            # back.
             first = await keys_in_outbox(cursor, known)
             if not first:
                 raise
@@ -165,7 +166,7 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
 
 
 class _Intake:
-    """What came of the input so far, and the batch that is next."""
+    """The counts so far, and the next batch."""
 
     def __init__(
         self,
@@ -196,8 +197,8 @@ class _Intake:
         self._failed = 0
         self._failures: list[SendResult] = []
 
-    async def take(self, item: object) -> None:
-        """Take one item of the input, and write the batch where it is full."""
+    async def add(self, item: object) -> None:
+        """Add one item of the input, and write the batch if it is full."""
         try:
             self._batch.append(_entry(item))
         except (InvalidMessageError, MessageExpiredError) as error:
@@ -212,7 +213,7 @@ class _Intake:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the batch: messages and jobs, or neither."""
+        """Write the batch: both its messages and its jobs, or neither."""
         if not self._batch:
             return
         async with _journal_errors(), self._transaction() as connection:
@@ -234,18 +235,18 @@ class _Intake:
                 async with self._connection.transaction():
                     yield self._connection
             else:
-                # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
+                # The caller commits. A transaction block would commit here if the caller began none.
                 yield self._connection
 
     def progress(self) -> str:
-        """Say how far it came, for the note on an error."""
+        """Return how many messages were deferred, for the note on an error."""
         if self._connection is not None:
             return f"enqueue_bulk: {self._deferred} messages were written; they are in the queue if you commit."
-        lost = f", and whether the batch of {len(self._batch)} is in, is not known" if self._batch else ""
+        lost = f"; it is unknown whether the batch of {len(self._batch)} was" if self._batch else ""
         return f"enqueue_bulk: {self._deferred} messages were deferred{lost}. Those with keys can be enqueued again."
 
     def report(self, stopped: str | None) -> EnqueueReport:
-        """Give the numbers."""
+        """Return the report."""
         return EnqueueReport(
             total=self._total,
             deferred=self._deferred,
@@ -260,7 +261,7 @@ async def _defer(
 ) -> None:
     if not names:
         return
-    # By its name: a web app need not have the task, nor a session.
+    # By its name, because a web app has neither the task nor a session.
     deferrer = app.configure_task(TASK, queue=queue, priority=LEVELS[priority], connection=connection)
     arguments: list[JSONDict] = [{"outbox_id": str(name)} for name in names]
     jobs = await deferrer.batch_defer_async(*arguments)
@@ -273,7 +274,7 @@ def _entry(item: object) -> OutboxEntry:
         raise item
     if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
-            f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+            f"The input yielded a {type(item).__name__}. It must yield SmsMessage, MmsMessage or VoiceMessage."
         )
     entry = OutboxEntry.of(item)
     if entry.remaining_s is not None and entry.remaining_s <= 0:
@@ -283,7 +284,7 @@ def _entry(item: object) -> OutboxEntry:
 
 @asynccontextmanager
 async def _journal_errors() -> AsyncIterator[None]:
-    """Tell psycopg's errors, and procrastinate's of them, without the values that they hold."""
+    """Replace errors of psycopg, and procrastinate's errors from them, by errors without values."""
     try:
         yield
     except psycopg.Error as error:

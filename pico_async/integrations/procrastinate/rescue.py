@@ -1,4 +1,4 @@
-"""The rescue: jobs that nobody has in hand are put back, and messages that no job delivers are kept or dropped."""
+"""The rescue of jobs whose worker died, and of messages that no job delivers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ RESCUE_LOCK: Final = 0x5069636F_02
 
 class Rescue:
     """
-    Put jobs back that are taken and that nobody has in hand; keep or drop messages that no job delivers.
+    Put back jobs that are taken and that no worker runs. Keep or drop messages that no job delivers.
 
     Args:
-        in_hand: IDs of the jobs that this process is at.
-        stalled_s: After so long without a sign of life a worker counts as dead.
-        ledger: As of `run_worker`.
-        delete_jobs: Whether a job that has failed is deleted.
+        in_hand: The IDs of the jobs that this process runs now.
+        stalled_s: Seconds without a heartbeat after which a worker counts as dead.
+        ledger: The ledger of `run_worker`.
+        delete_jobs: Whether the worker deletes a job that has failed.
     """
 
     def __init__(
@@ -61,41 +61,42 @@ class Rescue:
         self._ledger = PostgresLedger(database.pool) if ledger is None else ledger
         self._delete_jobs = delete_jobs
         self._suspects: set[int] = set()
-        self._looked_at = FIRST_ID
+        self._checked_until = FIRST_ID
 
     async def run(self, worker: Worker) -> None:
-        """Look, for as long as the worker runs."""
+        """Check at intervals while the worker runs."""
         while True:
             await anyio.sleep(self._stalled_s / 3)
-            # Where PostgreSQL is away, the worker hears of it, too.
+            # If PostgreSQL is away, the worker itself fails, too, and is started again.
             with suppress(ConnectorException, JournalError):
-                await self.look()
+                await self.check()
                 await self.put_back_idle(worker)
 
-    async def look(self) -> None:
-        """Look after the jobs of dead workers, and after messages that no job delivers or that have expired."""
+    async def check(self) -> None:
+        """Put back the jobs of dead workers, keep messages that no job delivers, and drop expired ones."""
         async with self._database.transaction(TIMEOUT_S) as cursor:
-            # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
+            # One worker at a time: a second one must not put back a job that was put back and has begun again.
             await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
             if await cursor.fetchone() != (True,):
                 return
             stalled = await self.app.job_manager.get_stalled_jobs(
                 task_name=TASK, seconds_since_heartbeat=self._stalled_s
             )
-            # Where PostgreSQL was away for long, this worker seems dead itself.
+            # If PostgreSQL was away for long, this worker itself seems dead.
             await self._put_back(job for job in stalled if job.id not in self._in_hand)
-            kept, self._looked_at = await fail_without_job(cursor, self._looked_at)
+            kept, self._checked_until = await fail_without_job(cursor, self._checked_until)
         if kept:
             logger.warning(
-                "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.", kept
+                "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.",
+                kept,
             )
         await self._drop_expired()
 
     async def _drop_expired(self) -> None:
         """
-        Drop what has expired, many at once: each by itself would hold up the messages behind it.
+        Drop expired messages in batches, because dropping each by its job would delay the messages behind it.
 
-        What may have gone out in an earlier delivery is left to its job, which asks the ledger.
+        A message that an earlier delivery may have sent is left to its job, which asks the ledger.
         """
         dropped, after = 0, (datetime(1, 1, 1, tzinfo=UTC), FIRST_ID)
         while True:
@@ -111,10 +112,10 @@ class Rescue:
                     cursor, [name for name, _ in found], [job for _, job in found], delete_jobs=self._delete_jobs
                 )
         if dropped:
-            logger.warning("`expires_in` ran out in the queue for messages, which were dropped: %d.", dropped)
+            logger.warning("`expires_in` ran out in the queue. Messages that were dropped: %d.", dropped)
 
     async def _unsent(self, messages: list[str]) -> set[str]:
-        """Return the packed messages that provably did not go out in any delivery."""
+        """Return the messages, as JSON, that provably no delivery sent."""
         if not isinstance(self._ledger, PostgresLedger):
             return set()
         keys: dict[str, str] = {}
@@ -126,9 +127,10 @@ class Rescue:
 
     async def put_back_idle(self, worker: Worker) -> None:
         """
-        Put back what the worker itself is done with, where it could not tell PostgreSQL.
+        Put back jobs that the live worker has finished without PostgreSQL's knowledge, because it was away.
 
-        It lives on then, and nobody else would. Only what is so twice in a row, for it may be about to begin or to end.
+        No other worker does that while this one lives. A job must be found twice in a row, because at first it may be
+        about to begin or to end.
         """
         if worker.worker_id is None:
             return
@@ -140,9 +142,9 @@ class Rescue:
     async def _put_back(self, jobs: Iterable[Job]) -> None:
         back = 0
         for job in jobs:
-            # Refused where it came to its end just now, after all.
+            # Procrastinate refuses if the job has just ended.
             with suppress(ConnectorException):
                 await self.app.job_manager.retry_job(job, retry_at=AT_ONCE)
                 back += 1
         if back:
-            logger.warning("Jobs that were taken, and were in nobody's hand, were put back: %d.", back)
+            logger.warning("Jobs that were taken, and that no worker ran, were put back: %d.", back)

@@ -191,8 +191,8 @@ async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, 
     assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
     assert jobs(database) == {"todo": 2}
     assert raised.value.__notes__ == [
-        "enqueue_bulk: 2 messages were deferred, and whether the batch of 2 is in, is not known. Those with keys can "
-        "be enqueued again."
+        "enqueue_bulk: 2 messages were deferred; it is unknown whether the batch of 2 was. Those with keys can be "
+        "enqueued again."
     ]
     assert raised.value.__cause__ is None
 
@@ -467,7 +467,7 @@ async def test_a_retry_is_due_by_the_clock_of_postgresql(
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
     due_in = "SELECT id, extract(epoch FROM scheduled_at - now())::float8 FROM procrastinate_jobs ORDER BY id"
 
-    await Rescue(app, Database(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), set(), stalled_s=60).check()  # type: ignore[attr-defined]
     ((_, rescued_in_s), _) = rows(database, due_in)
     async with session_with(sandbox) as pico:
         # At this many seconds from now a retry is due, and no other number could be taken for it.
@@ -611,7 +611,7 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
 
-    await Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60).check()  # type: ignore[attr-defined]
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -629,11 +629,11 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
         other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
-        await rescue.look()
+        await rescue.check()
         assert jobs(database) == {"doing": 1}
         other.execute("SELECT pg_advisory_unlock(%s)", (RESCUE_LOCK,))
 
-    await rescue.look()
+    await rescue.check()
     assert jobs(database) == {"todo": 1}
 
 

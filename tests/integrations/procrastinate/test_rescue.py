@@ -84,7 +84,7 @@ async def aborted_by_a_dead_worker(app: procrastinate.App, database: str) -> Non
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
     await app.job_manager.cancel_job_by_id_async(1, abort=True)
     execute(database, "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
-    await rescue_of(app).look()
+    await rescue_of(app).check()
 
 
 async def of_no_task(app: procrastinate.App, database: str) -> None:
@@ -294,7 +294,7 @@ async def test_a_message_that_is_just_being_resent_is_nobody_elses(
         elif decides == "discard":
             assert await discard(app, older_than_s=0) == 0
         else:
-            await rescue_of(app).look()
+            await rescue_of(app).check()
         other.commit()
 
     assert kept(database) == [False]
@@ -425,11 +425,11 @@ async def test_a_long_outbox_is_looked_at_in_parts(
     rescue = rescue_of(app)
     found = []
     for _ in range(5):
-        await rescue.look()
+        await rescue.check()
         found.append(sum(kept(database)))
 
     assert found == [3, 6, 9, 10, 10]
-    assert rescue._looked_at != FIRST_ID
+    assert rescue._checked_until != FIRST_ID
 
 
 OLD = """
@@ -454,7 +454,7 @@ async def test_older_tables_are_migrated(
     await asyncio.gather(setup(app), setup(app))
 
     assert names(await ledger.in_doubt()) == {"order-1"}
-    await rescue_of(app).look()
+    await rescue_of(app).check()
     assert sorted(kept(database)) == [False, True, True]
     assert await resend(app, "order-1", "order-2") == 2
     assert await resend(app, "order-1") == 0
@@ -468,7 +468,7 @@ async def test_a_message_that_an_older_version_enqueues_is_delivered(
     """A message whose job is not noted, because an older version enqueued it, is not taken for one without a job."""
     await enqueue_bulk(app, [sms(1)])
     execute(database, "UPDATE pico_outbox SET job = NULL")
-    await rescue_of(app).look()
+    await rescue_of(app).check()
 
     assert kept(database) == [False]
     assert await discard(app, older_than_s=0) == 0
