@@ -326,27 +326,27 @@ class Reporting:
     """
     A listener that reports the stack in which it is called, as sentry-sdk does with `attach_stacktrace`.
 
-    It is slow, so that a connection opens only after the turn of its request is over.
+    It is slow, so that a connection opens only after the slot of its request has expired.
     """
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.shown: set[tuple[str, str, str]] = set()
 
     def __call__(self, event: object) -> None:
-        self.told.append(type(event).__name__)
+        self.events.append(type(event).__name__)
         for frame, _ in traceback.walk_stack(sys._getframe(1)):
             for name, value in frame.f_locals.items():
                 if secret.found_in(repr(value)):
-                    self.shown.add((self.told[-1], frame.f_code.co_qualname, name))
-        if self.told[-1] == "AttemptStarted":
+                    self.shown.add((self.events[-1], frame.f_code.co_qualname, name))
+        if self.events[-1] == "AttemptStarted":
             time.sleep(2 * LATE_S)
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("name", CALLS)
 async def test_no_frame_under_a_listener(name: str, transport: Callable[[], AiohttpTransport | None]) -> None:
-    """No frame in which a listener is called shows a secret, also where a connection opens after the turn is over."""
+    """No frame in which a listener is called shows a secret, even if a connection opens after its slot expired."""
     reporting = Reporting()
     sandbox = Sandbox(api_key=secret["key"], rate_rule=None)
 
@@ -360,8 +360,8 @@ async def test_no_frame_under_a_listener(name: str, transport: Callable[[], Aioh
             secret["token"] = (await pico.token.get()).token
             await asyncio.gather(*(calls(pico)[name]() for _ in range(5)), return_exceptions=True)
 
-    assert reporting.told.count("CallEnded") >= 6
-    assert reporting.told.count("SlotGranted") > reporting.told.count("CallStarted"), "a connection opened late"
+    assert reporting.events.count("CallEnded") >= 6
+    assert reporting.events.count("SlotGranted") > reporting.events.count("CallStarted"), "a connection opened late"
     assert reporting.shown == set()
 
 

@@ -73,7 +73,7 @@ def said(status: str, **more: str) -> bytes:
     return json.dumps({"status": status, **more}).encode()
 
 
-async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
+async def test_a_receipt_is_handled_once_and_its_message_is_confirmed() -> None:
     """A receipt calls `on_receipt` once and settles its message, however often and in whichever form it is sent."""
     box, journal, signer = Box(), Confirmed(), CallbackSigner([SECRET])
     handler = ReceiptHandler(signer, on_receipt=box, journal=journal)
@@ -90,7 +90,7 @@ async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
     assert journal.names == [("known", "r-1")]
 
 
-async def test_the_same_receipt_in_parts_is_told_once() -> None:
+async def test_the_same_multipart_receipt_is_handled_once() -> None:
     """A receipt in `multipart/form-data` that comes again, with another boundary, is a duplicate."""
     box, signer = Box(), CallbackSigner([SECRET])
     handler = ReceiptHandler(signer, on_receipt=box)
@@ -103,7 +103,7 @@ async def test_the_same_receipt_in_parts_is_told_once() -> None:
     assert [receipt.status_text for receipt in box.receipts] == ["odd"]
 
 
-async def test_the_same_receipt_packed_later_is_told_once() -> None:
+async def test_a_receipt_compressed_again_is_handled_once() -> None:
     """A receipt that comes again packed by gzip, with another time in its head, is a duplicate."""
     signer, box = CallbackSigner([SECRET]), Box()
     handler = ReceiptHandler(signer, on_receipt=box)
@@ -153,7 +153,7 @@ async def test_a_message_moves_only_forward() -> None:
     assert [receipt.status_text for receipt in box.receipts] == ["QUEUED", "already", "SENT", "DELIVRD"]
 
 
-async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
+async def test_receipts_in_the_wrong_order_keep_the_last_status() -> None:
     """
     A receipt with an earlier status than the known one is late, and is answered with 200 so that it is not sent again.
     """
@@ -169,14 +169,14 @@ async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
+async def test_copies_of_a_receipt_at_once_are_handled_once() -> None:
     """Many copies of a receipt at once call a slow `on_receipt` once. The other copies wait, and no lock remains."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     signer = CallbackSigner([SECRET])
 
     async def slow(receipt: DeliveryReceipt) -> None:
         await asyncio.sleep(0.01)
-        told.append(receipt)
+        received.append(receipt)
 
     handler = ReceiptHandler(signer, on_receipt=slow)
     url = signer.sign(URL, "order-17")
@@ -184,21 +184,21 @@ async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
     verdicts = await asyncio.gather(*(post(handler, url, said("DELIVRD")) for _ in range(20)))
 
     assert Counter(verdicts) == {ReceiptVerdict.HANDLED: 1, ReceiptVerdict.DUPLICATE: 19}
-    assert len(told) == 1
+    assert len(received) == 1
     assert not handler._seen_receipts._locks
 
 
 async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
     """
-    When `on_receipt` or the journal fails, the receipt is answered with 503, and it is taken when it is sent again.
+    When `on_receipt` or the journal fails, the receipt is answered with 503, and it is handled when it is sent again.
     """
-    signer, journal, told = CallbackSigner([SECRET]), Confirmed(), []
+    signer, journal, received = CallbackSigner([SECRET]), Confirmed(), []
     works = False
 
     def on_receipt(receipt: DeliveryReceipt) -> None:
         if not works:
             raise RuntimeError("the app's own mistake")
-        told.append(receipt)
+        received.append(receipt)
 
     handler = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal)
     url = signer.sign(URL, "known")
@@ -211,13 +211,13 @@ async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
 
     assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert ReceiptVerdict.FAILED.status_code == 503
-    assert len(told) == 1
+    assert len(received) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "the app's own mistake" in caplog.text
 
 
 async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
-    """A receipt whose request is cancelled, as by a stopping server, is taken when it is sent again."""
+    """A receipt whose request is cancelled, as by a stopping server, is handled when it is sent again."""
     signer, begun, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
     hangs = True
 
@@ -286,7 +286,7 @@ async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path)
 
 
 @pytest.mark.parametrize("key", ["stranger", None])
-async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | None) -> None:
+async def test_a_receipt_of_a_message_that_no_journal_has_is_handled(key: str | None) -> None:
     """
     A receipt of a message that the journal does not have calls `on_receipt`: most apps send some messages without a
     journal.
@@ -366,7 +366,7 @@ async def test_the_seen_receipts_are_bounded() -> None:
         ({"seen_receipts": {}}, "`seen_receipts`"),
     ],
 )
-def test_a_wrong_argument_is_told(arguments: dict[str, object], fault: str) -> None:
+def test_a_wrong_argument_is_named(arguments: dict[str, object], fault: str) -> None:
     """A wrong argument is named when the receipt handler is made."""
     with pytest.raises(ConfigurationError, match=fault):
         ReceiptHandler(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
@@ -427,7 +427,7 @@ def forged(url: str, chance: random.Random) -> str:
 
 async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     """
-    Of 10,000 forged, damaged, expired or replayed URLs, none is taken or raises; a genuine URL is then taken.
+    Of 10,000 forged, damaged, expired or replayed URLs, none is handled or raises; a genuine URL is then handled.
     """
     chance, clock, box = random.Random(6), Clock(), Box()
     signer = CallbackSigner([SECRET], clock=clock)
@@ -438,7 +438,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
     used = [signer.sign(URL, f"order-{number}") for number in range(50)]
     for url in used:
         assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
-    told = len(box.receipts)
+    received = len(box.receipts)
     kinds: list[tuple[Callable[[str], str], set[ReceiptVerdict]]] = [
         (lambda url: damaged(url, chance), {ReceiptVerdict.FORGED}),
         (lambda url: forged(url, chance), {ReceiptVerdict.FORGED, ReceiptVerdict.UNSIGNED}),
@@ -453,7 +453,7 @@ async def test_ten_thousand_forged_damaged_expired_and_replayed_urls() -> None:
         verdict = await post(handler, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
         assert verdict in expected, url
 
-    assert len(box.receipts) == told
+    assert len(box.receipts) == received
     assert await post(handler, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.HANDLED
 
 

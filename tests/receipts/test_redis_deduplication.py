@@ -31,7 +31,7 @@ def url(redis_url: str) -> str:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a receipt wait for its turn for as long as a busy machine needs."""
+    """Raise the lock timeout to the time that a busy machine needs."""
     monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", PATIENCE_S)
     monkeypatch.setattr("pico_async.receipts.redis_deduplication._RELEASE_S", PATIENCE_S)
 
@@ -41,12 +41,12 @@ def patient_store(url: str) -> RedisSeenReceipts:
 
 
 @asynccontextmanager
-async def handlers(url: str, count: int, told: list[DeliveryReceipt]) -> AsyncIterator[list[ReceiptHandler]]:
+async def handlers(url: str, count: int, received: list[DeliveryReceipt]) -> AsyncIterator[list[ReceiptHandler]]:
     """Make a receipt handler for each process; the app's callback takes a moment with each receipt."""
 
     async def on_receipt(receipt: DeliveryReceipt) -> None:
         await asyncio.sleep(0.02)
-        told.append(receipt)
+        received.append(receipt)
 
     async with AsyncExitStack() as held:
         stores = [await held.enter_async_context(patient_store(url)) for _ in range(count)]
@@ -61,14 +61,14 @@ async def post(handler: ReceiptHandler, callback: str, status: str) -> ReceiptVe
     return await handler.handle("POST", parts.path, parts.query, body())
 
 
-async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> None:
+async def test_a_receipt_in_several_processes_is_handled_once(url: str) -> None:
     """A receipt that all processes get at the same moment calls `on_receipt` once, also after a restart."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
-    async with handlers(url, 4, told) as processes:
+    async with handlers(url, 4, received) as processes:
         verdicts = await asyncio.gather(*(post(process, callback, "DELIVRD") for process in processes * 3))
-    async with handlers(url, 1, told) as (restarted,):
+    async with handlers(url, 1, received) as (restarted,):
         verdicts.append(await post(restarted, callback, "DELIVRD"))
         verdicts.append(await post(restarted, callback, "FAILED"))
 
@@ -77,21 +77,21 @@ async def test_the_same_receipt_in_several_processes_is_told_once(url: str) -> N
         ReceiptVerdict.DUPLICATE: 12,
         ReceiptVerdict.CONTRADICTED: 1,
     }
-    assert len(told) == 1
+    assert len(received) == 1
 
 
 async def test_a_message_moves_forward_across_processes(url: str) -> None:
     """A message moves only forward across processes, because each process knows the receipts of the others."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
-    async with handlers(url, 2, told) as (one, other):
+    async with handlers(url, 2, received) as (one, other):
         verdicts = [
             await post(handler, callback, word) for handler, word in ((one, "SENT"), (other, "DELIVRD"), (one, "SENT"))
         ]
 
     assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
-    assert [receipt.status_text for receipt in told] == ["SENT", "DELIVRD"]
+    assert [receipt.status_text for receipt in received] == ["SENT", "DELIVRD"]
 
 
 async def test_redis_holds_nothing_of_the_message_and_forgets_with_the_url(url: str) -> None:
@@ -118,26 +118,24 @@ async def test_while_redis_is_away_a_receipt_is_asked_for_again(
     server: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    While Redis is away, a receipt is answered with 503 and does not call `on_receipt`; it is taken when it is sent
+    While Redis is away, a receipt is answered with 503 and does not call `on_receipt`; it is handled when it is sent
     again.
     """
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
 
-    async with handlers(server.url, 1, told) as (handler,):
+    async with handlers(server.url, 1, received) as (handler,):
         server.kill()
         away = await post(handler, callback, "DELIVRD")
         server.start()
         back = await post(handler, callback, "DELIVRD")
 
     assert (away, away.status_code, back) == (ReceiptVerdict.FAILED, 503, ReceiptVerdict.HANDLED)
-    assert len(told) == 1
+    assert len(received) == 1
     assert "8612345678901" not in caplog.text
 
 
-async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_lock_of_a_process_that_died_expires(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a process that died expires; until then, other processes ask for the receipt again."""
     callback = SIGNER.sign(URL, "order-17")
     nonce = callback.split(".")[-2]
@@ -163,8 +161,8 @@ async def test_a_turn_of_a_process_that_died_is_not_waited_for_for_ever(
 async def test_what_another_program_has_written_is_replaced(
     url: str, content: str | bytes | int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A receipt is taken, once, although another program has written to its key in Redis; a warning names the key."""
-    told: list[DeliveryReceipt] = []
+    """A receipt is handled once, although another program has written to its key in Redis; a warning names the key."""
+    received: list[DeliveryReceipt] = []
     callback = SIGNER.sign(URL, "order-17")
     name = f"pico:receipt:{callback.split('.')[-2]}"
     with redis.Redis.from_url(url) as client:
@@ -173,20 +171,20 @@ async def test_what_another_program_has_written_is_replaced(
         else:
             client.set(name, content)
 
-    async with handlers(url, 1, told) as (handler,):
+    async with handlers(url, 1, received) as (handler,):
         verdicts = [await post(handler, callback, "DELIVRD") for _ in range(2)]
 
     assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert name in caplog.text
 
 
-async def test_a_turn_that_would_never_expire_does(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_without_an_expiry_expires(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock of a receipt without an expiry, which no process sets, expires as one of a process that died."""
     callback = SIGNER.sign(URL, "order-17")
     name = f"pico:receipt:{callback.split('.')[-2]}:lock"
     monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", 0.2)
     with redis.Redis.from_url(url) as client:
-        client.set(name, "nobody")
+        client.set(name, "another program")
 
         async with handlers(url, 1, []) as (handler,):
             waiting = await post(handler, callback, "DELIVRD")
@@ -196,12 +194,12 @@ async def test_a_turn_that_would_never_expire_does(url: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("prefix", ["", 5])
-def test_a_wrong_argument_is_told(prefix: object) -> None:
+def test_a_wrong_argument_is_named(prefix: object) -> None:
     """A wrong argument is named, and an address is not repeated, because it may contain a password."""
     with pytest.raises(ConfigurationError, match="prefix"):
         RedisSeenReceipts.from_url("redis://localhost", prefix=prefix)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="client"):
         RedisSeenReceipts("redis://localhost")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         RedisSeenReceipts.from_url("http://user:s3cret@localhost")
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(raised.value)

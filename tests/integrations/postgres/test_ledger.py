@@ -125,7 +125,7 @@ async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool)
         assert len(await ledger.in_doubt()) == (0 if settles else 1)
 
 
-async def test_a_clock_that_was_set_back_keeps_nobody_waiting(database: str) -> None:
+async def test_a_clock_that_was_set_back_delays_no_delivery(database: str) -> None:
     """
     When PostgreSQL moved to a host whose clock is an hour behind, a delivery does not wait for the row's future time.
     """
@@ -306,7 +306,7 @@ async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -
         await ledger.mark_sent("order-1")
 
 
-async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: str) -> None:
+async def test_a_message_without_another_delivery_is_in_doubt_after_a_while(database: str) -> None:
     """A message that is not delivered again counts as in doubt after `stale_s`, and its owner can then resend it."""
     async with (
         PostgresLedger(database, under_way_s=0) as ledger,
@@ -517,7 +517,7 @@ async def test_a_given_pool_prepares_no_statement_of_the_ledger(database: str) -
     assert not [statement for (statement,) in prepared if "pico_" in statement]
 
 
-async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
+async def test_an_error_for_missing_tables_names_setup(database: str) -> None:
     """When the tables are missing, the error names `setup` as the call that makes them."""
     async with PostgresLedger(database, under_way_s=0) as ledger:
         with pytest.raises(JournalError, match=r"they are missing.*call `setup`"):

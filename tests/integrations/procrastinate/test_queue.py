@@ -210,7 +210,7 @@ async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: proc
     assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
 
 
-async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
+async def test_bad_items_are_reported_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
     """The report lists each bad item by its index, and the other messages are enqueued."""
 
     async def messages() -> AsyncIterator[Any]:
@@ -506,15 +506,15 @@ async def test_no_log_holds_a_text_or_a_whole_number(
     async with session_with(sandbox) as pico:
         await work(app, pico)
 
-    told = [
+    logged = [
         json.dumps([record.getMessage(), record.exc_text, *map(repr, vars(record).values())])
         for record in caplog.records
         if record.name.startswith(("pico_async", "procrastinate", "psycopg"))
     ]
-    assert len(told) > 20
+    assert len(logged) > 20
     # Not the code alone, because the hexadecimal digits of an ID may contain it.
-    assert not [line for line in told if "Your code" in line]
-    assert not [line for line in told if "99900000" in line or "8613000000" in line]
+    assert not [line for line in logged if "Your code" in line]
+    assert not [line for line in logged if "99900000" in line or "8613000000" in line]
 
 
 async def test_what_a_dead_worker_held_is_put_back(
@@ -547,7 +547,7 @@ async def test_what_a_dead_worker_held_is_put_back(
 
 
 @pytest.mark.parametrize("persists", ["finish_job", "retry_job"])
-async def test_an_end_that_could_not_be_told_is_told_later(
+async def test_an_end_that_could_not_be_stored_is_stored_later(
     app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch, persists: str
 ) -> None:
     """When PostgreSQL cannot record the end of a job, the end is recorded later, although the worker is still alive."""
@@ -792,7 +792,7 @@ async def test_a_worker_goes_on_where_a_pooler_has_no_prepared_statement(
     assert 'give the pool `kwargs={"prepare_threshold": None}`' in caplog.text
 
 
-async def test_an_unreadable_message_is_kept_and_told(
+async def test_an_unreadable_message_is_kept_and_reported(
     app: procrastinate.App, pico: PicoSession, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """

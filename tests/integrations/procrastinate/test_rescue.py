@@ -276,7 +276,7 @@ async def test_a_resend_against_a_discard_counts_what_it_sends(
 
 
 @pytest.mark.parametrize("decides", ["resend", "discard", "the rescue"])
-async def test_a_message_that_is_just_being_resent_is_nobody_elses(
+async def test_a_message_that_is_being_resent_is_left_alone(
     app: procrastinate.App, sandbox: Sandbox, pico: PicoSession, database: str, decides: str
 ) -> None:
     """While one `resend` gives a message its job, another one waits for it, and all others leave the message alone."""
@@ -336,7 +336,7 @@ async def test_a_resend_that_did_not_go_out_leaves_the_doubt(
     """
     A message that was in doubt is in doubt again where its resend was refused, or did not reach Pico.
 
-    It can be resent again, and a proof of the first delivery is taken.
+    It can be resent again, and a proof of the first delivery is accepted.
     """
     await leave_in_doubt(app, sandbox, pico, 1)
     ledger = impatient(app)
@@ -388,7 +388,7 @@ async def test_expired_messages_hold_up_no_others(
     """
     Expired messages are dropped in batches, and no worker takes their jobs one by one.
 
-    A job whose message may have gone out in an earlier delivery is delivered all the same, and tells what became of it.
+    A job whose message may have gone out in an earlier delivery is delivered all the same, and its outcome is reported.
     """
     ledger = impatient(app)
     await pico.send_bulk([sms(1)], journal=ledger)
