@@ -68,6 +68,10 @@ _EXCHANGE_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 
 _WAIT_S = (0.005, 0.01, 0.035, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 # The instrumentations of httpx and aiohttp read it. The function that sets it is in a package that only they need.
 _SKIP_INSTRUMENTATION: str = contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+_BLAST_ATTRIBUTES = (
+    *("total", "accepted", "rejected", "not_sent", "in_doubt", "skipped", "suppressed"),
+    *("rate", "ended_early"),
+)
 
 
 @frozen
@@ -225,19 +229,7 @@ class OpenTelemetry:
 
     def _end_blast(self, event: BlastEnded) -> None:
         span = self._blasts.pop(event.blast)
-        span.set_attributes(
-            {
-                "pico.blast.total": event.total,
-                "pico.blast.accepted": event.accepted,
-                "pico.blast.rejected": event.rejected,
-                "pico.blast.not_sent": event.not_sent,
-                "pico.blast.in_doubt": event.in_doubt,
-                "pico.blast.skipped": event.skipped,
-                "pico.blast.suppressed": event.suppressed,
-                "pico.blast.rate": event.rate,
-                "pico.blast.ended_early": event.ended_early,
-            }
-        )
+        span.set_attributes({f"pico.blast.{name}": getattr(event, name) for name in _BLAST_ATTRIBUTES})
         if event.ended_early:
             span.set_status(StatusCode.ERROR)
         span.end()

@@ -129,15 +129,10 @@ def receipts_route(
     Return a route that receives delivery receipts.
 
     An unsigned, forged, expired or too large request is refused. `on_receipt` is called once for each receipt, and only
-    while the status advances. Pico reaches this endpoint at the session's `callback`.
+    while the status advances. Pico reaches this endpoint at the session's `callback`. The other arguments are those of
+    `ReceiptHandler`.
 
     Args:
-        signer: The signer of the session that sends. Without one, it is made from `PICO_CALLBACK_SECRETS`, as the
-            session's is.
-        on_receipt: A function, async or not, that is called with each new `DeliveryReceipt`.
-        journal: A `SqliteJournal` or a `PostgresLedger` in which the receipt's message is confirmed.
-        seen_receipts: The store that recognises duplicates. Without one, only this process's receipts are known. See
-            `RedisSeenReceipts`.
         public_path: The path of `callback`, if a proxy changes it. It is not needed if the app or the server has the
             removed prefix as its `root_path`.
     """

@@ -142,8 +142,8 @@ class PostgresLedger:
             )
             self._accounts.add(salt)
         yield PostgresRun(
-            self._database,
-            salt,
+            database=self._database,
+            salt=salt,
             timeout_s=self._timeout_s,
             settle_s=self._settle_s,
             under_way_s=self._under_way_s,

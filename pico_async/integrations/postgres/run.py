@@ -6,6 +6,7 @@ import secrets
 from typing import Final, LiteralString, NamedTuple
 
 import anyio
+from attrs import define, field
 from psycopg.rows import TupleRow
 
 from pico_async.bulk.journal.digests import content_digest, key_digest
@@ -68,6 +69,7 @@ class _Claim(NamedTuple):
     claim: bytes
 
 
+@define(kw_only=True, eq=False, repr=False)
 class PostgresRun:
     """
     One run of messages against the ledger. Any number of runs may be active, in any number of processes.
@@ -79,16 +81,13 @@ class PostgresRun:
         under_way_s: Seconds to wait for another delivery before its message is in doubt.
     """
 
-    def __init__(
-        self, database: Database, salt: bytes, *, timeout_s: float, settle_s: float, under_way_s: float
-    ) -> None:
-        self._database = database
-        self._salt = salt
-        self._timeout_s = timeout_s
-        self._settle_s = settle_s
-        self._under_way_s = under_way_s
-        self._seen: set[bytes] = set()
-        self._claims: dict[int, _Claim] = {}
+    _database: Database
+    _salt: bytes
+    _timeout_s: float
+    _settle_s: float
+    _under_way_s: float
+    _seen: set[bytes] = field(factory=set, init=False)
+    _claims: dict[int, _Claim] = field(factory=dict, init=False)
 
     async def claim(self, message: Message, position: int) -> Line:
         """

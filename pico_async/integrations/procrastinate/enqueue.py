@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from attrs import field, frozen
+from attrs import define, field, frozen
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.types import JSONDict
@@ -97,7 +97,7 @@ async def enqueue_bulk(
         JournalError: A batch could not be written. A note on the error has the number of messages deferred before.
         Exception: An error of *messages*, after everything that was read before is deferred; with the same note.
     """
-    intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
+    intake = _Intake(app=app, connection=connection, priority=priority, queue=queue, batch_size=batch_size)
     source = Source(messages)
     since = cancellations()
     try:
@@ -117,7 +117,13 @@ async def enqueue_bulk(
         raise
     finally:
         await source.aclose()
-    return intake.report(source.stopped)
+    return EnqueueReport(
+        total=intake.total,
+        deferred=intake.deferred,
+        failed=intake.failed,
+        failures=tuple(intake.failures),
+        stopped=source.stopped,
+    )
 
 
 @boundary
@@ -165,50 +171,42 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     return len(sent_again)
 
 
+@define(kw_only=True, eq=False, repr=False)
 class _Intake:
     """The counts so far, and the next batch."""
 
-    def __init__(
-        self,
-        app: App,
-        connection: psycopg.AsyncConnection[Any] | None,
-        *,
-        priority: Priority,
-        queue: str,
-        batch_size: int,
-    ) -> None:
-        if not isinstance(priority, Priority):
+    _app: App
+    _connection: psycopg.AsyncConnection[Any] | None
+    _priority: Priority
+    _queue: str
+    _batch_size: int
+    _batch: list[OutboxEntry] = field(factory=list, init=False)
+    total: int = 0
+    deferred: int = 0
+    failed: int = 0
+    failures: list[SendResult] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        pool_of(self._app)
+        if not isinstance(self._priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if isinstance(self._batch_size, bool) or not isinstance(self._batch_size, int) or self._batch_size < 1:
             raise ConfigurationError("`batch_size` must be a whole number from 1.")
-        if connection is not None and not isinstance(connection, psycopg.AsyncConnection):
+        if self._connection is not None and not isinstance(self._connection, psycopg.AsyncConnection):
             raise ConfigurationError(
-                f"`connection` must be an AsyncConnection of psycopg's, not {type(connection).__name__}."
+                f"`connection` must be a psycopg AsyncConnection, not {type(self._connection).__name__}."
             )
-        self._pool = pool_of(app)
-        self._app = app
-        self._connection = connection
-        self._priority = priority
-        self._queue = queue
-        self._batch_size = batch_size
-        self._batch: list[OutboxEntry] = []
-        self._total = 0
-        self._deferred = 0
-        self._failed = 0
-        self._failures: list[SendResult] = []
 
     async def add(self, item: object) -> None:
         """Add one item of the input, and write the batch if it is full."""
         try:
             self._batch.append(_entry(item))
         except (InvalidMessageError, MessageExpiredError) as error:
-            self._failed += 1
-            if len(self._failures) < FIRST_FAILURES:
+            self.failed += 1
+            if len(self.failures) < FIRST_FAILURES:
                 message = item if isinstance(item, SmsMessage | MmsMessage | VoiceMessage) else None
-                self._failures.append(
-                    SendResult(index=self._total, message=message, outcome=error.outcome, error=error)
-                )
-        self._total += 1
+                self.failures.append(SendResult(index=self.total, message=message, outcome=error.outcome, error=error))
+        self.total += 1
         if len(self._batch) >= self._batch_size:
             await self.flush()
 
@@ -221,13 +219,13 @@ class _Intake:
                 await put(cursor, self._batch)
             names = [entry.id for entry in self._batch]
             await _defer(self._app, names, connection, priority=self._priority, queue=self._queue)
-        self._deferred += len(self._batch)
+        self.deferred += len(self._batch)
         self._batch = []
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if self._connection is None:
-            async with borrowed_connection(self._pool) as connection, connection.transaction():
+            async with borrowed_connection(pool_of(self._app)) as connection, connection.transaction():
                 yield connection
             return
         with without_prepared_statements(self._connection):
@@ -241,19 +239,9 @@ class _Intake:
     def progress(self) -> str:
         """Return how many messages were deferred, for the note on an error."""
         if self._connection is not None:
-            return f"enqueue_bulk: {self._deferred} messages were written; they are in the queue if you commit."
+            return f"enqueue_bulk: {self.deferred} messages were written; they are in the queue if you commit."
         lost = f"; it is unknown whether the batch of {len(self._batch)} was" if self._batch else ""
-        return f"enqueue_bulk: {self._deferred} messages were deferred{lost}. Those with keys can be enqueued again."
-
-    def report(self, stopped: str | None) -> EnqueueReport:
-        """Return the report."""
-        return EnqueueReport(
-            total=self._total,
-            deferred=self._deferred,
-            failed=self._failed,
-            failures=tuple(self._failures),
-            stopped=stopped,
-        )
+        return f"enqueue_bulk: {self.deferred} messages were deferred{lost}. Those with keys can be enqueued again."
 
 
 async def _defer(

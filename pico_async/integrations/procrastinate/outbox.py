@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from procrastinate import App, PsycopgConnector
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
@@ -72,7 +72,7 @@ class OutboxEntry:
     """
 
     id: UUID
-    message: str
+    message: str = field(repr=False)
     remaining_s: float | None
 
     @classmethod

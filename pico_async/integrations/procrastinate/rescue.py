@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import anyio
+from attrs import define, field
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
@@ -33,6 +35,7 @@ logger = Logger(__name__)
 RESCUE_LOCK: Final = 0x5069636F_02
 
 
+@define(eq=False)
 class Rescue:
     """
     Put back jobs that are taken and that no worker runs. Keep or drop messages that no job delivers.
@@ -44,24 +47,14 @@ class Rescue:
         delete_jobs: Whether the worker deletes a job that has failed.
     """
 
-    def __init__(
-        self,
-        app: App,
-        database: Database,
-        in_hand: set[int],
-        stalled_s: float,
-        *,
-        ledger: Journal | None = None,
-        delete_jobs: bool = False,
-    ) -> None:
-        self.app = app
-        self._database = database
-        self._in_hand = in_hand
-        self._stalled_s = stalled_s
-        self._ledger = PostgresLedger(database.pool) if ledger is None else ledger
-        self._delete_jobs = delete_jobs
-        self._suspects: set[int] = set()
-        self._checked_until = FIRST_ID
+    app: App
+    _database: Database
+    _in_hand: set[int]
+    _stalled_s: float
+    _ledger: Journal | None = None
+    _delete_jobs: bool = False
+    _suspects: set[int] = field(factory=set, init=False)
+    _checked_until: UUID = field(default=FIRST_ID, init=False)
 
     async def run(self, worker: Worker) -> None:
         """Check at intervals while the worker runs."""
@@ -116,13 +109,14 @@ class Rescue:
 
     async def _unsent(self, messages: list[str]) -> set[str]:
         """Return the messages, as JSON, that provably no delivery sent."""
-        if not isinstance(self._ledger, PostgresLedger):
+        ledger = self._ledger or PostgresLedger(self._database.pool)
+        if not isinstance(ledger, PostgresLedger):
             return set()
         keys: dict[str, str] = {}
         for packed in messages:
             with suppress(InvalidMessageError):
                 keys[packed] = from_json(packed).key or ""
-        sent = await self._ledger.may_have_sent(keys.values())
+        sent = await ledger.may_have_sent(keys.values())
         return {packed for packed, key in keys.items() if key not in sent}
 
     async def put_back_idle(self, worker: Worker) -> None:

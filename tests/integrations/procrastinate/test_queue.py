@@ -821,12 +821,13 @@ async def test_an_unreadable_message_is_kept_and_reported(
     ],
 )
 def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
-    """A message that is packed and unpacked keeps its content and its key; its remaining time is stored separately."""
+    """A message in the outbox keeps its content and key, with its remaining time beside it, and no repr shows it."""
     entry = OutboxEntry.of(attrs.evolve(message, expires_in=60))
 
     assert from_json(entry.message) == message
     assert entry.remaining_s == pytest.approx(60, abs=5)
     assert OutboxEntry.of(message).remaining_s is None
+    assert "8613000000001" not in repr(entry)
 
 
 @pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
