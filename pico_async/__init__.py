@@ -209,11 +209,11 @@ if TYPE_CHECKING:
     from pico_async.receipts.receipt import (
         DeliveryReceipt as DeliveryReceipt,
     )
-    from pico_async.receipts.receipt import (
-        DeliveryStatus as DeliveryStatus,
-    )
     from pico_async.receipts.redis_deduplication import (
         RedisSeenReceipts as RedisSeenReceipts,
+    )
+    from pico_async.receipts.status import (
+        DeliveryStatus as DeliveryStatus,
     )
     from pico_async.segmentation import (
         Encoding as Encoding,
@@ -292,8 +292,9 @@ _EXPORTS = {
     "pico_async.receipts.callbacks": ["CallbackSigner"],
     "pico_async.receipts.deduplication": ["SeenReceipts"],
     "pico_async.receipts.handler": ["ReceiptHandler"],
-    "pico_async.receipts.receipt": ["DeliveryReceipt", "DeliveryStatus"],
+    "pico_async.receipts.receipt": ["DeliveryReceipt"],
     "pico_async.receipts.redis_deduplication": ["RedisSeenReceipts"],
+    "pico_async.receipts.status": ["DeliveryStatus"],
     "pico_async.segmentation": ["Encoding", "Segments", "segments"],
     "pico_async.session": ["PicoSession"],
 }

@@ -45,7 +45,7 @@ from pico_async.coordination.rates import LATE_S
 from pico_async.integrations.send_once import send_once
 from pico_async.models import Template, UserToken
 from pico_async.receipts.callbacks import SignedCallback
-from pico_async.receipts.deduplication import LocalReceiptMemory
+from pico_async.receipts.deduplication import LocalSeenReceipts
 from pico_async.receipts.handler import ReceiptHandler, ReceiptVerdict
 from pico_async.receipts.redis_deduplication import RedisSeenReceipts
 from pico_async.sandbox import Fault, FaultRule, Sandbox
@@ -326,27 +326,27 @@ class Reporting:
     """
     A listener that reports the stack in which it is called, as sentry-sdk does with `attach_stacktrace`.
 
-    It is slow, so that a connection opens only after the turn of its request is over.
+    It is slow, so that a connection opens only after the slot of its request has expired.
     """
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.shown: set[tuple[str, str, str]] = set()
 
     def __call__(self, event: object) -> None:
-        self.told.append(type(event).__name__)
+        self.events.append(type(event).__name__)
         for frame, _ in traceback.walk_stack(sys._getframe(1)):
             for name, value in frame.f_locals.items():
                 if secret.found_in(repr(value)):
-                    self.shown.add((self.told[-1], frame.f_code.co_qualname, name))
-        if self.told[-1] == "AttemptStarted":
+                    self.shown.add((self.events[-1], frame.f_code.co_qualname, name))
+        if self.events[-1] == "AttemptStarted":
             time.sleep(2 * LATE_S)
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("name", CALLS)
 async def test_no_frame_under_a_listener(name: str, transport: Callable[[], AiohttpTransport | None]) -> None:
-    """No frame in which a listener is called shows a secret, also where a connection opens after the turn is over."""
+    """No frame in which a listener is called shows a secret, even if a connection opens after its slot expired."""
     reporting = Reporting()
     sandbox = Sandbox(api_key=secret["key"], rate_rule=None)
 
@@ -360,8 +360,8 @@ async def test_no_frame_under_a_listener(name: str, transport: Callable[[], Aioh
             secret["token"] = (await pico.token.get()).token
             await asyncio.gather(*(calls(pico)[name]() for _ in range(5)), return_exceptions=True)
 
-    assert reporting.told.count("CallEnded") >= 6
-    assert reporting.told.count("SlotGranted") > reporting.told.count("CallStarted"), "a connection opened late"
+    assert reporting.events.count("CallEnded") >= 6
+    assert reporting.events.count("SlotGranted") > reporting.events.count("CallStarted"), "a connection opened late"
     assert reporting.shown == set()
 
 
@@ -380,29 +380,29 @@ async def test_no_result_of_a_bulk_send() -> None:
     assert_nothing_shown(raised.value)
 
 
-class NoTurn(LocalReceiptMemory):
-    """A memory of receipts that fails before a receipt has its turn."""
+class FailingLock(LocalSeenReceipts):
+    """A store of seen receipts that cannot lock."""
 
-    def turn(self, callback_id: str) -> Any:
-        raise RuntimeError("the memory's own fault")
+    def lock(self, callback_id: str) -> Any:
+        raise RuntimeError("the lock failed")
 
 
 def broken_receipt(receipt: DeliveryReceipt) -> None:
     raise ValueError("the caller's own fault")
 
 
-DESKS: dict[str, Callable[[Path, str], dict[str, Any]]] = {
+FAULTS: dict[str, Callable[[Path, str], dict[str, Any]]] = {
     "on_receipt": lambda *_: {"on_receipt": broken_receipt},
-    "the memory": lambda *_: {"memory": NoTurn()},
-    "no Redis": lambda *_: {"memory": RedisSeenReceipts.from_url(f"redis://:{secret['redis']}@127.0.0.1:1")},
+    "the lock": lambda *_: {"seen_receipts": FailingLock()},
+    "no Redis": lambda *_: {"seen_receipts": RedisSeenReceipts.from_url(f"redis://:{secret['redis']}@127.0.0.1:1")},
     "a password that Redis does not take": lambda folder, redis_url: {
-        "memory": RedisSeenReceipts.from_url(redis_url, username="me", password=secret["redis"])
+        "seen_receipts": RedisSeenReceipts.from_url(redis_url, username="me", password=secret["redis"])
     },
     "a damaged journal": lambda folder, _: {"journal": SqliteJournal(folder / "damaged.db")},
 }
 
 
-@pytest.mark.parametrize("name", DESKS)
+@pytest.mark.parametrize("name", FAULTS)
 async def test_no_record_of_a_receipt_that_fails(
     name: str, tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -415,7 +415,9 @@ async def test_no_record_of_a_receipt_that_fails(
     signer = CallbackSigner([secret["signing"]])
     url = urlsplit(signer.sign("https://shop.example/receipts", secret["number"]))
     secret["signature"] = url.query[-40:]
-    verdict = await ReceiptHandler(signer, **DESKS[name](tmp_path, redis_url)).take("POST", url.path, url.query, body())
+    verdict = await ReceiptHandler(signer, **FAULTS[name](tmp_path, redis_url)).handle(
+        "POST", url.path, url.query, body()
+    )
 
     assert verdict is ReceiptVerdict.FAILED
     (error,) = [record.exc_info[1] for record in caplog.records if record.exc_info]

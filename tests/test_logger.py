@@ -207,10 +207,12 @@ async def test_logging_that_fails_changes_no_verdict_on_a_receipt(fault: Callabl
     logging.getLogger("pico_async").setLevel(logging.DEBUG)
     fault()
 
-    taken = await ReceiptHandler(signer, on_receipt=print, journal=Journal()).take("POST", url.path, url.query, body())
-    failed = await ReceiptHandler(signer, on_receipt=fails).take("POST", url.path, url.query, body())
+    taken = await ReceiptHandler(signer, on_receipt=print, journal=Journal()).handle(
+        "POST", url.path, url.query, body()
+    )
+    failed = await ReceiptHandler(signer, on_receipt=fails).handle("POST", url.path, url.query, body())
 
-    assert (taken, failed) == (ReceiptVerdict.TAKEN, ReceiptVerdict.FAILED)
+    assert (taken, failed) == (ReceiptVerdict.HANDLED, ReceiptVerdict.FAILED)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -93,11 +93,11 @@ def test_the_tests_pass(tmp_path: Path) -> None:
     """The README's tests pass in a separate project, and none of them uses the account in the environment."""
     write_recipe("tests", tmp_path)
 
-    told = run(
+    output = run(
         [sys.executable, "-m", "pytest", "-Werror", "-pno:asyncio", "test_codes.py"], tmp_path, "http://127.0.0.1:1", ""
     )
 
-    assert "3 passed" in told
+    assert "3 passed" in output
 
 
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: str) -> None:

@@ -26,12 +26,12 @@ from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
 from pico_async.receipts.callbacks import CallbackSigner
 from pico_async.receipts.deduplication import SeenReceipts
-from pico_async.receipts.handler import Confirming, OnReceipt, ReceiptHandler
+from pico_async.receipts.handler import ConfirmingJournal, OnReceipt, ReceiptHandler
 from pico_async.session import PicoSession
 
 PICO: web.AppKey[PicoSession] = web.AppKey("pico", PicoSession)
-"""Under which the app holds its session: `request.app[PICO]`, or `get_pico(request)` also in an app within an app."""
-_BEGUN: web.RequestKey[bool] = web.RequestKey("pico_async_begun", bool)
+"""The key of the app's session: `request.app[PICO]`, or `get_pico(request)`, which also works in a subapp."""
+_STARTED: web.RequestKey[bool] = web.RequestKey("pico_async_started", bool)
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,24 +40,24 @@ def pico_cleanup_ctx(
     session: Callable[[], PicoSession] = PicoSession,
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """
-    Make the context that holds one session open for as long as the app runs.
+    Return a context that keeps one session open while the app runs.
 
-    Leaving it settles what is on the wire and ends what waits as not sent.
+    At the end, sends on the wire are settled, and waiting ones fail as not sent.
 
     Args:
-        session: Makes the session, once the app starts; from the environment as it is.
+        session: A function that makes the session when the app starts. By default the environment configures it.
     """
 
-    async def hold(app: web.Application) -> AsyncIterator[None]:
+    async def keep_open(app: web.Application) -> AsyncIterator[None]:
         async with session() as app[PICO]:
             yield
 
-    return hold
+    return keep_open
 
 
 def get_pico(request: web.Request) -> PicoSession:
     """
-    Give the session of the app, or of the one that it is within.
+    Return the session of the app, or of an app that contains it.
 
     Raises:
         ConfigurationError: No app opened one.
@@ -65,22 +65,22 @@ def get_pico(request: web.Request) -> PicoSession:
     for app in reversed(request.match_info.apps):
         if PICO in app:
             return app[PICO]
-    raise ConfigurationError("The app has no session: append pico_cleanup_ctx() to its cleanup_ctx.")
+    raise ConfigurationError("The app has no session. Append pico_cleanup_ctx() to its cleanup_ctx.")
 
 
 def handle_errors(app: web.Application) -> None:
     """
-    Answer what `PicoError` leaves a handler with a JSON problem (RFC 9457): what became of it, and no secret.
+    Answer each `PicoError` that a handler raises with a JSON problem (RFC 9457): the outcome, and no secret.
 
-    The log "pico_async.problems" has what the caller is not told. Where the handler's own answer has begun, as a
-    stream or a websocket, aiohttp logs the error and closes the connection.
+    The log "pico_async.problems" has the details. If the handler has already started a response, as a stream or a
+    websocket, aiohttp logs the error and closes the connection.
     """
     app.middlewares.append(_answer)
-    app.on_response_prepare.append(_begin)
+    app.on_response_prepare.append(_mark_started)
 
 
-async def _begin(request: web.Request, _: web.StreamResponse) -> None:
-    request[_BEGUN] = True
+async def _mark_started(request: web.Request, _: web.StreamResponse) -> None:
+    request[_STARTED] = True
 
 
 @web.middleware
@@ -88,41 +88,38 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except PicoError as error:
-        if request.get(_BEGUN):
-            # aiohttp would write the second answer into the first one.
+        if request.get(_STARTED):
+            # aiohttp would write a second response into the first one.
             raise
-        told = problem(error)
-    return web.Response(body=told.content, status=told.status_code, headers=told.headers)
+        reply = problem(error)
+    return web.Response(body=reply.content, status=reply.status_code, headers=reply.headers)
 
 
 def receipts_handler(
     signer: CallbackSigner | None = None,
     *,
     on_receipt: OnReceipt | None = None,
-    journal: Confirming | None = None,
-    memory: SeenReceipts | None = None,
+    journal: ConfirmingJournal | None = None,
+    seen_receipts: SeenReceipts | None = None,
     public_path: str | None = None,
 ) -> Handler:
     """
-    Make the handler at which delivery receipts arrive.
+    Return a handler that receives delivery receipts.
 
-    What is not signed, forged, expired or too large is refused; each receipt is told once, and only forward. The
-    address under which Pico reaches it is the session's `callback`.
+    An unsigned, forged, expired or too large request is refused. `on_receipt` is called once for each receipt, and only
+    while the status advances. Pico reaches this endpoint at the session's `callback`. The other arguments are those of
+    `ReceiptHandler`.
 
     Args:
-        signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
-        on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
-        journal: A `SqliteJournal` or a `PostgresLedger`: its message of the receipt's key is in doubt no more.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
-        public_path: The path of `callback`, where a proxy in front makes another one of it.
+        public_path: The path of `callback`, if a proxy changes it.
     """
-    desk = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, memory=memory)
+    receipts = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal, seen_receipts=seen_receipts)
 
     async def receive(request: web.Request) -> web.Response:
         pieces = request.content.iter_any()
         query = request.rel_url.raw_query_string
         content_type = request.headers.get("Content-Type", "")
-        verdict = await desk.take(request.method, public_path or request.path, query, pieces, content_type)
+        verdict = await receipts.handle(request.method, public_path or request.path, query, pieces, content_type)
         return web.json_response({"receipt": verdict.value}, status=verdict.status_code, headers=verdict.headers)
 
     return receive

@@ -5,27 +5,29 @@ Spans and metrics through OpenTelemetry: a listener for `on_event`.
 
 One listener serves any number of sessions. Spans:
 
-    sms.send, token.get, …   CLIENT, one for each call, whatever it took: the wait for its turn, all attempts
+    sms.send, token.get, …   CLIENT, one for each call: the wait for its slot, and all attempts
       attempt                event: one exchange, with its outcome
-      retry                  event: another one follows
+      retry                  event: another attempt follows
       rate refused           event
     blast                    INTERNAL, one for each blast, with its totals
 
 Metrics:
 
     pico.client.calls               {call}         by pico.operation, pico.outcome, error.type
-    pico.client.retries             {retry}        by pico.operation, error.type: why
+    pico.client.retries             {retry}        by pico.operation, error.type (the reason)
     pico.client.rate_refusals       {refusal}      by pico.operation, pico.rate_group
     pico.client.token_refreshes     {refresh}
-    pico.client.slot.wait           s              by pico.operation, pico.rate_group: of the turns that came
-    pico.client.pace                {request}/s    by pico.rate_group, server.address: as of the last turn
+    pico.client.slot.wait           s              by pico.operation, pico.rate_group: of each granted slot
+    pico.client.limiter.rate        {request}/s    by pico.rate_group, server.address: at the last granted slot
     http.client.request.duration    s              by the attributes of HTTP, and pico.operation: of each exchange
 
-HTTP's attributes and its metric are the stable semantic conventions, but for `url.full`, which would name the account.
-`error.type` is the name of the error's class. No attribute holds a number, a text or a key. `traceparent` is not sent
-to Pico: v0.4 does not document it, and it would tell Pico which of its requests belong to one user. So what instruments
-httpx or aiohttp is told to leave a session's requests alone, or it would send one. Needs the extra: `pip install
-'pico-async[otel]'`.
+HTTP's attributes and metric follow the stable semantic conventions, except `url.full`, which would contain the account.
+`error.type` is the name of the error's class. No attribute contains a number, a text or a key.
+
+`traceparent` is not sent to Pico: v0.4 does not document it, and it would show Pico which requests belong to one user.
+So the instrumentations of httpx and aiohttp skip a session's requests.
+
+Needs the extra: `pip install 'pico-async[otel]'`.
 """
 
 from __future__ import annotations
@@ -59,23 +61,27 @@ from pico_async.events import (
     TokenRefreshed,
 )
 
-# The conventions' own for this metric.
+# The buckets that the conventions recommend for this metric.
 _EXCHANGE_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-# A turn comes each 34 ms, and a blast has 64 in flight: two seconds. A pause after a refusal, or a queue, takes longer.
+# A slot is granted every 34 ms, and a blast has 64 messages in flight, so most waits are at most two seconds. A pause
+# after a refusal, or a queue, takes longer.
 _WAIT_S = (0.005, 0.01, 0.035, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-# What instruments httpx and aiohttp asks for it, by `is_http_instrumentation_enabled`. The public function that sets it
-# is in a package that only they need.
-_LEAVE_HTTP_ALONE: str = contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+# The instrumentations of httpx and aiohttp read it. The function that sets it is in a package that only they need.
+_SKIP_INSTRUMENTATION: str = contexts._SUPPRESS_HTTP_INSTRUMENTATION_KEY
+_BLAST_ATTRIBUTES = (
+    *("total", "accepted", "rejected", "not_sent", "in_doubt", "skipped", "suppressed"),
+    *("rate", "ended_early"),
+)
 
 
 @frozen
-class _Open:
+class _OpenCall:
     """
-    A call under way.
+    A call that has not ended.
 
     Attributes:
-        http: What each of its exchanges has in common.
-        attached: Ends that the span is the current one.
+        http: The attributes that all its exchanges share.
+        attached: The token that detaches the span from the current context.
     """
 
     span: Span
@@ -85,15 +91,15 @@ class _Open:
 
 class OpenTelemetry:
     """
-    Make spans and metrics of what a session does.
+    A listener that turns a session's events into spans and metrics.
 
-    A call's span has the caller's as its parent, and is the current one while the call lasts. A call of a blast begins
-    a trace of its own and links to the blast's span, for a trace of a million spans helps nobody, and a sampler could
-    only take all or nothing.
+    A call's span is a child of the caller's span, and the current span during the call. Each call of a blast begins a
+    trace of its own and links to the blast's span. A trace of a million spans is not usable, and a sampler could only
+    keep or drop all of it.
 
     Args:
-        tracer_provider: Where spans go; the global provider where None.
-        meter_provider: Where metrics go; the global provider where None.
+        tracer_provider: The provider of spans; the global one if None.
+        meter_provider: The provider of metrics; the global one if None.
         blast_as_one_trace: Make the calls of a blast children of the blast's span instead.
     """
 
@@ -106,7 +112,7 @@ class OpenTelemetry:
     ) -> None:
         self._tracer = get_tracer("pico_async", __version__, tracer_provider)
         self._blast_as_one_trace = blast_as_one_trace
-        self._calls: dict[int, _Open] = {}
+        self._calls: dict[int, _OpenCall] = {}
         self._blasts: dict[int, Span] = {}
         meter = get_meter("pico_async", __version__, meter_provider)
         self._ended = meter.create_counter("pico.client.calls", "{call}", "Calls that ended, by their outcome.")
@@ -115,13 +121,15 @@ class OpenTelemetry:
             "pico.client.rate_refusals", "{refusal}", "Requests that Pico refused because they came too fast."
         )
         self._refreshes = meter.create_counter("pico.client.token_refreshes", "{refresh}", "Tokens that were fetched.")
-        self._pace = meter.create_gauge(
-            "pico.client.pace", "{request}/s", "Requests a second that the pace gives, as of the last turn."
+        self._rate = meter.create_gauge(
+            "pico.client.limiter.rate",
+            "{request}/s",
+            "Requests a second that the limiter admits, at the last slot.",
         )
         self._waits = meter.create_histogram(
             "pico.client.slot.wait",
             "s",
-            "Waits for a turn of the pace.",
+            "Waits for a slot of the limiter.",
             explicit_bucket_boundaries_advisory=_WAIT_S,
         )
         self._exchanges = meter.create_histogram(
@@ -132,12 +140,12 @@ class OpenTelemetry:
         )
 
     def __call__(self, event: Event) -> None:
-        """Hear what happened."""
+        """Record one event."""
         match event:
             case CallStarted():
                 self._begin(event)
             case SlotGranted():
-                self._take_turn(event)
+                self._record_slot(event)
             case AttemptEnded():
                 self._end_attempt(event)
             case Retrying():
@@ -155,7 +163,7 @@ class OpenTelemetry:
                 self._blasts[event.blast] = span = self._tracer.start_span(
                     "blast", attributes={"pico.blast.concurrency": event.concurrency}
                 )
-                # For as long as the blast's tasks live: the session calls this in a context of theirs.
+                # Never detached: the session calls this in a context that only the blast's tasks use.
                 contexts.attach(set_span_in_context(span))
             case BlastEnded():
                 self._end_blast(event)
@@ -179,14 +187,14 @@ class OpenTelemetry:
                 attributes=attributes,
                 links=[Link(blast.get_span_context())],
             )
-        within = contexts.set_value(_LEAVE_HTTP_ALONE, True, set_span_in_context(span))
-        self._calls[event.call] = _Open(span, http, contexts.attach(within))
+        within = contexts.set_value(_SKIP_INSTRUMENTATION, True, set_span_in_context(span))
+        self._calls[event.call] = _OpenCall(span, http, contexts.attach(within))
 
-    def _take_turn(self, event: SlotGranted) -> None:
+    def _record_slot(self, event: SlotGranted) -> None:
         self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.rate_group": event.rate_group})
         if event.pace is not None:
             host = self._calls[event.call].http["server.address"]
-            self._pace.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
+            self._rate.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls[event.call]
@@ -221,19 +229,7 @@ class OpenTelemetry:
 
     def _end_blast(self, event: BlastEnded) -> None:
         span = self._blasts.pop(event.blast)
-        span.set_attributes(
-            {
-                "pico.blast.total": event.total,
-                "pico.blast.accepted": event.accepted,
-                "pico.blast.rejected": event.rejected,
-                "pico.blast.not_sent": event.not_sent,
-                "pico.blast.in_doubt": event.in_doubt,
-                "pico.blast.skipped": event.skipped,
-                "pico.blast.suppressed": event.suppressed,
-                "pico.blast.rate": event.rate,
-                "pico.blast.ended_early": event.ended_early,
-            }
-        )
+        span.set_attributes({f"pico.blast.{name}": getattr(event, name) for name in _BLAST_ATTRIBUTES})
         if event.ended_early:
             span.set_status(StatusCode.ERROR)
         span.end()

@@ -1,4 +1,4 @@
-"""What an app may tell its own callers of an error of Pico's: a JSON problem (RFC 9457), without anybody's secrets."""
+"""Errors as JSON problems (RFC 9457) that an app may show to its own callers, because they contain no secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pico_async.errors import (
 MEDIA_TYPE = "application/problem+json"
 
 _log = Logger("pico_async.problems")
-# What Pico may ask for is not documented in v0.4, so it may be anything.
+# v0.4 does not document how long Pico may ask to wait.
 _LONGEST_RETRY_S = 3600
 
 
@@ -38,7 +38,7 @@ class Problem:
     One error as an HTTP reply.
 
     Attributes:
-        headers: Those that the reply needs, its content type included.
+        headers: The reply's headers, including its content type.
         body: The reply's fields.
     """
 
@@ -54,12 +54,11 @@ class Problem:
 
 def problem(error: PicoError) -> Problem:
     """
-    Tell an app's own caller of an error, what became of the message and whether to send it again, and log the rest.
+    Return a reply that says what happened to the message and whether to send it again, and log the details.
 
-    Neither Pico's words nor what is wrong with the app's own settings are in it: those are in the log, which holds no
-    secret either.
+    The reply contains neither Pico's words nor faults of the app's settings. The log contains them, but no secret.
     """
-    status_code, title, detail, again = _told(error)
+    status_code, title, detail, may_send_again = _describe(error)
     level = {422: logging.INFO, 500: logging.ERROR}.get(status_code, logging.WARNING)
     _log.log(level, "%s (%d). %s: %s", title, status_code, type(error).__name__, error)
     headers = {"Content-Type": MEDIA_TYPE}
@@ -71,20 +70,20 @@ def problem(error: PicoError) -> Problem:
         "status": status_code,
         "detail": detail,
         "outcome": error.outcome.value,
-        "may_send_again": again,
+        "may_send_again": may_send_again,
     }
     return Problem(status_code, headers, body)
 
 
-def _told(error: PicoError) -> tuple[int, str, str, bool]:
-    """Give status, title, detail, and whether the caller may send it again as it is."""
-    # From the special to the general: the first that fits.
-    if isinstance(error, InvalidMessageError) and (fault := _fault(str(error))):
+def _describe(error: PicoError) -> tuple[int, str, str, bool]:
+    """Return the status, the title, the detail, and whether the caller may send the same message again."""
+    # In order from the special to the general.
+    if isinstance(error, InvalidMessageError) and (fault := _callers_fault(str(error))):
         return 422, "The message is not valid", fault, False
     if isinstance(error, InvalidMessageError | ConfigurationError | AuthenticationError):
         return 500, "Messages cannot be sent", "This service is not set up to send messages. Nothing was sent.", False
     if isinstance(error, BulkError):
-        # Sending all of them again would double what was accepted, whatever became of the others.
+        # Sending all of them again would double the accepted ones.
         return (
             502,
             "Not every message was accepted",
@@ -104,13 +103,13 @@ def _told(error: PicoError) -> tuple[int, str, str, bool]:
     return 502, "The message was refused", "The provider refused it. It was not sent.", False
 
 
-def _fault(words: str) -> str:
+def _callers_fault(words: str) -> str:
     """
-    Give what the caller may have done wrong: it names the argument, and never its value.
+    Return the part of an error message about the caller's own fault. It names the argument, but not its value.
 
-    It is empty where the words are for the app's author alone, as those of a sender that is missing.
+    It is empty if the message is for the app's author alone, as when the sender is missing.
     """
-    if words.startswith("`key` "):  # some of them repeat it, and it is the app's own name for the message
+    if words.startswith("`key` "):  # some of these contain the key, which is the app's own name for the message
         return "`key` cannot be used for this message."
     sentences = re.split(r"(?<=\.) ", words)
     return " ".join(sentence for sentence in sentences if not re.search(r"PicoSession|[a-z]Message\b", sentence))

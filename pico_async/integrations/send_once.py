@@ -1,4 +1,4 @@
-"""The guard for any queue: one message, delivered any number of times, is sent at most once."""
+"""Send a message at most once, however often its queue delivers it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from pico_async.errors import (
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.session import PicoSession
 
-# How often another delivery may be quicker between the look at the ledger and the intent. It then has the message, and
-# the ledger tells what became of it.
+# Another delivery may take the message between the claim and the intent. The next try finds its outcome in the ledger.
 TRIES = 3
 
 
 class TakenError(InDoubtError):
-    """Another delivery took the message since the ledger was asked: ask it again."""
+    """Another delivery took the message after its claim. Claim it again."""
 
 
 @boundary
@@ -36,17 +35,20 @@ async def send_once(
     pico: PicoSession, message: Message, *, ledger: Journal, priority: Priority = Priority.INTERACTIVE
 ) -> SendResult:
     """
-    Send a message that its queue may deliver more than once, and send it at most once.
+    Send a message at most once, even if its queue delivers it more than once.
 
-    The ledger has the message's `key` as "sending" before it may leave. Whoever is delivered it again is told
-    `SKIPPED` where Pico has it, and `IN_DOUBT` where an earlier delivery was interrupted, or is under way. What was
-    not sent, or was refused, is sent again. The session's `suppression` is asked at each delivery, so an opt-out holds
-    that comes while the message waits in its queue: `NOT_SENT`, with a `SuppressedError`. It does not raise for the
-    message's fate: ask `result.ok`, or raise `result.error`. A queue should deliver again what `may_retry` says, and
-    what is `IN_DOUBT` never by itself.
+    The ledger has the message's `key` as "sending" before the message is sent. The outcome of a later delivery:
 
-    With taskiq, whose workers have one loop (make session and ledger when the worker starts, and keep them in its
-    state). Its broker needs a `SmartRetryMiddleware`, or nothing is tried again:
+        SKIPPED    Pico has the message.
+        IN_DOUBT   An earlier delivery was interrupted, or is still running.
+        NOT_SENT   The number has opted out meanwhile (`SuppressedError`), or this delivery did not reach Pico.
+
+    A message that was not sent, or was refused, is sent again. The session's `suppression` is asked at each delivery.
+    No outcome raises: check `result.ok`, or raise `result.error`. A queue should deliver a message again if `may_retry`
+    returns True, and must not do so by itself if the message is in doubt.
+
+    With taskiq, whose workers have one loop: make session and ledger when the worker starts, and keep them in its
+    state. Its broker needs a `SmartRetryMiddleware`, or nothing is tried again:
 
         @broker.task(retry_on_error=True)
         async def send_sms(to: str, text: str, key: str, context: Annotated[Context, TaskiqDepends()]) -> str:
@@ -56,8 +58,8 @@ async def send_once(
                 raise result.error
             return result.outcome
 
-    With Celery, whose tasks have no loop: one loop for each worker process, for a session belongs to its loop. Take
-    `acks_late=True`, or what a killed worker held is lost; with it, what it held comes again, and is told in doubt.
+    With Celery, whose tasks have no loop: one loop for each worker process, because a session belongs to its loop.
+    Without `acks_late=True`, the messages of a killed worker are lost. With it, they are delivered again, and in doubt.
 
         runner = asyncio.Runner()   # made in `worker_process_init`, with session and ledger entered in it
 
@@ -68,17 +70,17 @@ async def send_once(
                 raise self.retry(countdown=30)
             return result.outcome
 
-    Both write a task's arguments, and with them number and text, to their logs and result stores; pass a reference to
-    your own table where they must not be there.
+    Both write a task's arguments, and so the number and the text, to their logs and result stores. To avoid that, pass
+    a reference to your own table.
 
     Args:
-        message: With a `key`: the same in each delivery, and another for each message.
-        ledger: What all workers share, as `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
-        priority: Who goes first where several wait for the pace.
+        message: A message with a `key`: the same in each delivery, and different for each message.
+        ledger: A ledger that all workers share, as `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
+        priority: The message's priority among those that wait for a slot.
 
     Raises:
-        InvalidMessageError: The message has no key, or is none.
-        ConfigurationError: The session is closed, or *ledger* is no `Journal`.
+        InvalidMessageError: The message has no key, or is not a message.
+        ConfigurationError: The session is closed, or *ledger* is not a `Journal`.
     """
     if not isinstance(message, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
@@ -88,12 +90,12 @@ async def send_once(
     if not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     if isinstance(ledger, SqliteJournal):
-        # Each delivery is a blast of its own.
+        # For the journal, each delivery is a blast of its own.
         ledger = SqliteJournal(ledger.path, many_blasts=True)
     results: list[SendResult] = []
     for _ in range(TRIES):
         try:
-            # What cannot be sent now is the queue's to deliver again.
+            # `outage_s=0`: the queue delivers a message again that cannot be sent now.
             await pico.send_bulk(
                 [message],
                 concurrency=1,
@@ -103,7 +105,7 @@ async def send_once(
                 outage_s=0,
             )
         except JournalError as error:
-            # On entering: nothing was read. After that, what the ledger fails at is the message's result.
+            # The run could not begin. Later errors of the ledger are in the message's result.
             return SendResult(index=0, message=message, outcome=error.outcome, error=error)
         if not isinstance(results[-1].error, TakenError):
             break
@@ -111,8 +113,8 @@ async def send_once(
 
 
 def may_retry(error: BaseException | None) -> bool:
-    """Say whether another delivery may send the message, by its `result.error`: it did not go out, and can."""
-    # The worker's credentials are no fault of the message: one wrong deploy must not fail all that is in the queue.
+    """Return whether another delivery may send the message of this `result.error`: it was not sent, and can be."""
+    # Wrong credentials of a worker are not the message's fault: a wrong deployment must not fail the whole queue.
     if isinstance(error, AuthenticationError | RateLimitError):
         return True
     if isinstance(error, MessageExpiredError | InvalidMessageError | SuppressedError) or not isinstance(
@@ -124,14 +126,14 @@ def may_retry(error: BaseException | None) -> bool:
 
 def required_key(message: Message) -> str:
     """
-    Give the message's key.
+    Return the message's key.
 
     Raises:
-        InvalidMessageError: It has none.
+        InvalidMessageError: The message has none.
     """
     if message.key is None:
         raise InvalidMessageError(
-            "`key` is missing: a queue may deliver a message twice, and only by its key is it known again. Give it "
-            "one of yours, as the order's number; it must be the same in each delivery."
+            "`key` is missing: a queue may deliver a message twice, and only its key identifies it. Pass a key of your "
+            "own, as the order number. It must be the same in each delivery."
         )
     return message.key

@@ -1,1 +1,33 @@
-"""Delivery receipts: signed callback URLs, reading, deduplication, and the handler that serves them."""
+"""
+Delivery receipts: signed callback URLs, parsing, deduplication, and the handler that serves them.
+
+    signer = CallbackSigner([os.environ["RECEIPT_SECRET"]])
+    handler = ReceiptHandler(signer, on_receipt=delivered)
+    verdict = await handler.handle(method, path, query, body, content_type)
+
+The integrations for FastAPI, Starlette and aiohttp contain this handler. `RedisSeenReceipts` needs the extra `redis`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pico_async.receipts.callbacks import CallbackFault as CallbackFault
+from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
+from pico_async.receipts.callbacks import SignedCallback as SignedCallback
+from pico_async.receipts.deduplication import LocalSeenReceipts as LocalSeenReceipts
+from pico_async.receipts.deduplication import ReceiptHistory as ReceiptHistory
+from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
+from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
+from pico_async.receipts.handler import ReceiptVerdict as ReceiptVerdict
+from pico_async.receipts.receipt import DeliveryReceipt as DeliveryReceipt
+from pico_async.receipts.status import DeliveryStatus as DeliveryStatus
+
+if TYPE_CHECKING:
+    from pico_async.receipts.redis_deduplication import RedisSeenReceipts as RedisSeenReceipts
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name != "RedisSeenReceipts":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from pico_async.receipts.redis_deduplication import RedisSeenReceipts
+
+        return RedisSeenReceipts

@@ -1,4 +1,4 @@
-"""Callback URLs that prove where they come from: v0.4 documents no signature for a delivery receipt."""
+"""Signed callback URLs. They replace the signature that v0.4 does not document for a delivery receipt."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.numbers import masked_repr
 
 PARAMETER = "pico"
-"""The one parameter in the query of a signed URL."""
+"""The only parameter in the query of a signed URL."""
 LONGEST_QUERY = 8192
 
 _SHORTEST_SECRET = 16
 _LONGEST_KEY = 256
 _NONCE_BYTES = 12
 _LONGEST_VALID_S = 366 * 24 * 3600
-# Compiled by their first use, and not with the import.
-_TOKEN = r"([A-Za-z0-9_-]{0,342})\.([0-9]{1,12})\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})"  # noqa: S105  its form
-# What a proxy or a framework may write in another way, and so break the signature, is refused beforehand.
-_PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
-_LEFT_OUT = r"//|/\.{1,2}(/|$)"
+_TOKEN = re.compile(r"([A-Za-z0-9_-]{0,342})\.([0-9]{1,12})\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
+# A proxy or a framework may rewrite other paths, and the signature would then not match.
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_REWRITTEN = re.compile(r"//|/\.{1,2}(/|$)")
 
 
 class CallbackFault(StrEnum):
-    """Why a callback URL was not taken."""
+    """Why a callback URL was refused."""
 
     UNSIGNED = "unsigned"
-    """It carries no signature."""
+    """The URL has no signature."""
     FORGED = "forged"
-    """Its signature is not ours, or not for this path, or it was damaged."""
+    """The signature was made with another secret or for another path, or the URL was damaged."""
     EXPIRED = "expired"
-    """It was ours, and its time is over."""
+    """The signature is valid, and the URL has expired."""
 
 
 @boundary
 @frozen(kw_only=True)
 class SignedCallback:
     """
-    What a callback URL of ours says of its message.
+    The signed content of a callback URL.
 
     Attributes:
-        id: Names this one URL: each message gets its own.
-        key: The message's `key`; None where it had none.
-        expires_at: Unix time from which the URL is no longer taken.
+        id: A random ID of this URL. Each message gets its own.
+        key: The message's `key`; None if it had none.
+        expires_at: Unix time from which the URL is refused.
     """
 
     id: str
@@ -65,25 +64,25 @@ class SignedCallback:
 @boundary
 class CallbackSigner:
     """
-    Make callback URLs that only Pico can have got, and know them again when a delivery receipt comes.
+    Sign callback URLs, and verify them when a delivery receipt arrives.
 
     Pico documents neither the method, the body nor a signature of its delivery receipts. So the URL itself is the
-    proof: it holds the message's key, an expiry, and an HMAC-SHA256 over both and the path. Whoever learns a URL, from
-    an access log perhaps, can use it for that one message until it expires; serve it over https.
+    proof: it contains the message's key, an expiry time, and an HMAC-SHA256 over both and the path. A URL that leaks,
+    for example from an access log, can be used for its one message until it expires. Serve it over https.
 
         signer = CallbackSigner([os.environ["RECEIPT_SECRET"]])
         PicoSession(callback="https://shop.example/receipts", callback_signer=signer)
 
-    The key stands in the URL in base64: it can be read there, so let it be a name that may be known, and no number.
+    The URL contains the message's key in base64, where it can be read. The key must not be secret or a phone number.
 
     Args:
         secret_keys: The secrets, of 16 characters or more each, as `secrets.token_urlsafe(32)` makes them. The first
-            one signs, all are taken. To rotate, put the new one in front, and drop the old one 72 hours later.
-        valid_s: Seconds for which a URL is taken.
-        clock: Gives the Unix time.
+            one signs, and all of them verify. To rotate, put the new one first, and remove the old one 72 hours later.
+        valid_s: Seconds until a URL expires.
+        clock: A function that returns the Unix time.
 
     Raises:
-        ConfigurationError: A secret is missing or too short; none is repeated.
+        ConfigurationError: A secret is missing or too short. The error does not contain any.
     """
 
     def __init__(
@@ -93,12 +92,12 @@ class CallbackSigner:
         valid_s: float = 72 * 3600.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        # For the repr that an error report shows.
+        # An error reporter may show the repr of an object whose `__init__` failed.
         self._secrets: tuple[bytes, ...] = ()
         self._valid_s = 0.0
         if isinstance(valid_s, bool) or not isinstance(valid_s, int | float) or not 1 <= valid_s <= _LONGEST_VALID_S:
-            del secret_keys  # an error report that prints locals would show them, here and below
-            raise ConfigurationError("`valid_s` must be a number of seconds, from 1 to those of a year.")
+            del secret_keys  # an error reporter that shows locals would show them, here and below
+            raise ConfigurationError(f"`valid_s` must be a number of seconds, from 1 to {_LONGEST_VALID_S:,} (a year).")
         self._valid_s = valid_s
         listed = isinstance(secret_keys, Iterable) and not isinstance(secret_keys, str | bytes)
         self._secrets = tuple(map(_secret, secret_keys)) if listed else ()
@@ -106,11 +105,11 @@ class CallbackSigner:
         if not listed:
             raise ConfigurationError("`secret_keys` must be a list of secrets, the newest first, as [new, old].")
         if not self._secrets:
-            raise ConfigurationError("`secret_keys` is empty: pass one, as `secrets.token_urlsafe(32)` makes it.")
+            raise ConfigurationError("`secret_keys` is empty. Pass one, as `secrets.token_urlsafe(32)` makes it.")
         if not all(self._secrets):
             raise ConfigurationError(
-                f"Each of `secret_keys` must have {_SHORTEST_SECRET} characters or more: make one with "
-                "`secrets.token_urlsafe(32)`, and keep it where the API key is."
+                f"Each of `secret_keys` must have {_SHORTEST_SECRET} characters or more. Make one with "
+                "`secrets.token_urlsafe(32)`, and store it with the API key."
             )
         self._clock = clock
 
@@ -119,52 +118,52 @@ class CallbackSigner:
 
     def sign(self, url: str, key: str | None = None) -> str:
         """
-        Give the URL to which one message's receipts are to come.
+        Return the signed callback URL for one message.
 
         Args:
-            url: Your endpoint's address, without a query.
+            url: The URL of your endpoint, without a query.
             key: The message's `key`.
 
         Raises:
-            ConfigurationError: The address has a query or a fragment, a path that may be written otherwise, or is none.
+            ConfigurationError: `signable_path` refuses the URL.
             InvalidMessageError: The key is too long for a URL.
         """
         path = signable_path(url)
-        signed = f"{_packed(key)}.{int(self._clock() + self._valid_s)}.{_base64(secrets.token_bytes(_NONCE_BYTES))}"
+        signed = f"{_encode_key(key)}.{int(self._clock() + self._valid_s)}.{_base64(secrets.token_bytes(_NONCE_BYTES))}"
         return f"{url}?{PARAMETER}={signed}.{_mac(self._secrets[0], path, signed)}"
 
     def verify(self, path: str, query: str) -> SignedCallback | CallbackFault:
         """
-        Say of which message a callback URL is, or why it is not taken. It never raises.
+        Return the signed content of a callback URL, or why it is refused. This never raises.
 
-        That a URL is ours says not that it is used for the first time: see `ReceiptHandler`.
+        A valid URL may have been used before. `ReceiptHandler` recognises that.
 
         Args:
-            path: As the server got it, prefixes included, as "/receipts".
-            query: As the server got it, without the "?". Parameters that Pico adds are no concern of the signature.
+            path: The path as the server received it, including prefixes, as "/receipts".
+            query: The query as the server received it, without the "?". Pico may add parameters to it.
         """
         if len(query) > LONGEST_QUERY:
             return CallbackFault.FORGED
-        given = [pair for pair in query.split("&") if pair.startswith(f"{PARAMETER}=")]
-        if not given:
+        tokens = [pair for pair in query.split("&") if pair.startswith(f"{PARAMETER}=")]
+        if not tokens:
             return CallbackFault.UNSIGNED
-        token = re.fullmatch(_TOKEN, given[0].removeprefix(f"{PARAMETER}="))
-        if len(given) > 1 or token is None:
+        token = _TOKEN.fullmatch(tokens[0].removeprefix(f"{PARAMETER}="))
+        if len(tokens) > 1 or token is None:
             return CallbackFault.FORGED
-        packed, expires_at, nonce, mac = token.groups()
-        signed = f"{packed}.{expires_at}.{nonce}"
-        # Each is compared, so that the time taken does not tell which one signed.
+        encoded_key, expires_at, nonce, mac = token.groups()
+        signed = f"{encoded_key}.{expires_at}.{nonce}"
+        # Compare with every secret, so that the time does not reveal which one signed.
         genuine = [hmac.compare_digest(mac, _mac(secret, path, signed)) for secret in self._secrets]
         if not any(genuine):
             return CallbackFault.FORGED
         if self._clock() >= int(expires_at):
             return CallbackFault.EXPIRED
-        return SignedCallback(id=nonce, key=_unpacked(packed), expires_at=int(expires_at))
+        return SignedCallback(id=nonce, key=_decode_key(encoded_key), expires_at=int(expires_at))
 
 
 @lru_cache(maxsize=64)
 def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None:
-    """Make sure that it is one, where there is one; else make it of the environment's secrets, where there are any."""
+    """Return the given signer, checked, or else one that is made from the environment's secrets, or None."""
     if signer is None and not secrets:
         return None
     if signer is not None:
@@ -175,17 +174,18 @@ def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None
         return CallbackSigner([secret.strip() for secret in (secrets or "").split(",")])
     except ConfigurationError as error:
         fault = str(error)
-    # Raised outside the handler: an error report that prints locals would show the secrets of its frames.
+    # Raised outside the `except` block: an error reporter that shows locals would show the secrets of its frames.
     del secrets
     raise ConfigurationError(f"PICO_CALLBACK_SECRETS is wrong: {fault}")
 
 
 def signable_path(url: str) -> str:
     """
-    Give the path of an address that can be signed.
+    Return the path of a URL that can be signed.
 
     Raises:
-        ConfigurationError: It is no web address, has a query or a fragment, or a path that may be written otherwise.
+        ConfigurationError: The URL is not a web address, has a query or a fragment, or has a path that a proxy may
+            rewrite.
     """
     try:
         parts = urlsplit(url)
@@ -193,49 +193,51 @@ def signable_path(url: str) -> str:
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https"):
-        raise ConfigurationError("A callback that is to be signed is a web address, as 'https://example.com/receipts'.")
+        raise ConfigurationError(
+            "A callback that is to be signed must be a web address, as 'https://example.com/receipts'."
+        )
     if "?" in url or "#" in url:
         raise ConfigurationError(
-            "A callback that is to be signed has no query and no fragment: put into its path what tells it apart."
+            "A callback that is to be signed must have no query and no fragment. Put what identifies it into its path."
         )
-    if not re.fullmatch(_PATH, parts.path) or re.search(_LEFT_OUT, parts.path):
+    if not _PATH.fullmatch(parts.path) or _REWRITTEN.search(parts.path):
         raise ConfigurationError(
-            "A callback that is to be signed needs a path of plain characters, without %, '//', '/./' and '/../', as "
-            "'https://example.com/receipts': another way to write it would not match its signature."
+            "A callback that is to be signed must have a path of plain characters, as 'https://example.com/receipts', "
+            "without %, '//', '/./' and '/../'. A proxy may rewrite those, and the signature would not match."
         )
     return parts.path
 
 
 def _secret(key: object) -> bytes:
-    """Give it as bytes; none where it is no secret."""
+    """Return a secret as bytes, or no bytes if it is not one."""
     value = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
     return value if isinstance(value, bytes) and len(value) >= _SHORTEST_SECRET else b""
 
 
 def _mac(secret: bytes, path: str, signed: str) -> str:
-    # What is signed holds no line break, so that no path can pass for another one with the rest of it in the key.
-    told = f"pico callback 1\n{path}\n{signed}".encode("utf-8", "surrogatepass")
-    return _base64(hmac.digest(secret, told, "sha256"))
+    # Neither part contains a line break, so a different path and key never make the same content.
+    content = f"pico callback 1\n{path}\n{signed}".encode("utf-8", "surrogatepass")
+    return _base64(hmac.digest(secret, content, "sha256"))
 
 
-def _packed(key: str | None) -> str:
+def _encode_key(key: str | None) -> str:
     if key is None:
         return ""
     raw = key.encode("utf-8", "surrogatepass")
     if len(raw) > _LONGEST_KEY:
         raise InvalidMessageError(
-            f"`key` takes {len(raw):,} bytes, which is too long for a signed callback: {_LONGEST_KEY} at the most. "
-            "Nothing was sent."
+            f"`key` takes {len(raw):,} bytes. A signed callback has room for {_LONGEST_KEY}. Nothing was sent. Use a "
+            "shorter key."
         )
     return _base64(raw)
 
 
-def _unpacked(packed: str) -> str | None:
-    if not packed:
+def _decode_key(encoded: str) -> str | None:
+    if not encoded:
         return None
     try:
-        return urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode("utf-8", "surrogatepass")
-    except (binascii.Error, UnicodeDecodeError):  # signed by somebody who has the secret, and not by `sign`
+        return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
+    except (binascii.Error, UnicodeDecodeError):  # another program signed it with the same secret
         return None
 
 

@@ -1,4 +1,4 @@
-"""What was heard of each message's delivery: by this it is known which receipt is news."""
+"""The receipts that each message already had. They decide whether another receipt is new."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ import attrs
 from attrs import define, field, frozen
 
 from pico_async.errors import ConfigurationError
-from pico_async.receipts.receipt import DeliveryStatus
+from pico_async.receipts.status import DeliveryStatus
 
-# A sender that repeats itself must not fill the memory while the app hangs.
-LONGEST_WAIT_S = 10.0
+# A sender that repeats itself must not fill the process's memory while the app hangs.
+LOCK_TIMEOUT_S = 10.0
 
 
 @frozen
-class Heard:
+class ReceiptHistory:
     """
-    What is remembered of one message's receipts.
+    The receipts that were handled at one callback URL.
 
     Attributes:
-        status: The furthest that they told.
-        words: Digests of all that were taken.
+        status: The status with the highest `progress`.
+        digests: A digest of each receipt.
     """
 
     status: DeliveryStatus
-    words: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
 
 
 @runtime_checkable
 class SeenReceipts(Protocol):
-    """Remember which receipts were taken: `LocalReceiptMemory` in one process, `RedisSeenReceipts` in all of them."""
+    """A store of handled receipts: `LocalSeenReceipts` for one process, `RedisSeenReceipts` for many."""
 
-    def turn(self, callback_id: str) -> AbstractAsyncContextManager[object]:
+    def lock(self, callback_id: str) -> AbstractAsyncContextManager[object]:
         """
-        Let one receipt of a message go after the other.
+        Lock one callback URL, so that its receipts are handled one after the other.
 
         Raises:
-            TimeoutError: On entering: its turn did not come.
+            TimeoutError: On entering: another receipt held the lock for too long.
         """
         ...
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return the history of one callback URL."""
         ...
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
-        """Remember it, until the Unix time at which the URL expires."""
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
+        """Store the history until the Unix time at which the URL expires."""
         ...
 
 
@@ -61,56 +61,61 @@ def _positive(_: object, attribute: attrs.Attribute[int], value: object) -> None
 
 
 @define(eq=False)
-class LocalReceiptMemory:
+class LocalSeenReceipts:
     """
-    Remember the receipts of this process, of the last *limit* messages, in half a kilobyte each.
+    The receipts of the last *limit* messages in this process, in half a kilobyte each.
 
-    What is forgotten, as all is in a restart, or what another process was told, is news when it comes again: so let
-    `on_receipt` take it twice.
+    A restart forgets all of them, and other processes do not see them. A receipt that comes again is then new, so
+    `on_receipt` must be able to handle it twice.
 
     Raises:
-        ConfigurationError: *limit* is no positive number.
+        ConfigurationError: *limit* is not a positive whole number.
     """
 
     limit: int = field(default=100_000, validator=_positive)
-    _heard: OrderedDict[str, Heard] = field(factory=OrderedDict, init=False, repr=False)
-    _turns: dict[str, _Turn] = field(factory=dict, init=False, repr=False)
+    _histories: OrderedDict[str, ReceiptHistory] = field(factory=OrderedDict, init=False)
+    _locks: dict[str, _CountedLock] = field(factory=dict, init=False)
+
+    def __repr__(self) -> str:
+        return f"<LocalSeenReceipts, messages: {len(self._histories)} of {self.limit}, locked: {len(self._locks)}>"
 
     @asynccontextmanager
-    async def turn(self, callback_id: str) -> AsyncIterator[None]:
+    async def lock(self, callback_id: str) -> AsyncIterator[None]:
         """
-        Let one receipt of a message go after the other.
+        Lock one callback URL, so that its receipts are handled one after the other.
 
         Raises:
-            TimeoutError: Its turn did not come.
+            TimeoutError: Another receipt held the lock for too long.
         """
-        turn = self._turns.setdefault(callback_id, _Turn())
-        turn.waiting += 1
+        counted = self._locks.setdefault(callback_id, _CountedLock())
+        counted.users += 1
         try:
-            with anyio.fail_after(LONGEST_WAIT_S):
-                await turn.lock.acquire()
+            with anyio.fail_after(LOCK_TIMEOUT_S):
+                await counted.lock.acquire()
             try:
                 yield
             finally:
-                turn.lock.release()
+                counted.lock.release()
         finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[callback_id]
+            counted.users -= 1
+            if not counted.users:
+                del self._locks[callback_id]
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL."""
-        return self._heard.get(callback_id)
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return the history of one callback URL."""
+        return self._histories.get(callback_id)
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
-        """Remember it."""
-        self._heard[callback_id] = heard
-        self._heard.move_to_end(callback_id)
-        while len(self._heard) > self.limit:
-            self._heard.popitem(last=False)
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
+        """Store the history until *limit* newer ones are stored."""
+        self._histories[callback_id] = history
+        self._histories.move_to_end(callback_id)
+        while len(self._histories) > self.limit:
+            self._histories.popitem(last=False)
 
 
 @define(eq=False)
-class _Turn:
+class _CountedLock:
+    """A lock that is deleted with its last user, who holds it or waits for it."""
+
     lock: asyncio.Lock = field(factory=asyncio.Lock)
-    waiting: int = 0
+    users: int = 0

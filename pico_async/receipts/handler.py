@@ -1,4 +1,4 @@
-"""The desk where delivery receipts arrive, whatever the web framework: what is taken, and what is answered."""
+"""The handler of delivery receipts for any web framework: one request in, one verdict out."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from pico_async._boundary import boundary
 from pico_async._logger import Logger
 from pico_async.errors import ConfigurationError, NotInDoubtError
 from pico_async.receipts.callbacks import LONGEST_QUERY, CallbackFault, CallbackSigner, SignedCallback, checked_signer
-from pico_async.receipts.deduplication import Heard, LocalReceiptMemory, SeenReceipts
-from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, DeliveryStatus, boundary_of, unpacked
+from pico_async.receipts.deduplication import LocalSeenReceipts, ReceiptHistory, SeenReceipts
+from pico_async.receipts.form import boundary_of
+from pico_async.receipts.receipt import LONGEST_BODY, DeliveryReceipt, decompressed
+from pico_async.receipts.status import DeliveryStatus
 
 METHODS = ("GET", "POST", "PUT")
-"""The method of a receipt is not documented in v0.4."""
+"""v0.4 does not document the method of a receipt."""
 
 OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
 
 _log = Logger("pico_async.receipts")
 _LONGEST_READ_S = 10.0
-# What else one message is told of: a sender that says more than that says nothing new.
-_MOST_WORDS = 16
+# A sender of more different receipts for one message is not believed to report anything new.
+_MAX_DIGESTS = 16
 
 
 class ReceiptVerdict(StrEnum):
-    """What became of one request at the desk."""
+    """The result of handling one request."""
 
-    TAKEN = "taken"
-    """It was news: the journal and *on_receipt* were told."""
+    HANDLED = "handled"
+    """The receipt was new. The journal was updated and *on_receipt* was called."""
     DUPLICATE = "duplicate"
-    """It came before. Whoever sent it need not send it again."""
+    """The receipt was handled before."""
     LATE = "late"
-    """It says less than what is known already."""
+    """A later status is already known."""
     CONTRADICTED = "contradicted"
-    """The message's fate was known, and this is another one."""
+    """Another final status is already known."""
     UNSIGNED = "unsigned"
     FORGED = "forged"
     EXPIRED = "expired"
@@ -48,21 +50,21 @@ class ReceiptVerdict(StrEnum):
     NOT_ALLOWED = "method not allowed"
     UNREADABLE = "unreadable"
     FAILED = "failed"
-    """The journal or *on_receipt* failed, or is slow: whoever sent it should send it again."""
+    """The journal or *on_receipt* failed, or is slow. The receipt should be sent again."""
 
     @property
     def status_code(self) -> int:
-        """Give the HTTP status to answer with."""
+        """Return the HTTP status of the answer."""
         return _STATUS_CODES[self]
 
     @property
     def headers(self) -> dict[str, str]:
-        """Give the headers that an answer of this status must have (RFC 9110, 15.5.6)."""
+        """Return the headers that an answer with this status must have (RFC 9110, 15.5.6)."""
         return {"Allow": ", ".join(METHODS)} if self is ReceiptVerdict.NOT_ALLOWED else {}
 
 
 _STATUS_CODES = {
-    ReceiptVerdict.TAKEN: 200,
+    ReceiptVerdict.HANDLED: 200,
     ReceiptVerdict.DUPLICATE: 200,
     ReceiptVerdict.LATE: 200,
     ReceiptVerdict.CONTRADICTED: 409,
@@ -75,39 +77,37 @@ _STATUS_CODES = {
     ReceiptVerdict.UNREADABLE: 400,
     ReceiptVerdict.FAILED: 503,
 }
-_FAULTS = {
-    CallbackFault.UNSIGNED: ReceiptVerdict.UNSIGNED,
-    CallbackFault.FORGED: ReceiptVerdict.FORGED,
-    CallbackFault.EXPIRED: ReceiptVerdict.EXPIRED,
-}
 
 
 @runtime_checkable
-class Confirming(Protocol):
-    """A journal that takes a proof: `SqliteJournal` and `PostgresLedger` do."""
+class ConfirmingJournal(Protocol):
+    """A journal in which a receipt can confirm a message: `SqliteJournal` or `PostgresLedger`."""
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
-        """Note that the message of that key went out."""
+        """Record that the message with this key was sent."""
         ...
 
 
 @boundary
 class ReceiptHandler:
     """
-    Take delivery receipts: each once, only forward, and only those that prove where they come from.
+    Handle delivery receipts with a valid signature: each once, and only while the status advances.
 
-    Whatever arrives, an answer is given and nothing is raised. A receipt that is taken settles its message in the
-    *journal*, for it proves that Pico had it, and is then told to *on_receipt*. Where either fails, the answer asks for
-    the receipt again, so it is not lost, and *on_receipt* may be told a receipt twice. How long *on_receipt* takes is
-    not limited, and what is not async holds up the whole server: let a queue do what takes long. A desk serves one
-    event loop at a time, and knows what came twice as far as its *memory* reaches.
+    Every request gets an answer, and none raises. A new receipt first confirms its message in the *journal*, because it
+    proves that Pico had the message. Then *on_receipt* is called. If either fails, the answer asks for the receipt
+    again, so the receipt is not lost, and `on_receipt` may be called twice for one receipt.
+
+    The time of *on_receipt* is not limited, and a function that is not async blocks the whole server. Pass long work to
+    a queue. A handler serves one event loop at a time.
 
     Args:
-        signer: That of the session which sends; made of `PICO_CALLBACK_SECRETS` where None, as the session's is.
-        on_receipt: Called, and awaited where it is async, with each `DeliveryReceipt` that is news.
-        journal: A `SqliteJournal` or a `PostgresLedger`, whose message of the receipt's key is in doubt no more. A key
-            must name one message there and in whatever else the signer's secrets sign for.
-        memory: Where duplicates are recognised; in this process alone where None. See `RedisSeenReceipts`.
+        signer: The signer of the session that sends. Without one, it is made from `PICO_CALLBACK_SECRETS`, as the
+            session's is.
+        on_receipt: A function, async or not, that is called with each new `DeliveryReceipt`.
+        journal: A `SqliteJournal` or a `PostgresLedger` in which the receipt's message is confirmed, so that it is no
+            longer in doubt. A key must stand for one message among all that the signer's secrets sign.
+        seen_receipts: The store that recognises duplicates. Without one, only this process's receipts are known. See
+            `RedisSeenReceipts`.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -118,39 +118,43 @@ class ReceiptHandler:
         signer: CallbackSigner | None = None,
         *,
         on_receipt: OnReceipt | None = None,
-        journal: Confirming | None = None,
-        memory: SeenReceipts | None = None,
+        journal: ConfirmingJournal | None = None,
+        seen_receipts: SeenReceipts | None = None,
     ) -> None:
         known = checked_signer(signer, os.environ.get("PICO_CALLBACK_SECRETS"))
         if known is None:
             raise ConfigurationError(
-                "There is nothing to know receipts by: pass `signer=`, as CallbackSigner([secret]), or set "
-                "PICO_CALLBACK_SECRETS, here and where the session is made."
+                "The receipt handler has no secret to check signatures with. Pass `signer=`, as "
+                "CallbackSigner([secret]), or set PICO_CALLBACK_SECRETS, here and where the session is made."
             )
         if on_receipt is not None and not callable(on_receipt):
             raise ConfigurationError("`on_receipt` must be a function, async or not, or None.")
-        if journal is not None and not isinstance(journal, Confirming):
+        if journal is not None and not isinstance(journal, ConfirmingJournal):
             raise ConfigurationError(
                 f"`journal` must be a SqliteJournal or a PostgresLedger, not {type(journal).__name__}."
             )
-        if memory is not None and not isinstance(memory, SeenReceipts):
-            raise ConfigurationError(f"`memory` must be a SeenReceipts, not {type(memory).__name__}.")
+        if seen_receipts is not None and not isinstance(seen_receipts, SeenReceipts):
+            raise ConfigurationError(f"`seen_receipts` must be a SeenReceipts, not {type(seen_receipts).__name__}.")
         self._signer = known
         self._on_receipt = on_receipt
         self._journal = journal
-        self._memory = memory or LocalReceiptMemory()
+        self._seen_receipts = seen_receipts or LocalSeenReceipts()
 
-    async def take(
+    def __repr__(self) -> str:
+        journal = "none" if self._journal is None else type(self._journal).__name__
+        return f"<ReceiptHandler, journal: {journal}, seen receipts: {self._seen_receipts!r}>"
+
+    async def handle(
         self, method: str, path: str, query: str, body: AsyncIterable[bytes], content_type: str = ""
     ) -> ReceiptVerdict:
         """
-        Judge one request, and act on it.
+        Handle one request, and return the verdict for its answer.
 
         Args:
-            path: As the server got it, prefixes included.
-            query: As the server got it, without the "?".
-            body: Its pieces; nothing is read of a request whose URL is not ours.
-            content_type: The request's header of that name.
+            path: The path as the server received it, including prefixes.
+            query: The query as the server received it, without the "?".
+            body: The body in pieces. It is not read if the URL's signature is not valid.
+            content_type: The request's Content-Type header.
         """
         if method not in METHODS:
             return ReceiptVerdict.NOT_ALLOWED
@@ -158,90 +162,94 @@ class ReceiptHandler:
             return ReceiptVerdict.TOO_LARGE
         callback = self._signer.verify(path, query)
         if isinstance(callback, CallbackFault):
-            return _FAULTS[callback]
+            return ReceiptVerdict(callback.value)
         try:
             with anyio.fail_after(_LONGEST_READ_S):
                 content = await _read(body)
         except TimeoutError:
             return ReceiptVerdict.TOO_SLOW
-        except Exception:  # noqa: BLE001  each framework has its own for a sender that leaves, or sends nonsense
+        except Exception:  # noqa: BLE001  each framework has its own errors for a lost or malformed request
             return ReceiptVerdict.UNREADABLE
         if content is None:
             return ReceiptVerdict.TOO_LARGE
         receipt = DeliveryReceipt.parse(key=callback.key, query=query, body=content, content_type=content_type)
-        # The same receipt has another boundary when it is sent again, or another time in the head of its gzip.
-        plain = unpacked(content)
-        boundary = boundary_of(plain)
-        said = plain if boundary is None else plain.replace(boundary, b"")
-        word = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + said, digest_size=16).digest()
+        # A receipt that is sent again has a new boundary, or another time in its gzip header.
+        plain = decompressed(content)
+        plain = plain.replace(boundary_of(plain) or b"", b"")
+        digest = hashlib.blake2b(f"{query}\n".encode("utf-8", "replace") + plain, digest_size=16).digest()
         try:
-            async with self._memory.turn(callback.id):
-                return await self._judge(callback, receipt, word)
+            async with self._seen_receipts.lock(callback.id):
+                return await self._process(callback, receipt, digest)
         except TimeoutError:
-            _log.warning("A delivery receipt waited too long for another one of its message.")
-        except Exception:  # noqa: BLE001  it is logged whole, and asked for again
-            _log.exception("A delivery receipt was not taken: its turn could not be had.")
+            _log.warning(
+                "A delivery receipt waited too long for another one of its message. The answer asks for it again."
+            )
+        except Exception:  # noqa: BLE001  it is logged with its traceback
+            _log.exception("A delivery receipt was not handled: it could not be locked. The answer asks for it again.")
         return ReceiptVerdict.FAILED
 
-    async def _judge(self, callback: SignedCallback, receipt: DeliveryReceipt, word: bytes) -> ReceiptVerdict:
+    async def _process(self, callback: SignedCallback, receipt: DeliveryReceipt, digest: bytes) -> ReceiptVerdict:
         try:
-            heard = await self._memory.get(callback.id)
-            verdict = judge(heard, receipt.status, word)
-            if verdict is not ReceiptVerdict.TAKEN:
+            history = await self._seen_receipts.get(callback.id)
+            verdict = judge(history, receipt.status, digest)
+            if verdict is not ReceiptVerdict.HANDLED:
                 return verdict
-            await self._settle(receipt)
+            await self._confirm(receipt)
             if self._on_receipt is not None:
                 answer = self._on_receipt(receipt)
                 if inspect.isawaitable(answer):
                     await answer
-            # Last, so that what failed comes again.
-            await self._memory.put(callback.id, advanced(heard, receipt.status, word), callback.expires_at)
-        except Exception:  # noqa: BLE001  it is logged whole, and asked for again
-            _log.exception("A delivery receipt was not taken. The answer asks for it again.")
+            # Last, so that a receipt that failed is new when it is sent again.
+            await self._seen_receipts.put(
+                callback.id, add_receipt(history, receipt.status, digest), callback.expires_at
+            )
+        except Exception:  # noqa: BLE001  it is logged with its traceback
+            _log.exception("A delivery receipt was not handled. The answer asks for it again.")
             return ReceiptVerdict.FAILED
-        return ReceiptVerdict.TAKEN
+        return ReceiptVerdict.HANDLED
 
-    async def _settle(self, receipt: DeliveryReceipt) -> None:
+    async def _confirm(self, receipt: DeliveryReceipt) -> None:
         if self._journal is None or receipt.key is None:
             return
         try:
-            # Also where the receipt says that no handset got it: it proves that Pico had the message.
+            # Whatever the status is: the receipt proves that Pico had the message.
             await self._journal.confirm(receipt.key, receipt.request_id)
         except NotInDoubtError as error:
-            # Most apps send some messages without a journal. Where it is the wrong one, this tells.
-            _log.debug("A delivery receipt settled nothing. %s", error)
+            # Most apps send some messages without a journal, so this is logged only for who looks for a wrong journal.
+            _log.debug("A delivery receipt confirmed no message of the journal. %s", error)
 
 
-def judge(heard: Heard | None, status: DeliveryStatus, word: bytes) -> ReceiptVerdict:
+def judge(history: ReceiptHistory | None, status: DeliveryStatus, digest: bytes) -> ReceiptVerdict:
     """
-    Say whether a receipt is news.
+    Return HANDLED if a receipt is new, or why it is not.
 
-    A word that is no common one cannot be put in order: it is news until the message's fate is known.
+    An UNKNOWN status has no order, so its receipt is new until a final status is known.
     """
-    if heard is None:
-        return ReceiptVerdict.TAKEN
-    if word in heard.words:
+    if history is None:
+        return ReceiptVerdict.HANDLED
+    if digest in history.digests:
         return ReceiptVerdict.DUPLICATE
-    if heard.status.is_final:
+    if history.status.is_final:
         if not status.is_final:
             return ReceiptVerdict.LATE
-        return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.CONTRADICTED
+        return ReceiptVerdict.DUPLICATE if status is history.status else ReceiptVerdict.CONTRADICTED
     if status is DeliveryStatus.UNKNOWN:
-        return ReceiptVerdict.TAKEN if len(heard.words) < _MOST_WORDS else ReceiptVerdict.LATE
-    if status.progress > heard.status.progress:
-        return ReceiptVerdict.TAKEN
-    return ReceiptVerdict.DUPLICATE if status is heard.status else ReceiptVerdict.LATE
+        return ReceiptVerdict.HANDLED if len(history.digests) < _MAX_DIGESTS else ReceiptVerdict.LATE
+    if status.progress > history.status.progress:
+        return ReceiptVerdict.HANDLED
+    return ReceiptVerdict.DUPLICATE if status is history.status else ReceiptVerdict.LATE
 
 
-def advanced(heard: Heard | None, status: DeliveryStatus, word: bytes) -> Heard:
-    """Give what is known after a receipt that was taken."""
-    if heard is None:
-        return Heard(status, (word,))
-    return Heard(status if status.progress > heard.status.progress else heard.status, (*heard.words, word))
+def add_receipt(history: ReceiptHistory | None, status: DeliveryStatus, digest: bytes) -> ReceiptHistory:
+    """Return the history with one more receipt."""
+    if history is None:
+        return ReceiptHistory(status, (digest,))
+    furthest = status if status.progress > history.status.progress else history.status
+    return ReceiptHistory(furthest, (*history.digests, digest))
 
 
 async def _read(body: AsyncIterable[bytes]) -> bytes | None:
-    """Read the whole; None where it is longer than a receipt can be."""
+    """Return the whole body, or None if it is longer than a receipt can be."""
     content = bytearray()
     async for piece in body:
         content += piece

@@ -1,4 +1,4 @@
-"""What was heard of each message's delivery, in a Redis that all processes of an app share."""
+"""The receipts that each message already had, in a Redis that all processes of an app share."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pico_async._cancellation import unless_cancelled
 from pico_async._logger import Logger
 from pico_async.coordination.redis.client import RedisUnavailableError, client_for, kind_of
 from pico_async.errors import ConfigurationError
-from pico_async.receipts.deduplication import LONGEST_WAIT_S, Heard
-from pico_async.receipts.receipt import DeliveryStatus
+from pico_async.receipts.deduplication import LOCK_TIMEOUT_S, ReceiptHistory
+from pico_async.receipts.status import DeliveryStatus
 
-# Of a process that dies with a turn in hand, the others wait no longer than this.
-_TURN_S = 60
-_LOOK_S = 0.05
-_GIVE_BACK_S = 2.0
+# A process that dies with a lock blocks the others no longer than this.
+_LOCK_TTL_S = 60
+_POLL_S = 0.05
+_RELEASE_S = 2.0
 
 _log = Logger("pico_async.receipts")
 
@@ -40,17 +40,17 @@ Answer = TypeVar("Answer")
 @boundary
 class RedisSeenReceipts:
     """
-    Remember receipts for all processes that share a Redis or Valkey, until their URLs expire.
+    The receipts of all processes that share a Redis or Valkey, until their URLs expire.
 
-    Each receipt is told once, whichever process it comes to; twice only where a process dies, or takes more than a
-    minute, with it. Redis holds random names of the URLs, digests and outcomes: no key of yours, no number, no text.
-    While Redis is away, receipts are answered with 503, and so asked for again.
+    Each receipt is handled once, whichever process receives it. It is handled twice only if a process dies with it, or
+    needs more than a minute for it. Redis contains random IDs of the URLs, digests and statuses, but no message key, no
+    number and no text. While Redis is away, receipts are answered with 503, so Pico should send them again.
 
-        async with RedisSeenReceipts.from_url("redis://…") as memory: ...
+        async with RedisSeenReceipts.from_url("redis://…") as seen_receipts: ...
 
     Args:
-        client: A client of redis-py, `Redis` or `RedisCluster`, which you close.
-        prefix: What its keys begin with.
+        client: A client of redis-py, `Redis` or `RedisCluster`. The caller closes it.
+        prefix: The beginning of each Redis key.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -59,7 +59,7 @@ class RedisSeenReceipts:
     def __init__(self, client: Redis | RedisCluster, *, prefix: str = "pico") -> None:
         if not isinstance(client, Redis | RedisCluster):
             raise ConfigurationError(
-                "`client` must be a redis.asyncio.Redis or RedisCluster; from_url makes a Redis of an address."
+                "`client` must be a redis.asyncio.Redis or RedisCluster; `from_url` makes one from an address."
             )
         if not isinstance(prefix, str) or not prefix:
             raise ConfigurationError("`prefix` must be a str that is not empty.")
@@ -70,7 +70,7 @@ class RedisSeenReceipts:
     @classmethod
     def from_url(cls, url: str, *, prefix: str = "pico", timeout: float = 1.0, **options: Any) -> Self:
         """
-        Make one from an address; close it with `aclose()`, or `async with`.
+        Connect to an address. Close the result with `aclose()` or `async with`.
 
         Args:
             url: As redis://[user:password@]host:6379/0, rediss://… (TLS) or unix:///path/to.sock.
@@ -78,64 +78,69 @@ class RedisSeenReceipts:
             options: Passed on to `redis.asyncio.Redis.from_url`.
 
         Raises:
-            ConfigurationError: It is no such address, or another argument is wrong.
+            ConfigurationError: The address or another argument is wrong.
         """
-        made = cls(client_for(url, timeout, options), prefix=prefix)
-        made._owned = True
-        return made
+        store = cls(client_for(url, timeout, options), prefix=prefix)
+        store._owned = True
+        return store
+
+    def __repr__(self) -> str:
+        return f"<RedisSeenReceipts, prefix: {self._prefix!r}>"
 
     @asynccontextmanager
-    async def turn(self, callback_id: str) -> AsyncIterator[None]:
+    async def lock(self, callback_id: str) -> AsyncIterator[None]:
         """
-        Let one receipt of a message go after the other, in all processes.
+        Lock one callback URL in all processes, so that its receipts are handled one after the other.
 
         Raises:
-            TimeoutError: Its turn did not come.
+            TimeoutError: Another receipt held the lock for too long.
             RedisUnavailableError: Redis is away.
         """
-        # It waits here, not in `acquire`, which would go on through a cancellation that one of its tries has dropped.
-        name = f"{self._name(callback_id)}:turn"
-        lock = self._client.lock(name, timeout=_TURN_S, blocking=False)
+        # Poll here: the loop in redis-py's `acquire` continues if one of its commands swallows a cancellation.
+        name = f"{self._name(callback_id)}:lock"
+        lock = self._client.lock(name, timeout=_LOCK_TTL_S, blocking=False)
         token = secrets.token_bytes(16)
         try:
-            async with asyncio.timeout(LONGEST_WAIT_S):
-                if not await _asked(lock.acquire(token=token)):
-                    await self._let_expire(name)
-                    while not await _asked(lock.acquire(token=token)):  # noqa: ASYNC110  Redis rings no bell
-                        await asyncio.sleep(_LOOK_S)
+            async with asyncio.timeout(LOCK_TIMEOUT_S):
+                if not await _answer(lock.acquire(token=token)):
+                    await self._ensure_expiry(name)
+                    while not await _answer(lock.acquire(token=token)):  # noqa: ASYNC110  Redis does not notify
+                        await asyncio.sleep(_POLL_S)
             yield
         finally:
-            # By the token: who is cancelled while it asks may have the turn and not know. Else it expires by itself,
-            # and what was taken stays taken.
-            with anyio.move_on_after(_GIVE_BACK_S, shield=True), suppress(RedisUnavailableError):
-                await _asked(lock.do_release(token))
+            # Release by the token: a cancelled `acquire` may hold the lock without a reply. If the release fails, the
+            # lock expires.
+            with anyio.move_on_after(_RELEASE_S, shield=True), suppress(RedisUnavailableError):
+                await _answer(lock.do_release(token))
 
-    async def get(self, callback_id: str) -> Heard | None:
-        """Give what was heard at one callback URL; None where what is there is unreadable, and `put` replaces it."""
+    async def get(self, callback_id: str) -> ReceiptHistory | None:
+        """Return the history of one callback URL, or None. An unreadable one is None too, and `put` replaces it."""
         name = self._name(callback_id)
         try:
-            found = await _asked(self._client.get(name))
+            found = await _answer(self._client.get(name))
             if found is None:
                 return None
             told = json.loads(found)
-            return Heard(DeliveryStatus(told["status"]), tuple(bytes.fromhex(word) for word in told["words"]))
+            return ReceiptHistory(
+                DeliveryStatus(told["status"]), tuple(bytes.fromhex(digest) for digest in told["digests"])
+            )
         except RedisUnavailableError as error:
             if "WRONGTYPE" not in str(error):
                 raise
         except (ValueError, LookupError, TypeError):
             pass
-        # Without the error, which quotes what is there.
-        _log.warning("Another program has written to %s in Redis: the next receipt replaces that, as the first.", name)
+        # Without the error, because it quotes the value.
+        _log.warning("Another program wrote to %s in Redis. The next receipt counts as new, and replaces it.", name)
         return None
 
-    async def put(self, callback_id: str, heard: Heard, expires_at: int) -> None:
-        """Remember it, until the Unix time at which the URL expires."""
-        told = {"status": heard.status.value, "words": [word.hex() for word in heard.words]}
+    async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
+        """Store the history until the Unix time at which the URL expires."""
+        fields = {"status": history.status.value, "digests": [digest.hex() for digest in history.digests]}
         kept_s = max(1, expires_at - int(time.time()))
-        await _asked(self._client.set(self._name(callback_id), json.dumps(told), ex=kept_s))
+        await _answer(self._client.set(self._name(callback_id), json.dumps(fields), ex=kept_s))
 
     async def aclose(self) -> None:
-        """Close the client, where `from_url` made it."""
+        """Close the client if `from_url` made it."""
         if self._owned:
             await self._client.aclose()
 
@@ -147,27 +152,27 @@ class RedisSeenReceipts:
     ) -> None:
         await self.aclose()
 
-    async def _let_expire(self, lock: str) -> None:
-        # One that expires later, or never, is none of ours, and would hold back the receipts of a message for ever.
-        left_ms = await _asked(self._client.pttl(lock))
-        if left_ms == -1 or left_ms > _TURN_S * 1000:
-            await _asked(self._client.pexpire(lock, _TURN_S * 1000))
+    async def _ensure_expiry(self, lock: str) -> None:
+        # Another program's lock that expires later, or never, would block the message's receipts for ever.
+        left_ms = await _answer(self._client.pttl(lock))
+        if left_ms == -1 or left_ms > _LOCK_TTL_S * 1000:
+            await _answer(self._client.pexpire(lock, _LOCK_TTL_S * 1000))
 
     def _name(self, callback_id: str) -> str:
         return f"{self._prefix}:receipt:{callback_id}"
 
 
-async def _asked(call: Awaitable[Answer]) -> Answer:
+async def _answer(call: Awaitable[Answer]) -> Answer:
     """
-    Wait for an answer of Redis.
+    Wait for an answer of Redis, and return it.
 
     Raises:
-        RedisUnavailableError: There is none. The frames of redis-py's own error hold the password.
+        RedisUnavailableError: There is none. It replaces redis-py's error, whose frames contain the password.
     """
     try:
         return await unless_cancelled(call)
     except RedisError as error:
         fault = kind_of(error)
-    except Exception as error:  # noqa: BLE001  redis-py lets others through
+    except Exception as error:  # noqa: BLE001  redis-py also raises errors of other libraries
         fault = type(error).__name__
     raise RedisUnavailableError(fault)

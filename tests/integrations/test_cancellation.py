@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from pico_async import RedisSeenReceipts, SmsMessage
 from pico_async.coordination.redis.client import RedisLink
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
 from tests.support.waiting import PATIENCE_S, until
@@ -68,14 +68,14 @@ async def test_a_receipt_s_turn(redis_url: str, monkeypatch: pytest.MonkeyPatch)
     already.
     """
     # A lock that was left behind is not waited for.
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication._TURN_S", 3600)
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LONGEST_WAIT_S", PATIENCE_S)
-    monkeypatch.setattr("pico_async.receipts.redis_deduplication._GIVE_BACK_S", PATIENCE_S)
-    async with RedisSeenReceipts.from_url(redis_url, timeout=PATIENCE_S) as memory:
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication._LOCK_TTL_S", 3600)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication.LOCK_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr("pico_async.receipts.redis_deduplication._RELEASE_S", PATIENCE_S)
+    async with RedisSeenReceipts.from_url(redis_url, timeout=PATIENCE_S) as store:
 
         async def take() -> None:
-            async with memory.turn("a-callback"):
-                await memory.get("a-callback")
+            async with store.lock("a-callback"):
+                await store.get("a-callback")
 
         assert await survived(take) == []
         await take()
@@ -88,7 +88,7 @@ async def test_a_statement_whose_connection_was_lost_in_that_moment(database: st
         async with AsyncConnectionPool(database, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
             for turns in range(8):
                 async with pool.connection() as only:
-                    waiting = asyncio.ensure_future(PostgresLink(pool).fetch("SELECT 42", patience_s=PATIENCE_S))
+                    waiting = asyncio.ensure_future(Database(pool).fetch("SELECT 42", timeout_s=PATIENCE_S))
                     await somebody_waits(pool)
                     process = only.info.backend_pid
                 # In these iterations of the event loop, the pool lends the connection to the waiting task.

@@ -30,19 +30,19 @@ async def test_a_proxy_may_change_the_path(tmp_path: Path) -> None:
     """
     Behind a proxy that changes the path, the app passes `public_path`; with uvicorn's `root_path` it needs no setting.
     """
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     stripped = FastAPI()
-    stripped.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append, public_path="/api/receipts"))
+    stripped.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=received.append, public_path="/api/receipts"))
     rooted = FastAPI()
-    rooted.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append))
+    rooted.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=received.append))
 
     for app, options in ((stripped, {}), (rooted, {"root_path": "/api"})):
         async with serving(app, **options) as url, client_of() as client:
             signed = SIGNER.sign(f"{url}/api/receipts", "order-17")
             reply = await client.post(signed.replace("/api/", "/"), json={"status": "SENT"})
-            assert reply.json() == {"receipt": "taken"}
+            assert reply.json() == {"receipt": "handled"}
 
-    assert len(told) == 2
+    assert len(received) == 2
 
 
 @pytest.mark.parametrize("where", ["app", "router"])
@@ -53,10 +53,10 @@ async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: st
         if knock != "let me in":
             raise HTTPException(401)
 
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     guards = [Depends(guard)]
     app = FastAPI(dependencies=guards if where == "app" else None)
-    router = on_fastapi.receipts_router(SIGNER, on_receipt=told.append)
+    router = on_fastapi.receipts_router(SIGNER, on_receipt=received.append)
     app.include_router(router, dependencies=guards if where == "router" else None)
 
     async with serving(app) as url, client_of() as client:
@@ -66,11 +66,11 @@ async def test_what_a_fastapi_app_depends_on_is_asked_for_receipts_too(where: st
         ]
 
     assert [reply.status_code for reply in replies] == [401, 200]
-    assert len(told) == 1
+    assert len(received) == 1
     assert "/receipts" not in app.openapi()["paths"]
 
 
-async def test_what_an_app_lacks_is_told_with_what_to_do() -> None:
+async def test_an_app_without_a_session_is_an_error_that_says_what_to_do() -> None:
     """When no session was opened, the error names `pico_lifespan`, and the reply to the client does not."""
     app = FastAPI()
     on_fastapi.handle_errors(app)
@@ -125,18 +125,18 @@ async def test_an_error_within_a_websocket_closes_it(
             ended.set()
         raise ServerError("Pico failed.")
 
-    told: list[object] = []
+    seen: list[object] = []
     async with serving(app) as url, aiohttp.ClientSession() as client:
         try:
             async with client.ws_connect(f"{url}/chat") as chatting:
                 if does != "left":
                     closed = await chatting.receive()
-                    told += [closed.data, closed.extra]
+                    seen += [closed.data, closed.extra]
         except aiohttp.WSServerHandshakeError as refused:
-            told.append(refused.status)
+            seen.append(refused.status)
         await ended.wait()
 
-    assert told == expected
+    assert seen == expected
     assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["pico_async.problems"]
 
 

@@ -217,12 +217,12 @@ async def test_a_cancelled_call_ends_its_span_and_gives_the_context_back(
                         await pico.sms.send(TO, "hello")
                 assert get_current_span() is caller
 
-    told = [dict(span.attributes or {}) for span in telemetry.spans("sms.send")]
-    assert [(span["pico.outcome"], span["error.type"], span["pico.attempts"]) for span in told] == [
+    sends = [dict(span.attributes or {}) for span in telemetry.spans("sms.send")]
+    assert [(span["pico.outcome"], span["error.type"], span["pico.attempts"]) for span in sends] == [
         ("in_doubt", "CancelledError", 1),
         ("not_sent", "CancelledError", 0),
     ]
-    assert told[1]["pico.waited_s"] > 0.1
+    assert sends[1]["pico.waited_s"] > 0.1
 
 
 @pytest.mark.parametrize("one_trace", [False, True], ids=["linked", "one trace"])
@@ -294,7 +294,9 @@ async def test_the_exchanges_and_the_pace_are_measured(telemetry: Telemetry) -> 
             await pico.sms.send(TO, f"hello {number}")
 
     # Read the gauge first: an older SDK reports it once, and each call of `points` is a collection.
-    paces = {dict(key)["pico.rate_group"]: point.value for key, point in telemetry.points("pico.client.pace").items()}
+    paces = {
+        dict(key)["pico.rate_group"]: point.value for key, point in telemetry.points("pico.client.limiter.rate").items()
+    }
     exchanges = {
         dict(key)["pico.operation"]: (dict(key), point)
         for key, point in telemetry.points("http.client.request.duration").items()

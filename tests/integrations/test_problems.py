@@ -27,7 +27,7 @@ from pico_async.errors import (
 from pico_async.integrations.problems import problem
 from pico_async.messages import MmsMessage, SmsMessage
 
-SECRET = "what nobody but the log is told"
+SECRET = "a detail for the log alone"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ SECRET = "what nobody but the log is told"
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, PicoError) else str(value),
 )
-def test_what_the_caller_is_not_told_is_in_the_log(
+def test_details_that_the_caller_does_not_see_are_in_the_log(
     caplog: pytest.LogCaptureFixture, error: PicoError, status: int, again: bool
 ) -> None:
     """
@@ -61,10 +61,10 @@ def test_what_the_caller_is_not_told_is_in_the_log(
     """
     caplog.set_level(logging.INFO)
 
-    told = problem(error)
+    reply = problem(error)
 
-    assert (told.status_code, told.body["may_send_again"], told.body["outcome"]) == (status, again, error.outcome)
-    assert SECRET not in told.content.decode() + str(told.headers)
+    assert (reply.status_code, reply.body["may_send_again"], reply.body["outcome"]) == (status, again, error.outcome)
+    assert SECRET not in reply.content.decode() + str(reply.headers)
     assert [record.getMessage().endswith(f"{type(error).__name__}: {SECRET}") for record in caplog.records] == [True]
     assert caplog.records[0].levelno == (logging.ERROR if status == 500 else logging.WARNING)
 
@@ -72,10 +72,10 @@ def test_what_the_caller_is_not_told_is_in_the_log(
 @pytest.mark.parametrize("outcome", [Outcome.IN_DOUBT, Outcome.REJECTED, Outcome.NOT_SENT])
 def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome) -> None:
     """A bulk send in which a message failed is not reported as not sent, because its other messages were sent."""
-    told = problem(BulkError("1 of 3 messages were not accepted.", outcome))
+    reply = problem(BulkError("1 of 3 messages were not accepted.", outcome))
 
-    assert "not sent" not in told.body["detail"].lower()
-    assert "may have been sent" in told.body["detail"]
+    assert "not sent" not in reply.body["detail"].lower()
+    assert "may have been sent" in reply.body["detail"]
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome
         (lambda: MmsMessage(to="8612345678901", media_url="x"), "`media_url` is no web address"),
     ],
 )
-def test_what_the_caller_did_wrong_is_told(make: object, detail: str) -> None:
+def test_a_mistake_of_the_caller_is_reported(make: object, detail: str) -> None:
     """A mistake of the caller is reported with status 422 and the name of the argument."""
     assert callable(make)
     with pytest.raises(InvalidMessageError) as caught:
         make()
 
-    told = problem(caught.value)
+    reply = problem(caught.value)
 
-    assert told.status_code == 422
-    assert detail in told.body["detail"]
+    assert reply.status_code == 422
+    assert detail in reply.body["detail"]
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_what_the_caller_did_wrong_is_told(make: object, detail: str) -> None:
         ("`key` 'ann@example.com' came before in this blast. Give each its own.", 422, "`key` cannot be used"),
     ],
 )
-def test_what_is_for_the_author_of_the_app_is_not_told(words: str, status: int, kept: str) -> None:
+def test_advice_for_the_app_author_is_not_shown(words: str, status: int, kept: str) -> None:
     """
     The reply shows no advice for the app's author. A missing sender is not the caller's mistake, and a key is the app's
     own name for a message.
     """
-    told = problem(InvalidMessageError(words))
+    reply = problem(InvalidMessageError(words))
 
-    assert told.status_code == status
-    assert kept in told.body["detail"]
-    assert not [word for word in ("PicoSession", "PICO_", "SmsMessage", "ann@") if word in told.content.decode()]
+    assert reply.status_code == status
+    assert kept in reply.body["detail"]
+    assert not [word for word in ("PicoSession", "PICO_", "SmsMessage", "ann@") if word in reply.content.decode()]
 
 
-def test_nobody_is_told_to_wait_for_years() -> None:
+def test_retry_after_is_at_most_an_hour() -> None:
     """`Retry-After` is at most an hour, because Pico may ask for any number of seconds."""
     assert problem(RateLimitError("x", retry_after=2.5e11)).headers["Retry-After"] == "3600"
     assert problem(RateLimitError("x", retry_after=2.1)).headers["Retry-After"] == "3"

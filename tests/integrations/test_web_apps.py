@@ -32,11 +32,11 @@ pytestmark = pytest.mark.lower_bounds
 App: TypeAlias = Callable[[Make, list[DeliveryReceipt], Path], AbstractAsyncContextManager[str]]
 
 
-def fastapi_app(make: Make, told: list[DeliveryReceipt], journal: Path) -> AbstractAsyncContextManager[str]:
+def fastapi_app(make: Make, received: list[DeliveryReceipt], journal: Path) -> AbstractAsyncContextManager[str]:
     app = FastAPI(lifespan=on_fastapi.pico_lifespan(make))
     on_fastapi.handle_errors(app)
     app.include_router(
-        on_fastapi.receipts_router(SIGNER, on_receipt=told.append, journal=SqliteJournal(journal)), prefix="/pico"
+        on_fastapi.receipts_router(SIGNER, on_receipt=received.append, journal=SqliteJournal(journal)), prefix="/pico"
     )
 
     @app.post("/codes")
@@ -46,12 +46,12 @@ def fastapi_app(make: Make, told: list[DeliveryReceipt], journal: Path) -> Abstr
     return serving(app)
 
 
-def starlette_app(make: Make, told: list[DeliveryReceipt], journal: Path) -> AbstractAsyncContextManager[str]:
+def starlette_app(make: Make, received: list[DeliveryReceipt], journal: Path) -> AbstractAsyncContextManager[str]:
     async def code(request: Request) -> Response:
         accepted = await on_starlette.get_pico(request).sms.send(request.query_params["to"], TEXT)
         return JSONResponse({"request_id": accepted.request_id})
 
-    receipts = on_starlette.receipts_route(SIGNER, on_receipt=told.append, journal=SqliteJournal(journal))
+    receipts = on_starlette.receipts_route(SIGNER, on_receipt=received.append, journal=SqliteJournal(journal))
     routes = [Route("/codes", code, methods=["POST"]), Mount("/pico", routes=[receipts])]
     app = Starlette(routes=routes, lifespan=on_starlette.pico_lifespan(make))
     on_starlette.handle_errors(app)
@@ -59,11 +59,11 @@ def starlette_app(make: Make, told: list[DeliveryReceipt], journal: Path) -> Abs
 
 
 @asynccontextmanager
-async def aiohttp_app(make: Make, told: list[DeliveryReceipt], journal: Path) -> AsyncIterator[str]:
+async def aiohttp_app(make: Make, received: list[DeliveryReceipt], journal: Path) -> AsyncIterator[str]:
     app = web.Application()
     app.cleanup_ctx.append(on_aiohttp.pico_cleanup_ctx(make))
     on_aiohttp.handle_errors(app)
-    receive = on_aiohttp.receipts_handler(SIGNER, on_receipt=told.append, journal=SqliteJournal(journal))
+    receive = on_aiohttp.receipts_handler(SIGNER, on_receipt=received.append, journal=SqliteJournal(journal))
     app.router.add_route("*", "/pico/receipts", receive)
 
     async def code(request: web.Request) -> web.Response:
@@ -110,7 +110,7 @@ async def test_one_session_serves_the_app_for_its_life(app: App, tmp_path: Path)
     ("to", "fault", "status", "outcome", "again"),
     [
         ("not a number", None, 422, "not_sent", False),
-        (NUMBER, "nobody listens", 503, "not_sent", True),
+        (NUMBER, "no listener", 503, "not_sent", True),
         (NUMBER, FaultRule(Fault.BAD_REQUEST), 502, "rejected", False),
         (NUMBER, FaultRule(Fault.RATE_LIMITED), 503, "rejected", True),
         (NUMBER, "another key", 500, "rejected", False),
@@ -137,15 +137,15 @@ async def test_an_error_is_a_problem_that_gives_nothing_away(
 
     async with sandbox.serve() as pico_url:
         api_key = "another-key" if fault == "another key" else sandbox.api_key
-        where = "http://127.0.0.1:9" if fault == "nobody listens" else pico_url
+        where = "http://127.0.0.1:9" if fault == "no listener" else pico_url
         make = maker(sandbox, where, retries=0, api_key=api_key)
         async with app(make, [], tmp_path / "blast.db") as url, client_of(url) as client:
             reply = await client.post("/codes", params={"to": to})
 
-    told = reply.json()
-    assert (reply.status_code, told["status"]) == (status, status)
+    received = reply.json()
+    assert (reply.status_code, received["status"]) == (status, status)
     assert reply.headers["content-type"] == "application/problem+json"
-    assert (told["outcome"], told["may_send_again"]) == (outcome, again)
+    assert (received["outcome"], received["may_send_again"]) == (outcome, again)
     assert ("retry-after" in reply.headers) == (status == 503)
     assert [record.name for record in caplog.records].count("pico_async.problems") == 1
     logged = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("pico_async"))
@@ -160,10 +160,10 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
     `on_receipt` once.
     """
     sandbox = Sandbox(rate_rule=None, faults=[FaultRule(Fault.ACCEPT_THEN_DROP)])
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     journal = tmp_path / "blast.db"
 
-    async with sandbox.serve() as pico_url, app(maker(sandbox, pico_url), told, journal) as url:
+    async with sandbox.serve() as pico_url, app(maker(sandbox, pico_url), received, journal) as url:
         async with maker(sandbox, pico_url, f"{url}/pico/receipts")() as pico:
             report = await pico.send_bulk([SmsMessage(to=NUMBER, text=TEXT, key="order-17")], journal=journal)
         before = await SqliteJournal(journal).in_doubt()
@@ -187,31 +187,31 @@ async def test_a_receipt_settles_what_was_in_doubt(app: App, tmp_path: Path) -> 
     assert await SqliteJournal(journal).in_doubt() == []
     assert [reply.status_code for reply in replies] == [200, 200, 200, 409, 403, 403, 413, 405]
     assert set(replies[-1].headers["allow"].split(", ")) >= {"GET", "POST", "PUT"}
-    assert [(receipt.key, receipt.extra) for receipt in told] == [("order-17", {"to": NUMBER})]
+    assert [(receipt.key, receipt.extra) for receipt in received] == [("order-17", {"to": NUMBER})]
 
 
 # --- the path that was signed ---------------------------------------------------------------------
 
 
-def receipts_of(told: list[DeliveryReceipt]) -> Route:
-    return on_starlette.receipts_route(SIGNER, on_receipt=told.append)
+def receipts_of(received: list[DeliveryReceipt]) -> Route:
+    return on_starlette.receipts_route(SIGNER, on_receipt=received.append)
 
 
-def fastapi_with_root_path(told: list[DeliveryReceipt]) -> FastAPI:
+def fastapi_with_root_path(received: list[DeliveryReceipt]) -> FastAPI:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the newest FastAPI would rather have it told to the server
+        warnings.simplefilter("ignore")  # the newest FastAPI would rather have the server know it
         app = FastAPI(root_path="/api")
-    app.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append))
+    app.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=received.append))
     return app
 
 
-def mounted(told: list[DeliveryReceipt]) -> Starlette:
-    return Starlette(routes=[Mount("/hooks", app=Starlette(routes=[Mount("/pico", routes=[receipts_of(told)])]))])
+def mounted(received: list[DeliveryReceipt]) -> Starlette:
+    return Starlette(routes=[Mount("/hooks", app=Starlette(routes=[Mount("/pico", routes=[receipts_of(received)])]))])
 
 
-def fastapi_in_fastapi(told: list[DeliveryReceipt]) -> FastAPI:
+def fastapi_in_fastapi(received: list[DeliveryReceipt]) -> FastAPI:
     inner, outer = FastAPI(), FastAPI()
-    inner.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=told.append), prefix="/v1")
+    inner.include_router(on_fastapi.receipts_router(SIGNER, on_receipt=received.append), prefix="/v1")
     outer.mount("/hooks", inner)
     return outer
 
@@ -238,16 +238,16 @@ def fastapi_in_fastapi(told: list[DeliveryReceipt]) -> FastAPI:
 async def test_the_path_is_that_which_the_proxy_in_front_got(
     make: Callable[[list[DeliveryReceipt]], Starlette], options: dict[str, str], signed: str, asked: str
 ) -> None:
-    """A URL is taken that is signed for the path as seen from outside, whatever is mounted or cut off on the way."""
-    told: list[DeliveryReceipt] = []
+    """A URL signed for its public path is valid, whatever is mounted and whatever prefix is removed."""
+    received: list[DeliveryReceipt] = []
     query = SIGNER.sign(f"https://shop.example{signed}", "order-17").partition("?")[2]
 
-    async with serving(make(told), **options) as url, client_of(url) as client:
+    async with serving(make(received), **options) as url, client_of(url) as client:
         reply = await client.post(f"{asked}?{query}", json={"status": "DELIVRD"})
         forged = await client.post(f"{asked}?{query}x", json={"status": "DELIVRD"})
 
     assert (reply.status_code, forged.status_code) == (200, 403)
-    assert [receipt.key for receipt in told] == ["order-17"]
+    assert [receipt.key for receipt in received] == ["order-17"]
 
 
 @asynccontextmanager
@@ -263,9 +263,9 @@ async def serving_aiohttp(app: web.Application) -> AsyncIterator[str]:
 
 async def test_an_aiohttp_app_within_another_takes_the_whole_path() -> None:
     """A handler in an app within two others takes a URL that is signed for the whole path."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     inner, middle, outer = web.Application(), web.Application(), web.Application()
-    inner.router.add_route("*", "/receipts", on_aiohttp.receipts_handler(SIGNER, on_receipt=told.append))
+    inner.router.add_route("*", "/receipts", on_aiohttp.receipts_handler(SIGNER, on_receipt=received.append))
     middle.add_subapp("/pico", inner)
     outer.add_subapp("/hooks", middle)
 
@@ -273,17 +273,17 @@ async def test_an_aiohttp_app_within_another_takes_the_whole_path() -> None:
         reply = await client.post(SIGNER.sign(f"{url}/hooks/pico/receipts", "order-17"), json={"status": "DELIVRD"})
 
     assert reply.status_code == 200
-    assert [receipt.key for receipt in told] == ["order-17"]
+    assert [receipt.key for receipt in received] == ["order-17"]
 
 
 @pytest.mark.parametrize("framework", ["starlette", "aiohttp"])
 async def test_a_proxy_that_cuts_off_a_prefix_is_allowed_for_by_public_path(framework: str) -> None:
-    """With `public_path`, a URL is taken that is signed for the path which a proxy cuts a prefix from."""
-    told: list[DeliveryReceipt] = []
+    """With `public_path`, a URL is valid although a proxy removes a prefix of its path."""
+    received: list[DeliveryReceipt] = []
     app = web.Application()
-    handler = on_aiohttp.receipts_handler(SIGNER, on_receipt=told.append, public_path="/api/receipts")
+    handler = on_aiohttp.receipts_handler(SIGNER, on_receipt=received.append, public_path="/api/receipts")
     app.router.add_route("*", "/receipts", handler)
-    route = on_starlette.receipts_route(SIGNER, on_receipt=told.append, public_path="/api/receipts")
+    route = on_starlette.receipts_route(SIGNER, on_receipt=received.append, public_path="/api/receipts")
     served = serving(Starlette(routes=[route])) if framework == "starlette" else serving_aiohttp(app)
     query = SIGNER.sign("https://shop.example/api/receipts", "order-17").partition("?")[2]
 
@@ -291,7 +291,7 @@ async def test_a_proxy_that_cuts_off_a_prefix_is_allowed_for_by_public_path(fram
         reply = await client.post(f"/receipts?{query}", json={"status": "DELIVRD"})
 
     assert reply.status_code == 200
-    assert [receipt.key for receipt in told] == ["order-17"]
+    assert [receipt.key for receipt in received] == ["order-17"]
 
 
 # --- the form of a receipt ------------------------------------------------------------------------
@@ -316,16 +316,19 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 async def test_a_receipt_is_read_in_any_form(app: App, tmp_path: Path) -> None:
     """A receipt is read in JSON, XML, a form and in parts, packed or not, and in each charset of the region."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     sandbox = Sandbox()
 
-    async with app(maker(sandbox, "http://127.0.0.1:9"), told, tmp_path / "blast.db") as url, client_of(url) as client:
+    async with (
+        app(maker(sandbox, "http://127.0.0.1:9"), received, tmp_path / "blast.db") as url,
+        client_of(url) as client,
+    ):
         replies = {
             form: await client.post(SIGNER.sign(f"{url}/pico/receipts", form), **request)
             for form, request in REQUESTS.items()
         }
 
     assert {form: reply.status_code for form, reply in replies.items()} == dict.fromkeys(REQUESTS, 200)
-    read = {receipt.key: (receipt.status, (receipt.error or "")[:2]) for receipt in told}
+    read = {receipt.key: (receipt.status, (receipt.error or "")[:2]) for receipt in received}
     assert read == dict.fromkeys(REQUESTS, ("undelivered", "功能"))
-    assert len(told) == len(REQUESTS)
+    assert len(received) == len(REQUESTS)

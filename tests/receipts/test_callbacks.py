@@ -32,7 +32,7 @@ def verified(signer: CallbackSigner, url: str) -> SignedCallback | CallbackFault
 
 
 @given(st.text(st.characters(), min_size=1, max_size=60))
-def test_a_url_tells_its_message_and_nobody_elses(key: str) -> None:
+def test_a_url_verifies_for_its_own_message_alone(key: str) -> None:
     """
     Verifying a signed URL returns its key unchanged, whatever the key contains; two URLs of one key have different IDs.
     """
@@ -131,26 +131,26 @@ def test_an_address_that_may_be_written_otherwise_is_not_signed(url: str) -> Non
         CallbackSigner([NEW]).sign(url)
 
 
-def test_a_key_too_long_for_a_url_is_told_before_anything_is_sent() -> None:
+def test_a_key_too_long_for_a_url_is_refused_before_anything_is_sent() -> None:
     """
     A key that is too long is refused when the URL is signed; the error names its length and does not repeat the key.
     """
-    with pytest.raises(InvalidMessageError, match="takes 257 bytes") as told:
+    with pytest.raises(InvalidMessageError, match="takes 257 bytes") as raised:
         CallbackSigner([NEW]).sign(URL, "k" * 257)
 
-    assert "kkk" not in str(told.value)
+    assert "kkk" not in str(raised.value)
 
 
 @pytest.mark.parametrize("secrets", [[], "a-bare-string-of-secrets", ["short"], [NEW, ""], [7], None, 5])
-def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
+def test_bad_secrets_are_refused_and_not_shown(secrets: object) -> None:
     """
     Invalid secrets raise an error that does not show them. A bare string is invalid: each character would be a secret.
     """
-    with pytest.raises(ConfigurationError, match="secret_keys") as told:
+    with pytest.raises(ConfigurationError, match="secret_keys") as raised:
         CallbackSigner(secrets)  # type: ignore[arg-type]
 
-    assert "bare" not in str(told.value)
-    assert "short" not in re.sub("too short", "", str(told.value))
+    assert "bare" not in str(raised.value)
+    assert "short" not in re.sub("too short", "", str(raised.value))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_bad_secrets_are_told_and_not_shown(secrets: object) -> None:
         lambda: PicoSession(username="u", api_key="k"),
         lambda: ReceiptHandler(),
     ],
-    ids=["one is short", "another argument", "a bare string", "of the session", "of the desk"],
+    ids=["one is short", "another argument", "a bare string", "of the session", "of the handler"],
 )
 def test_an_error_report_that_prints_locals_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]
@@ -170,10 +170,10 @@ def test_an_error_report_that_prints_locals_shows_no_secret(
     """When the settings are refused, a traceback that prints local variables shows no secret, not even a valid one."""
     monkeypatch.setenv("PICO_CALLBACK_SECRETS", f"{NEW},too-short")
 
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         make()
 
-    report = traceback.TracebackException.from_exception(told.value, capture_locals=True)
+    report = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
     frames = [str(frame.locals) for frame in report.stack if "pico_async" in frame.filename.split("/")]
     assert frames
     assert report.__context__ is None

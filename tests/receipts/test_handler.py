@@ -19,7 +19,7 @@ import pytest
 
 from pico_async import CallbackSigner, ConfigurationError, DeliveryReceipt, DeliveryStatus, SqliteJournal
 from pico_async.errors import JournalError, NotInDoubtError
-from pico_async.receipts.deduplication import Heard, LocalReceiptMemory
+from pico_async.receipts.deduplication import LocalSeenReceipts, ReceiptHistory
 from pico_async.receipts.handler import ReceiptHandler, ReceiptVerdict
 
 URL = "https://shop.example/receipts"
@@ -64,65 +64,65 @@ async def pieces(content: bytes, size: int = 4096) -> AsyncIterator[bytes]:
         yield content[start : start + size]
 
 
-async def post(desk: ReceiptHandler, url: str, body: bytes = b"", method: str = "POST") -> ReceiptVerdict:
+async def post(handler: ReceiptHandler, url: str, body: bytes = b"", method: str = "POST") -> ReceiptVerdict:
     parts = urlsplit(url)
-    return await desk.take(method, parts.path, parts.query, pieces(body))
+    return await handler.handle(method, parts.path, parts.query, pieces(body))
 
 
 def said(status: str, **more: str) -> bytes:
     return json.dumps({"status": status, **more}).encode()
 
 
-async def test_a_receipt_is_told_once_and_its_message_is_settled() -> None:
+async def test_a_receipt_is_handled_once_and_its_message_is_confirmed() -> None:
     """A receipt calls `on_receipt` once and settles its message, however often and in whichever form it is sent."""
     box, journal, signer = Box(), Confirmed(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box, journal=journal)
+    handler = ReceiptHandler(signer, on_receipt=box, journal=journal)
     url = signer.sign(URL, "known")
 
     verdicts = [
-        await post(desk, url, said("DELIVRD", request_id="r-1")),
-        await post(desk, url, said("DELIVRD", request_id="r-1")),
-        await post(desk, f"{url}&status=delivered", method="GET"),
+        await post(handler, url, said("DELIVRD", request_id="r-1")),
+        await post(handler, url, said("DELIVRD", request_id="r-1")),
+        await post(handler, f"{url}&status=delivered", method="GET"),
     ]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE, ReceiptVerdict.DUPLICATE]
     assert [(receipt.key, receipt.status) for receipt in box.receipts] == [("known", DeliveryStatus.DELIVERED)]
     assert journal.names == [("known", "r-1")]
 
 
-async def test_the_same_receipt_in_parts_is_told_once() -> None:
+async def test_the_same_multipart_receipt_is_handled_once() -> None:
     """A receipt in `multipart/form-data` that comes again, with another boundary, is a duplicate."""
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
     body = '--{0}\r\nContent-Disposition: form-data; name="status"\r\n\r\nodd\r\n--{0}--\r\n'
 
-    verdicts = [await post(desk, url, body.format(boundary).encode()) for boundary in ("one", "another")]
+    verdicts = [await post(handler, url, body.format(boundary).encode()) for boundary in ("one", "another")]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in box.receipts] == ["odd"]
 
 
-async def test_the_same_receipt_packed_later_is_told_once() -> None:
+async def test_a_receipt_compressed_again_is_handled_once() -> None:
     """A receipt that comes again packed by gzip, with another time in its head, is a duplicate."""
     signer, box = CallbackSigner([SECRET]), Box()
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
 
-    verdicts = [await post(desk, url, gzip.compress(said("handed on"), mtime=at)) for at in (1, 2)]
+    verdicts = [await post(handler, url, gzip.compress(said("handed on"), mtime=at)) for at in (1, 2)]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert [receipt.status_text for receipt in box.receipts] == ["handed on"]
 
 
 async def test_the_charset_that_is_named_reaches_the_receipt() -> None:
     """A receipt is read in the charset that its Content-Type names, also where its bytes could be another one."""
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     parts = urlsplit(signer.sign(URL, "order-17"))
     body = '{"status": "failed", "error": "驗證失敗"}'.encode("big5")
 
-    await desk.take("POST", parts.path, parts.query, pieces(body), "application/json;charset=Big5")
+    await handler.handle("POST", parts.path, parts.query, pieces(body), "application/json;charset=Big5")
 
     assert [receipt.error for receipt in box.receipts] == ["驗證失敗"]
 
@@ -130,21 +130,21 @@ async def test_the_charset_that_is_named_reaches_the_receipt() -> None:
 async def test_a_message_moves_only_forward() -> None:
     """A message moves only forward, whatever the order of its receipts; a second final status is refused."""
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
 
     verdicts = [
-        await post(desk, url, said(word))
+        await post(handler, url, said(word))
         for word in ("QUEUED", "already", "SENT", "QUEUED", "ENROUTE", "DELIVRD", "SENT", "what", "DELIVRD", "FAILED")
     ]
 
     assert verdicts == [
-        ReceiptVerdict.TAKEN,
-        ReceiptVerdict.TAKEN,
-        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.HANDLED,
+        ReceiptVerdict.HANDLED,
+        ReceiptVerdict.HANDLED,
         ReceiptVerdict.DUPLICATE,
         ReceiptVerdict.DUPLICATE,
-        ReceiptVerdict.TAKEN,
+        ReceiptVerdict.HANDLED,
         ReceiptVerdict.DUPLICATE,
         ReceiptVerdict.LATE,
         ReceiptVerdict.DUPLICATE,
@@ -153,71 +153,71 @@ async def test_a_message_moves_only_forward() -> None:
     assert [receipt.status_text for receipt in box.receipts] == ["QUEUED", "already", "SENT", "DELIVRD"]
 
 
-async def test_receipts_in_the_wrong_order_leave_the_last_word() -> None:
+async def test_receipts_in_the_wrong_order_keep_the_last_status() -> None:
     """
     A receipt with an earlier status than the known one is late, and is answered with 200 so that it is not sent again.
     """
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     url = signer.sign(URL, "order-17")
 
-    verdicts = [await post(desk, url, said(word)) for word in ("DELIVRD", "SENT", "ACCEPTD")]
+    verdicts = [await post(handler, url, said(word)) for word in ("DELIVRD", "SENT", "ACCEPTD")]
 
-    assert verdicts == [ReceiptVerdict.TAKEN, ReceiptVerdict.LATE, ReceiptVerdict.LATE]
+    assert verdicts == [ReceiptVerdict.HANDLED, ReceiptVerdict.LATE, ReceiptVerdict.LATE]
     assert all(verdict.status_code == 200 for verdict in verdicts)
     assert len(box.receipts) == 1
 
 
 @pytest.mark.virtual_time
-async def test_the_same_receipt_at_the_same_time_is_told_once() -> None:
+async def test_copies_of_a_receipt_at_once_are_handled_once() -> None:
     """Many copies of a receipt at once call a slow `on_receipt` once. The other copies wait, and no lock remains."""
-    told: list[DeliveryReceipt] = []
+    received: list[DeliveryReceipt] = []
     signer = CallbackSigner([SECRET])
 
     async def slow(receipt: DeliveryReceipt) -> None:
         await asyncio.sleep(0.01)
-        told.append(receipt)
+        received.append(receipt)
 
-    desk = ReceiptHandler(signer, on_receipt=slow)
+    handler = ReceiptHandler(signer, on_receipt=slow)
     url = signer.sign(URL, "order-17")
 
-    verdicts = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
+    verdicts = await asyncio.gather(*(post(handler, url, said("DELIVRD")) for _ in range(20)))
 
-    assert Counter(verdicts) == {ReceiptVerdict.TAKEN: 1, ReceiptVerdict.DUPLICATE: 19}
-    assert len(told) == 1
-    assert not desk._memory._turns
+    assert Counter(verdicts) == {ReceiptVerdict.HANDLED: 1, ReceiptVerdict.DUPLICATE: 19}
+    assert len(received) == 1
+    assert not handler._seen_receipts._locks
 
 
 async def test_what_fails_comes_again(caplog: pytest.LogCaptureFixture) -> None:
     """
-    When `on_receipt` or the journal fails, the receipt is answered with 503, and it is taken when it is sent again.
+    When `on_receipt` or the journal fails, the receipt is answered with 503, and it is handled when it is sent again.
     """
-    signer, journal, told = CallbackSigner([SECRET]), Confirmed(), []
+    signer, journal, received = CallbackSigner([SECRET]), Confirmed(), []
     works = False
 
     def on_receipt(receipt: DeliveryReceipt) -> None:
         if not works:
             raise RuntimeError("the app's own mistake")
-        told.append(receipt)
+        received.append(receipt)
 
-    desk = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal)
+    handler = ReceiptHandler(signer, on_receipt=on_receipt, journal=journal)
     url = signer.sign(URL, "known")
     journal.broken = True
-    verdicts = [await post(desk, url, said("DELIVRD"))]
+    verdicts = [await post(handler, url, said("DELIVRD"))]
     journal.broken = False
-    verdicts.append(await post(desk, url, said("DELIVRD")))
+    verdicts.append(await post(handler, url, said("DELIVRD")))
     works = True
-    verdicts += [await post(desk, url, said("DELIVRD")) for _ in range(2)]
+    verdicts += [await post(handler, url, said("DELIVRD")) for _ in range(2)]
 
-    assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.TAKEN, ReceiptVerdict.DUPLICATE]
+    assert verdicts == [ReceiptVerdict.FAILED, ReceiptVerdict.FAILED, ReceiptVerdict.HANDLED, ReceiptVerdict.DUPLICATE]
     assert ReceiptVerdict.FAILED.status_code == 503
-    assert len(told) == 1
+    assert len(received) == 1
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "the app's own mistake" in caplog.text
 
 
 async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
-    """A receipt whose request is cancelled, as by a stopping server, is taken when it is sent again."""
+    """A receipt whose request is cancelled, as by a stopping server, is handled when it is sent again."""
     signer, begun, box = CallbackSigner([SECRET]), asyncio.Event(), Box()
     hangs = True
 
@@ -227,17 +227,17 @@ async def test_a_receipt_whose_request_is_cancelled_comes_again() -> None:
             await asyncio.Event().wait()
         box(receipt)
 
-    desk = ReceiptHandler(signer, on_receipt=on_receipt)
+    handler = ReceiptHandler(signer, on_receipt=on_receipt)
     url = signer.sign(URL, "order-17")
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(post(desk, url, said("DELIVRD")))
+        task = tasks.create_task(post(handler, url, said("DELIVRD")))
         await begun.wait()
         task.cancel()
     hangs = False
 
-    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert len(box.receipts) == 1
-    assert not desk._memory._turns
+    assert not handler._seen_receipts._locks
 
 
 @pytest.mark.virtual_time
@@ -251,50 +251,50 @@ async def test_an_app_that_hangs_gathers_no_requests(caplog: pytest.LogCaptureFi
         await goes_on.wait()
         box(receipt)
 
-    desk = ReceiptHandler(signer, on_receipt=on_receipt)
+    handler = ReceiptHandler(signer, on_receipt=on_receipt)
     url = signer.sign(URL, "order-17")
     async with asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(post(desk, url, said("DELIVRD")))
+        first = tasks.create_task(post(handler, url, said("DELIVRD")))
         await asyncio.sleep(0)
-        others = await asyncio.gather(*(post(desk, url, said("DELIVRD")) for _ in range(20)))
-        waiting = [turn.waiting for turn in desk._memory._turns.values()]
+        others = await asyncio.gather(*(post(handler, url, said("DELIVRD")) for _ in range(20)))
+        waiting = [lock.users for lock in handler._seen_receipts._locks.values()]
         goes_on.set()
 
     assert set(others) == {ReceiptVerdict.FAILED}
     assert waiting == [1]
-    assert await first is ReceiptVerdict.TAKEN
-    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.DUPLICATE
-    assert not desk._memory._turns
+    assert await first is ReceiptVerdict.HANDLED
+    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.DUPLICATE
+    assert not handler._seen_receipts._locks
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "9"])
-def test_a_memory_that_holds_nothing_is_refused(limit: object) -> None:
+def test_a_store_that_holds_nothing_is_refused(limit: object) -> None:
     """`limit` must be a positive whole number, because no receipt could be taken with room for none."""
     with pytest.raises(ConfigurationError, match="`limit`"):
-        LocalReceiptMemory(limit=limit)  # type: ignore[arg-type]
+        LocalSeenReceipts(limit=limit)  # type: ignore[arg-type]
 
 
 async def test_before_the_first_blast_there_is_nothing_to_settle(tmp_path: Path) -> None:
     """Before the journal's file exists, a receipt calls `on_receipt` and makes no file."""
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
+    handler = ReceiptHandler(signer, on_receipt=box, journal=SqliteJournal(tmp_path / "blast.db"))
 
-    assert await post(desk, signer.sign(URL, "order-17"), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, signer.sign(URL, "order-17"), said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert len(box.receipts) == 1
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("key", ["stranger", None])
-async def test_a_message_that_no_journal_has_is_told_all_the_same(key: str | None) -> None:
+async def test_a_receipt_of_a_message_that_no_journal_has_is_handled(key: str | None) -> None:
     """
     A receipt of a message that the journal does not have calls `on_receipt`: most apps send some messages without a
     journal.
     """
     box, signer = Box(), CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box, journal=Confirmed())
+    handler = ReceiptHandler(signer, on_receipt=box, journal=Confirmed())
 
-    assert await post(desk, signer.sign(URL, key), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await post(handler, signer.sign(URL, key), said("DELIVRD")) is ReceiptVerdict.HANDLED
     assert [receipt.key for receipt in box.receipts] == [key]
 
 
@@ -304,7 +304,7 @@ async def test_what_is_too_much_is_refused_unread() -> None:
     method and a lost connection are refused.
     """
     signer = CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer)
+    handler = ReceiptHandler(signer)
     url = signer.sign(URL, "order-17")
     read = 0
 
@@ -319,15 +319,17 @@ async def test_what_is_too_much_is_refused_unread() -> None:
         raise ConnectionResetError
 
     parts = urlsplit(url)
-    assert await desk.take("POST", parts.path, parts.query, endless()) is ReceiptVerdict.TOO_LARGE
+    assert await handler.handle("POST", parts.path, parts.query, endless()) is ReceiptVerdict.TOO_LARGE
     assert read <= 66 * 1024
     read = 0
-    assert await desk.take("POST", "/other", parts.query, endless()) is ReceiptVerdict.FORGED
+    assert await handler.handle("POST", "/other", parts.query, endless()) is ReceiptVerdict.FORGED
     assert read == 0
-    assert await desk.take("DELETE", parts.path, parts.query, endless()) is ReceiptVerdict.NOT_ALLOWED
-    assert await desk.take("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is ReceiptVerdict.TOO_LARGE
-    assert await desk.take("POST", parts.path, parts.query, leaves()) is ReceiptVerdict.UNREADABLE
-    assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert await handler.handle("DELETE", parts.path, parts.query, endless()) is ReceiptVerdict.NOT_ALLOWED
+    assert (
+        await handler.handle("POST", parts.path, f"{parts.query}&x={'y' * 9000}", endless()) is ReceiptVerdict.TOO_LARGE
+    )
+    assert await handler.handle("POST", parts.path, parts.query, leaves()) is ReceiptVerdict.UNREADABLE
+    assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
 
 
 @pytest.mark.virtual_time
@@ -340,18 +342,18 @@ async def test_a_body_that_does_not_end_is_given_up() -> None:
         yield b"{"
         await asyncio.Event().wait()
 
-    assert await ReceiptHandler(signer).take("POST", parts.path, parts.query, silent()) is ReceiptVerdict.TOO_SLOW
+    assert await ReceiptHandler(signer).handle("POST", parts.path, parts.query, silent()) is ReceiptVerdict.TOO_SLOW
 
 
-async def test_the_memory_is_bounded() -> None:
-    """The memory of receipts is bounded, and the oldest receipt is removed first."""
-    memory = LocalReceiptMemory(limit=3)
+async def test_the_seen_receipts_are_bounded() -> None:
+    """`LocalSeenReceipts` keeps a bounded number of messages and removes the oldest first."""
+    store = LocalSeenReceipts(limit=3)
 
     for name in "abcd":
-        await memory.put(name, Heard(DeliveryStatus.SENT, (b"",)), 0)
+        await store.put(name, ReceiptHistory(DeliveryStatus.SENT, (b"",)), 0)
 
-    assert await memory.get("a") is None
-    assert await memory.get("d") is not None
+    assert await store.get("a") is None
+    assert await store.get("d") is not None
 
 
 @pytest.mark.parametrize(
@@ -361,13 +363,28 @@ async def test_the_memory_is_bounded() -> None:
         ({"signer": None}, "PICO_CALLBACK_SECRETS"),
         ({"on_receipt": "delivered"}, "`on_receipt`"),
         ({"journal": "blast.db"}, "`journal`"),
-        ({"memory": {}}, "`memory`"),
+        ({"seen_receipts": {}}, "`seen_receipts`"),
     ],
 )
-def test_a_wrong_argument_is_told(arguments: dict[str, object], fault: str) -> None:
+def test_a_wrong_argument_is_named(arguments: dict[str, object], fault: str) -> None:
     """A wrong argument is named when the receipt handler is made."""
     with pytest.raises(ConfigurationError, match=fault):
         ReceiptHandler(**{"signer": CallbackSigner([SECRET]), **arguments})  # type: ignore[arg-type]
+
+
+async def test_the_repr_shows_the_live_state() -> None:
+    """The repr of a receipt handler shows its journal's type, and how many messages it knows and has locked."""
+    signer, shown = CallbackSigner([SECRET]), []
+    handler = ReceiptHandler(signer, on_receipt=lambda _: shown.append(repr(handler)), journal=Confirmed())
+
+    for number in range(2):
+        await post(handler, signer.sign(URL, f"order-{number}"), said("DELIVRD"))
+
+    assert shown == [
+        f"<ReceiptHandler, journal: Confirmed, seen receipts: <LocalSeenReceipts, messages: {number} of 100000, "
+        "locked: 1>>"
+        for number in range(2)
+    ]
 
 
 async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,7 +393,7 @@ async def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.Mon
 
     verdict = await post(ReceiptHandler(), CallbackSigner([SECRET]).sign(URL, "order-17"), said("DELIVRD"))
 
-    assert verdict is ReceiptVerdict.TAKEN
+    assert verdict is ReceiptVerdict.HANDLED
 
 
 # --- thousands of each ------------------------------------------------------------------------------
@@ -411,18 +428,18 @@ def forged(url: str, chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-async def test_no_forged_damaged_expired_or_replayed_url_is_taken(count: int) -> None:
-    """Of thousands of forged, damaged, expired or replayed URLs, none is taken or raises; a genuine URL is taken."""
+async def test_forged_damaged_expired_and_replayed_urls_are_not_handled(count: int) -> None:
+    """Of thousands of forged, damaged, expired or replayed URLs, none is handled or raises; a genuine one is."""
     chance, clock, box = random.Random(6), Clock(), Box()
     signer = CallbackSigner([SECRET], clock=clock)
-    desk = ReceiptHandler(signer, on_receipt=box, journal=Confirmed())
+    handler = ReceiptHandler(signer, on_receipt=box, journal=Confirmed())
     clock.now -= 73 * 3600
     expired = [signer.sign(URL, f"order-{number}") for number in range(50)]
     clock.now += 73 * 3600
     used = [signer.sign(URL, f"order-{number}") for number in range(50)]
     for url in used:
-        assert await post(desk, url, said("DELIVRD")) is ReceiptVerdict.TAKEN
-    told = len(box.receipts)
+        assert await post(handler, url, said("DELIVRD")) is ReceiptVerdict.HANDLED
+    received = len(box.receipts)
     kinds: list[tuple[Callable[[str], str], set[ReceiptVerdict]]] = [
         (lambda url: damaged(url, chance), {ReceiptVerdict.FORGED}),
         (lambda url: forged(url, chance), {ReceiptVerdict.FORGED, ReceiptVerdict.UNSIGNED}),
@@ -434,11 +451,11 @@ async def test_no_forged_damaged_expired_or_replayed_url_is_taken(count: int) ->
     for number in range(count):
         make, expected = kinds[number % len(kinds)]
         url = make(used[number % len(used)])
-        verdict = await post(desk, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
+        verdict = await post(handler, url, said(chance.choice(["DELIVRD", "FAILED", "SENT", "no such word"])))
         assert verdict in expected, url
 
-    assert len(box.receipts) == told
-    assert await post(desk, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.TAKEN
+    assert len(box.receipts) == received
+    assert await post(handler, signer.sign(URL, "order-51"), said("DELIVRD")) is ReceiptVerdict.HANDLED
 
 
 def body(chance: random.Random) -> bytes:
@@ -475,15 +492,15 @@ async def test_no_generated_body_raises(count: int) -> None:
     """None of thousands of generated bodies raises. Each is a receipt of its message at a genuine URL alone."""
     chance, box = random.Random(6), Box()
     signer = CallbackSigner([SECRET])
-    desk = ReceiptHandler(signer, on_receipt=box)
+    handler = ReceiptHandler(signer, on_receipt=box)
     other = CallbackSigner(["another-secret-of-32-characters-"])
 
     taken = 0
     for number in range(count):
         content, genuine = body(chance), number % 2 == 0
         url = (signer if genuine else other).sign(URL, f"order-{number}")
-        verdict = await post(desk, url, content)
-        assert verdict is (ReceiptVerdict.TAKEN if genuine else ReceiptVerdict.FORGED), content[:100]
+        verdict = await post(handler, url, content)
+        assert verdict is (ReceiptVerdict.HANDLED if genuine else ReceiptVerdict.FORGED), content[:100]
         taken += genuine
 
     assert len(box.receipts) == taken

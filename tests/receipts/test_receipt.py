@@ -198,9 +198,9 @@ def test_a_receipt_is_read_in_each_form(body: bytes, pack: Callable[[bytes], byt
 
 def test_the_text_of_smpp_is_read() -> None:
     """In the text form of SMPP, what follows "text:" is the message's, whatever it says."""
-    told = "id:r-1 sub:001 dlvrd:000 submit date:2611251000 done date:2611251001 stat:UNDELIV err:045 text:stat:DELIVRD"
+    text = "id:r-1 sub:001 dlvrd:000 submit date:2611251000 done date:2611251001 stat:UNDELIV err:045 text:stat:DELIVRD"
 
-    receipt = DeliveryReceipt.parse(body=told.encode())
+    receipt = DeliveryReceipt.parse(body=text.encode())
 
     assert (receipt.status, receipt.error, receipt.at) == (DeliveryStatus.UNDELIVERED, "045", None)
     assert (receipt.extra["done date"], receipt.extra["text"]) == ("2611251001", "stat:DELIVRD")
@@ -267,7 +267,7 @@ def test_of_several_receipts_of_one_message_the_furthest_counts(wrap: Callable[[
 
 @pytest.mark.parametrize("name", ["id", "messageId", "to", "msisdn"])
 @pytest.mark.parametrize("wrap", [lambda items: items, lambda items: {"results": items}], ids=["a list", "results"])
-def test_receipts_of_several_messages_are_told_of_none(wrap: Callable[[object], object], name: str) -> None:
+def test_receipts_of_several_messages_count_for_none(wrap: Callable[[object], object], name: str) -> None:
     """
     A list of receipts of several messages says nothing of the one message that the URL is of, and is kept.
 

@@ -12,11 +12,11 @@ import procrastinate
 import psycopg
 import pytest
 
-from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
+from pico_async import JournalState, Outcome, PicoSession, SmsMessage
 from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, run_worker, setup
 from pico_async.sandbox import Sandbox
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
-from tests.support.queue_worker import bear_lost_ends, make_app
+from tests.support.queue_worker import bear_lost_ends, make_app, session_with
 
 pytestmark = pytest.mark.processes
 
@@ -41,16 +41,6 @@ def server(running_server: PostgresServer) -> Iterator[PostgresServer]:
 
 def sandbox_with_latency() -> Sandbox:
     return Sandbox(rate_rule=None, latency_s=0.02)
-
-
-def session_with(sandbox: Sandbox) -> PicoSession:
-    return PicoSession(
-        username=sandbox.username,
-        api_key=sandbox.api_key,
-        sender="8612345678888",
-        transport=sandbox.transport(),
-        rates=Rates(sms=None),
-    )
 
 
 def messages() -> list[SmsMessage]:

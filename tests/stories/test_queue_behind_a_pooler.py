@@ -8,27 +8,17 @@ from collections import Counter
 import procrastinate
 import pytest
 
-from pico_async import JournalState, Outcome, PicoSession, Rates, SmsMessage
+from pico_async import JournalState, Outcome, SmsMessage
 from pico_async.integrations.procrastinate import PostgresLedger, enqueue_bulk, resend, run_worker, setup
 from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.pgbouncer import pgbouncer
-from tests.support.queue_worker import bear_lost_ends
+from tests.support.queue_worker import bear_lost_ends, session_with
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.processes
 
 COUNT = 80
-
-
-def session_with(sandbox: Sandbox) -> PicoSession:
-    return PicoSession(
-        username=sandbox.username,
-        api_key=sandbox.api_key,
-        sender="8612345678888",
-        transport=sandbox.transport(),
-        rates=Rates(sms=None),
-    )
 
 
 def messages() -> list[SmsMessage]:

@@ -22,6 +22,7 @@ from attrs import define, field
 from pico_async import PicoSession, Rates
 from pico_async.integrations.postgres import run as postgres_run
 from pico_async.integrations.procrastinate import PostgresLedger, run_worker
+from pico_async.sandbox import Sandbox
 from tests.support.sandbox_process import KEY
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,6 +40,17 @@ def make_app(conninfo: str, name: str, *, timeout_s: float = 30.0) -> procrastin
         conninfo=conninfo, kwargs={"application_name": name}, min_size=2, max_size=8, timeout=timeout_s
     )
     return procrastinate.App(connector=connector)
+
+
+def session_with(sandbox: Sandbox) -> PicoSession:
+    """Make a session for a sandbox in this process, without a limit for SMS."""
+    return PicoSession(
+        username=sandbox.username,
+        api_key=sandbox.api_key,
+        sender="8612345678888",
+        transport=sandbox.transport(),
+        rates=Rates(sms=None),
+    )
 
 
 def bear_lost_ends() -> None:

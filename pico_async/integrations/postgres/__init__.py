@@ -1,3 +1,4 @@
-"""The ledger of a bulk send in PostgreSQL."""
+"""A ledger in PostgreSQL that many workers share."""
 
+from pico_async.integrations.postgres.ledger import LedgerRecord as LedgerRecord
 from pico_async.integrations.postgres.ledger import PostgresLedger as PostgresLedger

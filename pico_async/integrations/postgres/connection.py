@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: a pool's connections, bounded in time, patient through a restart, and quiet about values."""
+"""Statements over a pool of PostgreSQL connections: with time limits, retries through a restart, and safe errors."""
 
 from __future__ import annotations
 
@@ -24,54 +24,60 @@ except ImportError as error:
 Pool: TypeAlias = "AsyncConnectionPool[Any]"
 Cursor: TypeAlias = "psycopg.AsyncCursor[TupleRow]"
 
-# "Pico" in ASCII, and which of its locks: workers that start at once make the tables one after the other.
+# "Pico" in ASCII, and the number of the lock. Workers that start at once create the tables one after the other.
 SETUP_LOCK = 0x5069636F_01
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.5
 
-# Added to what changes a row that a message's fate hangs on: a database may be set up to answer before a commit is on
-# the disk, and a crash would then forget that a message was on the wire. What is stricter than "on" stays.
-DURABLY: LiteralString = (
+# Part of each statement that records an intent or an outcome. A database may be configured to answer before a commit is
+# on the disk, and a crash would then lose the record that a message was sent. A setting stricter than "on" stays.
+DURABLE_COMMIT: LiteralString = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'"
     " ELSE current_setting('synchronous_commit') END, true)"
 )
 
 POOLER_HINT: Final = (
-    "behind a transaction pooler, as PgBouncer, a connection must prepare no statements: give the pool "
+    "behind a transaction pooler, as PgBouncer, connections must not prepare statements: give the pool "
     '`kwargs={"prepare_threshold": None}`'
 )
 
 
 class ServerAwayError(JournalError):
-    """PostgreSQL is not there now. It may be in a moment."""
+    """PostgreSQL is away now. A later try may succeed."""
 
 
-class PostgresLink:
+class Database:
     """
-    Run statements over a pool.
+    A PostgreSQL database behind a pool of connections.
 
     Args:
-        pool: Open. Its connections may be in autocommit or not.
+        pool: An open pool. Its connections may be in autocommit or not.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
+    def __repr__(self) -> str:
+        counts = self.pool.get_stats()
+        open_, waiting = counts.get("pool_size", 0), counts.get("requests_waiting", 0)
+        return f"<Database, connections: {open_}, idle: {counts.get('pool_available', 0)}, waiting: {waiting}>"
+
     async def fetch(
-        self, statement: LiteralString, values: Sequence[object] | dict[str, object] = (), *, patience_s: float
+        self, statement: LiteralString, values: Sequence[object] | dict[str, object] = (), *, timeout_s: float
     ) -> list[TupleRow]:
         """
-        Run one statement, commit it and give its rows.
+        Run one statement, commit it and return its rows.
 
-        It must do no harm twice: where the connection is lost it is tried again, and the first may have been committed.
+        The statement must be idempotent. If the connection is lost, it runs again, and the first run may have been
+        committed.
 
         Args:
-            patience_s: Seconds for all tries, so that a restart of the server is waited for.
+            timeout_s: Seconds for all tries together, so that a restart of the server is waited for.
 
         Raises:
-            JournalError: The server was not there, or refused. Whether it was committed is unknown.
+            JournalError: The server was away, or refused the statement. It is unknown whether it was committed.
         """
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + timeout_s
         pause_s = FIRST_PAUSE_S
         while True:
             try:
@@ -79,8 +85,8 @@ class PostgresLink:
                     await cursor.execute(statement, values)
                     rows = await cursor.fetchall() if cursor.description else []
             except (psycopg.Error, TimeoutError) as error:
-                if not is_passing(error) or time.monotonic() + pause_s >= give_up_at:
-                    raise told(error) from None
+                if not is_transient(error) or time.monotonic() + pause_s >= give_up_at:
+                    raise journal_error(error) from None
             else:
                 return rows
             await anyio.sleep(pause_s)
@@ -89,51 +95,53 @@ class PostgresLink:
     @asynccontextmanager
     async def transaction(self, timeout_s: float) -> AsyncIterator[Cursor]:
         """
-        Run some statements, and commit them all or none.
+        Run the body's statements, and commit all or none of them.
 
         Raises:
-            JournalError: They were not committed, or nobody knows.
+            JournalError: They were not committed, or it is unknown whether they were.
         """
         try:
             async with self.cursor(timeout_s) as cursor, cursor.connection.transaction():
                 yield cursor
         except (psycopg.Error, TimeoutError) as error:
-            raise told(error) from None
+            raise journal_error(error) from None
 
     @asynccontextmanager
     async def cursor(self, timeout_s: float) -> AsyncIterator[Cursor]:
-        """Lend a connection's cursor, with rows as tuples, for so many seconds."""
+        """Open a cursor that returns tuples, for at most *timeout_s* seconds."""
         timeout_s = max(timeout_s, 0.001)
         with anyio.fail_after(timeout_s):
             async with (
-                lent(self.pool, timeout_s) as connection,
+                borrowed_connection(self.pool, timeout_s) as connection,
                 connection.cursor(row_factory=tuple_row) as cursor,
             ):
                 yield cursor
 
 
 @asynccontextmanager
-async def lent(pool: Pool, timeout_s: float | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def borrowed_connection(
+    pool: Pool, timeout_s: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """
-    Lend a connection to who still wants it when it comes.
+    Borrow a connection of the pool, unless the caller is cancelled meanwhile.
 
     Args:
-        timeout_s: How long it may take to come; None for the pool's own time.
+        timeout_s: Seconds to wait for a connection; None for the pool's own timeout.
     """
     since = cancellations()
     async with cancellable(), pool.connection(timeout=timeout_s) as connection:
-        # The pool drops a cancellation that comes as it lends. Nothing was done so far, and nothing must be.
+        # The pool swallows a cancellation that comes with the connection. Nothing was done yet, so stop here.
         await end_if_cancelled(since)
-        with unprepared(connection):
+        with without_prepared_statements(connection):
             yield connection
 
 
 @contextmanager
-def unprepared(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+def without_prepared_statements(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
     """
-    Prepare no statement on this connection meanwhile.
+    Keep the connection from preparing statements in the body.
 
-    A prepared statement is in one session of PostgreSQL. A transaction pooler, as PgBouncer, may run the next
+    A prepared statement exists in one session of PostgreSQL. A transaction pooler, as PgBouncer, may run the next
     transaction in another session.
     """
     threshold = connection.prepare_threshold
@@ -146,13 +154,13 @@ def unprepared(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
 
 async def make_tables(cursor: Cursor, tables: Mapping[str, Sequence[str]], schema: LiteralString) -> None:
     """
-    Make tables, and add columns that an older version did not have, where one of them is missing.
+    Create missing tables, and add columns that an older version did not have.
 
-    Inside a transaction, any number of callers may do so at once. Where nothing is missing, it needs no right to make
-    any.
+    The cursor must be in a transaction. Any number of callers may do this at once. If nothing is missing, no privilege
+    to create tables is needed.
 
     Args:
-        tables: The names of their columns.
+        tables: The names of the tables, and of the columns of each.
 
     Raises:
         JournalError: A table of that name has other columns.
@@ -161,15 +169,15 @@ async def make_tables(cursor: Cursor, tables: Mapping[str, Sequence[str]], schem
     missing = await _missing(cursor, tables)
     if not missing:
         return
-    # An index may want a column that an unknown table of that name does not have.
+    # An index may need a column that another program's table of that name does not have.
     with suppress(psycopg.errors.UndefinedColumn):
         await cursor.execute(schema)
         missing = await _missing(cursor, tables)
     if missing:
         raise JournalError(
             f"PostgreSQL has tables of these names that this version cannot migrate: they lack {', '.join(missing)}. "
-            "Nothing was changed. Rename them (ALTER TABLE … RENAME TO …), and call `setup` again: it makes new ones. "
-            "A new ledger does not know what was sent: let the queue run empty first."
+            "Nothing was changed. Rename them (ALTER TABLE … RENAME TO …), and call `setup` again to create new ones. "
+            "A new ledger does not know what was sent, so let the queue run empty first."
         )
 
 
@@ -183,34 +191,34 @@ async def _missing(cursor: Cursor, tables: Mapping[str, Sequence[str]]) -> list[
     return [name for (name,) in await cursor.fetchall()]
 
 
-def is_passing(error: BaseException) -> bool:
-    """Return whether the statement may succeed when it is tried again: the server was only away, as in a restart."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether a later try may succeed, because the server was only away, as in a restart."""
     passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
-    return is_of_a_pooler(error) or (passing and not isinstance(error, PoolClosed))
+    return is_pooler_error(error) or (passing and not isinstance(error, PoolClosed))
 
 
-def is_of_a_pooler(error: BaseException | None) -> bool:
-    """Return whether a statement was prepared in another session (SQLSTATE 26000, 42P05). It was not carried out."""
+def is_pooler_error(error: BaseException | None) -> bool:
+    """Return whether a statement was prepared in another session (SQLSTATE 26000, 42P05), so it did not run."""
     return isinstance(error, psycopg.errors.InvalidSqlStatementName | psycopg.errors.DuplicatePreparedStatement)
 
 
-def told(error: psycopg.Error | TimeoutError) -> JournalError:
+def journal_error(error: psycopg.Error | TimeoutError) -> JournalError:
     """
-    Tell of PostgreSQL's error by its name alone.
+    Return an error that contains only the type of PostgreSQL's error.
 
-    Its text may show values of the statement, which are numbers and texts, or where and as whom one connects.
+    The text of PostgreSQL's error may contain values, such as numbers and texts, or the server's host and user.
     """
-    if is_passing(error):
-        why = "no answer came in time" if isinstance(error, TimeoutError) else "it is away, restarting or full"
-        if is_of_a_pooler(error):
+    if is_transient(error):
+        why = "it did not answer in time" if isinstance(error, TimeoutError) else "it is away, restarting or full"
+        if is_pooler_error(error):
             why = POOLER_HINT
         return ServerAwayError(f"PostgreSQL cannot be used now: {why} ({type(error).__name__}).")
     if isinstance(error, PoolClosed):
         reason = "the pool is closed, or not open yet"
     elif isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        reason = "they are missing, or of an older version: call `setup` once, which makes or migrates them"
+        reason = "they are missing, or of an older version: call `setup` once to create or migrate them"
     elif isinstance(error, psycopg.errors.InsufficientPrivilege):
-        reason = "this user may not; call `setup` once as the owner of the tables"
+        reason = "this user has no privilege; call `setup` once as the owner of the tables"
     else:
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
         reason = type(error).__name__ + (f", SQLSTATE {sqlstate}" if sqlstate else "")

@@ -1,69 +1,39 @@
-"""The ledger that queue workers share, in PostgreSQL: one row a key, written before the message may leave."""
+"""The ledger in PostgreSQL that many workers share: one row for each key, written before its message is sent."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import anyio
 from attrs import frozen
 
 from pico_async._boundary import boundary
-from pico_async.bulk.journal.digests import account_digest, key_digest
+from pico_async.bulk.journal.digests import account_digest
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
-from pico_async.integrations.postgres.connection import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.run import PostgresRun, storable
+from pico_async.integrations.postgres.table import SCHEMA, STATE, TABLES, change_state, keys_of, lock_rows
 from pico_async.numbers import mask_numbers
 
-import psycopg  # isort: skip  after the link, which says how to install it
+import psycopg  # isort: skip  after the connection, which says how to install it
 from psycopg_pool import AsyncConnectionPool  # isort: skip
-
-# So many characters that no key of the caller's, as an order's number, is the beginning of another message's ID.
-_ID = re.compile(r"[0-9a-fA-F]{12,32}")
-_WHOLE_ID = 32
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS pico_ledger_account (
-    salt bytea PRIMARY KEY       -- digest of an account, and the salt of its digests
-);
-CREATE TABLE IF NOT EXISTS pico_ledger (
-    id bytea PRIMARY KEY,        -- digest of account and key
-    name text NOT NULL,          -- the key, its numbers masked, for people
-    content bytea,               -- digest of what the recipient gets; NULL: whatever comes next under this key
-    state text NOT NULL,
-    request_id text,
-    claim bytea NOT NULL,        -- which delivery took it last
-    changed_at timestamptz NOT NULL,
-    doubted boolean NOT NULL DEFAULT false    -- `resend` decided it: an earlier delivery may have gone out
-);
-ALTER TABLE pico_ledger ADD COLUMN IF NOT EXISTS doubted boolean NOT NULL DEFAULT false;
-CREATE INDEX IF NOT EXISTS pico_ledger_unfinished ON pico_ledger (changed_at) WHERE state IN ('sending', 'in_doubt');
-CREATE INDEX IF NOT EXISTS pico_ledger_doubted ON pico_ledger (changed_at) WHERE doubted AND state <> 'accepted';
-"""
-_TABLES: Final = {
-    "pico_ledger_account": ("salt",),
-    "pico_ledger": ("id", "name", "content", "state", "request_id", "claim", "changed_at", "doubted"),
-}
-
-# What a row says of all its message's deliveries: the last one did not go out, but an earlier one may have.
-_STATE: Final = "CASE WHEN doubted AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
 
 
 @boundary
 @frozen(kw_only=True)
 class LedgerRecord:
     """
-    One message, as a look at the ledger finds it.
+    One message of the ledger.
 
     Attributes:
-        id: The ledger's own name for it, in hex; there is neither key nor number.
-        name: Its key, with whatever may be a number masked.
-        changed_at: Unix time of the last change of its state.
+        id: The ledger's ID of the message, in hex: a digest that reveals neither key nor number.
+        name: The message's key, with everything masked that may be a number.
+        changed_at: Unix time of the last change of the state.
     """
 
     id: str
@@ -76,34 +46,35 @@ class LedgerRecord:
 @boundary
 class PostgresLedger:
     """
-    What became of each message, for any number of workers and processes, in one PostgreSQL database.
+    The outcome of each message in one PostgreSQL database, for any number of workers and processes.
 
-    It is a `Journal`: `send_once` takes it as its ledger, and `send_bulk` as its journal. Each message has one row,
-    under its `key`, which is required. It is committed as "sending" before the message may leave, and only one
-    delivery can do that. A delivery that finds it "sending" does not send: the other one is under way, or was
-    interrupted. After some seconds the message is in doubt, until that other one settles it after all, or you do. It
-    holds digests and outcomes, and keys with their numbers masked: no text.
+    This is a `Journal`: `send_once` takes it as `ledger`, and `send_bulk` as `journal`. Each message has one row under
+    its `key`, which is required. The row is committed as "sending" before the message is sent, and only one delivery
+    can do that. A delivery that finds the row "sending" does not send: the other delivery is still running, or was
+    interrupted. After some seconds the message is in doubt, until the other delivery or the caller settles it. The
+    table contains digests, outcomes, and keys with their numbers masked, but no text.
 
         async with PostgresLedger("postgresql://…") as ledger:
             await ledger.setup()
             for record in await ledger.in_doubt(): ...
             await ledger.mark_sent("order-17")      # by its key, or by record.id
 
-    What it does not promise: a failover to a replica that had not yet got the last commits forgets them, and what was
-    on the wire may then be sent twice. Use synchronous replication, or decide by hand.
+    A failover to a replica without the last commits loses them, and their messages may then be sent twice. Use
+    synchronous replication, or decide by hand.
 
     Args:
-        database: Where it is, as psycopg takes it, and then `async with` opens and closes a pool of its own; or an
-            open pool of yours, which stays open.
-        timeout_s: Seconds to wait for the server before a message may go out; then it is not sent.
-        settle_s: Seconds to wait for it once the message's fate is known, as in a restart; then it is in doubt.
-        under_way_s: Seconds for which another delivery of a message that is "sending" waits for its fate, before it
-            calls it in doubt. It may be 0.
-        stale_s: Seconds after which a row that is still "sending" is taken for an interrupted one, also where no
-            other delivery came. Longer than a call may take.
+        database: A conninfo or URL for psycopg: `async with` then opens and closes a pool. Or an open pool of the
+            caller's, which stays open.
+        timeout_s: Seconds to wait for the server before a message is sent. After them it is not sent.
+        settle_s: Seconds to wait for the server, as in a restart, to store the outcome. After them the message is in
+            doubt.
+        under_way_s: Seconds that a delivery waits while its message is "sending", before the message is in doubt. It
+            may be 0.
+        stale_s: Seconds after which a row that is still "sending" counts as interrupted, even if no other delivery
+            came. It must be longer than a call takes.
 
     Raises:
-        ConfigurationError: An argument is wrong; a conninfo, which may hold a password, is not repeated.
+        ConfigurationError: An argument is wrong. The error does not contain a conninfo, which may have a password.
     """
 
     def __init__(
@@ -120,7 +91,7 @@ class PostgresLedger:
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
                 raise ConfigurationError(f"`{name}` must be a number of seconds, from 0.")
         self._owned = isinstance(database, str)
-        self._link = PostgresLink(_pool(database))
+        self._database = Database(_pool(database))
         self._timeout_s = timeout_s
         self._settle_s = settle_s
         self._under_way_s = under_way_s
@@ -129,19 +100,22 @@ class PostgresLedger:
 
     async def setup(self) -> None:
         """
-        Make the tables where they are missing, and migrate those of an older version.
+        Create the tables if they are missing, and migrate those of an older version.
 
-        Any number of workers may do so at once; where nothing is to be done, it needs no right to make tables.
+        Any number of workers may call this at once. If nothing is missing, no privilege to create tables is needed.
 
         Raises:
-            JournalError: The server is not there, this user may not, or a table of that name is another's.
+            JournalError: The server is away, this user may not create tables, or a table has other columns.
         """
-        async with self._link.transaction(self._settle_s) as cursor:
-            await make_tables(cursor, _TABLES, _SCHEMA)
+        async with self._database.transaction(self._settle_s) as cursor:
+            await make_tables(cursor, TABLES, SCHEMA)
+
+    def __repr__(self) -> str:
+        return f"<PostgresLedger on {self._database!r}>"
 
     async def __aenter__(self) -> Self:
         if self._owned:
-            await self._link.pool.open()
+            await self._database.pool.open()
         return self
 
     async def __aexit__(
@@ -149,27 +123,27 @@ class PostgresLedger:
     ) -> None:
         if self._owned:
             with anyio.CancelScope(shield=True):
-                await self._link.pool.close()
+                await self._database.pool.close()
 
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[PostgresRun]:
         """
-        Begin a run of messages; `send_once` and `send_bulk` do that by themselves. Many may run at once.
+        Begin a run of messages, as `send_once` and `send_bulk` do. Many may run at once.
 
         Raises:
-            JournalError: On entering: the server is not there, or the tables are missing.
+            JournalError: On entering: the server is away, or the tables are missing.
         """
         salt = account_digest(b"", account)
         if salt not in self._accounts:
-            await self._link.fetch(
+            await self._database.fetch(
                 "INSERT INTO pico_ledger_account (salt) VALUES (%s) ON CONFLICT DO NOTHING",
                 (salt,),
-                patience_s=self._timeout_s,
+                timeout_s=self._timeout_s,
             )
             self._accounts.add(salt)
         yield PostgresRun(
-            self._link,
-            salt,
+            database=self._database,
+            salt=salt,
             timeout_s=self._timeout_s,
             settle_s=self._settle_s,
             under_way_s=self._under_way_s,
@@ -177,35 +151,35 @@ class PostgresLedger:
 
     async def counts(self) -> Mapping[JournalState, int]:
         """
-        Count the messages by state. Those that nobody has tried yet are not here.
+        Return the number of messages in each state. Messages without a delivery are not counted.
 
         Raises:
-            JournalError: It cannot be read.
+            JournalError: The ledger cannot be read.
         """
-        rows = await self._link.fetch(
-            f"SELECT {_STATE}, count(*) FROM pico_ledger GROUP BY 1",  # noqa: S608  a constant
-            patience_s=self._timeout_s,
+        rows = await self._database.fetch(
+            f"SELECT {STATE}, count(*) FROM pico_ledger GROUP BY 1",  # noqa: S608  a constant
+            timeout_s=self._timeout_s,
         )
         found = dict(cast("list[tuple[str, int]]", rows))
         return {state: found.get(state, 0) for state in JournalState}
 
     async def in_doubt(self) -> list[LedgerRecord]:
         """
-        Give the messages that may have been sent, the oldest first.
+        Return the messages that may have been sent, the oldest first.
 
-        What is on the wire is not yet among them; what has been "sending" for longer than `stale_s` is. A message that
-        was resent comes back here where its new delivery was not accepted, or did not come within `stale_s`.
+        A message that is "sending" is returned after `stale_s`. A message that was resent is returned again if its new
+        delivery was not accepted, or did not come within `stale_s`.
 
         Raises:
-            JournalError: It cannot be read.
+            JournalError: The ledger cannot be read.
         """
-        rows = await self._link.fetch(
-            f"SELECT encode(id, 'hex'), name, {_STATE}, request_id, extract(epoch FROM changed_at)::bigint"  # noqa: S608
+        rows = await self._database.fetch(
+            f"SELECT encode(id, 'hex'), name, {STATE}, request_id, extract(epoch FROM changed_at)::bigint"  # noqa: S608
             " FROM pico_ledger WHERE state = 'in_doubt' OR (doubted AND state IN ('not_sent', 'rejected'))"
             " OR ((state = 'sending' OR (doubted AND state = 'pending'))"
             " AND changed_at <= clock_timestamp() - make_interval(secs => %s)) ORDER BY changed_at, id",
             (self._stale_s,),
-            patience_s=self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         return [
             LedgerRecord(id=name, name=shown, state=JournalState(state), request_id=request_id, changed_at=changed_at)
@@ -214,55 +188,55 @@ class PostgresLedger:
 
     async def mark_sent(self, *names: str) -> None:
         """
-        Decide that messages in doubt were sent: no later delivery sends them.
+        Mark messages in doubt as sent, so that no later delivery sends them.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 12 characters of it.
+            names: For each message its `key`, its ID from `in_doubt`, or the first 12 or more characters of the ID.
 
         Raises:
-            JournalError: One of them is not there, or provably not sent; then none is changed.
+            JournalError: A message is missing, or was provably not sent. Then none is changed.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
-            for found in await self._held(cursor, names):
-                if found.state is not JournalState.ACCEPTED and not found.may_have_gone_out:
+        async with self._database.transaction(self._timeout_s) as cursor:
+            for found in await lock_rows(cursor, names):
+                if found.state is not JournalState.ACCEPTED and not found.may_have_been_sent:
                     raise JournalError(
-                        f"{mask_numbers(found.name)!r} was provably not sent ({found.state}): deliver it again."
+                        f"{mask_numbers(found.name)!r} was provably not sent ({found.state}). Deliver it again."
                     )
-                await _change(cursor, found.id, JournalState.ACCEPTED)
+                await change_state(cursor, found.id, JournalState.ACCEPTED)
 
     async def resend(self, *names: str) -> list[str]:
         """
-        Decide that messages in doubt, or refused, are sent by their next delivery. One that went out is sent twice.
+        Allow the next delivery to send messages that are in doubt or were refused. One that was sent is sent twice.
 
-        Where that delivery does not go out, either, a message that was in doubt is in doubt again.
-        Their next delivery may have another content. It must come from the queue: this deposits nothing there.
+        If that delivery is not sent either, a message that was in doubt is in doubt again. The next delivery may have
+        another content. It must come from the queue, because this puts nothing there.
 
         Args:
-            names: Of each, its `key`, or the ID that `in_doubt` gives, or at least 12 characters of it.
+            names: For each message its `key`, its ID from `in_doubt`, or the first 12 or more characters of the ID.
 
         Returns:
-            The ledger's IDs for them, in hex.
+            The ledger's IDs of the messages, in hex.
 
         Raises:
-            JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+            JournalError: A message is missing, was accepted, or may be on the wire. Then none is changed.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
+        async with self._database.transaction(self._timeout_s) as cursor:
             ids = await self.resendable(cursor, names)
             await self.put_back(cursor, ids)
         return [name.hex() for name in ids]
 
     async def resendable(self, cursor: Cursor, names: Sequence[str]) -> list[bytes]:
         """
-        Return the rows of messages that may be resent, and hold them until the transaction's end.
+        Lock messages that may be resent until the transaction's end, and return their IDs.
 
         Raises:
-            JournalError: As of `resend`.
+            JournalError: As in `resend`.
         """
-        found = await self._held(cursor, names)
+        found = await lock_rows(cursor, names)
         for row in found:
             if row.state is JournalState.ACCEPTED:
                 raise JournalError(
-                    f"{mask_numbers(row.name)!r} was accepted. To send another one, give it another key."
+                    f"{mask_numbers(row.name)!r} was accepted. To send another message, give it another key."
                 )
             if row.state is JournalState.SENDING and row.age_s < self._stale_s:
                 raise JournalError(
@@ -272,7 +246,7 @@ class PostgresLedger:
         return [row.id for row in found]
 
     async def put_back(self, cursor: Cursor, ids: Sequence[bytes]) -> None:
-        """Let the next delivery of these messages send them. That an earlier one may have gone out stays known."""
+        """Allow the next delivery to send these messages, and keep the doubt about an earlier one."""
         await cursor.execute(
             "UPDATE pico_ledger SET doubted = doubted OR state IN ('sending', 'in_doubt'), state = 'pending',"
             " content = NULL, changed_at = clock_timestamp() WHERE id = ANY(%s)",
@@ -281,63 +255,56 @@ class PostgresLedger:
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
         """
-        Take note of a proof that a message went out, such as its delivery receipt.
+        Record a proof that a message was sent, such as its delivery receipt.
 
         Args:
-            name: Its `key`, or its ID.
-            request_id: Pico's name for it, where the proof gives one.
+            name: The message's `key` or ID.
+            request_id: Pico's ID of the message, if the proof has one.
 
         Returns:
-            Whether it was in doubt, or on the wire, until now.
+            Whether the message was in doubt, or on the wire, until now.
 
         Raises:
-            NotInDoubtError: There is no such message, or it was provably not sent.
+            NotInDoubtError: The message is missing, or was provably not sent.
             JournalError: The ledger cannot be used.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
-            (found,) = await self._held(cursor, [name], whole=True)
+        async with self._database.transaction(self._timeout_s) as cursor:
+            (found,) = await lock_rows(cursor, [name], whole=True)
             if found.state is JournalState.ACCEPTED:
                 return False
-            if not found.may_have_gone_out:
+            if not found.may_have_been_sent:
                 raise NotInDoubtError(
                     f"{mask_numbers(name)!r} was provably not sent ({found.state}), so this is no proof."
                 )
-            await _change(cursor, found.id, JournalState.ACCEPTED, storable(request_id))
+            await change_state(cursor, found.id, JournalState.ACCEPTED, storable(request_id))
             return True
 
     async def forget(self, *, older_than_s: float) -> int:
         """
-        Delete the rows of messages whose fate has been known for so long, and give their number.
+        Delete the rows of messages whose outcome has been certain for so long, and return their number.
 
-        A message that is delivered again after that is sent again: keep them longer than your queue keeps a job.
+        A message that is delivered again after that is sent again. Keep rows longer than the queue keeps a job.
 
         Raises:
-            JournalError: It cannot be written.
+            JournalError: The ledger cannot be written.
         """
-        rows = await self._link.fetch(
-            f"WITH gone AS (DELETE FROM pico_ledger WHERE {_STATE} IN ('accepted', 'rejected', 'not_sent')"  # noqa: S608
+        rows = await self._database.fetch(
+            f"WITH gone AS (DELETE FROM pico_ledger WHERE {STATE} IN ('accepted', 'rejected', 'not_sent')"  # noqa: S608
             " AND changed_at < clock_timestamp() - make_interval(secs => %s) RETURNING 1) SELECT count(*) FROM gone",
             (older_than_s,),
-            patience_s=self._timeout_s,
+            timeout_s=self._timeout_s,
         )
         return int(rows[0][0])
-
-    async def keys_of(self, cursor: Cursor, keys: Iterable[str]) -> dict[bytes, str]:
-        """Return the rows of messages with these keys, and the key of each; one for each account that has it."""
-        await cursor.execute("SELECT salt FROM pico_ledger_account")
-        ids = {key_digest(salt, key): key for (salt,) in await cursor.fetchall() for key in set(keys)}
-        await cursor.execute("SELECT id FROM pico_ledger WHERE id = ANY(%s)", (list(ids),))
-        return {bytes(name): ids[bytes(name)] for (name,) in await cursor.fetchall()}
 
     async def may_have_sent(self, keys: Iterable[str]) -> set[str]:
         """
         Return the keys whose messages were sent, may have been sent, or are on the wire.
 
         Raises:
-            JournalError: It cannot be read.
+            JournalError: The ledger cannot be read.
         """
-        async with self._link.transaction(self._timeout_s) as cursor:
-            ids = await self.keys_of(cursor, keys)
+        async with self._database.transaction(self._timeout_s) as cursor:
+            ids = await keys_of(cursor, keys)
             await cursor.execute(
                 "SELECT id FROM pico_ledger WHERE id = ANY(%s)"
                 " AND (doubted OR state NOT IN ('pending', 'not_sent', 'rejected'))",
@@ -345,89 +312,18 @@ class PostgresLedger:
             )
             return {ids[bytes(name)] for (name,) in await cursor.fetchall()}
 
-    async def _held(self, cursor: Cursor, names: Sequence[str], *, whole: bool = False) -> list[_Found]:
-        """
-        Find rows by their keys, or by their IDs or the beginnings of them, and hold them until the transaction's end.
-
-        Args:
-            whole: The beginning of an ID does not do: a key of another ledger may look like one.
-        """
-        await cursor.execute("SELECT salt FROM pico_ledger_account")
-        salts = [salt for (salt,) in await cursor.fetchall()]
-        ids = {await self._id_of(cursor, name, salts, whole=whole): name for name in names}
-        # In one order: two decisions at once would otherwise wait for each other.
-        await cursor.execute(
-            "SELECT id, state, doubted, extract(epoch FROM clock_timestamp() - changed_at)::float8"
-            " FROM pico_ledger WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
-            (list(ids),),
-        )
-        found = {
-            bytes(row): _Found(bytes(row), ids[bytes(row)], JournalState(state), doubted, age_s)
-            for row, state, doubted, age_s in await cursor.fetchall()
-        }
-        for row, name in ids.items():
-            if row not in found:
-                raise _none(name)
-        return [found[row] for row in ids]
-
-    async def _id_of(self, cursor: Cursor, name: str, salts: Sequence[bytes], *, whole: bool) -> bytes:
-        await cursor.execute(
-            "SELECT id FROM pico_ledger WHERE id = ANY(%s) LIMIT 2", ([key_digest(salt, name) for salt in salts],)
-        )
-        found = await cursor.fetchall()
-        if not found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID):
-            first, last = (bytes.fromhex(name.ljust(32, digit)) for digit in "0f")
-            await cursor.execute("SELECT id FROM pico_ledger WHERE id BETWEEN %s AND %s LIMIT 2", (first, last))
-            found = await cursor.fetchall()
-        if not found:
-            raise _none(name)
-        if len(found) > 1:
-            raise JournalError(
-                f"In the ledger more than one message is meant by {mask_numbers(name)!r}. Nothing was changed."
-            )
-        return bytes(found[0][0])
-
-
-class _Found(NamedTuple):
-    """A row of the ledger, and the name by which it was asked for."""
-
-    id: bytes
-    name: str
-    state: JournalState
-    doubted: bool
-    age_s: float
-
-    @property
-    def may_have_gone_out(self) -> bool:
-        return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
-
-
-def _none(name: str) -> NotInDoubtError:
-    return NotInDoubtError(
-        f"In the ledger there is no message of the key or ID {mask_numbers(name)!r}. Nothing was changed. "
-        "A message comes into the ledger with its first delivery."
-    )
-
-
-async def _change(cursor: Cursor, row: bytes, state: JournalState, request_id: str | None = None) -> None:
-    await cursor.execute(
-        "UPDATE pico_ledger SET state = %s, request_id = coalesce(%s, request_id), changed_at = clock_timestamp()"
-        " WHERE id = %s",
-        (state.value, request_id, row),
-    )
-
 
 def _pool(database: Any) -> Pool:
     if isinstance(database, AsyncConnectionPool):
         return database
     if not isinstance(database, str):
         raise ConfigurationError(
-            f"`database` must be a conninfo or an AsyncConnectionPool of psycopg's, not {type(database).__name__}."
+            f"`database` must be a conninfo or an AsyncConnectionPool of psycopg_pool, not {type(database).__name__}."
         )
     try:
         psycopg.conninfo.conninfo_to_dict(database)
     except psycopg.Error:
         raise ConfigurationError(
-            "`database` is no conninfo: pass one as 'postgresql://user@host/database' or 'host=… dbname=…'."
+            "`database` is not a conninfo. Pass one as 'postgresql://user@host/database' or 'host=… dbname=…'."
         ) from None
     return AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True})

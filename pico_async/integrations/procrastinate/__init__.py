@@ -1,20 +1,21 @@
 """
-Messages through procrastinate, a task queue that lives in PostgreSQL.
+Messages through procrastinate, a task queue in PostgreSQL.
 
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo="postgresql://…"))
 
     async with app.open_async():
         await setup(app)                                            # once: the tables
         await enqueue_bulk(app, messages)                           # anywhere: a web app, a script
-        await enqueue_bulk(app, messages, connection=connection)    # with your own change, or not at all
+        await enqueue_bulk(app, messages, connection=connection)    # in the transaction of your own change
 
     async with app.open_async(), PicoSession() as pico:             # as many workers as you like
         await run_worker(app, pico)
 
-A message is sent at most once, whatever happens to its worker: see `send_once`. Its number and text lie in a table of
-their own, `pico_outbox`, for procrastinate writes a job's arguments to its logs; the job has only a reference. What may
-have gone out is listed by `PostgresLedger.in_doubt`, and sent again only by `resend`. Needs the extra: `pip install
-'pico-async[procrastinate]'`.
+A message is sent at most once, whatever happens to its worker: see `send_once`. Procrastinate writes a job's arguments
+to its logs, so the job has only a reference, and the number and text are in a table of their own, `pico_outbox`.
+`PostgresLedger.in_doubt` lists the messages that may have been sent. Only `resend` sends them again.
+
+Needs the extra: `pip install 'pico-async[procrastinate]'`.
 """
 
 try:

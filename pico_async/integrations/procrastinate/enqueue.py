@@ -1,4 +1,4 @@
-"""Into the queue: messages and their jobs, in batches, each batch in one transaction."""
+"""Put messages and their jobs into the queue, in batches, each batch in one transaction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from attrs import field, frozen
+from attrs import define, field, frozen
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.types import JSONDict
@@ -21,17 +21,23 @@ from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination.protocols import Priority
 from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError
-from pico_async.integrations.postgres.connection import PostgresLink, lent, told, unprepared
+from pico_async.integrations.postgres.connection import (
+    Database,
+    borrowed_connection,
+    journal_error,
+    without_prepared_statements,
+)
 from pico_async.integrations.postgres.ledger import PostgresLedger
+from pico_async.integrations.postgres.table import keys_of
 from pico_async.integrations.procrastinate.outbox import (
     TIMEOUT_S,
-    Parcel,
+    OutboxEntry,
     hold_for_resend,
-    nobodys,
-    note_jobs,
+    keys_in_outbox,
     pool_of,
     put,
-    waiting,
+    record_jobs,
+    without_job,
 )
 from pico_async.integrations.procrastinate.task import LEVELS, QUEUE, TASK
 from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
@@ -40,14 +46,14 @@ from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 @frozen(kw_only=True, eq=False)
 class EnqueueReport:
     """
-    What came into the queue.
+    The result of `enqueue_bulk`.
 
     Attributes:
-        total: Items that were read.
-        deferred: Messages that have a job now.
-        failed: Items that have none: bad ones, and messages that had expired.
-        failures: The first 20 of those, each with its place in the input and its error.
-        stopped: Why the input ended before its time; None where it did not.
+        total: The number of items that were read.
+        deferred: The number of messages that have a job now.
+        failed: The number of items without a job: bad ones, and messages that had expired.
+        failures: The first 20 of the failed items, each with its index in the input and its error.
+        stopped: Why the input ended early; None if it did not.
     """
 
     total: int = 0
@@ -70,83 +76,90 @@ async def enqueue_bulk(
     """
     Put any number of messages into the queue, for `run_worker` to send.
 
-    A message is known by its `key`: enqueued twice, it is sent once. One without a key gets one of its own here, so
-    enqueued twice it is sent twice. Whether its number has opted out is asked by the worker's session, when the message
-    is about to be sent, and not here. `expires_in` goes on counting in the queue. Number and text are in the database
-    until Pico has the message, until it has expired or until `discard`, and in no log.
+    The `key` identifies a message: enqueued twice, it is sent once. A message without a key gets a random one, so
+    enqueued twice, it is sent twice. The worker's session checks opt-outs just before it sends the message. The time of
+    `expires_in` includes the queue. Number and text are in no log. They are in the database until Pico has the message,
+    until it has expired, or until `discard`.
 
     Args:
-        app: Open, with procrastinate's `PsycopgConnector`; `setup(app)` has made its tables.
-        messages: Any iterable or async iterable, of one message or a million; it is read in batches. A bad item is
-            told in the report and ends nothing.
-        connection: Yours, of psycopg's `AsyncConnection`, to the same database: the messages are in the queue when you
-            commit, and only then. It is not committed here. (SQLAlchemy over psycopg has it as
-            `(await connection.get_raw_connection()).driver_connection`.) Without it, or where it is in autocommit
-            outside of a transaction, each batch is committed by itself.
-        priority: INTERACTIVE goes before BULK in the queue, and before Pico.
+        app: An open app with procrastinate's `PsycopgConnector`, after `setup(app)`.
+        messages: Any iterable or async iterable, of one message or a million. It is read in batches. A bad item is
+            reported as failed and does not stop the rest.
+        connection: Your own psycopg `AsyncConnection` to the same database. The messages are in the queue when you
+            commit; it is not committed here. (In SQLAlchemy over psycopg it is
+            `(await connection.get_raw_connection()).driver_connection`.) Without it, or if it is in autocommit outside
+            a transaction, each batch is committed by itself.
+        priority: INTERACTIVE comes before BULK, in the queue and in the limiter.
         batch_size: Messages in one transaction, from 1.
 
     Raises:
         ConfigurationError: An argument is wrong.
-        JournalError: A batch could not be written. A note on the error says how many were deferred before.
-        Exception: What *messages* raised, once all that was read before is deferred; with that note.
+        JournalError: A batch could not be written. A note on the error has the number of messages deferred before.
+        Exception: An error of *messages*, after everything that was read before is deferred; with the same note.
     """
-    intake = _Intake(app, connection, priority=priority, queue=queue, batch_size=batch_size)
+    intake = _Intake(app=app, connection=connection, priority=priority, queue=queue, batch_size=batch_size)
     source = Source(messages)
     since = cancellations()
     try:
         while True:
             item = await source.anext() if source.is_async else source.next()
-            # In a blast the input is read in a task of a group; here in the caller's, and it may take for its own what
-            # cancels that.
+            # The input runs in the caller's task, and may swallow a cancellation of that task.
             await end_if_cancelled(since)
             if item is END:
                 break
-            await intake.take(item)
+            await intake.add(item)
         await intake.flush()
         await end_if_cancelled(since)
         if source.error is not None:
-            raise source.error  # noqa: TRY301  the note is for this one, too
+            raise source.error  # noqa: TRY301  it gets the note, too
     except Exception as error:
-        error.add_note(intake.told())
+        error.add_note(intake.progress())
         raise
     finally:
         await source.aclose()
-    return intake.report(source.stopped)
+    return EnqueueReport(
+        total=intake.total,
+        deferred=intake.deferred,
+        failed=intake.failed,
+        failures=tuple(intake.failures),
+        stopped=source.stopped,
+    )
 
 
 @boundary
 async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queue: str = QUEUE) -> int:
     """
-    Send messages in doubt, refused or given up again: decide it in the ledger, and put them back into the queue.
+    Put messages that are in doubt, refused or given up back into the queue, and allow the ledger to send them.
 
-    One that had gone out is sent twice. Both happen in one transaction, and only for messages that are put back: the
-    others are in doubt as before. What has expired is not put back.
+    A message that was sent is sent twice. Ledger and queue change in one transaction, and only for the messages that
+    are put back. The others stay in doubt.
 
     Args:
-        names: Of each, its `key`, or the ID that `PostgresLedger.in_doubt` gives, or at least 12 characters of it.
+        names: For each message its `key`, its ID from `PostgresLedger.in_doubt`, or the first 12 or more characters of
+            the ID.
 
     Returns:
-        How many were put back. Fewer than were named, where the outbox has no message of that name (it is another
-        queue's, or was discarded), where the message has expired, or where it has a job that may still deliver it.
+        The number of messages that were put back. A message is not put back if it has expired, if a job may still
+        deliver it, or if the outbox does not have it: another queue has it, or it was discarded.
 
     Raises:
-        JournalError: One of them is not there, was accepted, or may be on the wire; then none is changed.
+        JournalError: A message is missing, was accepted, or may be on the wire. Then none is changed.
     """
-    link = PostgresLink(pool_of(app))
-    ledger = PostgresLedger(link.pool)
-    # All in one transaction: what was decided in the ledger has a job, or nothing was decided.
-    async with _told(), link.transaction(TIMEOUT_S) as cursor:
-        keys = await nobodys(cursor)
-        ids = await ledger.keys_of(cursor, keys.values())
-        # What failed before it came to the ledger, for want of a token, never left: there is nothing to decide there.
+    database = Database(pool_of(app))
+    ledger = PostgresLedger(database.pool)
+    # In one transaction: either the ledger allows the messages and they have jobs, or nothing changed.
+    async with _journal_errors(), database.transaction(TIMEOUT_S) as cursor:
+        keys = await without_job(cursor)
+        ids = await keys_of(cursor, keys.values())
+        # A message that failed before its intent, for example without a token, is not in the ledger.
         unknown = set(names) & (set(keys.values()) - set(ids.values()))
         known = [name for name in names if name not in unknown]
         try:
             decided = await ledger.resendable(cursor, known)
         except NotInDoubtError:
-            # One that waits for its first delivery is not in the ledger yet: another `resend` may have put it back.
-            first = await waiting(cursor, known)
+            # A message that waits for its first delivery is not in the ledger either. Another `resend` may have put it
+            # back.
+            first = await keys_in_outbox(cursor, known)
             if not first:
                 raise
             decided = await ledger.resendable(cursor, [name for name in known if name not in first])
@@ -158,95 +171,77 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
     return len(sent_again)
 
 
+@define(kw_only=True, eq=False, repr=False)
 class _Intake:
-    """What came of the input so far, and the batch that is next."""
+    """The counts so far, and the next batch."""
 
-    def __init__(
-        self,
-        app: App,
-        connection: psycopg.AsyncConnection[Any] | None,
-        *,
-        priority: Priority,
-        queue: str,
-        batch_size: int,
-    ) -> None:
-        if not isinstance(priority, Priority):
+    _app: App
+    _connection: psycopg.AsyncConnection[Any] | None
+    _priority: Priority
+    _queue: str
+    _batch_size: int
+    _batch: list[OutboxEntry] = field(factory=list, init=False)
+    total: int = 0
+    deferred: int = 0
+    failed: int = 0
+    failures: list[SendResult] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        pool_of(self._app)
+        if not isinstance(self._priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if isinstance(self._batch_size, bool) or not isinstance(self._batch_size, int) or self._batch_size < 1:
             raise ConfigurationError("`batch_size` must be a whole number from 1.")
-        if connection is not None and not isinstance(connection, psycopg.AsyncConnection):
+        if self._connection is not None and not isinstance(self._connection, psycopg.AsyncConnection):
             raise ConfigurationError(
-                f"`connection` must be an AsyncConnection of psycopg's, not {type(connection).__name__}."
+                f"`connection` must be a psycopg AsyncConnection, not {type(self._connection).__name__}."
             )
-        self._pool = pool_of(app)
-        self._app = app
-        self._connection = connection
-        self._priority = priority
-        self._queue = queue
-        self._batch_size = batch_size
-        self._batch: list[Parcel] = []
-        self._total = 0
-        self._deferred = 0
-        self._failed = 0
-        self._failures: list[SendResult] = []
 
-    async def take(self, item: object) -> None:
-        """Take one item of the input, and write the batch where it is full."""
+    async def add(self, item: object) -> None:
+        """Add one item of the input, and write the batch if it is full."""
         try:
-            self._batch.append(_parcel(item))
+            self._batch.append(_entry(item))
         except (InvalidMessageError, MessageExpiredError) as error:
-            self._failed += 1
-            if len(self._failures) < FIRST_FAILURES:
+            self.failed += 1
+            if len(self.failures) < FIRST_FAILURES:
                 message = item if isinstance(item, SmsMessage | MmsMessage | VoiceMessage) else None
-                self._failures.append(
-                    SendResult(index=self._total, message=message, outcome=error.outcome, error=error)
-                )
-        self._total += 1
+                self.failures.append(SendResult(index=self.total, message=message, outcome=error.outcome, error=error))
+        self.total += 1
         if len(self._batch) >= self._batch_size:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the batch: messages and jobs, or neither."""
+        """Write the batch: both its messages and its jobs, or neither."""
         if not self._batch:
             return
-        async with _told(), self._transaction() as connection:
+        async with _journal_errors(), self._transaction() as connection:
             async with connection.cursor(row_factory=tuple_row) as cursor:
                 await put(cursor, self._batch)
-            names = [parcel.id for parcel in self._batch]
+            names = [entry.id for entry in self._batch]
             await _defer(self._app, names, connection, priority=self._priority, queue=self._queue)
-        self._deferred += len(self._batch)
+        self.deferred += len(self._batch)
         self._batch = []
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         if self._connection is None:
-            async with lent(self._pool) as connection, connection.transaction():
+            async with borrowed_connection(pool_of(self._app)) as connection, connection.transaction():
                 yield connection
             return
-        with unprepared(self._connection):
+        with without_prepared_statements(self._connection):
             if self._connection.autocommit and self._connection.info.transaction_status is TransactionStatus.IDLE:
                 async with self._connection.transaction():
                     yield self._connection
             else:
-                # Its owner's. A transaction of ours would be the outermost where none was begun, and commit it.
+                # The caller commits. A transaction block would commit here if the caller began none.
                 yield self._connection
 
-    def told(self) -> str:
-        """Say how far it came, for the note on an error."""
+    def progress(self) -> str:
+        """Return how many messages were deferred, for the note on an error."""
         if self._connection is not None:
-            return f"enqueue_bulk: {self._deferred} messages were written; they are in the queue if you commit."
-        lost = f", and whether the batch of {len(self._batch)} is in, is not known" if self._batch else ""
-        return f"enqueue_bulk: {self._deferred} messages were deferred{lost}. Those with keys can be enqueued again."
-
-    def report(self, stopped: str | None) -> EnqueueReport:
-        """Give the numbers."""
-        return EnqueueReport(
-            total=self._total,
-            deferred=self._deferred,
-            failed=self._failed,
-            failures=tuple(self._failures),
-            stopped=stopped,
-        )
+            return f"enqueue_bulk: {self.deferred} messages were written; they are in the queue if you commit."
+        lost = f"; it is unknown whether the batch of {len(self._batch)} was" if self._batch else ""
+        return f"enqueue_bulk: {self.deferred} messages were deferred{lost}. Those with keys can be enqueued again."
 
 
 async def _defer(
@@ -254,35 +249,35 @@ async def _defer(
 ) -> None:
     if not names:
         return
-    # By its name: a web app need not have the task, nor a session.
+    # By its name, because a web app has neither the task nor a session.
     deferrer = app.configure_task(TASK, queue=queue, priority=LEVELS[priority], connection=connection)
     arguments: list[JSONDict] = [{"outbox_id": str(name)} for name in names]
     jobs = await deferrer.batch_defer_async(*arguments)
     async with connection.cursor(row_factory=tuple_row) as cursor:
-        await note_jobs(cursor, jobs)
+        await record_jobs(cursor, jobs)
 
 
-def _parcel(item: object) -> Parcel:
+def _entry(item: object) -> OutboxEntry:
     if isinstance(item, InvalidMessageError):
         raise item
     if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
-            f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+            f"The input yielded a {type(item).__name__}. It must yield SmsMessage, MmsMessage or VoiceMessage."
         )
-    parcel = Parcel.of(item)
-    if parcel.rest_s is not None and parcel.rest_s <= 0:
+    entry = OutboxEntry.of(item)
+    if entry.remaining_s is not None and entry.remaining_s <= 0:
         raise MessageExpiredError("`expires_in` ran out before the message was enqueued. It was dropped, not sent.")
-    return parcel
+    return entry
 
 
 @asynccontextmanager
-async def _told() -> AsyncIterator[None]:
-    """Tell psycopg's errors, and procrastinate's of them, without the values that they hold."""
+async def _journal_errors() -> AsyncIterator[None]:
+    """Replace errors of psycopg, and procrastinate's errors from them, by errors without values."""
     try:
         yield
     except psycopg.Error as error:
-        raise told(error) from None
+        raise journal_error(error) from None
     except ConnectorException as error:
         if not isinstance(error.__cause__, psycopg.Error):
             raise
-        raise told(error.__cause__) from None
+        raise journal_error(error.__cause__) from None

@@ -1,4 +1,4 @@
-"""What waits to be sent: the messages of the jobs, in a table beside them."""
+"""The outbox: the messages of the jobs, in a table of their own."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from psycopg.rows import TupleRow
 
 from pico_async._boundary import boundary
 from pico_async.errors import ConfigurationError, InvalidMessageError
-from pico_async.integrations.postgres.connection import Cursor, Pool, PostgresLink, make_tables
+from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 
 TIMEOUT_S = 10.0
-# A message without time left goes through all the same: the ledger may know more of it than that it is late.
-NO_TIME_S = 1e-6
+# The remaining time of an expired message. It is delivered all the same, because the ledger may know that it was sent.
+MINIMAL_S = 1e-6
 
 _KINDS: Final = {kind.__name__: kind for kind in (SmsMessage, MmsMessage, VoiceMessage)}
 _NOT_KEPT = frozenset({"expires_in", "made_at"})
@@ -31,10 +31,10 @@ _NOT_KEPT = frozenset({"expires_in", "made_at"})
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pico_outbox (
     id uuid PRIMARY KEY,
-    message text NOT NULL,       -- JSON. Not jsonb, which cannot hold all that a text may hold
-    expires_at timestamptz,      -- by this server's clock, for the workers' may differ
-    failed_at timestamptz,       -- it is in doubt, was refused or never came through: it waits for its owner's word
-    job bigint                   -- which job delivers it; NULL: an older version wrote it
+    message text NOT NULL,       -- JSON. Not jsonb, which cannot store every text
+    expires_at timestamptz,      -- by this server's clock, because the workers' clocks may differ
+    failed_at timestamptz,       -- since when it waits for `resend` or `discard`: in doubt, refused or given up
+    job bigint                   -- the job that delivers it; NULL: an older version wrote it
 );
 CREATE INDEX IF NOT EXISTS pico_outbox_expires ON pico_outbox (expires_at);
 """
@@ -44,45 +44,45 @@ ALTER TABLE pico_outbox ADD COLUMN IF NOT EXISTS job bigint;
 UPDATE pico_outbox SET job = found.job
 FROM (SELECT args ->> 'outbox_id' AS name, max(id) AS job FROM procrastinate_jobs GROUP BY name) AS found
 WHERE pico_outbox.job IS NULL AND found.name = pico_outbox.id::text;
-UPDATE pico_outbox SET job = 0 WHERE job IS NULL;  -- nobody's
+UPDATE pico_outbox SET job = 0 WHERE job IS NULL;  -- none
 """
 
-NIL: Final = UUID(int=0)
-MAX: Final = UUID(int=2**128 - 1)
+FIRST_ID: Final = UUID(int=0)
+LAST_ID: Final = UUID(int=2**128 - 1)
 
-# So many expired messages are dropped in one transaction, and so many messages are looked at for their jobs: a queue
-# may hold a million.
+# The number of expired messages that one transaction drops, and of messages that one transaction checks for their jobs.
+# A queue may hold a million.
 BATCH: Final = 1000
-LOOK_AT: Final = 10_000
+SCAN_SIZE: Final = 10_000
 
-# A job that ended, was cancelled or aborted, or was deleted, delivers its message no more.
-_NOBODYS: Final = (
+# A job that ended, was cancelled, aborted or deleted no longer delivers its message.
+_NO_JOB: Final = (
     "(CASE WHEN job IS NULL THEN failed_at IS NOT NULL ELSE NOT EXISTS (SELECT FROM procrastinate_jobs"
     " WHERE procrastinate_jobs.id = job AND status IN ('todo', 'doing')) END)"
 )
 
 
 @frozen
-class Parcel:
+class OutboxEntry:
     """
-    One message on its way into the outbox.
+    A message to write into the outbox.
 
     Attributes:
-        rest_s: Seconds until it is to be dropped; None for never.
+        remaining_s: Seconds until the message expires; None for never.
     """
 
     id: UUID
     message: str = field(repr=False)
-    rest_s: float | None
+    remaining_s: float | None
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """Pack a message; one without a key gets one, for it must be known again at each delivery."""
+        """Make the entry of a message. A message without a key gets a random one, to identify it at each delivery."""
         name = uuid4()
         if message.key is None:
             message = attrs.evolve(message, key=str(name))
         end = deadline(message)
-        return cls(name, _packed(message), None if end is None else end - time.monotonic())
+        return cls(name, _to_json(message), None if end is None else end - time.monotonic())
 
 
 class Outbox:
@@ -90,52 +90,52 @@ class Outbox:
     The messages whose jobs are not done.
 
     Args:
-        link: To the database of procrastinate's jobs.
+        database: The database of procrastinate's jobs.
     """
 
-    def __init__(self, link: PostgresLink) -> None:
-        self._link = link
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def take(self, name: UUID) -> Message | None:
         """
-        Give the message, with the time that is left for it; None where it is gone.
+        Return the message with its remaining time, or None if it was dropped.
 
         Raises:
-            JournalError: It cannot be read now.
-            InvalidMessageError: It is not readable at all.
+            JournalError: The outbox cannot be read now.
+            InvalidMessageError: The message cannot be read at all.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             "SELECT message, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM pico_outbox WHERE id = %s",
             (name,),
-            patience_s=TIMEOUT_S,
+            timeout_s=TIMEOUT_S,
         )
         if not rows:
             return None
-        packed, rest_s = rows[0]
-        message = unpacked(packed)
-        return message if rest_s is None else attrs.evolve(message, expires_in=max(rest_s, NO_TIME_S))
+        packed, remaining_s = rows[0]
+        message = from_json(packed)
+        return message if remaining_s is None else attrs.evolve(message, expires_in=max(remaining_s, MINIMAL_S))
 
     async def drop(self, name: UUID) -> None:
-        """Forget the message: its fate is sealed."""
-        await self._link.fetch("DELETE FROM pico_outbox WHERE id = %s", (name,), patience_s=TIMEOUT_S)
+        """Delete the message, because it needs no further delivery."""
+        await self._database.fetch("DELETE FROM pico_outbox WHERE id = %s", (name,), timeout_s=TIMEOUT_S)
 
     async def keep(self, name: UUID) -> None:
-        """Keep it for its owner, who may want it sent again."""
-        await self._link.fetch(
-            "UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = %s", (name,), patience_s=TIMEOUT_S
+        """Keep the message for `resend` or `discard`."""
+        await self._database.fetch(
+            "UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = %s", (name,), timeout_s=TIMEOUT_S
         )
 
-    async def time_in(self, wait_s: float) -> datetime:
+    async def time_after(self, wait_s: float) -> datetime:
         """
         Return the time in so many seconds, by PostgreSQL's clock.
 
         Raises:
-            JournalError: It cannot be asked now.
+            JournalError: PostgreSQL cannot be asked now.
         """
-        rows = await self._link.fetch(
+        rows = await self._database.fetch(
             "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
             (wait_s,),
-            patience_s=TIMEOUT_S,
+            timeout_s=TIMEOUT_S,
         )
         return datetime.fromtimestamp(rows[0][0], UTC)
 
@@ -143,42 +143,42 @@ class Outbox:
 @boundary
 async def discard(app: App, *, older_than_s: float) -> int:
     """
-    Delete messages that failed so long ago, with their numbers and texts, and give their number.
+    Delete messages that failed so long ago, with their numbers and texts, and return how many.
 
-    They are those that were in doubt, refused or given up, or whose job was cancelled, aborted or deleted; `resend`
-    cannot put them back then, and whoever calls `mark_sent` or `confirm` has no more need of them. What the ledger
-    knows of them stays. A worker deletes by itself what has expired.
+    These messages were in doubt, refused or given up, or their job was cancelled, aborted or deleted. `resend` cannot
+    put them back afterwards. Their rows in the ledger stay, so `mark_sent` and `confirm` still work. Workers delete
+    expired messages by themselves.
 
     Raises:
-        JournalError: It cannot be written.
+        JournalError: The outbox cannot be written.
     """
-    async with PostgresLink(pool_of(app)).transaction(TIMEOUT_S) as cursor:
+    async with Database(pool_of(app)).transaction(TIMEOUT_S) as cursor:
         await cursor.execute(
             "SELECT id FROM pico_outbox WHERE failed_at < clock_timestamp() - make_interval(secs => %s)"
             " FOR UPDATE SKIP LOCKED",
             (older_than_s,),
         )
         held = [name for (name,) in await cursor.fetchall()]
-        # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
+        # A `resend` may have committed a job for the message meanwhile. Only a new statement sees it.
         await cursor.execute(
-            f"DELETE FROM pico_outbox WHERE id = ANY(%s) AND failed_at IS NOT NULL AND {_NOBODYS}",  # noqa: S608  a constant
+            f"DELETE FROM pico_outbox WHERE id = ANY(%s) AND failed_at IS NOT NULL AND {_NO_JOB}",  # noqa: S608  a constant
             (held,),
         )
         return cursor.rowcount
 
 
-async def nobodys(cursor: Cursor) -> dict[UUID, str]:
-    """Return the messages that no job delivers, with their keys."""
-    await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NOBODYS}")  # noqa: S608  a constant
+async def without_job(cursor: Cursor) -> dict[UUID, str]:
+    """Return the IDs and the keys of messages that no job delivers."""
+    await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NO_JOB}")  # noqa: S608  a constant
     keys: dict[UUID, str] = {}
     for name, packed in await cursor.fetchall():
         with suppress(InvalidMessageError):
-            keys[name] = unpacked(packed).key or ""
+            keys[name] = from_json(packed).key or ""
     return keys
 
 
-async def waiting(cursor: Cursor, keys: list[str]) -> set[str]:
-    """Return those of the keys whose messages are in the outbox, whoever delivers them."""
+async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
+    """Return those of the keys whose messages are in the outbox, with or without a job."""
     await cursor.execute(
         "SELECT message FROM pico_outbox WHERE EXISTS"
         " (SELECT FROM unnest(%s::text[]) AS part WHERE strpos(message, part) > 0)",
@@ -187,57 +187,59 @@ async def waiting(cursor: Cursor, keys: list[str]) -> set[str]:
     found = set()
     for (packed,) in await cursor.fetchall():
         with suppress(InvalidMessageError):
-            found.add(unpacked(packed).key or "")
+            found.add(from_json(packed).key or "")
     return found & set(keys)
 
 
 async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
-    """Hold messages until the transaction's end, and return those that no job delivers and that have not expired."""
+    """Lock messages until the transaction's end, and return those without a job that have not expired."""
     await cursor.execute("SELECT FROM pico_outbox WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (names,))
-    # Another `resend` may have held them until now, and given them jobs: a new statement sees these.
+    # Another `resend` may have locked them until now, and given them jobs. Only a new statement sees these.
     await cursor.execute(
-        f"UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s) AND {_NOBODYS}"  # noqa: S608  a constant
+        f"UPDATE pico_outbox SET failed_at = NULL WHERE id = ANY(%s) AND {_NO_JOB}"  # noqa: S608  a constant
         " AND coalesce(expires_at > clock_timestamp(), true) RETURNING id",
         (names,),
     )
     return [name for (name,) in await cursor.fetchall()]
 
 
-async def fail_nobodys(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
+async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     """
-    Keep messages for their owner that no job delivers.
+    Mark messages that no job delivers as failed, so that they wait for `resend` or `discard`.
 
     Args:
-        after: Look at 10,000 messages from this ID on.
+        after: The 10,000 messages after this ID are checked.
 
     Returns:
-        How many were kept, and from which ID to go on.
+        The number of messages that were marked, and the ID after which to continue.
     """
-    await cursor.execute("SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, LOOK_AT - 1))
-    last = await cursor.fetchone()
-    until = last[0] if last is not None else MAX
     await cursor.execute(
-        f"SELECT id FROM pico_outbox WHERE id > %s AND id <= %s AND failed_at IS NULL AND {_NOBODYS}"  # noqa: S608
+        "SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, SCAN_SIZE - 1)
+    )
+    last = await cursor.fetchone()
+    until = last[0] if last is not None else LAST_ID
+    await cursor.execute(
+        f"SELECT id FROM pico_outbox WHERE id > %s AND id <= %s AND failed_at IS NULL AND {_NO_JOB}"  # noqa: S608
         " FOR UPDATE SKIP LOCKED",
         (after, until),
     )
     held = [name for (name,) in await cursor.fetchall()]
-    # A `resend` that was a moment earlier has given the message a job: a new statement sees it.
+    # A `resend` may have committed a job for the message meanwhile. Only a new statement sees it.
     await cursor.execute(
-        f"UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = ANY(%s) AND {_NOBODYS}",  # noqa: S608
+        f"UPDATE pico_outbox SET failed_at = clock_timestamp() WHERE id = ANY(%s) AND {_NO_JOB}",  # noqa: S608
         (held,),
     )
-    return cursor.rowcount, until if last is not None else NIL
+    return cursor.rowcount, until if last is not None else FIRST_ID
 
 
-async def late(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
+async def expired(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     """
-    Return some messages that have expired: time, ID, message, and the job that waits to deliver it.
+    Return a batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
 
-    What a worker has in hand is not among them.
+    A message that a worker is delivering is not returned.
 
     Args:
-        after: Time and ID of the last one that was returned before.
+        after: The time and the ID of the last message of the batch before.
     """
     await cursor.execute(
         "SELECT expires_at, pico_outbox.id, message, jobs.id FROM pico_outbox"
@@ -249,10 +251,10 @@ async def late(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     return await cursor.fetchall()
 
 
-async def drop_late(cursor: Cursor, messages: list[UUID], jobs: list[int | None], *, delete_jobs: bool) -> int:
+async def drop_expired(cursor: Cursor, messages: list[UUID], jobs: list[int | None], *, delete_jobs: bool) -> int:
     """Delete expired messages, end the jobs that wait to deliver them, and return the number of messages."""
     end = "DELETE FROM procrastinate_jobs" if delete_jobs else "UPDATE procrastinate_jobs SET status = 'failed'"
-    # What a worker takes just now is its own, and what `resend` holds is looked at again the next time.
+    # A job that a worker has just taken is skipped. So is a message that `resend` has locked, until the next check.
     statement = f"""
         WITH ended AS ({end} WHERE id IN (
             SELECT id FROM procrastinate_jobs WHERE id = ANY(%(jobs)s::bigint[]) AND status = 'todo'
@@ -266,8 +268,8 @@ async def drop_late(cursor: Cursor, messages: list[UUID], jobs: list[int | None]
     return cursor.rowcount
 
 
-async def note_jobs(cursor: Cursor, jobs: list[int]) -> None:
-    """Note which of these jobs delivers which message."""
+async def record_jobs(cursor: Cursor, jobs: list[int]) -> None:
+    """Record which of these jobs delivers which message."""
     await cursor.execute(
         "UPDATE pico_outbox SET job = procrastinate_jobs.id FROM procrastinate_jobs"
         " WHERE procrastinate_jobs.id = ANY(%s) AND pico_outbox.id = (procrastinate_jobs.args ->> 'outbox_id')::uuid",
@@ -275,16 +277,16 @@ async def note_jobs(cursor: Cursor, jobs: list[int]) -> None:
     )
 
 
-async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
-    """Write parcels down, in the transaction that the cursor is in."""
+async def put(cursor: Cursor, entries: list[OutboxEntry]) -> None:
+    """Insert entries in the cursor's transaction."""
     await cursor.execute(
         "INSERT INTO pico_outbox (id, message, expires_at)"
-        " SELECT id, message, clock_timestamp() + make_interval(secs => rest_s)"
-        " FROM unnest(%s::uuid[], %s::text[], %s::float8[]) AS new (id, message, rest_s)",
+        " SELECT id, message, clock_timestamp() + make_interval(secs => remaining_s)"
+        " FROM unnest(%s::uuid[], %s::text[], %s::float8[]) AS new (id, message, remaining_s)",
         (
-            [parcel.id for parcel in parcels],
-            [parcel.message for parcel in parcels],
-            [parcel.rest_s for parcel in parcels],
+            [entry.id for entry in entries],
+            [entry.message for entry in entries],
+            [entry.remaining_s for entry in entries],
         ),
     )
 
@@ -292,29 +294,29 @@ async def put(cursor: Cursor, parcels: list[Parcel]) -> None:
 @boundary
 async def setup(app: App) -> None:
     """
-    Make the tables: those of this package, and procrastinate's own where there are none.
+    Create the tables of this package, and procrastinate's own if they are missing.
 
-    It also migrates this package's tables of an older version. Any number of workers may do so at once; where nothing
-    is to be done, it needs no right to make tables. An older schema of procrastinate's is yours to migrate.
+    This also migrates this package's tables of an older version, but not an older schema of procrastinate. Any number
+    of workers may call it at once. If nothing is missing, no privilege to create tables is needed.
 
     Raises:
         ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
-        JournalError: The server is not there, or this user may not.
-        procrastinate.exceptions.AppNotOpen: `async with app.open_async()` first.
+        JournalError: The server is away, or this user may not create tables.
+        procrastinate.exceptions.AppNotOpen: The app is not open. Enter `async with app.open_async()` first.
     """
     pool = pool_of(app)
     await PostgresLedger(pool).setup()
-    async with PostgresLink(pool).transaction(TIMEOUT_S) as cursor:
+    async with Database(pool).transaction(TIMEOUT_S) as cursor:
         await make_tables(cursor, {"procrastinate_jobs": ("id",)}, SchemaManager.get_schema())
         await make_tables(cursor, {"pico_outbox": _COLUMNS}, _SCHEMA + _MIGRATE)
 
 
 def pool_of(app: App) -> Pool:
     """
-    Give the pool of an open app.
+    Return the pool of an open app.
 
     Raises:
-        ConfigurationError: Its connector is another one.
+        ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
     """
     if not isinstance(app, App):
         raise ConfigurationError(f"`app` must be a procrastinate.App, not {type(app).__name__}.")
@@ -325,23 +327,23 @@ def pool_of(app: App) -> Pool:
     return app.connector.pool
 
 
-def unpacked(packed: str) -> Message:
+def from_json(packed: str) -> Message:
     """
-    Read a message.
+    Return the message of an outbox entry.
 
     Raises:
-        InvalidMessageError: It cannot be read.
+        InvalidMessageError: The entry cannot be read.
     """
     try:
         fields = json.loads(packed)
         return _KINDS[fields.pop("kind")](**fields)
     except (ValueError, TypeError, LookupError, AttributeError):
         raise InvalidMessageError(
-            "The outbox holds a message that this version of pico_async cannot read. It was not sent, and is kept."
+            "The outbox has a message that this version of pico_async cannot read. It was not sent, and it is kept."
         ) from None
 
 
-def _packed(message: Message) -> str:
+def _to_json(message: Message) -> str:
     fields: dict[str, Any] = attrs.asdict(
         message, filter=lambda attribute, value: attribute.name not in _NOT_KEPT and value is not None
     )

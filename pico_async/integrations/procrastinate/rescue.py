@@ -1,4 +1,4 @@
-"""The rescue: jobs that nobody has in hand are put back, and messages that no job delivers are kept or dropped."""
+"""The rescue of jobs whose worker died, and of messages that no job delivers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import anyio
+from attrs import define, field
 from procrastinate import App
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
@@ -16,9 +18,16 @@ from procrastinate.worker import Worker
 from pico_async._logger import Logger
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import InvalidMessageError, JournalError
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
-from pico_async.integrations.procrastinate.outbox import NIL, TIMEOUT_S, drop_late, fail_nobodys, late, unpacked
+from pico_async.integrations.procrastinate.outbox import (
+    FIRST_ID,
+    TIMEOUT_S,
+    drop_expired,
+    expired,
+    fail_without_job,
+    from_json,
+)
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
 logger = Logger(__name__)
@@ -26,102 +35,96 @@ logger = Logger(__name__)
 RESCUE_LOCK: Final = 0x5069636F_02
 
 
+@define(eq=False)
 class Rescue:
     """
-    Put jobs back that are taken and that nobody has in hand; keep or drop messages that no job delivers.
+    Put back jobs that are taken and that no worker runs. Keep or drop messages that no job delivers.
 
     Args:
-        in_hand: IDs of the jobs that this process is at.
-        stalled_s: After so long without a sign of life a worker counts as dead.
-        ledger: As of `run_worker`.
-        delete_jobs: Whether a job that has failed is deleted.
+        in_hand: The IDs of the jobs that this process runs now.
+        stalled_s: Seconds without a heartbeat after which a worker counts as dead.
+        ledger: The ledger of `run_worker`.
+        delete_jobs: Whether the worker deletes a job that has failed.
     """
 
-    def __init__(
-        self,
-        app: App,
-        link: PostgresLink,
-        in_hand: set[int],
-        stalled_s: float,
-        *,
-        ledger: Journal | None = None,
-        delete_jobs: bool = False,
-    ) -> None:
-        self.app = app
-        self._link = link
-        self._in_hand = in_hand
-        self._stalled_s = stalled_s
-        self._ledger = PostgresLedger(link.pool) if ledger is None else ledger
-        self._delete_jobs = delete_jobs
-        self._suspects: set[int] = set()
-        self._looked_at = NIL
+    app: App
+    _database: Database
+    _in_hand: set[int]
+    _stalled_s: float
+    _ledger: Journal | None = None
+    _delete_jobs: bool = False
+    _suspects: set[int] = field(factory=set, init=False)
+    _checked_until: UUID = field(default=FIRST_ID, init=False)
 
-    async def now_and_again(self, worker: Worker) -> None:
-        """Look, for as long as the worker runs."""
+    async def run(self, worker: Worker) -> None:
+        """Check at intervals while the worker runs."""
         while True:
             await anyio.sleep(self._stalled_s / 3)
-            # Where PostgreSQL is away, the worker hears of it, too.
+            # If PostgreSQL is away, the worker itself fails, too, and is started again.
             with suppress(ConnectorException, JournalError):
-                await self.look()
-                await self.of_the_living(worker)
+                await self.check()
+                await self.put_back_idle(worker)
 
-    async def look(self) -> None:
-        """Look after the jobs of dead workers, and after messages that no job delivers or that have expired."""
-        async with self._link.transaction(TIMEOUT_S) as cursor:
-            # One worker at a time: what one has put back, and a third has begun, is not put back by a second.
+    async def check(self) -> None:
+        """Put back the jobs of dead workers, keep messages that no job delivers, and drop expired ones."""
+        async with self._database.transaction(TIMEOUT_S) as cursor:
+            # One worker at a time: a second one must not put back a job that was put back and has begun again.
             await cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (RESCUE_LOCK,))
             if await cursor.fetchone() != (True,):
                 return
             stalled = await self.app.job_manager.get_stalled_jobs(
                 task_name=TASK, seconds_since_heartbeat=self._stalled_s
             )
-            # Where PostgreSQL was away for long, this worker seems dead itself.
+            # If PostgreSQL was away for long, this worker itself seems dead.
             await self._put_back(job for job in stalled if job.id not in self._in_hand)
-            kept, self._looked_at = await fail_nobodys(cursor, self._looked_at)
+            kept, self._checked_until = await fail_without_job(cursor, self._checked_until)
         if kept:
             logger.warning(
-                "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.", kept
+                "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.",
+                kept,
             )
-        await self._drop_late()
+        await self._drop_expired()
 
-    async def _drop_late(self) -> None:
+    async def _drop_expired(self) -> None:
         """
-        Drop what has expired, many at once: each by itself would hold up the messages behind it.
+        Drop expired messages in batches, because dropping each by its job would delay the messages behind it.
 
-        What may have gone out in an earlier delivery is left to its job, which asks the ledger.
+        A message that an earlier delivery may have sent is left to its job, which asks the ledger.
         """
-        dropped, after = 0, (datetime(1, 1, 1, tzinfo=UTC), NIL)
+        dropped, after = 0, (datetime(1, 1, 1, tzinfo=UTC), FIRST_ID)
         while True:
-            async with self._link.transaction(TIMEOUT_S) as cursor:
-                rows = await late(cursor, after)
+            async with self._database.transaction(TIMEOUT_S) as cursor:
+                rows = await expired(cursor, after)
             if not rows:
                 break
             after = rows[-1][0], rows[-1][1]
             unsent = await self._unsent([packed for _, _, packed, job in rows if job is not None])
             found = [(name, job) for _, name, packed, job in rows if job is None or packed in unsent]
-            async with self._link.transaction(TIMEOUT_S) as cursor:
-                dropped += await drop_late(
+            async with self._database.transaction(TIMEOUT_S) as cursor:
+                dropped += await drop_expired(
                     cursor, [name for name, _ in found], [job for _, job in found], delete_jobs=self._delete_jobs
                 )
         if dropped:
-            logger.warning("`expires_in` ran out in the queue for messages, which were dropped: %d.", dropped)
+            logger.warning("`expires_in` ran out in the queue. Messages that were dropped: %d.", dropped)
 
     async def _unsent(self, messages: list[str]) -> set[str]:
-        """Return the packed messages that provably did not go out in any delivery."""
-        if not isinstance(self._ledger, PostgresLedger):
+        """Return the messages, as JSON, that provably no delivery sent."""
+        ledger = self._ledger or PostgresLedger(self._database.pool)
+        if not isinstance(ledger, PostgresLedger):
             return set()
         keys: dict[str, str] = {}
         for packed in messages:
             with suppress(InvalidMessageError):
-                keys[packed] = unpacked(packed).key or ""
-        sent = await self._ledger.may_have_sent(keys.values())
+                keys[packed] = from_json(packed).key or ""
+        sent = await ledger.may_have_sent(keys.values())
         return {packed for packed, key in keys.items() if key not in sent}
 
-    async def of_the_living(self, worker: Worker) -> None:
+    async def put_back_idle(self, worker: Worker) -> None:
         """
-        Put back what the worker itself is done with, where it could not tell PostgreSQL.
+        Put back jobs that the live worker has finished without PostgreSQL's knowledge, because it was away.
 
-        It lives on then, and nobody else would. Only what is so twice in a row, for it may be about to begin or to end.
+        No other worker does that while this one lives. A job must be found twice in a row, because at first it may be
+        about to begin or to end.
         """
         if worker.worker_id is None:
             return
@@ -133,9 +136,9 @@ class Rescue:
     async def _put_back(self, jobs: Iterable[Job]) -> None:
         back = 0
         for job in jobs:
-            # Refused where it came to its end just now, after all.
+            # Procrastinate refuses if the job has just ended.
             with suppress(ConnectorException):
                 await self.app.job_manager.retry_job(job, retry_at=AT_ONCE)
                 back += 1
         if back:
-            logger.warning("Jobs that were taken, and were in nobody's hand, were put back: %d.", back)
+            logger.warning("Jobs that were taken, and that no worker ran, were put back: %d.", back)

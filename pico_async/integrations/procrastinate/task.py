@@ -1,4 +1,4 @@
-"""The one task: deliver a message of the outbox, and say by the job's end what became of it."""
+"""The task that delivers one message of the outbox. The end of its job shows the message's outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pico_async.errors import (
     MessageExpiredError,
     SuppressedError,
 )
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import Outbox, pool_of
 from pico_async.integrations.send_once import may_retry, send_once
@@ -32,27 +32,27 @@ QUEUE: Final = "pico"
 NAMESPACE: Final = "pico"
 TASK: Final = "pico:send"
 
-# procrastinate's, where the higher one goes first. Whoever changes a job's by hand stays on its side of nought.
+# Priorities of procrastinate's jobs: the higher one comes first. A job with a positive priority is sent as INTERACTIVE.
 LEVELS: Final = {Priority.INTERACTIVE: 10, Priority.BULK: 0}
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
 MAX_TRIES = 50
 
-# Due at once by any clock. PostgreSQL compares a job's time with its own clock, which a worker's may differ from.
+# A time that is past on any clock. PostgreSQL compares a job's time with its own clock, and a worker's may differ.
 AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Retry(BaseRetryStrategy):
     """
-    Deliver again what provably did not go out, after 1 to 300 seconds, doubled from try to try.
+    Deliver a message again that was provably not sent, after 1 to 300 seconds. The wait doubles with each try.
 
     Args:
-        max_tries: So often at most: with 50, an outage of three hours is waited for.
+        max_tries: The number of deliveries. 50 are enough for an outage of three hours.
 
     Attributes:
-        due: When to deliver jobs again that failed just now, by PostgreSQL's clock. One that is not here is due at
-            once: PostgreSQL could not be asked.
+        due: The time of the next delivery for jobs that have just failed, by PostgreSQL's clock. A job without one is
+            due at once, because PostgreSQL could not be asked.
     """
 
     def __init__(self, max_tries: int) -> None:
@@ -60,49 +60,52 @@ class Retry(BaseRetryStrategy):
         self.due: dict[int, datetime] = {}
 
     def wait_s(self, error: BaseException, job: Job) -> float | None:
-        """Return the seconds until the next delivery, or None where it would be in vain, or might double."""
+        """Return the seconds until the next delivery, or None if it could not succeed, or could double the message."""
         if not may_retry(error) or is_last(job, self._max_tries):
             return None
         wait_s = min(FIRST_WAIT_S * 2.0 ** min(job.attempts, 20), LONGEST_WAIT_S)
         return max(random.uniform(wait_s / 2, wait_s), getattr(error, "retry_after", None) or 0.0)  # noqa: S311
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        """Return when procrastinate delivers the job again, or None where it has failed."""
+        """Return when procrastinate runs the job again, or None if the job has failed."""
         due = self.due.pop(job.id or 0, AT_ONCE)
-        # Cancelled: its worker ends. The ledger has what became of the message, and the next delivery asks it.
+        # The worker ends. The next delivery asks the ledger for the message's outcome.
         if isinstance(exception, asyncio.CancelledError):
             return RetryDecision(retry_at=AT_ONCE)
         return None if self.wait_s(exception, job) is None else RetryDecision(retry_at=due)
 
 
 def is_last(job: Job, max_tries: int) -> bool:
-    """Say whether this is the last time that the message is delivered by itself."""
+    """Return whether no delivery follows this one without `resend`."""
     return job.attempts + 1 >= max_tries
 
 
 def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = MAX_TRIES) -> Blueprint:
     """
-    Make the task that sends, for a worker that you run by yourself; `run_worker` does all this.
+    Return the task that sends, for a worker of your own. `run_worker` already includes it.
 
         app.add_tasks_from(tasks(pico), namespace="pico")
 
-    How its jobs end: "succeeded" where Pico has the message, from this delivery or from an earlier one, and where the
-    session's `suppression` knew the number: its message is dropped, and the log says "suppressed". What was not
-    sent, and what Pico refused for the rate or for the worker's credentials, is delivered again, later and later.
-    "failed" is what expired, what was refused, what is in doubt, and what *max_tries* did not bring to Pico; the log
-    tells which, without text and number.
+    A job ends in one of these ways:
+
+    - "succeeded": Pico has the message, from this delivery or an earlier one. Or the number had opted out, and the
+      message was dropped; the log then says "suppressed".
+    - The job runs again, after growing waits: the message was not sent, or Pico refused it because of the rate or the
+      worker's credentials.
+    - "failed": the message expired, was refused, is in doubt, or was not sent in *max_tries* deliveries. The log says
+      which, without text and number.
 
     Args:
-        pico: One session for all jobs of the worker. It is yours to close, after the worker.
-        ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
-        max_tries: So often a message is delivered at most.
+        pico: One session for all jobs of the worker. The caller closes it after the worker.
+        ledger: A ledger to use instead of a `PostgresLedger` in the app's own database.
+        max_tries: The highest number of deliveries of one message.
     """
-    return tasks_noting(set(), pico, ledger=ledger, max_tries=max_tries)
+    return tracked_tasks(set(), pico, ledger=ledger, max_tries=max_tries)
 
 
-def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
+def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
     """
-    Make the task, and have it note the IDs of the jobs that it has in hand.
+    Return the task, which keeps the IDs of its running jobs in *in_hand*.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -114,14 +117,14 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
     if ledger is not None and not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     blueprint = Blueprint()
-    # One for all deliveries over a pool, for it remembers that the account is noted.
+    # One ledger for all deliveries over a pool, because it remembers that the account is stored.
     own = functools.cache(PostgresLedger)
     retry = Retry(max_tries)
 
     @blueprint.task(name="send", queue=QUEUE, pass_context=True, retry=retry)
     async def send(context: JobContext, outbox_id: str) -> str:
         pool = pool_of(context.app)
-        outbox = Outbox(PostgresLink(pool))
+        outbox = Outbox(Database(pool))
         job = context.job.id or 0
         in_hand.add(job)
         try:
@@ -137,7 +140,7 @@ def tasks_noting(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None
             wait_s = retry.wait_s(error, context.job)
             if wait_s is not None:
                 with suppress(JournalError):
-                    retry.due[job] = await outbox.time_in(wait_s)
+                    retry.due[job] = await outbox.time_after(wait_s)
             raise
         finally:
             in_hand.discard(job)
@@ -149,13 +152,13 @@ async def _deliver(
     pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Journal, is_last: bool, priority: Priority
 ) -> str:
     """
-    Deliver one message, and give a word for procrastinate's log.
+    Deliver one message, and return a word for procrastinate's log.
 
     Args:
-        is_last: Nobody delivers it again by itself, whatever becomes of it.
+        is_last: Whether no other delivery follows, whatever the outcome is.
 
     Raises:
-        PicoError: It is not known to be with Pico.
+        PicoError: The message was not accepted, or it is in doubt.
     """
     try:
         message = await outbox.take(name)

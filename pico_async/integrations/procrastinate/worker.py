@@ -1,4 +1,4 @@
-"""A worker that sends what is in the queue, puts back what dead workers held, and outlives a restart of PostgreSQL."""
+"""A worker that sends the queue's messages, rescues the jobs of dead workers, and survives a restart of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from pico_async.bulk.journal.protocols import Journal
 from pico_async.errors import ConfigurationError, JournalError
 from pico_async.integrations.postgres.connection import (
     POOLER_HINT,
-    PostgresLink,
+    Database,
     ServerAwayError,
-    is_of_a_pooler,
-    is_passing,
+    is_pooler_error,
+    is_transient,
 )
 from pico_async.integrations.procrastinate.outbox import pool_of, setup
 from pico_async.integrations.procrastinate.rescue import Rescue
-from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tasks_noting
+from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tracked_tasks
 from pico_async.session import PicoSession
 
 logger = Logger(__name__)
@@ -55,56 +55,60 @@ async def run_worker(
     **options: Any,
 ) -> None:
     """
-    Send what is in the queue, until cancelled or told by SIGTERM or SIGINT.
+    Send the messages of the queue, until it is cancelled or gets SIGTERM or SIGINT.
 
-    Each message is sent at most once. It stops in order: it takes no more, settles what is on the wire, and after
-    *grace_s* ends the rest, which is delivered again, or in doubt. What workers held that died is put back after
-    *stalled_s*; the ledger then tells what of it may have gone out. A message whose job was cancelled, aborted or
-    deleted is kept for `resend` and `discard`. What has expired is dropped, many at once. Where PostgreSQL is away, it
-    waits for it, and what it holds meanwhile is settled when PostgreSQL is back.
+    Each message is sent at most once.
+
+    - To stop, the worker takes no new jobs and settles the running ones. After *grace_s* it cancels the rest: their
+      messages are delivered again, or in doubt.
+    - The jobs of a dead worker are put back after *stalled_s*. The ledger then knows which of their messages may have
+      been sent.
+    - A message whose job was cancelled, aborted or deleted is kept for `resend` and `discard`.
+    - Expired messages are dropped in batches.
+    - If PostgreSQL is away, the worker waits for it, and then settles its running jobs.
 
     Args:
-        app: Open. Its pool should have connections for *concurrency* and three more; with fewer, they wait. It must
-            have two. Behind a transaction pooler, as PgBouncer, its connections must prepare no statements
-            (`kwargs={"prepare_threshold": None}`), and new jobs are found by looking every 5 s.
-        pico: One session for all the jobs. The worker does not close it.
-        ledger: Where another than `PostgresLedger` in the app's own database is to be asked.
-        queues: Whose jobs it takes; None for all.
-        concurrency: Messages in hand at once: also how many a kill may leave in doubt. At 30 a second, 8 are enough
-            for a Pico that answers within 250 ms.
-        grace_s: Seconds for what is in hand when it stops. Where PostgreSQL is away then, it waits for that longer, by
-            the ledger's `settle_s`: a minute.
-        stalled_s: Seconds without a sign of life after which a worker is taken for dead. It gives three in that time.
-        max_tries: So often a message is delivered at most.
-        wait: Where False, end when no job is due.
-        install_signal_handlers: Stop at SIGTERM and SIGINT; not where your web server has its own.
-        options: Others of procrastinate's own worker, as `name`, `delete_jobs`, `listen_notify` or
+        app: An open app. Its pool needs two connections. It should have *concurrency* and three more, or jobs wait for
+            them. Behind a transaction pooler, as PgBouncer, the connections must not prepare statements
+            (`kwargs={"prepare_threshold": None}`), and the worker polls for new jobs every 5 s.
+        pico: One session for all jobs. The worker does not close it.
+        ledger: A ledger to use instead of a `PostgresLedger` in the app's own database.
+        queues: The queues whose jobs it takes; None for all.
+        concurrency: The number of messages in flight, and so of messages that a kill may leave in doubt. At 30 a
+            second, 8 are enough if Pico answers within 250 ms.
+        grace_s: Seconds for the running jobs when the worker stops. If PostgreSQL is away then, it waits longer, for
+            the ledger's `settle_s` (a minute).
+        stalled_s: Seconds without a heartbeat after which a worker counts as dead. A worker sends three in that time.
+        max_tries: The highest number of deliveries of one message.
+        wait: If False, return when no job is due.
+        install_signal_handlers: Stop at SIGTERM and SIGINT. Pass False if your web server handles them.
+        options: Other options of procrastinate's worker, as `name`, `delete_jobs`, `listen_notify` or
             `fetch_job_polling_interval`.
 
     Raises:
         ConfigurationError: An argument is wrong.
-        JournalError: The tables cannot be made, for another reason than that the server is away.
-        procrastinate.exceptions.AppNotOpen: `async with app.open_async()` first.
+        JournalError: The tables cannot be created, although the server is not away.
+        procrastinate.exceptions.AppNotOpen: The app is not open. Enter `async with app.open_async()` first.
     """
-    link = PostgresLink(pool_of(app))
+    database = Database(pool_of(app))
     in_hand: set[int] = set()
-    own = tasks_noting(in_hand, pico, ledger=ledger, max_tries=max_tries)
+    own = tracked_tasks(in_hand, pico, ledger=ledger, max_tries=max_tries)
     for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
-    if link.pool.max_size == 1:
+    if database.pool.max_size == 1:
         raise ConfigurationError(
-            "The app's pool has one connection, and a worker needs two at least: raise `max_size`."
+            "The app's pool has one connection, and a worker needs two at least. Raise its `max_size`."
         )
     if TASK in app.tasks:
         raise ConfigurationError(
-            f"The app has the task {TASK!r} already: of another `run_worker`, which has its own session. Run one in a "
-            "process, or make an app for each."
+            f"The app has the task {TASK!r} already, from another `run_worker` with its own session. Run one worker "
+            "in a process, or make an app for each."
         )
     app.add_tasks_from(own, namespace=NAMESPACE)
     settings = {
         **app.worker_defaults,
-        # No tuple: procrastinate makes an array of a list alone.
+        # A list, because procrastinate converts no tuple to an array.
         "queues": None if queues is None else list(queues),
         "concurrency": concurrency,
         "wait": wait,
@@ -114,18 +118,18 @@ async def run_worker(
         **options,
         "install_signal_handlers": False,
     }
-    rescue = Rescue(app, link, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes(settings))
+    rescue = Rescue(app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes_failed_jobs(settings))
     try:
-        async with _with_others() as group:
-            if install_signal_handlers and _may_have_signals():
+        async with _background_tasks() as group:
+            if install_signal_handlers and _can_handle_signals():
                 group.start_soon(_stop_at_signal, group.cancel_scope)
-            await _keep_on(rescue, settings, wait=wait)
+            await _run_until_done(rescue, settings, wait=wait)
     finally:
         del app.tasks[TASK]
 
 
-async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> None:
-    """Run one worker after the other, for procrastinate's own ends where its database goes away."""
+async def _run_until_done(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> None:
+    """Run one worker after the other, because procrastinate's worker ends if PostgreSQL goes away."""
     pause_s = FIRST_PAUSE_S
     ready = False
     while True:
@@ -134,40 +138,40 @@ async def _keep_on(rescue: Rescue, settings: dict[str, Any], *, wait: bool) -> N
             if not ready:
                 await setup(rescue.app)
                 ready = True
-            await _live(rescue, settings)
+            await _run_one(rescue, settings)
             if not wait:
                 return
             reason = "it ended"
         except (ConnectorException, JournalError) as error:
-            if not _is_passing(error):
+            if not _is_transient(error):
                 raise
             reason = type(error.__cause__ or error).__name__
-            if is_of_a_pooler(error.__cause__):
+            if is_pooler_error(error.__cause__):
                 reason += f"; {POOLER_HINT}"
         if anyio.current_time() - began_at > LONGEST_PAUSE_S:
             pause_s = FIRST_PAUSE_S
-        logger.warning("The worker lost PostgreSQL (%s). It goes on in %.1f s.", reason, pause_s)
+        logger.warning("The worker lost PostgreSQL (%s). It continues in %.1f s.", reason, pause_s)
         await anyio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311  jitter is no secret
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _live(rescue: Rescue, settings: dict[str, Any]) -> None:
+async def _run_one(rescue: Rescue, settings: dict[str, Any]) -> None:
     """Run one worker to its end."""
     worker = Worker(rescue.app, **settings)
-    # Before it looks for jobs, so that one which does not wait for any has these, too.
-    await rescue.look()
-    async with _with_others() as group:
+    # Before the worker fetches jobs, so that a worker that does not wait for any also gets these.
+    await rescue.check()
+    async with _background_tasks() as group:
         group.start_soon(_stop_when_cancelled, worker)
-        group.start_soon(rescue.now_and_again, worker)
-        # It is told to stop, and then ends in order. A cancellation would go on striking while it does.
+        group.start_soon(rescue.run, worker)
+        # `_stop_when_cancelled` stops it in order. A cancellation would interrupt each of its steps.
         with anyio.CancelScope(shield=True):
             await worker.run()  # type: ignore[no-untyped-call]
     await anyio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
-async def _with_others() -> AsyncIterator[TaskGroup]:
-    """Run tasks beside the body, for as long as it takes. The body's error comes out as it is, not in a group."""
+async def _background_tasks() -> AsyncIterator[TaskGroup]:
+    """Run tasks beside the body, and cancel them at its end. The body's error is raised as it is, not in a group."""
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         try:
@@ -193,19 +197,19 @@ async def _stop_at_signal(scope: anyio.CancelScope) -> None:
             scope.cancel()
 
 
-def _is_passing(error: ConnectorException | JournalError) -> bool:
+def _is_transient(error: ConnectorException | JournalError) -> bool:
     if isinstance(error, JournalError):
         return isinstance(error, ServerAwayError)
-    # What is wrong with a statement, or with who asks, is wrong the next time, too. The integrity is that of a worker
-    # whose own row was taken away: it gave no sign of life for too long.
+    # A wrong statement, or a missing privilege, fails the next time, too. An IntegrityError means that the worker's own
+    # row was deleted, because it sent no heartbeat for too long.
     cause = error.__cause__
-    return (cause is not None and is_passing(cause)) or isinstance(cause, psycopg.IntegrityError)
+    return (cause is not None and is_transient(cause)) or isinstance(cause, psycopg.IntegrityError)
 
 
-def _deletes(settings: dict[str, Any]) -> bool:
+def _deletes_failed_jobs(settings: dict[str, Any]) -> bool:
     """Return whether procrastinate's worker deletes a job that has failed."""
     return DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
 
 
-def _may_have_signals() -> bool:
+def _can_handle_signals() -> bool:
     return os.name != "nt" and threading.current_thread() is threading.main_thread()

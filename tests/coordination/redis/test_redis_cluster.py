@@ -11,8 +11,8 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
 from pico_async import NotSentError, PicoSession, RedisCoordinator, RedisSeenReceipts
-from pico_async.receipts.deduplication import Heard
-from pico_async.receipts.receipt import DeliveryStatus
+from pico_async.receipts.deduplication import ReceiptHistory
+from pico_async.receipts.status import DeliveryStatus
 from pico_async.sandbox import Sandbox
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.valkey_cluster import Node, begin_to_move, end_move, move_keys, valkey_cluster, valkey_pair
@@ -188,18 +188,18 @@ async def test_a_plain_client_of_a_node_says_what_to_do(nodes: tuple[Node, Node]
     assert "127.0.0.1" not in errors[0]
 
 
-async def test_receipts_are_remembered_in_a_cluster(nodes: tuple[Node, Node]) -> None:
-    """A memory of receipts works on a cluster, whatever node a receipt's key is on."""
-    heard = Heard(DeliveryStatus.DELIVERED, (b"word",))
+async def test_seen_receipts_work_in_a_cluster(nodes: tuple[Node, Node]) -> None:
+    """`RedisSeenReceipts` works on a cluster, whatever node a receipt's key is on."""
+    history = ReceiptHistory(DeliveryStatus.DELIVERED, (b"word",))
     for node in nodes:
         node.client.flushdb()
     async with RedisCluster("127.0.0.1", nodes[0].port) as client:
-        memory = RedisSeenReceipts(client)
+        store = RedisSeenReceipts(client)
         for callback_id in ("one", "two", "three", "four"):
-            async with memory.turn(callback_id):
-                assert await memory.get(callback_id) is None
-                await memory.put(callback_id, heard, 2**33)
-            assert await memory.get(callback_id) == heard
+            async with store.lock(callback_id):
+                assert await store.get(callback_id) is None
+                await store.put(callback_id, history, 2**33)
+            assert await store.get(callback_id) == history
     kept = [node.client.dbsize() for node in nodes]
 
     assert sum(kept) == 4

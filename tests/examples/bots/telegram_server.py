@@ -47,26 +47,26 @@ class TelegramServer:
                     del answers[: index + 1]
                     return answer
             time.sleep(0.01)
-        raise AssertionError(f"the bot said to {user}: {self.answers.get(user)}, and not {words!r}")
+        raise AssertionError(f"the bot answered {user}: {self.answers.get(user)}, and not {words!r}")
 
     async def answer(self, request: web.Request) -> web.Response:
         """Serve one request of the bot."""
         assert request.match_info["token"] == TOKEN
-        said = await request.post()
+        form = await request.post()
         method = request.match_info["method"].lower()
         result: object = True  # for deleteWebhook, and for other methods that need no other result
         if method == "getme":
             result = _BOT
         elif method == "getupdates":
-            offset = int(str(said.get("offset") or 0))
+            offset = int(str(form.get("offset") or 0))
             self._updates = [update for update in self._updates if int(str(update["update_id"])) >= offset]
-            for _ in range(int(str(said.get("timeout") or 0)) * 100):
+            for _ in range(int(str(form.get("timeout") or 0)) * 100):
                 if self._updates:
                     break
                 await asyncio.sleep(0.01)
             result = list(self._updates)
         elif method == "sendmessage":
-            user, text = int(str(said["chat_id"])), str(said["text"])
+            user, text = int(str(form["chat_id"])), str(form["text"])
             await asyncio.sleep(self.latency_s)
             if request.transport is None or request.transport.is_closing():
                 return web.Response()

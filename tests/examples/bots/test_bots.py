@@ -38,7 +38,7 @@ WARNINGS = ("-W", "error", "-W", "ignore:There is no current event loop:Deprecat
 
 
 @frozen(kw_only=True)
-class Story:
+class BotRun:
     """The answers of a bot, and what the sandbox received."""
 
     answers: dict[str, str]
@@ -113,7 +113,7 @@ class Stage:
         return self.telegram.wait_for(user, "")
 
 
-def play(program: str, directory: Path) -> Story:
+def run_bot(program: str, directory: Path) -> BotRun:
     """
     Run a bot through a newsletter, codes meanwhile, a restart in its middle, and a code while Pico is unreachable.
     """
@@ -145,7 +145,7 @@ def play(program: str, directory: Path) -> Story:
             at_the_end = sandbox.ledger()
             plugged.close()
             answers["not sent"] = stage.ask(ASKS, "/code")
-        return Story(
+        return BotRun(
             answers=answers,
             at_the_stop=at_the_stop,
             at_the_end=at_the_end,
@@ -155,65 +155,65 @@ def play(program: str, directory: Path) -> Story:
 
 
 @pytest.fixture(scope="module")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Story]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[BotRun]]]:
     """Run both bots at the same time, because each of them waits for most of its time."""
     with ThreadPoolExecutor() as threads:
-        yield {program: threads.submit(play, program, tmp_path_factory.mktemp("bot")) for program in BOTS}
+        yield {program: threads.submit(run_bot, program, tmp_path_factory.mktemp("bot")) for program in BOTS}
 
 
 @pytest.fixture(params=BOTS)
-def story(request: pytest.FixtureRequest, stories: dict[str, Future[Story]]) -> Story:
-    return stories[request.param].result()
+def run(request: pytest.FixtureRequest, runs: dict[str, Future[BotRun]]) -> BotRun:
+    return runs[request.param].result()
 
 
-def test_a_code_overtakes_the_newsletter(story: Story) -> None:
+def test_a_code_overtakes_the_newsletter(run: BotRun) -> None:
     """
     A code waits neither for the newsletter's end nor for its handler: at least a third of all messages follow the
     codes.
     """
-    assert [to for _, to, _ in story.codes] == [PEOPLE[str(ASKS)], PEOPLE[str(IN_DOUBT)]]
-    assert max(place for place, _, _ in story.codes) < len(PEOPLE) * 2 // 3
-    assert "on its way" in story.answers["sent"]
+    assert [to for _, to, _ in run.codes] == [PEOPLE[str(ASKS)], PEOPLE[str(IN_DOUBT)]]
+    assert max(place for place, _, _ in run.codes) < len(PEOPLE) * 2 // 3
+    assert "on its way" in run.answers["sent"]
 
 
-def test_a_user_hears_whether_to_ask_again(story: Story) -> None:
+def test_a_user_hears_whether_to_ask_again(run: BotRun) -> None:
     """
     The bot's answer says whether the user may ask again: not in doubt or after a refusal, but after a send that did not
     happen.
     """
-    assert "do not ask again" in story.answers["in doubt"]
-    assert "cannot be sent" in story.answers["refused"]
-    assert "cannot be sent" in story.answers["no number"]
-    assert "was not sent. Please ask again" in story.answers["not sent"]
+    assert "do not ask again" in run.answers["in doubt"]
+    assert "cannot be sent" in run.answers["refused"]
+    assert "cannot be sent" in run.answers["no number"]
+    assert "was not sent. Please ask again" in run.answers["not sent"]
 
 
-def test_a_newsletter_that_was_stopped_tells_so_and_goes_on(story: Story) -> None:
+def test_a_newsletter_that_was_stopped_tells_so_and_goes_on(run: BotRun) -> None:
     """
     A newsletter that was stopped reports how many messages were accepted. The second run sends the rest, and each user
     with a valid number gets it once.
     """
-    arrived = len(story.at_the_stop.accepted) - len(story.codes)
+    arrived = len(run.at_the_stop.accepted) - len(run.codes)
 
     # The wrong number, which is reported when it is read, is counted in "so far".
-    assert 40 <= int(story.answers["progress"].removesuffix(" so far")) <= arrived + 1 <= len(PEOPLE)
-    assert f" {arrived} were accepted, 0 are in doubt: the " in story.answers["stopped"]
-    assert "91 messages 90 were accepted, 0 are in doubt: done." in story.answers["done"]
-    assert sorted(sent.to for sent in story.at_the_end.accepted if sent.text == NEWS) == sorted(PEOPLE.values())
+    assert 40 <= int(run.answers["progress"].removesuffix(" so far")) <= arrived + 1 <= len(PEOPLE)
+    assert f" {arrived} were accepted, 0 are in doubt: the " in run.answers["stopped"]
+    assert "91 messages 90 were accepted, 0 are in doubt: done." in run.answers["done"]
+    assert sorted(sent.to for sent in run.at_the_end.accepted if sent.text == NEWS) == sorted(PEOPLE.values())
 
 
-def test_a_bot_takes_one_token_and_only_the_admin_a_newsletter(story: Story) -> None:
+def test_a_bot_takes_one_token_and_only_the_admin_a_newsletter(run: BotRun) -> None:
     """
     One session serves all handlers of a bot, so each of its two runs takes one token. Only the admin starts a
     newsletter.
     """
-    assert (story.at_the_stop.token_requests, story.at_the_end.token_requests) == (1, 2)
-    assert "newsletter" not in "".join(story.said_to_a_stranger)
+    assert (run.at_the_stop.token_requests, run.at_the_end.token_requests) == (1, 2)
+    assert "newsletter" not in "".join(run.said_to_a_stranger)
 
 
-def test_a_bots_log_holds_no_secret_and_no_complaint(story: Story) -> None:
+def test_a_bots_log_holds_no_secret_and_no_complaint(run: BotRun) -> None:
     """A bot's log contains no number, text, code or token, no traceback, and no report of an unfinished task."""
-    codes = [text[-6:] for _, _, text in story.codes]
+    codes = [text[-6:] for _, _, text in run.codes]
 
-    assert all(re.fullmatch(r"Your code is \d{6}", text) for _, _, text in story.codes)
-    assert not [told for told in ("8612345", NEWS, "Your code", TOKEN, KEY, *codes) if told in story.log]
-    assert not [told for told in ("Traceback", "Task", "Error", "Unclosed") if told in story.log]
+    assert all(re.fullmatch(r"Your code is \d{6}", text) for _, _, text in run.codes)
+    assert not [word for word in ("8612345", NEWS, "Your code", TOKEN, KEY, *codes) if word in run.log]
+    assert not [word for word in ("Traceback", "Task", "Error", "Unclosed") if word in run.log]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -126,7 +127,7 @@ async def test_one_that_is_under_way_is_waited_for(database: str, settles: bool)
         assert len(await ledger.in_doubt()) == (0 if settles else 1)
 
 
-async def test_a_clock_that_was_set_back_keeps_nobody_waiting(database: str) -> None:
+async def test_a_clock_that_was_set_back_delays_no_delivery(database: str) -> None:
     """
     When PostgreSQL moved to a host whose clock is an hour behind, a delivery does not wait for the row's future time.
     """
@@ -251,10 +252,10 @@ async def test_an_intent_that_comes_late_is_not_taken_for_a_doubt(
         await run.settle(line, before, None)
     async with ledger.run(ACCOUNT) as run:
         line = await run.claim(sms(), 0)
-        held = run._held[line.id]
+        held = run._claims[line.id]
         await run.settle(line, Outcome.NOT_SENT, None)
 
-        run._held[line.id] = held
+        run._claims[line.id] = held
         with pytest.raises(InDoubtError):
             await run.intend(line)
 
@@ -307,7 +308,7 @@ async def test_another_accounts_key_is_another_message(ledger: PostgresLedger) -
         await ledger.mark_sent("order-1")
 
 
-async def test_what_nobody_delivers_again_is_in_doubt_after_a_while(database: str) -> None:
+async def test_a_message_without_another_delivery_is_in_doubt_after_a_while(database: str) -> None:
     """A message that is not delivered again counts as in doubt after `stale_s`, and its owner can then resend it."""
     async with (
         PostgresLedger(database, under_way_s=0) as ledger,
@@ -409,6 +410,14 @@ async def test_a_resend_that_ends_in_the_middle_loses_no_doubt(
     assert sorted(record.name for record in await ledger.in_doubt()) == ["order-0", "order-1"]
 
 
+async def test_the_repr_shows_the_live_state(ledger: PostgresLedger) -> None:
+    """The repr of a ledger shows the connections of its pool, and nothing of its conninfo."""
+    shown = re.fullmatch(r"<PostgresLedger on <Database, connections: (\d+), idle: (\d+), waiting: 0>>", repr(ledger))
+
+    assert shown is not None
+    assert int(shown[1]) >= int(shown[2]) >= 1
+
+
 async def test_it_forgets_what_is_settled_and_old(ledger: PostgresLedger) -> None:
     """`forget` deletes old rows that are settled, and never a row in doubt or a row that is being sent."""
     for number, outcome in enumerate([Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT]):
@@ -469,7 +478,7 @@ async def test_a_given_pool_stays_open_whatever_its_rows_are(ledger: PostgresLed
     ("arguments", "complaint"),
     [
         ({"database": 5}, "`database` must be a conninfo"),
-        ({"database": "host=h password=hunter2 nonsense"}, "`database` is no conninfo"),
+        ({"database": "host=h password=hunter2 nonsense"}, "`database` is not a conninfo"),
         ({"database": "dbname=x", "stale_s": -1}, "`stale_s` must be a number"),
         ({"database": "dbname=x", "timeout_s": "5"}, "`timeout_s` must be a number"),
     ],
@@ -512,7 +521,7 @@ async def test_a_given_pool_prepares_no_statement_of_the_ledger(database: str) -
 
 
 @pytest.mark.own_database
-async def test_missing_tables_are_told_with_what_to_do(database: str) -> None:
+async def test_an_error_for_missing_tables_names_setup(database: str) -> None:
     """When the tables are missing, the error names `setup` as the call that makes them."""
     async with PostgresLedger(database, under_way_s=0) as ledger:
         with pytest.raises(JournalError, match=r"they are missing.*call `setup`"):

@@ -46,10 +46,10 @@ from pico_async import (
     VoiceMessage,
 )
 from pico_async.coordination.rates import RateGroup
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate import discard, enqueue_bulk, resend, run_worker, setup, task, tasks
-from pico_async.integrations.procrastinate.outbox import Parcel, unpacked
+from pico_async.integrations.procrastinate.outbox import OutboxEntry, from_json
 from pico_async.integrations.procrastinate.rescue import RESCUE_LOCK, Rescue
 from pico_async.integrations.procrastinate.task import LONGEST_WAIT_S, TASK, Retry
 from pico_async.messages import Message
@@ -192,8 +192,8 @@ async def test_a_batch_has_messages_and_jobs_or_neither(app: procrastinate.App, 
     assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
     assert jobs(database) == {"todo": 2}
     assert raised.value.__notes__ == [
-        "enqueue_bulk: 2 messages were deferred, and whether the batch of 2 is in, is not known. Those with keys can "
-        "be enqueued again."
+        "enqueue_bulk: 2 messages were deferred; it is unknown whether the batch of 2 was. Those with keys can be "
+        "enqueued again."
     ]
     assert raised.value.__cause__ is None
 
@@ -212,7 +212,7 @@ async def test_so_it_is_where_the_callers_connection_commits_by_itself(app: proc
     assert len(rows(database, "SELECT * FROM pico_outbox")) == 2
 
 
-async def test_bad_items_are_told_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
+async def test_bad_items_are_reported_and_the_rest_is_enqueued(app: procrastinate.App, database: str) -> None:
     """The report lists each bad item by its index, and the other messages are enqueued."""
 
     async def messages() -> AsyncIterator[Any]:
@@ -467,7 +467,7 @@ async def test_a_retry_is_due_by_the_clock_of_postgresql(
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
     due_in = "SELECT id, extract(epoch FROM scheduled_at - now())::float8 FROM procrastinate_jobs ORDER BY id"
 
-    await Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), set(), stalled_s=60).check()  # type: ignore[attr-defined]
     ((_, rescued_in_s), _) = rows(database, due_in)
     async with session_with(sandbox, retries=0) as pico:
         # At this many seconds from now a retry is due, and no other number could be taken for it.
@@ -506,15 +506,15 @@ async def test_no_log_holds_a_text_or_a_whole_number(
     async with session_with(sandbox) as pico:
         await work(app, pico)
 
-    told = [
+    logged = [
         json.dumps([record.getMessage(), record.exc_text, *map(repr, vars(record).values())])
         for record in caplog.records
         if record.name.startswith(("pico_async", "procrastinate", "psycopg"))
     ]
-    assert len(told) > 20
+    assert len(logged) > 20
     # Not the code alone, because the hexadecimal digits of an ID may contain it.
-    assert not [line for line in told if "Your code" in line]
-    assert not [line for line in told if "99900000" in line or "8613000000" in line]
+    assert not [line for line in logged if "Your code" in line]
+    assert not [line for line in logged if "99900000" in line or "8613000000" in line]
 
 
 async def test_what_a_dead_worker_held_is_put_back(
@@ -547,7 +547,7 @@ async def test_what_a_dead_worker_held_is_put_back(
 
 
 @pytest.mark.parametrize("persists", ["finish_job", "retry_job"])
-async def test_an_end_that_could_not_be_told_is_told_later(
+async def test_an_end_that_could_not_be_stored_is_stored_later(
     app: procrastinate.App, sandbox: Sandbox, database: str, monkeypatch: pytest.MonkeyPatch, persists: str
 ) -> None:
     """When PostgreSQL cannot record the end of a job, the end is recorded later, although the worker is still alive."""
@@ -585,13 +585,12 @@ async def test_only_what_is_idle_twice_in_a_row_is_put_back(app: procrastinate.A
     first, second = [await app.job_manager.fetch_job(None, worker.worker_id) for _ in range(2)]
     assert first is not None
     assert second is not None
-    link = PostgresLink(app.connector.pool)  # type: ignore[attr-defined]
-    rescue = Rescue(app, link, {first.id or 0}, stalled_s=60)
+    rescue = Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60)  # type: ignore[attr-defined]
 
-    await rescue.of_the_living(worker)
+    await rescue.put_back_idle(worker)
     assert jobs(database) == {"doing": 2}
-    await rescue.of_the_living(worker)
-    await rescue.of_the_living(worker)
+    await rescue.put_back_idle(worker)
+    await rescue.put_back_idle(worker)
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -612,7 +611,7 @@ async def test_a_worker_that_seems_dead_itself_keeps_what_it_has_in_hand(app: pr
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
 
-    await Rescue(app, PostgresLink(app.connector.pool), {first.id or 0}, stalled_s=60).look()  # type: ignore[attr-defined]
+    await Rescue(app, Database(app.connector.pool), {first.id or 0}, stalled_s=60).check()  # type: ignore[attr-defined]
 
     assert dict(rows(database, "SELECT id, status::text FROM procrastinate_jobs")) == {
         first.id: "doing",
@@ -626,15 +625,15 @@ async def test_one_at_a_time_puts_back(app: procrastinate.App, database: str) ->
     """
     await enqueue_bulk(app, [sms(1)])
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
-    rescue = Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
+    rescue = Rescue(app, Database(app.connector.pool), set(), stalled_s=60)  # type: ignore[attr-defined]
     with psycopg.connect(database, autocommit=True) as other:
         other.execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
         other.execute("SELECT pg_advisory_lock(%s)", (RESCUE_LOCK,))
-        await rescue.look()
+        await rescue.check()
         assert jobs(database) == {"doing": 1}
         other.execute("SELECT pg_advisory_unlock(%s)", (RESCUE_LOCK,))
 
-    await rescue.look()
+    await rescue.check()
     assert jobs(database) == {"todo": 1}
 
 
@@ -794,7 +793,7 @@ async def test_a_worker_goes_on_where_a_pooler_has_no_prepared_statement(
     assert 'give the pool `kwargs={"prepare_threshold": None}`' in caplog.text
 
 
-async def test_an_unreadable_message_is_kept_and_told(
+async def test_an_unreadable_message_is_kept_and_reported(
     app: procrastinate.App, pico: PicoSession, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -823,20 +822,20 @@ async def test_an_unreadable_message_is_kept_and_told(
     ],
 )
 def test_a_message_comes_out_as_it_went_in(message: Message) -> None:
-    """A message in the outbox keeps its content and its key, with its remaining time beside it; no repr shows it."""
-    parcel = Parcel.of(attrs.evolve(message, expires_in=60))
+    """A message in the outbox keeps its content and key, with its remaining time beside it, and no repr shows it."""
+    entry = OutboxEntry.of(attrs.evolve(message, expires_in=60))
 
-    assert unpacked(parcel.message) == message
-    assert parcel.rest_s == pytest.approx(60, abs=5)
-    assert Parcel.of(message).rest_s is None
-    assert message.to not in repr(parcel)
+    assert from_json(entry.message) == message
+    assert entry.remaining_s == pytest.approx(60, abs=5)
+    assert OutboxEntry.of(message).remaining_s is None
+    assert message.to not in repr(entry)
 
 
 @pytest.mark.parametrize("packed", ["", "[]", "{}", '{"kind": "SmsMessage"}', '{"kind": "SmsMessage", "to": 5}', "1"])
 def test_what_is_no_message_is_an_invalid_message(packed: str) -> None:
     """Data that is no message raises an `InvalidMessageError`, and never another error."""
     with pytest.raises(InvalidMessageError):
-        unpacked(packed)
+        from_json(packed)
 
 
 async def test_a_wrong_argument_is_named(app: procrastinate.App, pico: PicoSession) -> None:

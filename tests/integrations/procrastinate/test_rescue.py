@@ -16,7 +16,7 @@ import pytest
 from procrastinate.jobs import Status
 
 from pico_async import JournalError, JournalState, Outcome, PicoSession
-from pico_async.integrations.postgres.connection import PostgresLink
+from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.procrastinate import (
     LedgerRecord,
     PostgresLedger,
@@ -26,7 +26,7 @@ from pico_async.integrations.procrastinate import (
     run_worker,
     setup,
 )
-from pico_async.integrations.procrastinate.outbox import NIL
+from pico_async.integrations.procrastinate.outbox import FIRST_ID
 from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
@@ -39,7 +39,7 @@ __all__ = ["app"]  # the fixture
 
 
 def rescue_of(app: procrastinate.App, **more: Any) -> Rescue:
-    return Rescue(app, PostgresLink(app.connector.pool), set(), stalled_s=60, **more)  # type: ignore[attr-defined]
+    return Rescue(app, Database(app.connector.pool), set(), stalled_s=60, **more)  # type: ignore[attr-defined]
 
 
 def execute(database: str, statement: str) -> None:
@@ -84,7 +84,7 @@ async def aborted_by_a_dead_worker(app: procrastinate.App, database: str) -> Non
     await app.job_manager.fetch_job(None, await app.job_manager.register_worker())
     await app.job_manager.cancel_job_by_id_async(1, abort=True)
     execute(database, "UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'")
-    await rescue_of(app).look()
+    await rescue_of(app).check()
 
 
 async def of_no_task(app: procrastinate.App, database: str) -> None:
@@ -276,7 +276,7 @@ async def test_a_resend_against_a_discard_counts_what_it_sends(
 
 
 @pytest.mark.parametrize("decides", ["resend", "discard", "the rescue"])
-async def test_a_message_that_is_just_being_resent_is_nobody_elses(
+async def test_a_message_that_is_being_resent_is_left_alone(
     app: procrastinate.App, sandbox: Sandbox, pico: PicoSession, database: str, decides: str
 ) -> None:
     """While one `resend` gives a message its job, another one waits for it, and all others leave the message alone."""
@@ -294,7 +294,7 @@ async def test_a_message_that_is_just_being_resent_is_nobody_elses(
         elif decides == "discard":
             assert await discard(app, older_than_s=0) == 0
         else:
-            await rescue_of(app).look()
+            await rescue_of(app).check()
         other.commit()
 
     assert kept(database) == [False]
@@ -337,7 +337,7 @@ async def test_a_resend_that_did_not_go_out_leaves_the_doubt(
     """
     A message that was in doubt is in doubt again where its resend was refused, or did not reach Pico.
 
-    It can be resent again, and a proof of the first delivery is taken.
+    It can be resent again, and a proof of the first delivery is accepted.
     """
     ledger = impatient(app)
     async with session_with(sandbox, retries=0) as pico:
@@ -390,7 +390,7 @@ async def test_expired_messages_hold_up_no_others(
     """
     Expired messages are dropped in batches, and no worker takes their jobs one by one.
 
-    A job whose message may have gone out in an earlier delivery is delivered all the same, and tells what became of it.
+    A job whose message may have gone out in an earlier delivery is delivered all the same, and its outcome is reported.
     """
     ledger = impatient(app)
     await pico.send_bulk([sms(1)], journal=ledger)
@@ -421,17 +421,17 @@ async def test_a_long_outbox_is_looked_at_in_parts(
     app: procrastinate.App, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each look examines some of the messages, and the looks together find each message without a job."""
-    monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.LOOK_AT", 3)
+    monkeypatch.setattr("pico_async.integrations.procrastinate.outbox.SCAN_SIZE", 3)
     await enqueue_bulk(app, map(sms, range(10)))
     execute(database, "UPDATE procrastinate_jobs SET status = 'cancelled'")
     rescue = rescue_of(app)
     found = []
     for _ in range(5):
-        await rescue.look()
+        await rescue.check()
         found.append(sum(kept(database)))
 
     assert found == [3, 6, 9, 10, 10]
-    assert rescue._looked_at != NIL
+    assert rescue._checked_until != FIRST_ID
 
 
 OLD = """
@@ -457,7 +457,7 @@ async def test_older_tables_are_migrated(
     await asyncio.gather(setup(app), setup(app))
 
     assert names(await ledger.in_doubt()) == {"order-1"}
-    await rescue_of(app).look()
+    await rescue_of(app).check()
     assert sorted(kept(database)) == [False, True, True]
     assert await resend(app, "order-1", "order-2") == 2
     assert await resend(app, "order-1") == 0
@@ -471,7 +471,7 @@ async def test_a_message_that_an_older_version_enqueues_is_delivered(
     """A message whose job is not noted, because an older version enqueued it, is not taken for one without a job."""
     await enqueue_bulk(app, [sms(1)])
     execute(database, "UPDATE pico_outbox SET job = NULL")
-    await rescue_of(app).look()
+    await rescue_of(app).check()
 
     assert kept(database) == [False]
     assert await discard(app, older_than_s=0) == 0
