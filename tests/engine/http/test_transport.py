@@ -9,8 +9,8 @@ import ssl
 import traceback
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
 from tests.support.clock_jump import LONG_S, MonotonicClock, jump
 from tests.support.exchanges import Asked, exchange_with
+from tests.support.talking_server import Talk, listening
 from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.lower_bounds
 
 Make = Callable[[], HttpTransport]
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -47,29 +47,6 @@ def make_transport(request: pytest.FixtureRequest) -> Callable[[], HttpTransport
 
 async def exchange_on(transport: HttpClient, outgoing: HttpRequest) -> Reply | Failure:
     return await exchange_with(transport, outgoing, Asked())
-
-
-@asynccontextmanager
-async def server(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await talk(reader, writer)
-        writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await listening.wait_closed()
 
 
 async def exchange(
@@ -98,7 +75,7 @@ async def test_a_reply_is_a_reply(make_transport: Make) -> None:
         writer.write(b"HTTP/1.1 429 Slow\r\nretry-after: 3\r\ncontent-length: 2\r\n\r\n{}")
         await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         reply, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(reply, Reply)
@@ -129,7 +106,7 @@ async def test_a_packed_reply_is_not_unpacked_beyond_the_cap(make_transport: Mak
         writer.write(head % (coding.encode(), len(content)) + content)
         await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         tracemalloc.start()
         reply, _ = await exchange(make_transport, f"http://127.0.0.1:{port}")
         peak = tracemalloc.get_traced_memory()[1]
@@ -148,7 +125,7 @@ async def test_a_charset_reaches_whoever_reads_the_reply(make_transport: Make) -
         writer.write(b"HTTP/1.1 200 OK\r\nCONTENT-TYPE: application/json;charset=Big5\r\ncontent-length: 2\r\n\r\n{}")
         await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         reply, _ = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(reply, Reply)
@@ -159,7 +136,7 @@ async def test_a_charset_reaches_whoever_reads_the_reply(make_transport: Make) -
 async def test_a_header_that_cannot_be_written_sent_nothing(make_transport: Make, value: str) -> None:
     """A header that cannot be written proves that nothing was sent; the failure names it and not its value."""
     attempt, good = Asked(), {"x-api-key": "k"}
-    async with server(answer_all) as port:
+    async with listening(answer_all) as port:
         way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
         failure = await exchange_with(way, HttpRequest("POST", "/sms", {}, {"x-api-key": value}, b"{}"), attempt)
@@ -186,7 +163,7 @@ async def test_a_header_of_the_user_s_transport_that_cannot_be_written_sent_noth
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         heard.append(await reader.read())
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         failure, _ = await exchange(lambda: HttpxTransport(Signing()), f"http://127.0.0.1:{port}")
         await until(lambda: heard)
 
@@ -229,7 +206,7 @@ async def test_an_untrusted_certificate_is_not_talked_to(make_transport: Make, h
         nonlocal heard
         heard = await reader.read()
 
-    async with server(talk, context) as port:
+    async with listening(talk, context) as port:
         failure, wrote = await exchange(make_transport, f"https://{host}:{port}")
 
     assert isinstance(failure, Failure)
@@ -269,7 +246,7 @@ async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 async def test_a_trusted_certificate_is_talked_to(make_transport: Make, trusted: ssl.SSLContext) -> None:
     """A server whose certificate authority is trusted gets the request."""
-    async with server(answer_all, trusted) as port:
+    async with listening(answer_all, trusted) as port:
         reply, _ = await exchange(make_transport, f"https://localhost:{port}")
 
     assert isinstance(reply, Reply)
@@ -284,7 +261,7 @@ async def test_a_handshake_that_hangs_sent_nothing(make_transport: Make) -> None
         jump()
         await reader.read()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         failure, wrote = await exchange(make_transport, f"https://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
@@ -333,7 +310,7 @@ async def dripping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 @pytest.mark.parametrize("talk", [close_at_once, reset, never_answer, garbage, truncated, dripping])
 async def test_a_failure_after_the_first_byte_proves_nothing(make_transport: Make, talk: Talk) -> None:
     """A failure after the request was written leaves the request in doubt, and the write was noted."""
-    async with server(talk) as port:
+    async with listening(talk) as port:
         failure, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}")
 
     assert isinstance(failure, Failure)
@@ -343,7 +320,7 @@ async def test_a_failure_after_the_first_byte_proves_nothing(make_transport: Mak
 
 async def test_a_peer_that_stops_reading_proves_nothing(make_transport: Make) -> None:
     """A server that stops reading in the middle of a large body leaves the request in doubt."""
-    async with server(never_answer) as port:
+    async with listening(never_answer) as port:
         failure, wrote = await exchange(make_transport, f"http://127.0.0.1:{port}", content=b" " * 32 * 1024 * 1024)
 
     assert isinstance(failure, Failure)
@@ -367,7 +344,7 @@ async def test_a_cancellation_in_mid_write_leaves_no_frame_that_holds_the_body(
         begun.set()
         await asyncio.Event().wait()
 
-    async with server(stop_reading) as port:
+    async with listening(stop_reading) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         sending = asyncio.create_task(
             exchange_on(transport, HttpRequest("POST", "/sms", {}, {"x-api-key": "S3CRET"}, body))
@@ -402,7 +379,7 @@ async def test_a_keep_alive_connection_that_closes_as_it_is_used_proves_nothing(
         await request_of(reader)
         writer.transport.abort()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("POST", "/sms", {}, {}, b"")
         first = await exchange_on(transport, outgoing)
@@ -452,7 +429,7 @@ async def test_a_cancellation_before_the_write_is_not_taken_for_one_after_it(
         return wrote_before == [True], attempt.wrote
 
     seen = []
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         for turns in range(40):
             await exchange_on(transport, HttpRequest("GET", "/campaigns", {}, {}, b""))
@@ -477,7 +454,7 @@ async def test_a_cancellation_in_the_moment_in_which_the_connection_opens_is_not
         there.set()
         heard.set_result(await reader.read())
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport, attempt = HttpClient(f"{scheme}://127.0.0.1:{port}", LONG_S, make_transport()), Asked()
         sending = asyncio.create_task(exchange_with(transport, HttpRequest("POST", "/sms", {}, {}, b"{}"), attempt))
         await there.wait()
@@ -504,7 +481,7 @@ async def test_connections_are_kept_and_used_again(make_transport: Make) -> None
             writer.write(OK)
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         for _ in range(3):
             await exchange_on(transport, HttpRequest("GET", "/campaigns", {}, {}, b""))
@@ -559,7 +536,7 @@ async def test_what_comes_after_a_reply_is_not_taken_for_the_next_one(make_trans
             writer.write(reply + (reply if connections == 1 else b""))
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}")
         replies = [await exchange_on(transport, outgoing) for _ in range(3)]
@@ -593,7 +570,7 @@ async def test_connections_that_idle_too_long_are_closed(make_transport: Make, m
                 await writer.drain()
         closed += 1
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         transport = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await asyncio.gather(*(exchange_on(transport, outgoing) for _ in range(6)))
@@ -627,7 +604,7 @@ async def test_no_more_connections_are_opened_than_there_are_places(
             writer.write(OK)
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         bulk = [
             asyncio.create_task(exchange_with(way, HttpRequest("GET", f"/{number}", {}, {}, b""), Asked(Priority.BULK)))
@@ -661,7 +638,7 @@ async def test_whoever_waits_in_a_pool_of_the_user_s_takes_another_turn() -> Non
             writer.write(OK)
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         one = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
         way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, HttpxTransport(one))
         await exchange_on(way, HttpRequest("GET", "/balance", {}, {}, b""))
@@ -692,7 +669,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_connection_raises_at_
             writer.write(OK)
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("GET", "/", {}, {}, b"")
         first = asyncio.create_task(exchange_on(way, outgoing))
@@ -728,7 +705,7 @@ async def test_a_connection_that_is_new_takes_another_turn_and_one_that_is_open_
     monkeypatch.setattr(loop, "create_connection", open_slowly)
     attempts = [Asked() for _ in range(3)]
 
-    async with server(answer_all, trusted) as port:
+    async with listening(answer_all, trusted) as port:
         way = HttpClient(f"https://localhost:{port}", 10 * LONG_S, make_transport())
         for attempt in attempts:
             await exchange_with(way, HttpRequest("GET", "/balance", {}, {}, b""), attempt)
@@ -745,7 +722,7 @@ async def test_the_wait_for_another_turn_is_not_the_exchange_s(make_transport: M
             jump(1.5 * LONG_S)
             await asyncio.sleep(0.02)
 
-    async with server(answer_all, trusted) as port:
+    async with listening(answer_all, trusted) as port:
         way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         reply = await exchange_with(way, HttpRequest("GET", "/balance", {}, {}, b""), Patient())
         await way.aclose()
@@ -769,7 +746,7 @@ async def test_what_is_not_to_leave_any_more_is_not_written(make_transport: Make
             await writer.drain()
 
     late, next_one = Late(), Asked()
-    async with server(talk, trusted) as port:
+    async with listening(talk, trusted) as port:
         way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         with pytest.raises(MessageExpiredError, match="too late"):
             await exchange_with(way, HttpRequest("GET", "/late", {}, {}, b""), late)
@@ -803,7 +780,7 @@ async def test_a_connection_idles_since_its_request_left(
             writer.write(OK)
             await writer.drain()
 
-    async with server(talk) as port:
+    async with listening(talk) as port:
         way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
         outgoing = HttpRequest("GET", "/balance", {}, {"x-api-key": "k"}, b"")
         await exchange_on(way, outgoing)
@@ -845,7 +822,7 @@ async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
         await writer.drain()
 
     attempt = Paused()
-    async with server(talk, trusted) as port:
+    async with listening(talk, trusted) as port:
         way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport())
         reply = await exchange_with(way, HttpRequest("POST", "/sms", {}, {}, b""), attempt)
         await way.aclose()
