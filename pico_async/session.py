@@ -104,13 +104,13 @@ class PicoSession:
         ConfigurationError: An argument is missing or wrong. The error names it and repeats no secret.
     """
 
-    sms = Resource(SmsResource)
-    mms = Resource(MmsResource)
-    voice = Resource(VoiceResource)
-    campaigns = Resource(CampaignsResource)
-    templates = Resource(TemplatesResource)
-    balance = Resource(BalanceResource)
-    token = Resource(TokenResource)
+    sms: Resource[SmsResource] = Resource(SmsResource)
+    mms: Resource[MmsResource] = Resource(MmsResource)
+    voice: Resource[VoiceResource] = Resource(VoiceResource)
+    campaigns: Resource[CampaignsResource] = Resource(CampaignsResource)
+    templates: Resource[TemplatesResource] = Resource(TemplatesResource)
+    balance: Resource[BalanceResource] = Resource(BalanceResource)
+    token: Resource[TokenResource] = Resource(TokenResource)
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ class PicoSandbox(Sandbox):
     def __init__(self, *, rate_rule: RateRule | str | None = None, api_key: str | None = None, **settings: Any) -> None:
         if "clock" in settings:
             raise TypeError("PicoSandbox has a clock of its own. Advance it, as `pico_sandbox.clock.advance(60)`.")
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         super().__init__(
             rate_rule=rate_rule, api_key=api_key or f"sandbox-{secrets.token_hex(8)}", clock=self.clock, **settings
         )

@@ -21,7 +21,7 @@ class BlastEvents:
     """
 
     def __init__(self, observer: Observer) -> None:
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         self._observer = observer
 
     def begin(self, concurrency: int) -> None:

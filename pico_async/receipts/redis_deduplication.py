@@ -16,8 +16,8 @@ import anyio
 try:
     from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError
-except ImportError as error:
-    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from _error
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import unless_cancelled

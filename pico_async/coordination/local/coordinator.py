@@ -22,8 +22,8 @@ class LocalCoordinator:
     """
 
     def __init__(self, rates: Rates | None = None) -> None:
-        self.rates = rates or Rates()
-        self.token = LocalTokenStore()
+        self.rates: Rates = rates or Rates()
+        self.token: LocalTokenStore = LocalTokenStore()
         self._limiters = {
             group: LocalLimiter(self.rates.of(group), self.rates.jitter_allowance_s) for group in RateGroup
         }

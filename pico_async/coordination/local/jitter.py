@@ -41,7 +41,7 @@ class JitterEstimate:
         self._fixed_s = fixed_s
         self._samples: deque[tuple[float, float]] = deque(maxlen=int(2 * WINDOW_S * SAMPLES_PER_S))
         self._last_sent_at = float("-inf")
-        self.fastest_s = float("inf")
+        self.fastest_s: float = float("inf")
         self._widened_s = 0.0
         self._widened_at = float("-inf")
 

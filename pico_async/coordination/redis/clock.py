@@ -28,8 +28,8 @@ class ServerClock:
     def __init__(self) -> None:
         self._least_s = self._most_s = 0.0
         self._heard_at = float("-inf")
-        self.answer_s = 0.0
-        self.sure = False
+        self.answer_s: float = 0.0
+        self.sure: bool = False
 
     def heard(self, asked_at: float, answered_at: float, server_s: float) -> float:
         """Take note of an answer, and give the local moment at which the server's clock stood at *server_s*."""

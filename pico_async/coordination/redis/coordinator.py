@@ -15,8 +15,8 @@ import anyio
 try:
     from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError
-except ImportError as error:
-    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from _error
 
 from pico_async._boundary import boundary
 from pico_async.coordination.local.limiter import LocalLimiter
@@ -88,7 +88,7 @@ class RedisCoordinator:
             raise ConfigurationError(
                 "`client` must be a redis.asyncio.Redis or RedisCluster; or use RedisCoordinator.from_url(…)."
             )
-        self.rates = rates or Rates()
+        self.rates: Rates = rates or Rates()
         self._share = _checked_share(on_unavailable, share)
         self._client = client
         self._prefix = prefix

@@ -37,7 +37,7 @@ LOST_TOLD_EVERY_S = 60.0
 LONG_AGO = float("-inf")
 NEVER = float("inf")
 
-logger = Logger("pico_async.fleet")
+logger: Logger = Logger("pico_async.fleet")
 
 
 @frozen(kw_only=True)
@@ -60,7 +60,7 @@ class RedisSlot:
 
     def __init__(self, limiter: RedisLimiter) -> None:
         self._limiter = limiter
-        self.granted_at = time.monotonic()
+        self.granted_at: float = time.monotonic()
 
     async def renew(self) -> bool:
         """
