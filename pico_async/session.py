@@ -226,9 +226,9 @@ class PicoSession:
         """
         Send many messages as fast as the limiter allows, and return the numbers.
 
-        No message fails for a cause that concerns all of them: no token, no Redis, no connection. Messages in flight
-        are retried, after pauses that grow to 5 seconds, and almost no others are read. The bulk send stops early, and
-        `report.stopped` says why, if
+        No message fails for a cause that concerns all of them: no token, no Redis, no connection, too many requests.
+        Messages in flight are retried, after pauses that grow to 5 seconds, and almost no others are read. The bulk
+        send stops early, and `report.stopped` says why, if
 
         - nothing could be sent for *outage_s*,
         - Pico refuses the account, as for a wrong key, or
