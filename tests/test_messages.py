@@ -11,8 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline, is_encodable, is_web_address

@@ -7,14 +7,12 @@ from functools import cache
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import pico_async
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers
-from pico_async.numbers import spellings as ways_of
+from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers, spellings as ways_of
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
@@ -186,8 +184,13 @@ def test_invisible_marks_around_a_number_are_dropped(mark: str) -> None:
 @cache
 def examples() -> list[tuple[str, str, str, list[str]]]:
     """Return each region with the number of its mobile and fixed lines, as it is written there and from abroad."""
-    from phonenumbers import PhoneNumberFormat as Format
-    from phonenumbers import PhoneNumberType, example_number_for_type, format_number, national_significant_number
+    from phonenumbers import (
+        PhoneNumberFormat as Format,
+        PhoneNumberType,
+        example_number_for_type,
+        format_number,
+        national_significant_number,
+    )
 
     found = []
     for region in sorted(phonenumbers.SUPPORTED_REGIONS):

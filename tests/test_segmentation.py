@@ -6,8 +6,7 @@ import pickle
 
 import pytest
 import smsutil
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 import pico_async
 from pico_async import Encoding, InvalidMessageError, segments

@@ -24,12 +24,7 @@ from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Totals
 from pico_async.bulk.source import END, Source, invalid_item, is_cancelled, raisable
-from pico_async.errors import (
-    ConfigurationError,
-    JournalError,
-    MessageExpiredError,
-    PicoError,
-)
+from pico_async.errors import ConfigurationError, JournalError, MessageExpiredError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 from pico_async.models import Accepted
 

@@ -2,8 +2,7 @@
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async._engine.endpoints import (
     DELETE_TEMPLATE,

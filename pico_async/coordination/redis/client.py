@@ -16,12 +16,12 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     ClusterError,
+    ConnectionError as RedisConnectionError,
     MovedError,
     NoScriptError,
     RedisError,
     TryAgainError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pico_async._cancellation import unless_cancelled
 from pico_async.errors import ConfigurationError, NotSentError
