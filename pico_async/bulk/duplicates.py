@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from hashlib import blake2b
-from types import TracebackType
 from typing import Self
 
 from pico_async.errors import ConfigurationError
@@ -40,9 +39,7 @@ class Duplicates:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._database.close()
 
     def first_of(self, message: Message, index: int) -> int | None:

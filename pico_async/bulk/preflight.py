@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 import anyio.lowlevel
@@ -59,10 +58,8 @@ class Checklist:
         self._duplicates.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._duplicates.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._duplicates.__exit__()
 
     def check(self, index: int, item: object) -> Message | None:
         """Count one item, and return it if it is a valid message."""

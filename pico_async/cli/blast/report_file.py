@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TextIO
 
 import attrs
@@ -99,9 +98,7 @@ class ReportFile:
         self._lines = csv.writer(self._file, lineterminator="\n")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         is_unused = self._made and not self._begun and self._is_own_and_empty()
         # After a failed write the buffer is not empty, and close() would fail once more.
         with suppress(OSError) if self._broken else nullcontext():

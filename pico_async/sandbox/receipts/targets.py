@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
@@ -78,9 +77,7 @@ class ReceiptSender:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def post(self, callback: str, request: ReceiptRequest) -> int:
