@@ -79,12 +79,7 @@ class AccountOptions:
 
     @property
     def is_sandbox(self) -> bool:
-        """
-        Whether the base URL is on this machine, which means that a sandbox gets the messages.
-
-        Raises:
-            ConfigurationError: The base URL is not valid.
-        """
+        """Whether the base URL, which must be valid, is on this machine: then a sandbox gets the messages."""
         return is_loopback(urlsplit(checked_base_url(self.base_url or DEFAULT_BASE_URL)).hostname)
 
     @property
@@ -93,23 +88,13 @@ class AccountOptions:
         return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
 
     def with_sender(self, *, sender: str | None, callback: str | None = None) -> AccountOptions:
-        """
-        Return the options with a sender and a callback, which messages need.
-
-        Raises:
-            ConfigurationError: There is no sender.
-        """
+        """Return the options with a sender, or raise if there is none, and a callback."""
         if not sender:
             raise ConfigurationError("There is no sender: pass --sender or set PICO_SENDER.")
         return evolve(self, sender=sender, callback=callback)
 
     def session(self, rates: Rates | None = None) -> PicoSession:
-        """
-        Make a session; with a Redis, it shares the fleet's rate limit.
-
-        Raises:
-            ConfigurationError: An option is missing or wrong.
-        """
+        """Make a session, or raise if an option is missing or wrong; with a Redis, it shares the fleet's rate limit."""
         if not self.username:
             raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
         coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
@@ -193,12 +178,7 @@ def _account_options(
 
 
 def read_api_key(file: str | None) -> tuple[str, str]:
-    """
-    Return the source of the API key, in words, and the key.
-
-    Raises:
-        ConfigurationError: There is no key.
-    """
+    """Return the source of the API key, in words, and the key; raise if there is none."""
     if file == "-":
         source, key = "stdin", sys.stdin.readline()
     elif file is not None:

@@ -38,26 +38,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
-def print_finding(check: str, state: str, message: str, details: Sequence[str], advice: str | None) -> None:
-    """Print the result of a check, and below it the details and the advice."""
-    word = state.replace("_", " ").ljust(len("not checked"))
-    below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
-    if not sys.stdout.isatty():
-        # One line each, so that `grep` finds them.
-        print_line(f"{word}  {check}: {printable(message)}")
-        for line in below:
-            print_line(f"{'':{len(word)}}  {line}")
-        return
-    style = {"ok": "green", "warning": "yellow", "failed": "bold red"}.get(state, "dim")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(message)))
-    for line in below:
-        grid.add_row("", Text(line))
-    Console().print(grid)
-
-
 def print_note(text: str) -> None:
     """Print a line that is not part of the result, on stderr."""
     typer.echo(text, err=True)

@@ -14,12 +14,7 @@ Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")
 
 
 def require_yes(question: str, *, given: bool) -> None:
-    """
-    Return if the option was given or the user at the terminal answers yes.
-
-    Raises:
-        ConfigurationError: The answer is no, or there is no terminal to ask at.
-    """
+    """Ask the user at the terminal, unless --yes was given; raise if there is none, or the answer is no."""
     if given:
         return
     if not sys.stdin.isatty():

@@ -35,12 +35,7 @@ class MissingExtraError(ConfigurationError):
 
 
 def sandbox_class() -> type[Sandbox]:
-    """
-    Return the class `Sandbox`.
-
-    Raises:
-        MissingExtraError: starlette or uvicorn is missing.
-    """
+    """Return the class `Sandbox`, or raise MissingExtraError if starlette or uvicorn is missing."""
     # Not at the top: all other commands work without the extra.
     try:
         from pico_async.sandbox import Sandbox
@@ -157,7 +152,7 @@ def sandbox_command(
     """
     sandbox_type = sandbox_class()
     # Not at the top, for the reason given in `sandbox_class`.
-    from pico_async.sandbox import BANNER, DEFAULT_API_KEY, ReceiptForm, Receipts
+    from pico_async.sandbox import BANNER, DEFAULT_API_KEY, Receipts
     from pico_async.sandbox.server import is_loopback
 
     if not allow_remote and not is_loopback(host):
@@ -173,9 +168,7 @@ def sandbox_command(
         jitter_s=jitter_ms / 1000,
         fault_rate=fault_rate,
         seed=seed,
-        receipts=Receipts(form=ReceiptForm(receipt_form), allow_hosts=receipt_host or (), seed=seed)
-        if receipts
-        else None,
+        receipts=Receipts(form=receipt_form, allow_hosts=receipt_host or (), seed=seed) if receipts else None,
     )
     print_line(BANNER)
     try:

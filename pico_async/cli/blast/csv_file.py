@@ -18,11 +18,10 @@ from pico_async.errors import ConfigurationError
 @frozen
 class Row:
     """
-    One row.
+    One row, with its fields by column.
 
     Attributes:
         line: Line of the file where the row begins, from 1. A row may span several lines.
-        values: The fields, by column.
         fault: Why the fields do not fit the columns; None where they do.
     """
 

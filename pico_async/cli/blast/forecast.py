@@ -58,7 +58,6 @@ class Forecast:
         yield from self._no_sms()
         yield from self._cost()
         yield from self._repeats()
-        yield from self._key_repeats()
 
     @property
     def _speed(self) -> str:
@@ -72,29 +71,20 @@ class Forecast:
         found = self.scan.preflight
         if found.duplicates:
             yield "Duplicates (number and text of an earlier row; they are sent):"
-            for repeat in found.repeats[:SHOWN]:
-                yield f"  line {repeat.index} repeats line {repeat.first}"
-            yield from format_rest(found.duplicates, min(SHOWN, len(found.repeats)))
+            yield from _listed("repeats", found.repeats, found.duplicates)
         if found.same_number > found.duplicates:
             yield "Repeated numbers (with any text; --once-per-number keeps the first):"
-            for repeat in found.same_numbers[:SHOWN]:
-                yield f"  line {repeat.index} has the number of line {repeat.first}"
-            yield from format_rest(found.same_number, min(SHOWN, len(found.same_numbers)))
+            yield from _listed("has the number of", found.same_numbers, found.same_number)
+        if found.repeated_keys:
+            reason = "a journal identifies a message by its key"
+            is_sent = self.plan.options.journal is None
+            yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
+            yield from _listed("has the key of", found.key_repeats, found.repeated_keys)
 
     def _no_sms(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.no_sms:
             yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
-
-    def _key_repeats(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.repeated_keys:
-            reason = "a journal identifies a message by its key"
-            is_sent = self.plan.options.journal is None
-            yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
-            for repeat in found.key_repeats[:SHOWN]:
-                yield f"  line {repeat.index} has the key of line {repeat.first}"
-            yield from format_rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
 
     def _match(self) -> Iterator[str]:
         match = self.scan.match
@@ -159,7 +149,6 @@ class Forecast:
             yield from (f"  line {fault.index}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
             yield from format_rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
-        yield from self._key_repeats()
         if self.scan.samples:
             yield "The first messages:"
             for sample in self.scan.samples:
@@ -205,6 +194,11 @@ class Forecast:
                 for sample in self.scan.samples
             ],
         }
+
+
+def _listed(relation: str, repeats: Sequence[Repeat], total: int) -> Iterator[str]:
+    yield from (f"  line {repeat.index} {relation} line {repeat.first}" for repeat in repeats[:SHOWN])
+    yield from format_rest(total, min(SHOWN, len(repeats)))
 
 
 def repeated_lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:

@@ -37,10 +37,8 @@ class Progress:
     The progress of a bulk send.
 
     Attributes:
-        total: All rows.
         outcomes: Settled rows, by outcome.
         per_s: Recently settled rows per second, without those skipped because of the journal.
-        word: The current state, in a word.
     """
 
     total: int

@@ -26,15 +26,7 @@ class ReportError(ConfigurationError):
 
 @frozen(kw_only=True)
 class ReportRow:
-    """
-    The result of one row. It has neither number nor text, so that a report can be shared.
-
-    Attributes:
-        line: Line of the input where the row begins.
-        key: The value of the key column.
-        attempts: Requests that were begun for the row.
-        error: Why the message was not accepted.
-    """
+    """The result of one row. It has neither number nor text, so that a report can be shared."""
 
     line: int
     key: str | None
@@ -61,12 +53,7 @@ class ReportFile:
         self._file: TextIO
 
     def check(self, *apart_from: Path | None) -> None:
-        """
-        Check, before anything is sent, that the report overwrites no other file.
-
-        Raises:
-            ConfigurationError: The path is one of *apart_from*, or exists, or cannot be a file.
-        """
+        """Raise, before anything is sent, if the path is one of *apart_from*, or exists, or cannot be a file."""
         if any(other is not None and is_same_file(self.path, other) for other in apart_from):
             raise ConfigurationError(f"The report {self.path} is a file that this command reads: choose another path.")
         try:
@@ -107,12 +94,7 @@ class ReportFile:
             self.path.unlink(missing_ok=True)
 
     def begin(self) -> None:
-        """
-        Empty an old report, and write the header.
-
-        Raises:
-            ReportError: The file cannot be written, or has become another command's journal since `check`.
-        """
+        """Empty an old report, unless it has become another command's journal since `check`, and write the header."""
         self._require_no_database()
         self._begun = True
         # A replaced report may have been readable by others. A device or a pipe keeps its permissions.
@@ -122,12 +104,7 @@ class ReportFile:
         self._write((attribute.name for attribute in attrs.fields(ReportRow)), truncate=True)
 
     def write(self, entry: ReportRow) -> None:
-        """
-        Write the line of one row.
-
-        Raises:
-            ReportError: The file cannot be written. Write no more then: it may end with half a line.
-        """
+        """Write the line of one row. After a ReportError, write no more: the file may end with half a line."""
         self._write("" if value is None else value for value in attrs.astuple(entry))
 
     def _require_no_database(self) -> None:

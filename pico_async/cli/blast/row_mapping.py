@@ -52,7 +52,6 @@ class RowMapping:
     Map each row of a file to one message.
 
     Attributes:
-        to_column: Column of the phone numbers.
         text: Text of the messages; None with a template ID.
         read: Parses a number: see `number_reader`.
         expires_at: Time on the monotonic clock after which no message may be sent.

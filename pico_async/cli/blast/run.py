@@ -43,12 +43,7 @@ class RunResult:
 
 @frozen(kw_only=True)
 class BlastRun:
-    """
-    Send the message of each row of a file, and record the results.
-
-    Attributes:
-        total: Rows of the file, as the scan counted them.
-    """
+    """Send the message of each row of a file, and record the results; *total* is the number of rows."""
 
     plan: BlastPlan
     total: int
@@ -58,9 +53,7 @@ class BlastRun:
         """
         Send all messages, in an event loop of its own.
 
-        Raises:
-            ConfigurationError: The bulk send could not begin, and nothing was sent.
-            InterruptedEarlyError: A signal came before it began, and nothing was sent.
+        ConfigurationError and InterruptedEarlyError mean that nothing was sent.
         """
         if self.plan.session is None:
             raise ConfigurationError("A dry run sends nothing.")
@@ -96,7 +89,8 @@ class BlastRun:
                 async with stream:
                     # A signal may have come while the journal was opened.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    rows.begin()
+                    if plan.report is not None:
+                        plan.report.begin()
                     signals.begin(stream)
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._show, rows, signals)

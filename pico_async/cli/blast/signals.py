@@ -16,12 +16,7 @@ from pico_async.cli.blast.progress import Display
 
 
 class InterruptedEarlyError(Exception):
-    """
-    A signal came before the first message, so nothing was sent.
-
-    Attributes:
-        signal: The number of the signal.
-    """
+    """A signal, of this number, came before the first message, so nothing was sent."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

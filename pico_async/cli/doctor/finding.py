@@ -45,17 +45,6 @@ class Finding:
         """Whether checks that depend on this one can be made."""
         return self.state in (State.OK, State.WARNING)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the result for a program."""
-        return {
-            "check": self.check,
-            "state": self.state.value,
-            "message": self.message,
-            "details": list(self.details),
-            "advice": self.advice,
-            "facts": dict(self.facts),
-        }
-
 
 def not_checked(check: str, reason: str) -> Finding:
     """Return a finding for a check that was not made."""
