@@ -153,7 +153,7 @@ def sandbox_command(
     sandbox_type = sandbox_class()
     # Not at the top, for the reason given in `sandbox_class`.
     from pico_async.sandbox import BANNER, DEFAULT_API_KEY, Receipts
-    from pico_async.sandbox.server import is_loopback
+    from pico_async.sandbox.host_check import is_loopback
 
     if not allow_remote and not is_loopback(host):
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import anyio
-from attrs import define
+from attrs import define, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -56,13 +56,13 @@ class Delays:
     random: Random
 
 
+@frozen(eq=False)
 class Endpoint:
     """The ASGI endpoint of one operation. It makes no Starlette `Request`, so that it is fast."""
 
-    def __init__(self, operation: Operation, cloud: Cloud, delays: Delays) -> None:
-        self._operation = operation
-        self._cloud = cloud
-        self._delays = delays
+    _operation: Operation
+    _cloud: Cloud
+    _delays: Delays
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)

@@ -6,7 +6,6 @@ which would slow down every test.
 """
 
 import asyncio
-import ipaddress
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from pico_async.sandbox.app import CONNECTION
+from pico_async.sandbox.host_check import is_loopback
 
 
 class TcpConnection:
@@ -72,16 +72,6 @@ class Requests:
         """Cancel every request in progress."""
         for scope in list(self._scopes):
             scope.cancel()
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host* can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @asynccontextmanager
