@@ -44,12 +44,7 @@ class NumberSet(Container[str]):
         self._original = numbers if isinstance(numbers, Set | Mapping) and not isinstance(numbers, frozenset) else None
 
     def __contains__(self, number: object) -> bool:
-        """
-        Return whether a number in E.164 is in the collection.
-
-        Raises:
-            NoAnswerError: An item was added that is no number.
-        """
+        """Return whether a number in E.164 is in the collection; raise if an item was added that is no number."""
         if not isinstance(number, str):
             return False
         if self._may_have_grown() and (fault := self._read(self._growing or ())) is not None:

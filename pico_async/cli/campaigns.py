@@ -9,9 +9,8 @@ import attrs
 import typer
 
 from pico_async.cli.account_options import AccountOptions, Json
-from pico_async.cli.console import print_error, print_json, print_line, printable
+from pico_async.cli.console import Yes, print_error, print_json, print_line, printable, require_yes
 from pico_async.cli.listing import Column, print_fields, print_listing
-from pico_async.cli.prompts import Yes, require_yes
 from pico_async.models import Acknowledged, Campaign, Listing, Template
 
 Item = TypeVar("Item", Campaign, Template)

@@ -20,9 +20,8 @@ from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.cli.account_options import Json
 from pico_async.cli.blast.report_file import is_same_file
 from pico_async.cli.blast.row_mapping import KEY_COLUMN, RowMapping
-from pico_async.cli.console import print_json, print_line, print_note, print_table
+from pico_async.cli.console import Yes, print_json, print_line, print_note, print_table, require_yes
 from pico_async.cli.format import format_count
-from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError
 
 # Enough characters of an ID to distinguish the messages of any journal.

@@ -15,10 +15,9 @@ import typer
 
 from pico_async.cli.account_options import AccountOptions, Json
 from pico_async.cli.campaigns import CampaignId, acknowledge, find, print_item, print_list_json
-from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
+from pico_async.cli.console import Yes, print_error, print_json, print_line, print_note, printable, require_yes
 from pico_async.cli.format import format_duration
 from pico_async.cli.listing import Column, print_listing
-from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
 from pico_async.models import Template
 from pico_async.session import PicoSession

@@ -80,7 +80,11 @@ class Endpoint:
         if reply.hang_s:
             with anyio.move_on_after(reply.hang_s):
                 await _wait_for_disconnect(receive)
-        await _send_reply(reply, scope, receive, send)
+        if reply.ending is not Ending.REPLY:
+            await _end_connection(reply, scope, receive, send)
+            return
+        await send(_response_start(reply))
+        await send({"type": "http.response.body", "body": reply.body})
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -121,14 +125,6 @@ async def _wait_for_disconnect(receive: Receive) -> None:
     """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send_reply(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
-    if reply.ending is not Ending.REPLY:
-        await _end_connection(reply, scope, receive, send)
-        return
-    await send(_response_start(reply))
-    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _response_start(reply: Reply) -> dict[str, Any]:

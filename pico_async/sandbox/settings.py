@@ -7,7 +7,7 @@ from attrs import asdict, define, evolve, field, fields_dict
 
 from pico_async.sandbox.app import Delays
 from pico_async.sandbox.checks import SHARE, WAIT, is_number
-from pico_async.sandbox.faults import Fault, Faults
+from pico_async.sandbox.faults import Faults
 from pico_async.sandbox.operations import RATES
 from pico_async.sandbox.rates import RateRule, make_limiter
 from pico_async.sandbox.receipts.delivery import ReceiptDelivery
@@ -86,7 +86,9 @@ class Settings:
         dialect = Dialect(wanted.get("dialect", self._cloud.dialect))
         share = wanted.get("fault_rate", self._faults.rate)
         SHARE.require("fault_rate", share)
-        kinds = _kinds(wanted.get("fault_kinds", self._faults.kinds))
+        kinds = wanted.get("fault_kinds", self._faults.kinds)
+        if not isinstance(kinds, (list, tuple)):
+            raise TypeError("fault_kinds: pass a list of faults.")
         receipts, is_on = self._changed_receipts(wanted.get("receipts", {}))
 
         # First, because it is the last check: it needs at least one fault for a share.
@@ -129,9 +131,3 @@ def _rates(wanted: object) -> dict[str, float | None]:
         if rate is not None and not (is_number(rate) and 0 < rate <= 1e6):
             raise ValueError(f"rates.{name}={rate!r}: pass more than 0 requests per second, or null for no limit.")
     return wanted
-
-
-def _kinds(wanted: object) -> list[Fault]:
-    if not isinstance(wanted, (list, tuple)):
-        raise TypeError("fault_kinds: pass a list of faults.")
-    return [Fault(kind) for kind in wanted]

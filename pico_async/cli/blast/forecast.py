@@ -86,32 +86,6 @@ class Forecast:
         if found.no_sms:
             yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
 
-    def _match(self) -> Iterator[str]:
-        match = self.scan.match
-        if match is None:
-            return
-        yield f"{match.skipped:>9,} to skip: accepted according to the journal"
-        if match.in_doubt:
-            yield f"{match.in_doubt:>9,} in doubt: not sent before `pico journal mark-sent` or `resend`"
-        if match.refused:
-            yield f"{match.refused:>9,} not sent: key of an earlier row, or of another text in the journal"
-
-    def _parts(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.parts:
-            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
-            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
-        if found.unmeasured:
-            yield f"{found.unmeasured:>9,} by template: the number of parts is unknown"
-
-    def _forced(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.forced:
-            yield "Characters that most often force UCS-2 (70 characters per part instead of 160):"
-            for forced in found.forced[:SHOWN]:
-                shown = f"{forced.character} " if forced.character.isprintable() else ""
-                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
-
     def _cost(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.cost is None:
@@ -129,8 +103,17 @@ class Forecast:
         found = self.scan.preflight
         yield f"Nothing was sent. {self.plan.options.file}: {format_count(found.total, 'row')}, {self._column}."
         yield f"{found.valid:>9,} to send, which takes {format_duration(self.duration_s)} at {self._speed}"
-        yield from self._match()
-        yield from self._parts()
+        if (match := self.scan.match) is not None:
+            yield f"{match.skipped:>9,} to skip: accepted according to the journal"
+            if match.in_doubt:
+                yield f"{match.in_doubt:>9,} in doubt: not sent before `pico journal mark-sent` or `resend`"
+            if match.refused:
+                yield f"{match.refused:>9,} not sent: key of an earlier row, or of another text in the journal"
+        if found.parts:
+            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
+            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
+        if found.unmeasured:
+            yield f"{found.unmeasured:>9,} by template: the number of parts is unknown"
         yield f"{found.invalid:>9,} invalid"
         if opted_out := found.suppressed - self.scan.left_out:
             yield f"{opted_out:>9,} suppressed: the number has opted out"
@@ -143,7 +126,11 @@ class Forecast:
             yield f"Country codes: {listed_countries(found.countries)}."
         yield from self._no_sms()
         yield from self._cost()
-        yield from self._forced()
+        if found.forced:
+            yield "Characters that most often force UCS-2 (70 characters per part instead of 160):"
+            for forced in found.forced[:SHOWN]:
+                shown = f"{forced.character} " if forced.character.isprintable() else ""
+                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
         if found.faults:
             yield "Invalid rows:"
             yield from (f"  line {fault.index}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])

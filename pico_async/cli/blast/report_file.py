@@ -78,7 +78,11 @@ class ReportFile:
             # because the bulk send may still end before its first message.
             self._made = not os.path.exists(self.path)
             self._file = open(
-                self.path, "a" if self._replace else "x", encoding="utf-8", newline="", opener=_open_privately
+                self.path,
+                "a" if self._replace else "x",
+                encoding="utf-8",
+                newline="",
+                opener=lambda path, flags: os.open(path, flags, PRIVATE),
             )
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
@@ -108,7 +112,12 @@ class ReportFile:
         self._write("" if value is None else value for value in attrs.astuple(entry))
 
     def _require_no_database(self) -> None:
-        if _is_database(self.path):
+        try:
+            with open(self.path, "rb") as file:
+                is_database = os.path.isfile(self.path) and file.read(16).startswith(_DATABASES)
+        except OSError:
+            return
+        if is_database:
             raise ReportError(f"{self.path} is a database, perhaps a journal, and not a report: choose another path.")
 
     def _is_own_and_empty(self) -> bool:
@@ -139,15 +148,3 @@ def is_same_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:  # One of them does not exist.
         return False
-
-
-def _is_database(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return os.path.isfile(path) and file.read(16).startswith(_DATABASES)
-    except OSError:
-        return False
-
-
-def _open_privately(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE)

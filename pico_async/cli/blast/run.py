@@ -69,11 +69,15 @@ class BlastRun:
     async def _send(self, pico: PicoSession, signals: StopSignals, held: ExitStack) -> RunResult:
         plan = self.plan
         rows = RowResults(plan.mapping, plan.file.rows(), plan.report)
+        journal = None
+        if (path := plan.options.journal) is not None:
+            # `many_blasts`, because the scan has compared all rows with the journal, and not only the first ones.
+            journal = SqliteJournal(path, many_blasts=True, made_from=plan.mapping.made_from, line_of=rows.line_of)
         stream = pico.stream_bulk(
             rows.messages(),
             concurrency=plan.options.concurrency,
             stop_after=plan.options.stop_after,
-            journal=self._journal(rows),
+            journal=journal,
             suppression=plan.suppressed,
         )
         errors: list[str] = []
@@ -121,13 +125,6 @@ class BlastRun:
             signal=signals.first,
             errors=tuple(errors),
         )
-
-    def _journal(self, rows: RowResults) -> SqliteJournal | None:
-        path = self.plan.options.journal
-        if path is None:
-            return None
-        # `many_blasts`, because the scan has compared all rows with the journal, and not only the first ones.
-        return SqliteJournal(path, many_blasts=True, made_from=self.plan.mapping.made_from, line_of=rows.line_of)
 
     async def _show(self, rows: RowResults, signals: StopSignals) -> None:
         meter = RateMeter()
