@@ -108,13 +108,7 @@ class Dispatcher:
         return f"{self.state}{why}: {accepted}, {in_flight} in flight, {len(self._tasks) - in_flight} waiting"
 
     async def begin(self) -> None:
-        """
-        Open the journal and begin to read.
-
-        Raises:
-            ConfigurationError: It was stopped before. Nothing was read or sent.
-            Exception: The journal could not be opened. Nothing was read or sent.
-        """
+        """Open the journal and begin to read; raise, with nothing sent, if that fails or it was stopped before."""
         self._require_not_stopped()
         self.state = State.OPENING
         self.totals = Totals()

@@ -43,11 +43,7 @@ class Duplicates:
         self._database.close()
 
     def first_of(self, message: Message, index: int) -> int | None:
-        """
-        Return the index of the first message with this number and content, or None if this is the first.
-
-        Other spellings of the number count as the same number.
-        """
+        """Return the index of the first message with this content and number, in any spelling, or None if new."""
         # Number, template ID and URL contain no line break, so it separates them from the text.
         content_id = ""
         if isinstance(message, SmsMessage):

@@ -84,12 +84,7 @@ class Checklist:
         self._counts["suppressed"] += 1
 
     def admit(self, index: int, message: Message) -> None:
-        """
-        Count a message that would be sent.
-
-        Raises:
-            ConfigurationError: The disk for temporary files is full.
-        """
+        """Count a message that would be sent; raise if the disk for temporary files is full."""
         self._counts["valid"] += 1
         if (first := self._duplicates.first_of(message, index)) is not None:
             self._counts["duplicates"] += 1
@@ -208,12 +203,7 @@ async def preflight(
 
 
 def checked_price(price: object) -> Decimal | None:
-    """
-    Return the price as an exact decimal, so that 0.04 means what it says.
-
-    Raises:
-        ConfigurationError: It is no number, or out of bounds.
-    """
+    """Return the price as an exact decimal, so that 0.04 means what it says; raise if it is no number or too large."""
     if price is None:
         return None
     if isinstance(price, Decimal | int | float | str) and not isinstance(price, bool):

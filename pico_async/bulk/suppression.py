@@ -107,13 +107,7 @@ class OptOuts:
             )
 
     async def has(self, number: str) -> bool:
-        """
-        Return whether the number has opted out.
-
-        Raises:
-            NoAnswerError: The function returned neither True nor False.
-            Exception: Raised by the function.
-        """
+        """Return whether the number has opted out; raise what the function raised, or that it gave no answer."""
         for spelled in dict.fromkeys([number, *spellings(number)]):
             if await self._answer(spelled):
                 return True
@@ -128,13 +122,7 @@ class OptOuts:
         return bool(answer)
 
     async def require_allowed(self, number: str) -> None:
-        """
-        Raise if the number must not get the message.
-
-        Raises:
-            SuppressedError: The number has opted out.
-            NotSentError: It is unknown whether it has, so nothing may be sent.
-        """
+        """Raise SuppressedError if the number has opted out, or NotSentError if that is unknown."""
         since = cancellations()
         try:
             fault = "The number has opted out" if await self.has(number) else None

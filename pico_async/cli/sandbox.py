@@ -72,15 +72,7 @@ async def sandbox_session(
 
 @frozen(kw_only=True)
 class SandboxCounts:
-    """
-    The counts of a sandbox's ledger after a bulk send.
-
-    Attributes:
-        accepted: Messages that it accepted, whatever it replied.
-        densest_second: The most sends within any second.
-        refusals: Requests that it refused as too fast.
-        duplicates: Messages that it accepted more than once.
-    """
+    """The counts of a sandbox's ledger after a bulk send; *accepted* counts a message whatever the reply was."""
 
     accepted: int
     densest_second: int

@@ -76,13 +76,7 @@ _BLAST_ATTRIBUTES = (
 
 @frozen
 class _OpenCall:
-    """
-    A call that has not ended.
-
-    Attributes:
-        http: The attributes that all its exchanges share.
-        attached: The token that detaches the span from the current context.
-    """
+    """A call that has not ended, with the attributes of HTTP that all its exchanges share."""
 
     span: Span
     http: dict[str, Any]

@@ -160,12 +160,7 @@ class RedisSeenReceipts:
 
 
 async def _answer(call: Awaitable[Answer]) -> Answer:
-    """
-    Wait for an answer of Redis, and return it.
-
-    Raises:
-        RedisUnavailableError: There is none. It replaces redis-py's error, whose frames contain the password.
-    """
+    """Return an answer of Redis; without one, raise an error without redis-py's frames, which contain the password."""
     try:
         return await unless_cancelled(call)
     except RedisError as error:

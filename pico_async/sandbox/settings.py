@@ -21,12 +21,7 @@ _RECEIPT_SETTINGS = frozenset(fields_dict(Receipts)) - {"allow_hosts", "transpor
 
 @define(kw_only=True, eq=False, repr=False)
 class Settings:
-    """
-    The settings of a running sandbox: read as one JSON object, changed in part.
-
-    Attributes:
-        version: Rises with each change, so that a reader can tell whether it knows the current settings.
-    """
+    """The settings of a running sandbox: read as one JSON object, changed in part. Each change raises *version*."""
 
     _delays: Delays
     _cloud: Cloud

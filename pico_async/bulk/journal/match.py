@@ -77,12 +77,7 @@ class JournalMatch:
 
 
 class JournalMatcher:
-    """
-    Compares messages with a journal one by one, in the order of the input, and changes nothing.
-
-    Raises:
-        JournalError: There is no such journal, or it cannot be read.
-    """
+    """Compares messages with a journal one by one, in the order of the input, and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

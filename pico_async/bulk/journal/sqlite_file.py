@@ -118,12 +118,7 @@ class JournalFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """
-        Commit all changes of the block, or none of them. They are durable when the block ends.
-
-        Raises:
-            JournalError: The commit failed, or the files were deleted or replaced meanwhile.
-        """
+        """Commit all changes of the block durably, or none; raise if the files were deleted or replaced meanwhile."""
         with self.journal_errors("could not be written on"):
             self.connection.execute("BEGIN IMMEDIATE")
             try:

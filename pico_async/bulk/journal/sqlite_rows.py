@@ -39,12 +39,7 @@ class _Known(NamedTuple):
 
 @frozen
 class Found:
-    """
-    A message's row, as the last run left it.
-
-    Attributes:
-        doubted: An earlier run may have sent the message.
-    """
+    """A message's row, as the last run left it; *doubted* means that an earlier run may have sent it."""
 
     row: int
     state: JournalState

@@ -69,10 +69,7 @@ class CsvFile:
         """
         Read the rows from the start of the file, without the header and empty lines.
 
-        A row with too few or too many fields has a fault.
-
-        Raises:
-            ConfigurationError: The file cannot be read further: it is not UTF-8, or a quote does not end.
+        A row with too few or too many fields has a fault. Raise if the file cannot be read to its end.
         """
         records = self._records()
         next(records, None)

@@ -47,12 +47,7 @@ class ServerAwayError(JournalError):
 
 
 class Database:
-    """
-    A PostgreSQL database behind a pool of connections.
-
-    Args:
-        pool: An open pool. Its connections may be in autocommit or not.
-    """
+    """A PostgreSQL database behind an open pool, whose connections may be in autocommit or not."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -94,12 +89,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, timeout_s: float) -> AsyncIterator[Cursor]:
-        """
-        Run the body's statements, and commit all or none of them.
-
-        Raises:
-            JournalError: They were not committed, or it is unknown whether they were.
-        """
+        """Run the body's statements, and commit all or none; after a JournalError it may be unknown which."""
         try:
             async with self.cursor(timeout_s) as cursor, cursor.connection.transaction():
                 yield cursor
@@ -122,12 +112,7 @@ class Database:
 async def borrowed_connection(
     pool: Pool, timeout_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """
-    Borrow a connection of the pool, unless the caller is cancelled meanwhile.
-
-    Args:
-        timeout_s: Seconds to wait for a connection; None for the pool's own timeout.
-    """
+    """Borrow a connection, unless the caller is cancelled meanwhile; without *timeout_s*, the pool's timeout counts."""
     since = cancellations()
     async with cancellable(), pool.connection(timeout=timeout_s) as connection:
         # The pool swallows a cancellation that comes with the connection. Nothing was done yet, so stop here.

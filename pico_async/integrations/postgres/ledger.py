@@ -223,12 +223,7 @@ class PostgresLedger:
         return [name.hex() for name in ids]
 
     async def resendable(self, cursor: Cursor, names: Sequence[str]) -> list[bytes]:
-        """
-        Lock messages that may be resent until the transaction's end, and return their IDs.
-
-        Raises:
-            JournalError: As in `resend`.
-        """
+        """Lock messages that may be resent until the transaction ends, and return their IDs; raise as `resend` does."""
         found = await lock_rows(cursor, names)
         for row in found:
             if row.state is JournalState.ACCEPTED:

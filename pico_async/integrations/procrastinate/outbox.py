@@ -64,12 +64,7 @@ _NO_JOB: Final = (
 
 @frozen
 class OutboxEntry:
-    """
-    A message to write into the outbox.
-
-    Attributes:
-        remaining_s: Seconds until the message expires; None for never.
-    """
+    """A message to write into the outbox, and the seconds until it expires; None for never."""
 
     id: UUID
     message: str = field(repr=False)
@@ -86,24 +81,13 @@ class OutboxEntry:
 
 
 class Outbox:
-    """
-    The messages whose jobs are not done.
-
-    Args:
-        database: The database of procrastinate's jobs.
-    """
+    """The messages whose jobs are not done, in the database of procrastinate's jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, name: UUID) -> Message | None:
-        """
-        Return the message with its remaining time, or None if it was dropped.
-
-        Raises:
-            JournalError: The outbox cannot be read now.
-            InvalidMessageError: The message cannot be read at all.
-        """
+        """Return the message with its remaining time, or None if it was dropped; raise if it cannot be read."""
         rows = await self._database.fetch(
             "SELECT message, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM pico_outbox WHERE id = %s",
             (name,),
@@ -126,12 +110,7 @@ class Outbox:
         )
 
     async def time_after(self, wait_s: float) -> datetime:
-        """
-        Return the time in so many seconds, by PostgreSQL's clock.
-
-        Raises:
-            JournalError: PostgreSQL cannot be asked now.
-        """
+        """Return the time in so many seconds by PostgreSQL's clock; raise if PostgreSQL cannot be asked now."""
         rows = await self._database.fetch(
             "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
             (wait_s,),
@@ -312,12 +291,7 @@ async def setup(app: App) -> None:
 
 
 def pool_of(app: App) -> Pool:
-    """
-    Return the pool of an open app.
-
-    Raises:
-        ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
-    """
+    """Return the pool of an open app; raise if its connector is not procrastinate's `PsycopgConnector`."""
     if not isinstance(app, App):
         raise ConfigurationError(f"`app` must be a procrastinate.App, not {type(app).__name__}.")
     if not isinstance(app.connector, PsycopgConnector):
@@ -328,12 +302,7 @@ def pool_of(app: App) -> Pool:
 
 
 def from_json(packed: str) -> Message:
-    """
-    Return the message of an outbox entry.
-
-    Raises:
-        InvalidMessageError: The entry cannot be read.
-    """
+    """Return the message of an outbox entry, or raise InvalidMessageError if it cannot be read."""
     try:
         fields = json.loads(packed)
         return _KINDS[fields.pop("kind")](**fields)
