@@ -56,9 +56,7 @@ class Dispatcher:
     input or the journal holds open is entered and left in one task.
 
     Attributes:
-        state: How far it is.
         keep_results: If False, results are counted and dropped.
-        totals: The numbers of the results.
         leftover: Results that were not taken before it was closed.
     """
 

@@ -21,9 +21,6 @@ class Duplicates:
     A set of a million digests takes 90 MB, and a Bloom filter reports false duplicates. SQLite's temporary database
     keeps the digests on disk behind a cache of 2 MB, and deletes itself. The digests are keyed with a random secret of
     this object, so no number can be derived from the disk.
-
-    Raises:
-        ConfigurationError: Raised by each method if the disk for temporary files is full.
     """
 
     def __init__(self) -> None:

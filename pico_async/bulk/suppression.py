@@ -30,10 +30,7 @@ class NumberSet(Container[str]):
     The numbers of a collection, in any spelling, and those added later to a set, a dict or a list.
 
     A number that is removed later stays suppressed. A set or mapping of another class is read once. Afterwards it is
-    asked for the digits of each number, with and without "+".
-
-    Raises:
-        ConfigurationError: An item is no number. The error does not contain the item.
+    asked for the digits of each number, with and without "+". An item that is no number is an error without the item.
     """
 
     def __init__(self, numbers: Collection[object]) -> None:
@@ -88,9 +85,6 @@ class OptOuts:
       a list count, too; removed numbers still count.
     - A function, or a container that cannot be iterated, is asked for each message, with the digits alone. If a number
       has two spellings, it is asked for both.
-
-    Raises:
-        ConfigurationError: *suppression* is neither, or contains an item that is no number.
     """
 
     def __init__(self, suppression: object) -> None:

@@ -27,7 +27,6 @@ class Column:
     Attributes:
         whole: Values are never wrapped or cut, so that users can copy them.
         one_line: Values that are too long are cut, not wrapped.
-        styles: Styles for some of the values.
     """
 
     name: str

@@ -82,10 +82,6 @@ async def listening(
     Serve *app* on a socket while the context is open, and yield the base URL.
 
     At its end every connection is closed, and every request in progress is cancelled. No task is left behind.
-
-    Raises:
-        ValueError: *host* is not loopback, and *allow_remote* is not set.
-        OSError: The port is in use, or not allowed.
     """
     if not allow_remote and not is_loopback(host):
         raise ValueError(

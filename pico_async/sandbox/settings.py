@@ -59,12 +59,9 @@ class Settings:
 
     def change(self, wanted: object) -> None:
         """
-        Change the settings that *wanted* names; if one is wrong, change none.
+        Change the settings that *wanted* names; if one is unknown or wrong, raise and change none.
 
         A rate that changes, or whose rule changes, counts from zero again.
-
-        Raises:
-            ValueError, TypeError: A setting is unknown or wrong.
         """
         if not isinstance(wanted, dict):
             raise TypeError("settings: pass an object with the settings to change.")

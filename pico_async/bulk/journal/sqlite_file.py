@@ -256,13 +256,9 @@ class JournalFile:
 
     def _checkpoint(self, mode: str = "PASSIVE") -> bool:
         """
-        Copy the log into the main file, and mark the main file as lacking all later changes.
+        Copy the log into the main file, mark that as lacking all later changes, and return whether all was copied.
 
-        Args:
-            mode: "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
-
-        Returns:
-            Whether the whole log is in the main file.
+        "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
         """
         # Set first, because the transactions below must not begin another checkpoint.
         self._checkpointed_at = self.connection.total_changes + CHECKPOINT_AFTER

@@ -24,11 +24,9 @@ from pico_async.session import PicoSession
 @frozen(kw_only=True)
 class RunResult:
     """
-    The result of a bulk send.
+    The result of a bulk send, in the seconds from the first message to the last result.
 
     Attributes:
-        rows: The results of the rows.
-        elapsed_s: Seconds from the first message to the last result.
         stopped: Why it ended before its input did; None where it did not.
         signal: The number of the signal that ended it; None where none did.
         errors: Errors of the input or the report during the bulk send.

@@ -31,10 +31,6 @@ class StopSignals:
     - Before the first message, the first signal cancels everything.
     - After it, the first signal stops reading and sending, and waits for the requests in flight.
     - A second signal, or the end of the grace period, cancels that wait: the requests in flight are in doubt.
-
-    Attributes:
-        first: The number of the first signal; None before one.
-        scope: The scope that a signal cancels.
     """
 
     _display: Display

@@ -22,16 +22,7 @@ class State(StrEnum):
 
 @frozen(kw_only=True)
 class Finding:
-    """
-    The result of one check. It contains no secret.
-
-    Attributes:
-        check: Name of the check, for example "tls".
-        message: The result, in a sentence.
-        details: More lines about the result.
-        advice: What to do; None where there is nothing to do.
-        facts: The result for programs.
-    """
+    """The result of one check, with lines for a person and facts for programs. It contains no secret."""
 
     check: str
     state: State

@@ -139,16 +139,10 @@ def without_prepared_statements(connection: psycopg.AsyncConnection[Any]) -> Ite
 
 async def make_tables(cursor: Cursor, tables: Mapping[str, Sequence[str]], schema: LiteralString) -> None:
     """
-    Create missing tables, and add columns that an older version did not have.
+    Create missing tables, and add columns that an older version did not have; raise if a table has other columns.
 
     The cursor must be in a transaction. Any number of callers may do this at once. If nothing is missing, no privilege
     to create tables is needed.
-
-    Args:
-        tables: The names of the tables, and of the columns of each.
-
-    Raises:
-        JournalError: A table of that name has other columns.
     """
     await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
     missing = await _missing(cursor, tables)

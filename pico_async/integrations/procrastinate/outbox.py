@@ -186,11 +186,7 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     """
     Mark messages that no job delivers as failed, so that they wait for `resend` or `discard`.
 
-    Args:
-        after: The 10,000 messages after this ID are checked.
-
-    Returns:
-        The number of messages that were marked, and the ID after which to continue.
+    Of the 10,000 messages after an ID, return how many were marked, and the ID after which to continue.
     """
     await cursor.execute(
         "SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, SCAN_SIZE - 1)
@@ -213,12 +209,9 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
 
 async def expired(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     """
-    Return a batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
+    Return the next batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
 
-    A message that a worker is delivering is not returned.
-
-    Args:
-        after: The time and the ID of the last message of the batch before.
+    A message that a worker is delivering is not returned. *after* is the time and the ID of the last message before.
     """
     await cursor.execute(
         "SELECT expires_at, pico_outbox.id, message, jobs.id FROM pico_outbox"

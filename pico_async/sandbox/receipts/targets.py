@@ -41,13 +41,7 @@ class Target:
 
 
 async def resolve_target(callback: str, allow_hosts: Collection[str]) -> Target:
-    """
-    Resolve the host of *callback* and check its addresses.
-
-    Raises:
-        RefusedAddressError: The callback is malformed, or its host is neither loopback nor allowed.
-        OSError: The host cannot be resolved.
-    """
+    """Resolve the host of *callback*; raise if it is malformed, or its host is neither loopback nor allowed."""
     scheme, authority, _ = split_callback(callback)
     try:
         parts = urlsplit(f"//{authority}")
