@@ -11,49 +11,27 @@ from typing import TYPE_CHECKING, Any
 from pico_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from pico_async._engine.http.aiohttp_transport import (
-        AiohttpTransport as AiohttpTransport,
-    )
-    from pico_async._settings import (
-        DEFAULT_BASE_URL as DEFAULT_BASE_URL,
-        WHITELIST_BASE_URL as WHITELIST_BASE_URL,
-    )
+    from pico_async._engine.http.aiohttp_transport import AiohttpTransport as AiohttpTransport
+    from pico_async._settings import DEFAULT_BASE_URL as DEFAULT_BASE_URL, WHITELIST_BASE_URL as WHITELIST_BASE_URL
     from pico_async.bulk.journal.protocols import (
         Journal as Journal,
         JournalRecord as JournalRecord,
         JournalState as JournalState,
     )
-    from pico_async.bulk.journal.sqlite import (
-        SqliteJournal as SqliteJournal,
-    )
-    from pico_async.bulk.preflight import (
-        preflight as preflight,
-    )
-    from pico_async.bulk.preflight_report import (
-        Preflight as Preflight,
-    )
-    from pico_async.bulk.report import (
-        BulkReport as BulkReport,
-        SendResult as SendResult,
-    )
-    from pico_async.bulk.sender import (
-        BulkStream as BulkStream,
-    )
-    from pico_async.coordination.local.coordinator import (
-        LocalCoordinator as LocalCoordinator,
-    )
+    from pico_async.bulk.journal.sqlite import SqliteJournal as SqliteJournal
+    from pico_async.bulk.preflight import preflight as preflight
+    from pico_async.bulk.preflight_report import Preflight as Preflight
+    from pico_async.bulk.report import BulkReport as BulkReport, SendResult as SendResult
+    from pico_async.bulk.sender import BulkStream as BulkStream
+    from pico_async.coordination.local.coordinator import LocalCoordinator as LocalCoordinator
     from pico_async.coordination.protocols import (
         Coordinator as Coordinator,
         Identity as Identity,
         Priority as Priority,
         TokenStore as TokenStore,
     )
-    from pico_async.coordination.rates import (
-        Rates as Rates,
-    )
-    from pico_async.coordination.redis.coordinator import (
-        RedisCoordinator as RedisCoordinator,
-    )
+    from pico_async.coordination.rates import Rates as Rates
+    from pico_async.coordination.redis.coordinator import RedisCoordinator as RedisCoordinator
     from pico_async.errors import (
         AuthenticationError as AuthenticationError,
         BadRequestError as BadRequestError,
@@ -104,35 +82,15 @@ if TYPE_CHECKING:
         Template as Template,
         UserToken as UserToken,
     )
-    from pico_async.numbers import (
-        destination as destination,
-    )
-    from pico_async.receipts.callbacks import (
-        CallbackSigner as CallbackSigner,
-    )
-    from pico_async.receipts.deduplication import (
-        SeenReceipts as SeenReceipts,
-    )
-    from pico_async.receipts.handler import (
-        ReceiptHandler as ReceiptHandler,
-    )
-    from pico_async.receipts.receipt import (
-        DeliveryReceipt as DeliveryReceipt,
-    )
-    from pico_async.receipts.redis_deduplication import (
-        RedisSeenReceipts as RedisSeenReceipts,
-    )
-    from pico_async.receipts.status import (
-        DeliveryStatus as DeliveryStatus,
-    )
-    from pico_async.segmentation import (
-        Encoding as Encoding,
-        Segments as Segments,
-        segments as segments,
-    )
-    from pico_async.session import (
-        PicoSession as PicoSession,
-    )
+    from pico_async.numbers import destination as destination
+    from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
+    from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
+    from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
+    from pico_async.receipts.receipt import DeliveryReceipt as DeliveryReceipt
+    from pico_async.receipts.redis_deduplication import RedisSeenReceipts as RedisSeenReceipts
+    from pico_async.receipts.status import DeliveryStatus as DeliveryStatus
+    from pico_async.segmentation import Encoding as Encoding, Segments as Segments, segments as segments
+    from pico_async.session import PicoSession as PicoSession
 
 # Each name is imported by its first use: the pytest plugin imports this package in every test run of its users, and
 # what needs an extra must not be imported without it.

@@ -203,12 +203,7 @@ def kind_of(number: str) -> str | None:
 
 
 def checked_region(region: object) -> str:
-    """
-    Return the region in upper case.
-
-    Raises:
-        ConfigurationError: The region is unknown, or the extra is missing.
-    """
+    """Return the region in upper case, or raise if it is unknown, or the extra is missing."""
     # Imported here: only a region needs the extra.
     try:
         from phonenumbers import SUPPORTED_REGIONS

@@ -141,13 +141,10 @@ def _cut(text: str, encoding: Encoding, units: int) -> Iterator[tuple[str, int]]
     room = _JOINED[encoding]
     begins = used = 0
     for index, character in enumerate(text):
-        width = 2 if _is_long(character, encoding) else 1
+        is_long = character in _EXTENDED if encoding is Encoding.GSM_7 else character > "\uffff"
+        width = 2 if is_long else 1
         if used + width > room:
             yield text[begins:index], used
             begins, used = index, 0
         used += width
     yield text[begins:], used
-
-
-def _is_long(character: str, encoding: Encoding) -> bool:
-    return character in _EXTENDED if encoding is Encoding.GSM_7 else character > "\uffff"

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any, Self
 
 from attrs import field, frozen
@@ -148,7 +147,7 @@ class PicoSandbox(Sandbox):
         if not sent:
             raise AssertionError(f"No message was sent to {self._explained(e164(number))}")
         newest = sent[-1]
-        what = f"The newest message to {mask(newest.to)}, {_article(newest.kind)}"
+        what = f"The newest message to {mask(newest.to)}, {'a' if newest.kind == 'voice' else 'an'} {newest.kind}"
         if newest.text is None:
             source = f"sent by template {newest.template_id}" if newest.template_id else "without a text"
             raise AssertionError(f"{what} {source}, so it contains no code: the text is not in the request.")
@@ -221,9 +220,7 @@ class PicoSandbox(Sandbox):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -239,10 +236,6 @@ class PicoSandbox(Sandbox):
             parts.append("Refused or lost: " + _counted(reasons))
         parts.append("Sent to others: " + _counted(others) if others else "Nothing was sent to others")
         return ". ".join(parts) + "."
-
-
-def _article(kind: str) -> str:
-    return f"a {kind}" if kind == "voice" else f"an {kind}"
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -272,7 +265,7 @@ def _close(session: PicoSession) -> None:
         # The loop runs in another thread, as that of a portal or a test client.
         asyncio.run_coroutine_threadsafe(_settle(session), loop).result(timeout=10 + _SETTLE_S)
     else:
-        # The loop stands still between two tests. Remaining tasks would run in the next test.
+        # The loop is idle between two tests. Remaining tasks would run in the next test.
         loop.run_until_complete(_settle(session))
 
 

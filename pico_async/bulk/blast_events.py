@@ -13,12 +13,7 @@ _numbers = itertools.count(1)
 
 
 class BlastEvents:
-    """
-    Emits the first and the last event of one bulk send.
-
-    Attributes:
-        number: Identifies the bulk send in its own events and in those of its calls.
-    """
+    """Emits the first and the last event of one bulk send; *number* identifies it there and in its calls' events."""
 
     def __init__(self, observer: Observer) -> None:
         self.number: int = next(_numbers)

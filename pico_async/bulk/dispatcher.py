@@ -24,12 +24,7 @@ from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Totals
 from pico_async.bulk.source import END, Source, invalid_item, is_cancelled, raisable
-from pico_async.errors import (
-    ConfigurationError,
-    JournalError,
-    MessageExpiredError,
-    PicoError,
-)
+from pico_async.errors import ConfigurationError, JournalError, MessageExpiredError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 from pico_async.models import Accepted
 
@@ -61,9 +56,7 @@ class Dispatcher:
     input or the journal holds open is entered and left in one task.
 
     Attributes:
-        state: How far it is.
         keep_results: If False, results are counted and dropped.
-        totals: The numbers of the results.
         leftover: Results that were not taken before it was closed.
     """
 
@@ -113,13 +106,7 @@ class Dispatcher:
         return f"{self.state}{why}: {accepted}, {in_flight} in flight, {len(self._tasks) - in_flight} waiting"
 
     async def begin(self) -> None:
-        """
-        Open the journal and begin to read.
-
-        Raises:
-            ConfigurationError: It was stopped before. Nothing was read or sent.
-            Exception: The journal could not be opened. Nothing was read or sent.
-        """
+        """Open the journal and begin to read; raise, with nothing sent, if that fails or it was stopped before."""
         self._require_not_stopped()
         self.state = State.OPENING
         self.totals = Totals()

@@ -17,9 +17,6 @@ class Feed:
     Reads the input for a dispatcher.
 
     At most *concurrency* messages are between the input and the caller: in flight, or with a result to be taken.
-
-    Attributes:
-        exhausted: The input was read to its end.
     """
 
     def __init__(self, source: Source, *, concurrency: int, outage: Outage, journal: Journal | None) -> None:

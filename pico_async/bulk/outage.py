@@ -57,13 +57,8 @@ class Outage:
     """
     A period in which no message is sent, because there is no token, no Redis or no connection, or Pico accepts no more.
 
-    It begins with a failure and ends with the next message that Pico accepts or refuses for itself.
-
-    Args:
-        bound_s: Seconds to wait for its end.
-
-    Raises:
-        ConfigurationError: *bound_s* is no number of seconds.
+    It begins with a failure and ends with the next message that Pico accepts or refuses for itself, or after *bound_s*
+    seconds.
     """
 
     def __init__(self, bound_s: float) -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 import anyio.lowlevel
@@ -59,10 +58,8 @@ class Checklist:
         self._duplicates.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._duplicates.__exit__(kind, error, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._duplicates.__exit__()
 
     def check(self, index: int, item: object) -> Message | None:
         """Count one item, and return it if it is a valid message."""
@@ -87,12 +84,7 @@ class Checklist:
         self._counts["suppressed"] += 1
 
     def admit(self, index: int, message: Message) -> None:
-        """
-        Count a message that would be sent.
-
-        Raises:
-            ConfigurationError: The disk for temporary files is full.
-        """
+        """Count a message that would be sent; raise if the disk for temporary files is full."""
         self._counts["valid"] += 1
         if (first := self._duplicates.first_of(message, index)) is not None:
             self._counts["duplicates"] += 1
@@ -211,12 +203,7 @@ async def preflight(
 
 
 def checked_price(price: object) -> Decimal | None:
-    """
-    Return the price as an exact decimal, so that 0.04 means what it says.
-
-    Raises:
-        ConfigurationError: It is no number, or out of bounds.
-    """
+    """Return the price as an exact decimal, so that 0.04 means what it says; raise if it is no number or too large."""
     if price is None:
         return None
     if isinstance(price, Decimal | int | float | str) and not isinstance(price, bool):

@@ -15,7 +15,6 @@ from pico_async.cli.account_options import with_account_options
 from pico_async.cli.blast.command import EXIT_CODES, blast
 from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.signals import InterruptedEarlyError
-from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import print_error, print_line, print_note
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
@@ -126,7 +125,7 @@ _journal.command("resend")(journal.resend)
 _fleet = _group("fleet", "Processes that share one rate limit and one token over Redis.")
 _fleet.command("status")(fleet.status)
 
-app.command("sandbox")(completing(sandbox_command, rate_rule=RATE_RULES, dialect=DIALECTS))
+app.command("sandbox")(sandbox_command)
 
 
 def run() -> None:

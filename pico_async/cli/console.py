@@ -1,4 +1,4 @@
-"""The output of `pico`: results on stdout, everything else on stderr."""
+"""The output of `pico`: results on stdout, everything else, questions among it, on stderr."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from pico_async.errors import ConfigurationError
+
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def print_line(text: str = "") -> None:
@@ -21,11 +25,8 @@ def print_line(text: str = "") -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print a result for programs: one JSON object on one line, in ASCII, so that any encoding of stdout works."""
-    typer.echo(json.dumps(value, default=_plain))
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    plain = json.dumps(value, default=lambda it: it.isoformat() if isinstance(it, datetime) else str(it))
+    typer.echo(plain)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -38,26 +39,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
-def print_finding(check: str, state: str, message: str, details: Sequence[str], advice: str | None) -> None:
-    """Print the result of a check, and below it the details and the advice."""
-    word = state.replace("_", " ").ljust(len("not checked"))
-    below = [*map(printable, details), *([] if advice is None else [f"What to do: {printable(advice)}"])]
-    if not sys.stdout.isatty():
-        # One line each, so that `grep` finds them.
-        print_line(f"{word}  {check}: {printable(message)}")
-        for line in below:
-            print_line(f"{'':{len(word)}}  {line}")
-        return
-    style = {"ok": "green", "warning": "yellow", "failed": "bold red"}.get(state, "dim")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(word, style=style), Text.assemble((check, "bold"), ": ", printable(message)))
-    for line in below:
-        grid.add_row("", Text(line))
-    Console().print(grid)
-
-
 def print_note(text: str) -> None:
     """Print a line that is not part of the result, on stderr."""
     typer.echo(text, err=True)
@@ -66,6 +47,21 @@ def print_note(text: str) -> None:
 def print_error(text: str) -> None:
     """Print an error as one line, on stderr."""
     typer.echo(f"error: {' '.join(printable(text).split())}", err=True)
+
+
+def require_yes(question: str, *, given: bool) -> None:
+    """Ask the user at the terminal, unless --yes was given; raise if there is none, or the answer is no."""
+    if given:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError("Nothing was changed: there is no terminal to ask at. Pass --yes to confirm.")
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C or Ctrl-D
+        print_note("")
+        agreed = False
+    if not agreed:
+        raise ConfigurationError("Nothing was changed.")
 
 
 def printable(text: str) -> str:

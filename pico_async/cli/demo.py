@@ -43,7 +43,10 @@ def demo(
     display = display_for(Console(stderr=True), wanted=True)
     with TemporaryDirectory(prefix="pico-demo-") as folder:
         path = Path(folder) / "people.csv"
-        _write(path, count)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("phone", "code"))
+            rows.writerows((f"8613{person:09d}", f"{secrets.randbelow(10**6):06d}") for person in range(count))
         # Not promotional: the demo must not read the user's own list of opt-outs.
         options = BlastOptions(path, text=_TEXT, in_sandbox=True, promotional=False)
         with open_plan(AccountOptions(), options) as plan:
@@ -57,10 +60,3 @@ def demo(
     print_line()
     print_line(_NEXT)
     raise typer.Exit(summary.exit_code)
-
-
-def _write(path: Path, count: int) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("phone", "code"))
-        rows.writerows((f"8613{person:09d}", f"{secrets.randbelow(10**6):06d}") for person in range(count))

@@ -1,4 +1,4 @@
-"""Where the Redis of a fleet is: from a flag or the environment, and in no output."""
+"""The address of a fleet's Redis, from a flag or the environment. No output shows it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,21 @@ if TYPE_CHECKING:
 
     from pico_async.coordination.redis.coordinator import RedisCoordinator
 
-# Seconds for one call to Redis.
 _TIMEOUT_S = 1.0
 
 URL_HELP = (
-    "as redis://localhost:6379/0. Without it, PICO_REDIS_URL counts; put it there if it holds a password, for an "
-    "argument shows in `ps` and in the shell's history."
+    "as redis://localhost:6379/0. The default is PICO_REDIS_URL. Put a URL with a password there: `ps` and the "
+    "shell's history show arguments."
 )
 
 
 @frozen(kw_only=True)
 class FleetAddress:
     """
-    Which Redis, and where in it.
-
-    The address may hold a password, so no repr has it, and no error repeats it.
+    A Redis, and the prefix of the fleet's keys in it. The URL may contain a password, so no repr or error shows it.
 
     Attributes:
-        asked_for: Whether it was given with the command, and not by the environment.
+        asked_for: Whether the URL was passed to the command, and not set in the environment.
     """
 
     url: str = field(repr=False)
@@ -41,33 +38,23 @@ class FleetAddress:
 
     @classmethod
     def of(cls, url: str | None, prefix: str) -> FleetAddress | None:
-        """Take what was given, else what the environment has; None where neither has any."""
-        # An option that is there and empty is a mistake in a script, and must not end in a pace of one's own.
+        """Return the address that was passed, or that of the environment, or None."""
+        # An empty option is a mistake in a script. Without an error, the command would not share the fleet's rate.
         if url is not None:
             return cls(url=url, prefix=prefix)
         url = os.environ.get("PICO_REDIS_URL")
         return cls(url=url, prefix=prefix, asked_for=False) if url else None
 
     def coordinator(self, rates: Rates | None) -> RedisCoordinator:
-        """
-        Make a coordinator of this process's own.
-
-        Raises:
-            ConfigurationError: It is no address of a Redis, or redis-py is not installed.
-        """
+        """Make a coordinator, or raise if this is no address of a Redis, or redis-py is not installed."""
         _require_redis()
-        # Here and not above: all else works without the extra.
+        # Not at the top: all other commands work without the extra.
         from pico_async.coordination.redis.coordinator import RedisCoordinator
 
         return RedisCoordinator.from_url(self.url, rates=rates, prefix=self.prefix, timeout=_TIMEOUT_S)
 
     def client(self) -> Redis:
-        """
-        Make a client, which the caller closes.
-
-        Raises:
-            ConfigurationError: It is no address of a Redis, or redis-py is not installed.
-        """
+        """Make a client, which the caller closes; raise as `coordinator` does."""
         _require_redis()
         from pico_async.coordination.redis.client import client_for
 
@@ -76,6 +63,6 @@ class FleetAddress:
 
 def _require_redis() -> None:
     try:
-        import redis.asyncio  # noqa: F401  whether it is there is all that is asked
+        import redis.asyncio  # noqa: F401
     except ImportError:
         raise ConfigurationError("--redis needs redis-py: pip install 'pico-async[cli,redis]'") from None

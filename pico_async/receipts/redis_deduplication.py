@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -147,9 +146,7 @@ class RedisSeenReceipts:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _ensure_expiry(self, lock: str) -> None:
@@ -163,12 +160,7 @@ class RedisSeenReceipts:
 
 
 async def _answer(call: Awaitable[Answer]) -> Answer:
-    """
-    Wait for an answer of Redis, and return it.
-
-    Raises:
-        RedisUnavailableError: There is none. It replaces redis-py's error, whose frames contain the password.
-    """
+    """Return an answer of Redis; without one, raise an error without redis-py's frames, which contain the password."""
     try:
         return await unless_cancelled(call)
     except RedisError as error:

@@ -46,13 +46,9 @@ class Operation:
     One documented operation.
 
     Attributes:
-        name: As "sms.send".
-        method: HTTP method.
-        path: Path, with `{…}` for path parameters.
         rate: Name of the rate that limits it.
         source: Section of the reference.
         fields: Body parameters; None for an operation without a body.
-        exactly_one_of: Fields of which exactly one is required.
         needs_token: False only for "Retrieve JWT Token".
     """
 

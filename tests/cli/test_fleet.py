@@ -128,7 +128,7 @@ async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> N
 
 
 @pytest.mark.usefixtures("short_look")
-def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
+def test_a_refusal_and_a_fetch_are_shown(pico_here: Pico, fleet: Fleet) -> None:
     """
     After a refusal, the status shows the pause first and then the lower rate. While a first token is fetched, it names
     the fetching process. The test writes that state to Redis itself.
@@ -147,7 +147,7 @@ def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
     ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "refused")
 
     lines = ran.out.splitlines()
-    assert lines[:2] == ["Fleet 0f0f0f0f", "Token 1e1e1e1e: none is there, web-1:42 is fetching one."]
+    assert lines[:2] == ["Fleet 0f0f0f0f", "Token 1e1e1e1e: none, web-1:42 is fetching one."]
     assert re.fullmatch(r"sms +0\.0 +16\.0 +7 +Pico refused: paused for 4\d\.\d s, slowed to 80% for 1 min *", lines[4])
     assert re.fullmatch(r"sms +web-1:42 +7 +\d+\.\d s ago *", lines[7])
 
@@ -198,7 +198,7 @@ def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
     none = pico_here("fleet", "status")
     wrong = pico_here("fleet", "status", "--redis", f"http://me:{PASSWORD}@localhost")
 
-    assert none == Ran(2, "", "error: There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.\n")
+    assert none == Ran(2, "", "error: There is no Redis to read: pass --redis URL or set PICO_REDIS_URL.\n")
     assert wrong.code == 2
     assert "This is no address of a Redis" in wrong.err
     assert PASSWORD not in wrong.err

@@ -118,12 +118,7 @@ class JournalFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """
-        Commit all changes of the block, or none of them. They are durable when the block ends.
-
-        Raises:
-            JournalError: The commit failed, or the files were deleted or replaced meanwhile.
-        """
+        """Commit all changes of the block durably, or none; raise if the files were deleted or replaced meanwhile."""
         with self.journal_errors("could not be written on"):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -261,13 +256,9 @@ class JournalFile:
 
     def _checkpoint(self, mode: str = "PASSIVE") -> bool:
         """
-        Copy the log into the main file, and mark the main file as lacking all later changes.
+        Copy the log into the main file, mark that as lacking all later changes, and return whether all was copied.
 
-        Args:
-            mode: "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
-
-        Returns:
-            Whether the whole log is in the main file.
+        "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
         """
         # Set first, because the transactions below must not begin another checkpoint.
         self._checkpointed_at = self.connection.total_changes + CHECKPOINT_AFTER

@@ -39,12 +39,7 @@ class _Known(NamedTuple):
 
 @frozen
 class Found:
-    """
-    A message's row, as the last run left it.
-
-    Attributes:
-        doubted: An earlier run may have sent the message.
-    """
+    """A message's row, as the last run left it; *doubted* means that an earlier run may have sent it."""
 
     row: int
     state: JournalState
@@ -85,12 +80,9 @@ class JournalRows:
 
     def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
         """
-        Return the row of each message, and add a row if there is none.
+        Return the row of each message, with its index and its line in a file if it has one; add missing rows.
 
         A row that is unchanged is not written, so that a run skips accepted messages without a commit.
-
-        Args:
-            messages: Each with its index in the input, and with its line if the input is a file.
         """
         rows: list[JournalRow | InvalidMessageError] = []
         changed: dict[bytes, _Known] = {}
@@ -175,14 +167,9 @@ class JournalRows:
 
     def find(self, name: str, *, whole: bool = False) -> Found:
         """
-        Return the row of a message, found by its key, its ID or the beginning of its ID.
+        Return the row of a message, found by its key, its ID or the beginning of its ID; raise unless exactly one is.
 
-        Args:
-            whole: Do not accept the beginning of an ID, because a key of another journal may look like one.
-
-        Raises:
-            NotInDoubtError: No message has that name.
-            JournalError: More than one message has that name.
+        With *whole*, no beginning of an ID is accepted, because a key of another journal may look like one.
         """
         digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
         select = f"SELECT row, state, {self._doubted} FROM message WHERE "  # noqa: S608  a constant

@@ -33,8 +33,6 @@ class BlastPlan:
     A bulk send whose options were checked. No row was read yet, and nothing was sent.
 
     Attributes:
-        file: The open input file.
-        price: Price of one message part; None without one.
         suppressed: Numbers that opted out; None where there is no list, or opt-outs do not count.
         is_shared: Whether other processes use a part of the rate.
         sandbox: The sandbox in this process that gets the messages; None where they go elsewhere.
@@ -64,9 +62,6 @@ def open_plan(account: AccountOptions, options: BlastOptions) -> Iterator[BlastP
     Check the options, open the input file and read the numbers that opted out.
 
     The session is made before any row is read, so that a missing key is reported at once.
-
-    Raises:
-        ConfigurationError: An option is wrong, or a file cannot be used.
     """
     rates = Rates(sms=options.rate)
     price = checked_price(options.price)

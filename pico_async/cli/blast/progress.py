@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import timedelta
-from types import TracebackType
 from typing import Literal, Self
 
 from attrs import define, field, frozen
@@ -38,10 +37,8 @@ class Progress:
     The progress of a bulk send.
 
     Attributes:
-        total: All rows.
         outcomes: Settled rows, by outcome.
         per_s: Recently settled rows per second, without those skipped because of the journal.
-        word: The current state, in a word.
     """
 
     total: int
@@ -113,9 +110,7 @@ class Display:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
     def show_reading(self, rows: int) -> None:
@@ -171,9 +166,7 @@ class BarDisplay(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show_reading(self, rows: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import Any, Self, cast
 
 import anyio
@@ -118,9 +117,7 @@ class PostgresLedger:
             await self._database.pool.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._owned:
             with anyio.CancelScope(shield=True):
                 await self._database.pool.close()
@@ -226,12 +223,7 @@ class PostgresLedger:
         return [name.hex() for name in ids]
 
     async def resendable(self, cursor: Cursor, names: Sequence[str]) -> list[bytes]:
-        """
-        Lock messages that may be resent until the transaction's end, and return their IDs.
-
-        Raises:
-            JournalError: As in `resend`.
-        """
+        """Lock messages that may be resent until the transaction ends, and return their IDs; raise as `resend` does."""
         found = await lock_rows(cursor, names)
         for row in found:
             if row.state is JournalState.ACCEPTED:

@@ -64,12 +64,8 @@ async def lock_rows(cursor: Cursor, names: Sequence[str], *, whole: bool = False
     """
     Find rows by their keys, or by their IDs or prefixes of these, and lock them until the transaction's end.
 
-    Args:
-        whole: Accept no prefix of an ID: a key of another ledger could look like one.
-
-    Raises:
-        NotInDoubtError: There is no message of a name.
-        JournalError: There is more than one.
+    Raise unless each name has exactly one message. With *whole*, no prefix of an ID is accepted: a key of another
+    ledger could look like one.
     """
     salts = await _salts(cursor)
     ids = {await _id_of(cursor, name, salts, whole=whole): name for name in names}

@@ -64,12 +64,7 @@ _NO_JOB: Final = (
 
 @frozen
 class OutboxEntry:
-    """
-    A message to write into the outbox.
-
-    Attributes:
-        remaining_s: Seconds until the message expires; None for never.
-    """
+    """A message to write into the outbox, and the seconds until it expires; None for never."""
 
     id: UUID
     message: str = field(repr=False)
@@ -86,24 +81,13 @@ class OutboxEntry:
 
 
 class Outbox:
-    """
-    The messages whose jobs are not done.
-
-    Args:
-        database: The database of procrastinate's jobs.
-    """
+    """The messages whose jobs are not done, in the database of procrastinate's jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, name: UUID) -> Message | None:
-        """
-        Return the message with its remaining time, or None if it was dropped.
-
-        Raises:
-            JournalError: The outbox cannot be read now.
-            InvalidMessageError: The message cannot be read at all.
-        """
+        """Return the message with its remaining time, or None if it was dropped; raise if it cannot be read."""
         rows = await self._database.fetch(
             "SELECT message, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM pico_outbox WHERE id = %s",
             (name,),
@@ -126,12 +110,7 @@ class Outbox:
         )
 
     async def time_after(self, wait_s: float) -> datetime:
-        """
-        Return the time in so many seconds, by PostgreSQL's clock.
-
-        Raises:
-            JournalError: PostgreSQL cannot be asked now.
-        """
+        """Return the time in so many seconds by PostgreSQL's clock; raise if PostgreSQL cannot be asked now."""
         rows = await self._database.fetch(
             "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
             (wait_s,),
@@ -207,11 +186,7 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     """
     Mark messages that no job delivers as failed, so that they wait for `resend` or `discard`.
 
-    Args:
-        after: The 10,000 messages after this ID are checked.
-
-    Returns:
-        The number of messages that were marked, and the ID after which to continue.
+    Of the 10,000 messages after an ID, return how many were marked, and the ID after which to continue.
     """
     await cursor.execute(
         "SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, SCAN_SIZE - 1)
@@ -234,12 +209,9 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
 
 async def expired(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     """
-    Return a batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
+    Return the next batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
 
-    A message that a worker is delivering is not returned.
-
-    Args:
-        after: The time and the ID of the last message of the batch before.
+    A message that a worker is delivering is not returned. *after* is the time and the ID of the last message before.
     """
     await cursor.execute(
         "SELECT expires_at, pico_outbox.id, message, jobs.id FROM pico_outbox"
@@ -312,12 +284,7 @@ async def setup(app: App) -> None:
 
 
 def pool_of(app: App) -> Pool:
-    """
-    Return the pool of an open app.
-
-    Raises:
-        ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
-    """
+    """Return the pool of an open app; raise if its connector is not procrastinate's `PsycopgConnector`."""
     if not isinstance(app, App):
         raise ConfigurationError(f"`app` must be a procrastinate.App, not {type(app).__name__}.")
     if not isinstance(app.connector, PsycopgConnector):
@@ -328,12 +295,7 @@ def pool_of(app: App) -> Pool:
 
 
 def from_json(packed: str) -> Message:
-    """
-    Return the message of an outbox entry.
-
-    Raises:
-        InvalidMessageError: The entry cannot be read.
-    """
+    """Return the message of an outbox entry, or raise InvalidMessageError if it cannot be read."""
     try:
         fields = json.loads(packed)
         return _KINDS[fields.pop("kind")](**fields)

@@ -27,11 +27,8 @@ class Try:
 
     Attributes:
         at: When the try ended, on the sandbox's clock.
-        status: Status of the message that the receipt reports.
-        number: 1 for the first try.
         is_copy: Whether the receipt was sent before: it is a duplicate, or was sent again by hand.
         result: HTTP status of the reply, as "204", or the reason why there is none.
-        acknowledged: Whether the reply was 2xx.
     """
 
     at: float
