@@ -104,12 +104,12 @@ MUTATIONS = (
         "a token is evicted without comparing",
         (
             Change(
-                "pico_async/coordination/local/token_store.py",
+                "pico_async/coordination/token_cache.py",
                 "if self._token == token:",
                 "if self._token is not None:",
             ),
         ),
-        ("tests/engine/test_token.py", "tests/coordination/local/test_coordinator.py", ENGINE),
+        ("tests/coordination/test_token_cache.py", "tests/coordination/local/test_coordinator.py", ENGINE),
     ),
     Mutation(
         "what was sending is sent again",

@@ -4,8 +4,7 @@ How one call is made. Private: import from `pico_async` instead.
     resources/_send.py     a message becomes a Request (wire.py)
     call.py                Engine._run: one call, read top to bottom
       _acquire             the token, the opt-outs, the write-ahead commit, then a slot, then a connection
-        token.py             cached; fetched once, however many callers wait
-        coordination/        the limiter grants the slot
+        coordination/        token_cache.py: fetched once, however many callers wait; the limiter grants the slot
       _exchange            one request, one reply
         http/client.py       a bound in time
         http/departure.py    the moment of writing, which may need another slot

@@ -22,12 +22,12 @@ from pico_async._engine.permission import Allow
 from pico_async._engine.progress import CallProgress, Scope
 from pico_async._engine.retry import MAX_WAIT_S
 from pico_async._engine.retry_budget import RetryBudget
-from pico_async._engine.token import Secret, TokenCache, fits_in_header
 from pico_async._engine.verdict import Success, Verdict, doubt_about, judge, judge_failure, unexpected, without_token
 from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
 from pico_async._version import __version__
 from pico_async.coordination.protocols import Coordinator, Priority
 from pico_async.coordination.rates import RateGroup
+from pico_async.coordination.token_cache import Secret, TokenCache, fits_in_header
 from pico_async.errors import (
     ConfigurationError,
     InDoubtError,

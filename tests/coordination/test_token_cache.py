@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from pico_async import BadRequestError, NotSentError, PicoError
-from pico_async._engine.token import Secret, TokenCache
-from pico_async.coordination.local.token_store import LocalTokenStore
+from pico_async.coordination.token_cache import LocalTokenStore, Secret, TokenCache
 
 
 class Source:
