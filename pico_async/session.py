@@ -17,7 +17,7 @@ from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
-from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.exchange import HttpClient
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
 from pico_async._engine.observer import Listener, Observer
 from pico_async._engine.progress import CallProgress

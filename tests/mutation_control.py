@@ -97,7 +97,7 @@ MUTATIONS = (
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/http/client.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
+        (Change("pico_async/_engine/http/exchange.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(

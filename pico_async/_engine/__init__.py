@@ -6,8 +6,7 @@ How one call is made. Private: import from `pico_async` instead.
       _acquire             the token, the opt-outs, the write-ahead commit, then a slot, then a connection
         coordination/        token_cache.py: fetched once, however many callers wait; the limiter grants the slot
       _exchange            one request, one reply
-        http/client.py       a bound in time
-        http/departure.py    the moment of writing, which may need another slot
+        http/exchange.py     a bound in time, and the moment of writing, which may need another slot
         http/…_transport.py  the HTTP library
       verdict.py           what the reply, or the failure, proves
       decision.py          return, replace the token, retry or fail

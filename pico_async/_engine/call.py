@@ -14,9 +14,7 @@ import anyio
 from pico_async._engine import live
 from pico_async._engine.decision import Fail, History, ReplaceToken, Retry, Return, decide
 from pico_async._engine.endpoints import GET_TOKEN, Request
-from pico_async._engine.http.client import HttpClient
-from pico_async._engine.http.departure import Departure, expired
-from pico_async._engine.http.transport import HttpRequest
+from pico_async._engine.http.exchange import Departure, HttpClient, HttpRequest, expired
 from pico_async._engine.observer import Observer
 from pico_async._engine.permission import Allow
 from pico_async._engine.progress import CallProgress, Scope
