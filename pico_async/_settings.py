@@ -11,9 +11,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pico_async._engine.decision import MAX_RETRIES
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
-from pico_async._engine.retry import MAX_RETRIES
 from pico_async.coordination.protocols import Coordinator, Identity
 from pico_async.coordination.rates import Rates
 from pico_async.coordination.token_cache import Secret

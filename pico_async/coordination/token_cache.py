@@ -13,6 +13,7 @@ from attrs import define
 
 from pico_async.coordination.protocols import TokenStore
 from pico_async.errors import NotSentError
+from pico_async.models import UserToken
 
 # Servers accept 8 KiB of headers in total.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -78,7 +79,7 @@ class TokenCache:
             this one's. Otherwise, if Pico gives no token, the last of many would wait for all others, one by one.
     """
 
-    def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[str]], *, longest_s: float) -> None:
+    def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[UserToken]], *, longest_s: float) -> None:
         self._store = store
         self._fetch = fetch
         self._longest_s = longest_s
@@ -120,9 +121,11 @@ class TokenCache:
             raise copy.copy(error)
         return refreshing.result()
 
-    async def keep(self, token: str) -> None:
-        """Store a token that was fetched elsewhere."""
-        await self._store.keep(token)
+    async def fetch(self) -> UserToken:
+        """Fetch a fresh token, whether there is one to trust or not, and store it."""
+        fetched = await self._fetch()
+        await self._store.keep(fetched.token)
+        return fetched
 
     async def reject(self, token: Secret) -> None:
         """Delete a token that Pico refused, unless it was replaced already."""
@@ -142,9 +145,7 @@ class TokenCache:
                 return known
             if (waited_s := time.monotonic() - asked_at) >= self._longest_s:
                 raise NotSentError(f"Other sessions that share the token fetched none in {waited_s:.0f} s.")
-            token = await self._fetch()
-            await self._store.keep(token)
-            return Secret(token)
+            return Secret((await self.fetch()).token)
 
 
 def _retrieve_error(refreshing: asyncio.Task[Secret]) -> None:

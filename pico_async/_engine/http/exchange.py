@@ -16,9 +16,11 @@ from attrs import define, field
 
 from pico_async._engine.endpoints import Method, Request
 from pico_async._engine.progress import CallProgress
-from pico_async._engine.wire import Failure, Reply
+from pico_async._engine.wire import Failure, Reply, encode
+from pico_async._version import __version__
 from pico_async.coordination.fair_queue import FairQueue
 from pico_async.coordination.protocols import Slot
+from pico_async.coordination.token_cache import Secret
 from pico_async.errors import MessageExpiredError, PicoError
 
 # The default of httpx and aiohttp. At 30 requests per second, all are used only if a reply takes 3 s. More connections
@@ -58,6 +60,40 @@ class HttpRequest:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     content: bytes
+
+
+class Headers:
+    """Makes the HTTP requests of one API key."""
+
+    def __init__(self, api_key: Secret) -> None:
+        self._api_key = api_key
+        # The headers of requests without and with a body, and their token.
+        self._known: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
+
+    def http_request(self, request: Request, token: Secret | None) -> HttpRequest:
+        """
+        Return the HTTP request, with its headers and its encoded body.
+
+        Raises:
+            InvalidMessageError: The body contains an unpaired surrogate.
+        """
+        has_body = request.body is not None
+        bearer = None if token is None else token.value
+        known_for, headers = self._known.get(has_body, ("", {}))
+        if known_for != bearer:
+            headers = {
+                "X-API-Key": self._api_key.value,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"pico-async/{__version__}",
+            }
+            if bearer is not None:
+                headers["Authorization"] = f"Bearer {bearer}"
+            if has_body:
+                headers["Content-Type"] = "application/json; charset=utf-8"
+            self._known[has_body] = (bearer, headers)
+        content = encode(request.body) if request.body is not None else b""
+        return HttpRequest(request.endpoint.method, request.path, request.query, headers, content)
 
 
 class HttpTransport(ABC):
@@ -186,15 +222,17 @@ class Departure:
     The moment in which one request is written: the last one that proves that nothing was sent.
 
     Attributes:
+        token: The token that the request is sent with; None for a token request.
         late: The request may have waited since its slot was granted.
         written: The first byte may have been sent.
         left_at: When the request was written, on the monotonic clock.
         timeout: Bounds one exchange, but not the wait for another slot. The HTTP client sets it.
     """
 
-    _request: Request
+    request: Request
     slot: Slot
-    _progress: CallProgress
+    progress: CallProgress
+    token: Secret | None = field(default=None, kw_only=True)
     late: bool = field(default=False, kw_only=True)
     written: bool = field(default=False, init=False)
     left_at: float = field(default=-math.inf, init=False)
@@ -225,8 +263,8 @@ class Departure:
         if held_up or self.late or self.written:
             if time.monotonic() - self.slot.granted_at > LATE_S:
                 await self._renew_slot()
-            if self._progress.deadline is not None and time.monotonic() >= self._progress.deadline:
-                raise expired(self._request)
+            if self.progress.deadline is not None and time.monotonic() >= self.progress.deadline:
+                raise expired(self.request)
         if is_clean is not None and not await is_clean():
             raise UncleanError
         # A scope's cancellation comes one turn of the loop late if the task was about to wake. This is the last moment
@@ -235,13 +273,13 @@ class Departure:
             await asyncio.sleep(0)
         self.written = True
         self.left_at = time.monotonic()
-        self._progress.exchanging = self._progress.in_doubt = True
+        self.progress.exchanging = self.progress.in_doubt = True
 
     async def _renew_slot(self) -> None:
         # The wait for a slot is not a part of the exchange.
         waits_from, left_s = time.monotonic(), self.timeout.deadline - anyio.current_time()
         self.timeout.deadline = math.inf
-        observed, deadline = self._progress.observed, self._progress.deadline
+        observed, deadline = self.progress.observed, self.progress.deadline
         if observed is not None:
             observed.slot_requested()
         with anyio.move_on_after(None if deadline is None else deadline - time.monotonic()) as expiry:
@@ -249,7 +287,7 @@ class Departure:
             if observed is not None:
                 observed.slot_granted(is_another=is_another)
         if expiry.cancelled_caught:
-            raise expired(self._request)
+            raise expired(self.request)
         self.timeout.deadline = anyio.current_time() + left_s
         if not self.written and time.monotonic() - waits_from > KEEPALIVE_EXPIRY_S:
             raise WaitedTooLongError
