@@ -97,19 +97,19 @@ MUTATIONS = (
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/http/client.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
+        (Change("pico_async/_engine/http/exchange.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(
         "a token is evicted without comparing",
         (
             Change(
-                "pico_async/coordination/local/token_store.py",
+                "pico_async/coordination/token_cache.py",
                 "if self._token == token:",
                 "if self._token is not None:",
             ),
         ),
-        ("tests/engine/test_token.py", "tests/coordination/local/test_coordinator.py", ENGINE),
+        ("tests/coordination/test_token_cache.py", "tests/coordination/local/test_coordinator.py", ENGINE),
     ),
     Mutation(
         "what was sending is sent again",

@@ -14,11 +14,10 @@ from attrs import frozen
 from pico_async._logger import Logger
 from pico_async.coordination.fair_queue import AHEAD, WaitingLine
 from pico_async.coordination.protocols import Priority
-from pico_async.coordination.rates import LATE_S, spacing_s
+from pico_async.coordination.rates import LATE_S, MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, spacing_s
 from pico_async.coordination.redis.client import AVOIDED_FOR_S, Link, RedisUnavailableError, microseconds, not_sent
 from pico_async.coordination.redis.clock import ServerClock
 from pico_async.coordination.redis.fallback import FallbackShare
-from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO
 
 # How far ahead a fleet reserves, all its processes together: with 0.2 s each makes some ten calls a second, at any
 # rate, and a single send never waits for much longer than this.

@@ -11,8 +11,8 @@ from attrs import evolve, frozen
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from pico_async.coordination.rates import SLOWEST
 from pico_async.coordination.redis.client import RedisUnavailableError, kind_of
-from pico_async.coordination.refusals import SLOWEST
 
 # A process that waits for slots asks for some more often than this, but for a pause, and where all come by turns: then
 # as often as each of them gets a slot.

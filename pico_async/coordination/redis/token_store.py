@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from pico_async.coordination.local.token_store import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.coordination.redis.client import Link, RedisUnavailableError, microseconds, not_sent
+from pico_async.coordination.token_cache import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.errors import NotSentError
 
 # How old a process's copy may be before it looks again; and how old before nobody gets it until it has looked. In

@@ -653,7 +653,7 @@ async def test_a_user_with_few_rights_is_enough() -> None:
             await pico.sms.send("8612345678901", "Your code is 1234")
             sandbox.expire_tokens()
             await pico.sms.send("8612345678901", "Your code is 5678")
-            await pico._open()._limiters[RateGroup.SMS].pause(None)
+            await pico._engine._limiters[RateGroup.SMS].pause(None)
 
     assert len(sandbox.ledger.accepted) == 2
 

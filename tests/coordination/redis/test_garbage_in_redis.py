@@ -12,10 +12,9 @@ import pytest
 import redis
 
 from pico_async import Identity, NotSentError, Priority, RedisCoordinator
-from pico_async.coordination.rates import RateGroup
+from pico_async.coordination.rates import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST, RateGroup
 from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
 from pico_async.coordination.redis.status import read_fleets
-from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.virtual_fleet import densest, run_script
 from tests.support.waiting import PATIENCE_S

@@ -23,7 +23,7 @@ local function sound(token)
   return token and token:find('^[\33-\126]+$') ~= nil
 end
 
--- A pause after a refusal, the slower pace after it, and the slowest pace: as in refusals.py.
+-- A pause after a refusal, the slower pace after it, and the slowest pace: as in rates.py.
 local LONGEST_PAUSE = 60000000
 local SLOWED = 30000000
 local SLOWEST = 0.2
