@@ -137,7 +137,7 @@ def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
     with redis.Redis.from_url(fleet.url) as client:
         seconds, _ = client.time()
         now = seconds * 1_000_000
-        refused = {"resume": now + 50_000_000, "recover": now + 80_000_000, "share": 0.8}
+        refused = {"resume": now + 50_000_000, "recover": now + 80_000_000, "slowed_to": 0.8}
         schedule = {"name": now, "granted": 30, "tat": now, "spacing": 50_000} | refused
         client.hset(f"{root}:pace:sms", mapping=schedule)
         client.zadd(f"{root}:pace:sms:members", {"m1": now - 9_000_000})
