@@ -169,7 +169,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: what Redis forgot is taken for unused",
-        (Change(f"{LUA}/reserve.lua", "tat = now + math.max(promised, furthest, alone)", "tat = now"),),
+        (Change(f"{LUA}/reserve.lua", "tat = now + math.max(known_ahead, reach, others_alone)", "tat = now"),),
         (VIRTUAL,),
     ),
     Mutation(
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: a stored number is not bounded",
-        (Change(f"{LUA}/stored.lua", "number and number >= least and number <= most", "number"),),
+        (Change(f"{LUA}/prelude.lua", "number and number >= least and number <= most", "number"),),
         ("tests/coordination/redis/test_garbage_in_redis.py",),
     ),
     Mutation(
