@@ -28,8 +28,8 @@ class ServerClock:
     def __init__(self) -> None:
         self._least_s = self._most_s = 0.0
         self._updated_at = float("-inf")
-        self.reply_delay_s = 0.0
-        self.reliable = False
+        self.reply_delay_s: float = 0.0
+        self.reliable: bool = False
 
     def update(self, asked_at: float, replied_at: float, server_s: float) -> float:
         """Narrow the bounds by one exchange, and return when, locally, the server's clock stood at *server_s*."""

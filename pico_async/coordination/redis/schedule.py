@@ -25,7 +25,7 @@ IN_USE_S = 3600.0
 # A schedule that is lost again and again is logged no more often than this.
 LOST_LOGGED_EVERY_S = 60.0
 
-logger = Logger("pico_async.fleet")
+logger: Logger = Logger("pico_async.fleet")
 
 
 @frozen(kw_only=True)
@@ -93,10 +93,10 @@ class FleetSchedule:
     def __init__(
         self, rate: float, scripts: ScriptClient, key: str, *, member: Member, jitter_allowance_s: float | None = None
     ) -> None:
-        self.own_spacing_s = math.ceil(spacing_s(rate, jitter_allowance_s) * 1e6) / 1e6
-        self.spacing_s = self.own_spacing_s
-        self.ends_at = LONG_AGO
-        self.rate_group = key.rpartition(":")[2]
+        self.own_spacing_s: float = math.ceil(spacing_s(rate, jitter_allowance_s) * 1e6) / 1e6
+        self.spacing_s: float = self.own_spacing_s
+        self.ends_at: float = LONG_AGO
+        self.rate_group: str = key.rpartition(":")[2]
         self._scripts = scripts
         self._keys = (key, f"{key}:members", f"{key}:about")
         self._member = member
