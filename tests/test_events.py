@@ -43,11 +43,12 @@ from pico_async import (
     SmsMessage,
     TokenRefreshed,
 )
-from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
+from pico_async._engine.endpoints import SEND_SMS, Request
 from pico_async._engine.http.exchange import Departure
 from pico_async._engine.progress import CallEvents, CallProgress, Observer
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 TO = "8612345678901"

@@ -364,7 +364,7 @@ _HARMLESS = _HarmlessFilter()
 def _harmless_logging() -> Iterator[None]:
     """Run httpcore's code. What a filter or handler of its log records raises has no effect on the request."""
     for logger in _LOGGERS:
-        # Each time, because the application may set up logging anew; and first, because another filter may raise.
+        # Each time, because the application may set up logging again; and first, because another filter may raise.
         if _HARMLESS not in logger.filters:
             logger.filters.insert(0, _HARMLESS)
     ours = _is_ours.set(True)
