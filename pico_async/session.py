@@ -18,8 +18,7 @@ from pico_async._engine.call import Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
 from pico_async._engine.http.exchange import HttpClient
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
-from pico_async._engine.observer import Listener, Observer
-from pico_async._engine.progress import CallProgress
+from pico_async._engine.progress import CallProgress, Listener, Observer
 from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
 from pico_async.bulk.blast_events import BlastEvents

@@ -43,12 +43,12 @@ from pico_async import (
     SmsMessage,
     TokenRefreshed,
 )
-from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
+from pico_async._engine.endpoints import SEND_SMS, Request
 from pico_async._engine.http.exchange import Departure
-from pico_async._engine.observer import CallEvents, Observer
-from pico_async._engine.progress import CallProgress
+from pico_async._engine.progress import CallEvents, CallProgress, Observer
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 TO = "8612345678901"
@@ -577,7 +577,7 @@ def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
 async def test_without_a_listener_no_event_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a listener, a send and a bulk send make no event."""
     for name in ("CallStarted", "SlotGranted", "AttemptStarted", "AttemptEnded", "CallEnded"):
-        monkeypatch.delattr(f"pico_async._engine.observer.{name}")
+        monkeypatch.delattr(f"pico_async._engine.progress.{name}")
     monkeypatch.delattr("pico_async.bulk.blast_events.BlastStarted")
     monkeypatch.setattr(logging.getLogger("pico_async"), "level", logging.WARNING)
     sandbox = Sandbox()

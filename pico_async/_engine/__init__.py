@@ -9,6 +9,5 @@ How one call is made. Private: import from `pico_async` instead.
         http/…_transport.py  the HTTP library
       verdict.py           what the reply, or the failure, proves
       decision.py          after a failed attempt: replace the token, retry or fail
-    progress.py            the limits and hooks of the call, and how far it is
-    observer.py            the events of the call, if something listens
+    progress.py            the limits and hooks of the call, how far it is, and its events if something listens
 """

@@ -17,9 +17,8 @@ from pico_async._engine import live
 from pico_async._engine.decision import MAX_WAIT_S, Fail, History, ReplaceToken, Retry, Return, decide
 from pico_async._engine.endpoints import GET_TOKEN, Request
 from pico_async._engine.http.exchange import Departure, Headers, HttpClient, expired
-from pico_async._engine.observer import Observer
 from pico_async._engine.permission import Allow, Permission
-from pico_async._engine.progress import CallProgress, Scope
+from pico_async._engine.progress import CallProgress, Observer
 from pico_async._engine.retry_budget import RetryBudget
 from pico_async._engine.verdict import (
     Success,
@@ -84,7 +83,7 @@ class Engine:
     _headers: Headers = field(default=Factory(lambda self: Headers(self._api_key), takes_self=True), init=False)
     _limiters: Mapping[RateGroup, Limiter] = field(factory=dict, init=False)
     _retry_budget: RetryBudget = field(factory=RetryBudget, init=False)
-    _calls: dict[CallProgress, Scope] = field(factory=dict, init=False)
+    _calls: dict[CallProgress, anyio.CancelScope] = field(factory=dict, init=False)
     _idle: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     def __repr__(self) -> str:

@@ -145,7 +145,8 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     if 300 <= reply.status < 400:
         return _redirected(request, reply.status, context, took=request_id(fields) is not None)
     if payload is None:
-        if _is_empty_success(request, reply):
+        # The body of a reply to an update or a deletion is not documented in v0.4. It may be empty.
+        if request.endpoint.method in ("PUT", "DELETE") and 200 <= reply.status < 300 and not reply.content.strip():
             return Success({})
         return _gateway(request, reply, context)
     if fields.get("errors"):
@@ -244,12 +245,6 @@ def doubt_about(request: Request) -> str:
 def _said(request: Request, *names: str) -> list[str]:
     body = request.body or {}
     return [str(body[name]) for name in names if name in body]
-
-
-def _is_empty_success(request: Request, reply: Reply) -> bool:
-    # The body of a reply to an update or a deletion is not documented in v0.4. It may be empty.
-    changes = request.endpoint.method in ("PUT", "DELETE")
-    return changes and 200 <= reply.status < 300 and not reply.content.strip()
 
 
 def _redirected(request: Request, status: int, context: dict[str, Any], *, took: bool) -> PicoError:

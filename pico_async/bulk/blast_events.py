@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from pico_async._engine.observer import Observer
+from pico_async._engine.progress import Observer
 from pico_async.bulk.report import BulkReport
 from pico_async.events import BlastEnded, BlastStarted
 

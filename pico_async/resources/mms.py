@@ -34,15 +34,11 @@ class MmsResource:
         Accepted means that Pico took the request, not that a handset got it. The reply's body is not documented in
         v0.4; the definitions suggest `MsgInfo`, and without its `request_id` the message is in doubt.
 
+        Arguments that are not listed are those of `sms.send`.
+
         Args:
-            to: Destination with country code. A leading "+", spaces and dashes are dropped.
             media_url: URL of the image, video or audio file.
             text: Message body.
-            sender: Sender ID or number. None uses the session's `sender`.
-            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
-            key: Your ID of the message.
-            priority: Which waiting request is sent first. A single send goes before bulk sends.
-            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.

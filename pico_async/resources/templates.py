@@ -56,11 +56,7 @@ class TemplatesResource:
 
         The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
-        Args:
-            campaign_id: ID of the campaign that the template belongs to.
-            name: Name of the template.
-            content: Text of the template.
-            media_url: URL of the image or video file.
+        The arguments are those of `create_sms`, and *media_url*: the URL of the image or video file.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.
@@ -71,7 +67,7 @@ class TemplatesResource:
         Source: API reference v0.4, "Create MMS Template".
         """
         if media_url is not None and not is_web_address(media_url):
-            raise InvalidMessageError("`media_url` is no web address: pass one as 'https://example.com/path'.")
+            raise InvalidMessageError("`media_url` is not a web address. Pass one as 'https://example.com/path'.")
         body = wire.named(
             username=self._engine.account.username,
             campaign_id=text_of("campaign_id", campaign_id),

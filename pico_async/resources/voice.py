@@ -33,14 +33,11 @@ class VoiceResource:
         Accepted means that Pico took the request, not that anybody answered. The reply's body is not documented in
         v0.4; the definitions suggest `MsgInfo`, and without its `request_id` the message is in doubt.
 
+        Arguments that are not listed are those of `sms.send`.
+
         Args:
-            to: Destination with country code. A leading "+", spaces and dashes are dropped.
             text: Text that is read out.
             lang: Language code, as "en-US" or "zh-CN".
-            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
-            key: Your ID of the message.
-            priority: Which waiting request is sent first. A single send goes before bulk sends.
-            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import select
 import time
 from abc import ABC, abstractmethod
@@ -29,9 +28,6 @@ MAX_CONNECTIONS = 100
 
 # A host that closes each new connection, or writes on it, before the request is sent would be retried without end.
 MAX_UNCLEAN = 5
-
-# What HTTP libraries can write. RFC 9110 allows no more, except for obsolete forms.
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 # uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so the client
 # closes first. The time counts from when the last request left, so it is no shorter than the host's own idle time.
@@ -63,7 +59,7 @@ class HttpRequest:
 
 
 class Headers:
-    """Makes the HTTP requests of one API key."""
+    """Makes the HTTP requests of one API key. A header can contain the key, and each token: both were checked."""
 
     def __init__(self, api_key: Secret) -> None:
         self._api_key = api_key
@@ -144,7 +140,6 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._transport = transport
         self.connections = FairQueue(MAX_CONNECTIONS)
-        self._checked_headers: Mapping[str, str] = {}
         # TCP and TLS get half of the time each. So they end by their own timeouts, whose errors say what hung.
         transport.bind(base_url, timeout_s / 2, timeout_s)
 
@@ -158,11 +153,6 @@ class HttpClient:
         Raises:
             PicoError: Raised by the departure: the request must not be sent any more. Nothing was sent.
         """
-        if request.headers is not self._checked_headers:
-            # An HTTP library would notice it later, when nothing proves any more that the request was not sent.
-            if (name := _unwritable(request.headers)) is not None:
-                return Failure(f"the header {name} contains a character that no header can contain", sent_nothing=True)
-            self._checked_headers = request.headers
         unclean = 0
         while unclean < MAX_UNCLEAN:
             try:
@@ -238,10 +228,6 @@ class Departure:
     left_at: float = field(default=-math.inf, init=False)
     timeout: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
-    def take_back(self) -> None:
-        """Record that the HTTP library could not encode the request, and wrote nothing of it."""
-        self.written = False
-
     async def leave(self, *, held_up: bool, is_clean: IsClean | None = None) -> None:
         """
         Return when the request may be written. From then on, nothing proves that it was not sent.
@@ -296,11 +282,6 @@ class Departure:
 def expired(request: Request) -> MessageExpiredError:
     """Return the error of a message that waited too long."""
     return MessageExpiredError(f"{request}: `expires_in` ran out before its slot was granted. It was not sent.")
-
-
-def _unwritable(headers: Mapping[str, str]) -> str | None:
-    """Return the name of a header that cannot be written, or None."""
-    return next((name for name, value in headers.items() if not _HEADER_VALUE.fullmatch(value)), None)
 
 
 def is_readable(socket: Any) -> bool:

@@ -89,9 +89,10 @@ class HttpxTransport(HttpTransport):
                     late = held_up or time.monotonic() - asked_at > AT_ONCE_S
                     await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
             elif event.endswith("send_request_headers.failed"):
-                # Compared by name, because httpx imports httpcore only with the first transport.
+                # httpcore could not encode the request, and wrote nothing of it. The error is compared by name, because
+                # httpx imports httpcore only with the first transport.
                 if type(info["exception"]).__name__ == "LocalProtocolError":
-                    departure.take_back()
+                    departure.written = False
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancelled_before = cancellations()
@@ -364,7 +365,7 @@ _HARMLESS = _HarmlessFilter()
 def _harmless_logging() -> Iterator[None]:
     """Run httpcore's code. What a filter or handler of its log records raises has no effect on the request."""
     for logger in _LOGGERS:
-        # Each time, because the application may set up logging anew; and first, because another filter may raise.
+        # Each time, because the application may set up logging again; and first, because another filter may raise.
         if _HARMLESS not in logger.filters:
             logger.filters.insert(0, _HARMLESS)
     ours = _is_ours.set(True)

@@ -17,7 +17,8 @@ def http_transport_for(transport: object) -> HttpTransport:
         ConfigurationError: The argument is not a transport, or it speaks HTTP/2.
     """
     if isinstance(transport, httpx.AsyncBaseTransport):
-        if _speaks_http2(transport):
+        # httpx has no public attribute for it; a test checks this one.
+        if getattr(getattr(transport, "_pool", None), "_http2", False):
             raise ConfigurationError(
                 "`transport` must not speak HTTP/2. Make it without `http2=True`. Over HTTP/2, httpx cannot tell "
                 "whether a request was sent. At Pico's rate HTTP/1.1 is as fast."
@@ -31,11 +32,6 @@ def http_transport_for(transport: object) -> HttpTransport:
         "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
         f"{type(transport).__name__}."
     )
-
-
-def _speaks_http2(transport: httpx.AsyncBaseTransport) -> bool:
-    """Return whether it may speak HTTP/2. httpx has no public attribute for it; a test checks this one."""
-    return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
 
 
 def stays_in_process(transport: object) -> bool:

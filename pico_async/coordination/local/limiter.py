@@ -73,7 +73,7 @@ class LocalSlot:
         self.release()
         if await self._limiter.redate(self):
             return False
-        another = await self._limiter.acquire_ahead()
+        another = await self._limiter.acquire(AHEAD)
         self.granted_at, self.request = another.granted_at, another.request
         return True
 
@@ -148,10 +148,6 @@ class LocalLimiter:
                     return LocalSlot(self, now, None if self._arrivals is None else self._arrivals.add(now))
         finally:
             self._queue.release()
-
-    async def acquire_ahead(self) -> LocalSlot:
-        """Wait for a slot ahead of all who wait with a priority."""
-        return await self.acquire(AHEAD)
 
     async def redate(self, slot: LocalSlot) -> bool:
         """Re-date a released slot to now. Return False if it must be replaced by another one."""

@@ -131,24 +131,6 @@ async def test_a_charset_reaches_whoever_reads_the_reply(make_transport: Make) -
     assert reply.content_type == "application/json;charset=Big5"
 
 
-@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00b", "a\x7fb", " a", "a ", "", "令牌", "\xe9", "\ud800"])
-async def test_a_header_that_cannot_be_written_sent_nothing(make_transport: Make, value: str) -> None:
-    """A header that cannot be written proves that nothing was sent; the failure names it and not its value."""
-    attempt, good = Asked(), {"x-api-key": "k"}
-    async with listening(answer_all) as port:
-        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
-        await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
-        failure = await exchange_with(way, HttpRequest("POST", "/sms", {}, {"x-api-key": value}, b"{}"), attempt)
-        reply = await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
-        await way.aclose()
-
-    assert isinstance(failure, Failure)
-    assert failure.sent_nothing
-    assert failure.reason == "the header x-api-key contains a character that no header can contain"
-    assert not attempt.wrote
-    assert isinstance(reply, Reply)
-
-
 async def test_a_header_of_the_user_s_transport_that_cannot_be_written_sent_nothing() -> None:
     """A header that the user's own transport adds and h11 cannot encode proves that nothing was sent."""
 
