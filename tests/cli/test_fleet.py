@@ -33,14 +33,14 @@ class Fleet:
     Attributes:
         url: The address of the fleet's Redis, as a user with all rights.
         looker: The same address, as a user who may only read.
-        stranger: The same address, as a user without the rights that the command needs.
+        unprivileged: The same address, as a user without the rights that the command needs.
         secrets: The values that no output may contain.
         process: The host name and process ID of the blast.
     """
 
     url: str
     looker: str
-    stranger: str
+    unprivileged: str
     secrets: tuple[str, ...]
     process: str
 
@@ -53,7 +53,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         sandbox = held.enter_context(sandbox_process("--rate-rule=none", api_key=KEY))
         client = held.enter_context(server.client())
         begin_schedules(client, KEY, sandbox.base_url)
-        for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
+        for user, rights in (("looker", ("+@read", "+time")), ("unprivileged", ("+get",))):
             client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
         path: Path = tmp_path_factory.mktemp("fleet") / "people.csv"
         path.write_text("\n".join(["phone,code", *(f"{to},{code}" for to, code in people(3000))]))
@@ -65,7 +65,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield Fleet(
             url=server.url,
             looker=server.url.replace("unix://", f"unix://looker:{PASSWORD}@"),
-            stranger=server.url.replace("unix://", f"unix://stranger:{PASSWORD}@"),
+            unprivileged=server.url.replace("unix://", f"unix://unprivileged:{PASSWORD}@"),
             secrets=(PASSWORD, KEY, token.decode()),
             process=f"{socket.gethostname()}:{blast.pid}",
         )
@@ -92,10 +92,10 @@ def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
     """The JSON holds the same status: the allowed rate of the rate group, and the slots that its member reserved."""
     ran = pico_here("fleet", "status", "--json", env={"PICO_REDIS_URL": fleet.url})
 
-    (told,) = ran.json["fleets"]
-    (sms,) = (rate_group for rate_group in told["rate_groups"] if rate_group["rate_group"] == "sms")
+    (shown,) = ran.json["fleets"]
+    (sms,) = (rate_group for rate_group in shown["rate_groups"] if rate_group["rate_group"] == "sms")
     (member,) = sms["members"]
-    (token,) = told["tokens"]
+    (token,) = shown["tokens"]
     assert 0 < sms["per_s"] <= 31
     assert sms["allowed_per_s"] == pytest.approx(1 / spacing_s(30), abs=0.01)
     assert sms["granted"] > 10
@@ -157,8 +157,8 @@ def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -
     A user without the right to read, or an unknown user, gets one error line with the missing rights or the likely
     cause.
     """
-    may_not = pico_here("fleet", "status", "--redis", fleet.stranger)
-    unknown = pico_here("fleet", "status", "--redis", fleet.stranger.replace("stranger", "nobody"))
+    may_not = pico_here("fleet", "status", "--redis", fleet.unprivileged)
+    unknown = pico_here("fleet", "status", "--redis", fleet.unprivileged.replace("unprivileged", "unknown"))
 
     assert may_not.code == unknown.code == 1
     assert re.fullmatch(
@@ -182,12 +182,12 @@ def test_an_empty_redis_says_what_it_looked_for(pico_here: Pico, fleet: Fleet) -
     an empty list.
     """
     ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "[p]ico")
-    told = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
+    shown = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
 
-    assert ran.code == told.code == 0
+    assert ran.code == shown.code == 0
     assert "no key in that Redis begins with [p]ico:{" in ran.out
     assert "pass --prefix" in ran.out
-    assert told.json == {"fleets": []}
+    assert shown.json == {"fleets": []}
 
 
 def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
