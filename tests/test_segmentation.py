@@ -140,7 +140,7 @@ def fewest_parts(text: str) -> int:
     return fewest[-1]
 
 
-def test_what_made_it_ucs_2_is_told_with_its_places() -> None:
+def test_what_made_it_ucs_2_is_returned_with_its_positions() -> None:
     """
     `foreign` lists each character that requires UCS-2 once, in order, with its indexes; its str is the character's
     name.

@@ -47,12 +47,10 @@ class Checklist:
         self._parts: Counter[Encoding] = Counter()
         self._forced: Counter[str] = Counter()
         self._faults: list[Fault] = []
-        self._repeats: list[Repeat] = []
-        self._same_numbers: list[Repeat] = []
+        self._repeats: dict[str, list[Repeat]] = {"duplicates": [], "same_number": [], "repeated_keys": []}
         self._countries: Counter[str] = Counter()
         self._short: Counter[str] = Counter()
         self._no_sms: Counter[str] = Counter()
-        self._key_repeats: list[Repeat] = []
 
     def __enter__(self) -> Self:
         self._duplicates.__enter__()
@@ -86,16 +84,11 @@ class Checklist:
     def admit(self, index: int, message: Message) -> None:
         """Count a message that would be sent; raise if the disk for temporary files is full."""
         self._counts["valid"] += 1
-        if (first := self._duplicates.first_of(message, index)) is not None:
-            self._counts["duplicates"] += 1
-            _keep(self._repeats, Repeat(index, first))
-        if (first := self._duplicates.first_to(message.to, index)) is not None:
-            self._counts["same_number"] += 1
-            _keep(self._same_numbers, Repeat(index, first))
+        self._count_repeat("duplicates", index, self._duplicates.first_of(message, index))
+        self._count_repeat("same_number", index, self._duplicates.first_to(message.to, index))
         self._count_number(message)
-        if message.key is not None and (first := self._duplicates.first_of_key(message.key, index)) is not None:
-            self._counts["repeated_keys"] += 1
-            _keep(self._key_repeats, Repeat(index, first))
+        if message.key is not None:
+            self._count_repeat("repeated_keys", index, self._duplicates.first_of_key(message.key, index))
         if isinstance(message, SmsMessage):
             self._counts["texts"] += 1
         if not isinstance(message, SmsMessage) or message.text is None:
@@ -107,6 +100,11 @@ class Checklist:
             for character in foreign:
                 if character in self._forced or len(self._forced) < _MAX_DISTINCT_CHARACTERS:
                     self._forced[character] += 1
+
+    def _count_repeat(self, count: str, index: int, first: int | None) -> None:
+        if first is not None:
+            self._counts[count] += 1
+            _keep(self._repeats[count], Repeat(index, first))
 
     def _count_number(self, message: Message) -> None:
         code = country_code(message.to)
@@ -135,11 +133,11 @@ class Checklist:
             balance=balance,
             per_s=per_s,
             faults=tuple(self._faults),
-            repeats=tuple(self._repeats),
-            same_numbers=tuple(self._same_numbers),
+            repeats=tuple(self._repeats["duplicates"]),
+            same_numbers=tuple(self._repeats["same_number"]),
             countries=tuple(Country(code, count, self._short[code]) for code, count in self._countries.most_common()),
             no_sms=tuple(Kind(name, count) for name, count in self._no_sms.most_common()),
-            key_repeats=tuple(self._key_repeats),
+            key_repeats=tuple(self._repeats["repeated_keys"]),
             stopped=stopped,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import attrs
@@ -35,7 +35,9 @@ def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
     elif not campaigns:
         print_line("There are no campaigns.")
     else:
-        print_listing(_COLUMNS, [(it.id, it.name, it.remark, created(it.created_at, it.extra)) for it in campaigns])
+        # A time of creation that could not be parsed is in `extra`, as it came.
+        rows = [(it.id, it.name, it.remark, it.created_at or it.extra.get("created_at")) for it in campaigns]
+        print_listing(_COLUMNS, rows)
 
 
 def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Json = False) -> None:
@@ -99,11 +101,6 @@ def acknowledge(done: Acknowledged, message: str, *, as_json: bool) -> None:
         print_json({"request_id": done.request_id, "extra": done.extra})
     else:
         print_line(message)
-
-
-def created(at: object, extra: Mapping[str, Any]) -> object:
-    """Return the time of creation, or the raw value if it is not a time."""
-    return extra.get("created_at") if at is None else at
 
 
 def find(kind: str, items: Iterable[Item], item_id: str) -> Item:

@@ -119,10 +119,8 @@ class RedisSeenReceipts:
             found = await _answer(self._client.get(name))
             if found is None:
                 return None
-            told = json.loads(found)
-            return ReceiptHistory(
-                DeliveryStatus(told["status"]), tuple(bytes.fromhex(digest) for digest in told["digests"])
-            )
+            fields = json.loads(found)
+            return ReceiptHistory(DeliveryStatus(fields["status"]), tuple(map(bytes.fromhex, fields["digests"])))
         except RedisUnavailableError as error:
             if "WRONGTYPE" not in str(error):
                 raise

@@ -58,7 +58,7 @@ class Delays:
 
 @frozen(eq=False)
 class Endpoint:
-    """The ASGI endpoint of one operation. It makes no Starlette `Request`, so that it is fast."""
+    """The ASGI endpoint of one operation."""
 
     _operation: Operation
     _cloud: Cloud
@@ -100,24 +100,16 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _parse_call(operation: Operation, scope: Scope, body: bytes) -> Call:
-    api_key = authorization = None
-    content_type = ""
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            api_key = value.decode("latin-1")
-        elif name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"content-type":
-            content_type = value.decode("latin-1").lower()
-    query = scope["query_string"]
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     return Call(
         operation,
         scope["path"],
         body,
-        api_key,
-        authorization,
-        content_type,
-        {**dict(parse_qsl(query.decode("latin-1"))), **scope["path_params"]} if query else scope["path_params"],
+        headers.get(b"x-api-key"),
+        headers.get(b"authorization"),
+        headers.get(b"content-type", "").lower(),
+        {**query, **scope["path_params"]},
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from uuid import UUID, uuid4
 
 import attrs
@@ -20,6 +21,8 @@ from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
+
+Name = TypeVar("Name")
 
 TIMEOUT_S = 10.0
 # The remaining time of an expired message. It is delivered all the same, because the ledger may know that it was sent.
@@ -149,11 +152,7 @@ async def discard(app: App, *, older_than_s: float) -> int:
 async def without_job(cursor: Cursor) -> dict[UUID, str]:
     """Return the IDs and the keys of messages that no job delivers."""
     await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NO_JOB}")  # noqa: S608  a constant
-    keys: dict[UUID, str] = {}
-    for name, packed in await cursor.fetchall():
-        with suppress(InvalidMessageError):
-            keys[name] = from_json(packed).key or ""
-    return keys
+    return readable_keys(await cursor.fetchall())
 
 
 async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
@@ -163,11 +162,8 @@ async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
         " (SELECT FROM unnest(%s::text[]) AS part WHERE strpos(message, part) > 0)",
         ([json.dumps({"key": key})[1:-1] for key in keys],),
     )
-    found = set()
-    for (packed,) in await cursor.fetchall():
-        with suppress(InvalidMessageError):
-            found.add(from_json(packed).key or "")
-    return found & set(keys)
+    found = readable_keys((packed, packed) for (packed,) in await cursor.fetchall())
+    return set(found.values()) & set(keys)
 
 
 async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
@@ -303,6 +299,15 @@ def from_json(packed: str) -> Message:
         raise InvalidMessageError(
             "The outbox has a message that this version of pico_async cannot read. It was not sent, and it is kept."
         ) from None
+
+
+def readable_keys(messages: Iterable[tuple[Name, str]]) -> dict[Name, str]:
+    """Return the keys of the messages that can be read, by the names that the caller pairs with their JSON."""
+    keys: dict[Name, str] = {}
+    for name, packed in messages:
+        with suppress(InvalidMessageError):
+            keys[name] = from_json(packed).key or ""
+    return keys
 
 
 def _to_json(message: Message) -> str:
