@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,10 @@ from rich.text import Text
 from pico_async.errors import ConfigurationError
 
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+# Columns between two cells of a table, and rows that are wrapped together.
+_GAP = 2
+_ROWS_PER_TABLE = 1000
 
 
 def print_line(text: str = "") -> None:
@@ -30,13 +35,32 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a listing for people."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        # As `Text`, so that brackets in a name are not read as markup.
-        table.add_row(*(Text("" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
+    """Print a listing for people: one line for each row, wrapped only where a terminal is too narrow."""
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    widths = [cell_len(column) for column in columns]
+    for row in cells:
+        widths = [max(width, cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
+    console = Console()
     # A file or a pipe has no width, so nothing is wrapped there.
-    Console(width=None if sys.stdout.isatty() else 100_000).print(table)
+    if not sys.stdout.isatty() or sum(widths) + _GAP * (len(widths) - 1) <= console.width:
+        console.print(Text(_padded(columns, widths), style="bold"), soft_wrap=True)
+        if cells:
+            # At once, because each `print_line` flushes.
+            print_line("\n".join(_padded(row, widths) for row in cells))
+        return
+    # A table measures all its rows before it prints the first.
+    for start in range(0, max(len(cells), 1), _ROWS_PER_TABLE):
+        table = Table(*columns, box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+        for row in cells[start : start + _ROWS_PER_TABLE]:
+            # As `Text`, so that brackets in a name are not read as markup.
+            table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        console.print(table)
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return the cells of one row, each padded to the width of its column."""
+    padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+    return (" " * _GAP).join(padded).rstrip()
 
 
 def print_note(text: str) -> None:
@@ -66,4 +90,6 @@ def require_yes(question: str, *, given: bool) -> None:
 
 def printable(text: str) -> str:
     """Replace control characters, which a terminal would execute: names and error texts may come from a server."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else " " for character in text)

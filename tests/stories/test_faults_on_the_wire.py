@@ -13,6 +13,7 @@ import trustme
 from attrs import frozen
 
 from pico_async import InDoubtError, NoResponseError, NotSentError, PicoError, PicoSession, UnexpectedResponseError
+from pico_async._engine import decision
 from tests.support import raw_pico
 from tests.support.clock_jump import LONG_S, jump, jump_when
 from tests.support.raw_pico import (
