@@ -242,7 +242,7 @@ class PicoSession:
                 item becomes a result with its error.
             concurrency: Maximum number of messages in flight, waiting for a slot or for Pico.
             journal: File that remembers what happened to each message. The same call again, also after a crash, sends
-                only what was not sent: messages in the journal are `SKIPPED`, and those that may have been sent are
+                only what was not sent. Messages that were accepted are `SKIPPED`. Those that may have been sent are
                 `IN_DOUBT` until you decide (see `SqliteJournal`). A message is known by its `key`, else by its content.
             suppression: Numbers that opted out of this bulk send, or a function, as for the session, whose own is asked
                 as well. A suppressed message has a `SuppressedError` and is no failure. If the function raises, its
