@@ -56,7 +56,13 @@ class Outage:
     """
     A period in which no message reaches Pico, because there is no token, no Redis or no connection.
 
-    It begins with a failure and ends with the next message that reaches Pico, or after *bound_s* seconds.
+    It begins with a failure and ends with the next message that reaches Pico.
+
+    Args:
+        bound_s: Seconds to wait for its end.
+
+    Raises:
+        ConfigurationError: *bound_s* is no number of seconds.
     """
 
     def __init__(self, bound_s: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import sys
 from collections.abc import Awaitable, Callable, Container
@@ -157,7 +156,9 @@ class AccountOptions:
         return asyncio.run(run())
 
 
-with_account_options = functools.partial(with_option_class, options=AccountOptions)
+def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the account's options added; it gets them as an `AccountOptions`."""
+    return with_option_class(command, AccountOptions)
 
 
 def read_api_key(file: str | None) -> tuple[str, str]:
