@@ -35,7 +35,7 @@ ACCEPTED = b'{"request_id": "lean-0123456789", "token": "lean-0123456789"}'
 
 def outgoing() -> Any:
     """Return the request that all send."""
-    from pico_async._engine.http.transport import HttpRequest
+    from pico_async._engine.http.exchange import HttpRequest
     from pico_async._engine.wire import encode
 
     headers = {**HEADERS, "Content-Type": "application/json; charset=utf-8"}
@@ -44,7 +44,7 @@ def outgoing() -> Any:
 
 def at_once() -> Any:
     """Return an HTTP transport that answers at once and sends nothing."""
-    from pico_async._engine.http.transport import HttpTransport
+    from pico_async._engine.http.exchange import HttpTransport
     from pico_async._engine.wire import Reply
 
     class AtOnce(HttpTransport):
@@ -67,7 +67,7 @@ def at_once() -> Any:
 def departure() -> Any:
     """Return a departure with a slot of a limiter without a rate."""
     from pico_async._engine.endpoints import SEND_SMS, Request
-    from pico_async._engine.http.departure import Departure
+    from pico_async._engine.http.exchange import Departure
     from pico_async._engine.progress import CallProgress
     from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 
@@ -96,7 +96,7 @@ async def transport(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 @asynccontextmanager
 async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
     """Run the HTTP client around a transport: a connection's permit, the timeout, the departure."""
-    from pico_async._engine.http.client import HttpClient
+    from pico_async._engine.http.exchange import HttpClient
 
     client, request = HttpClient(base_url, PATIENCE_S, at_once()), outgoing()
 

@@ -11,12 +11,12 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pico_async._engine.decision import MAX_RETRIES
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
-from pico_async._engine.retry import MAX_RETRIES
-from pico_async._engine.token import Secret
 from pico_async.coordination.protocols import Coordinator, Identity
 from pico_async.coordination.rates import Rates
+from pico_async.coordination.token_cache import Secret
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
 

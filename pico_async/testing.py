@@ -79,7 +79,7 @@ class PicoSandbox(Sandbox):
     def __init__(self, *, rate_rule: RateRule | str | None = None, api_key: str | None = None, **settings: Any) -> None:
         if "clock" in settings:
             raise TypeError("PicoSandbox has a clock of its own. Advance it, as `pico_sandbox.clock.advance(60)`.")
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         super().__init__(
             rate_rule=rate_rule, api_key=api_key or f"sandbox-{secrets.token_hex(8)}", clock=self.clock, **settings
         )
@@ -258,9 +258,9 @@ def _close(session: PicoSession) -> None:
     `asyncio.run` and all plugins cancel the tasks of a loop before they close it. Then the session has nothing left to
     close: it has no socket, and its calls were awaited by those tasks.
     """
-    loop = session._loop
+    loop = session._engine.loop
     if loop is None or loop.is_closed() or _in_a_loop():
-        session._closed = True
+        session._engine.closed = True
     elif loop.is_running():
         # The loop runs in another thread, as that of a portal or a test client.
         asyncio.run_coroutine_threadsafe(_settle(session), loop).result(timeout=10 + _SETTLE_S)

@@ -44,7 +44,7 @@ from pico_async import (
     TokenRefreshed,
 )
 from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
-from pico_async._engine.http.departure import Departure
+from pico_async._engine.http.exchange import Departure
 from pico_async._engine.observer import CallEvents, Observer
 from pico_async._engine.progress import CallProgress
 from pico_async.sandbox import Fault, FaultRule, Sandbox

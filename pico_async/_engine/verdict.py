@@ -201,6 +201,11 @@ def without_token(request: Request, cause: PicoError) -> PicoError:
     )
 
 
+def call_ended(request: Request) -> NotSentError:
+    """Return the error of a request that was ended while it waited."""
+    return NotSentError(f"{request}: the call was ended, or its session closed, while it waited. Nothing was sent.")
+
+
 def unexpected(request: Request, fault: str, **context: Any) -> UnexpectedResponseError:
     """Return the error of a reply that is neither a refusal nor what the reference promises."""
     return UnexpectedResponseError(f"{request}: {fault}. {doubt_about(request)}", **context)

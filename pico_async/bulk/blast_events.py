@@ -16,7 +16,7 @@ class BlastEvents:
     """Emits the first and the last event of one bulk send; *number* identifies it there and in its calls' events."""
 
     def __init__(self, observer: Observer) -> None:
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         self._observer = observer
 
     def begin(self, concurrency: int) -> None:

@@ -72,9 +72,9 @@ class Dispatcher:
         account: str,
         events: BlastEvents | None,
     ) -> None:
-        self.state = State.NEW
+        self.state: State = State.NEW
         self.keep_results = True
-        self.totals = Totals()
+        self.totals: Totals = Totals()
         self.leftover: list[SendResult] = []
         self._send = send
         self._concurrency = concurrency

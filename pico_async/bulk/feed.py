@@ -21,7 +21,7 @@ class Feed:
 
     def __init__(self, source: Source, *, concurrency: int, outage: Outage, journal: Journal | None) -> None:
         self.source = source
-        self.exhausted = False
+        self.exhausted: bool = False
         self._concurrency = concurrency
         self._outage = outage
         self._capacity = asyncio.BoundedSemaphore(concurrency)

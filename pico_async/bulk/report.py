@@ -120,7 +120,7 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.failures_in_a_row = 0
+        self.failures_in_a_row: int = 0
         self.stopped: str | None = None
         self._suppressed = 0
         self._outcomes: Counter[Outcome] = Counter()

@@ -157,7 +157,7 @@ class AccountOptions:
 
 
 def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the account's options added; it gets them as an `AccountOptions`."""
+    """Return the command with the options of an account."""
     return with_option_class(command, AccountOptions)
 
 

@@ -50,7 +50,7 @@ class Commands(TyperGroup):
         raise typer.Exit(code)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="pico",
     cls=Commands,
     no_args_is_help=True,

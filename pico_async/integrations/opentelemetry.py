@@ -37,10 +37,10 @@ try:
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider, get_meter
     from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider, get_tracer, set_span_in_context
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "pico_async.integrations.opentelemetry needs opentelemetry-api: pip install 'pico-async[otel]'"
-    ) from error
+    ) from _error
 
 from contextvars import Token
 from typing import Any

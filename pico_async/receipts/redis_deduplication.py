@@ -15,13 +15,13 @@ import anyio
 try:
     from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError
-except ImportError as error:
-    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from _error
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import unless_cancelled
 from pico_async._logger import Logger
-from pico_async.coordination.redis.client import RedisUnavailableError, client_for, kind_of
+from pico_async.coordination.redis.client import RedisUnavailableError, client_from_url, error_kind
 from pico_async.errors import ConfigurationError
 from pico_async.receipts.deduplication import LOCK_TIMEOUT_S, ReceiptHistory
 from pico_async.receipts.status import DeliveryStatus
@@ -79,7 +79,7 @@ class RedisSeenReceipts:
         Raises:
             ConfigurationError: The address or another argument is wrong.
         """
-        store = cls(client_for(url, timeout, options), prefix=prefix)
+        store = cls(client_from_url(url, timeout, options), prefix=prefix)
         store._owned = True
         return store
 
@@ -162,7 +162,7 @@ async def _answer(call: Awaitable[Answer]) -> Answer:
     try:
         return await unless_cancelled(call)
     except RedisError as error:
-        fault = kind_of(error)
+        fault = error_kind(error)
     except Exception as error:  # noqa: BLE001  redis-py also raises errors of other libraries
         fault = type(error).__name__
     raise RedisUnavailableError(fault)

@@ -28,5 +28,5 @@ class Resource(Generic[R]):
     def __get__(self, session: Any, owner: type) -> object:
         if session is None:
             return self._kind
-        resource = session.__dict__[self._name] = cast(Any, self._kind)(session._open)
+        resource = session.__dict__[self._name] = cast(Any, self._kind)(session._engine)
         return resource

@@ -13,7 +13,7 @@ import trustme
 from attrs import frozen
 
 from pico_async import InDoubtError, NoResponseError, NotSentError, PicoError, PicoSession, UnexpectedResponseError
-from pico_async._engine import retry
+from pico_async._engine import decision
 from tests.support import raw_pico
 from tests.support.clock_jump import LONG_S, jump, jump_when
 from tests.support.raw_pico import (
@@ -37,7 +37,7 @@ LONG = "x" * 10_000_000
 def make_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with each HTTP transport, and without waits between two tries."""
     monkeypatch.setattr(raw_pico, "make_transport", request.param)
-    monkeypatch.setattr(retry, "BASE_DELAY_S", 0.0)
+    monkeypatch.setattr(decision, "BASE_DELAY_S", 0.0)
 
 
 async def failure_of(send: Awaitable[object]) -> PicoError:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pico_async import InDoubtError, PicoSession, RateLimitError, SmsMessage
-from pico_async.coordination.refusals import PAUSE_S
+from pico_async.coordination.rates import PAUSE_S
 from pico_async.events import Event, Retrying
 from tests.support import raw_pico
 from tests.support.clock_jump import jump

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pico_async import Accepted, AiohttpTransport, PicoSession, Rates
-from pico_async._engine.http.client import MAX_CONNECTIONS
+from pico_async._engine.http.exchange import MAX_CONNECTIONS
 from tests.stories.mute_pico import Server, State, mute_pico
 
 pytestmark = pytest.mark.processes

@@ -1,9 +1,13 @@
 """
 This module runs a fleet of hosts in one process and in virtual time, over a real Redis.
 
-The scripts, the server that runs them, `RedisLink` and one `RedisLimiter` for each host are real. Only the clocks and
-the networks are simulated. Each host has a loop time of its own, which is wrong by hours and runs too fast or too slow.
-Messages to Redis and to Pico take time. The scripts get the server's clock as arguments.
+These parts are real: the scripts, the server that runs them, and for each host a `ScriptClient` and a `RedisLimiter`.
+
+These parts are simulated:
+
+- Each host has a loop time of its own, which is wrong by hours and runs too fast or too slow.
+- Messages to Redis and to Pico take time.
+- The scripts get the server's clock as arguments.
 
 The simulation does not show an expired key, because the real server's own clock hardly moves meanwhile. It does not
 show a busy Redis either, because a script takes no virtual time.
@@ -27,8 +31,9 @@ from attrs import Factory, define, field, frozen
 
 from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis.client import RedisLink, source_of
-from pico_async.coordination.redis.limiter import Member, RedisLimiter
+from pico_async.coordination.redis.client import ScriptClient, source_of
+from pico_async.coordination.redis.limiter import RedisLimiter
+from pico_async.coordination.redis.schedule import Member
 from pico_async.errors import NotSentError
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
@@ -47,7 +52,7 @@ REDIS_TIMEOUT_S = 1.0
 CONNECT_ROUND_TRIPS = 4
 
 _ASKS_THE_CLOCK = "redis.call('TIME')"
-_TAKES_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
+_IS_GIVEN_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
 
 
 @frozen(kw_only=True)
@@ -109,13 +114,13 @@ LOPSIDED = Network(name="1 to 50 ms, lopsided", delays_s=(0.001, 0.050), symmetr
 @frozen(kw_only=True)
 class Scenario:
     """
-    The hosts and what they send, their network, and the events that happen to them.
+    The hosts, what they send, their network, and the events that happen to them.
 
     Attributes:
         blasting: How many hosts, the last ones, have more to send than the rate allows.
         chatting: How many hosts, the first ones, send single messages: Poisson, together `chat_per_s`.
         share: The part of the rate that each host uses while Redis is away; None: none.
-        events: The events, each with its time.
+        events: The times and effects of the events.
         pico_delays_s: The least and the most delay between a host and Pico.
         begin_every_s: How far apart the starts of the hosts are, one after the other.
     """
@@ -171,7 +176,7 @@ class Outcome:
     vanished: set[int] = Factory(set)
 
     @property
-    def slots(self) -> list[float]:
+    def granted(self) -> list[float]:
         """Return the times at which the messages got their slots and left, in order."""
         return sorted(one.at for one in self.sent)
 
@@ -183,7 +188,7 @@ class Outcome:
     @property
     def per_s(self) -> float:
         """Return the messages per second, from the first slot to the last."""
-        return (len(self.sent) - 1) / (self.slots[-1] - self.slots[0])
+        return (len(self.sent) - 1) / (self.granted[-1] - self.granted[0])
 
     @property
     def calls_per_s_and_host(self) -> float:
@@ -193,8 +198,8 @@ class Outcome:
     @property
     def longest_gap_s(self) -> float:
         """Return the longest time in which no message left, from the first slot to the scenario's end."""
-        slots = [*self.slots, self.scenario.seconds]
-        return max(later - earlier for earlier, later in pairwise(slots))
+        granted = [*self.granted, self.scenario.seconds]
+        return max(later - earlier for earlier, later in pairwise(granted))
 
     @property
     def unfairness(self) -> float | None:
@@ -223,9 +228,9 @@ class Outcome:
         """
         waits_s, free_at = [], 0.0
         for asked_at in sorted(one.at - one.waited_s for one in self.sent):
-            slot_at = max(asked_at, free_at)
-            waits_s.append(slot_at - asked_at)
-            free_at = slot_at + spacing_s(RATE)
+            granted_at = max(asked_at, free_at)
+            waits_s.append(granted_at - asked_at)
+            free_at = granted_at + spacing_s(RATE)
         return sorted(waits_s)
 
 
@@ -377,9 +382,9 @@ class Fleet:
             late=lambda: random.uniform(0, TIMER_LATE_S),
         )
         host = Host(number, clock, there_s, back_s, random.uniform(*scenario.pico_delays_s))
-        link = RedisLink(SimulatedRedis(self, host), REDIS_TIMEOUT_S)  # type: ignore[arg-type]
+        scripts = ScriptClient(SimulatedRedis(self, host), REDIS_TIMEOUT_S)  # type: ignore[arg-type]
         member = Member(id=f"host-{number}", about=f"host-{number}:1")
-        host.limiter = RedisLimiter(RATE, link, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
+        host.limiter = RedisLimiter(RATE, scripts, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
         return host
 
     def _delay(self, way_s: float) -> float:
@@ -387,7 +392,7 @@ class Fleet:
 
 
 class SimulatedRedis:
-    """The part of redis-py's client that `RedisLink` uses: it runs a script over the simulated network."""
+    """The part of redis-py's client that `ScriptClient` uses: it runs a script over the simulated network."""
 
     def __init__(self, fleet: Fleet, host: Host) -> None:
         self._fleet = fleet
@@ -399,17 +404,17 @@ class SimulatedRedis:
         return await self._fleet.ask_redis(self._host, _names()[digest], keys, arguments)
 
 
-def with_clock_argument(source: str) -> str:
+def with_given_clock(source: str) -> str:
     """Return a script that takes the time from its last two arguments."""
     asked = source.count(_ASKS_THE_CLOCK)
     # Any other count means that the simulation no longer runs what production runs.
     assert asked == 1, f"a script asks for the time {asked} times"
-    return source.replace(_ASKS_THE_CLOCK, _TAKES_THE_CLOCK)
+    return source.replace(_ASKS_THE_CLOCK, _IS_GIVEN_THE_CLOCK)
 
 
 def run_script(client: redis.Redis, script: str, keys: Sequence[str], *arguments: object, now_us: int) -> Any:
     """Run a script of the package in Redis, at a time that the caller gives, and return its answer."""
-    source, digest = _with_clock_argument(script)
+    source, digest = _with_given_clock(script)
     rest = (len(keys), *keys, *arguments, *divmod(now_us, 1_000_000))
     try:
         return client.evalsha(digest, *rest)
@@ -418,9 +423,9 @@ def run_script(client: redis.Redis, script: str, keys: Sequence[str], *arguments
 
 
 @cache
-def _with_clock_argument(script: str) -> tuple[str, str]:
+def _with_given_clock(script: str) -> tuple[str, str]:
     """Return the text of a script that takes the time from its arguments, and its digest."""
-    source = with_clock_argument(source_of(script))
+    source = with_given_clock(source_of(script))
     return source, _digest(source)
 
 

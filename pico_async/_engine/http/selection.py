@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
+from pico_async._engine.http.exchange import HttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpTransport
 from pico_async.errors import ConfigurationError
 
 

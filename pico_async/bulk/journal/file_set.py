@@ -22,8 +22,8 @@ class FileSet:
     def __init__(self, path: Path) -> None:
         self.path = path
         # Not `Path.resolve`, which raises for a loop of symlinks on some versions of Python.
-        self.main = Path(os.path.realpath(path))
-        self.log = Path(f"{self.main}-wal")
+        self.main: Path = Path(os.path.realpath(path))
+        self.log: Path = Path(f"{self.main}-wal")
         self._identities: dict[Path, tuple[int, int] | None] = {}
 
     def require_one_file(self, *, may_be_absent: bool) -> None:

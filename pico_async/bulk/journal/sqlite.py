@@ -73,7 +73,7 @@ class SqliteJournal:
             raise ConfigurationError(f"The journal's path must be a str or a Path, not {type(path).__name__}.")
         if os.fspath(path) in ("", ":memory:") or "\0" in os.fspath(path):
             raise ConfigurationError("A journal is a file that stays: pass its path, as 'blast.db'.")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.many_blasts = many_blasts
         self._made_from = made_from
         self._line_of = line_of

@@ -81,13 +81,13 @@ class JournalFile:
         with self.journal_errors("cannot be used"):
             self._files.require_one_file(may_be_absent=create)
         self._lock = LockFile(self._files.main) if owned else None
-        self.version = VERSION
-        self.epoch = 0
-        self.salt = b""
+        self.version: int = VERSION
+        self.epoch: int = 0
+        self.salt: bytes = b""
         self._checkpointed_at = 0
         try:
             self._require_own_log()
-            self.connection = self._connect(create)
+            self.connection: sqlite3.Connection = self._connect(create)
             try:
                 with self.journal_errors("cannot be used"):
                     self._prepare(create, checked)

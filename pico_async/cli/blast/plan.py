@@ -18,7 +18,7 @@ from pico_async.cli.blast.row_mapping import RowMapping, number_reader
 from pico_async.cli.journal import check_journal_option
 from pico_async.cli.sandbox import make_sandbox, sandbox_session
 from pico_async.cli.suppression_file import read_suppressed
-from pico_async.coordination.local.jitter import INITIAL_S
+from pico_async.coordination.local.limiter import INITIAL_JITTER_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -53,7 +53,7 @@ class BlastPlan:
     def per_s(self) -> float:
         """Messages per second: a little fewer than the contract allows, so that it is never exceeded."""
         rate = self.options.rate
-        return 1 / spacing_s(rate) if self.is_shared else bucket(rate, INITIAL_S).refill_per_s
+        return 1 / spacing_s(rate) if self.is_shared else bucket(rate, INITIAL_JITTER_S).refill_per_s
 
 
 @contextmanager

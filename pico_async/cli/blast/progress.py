@@ -102,7 +102,7 @@ class Display:
         interval_s: Seconds between two calls of `show_sending`.
     """
 
-    interval_s = 60.0
+    interval_s: float = 60.0
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -127,7 +127,7 @@ class Display:
 class LineDisplay(Display):
     """Print a line every few seconds, for a log."""
 
-    interval_s = 5.0
+    interval_s: float = 5.0
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -158,7 +158,7 @@ class BarDisplay(Display):
     """Draw a progress bar."""
 
     # A drawing takes 2 ms of the event loop that sends. Five per second take 1 % of it.
-    interval_s = 0.2
+    interval_s: float = 0.2
 
     def __enter__(self) -> Self:
         # The event loop draws the bar. Live's own thread would draw while the loop changes the numbers.

@@ -59,9 +59,9 @@ class OnceTransport(httpx.AsyncHTTPTransport):
     """
 
     server: datetime | None = None
-    ahead_s = 0.0
-    answered = False
-    repeated = False
+    ahead_s: float = 0.0
+    answered: bool = False
+    repeated: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from pico_async._engine.hosts import is_loopback, proxy_for
-from pico_async._engine.token import Secret
 from pico_async._engine.wire import Account
 from pico_async._settings import (
     DEFAULT_BASE_URL,
@@ -27,6 +26,7 @@ from pico_async._settings import (
 )
 from pico_async.cli.account_options import AccountOptions, read_api_key
 from pico_async.cli.doctor.finding import Finding, State
+from pico_async.coordination.token_cache import Secret
 from pico_async.errors import ConfigurationError
 from pico_async.numbers import mask
 from pico_async.receipts.callbacks import checked_signer

@@ -30,7 +30,7 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     # Not at the top: all other checks work without the extra.
     from redis.exceptions import RedisError, ResponseError
 
-    from pico_async.coordination.redis.client import kind_of
+    from pico_async.coordination.redis.client import error_kind
 
     version: str | None = None
     try:
@@ -50,7 +50,7 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
                     version = str(info.get("valkey_version") or info.get("redis_version") or "") or None
                     kind = "Valkey" if info.get("valkey_version") else "Redis"
     except RedisError as error:
-        fault = kind_of(error)
+        fault = error_kind(error)
         return failed("redis", f"Redis is not available: {fault}.", hint_for(fault))
     except TimeoutError:
         return failed("redis", f"Redis did not answer within {timeout_s:g} s.", hint_for(""))

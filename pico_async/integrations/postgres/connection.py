@@ -16,10 +16,10 @@ try:
     import psycopg
     from psycopg.rows import TupleRow, tuple_row
     from psycopg_pool import AsyncConnectionPool, PoolClosed
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "This part of pico_async needs psycopg and its pool: pip install 'pico-async[procrastinate]'"
-    ) from error
+    ) from _error
 
 Pool: TypeAlias = "AsyncConnectionPool[Any]"
 Cursor: TypeAlias = "psycopg.AsyncCursor[TupleRow]"

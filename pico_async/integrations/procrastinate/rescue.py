@@ -30,7 +30,7 @@ from pico_async.integrations.procrastinate.outbox import (
 )
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
-logger = Logger(__name__)
+logger: Logger = Logger(__name__)
 
 RESCUE_LOCK: Final = 0x5069636F_02
 

@@ -34,7 +34,7 @@ from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tracked_tasks
 from pico_async.session import PicoSession
 
-logger = Logger(__name__)
+logger: Logger = Logger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0

@@ -24,9 +24,8 @@ import trustme
 from pico_async import MessageExpiredError, Priority
 from pico_async._engine.http import tls as trust
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
-from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.exchange import HttpClient, HttpRequest, HttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
 from tests.support.clock_jump import LONG_S, MonotonicClock, jump
 from tests.support.exchanges import Asked, exchange_with
@@ -591,7 +590,7 @@ async def test_no_more_connections_are_opened_than_there_are_places(
 
     Further requests wait for one, and an interactive request goes before bulk requests.
     """
-    monkeypatch.setattr("pico_async._engine.http.client.MAX_CONNECTIONS", 3)
+    monkeypatch.setattr("pico_async._engine.http.exchange.MAX_CONNECTIONS", 3)
     opened, served = 0, []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -659,7 +658,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_connection_raises_at_
 
     The next request can still use the connection.
     """
-    monkeypatch.setattr("pico_async._engine.http.client.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("pico_async._engine.http.exchange.MAX_CONNECTIONS", 1)
     answer = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -799,7 +798,7 @@ async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
 
     The request is sent once, on a new connection.
     """
-    monkeypatch.setattr("pico_async._engine.http.departure.KEEPALIVE_EXPIRY_S", 60.0)
+    monkeypatch.setattr("pico_async._engine.http.exchange.KEEPALIVE_EXPIRY_S", 60.0)
     clock, expired = MonotonicClock(monkeypatch), asyncio.Event()
     heard = connections = 0
 

@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from pico_async import BadRequestError, NotSentError, PicoError
-from pico_async._engine.token import Secret, TokenCache
-from pico_async.coordination.local.token_store import LocalTokenStore
+from pico_async import BadRequestError, NotSentError, PicoError, UserToken
+from pico_async.coordination.token_cache import LocalTokenStore, Secret, TokenCache
 
 
 class Source:
@@ -19,13 +18,13 @@ class Source:
         self.takes_s = 1.0
         self.error: PicoError | None = None
 
-    async def fetch(self) -> str:
+    async def fetch(self) -> UserToken:
         self.fetches += 1
         token = f"t{self.fetches}"
         await asyncio.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
-        return token
+        return UserToken(token)
 
 
 def cache_of(source: Source, store: LocalTokenStore | None = None) -> TokenCache:
