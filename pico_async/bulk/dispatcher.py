@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
 import anyio
-from attrs import define, field
 
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
@@ -48,7 +47,6 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-@define(kw_only=True, eq=False, repr=False)
 class Dispatcher:
     """
     Reads the input, sends its messages, and queues a result for each message that was begun.
@@ -227,16 +225,17 @@ class Dispatcher:
 
     async def _read(self) -> None:
         """Read the input until its end or the stop, and close it in the same task: it may hold a scope open."""
+        source = self._feed.source
         with self._stopping_on_error():
             while self.state is State.RUNNING:
                 item = await self._feed.next()
-                self.totals.stopped = self.totals.stopped or self._source.stopped
+                self.totals.stopped = self.totals.stopped or source.stopped
                 if item is END:
-                    self._keep_error(self._source.error)
+                    self._keep_error(source.error)
                     break
                 self._start(next(self._indices), item)
         with self._stopping_on_error():
-            await self._source.aclose()
+            await source.aclose()
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
