@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
 import anyio
+from attrs import define, field
 
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
@@ -47,6 +48,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+@define(kw_only=True, eq=False, repr=False)
 class Dispatcher:
     """
     Reads the input, sends its messages, and queues a result for each message that was begun.
@@ -225,17 +227,16 @@ class Dispatcher:
 
     async def _read(self) -> None:
         """Read the input until its end or the stop, and close it in the same task: it may hold a scope open."""
-        source = self._feed.source
         with self._stopping_on_error():
             while self.state is State.RUNNING:
                 item = await self._feed.next()
-                self.totals.stopped = self.totals.stopped or source.stopped
+                self.totals.stopped = self.totals.stopped or self._source.stopped
                 if item is END:
-                    self._keep_error(source.error)
+                    self._keep_error(self._source.error)
                     break
                 self._start(next(self._indices), item)
         with self._stopping_on_error():
-            await source.aclose()
+            await self._source.aclose()
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
