@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -84,6 +85,7 @@ class TokenCache:
         self._fetch = fetch
         self._longest_s = longest_s
         self._refreshing: asyncio.Task[Secret] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
         self._known: Secret | None = None
 
     async def current(self) -> Secret | None:
@@ -110,10 +112,17 @@ class TokenCache:
             return token
         if self._refreshing is None or self._refreshing.done():
             # Owned by this cache: `aclose` waits for it.
-            self._refreshing = asyncio.create_task(self._refresh())
-            self._refreshing.add_done_callback(_retrieve_error)
-        refreshing = self._refreshing
-        await asyncio.wait([refreshing])
+            self._refreshing, self._waiting = asyncio.create_task(self._refresh()), set()
+            self._refreshing.add_done_callback(functools.partial(_wake, self._waiting))
+        refreshing, waiting = self._refreshing, self._waiting
+        # A future for each caller. Waiting for the task itself would add a callback to it, and asyncio searches all
+        # callbacks of a task when one caller is cancelled.
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.add(ended)
+        try:
+            await ended
+        finally:
+            waiting.discard(ended)
         if refreshing.cancelled():
             raise NotSentError("The session was closed while it fetched a token.")
         if (error := refreshing.exception()) is not None:
@@ -148,7 +157,10 @@ class TokenCache:
             return Secret((await self.fetch()).token)
 
 
-def _retrieve_error(refreshing: asyncio.Task[Secret]) -> None:
-    # If all callers were cancelled, asyncio would log that the error was never retrieved.
+def _wake(waiting: set[asyncio.Future[None]], refreshing: asyncio.Task[Secret]) -> None:
+    """Wake the callers that wait for a fetch, because it ended."""
     if not refreshing.cancelled():
-        refreshing.exception()
+        refreshing.exception()  # If all callers were cancelled, asyncio would log that it was never retrieved.
+    for ended in waiting:
+        if not ended.done():
+            ended.set_result(None)

@@ -127,6 +127,23 @@ async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
     assert source.fetches == 1
 
 
+async def test_a_waiter_that_leaves_costs_nothing_for_the_others() -> None:
+    """The fetch has one callback for all callers: asyncio searches a task's callbacks for each caller that leaves."""
+    cache = cache_of(Source())
+    tasks = [asyncio.create_task(cache.get()) for _ in range(50)]
+    await asyncio.sleep(0.5)
+
+    assert cache._refreshing is not None
+    callbacks = cache._refreshing._callbacks  # type: ignore[attr-defined]
+    for task in tasks[:49]:
+        task.cancel()
+    token = await tasks[49]
+
+    assert len(callbacks) == 1
+    assert token.value == "t1"
+    assert not cache._waiting
+
+
 async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
     """One failed fetch fails all fifty waiting callers, and each caller gets its own copy of the error."""
     source = Source()
