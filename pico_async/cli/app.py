@@ -92,11 +92,11 @@ def _group(name: str, title: str) -> typer.Typer:
 
 
 _sms = _group("sms", "Text messages.")
-_sms.command("send")(with_account_options(resources.send_sms))
+_sms.command("send")(with_account_options(with_option_class(resources.send_sms, resources.SendOptions)))
 _mms = _group("mms", "Messages with media.")
-_mms.command("send")(with_account_options(resources.send_mms))
+_mms.command("send")(with_account_options(with_option_class(resources.send_mms, resources.SendOptions)))
 _voice = _group("voice", "Texts that are read aloud in a phone call.")
-_voice.command("send")(with_account_options(resources.send_voice))
+_voice.command("send")(with_account_options(with_option_class(resources.send_voice, resources.SendOptions)))
 
 app.command("balance")(with_account_options(resources.balance))
 app.command("token")(with_account_options(resources.token))

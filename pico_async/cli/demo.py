@@ -32,9 +32,7 @@ With an account, set PICO_USERNAME, PICO_API_KEY and PICO_SENDER, and leave
 --sandbox out."""
 
 
-def demo(
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90,
-) -> None:
+def demo(count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90) -> None:
     """
     Send one-time codes to a sandbox in this process, and print what it received.
 

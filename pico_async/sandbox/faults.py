@@ -190,7 +190,12 @@ class _ActiveRule:
 
 
 class Faults:
-    """The rules in force. One *seed* and one order of requests always give the same outcome."""
+    """
+    The rules in force. One *seed* and one order of requests always give the same outcome.
+
+    Attributes:
+        rate: The share of the sends that fail by chance.
+    """
 
     def __init__(
         self,
@@ -211,11 +216,6 @@ class Faults:
         return {number: _ActiveRule(FaultRule(fault, "*", to=number)) for number, fault in _MAGIC.items()}
 
     @property
-    def rate(self) -> float:
-        """The share of the sends that fail by chance."""
-        return self._rate
-
-    @property
     def kinds(self) -> list[Fault]:
         """The faults to draw from."""
         return [rule.fault for rule in self._drawn]
@@ -225,7 +225,8 @@ class Faults:
         drawn = tuple(FaultRule(Fault(kind), "*") for kind in kinds)
         if rate and not drawn:
             raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
-        self._rate, self._drawn = rate, drawn
+        self.rate: float = rate
+        self._drawn = drawn
 
     def active_rules(self) -> list[dict[str, Any]]:
         """Return the injected rules as JSON objects, each with the number of requests that it struck."""
@@ -240,13 +241,13 @@ class Faults:
 
     def clear(self) -> None:
         """Remove the injected rules and stop the seeded draw. Magic destinations stay, and count from zero again."""
-        self._rate = 0.0
+        self.rate = 0.0
         self._rules.clear()
         self._magic = self._new_magic_rules()
 
     def draw(self, operation: str) -> FaultRule | None:
         """Return the rule of a fault that is drawn for one arrival; None if it is spared. Only sends are struck."""
-        if self._rate == 0.0 or operation not in SENDS or self._random.random() >= self._rate:
+        if self.rate == 0.0 or operation not in SENDS or self._random.random() >= self.rate:
             return None
         return self._random.choice(self._drawn)
 

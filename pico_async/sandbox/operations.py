@@ -133,14 +133,7 @@ OPERATIONS: tuple[Operation, ...] = (
         fields=(Field("name", min_length=1, max_length=50), _CAMPAIGN_REMARK),
     ),
     Operation("campaigns.delete", "DELETE", "/campaign/{campaign_id}", "management", "Delete Campaign"),
-    Operation(
-        "templates.create_sms",
-        "POST",
-        "/template/sms",
-        "management",
-        "Create SMS Template",
-        fields=_TEMPLATE,
-    ),
+    Operation("templates.create_sms", "POST", "/template/sms", "management", "Create SMS Template", fields=_TEMPLATE),
     Operation(
         "templates.create_mms",
         "POST",
