@@ -144,6 +144,20 @@ async def test_a_waiter_that_leaves_costs_nothing_for_the_others() -> None:
     assert not cache._waiting
 
 
+async def test_those_who_waited_go_on_in_the_order_in_which_they_came() -> None:
+    """Fifty callers that waited for one fetch go on in the order in which they came, so that none is overtaken."""
+    cache = cache_of(Source())
+    order: list[int] = []
+
+    async def get(number: int) -> None:
+        await cache.get()
+        order.append(number)
+
+    await asyncio.gather(*(get(number) for number in range(50)))
+
+    assert order == list(range(50))
+
+
 async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
     """One failed fetch fails all fifty waiting callers, and each caller gets its own copy of the error."""
     source = Source()
