@@ -261,13 +261,13 @@ class Engine:
                 slot.release()
             try:
                 # Before a connection is acquired: a hundred answers that never come would hold all of them.
-                late = permission is not None and await permission.ask_again()
-                late = await connections.acquire(progress.priority) or late
+                held_up = permission is not None and await permission.ask_again()
+                held_up = await connections.acquire(progress.priority) or held_up
             except BaseException:
                 slot.release()
                 raise
             if deadline is None or time.monotonic() < deadline:
-                return Departure(request, slot, progress, token=token, late=late)
+                return Departure(request, slot, progress, token=token, held_up=held_up)
             connections.release()
             slot.release()
         raise expired(request)
