@@ -141,7 +141,7 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._transport = transport
         self.connections = FairQueue(MAX_CONNECTIONS)
-        # TCP and TLS get half of the time each. So each times out before the whole exchange, with an error that names it.
+        # TCP and TLS get half of the time each, so each times out before the whole exchange, and is named.
         transport.bind(base_url, timeout_s / 2, timeout_s)
 
     def __repr__(self) -> str:
@@ -255,8 +255,8 @@ class Departure:
                 raise expired(self.request)
         if is_clean is not None and not await is_clean():
             raise UncleanError
-        # If the task was about to wake, a cancellation of its scope reaches it one turn of the loop late. After the wait
-        # for it, a cancellation no longer proves that nothing was sent.
+        # If the task was about to wake, a cancellation of its scope reaches it one turn of the loop late. Wait for one
+        # that is pending: after this line, a cancellation no longer proves that nothing was sent.
         while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
             await asyncio.sleep(0)
         self.written = True
