@@ -5,7 +5,7 @@ How one call is made. Private: import from `pico_async` instead.
       _acquire             the token, the opt-outs, the write-ahead commit, then a slot, then a connection
         coordination/        token_cache.py: fetched once, however many callers wait; the limiter grants the slot
       _exchange            one request, one reply
-        http/exchange.py     a bound in time, and the moment of writing, which may need another slot
+        http/exchange.py     its timeout; before the first byte, a request that was held up gets another slot
         http/…_transport.py  the HTTP library
       verdict.py           what the reply, or the failure, proves
       decision.py          after a failed attempt: replace the token, retry or fail

@@ -60,12 +60,10 @@ class Engine:
         account: The account, and what its messages share.
         join: Joins the coordinator and returns it. Called by the first call, because only then the loop is known.
         observe: Returns what emits the events; None if nothing listens. Called by the first call, too.
-        retries: Number of retries of a call.
         retry_in_doubt: Retry also a request that may have been carried out.
         opt_outs: Called with the number of each message; raises if it must not be sent. None if there are none.
-        reaches_pico: The host may be Pico, and no stand-in.
+        reaches_pico: Requests may go to Pico itself, and not to a stand-in such as the sandbox.
         loop: The event loop; None before the first call.
-        closed: The session was closed, or is being closed.
     """
 
     account: Account
@@ -130,7 +128,7 @@ class Engine:
         """
         if not isinstance(priority, Priority):
             # A wrong value would be compared with others in a queue, and break its order.
-            raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+            raise InvalidMessageError("`priority` must be a Priority, such as Priority.INTERACTIVE or Priority.BULK.")
         request = send_request(message, self.account)
         progress = progress or CallProgress()
         progress.priority = priority
@@ -147,7 +145,7 @@ class Engine:
         Carry out one request, and emit its events.
 
         Args:
-            read: Makes the value of the reply's payload; raises DecodeError if it cannot.
+            read: Converts the reply's payload to the value of the call; raises DecodeError if it cannot.
             progress: The limits of the call. It shows the caller how far the call is, also when it is cancelled.
 
         Raises:
@@ -162,10 +160,10 @@ class Engine:
     async def _run_until_closed(
         self, request: Request, read: Callable[[object], Value], progress: CallProgress
     ) -> Value:
-        """Run a call within a scope that the closing of the session cancels."""
-        own: Any = anyio.CancelScope() if progress.scope is None else _NO_SCOPE
-        with own:
-            self._calls[progress] = progress.scope or own
+        """Run a call in a scope that the closing of the session cancels."""
+        scope: Any = progress.scope or anyio.CancelScope()
+        with scope if progress.scope is None else _NO_SCOPE:
+            self._calls[progress] = scope
             try:
                 return await self._run(request, read, progress)
             except asyncio.CancelledError as cancelled:
@@ -178,7 +176,7 @@ class Engine:
             finally:
                 del self._calls[progress]
                 self._idle.set()
-        # Only the closing of the session cancels this scope.
+        # The closing of the session cancelled the call's own scope.
         if progress.in_doubt:
             raise NoResponseError(f"{request}: the session was closed before the reply came. {doubt_about(request)}")
         raise call_ended(request)
@@ -218,12 +216,12 @@ class Engine:
                 case ReplaceToken() if departure.token is not None:
                     await self._tokens.reject(departure.token)
                     history.token_replaced, wait_s = True, 0.0
-                case Retry() if deadline is None or time.monotonic() + action.after_s[1] < deadline:
+                case Retry() if deadline is None or time.monotonic() + action.after_s.most_s < deadline:
                     history.add(action)
-                    if not action.is_queued and not self._retry_budget.take():
-                        raise _unrepeated(history.doubt or action.error)
+                    if not action.is_token_refusal and not self._retry_budget.take():
+                        raise _not_retried(history.doubt or action.error)
                     wait_s = random.uniform(*action.after_s)  # noqa: S311  jitter is no secret
-                case Retry():
+                case Retry():  # it could end after the deadline
                     raise action.doubt or action.error
                 case Fail():
                     raise action.error
@@ -231,7 +229,9 @@ class Engine:
                 progress.observed.retrying(action.error, wait_s)
             if isinstance(action, Retry):
                 await asyncio.sleep(wait_s)
-                history.waited_s += time.monotonic() - departure.slot.granted_at if action.is_queued else wait_s
+                if action.is_token_refusal:  # the exchange was a part of the wait for a token
+                    wait_s = time.monotonic() - departure.slot.granted_at
+                history.waited_s += wait_s
 
     async def _acquire(self, request: Request, progress: CallProgress) -> Departure:
         """
@@ -242,10 +242,11 @@ class Engine:
         """
         limiter, deadline = self._limiters[request.endpoint.rate_group], progress.deadline
         connections, observed, permission = self._client.connections, progress.observed, progress.permission
+        needs_token = request.endpoint.rate_group is not RateGroup.TOKEN
         with _NO_SCOPE if deadline is None else anyio.move_on_after(deadline - time.monotonic()):
             while True:
-                # Everything slow comes before the slot: else slots would pile up, and be used in a bunch.
-                token = None if request.endpoint.rate_group is RateGroup.TOKEN else await self._token_for(request)
+                # All that is slow comes before the slot. Otherwise many calls would hold slots, and send at one time.
+                token = await self._token_for(request) if needs_token else None
                 if permission is not None:
                     await permission.ask()
                 if progress.before_send is not None:
@@ -256,18 +257,19 @@ class Engine:
                 if observed is not None:
                     observed.slot_granted()
                 # Many calls may have waited with one token, which Pico has refused meanwhile.
-                if token is None or (token := await self._tokens.current()) is not None:
+                token = await self._tokens.current() if needs_token else None
+                if token is not None or not needs_token:
                     break
                 slot.release()
             try:
-                # Before a connection is acquired: a hundred answers that never come would hold all of them.
-                late = permission is not None and await permission.ask_again()
-                late = await connections.acquire(progress.priority) or late
+                # Before a connection is acquired: a hundred questions without an answer would hold all connections.
+                held_up = permission is not None and await permission.ask_again()
+                held_up = await connections.acquire(progress.priority) or held_up
             except BaseException:
                 slot.release()
                 raise
             if deadline is None or time.monotonic() < deadline:
-                return Departure(request, slot, progress, token=token, late=late)
+                return Departure(request, slot, progress, token=token, held_up=held_up)
             connections.release()
             slot.release()
         raise expired(request)
@@ -284,7 +286,7 @@ class Engine:
             verdict = await self._exchange(departure, read)
         finally:
             self._client.connections.release()
-        # Emitted first: if a listener is interrupted, the verdict is lost, and the call is in doubt.
+        # Emitted while `in_doubt` is set: if a listener is interrupted, the verdict is lost.
         if progress.observed is not None:
             progress.observed.attempt_ended(verdict)
         return verdict
@@ -333,8 +335,8 @@ class Engine:
         """
         End all calls, then close the connections, and leave the coordinator.
 
-        A waiting call ends as not sent. An exchange may complete within its timeout; if the closing is cancelled, it
-        is in doubt.
+        A waiting call ends as not sent. An exchange may complete within its timeout; if the closing is cancelled, the
+        call of such an exchange is in doubt.
         """
         self.closed = True
         if self.loop is None:
@@ -351,7 +353,7 @@ class Engine:
             if not progress.exchanging:
                 scope.cancel()
         try:
-            # The calls that would have used the new token are ended.
+            # A fetch of a token is cancelled: no call is left that would use it.
             await self._tokens.aclose()
             await self._all_ended()
         finally:
@@ -389,7 +391,7 @@ def _read_token(payload: object) -> UserToken:
     return token
 
 
-def _unrepeated(error: PicoError) -> PicoError:
+def _not_retried(error: PicoError) -> PicoError:
     # In the message and not in a note, because reports and most logs show only the message.
     error.args = (
         f"{error} It was not retried, because too many retries of this session failed recently. Retries resume once "

@@ -21,7 +21,7 @@ from pico_async.errors import (
 )
 
 BASE_DELAY_S = 0.5
-MAX_DELAY_S = 8.0
+MAX_BACKOFF_S = 8.0
 # All waits of one call together. A longer wait is not begun: the error's `retry_after` lets the caller decide.
 MAX_WAIT_S = 60.0
 # The waits of ten retries take 55.5 s, unless Pico asks for more.
@@ -29,13 +29,13 @@ MAX_RETRIES = 10
 
 
 class Backoff(NamedTuple):
-    """The shortest wait before a retry, and the longest one if Pico does not ask for more."""
+    """The shortest and the longest wait before a retry, unless Pico asks for more."""
 
     least_s: float
     most_s: float
 
 
-BACKOFF = Backoff(0.0, MAX_DELAY_S)
+BACKOFF = Backoff(0.0, MAX_BACKOFF_S)
 # Pico gives all processes of a key one token a second. With longer waits, some of these seconds would not be used. With
 # shorter ones, forty processes would send many requests for each token.
 TOKEN_BACKOFF = Backoff(1.0, 4.0)
@@ -50,7 +50,7 @@ class History:
         doubt: An attempt may have been carried out. No later failure changes that.
         token_replaced: Pico refused the token once, and a fresh one was fetched.
         failures: Attempts that failed, without those of a replaced token.
-        token_refusals: Failures in which Pico refused a token request for its rate.
+        token_refusals: Failures in which Pico refused a token request because requests came too fast.
         waited_s: Seconds that the call waited between its attempts.
     """
 
@@ -62,19 +62,19 @@ class History:
 
     @property
     def retried(self) -> bool:
-        """Whether an attempt failed for another reason than the token's rate."""
+        """Whether an attempt failed, token refusals aside."""
         return self.failures > self.token_refusals
 
     def add(self, retry: Retry) -> None:
         """Record a failed attempt."""
         self.doubt = retry.doubt
         self.failures += 1
-        self.token_refusals += retry.is_queued
+        self.token_refusals += retry.is_token_refusal
 
 
 @frozen
 class Return:
-    """The call succeeded: an earlier attempt did what this one could not do again."""
+    """The call succeeded: an earlier attempt, which was in doubt, deleted what this one did not find."""
 
     value: object
 
@@ -92,14 +92,14 @@ class Retry:
     Try again.
 
     Attributes:
-        after_s: The shortest and the longest wait.
-        is_queued: A token request was refused for its rate. It waits in a queue, and costs nothing of the retry budget.
-        doubt: What the call raises if no later attempt succeeds; None if that attempt's own error.
+        is_token_refusal: Pico refused a token request because requests came too fast. The retry costs nothing of the
+            retry budget.
+        doubt: What the call raises if no later attempt succeeds; None: it raises the last attempt's own error.
     """
 
     error: PicoError
-    after_s: tuple[float, float]
-    is_queued: bool
+    after_s: Backoff
+    is_token_refusal: bool
     doubt: InDoubtError | None
 
 
@@ -129,9 +129,9 @@ def decide(
     The cases, in this order:
 
         401, and the token was not replaced yet     replace the token
-        there is nothing to change or delete, and
+        a DELETE found nothing to delete, and
         an earlier attempt was in doubt             return: that attempt did it
-        a failure that may be repeated              retry, while retries and time are left
+        a failure after which a repeat is allowed   retry, while retries and time are left
         any other failure                           fail; in doubt if any attempt was
 
     Args:
@@ -147,25 +147,29 @@ def decide(
         verdict = _refused_twice(request, verdict.error)
     if history.doubt is not None and found_nothing(request, verdict):
         return Return({"request_id": verdict.request_id})
-    # Pico gives all processes of a key one token a second. A refusal is a part of the wait for a token, and no failure.
-    is_queued = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
+    # Pico gives all processes of a key one token a second. A refusal is a part of the wait for a token, and does not
+    # count against *retries*.
+    is_token_refusal = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
+    uncounted = history.token_refusals + (1 if is_token_refusal else 0)
     after_s = next_delay_s(
         verdict,
         history.failures + 1,
         repeatable=request.endpoint.repeatable or retry_in_doubt,
-        retries=0 if ending else retries + history.token_refusals + is_queued,
+        retries=0 if ending else retries + uncounted,
         waited_s=history.waited_s,
-        backoff=TOKEN_BACKOFF if is_queued else BACKOFF,
+        backoff=TOKEN_BACKOFF if is_token_refusal else BACKOFF,
     )
     if after_s is None:
         return Fail(history.doubt or verdict)
-    doubt = verdict if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET" else history.doubt
-    return Retry(verdict, after_s, is_queued, doubt)
+    doubt = history.doubt
+    if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":  # a GET changes nothing
+        doubt = verdict
+    return Retry(verdict, after_s, is_token_refusal, doubt)
 
 
 def next_delay_s(
     error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float, backoff: Backoff = BACKOFF
-) -> tuple[float, float] | None:
+) -> Backoff | None:
     """
     Return the shortest and the longest wait before a retry, or None if there is none.
 
@@ -192,11 +196,11 @@ def next_delay_s(
     asked_s = max(error.retry_after or 0.0, backoff.least_s)
     delay_s = min(backoff.most_s, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
     left_s = MAX_WAIT_S - waited_s
-    # Pico's Retry-After and the client's own delay must both fit, or the last retries would follow too fast. Only the
-    # random part is cut, because "Retry-After: 60" is common.
+    # The wait that Pico asks for and the client's own delay must each fit, or the last retries would follow too fast.
+    # If only their sum is too long, the random part is cut, because "Retry-After: 60" is common.
     if max(asked_s, delay_s) > left_s:
         return None
-    return asked_s, min(asked_s + delay_s, left_s)
+    return Backoff(asked_s, min(asked_s + delay_s, left_s))
 
 
 def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:

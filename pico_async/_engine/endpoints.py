@@ -23,7 +23,7 @@ class Endpoint(NamedTuple):
 
     Attributes:
         section: Title of its section in the reference.
-        operation: Method of the session, as "sms.send".
+        operation: Method of the session, such as "sms.send".
         path: Template of the path. `path_with` fills the names in braces.
         sends: It sends a message. So a repeat may send it twice, and a success contains a `request_id`.
     """
@@ -45,7 +45,7 @@ class Endpoint(NamedTuple):
         Return the path with its parts filled in.
 
         Raises:
-            InvalidMessageError: A part contains a character that could change the path, as '..', '/' or '?'.
+            InvalidMessageError: A part contains a character that could change the path, such as '..', '/' or '?'.
         """
         return self.path.format(**{name: _segment(name, part) for name, part in parts.items()})
 

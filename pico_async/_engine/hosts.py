@@ -17,7 +17,8 @@ _PRIVATE_SUFFIXES = (
 )
 # RFC 6052, RFC 2765 and the deprecated RFC 4291, 2.5.5.1: the last 32 bits are an IPv4 address.
 _CONTAIN_IPV4 = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
-# RFC 5214: the same in any network, after this value. The bit for "unique" is ignored.
+# RFC 5214: in any network, the last 32 bits are an IPv4 address if this value stands before them. The bit for "unique"
+# (0x02000000) is masked out.
 _ISATAP = 0x5EFE
 # Public addresses are in the first network, but not in the second one (RFC 9637), which older Pythons do not know.
 _GLOBAL, _DOCUMENTATION = ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("3fff::/20")
@@ -42,7 +43,7 @@ def is_unresolvable(host: str | None) -> bool:
 
 
 def host_of(url: str) -> str | None:
-    """Return the host of a URL; None if another program may read another host from it, or none."""
+    """Return the host of a URL; None if there is none, or if another program may read a different one."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -67,20 +68,24 @@ def is_public(host: str | None) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # A browser reads a name that ends in a number as an address, as 127.1 or 0x7f000001: it may hide a private one.
+        # A browser reads a name that ends in a number as an address, such as 127.1 or 0x7f000001; it may be private.
         # A name without a dot belongs to a private network.
         last = host.rpartition(".")[2]
         return bool(_NAME.fullmatch(host)) and not (_NUMBER.fullmatch(last) or host.endswith(_PRIVATE_SUFFIXES))
     if isinstance(address, ipaddress.IPv6Address):
-        within = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if within is None and (
-            any(address in network for network in _CONTAIN_IPV4) or int(address) >> 32 & 0xFDFFFFFF == _ISATAP
-        ):
-            within = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if within is None and (address not in _GLOBAL or address in _DOCUMENTATION):
+        embedded = _embedded_ipv4(address)
+        if embedded is None and (address not in _GLOBAL or address in _DOCUMENTATION):
             return False
-        address = within or address
+        address = embedded or address
     return address.is_global and not address.is_multicast
+
+
+def _embedded_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    embedded = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+    is_isatap = int(address) >> 32 & 0xFDFFFFFF == _ISATAP
+    if embedded is None and (is_isatap or any(address in network for network in _CONTAIN_IPV4)):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return embedded
 
 
 def _folded(host: str) -> str:

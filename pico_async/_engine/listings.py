@@ -33,7 +33,9 @@ def _listing(payload: object, name: str, model: type[Model]) -> Listing[Model]:
     items = fields.get(name)
     if not isinstance(items, list):
         raise DecodeError(f"`{name}` is missing or no list")
-    known = {name} if fields.get("request_id") is not None and request_id(fields) is None else {name, "request_id"}
+    known = {name, "request_id"}
+    if fields.get("request_id") is not None and request_id(fields) is None:  # an invalid one is kept in `extra`
+        known = {name}
     return Listing(
         tuple(decode(item, model) for item in items),
         request_id(fields),

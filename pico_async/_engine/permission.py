@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 Allow: TypeAlias = Callable[[str], Awaitable[None]]
 
-# A slot may be used this late (`LATE_S` of a departure), so a question that is answered sooner may follow the slot.
+# A slot may be used this long after its grant (`SLOT_FRESH_S` of the exchange). So functions that answer faster may
+# still be asked after the slot was granted.
 QUICK_S = 0.003
-# A message with a slower answer needs another slot afterwards, so only an old answer is asked for again. The 64
-# messages that a bulk send has in flight wait for their slots for 2 s.
+# After a slower answer, a message needs another slot. So slow functions are asked again only if their last answer is
+# older than this. The 64 messages that a bulk send has begun wait for their slots for 2 s.
 SLOW_ANSWER_VALID_S = 10.0
 
 
@@ -21,25 +22,27 @@ class Permission:
 
     Args:
         number: The message's destination.
-        asked: Called with the number, one after the other. Each raises if the message must not be sent.
+        functions: Called with the number, one after the other. Each raises if the message must not be sent.
     """
 
-    __slots__ = ("_asked", "_number", "_valid_until")
+    __slots__ = ("_functions", "_number", "_valid_until")
 
-    def __init__(self, number: str, *asked: Allow | None) -> None:
+    def __init__(self, number: str, *functions: Allow | None) -> None:
         self._number = number
-        self._asked = asked
+        self._functions = functions
         self._valid_until = float("-inf")
 
     async def ask(self) -> bool:
         """
-        Return if the message may be sent: whether the answer took so long that a slot is too old after it.
+        Raise if the message must not be sent; otherwise return whether the functions were slow.
+
+        Then a slot that was granted before is too old.
 
         Raises:
-            PicoError: It must not be sent, or one of the functions failed. Nothing was sent.
+            PicoError: The message must not be sent, or one of the functions failed. Nothing was sent.
         """
         asked_at = time.monotonic()
-        for allow in self._asked:
+        for allow in self._functions:
             if allow is not None:
                 await allow(self._number)
         answered_at = time.monotonic()

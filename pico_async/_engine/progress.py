@@ -106,8 +106,8 @@ class Observer:
             observed.fail(error)
             raise
         finally:
-            called.close()  # it was not begun if a listener was interrupted
-        progress.in_doubt = True  # an interrupt in a listener would lose the result
+            called.close()  # of use only if a listener was interrupted, so that it was never begun
+        progress.in_doubt = True  # until the listeners have run: an interrupt in one would lose the result
         observed.succeed(value)
         progress.in_doubt = False
         return value
@@ -179,9 +179,9 @@ class CallEvents:
         granted = SlotGranted(
             call=self._call,
             operation=self._operation,
-            rate_group=self._rate_group,
+            rate_group=self._rate_group.value,
             waited_s=waited_s,
-            pace=self._per_s(RateGroup(self._rate_group)),
+            pace=self._per_s(self._rate_group),
         )
         if self._trying:
             # Emitted when the attempt ends. A listener that reports its stack, with the variables of each frame, would

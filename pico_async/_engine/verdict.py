@@ -30,8 +30,8 @@ from pico_async.errors import (
 
 # v0.4 documents four statuses. The other cases are inferred from RuoYi, the framework whose text is in the documented
 # 401 body. Its messages come in simplified and traditional characters; its gateway, and Sentinel in it, add their own.
-# "Too many open files" is not about a rate, and such a request may have been carried out. Nor is a request that is too
-# large, or a used-up quota.
+# These are not about a rate: "too many open files" (such a request may have been carried out), a request that is too
+# large, a used-up quota.
 _REQUESTS = "(?:请求|請求|访问|訪問|调用|調用)"
 _EXCEEDED = "(?:超过|超過|超出|达到|達到)"
 _COUNT = "(?:次?[数數]|[频頻速]率)"
@@ -59,12 +59,14 @@ _MASKED_FAILURE = re.compile(r"/error/?(?![A-Za-z0-9_./-])")
 # 416 and 418 do not apply to such requests.
 _UNCLEAR = frozenset({406, 408, 416, 418, 499})
 # The other registered 4xx (RFC 9110, 15.5, and others) mean that the request was not carried out.
-_REFUSALS = frozenset(status.value for status in HTTPStatus if 400 <= status < 500) - _UNCLEAR
+_REFUSAL_STATUSES = frozenset(status.value for status in HTTPStatus if 400 <= status < 500) - _UNCLEAR
 # RFC 9110, 15.4.8 and 15.4.9: send the same request to another address.
 _SEND_ELSEWHERE = (307, 308)
 # A reply may contain a megabyte of them.
 ERRORS_KEPT = 20
 ERRORS_SHOWN = 5
+
+_NOT_CARRIED_OUT = "It was not carried out."
 
 
 @define(eq=False, repr=False)
@@ -87,9 +89,9 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     """
     Return what a reply means.
 
-    The cases, in this order, after a plain success:
+    A plain success is returned first. The other cases, in this order:
 
-        status or `code` 401          stale token; in doubt if `msg` names a path ending in /error (a masked failure)
+        status or `code` 401          stale token; in doubt if `msg` names a path ending in /error (Pico failed inside)
         HTTP 429                      rate exceeded
         3xx to a GET                  misconfigured; a redirect is never followed
         307, 308 without request_id   misconfigured
@@ -122,8 +124,8 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
 
     # A callback URL may contain a signature.
     sensitive: dict[str, Any] = {
-        "secrets": [*secrets, *_said(request, "callback")],
-        "texts": _said(request, "text", "content"),
+        "secrets": [*secrets, *_values_of(request, "callback")],
+        "texts": _values_of(request, "text", "content"),
     }
     errors = tuple(_errors(fields, partial(redact, **sensitive)))
     context: dict[str, Any] = {
@@ -139,18 +141,18 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
             return ServerError(
                 f"{request}: Pico failed inside and masked it as a 401. {doubt_about(request)}", **context
             )
-        return StaleToken(RejectedError(f"{request}: Pico did not take the token. {_REFUSED}", **context))
+        return StaleToken(RejectedError(f"{request}: Pico did not take the token. {_NOT_CARRIED_OUT}", **context))
     if reply.status == 429:
         return _too_fast(request, f" (HTTP 429){said}", context)
     if 300 <= reply.status < 400:
-        return _redirected(request, reply.status, context, took=request_id(fields) is not None)
+        return _redirected(request, reply.status, context, has_request_id=request_id(fields) is not None)
     if payload is None:
         # The body of a reply to an update or a deletion is not documented in v0.4. It may be empty.
         if request.endpoint.method in ("PUT", "DELETE") and 200 <= reply.status < 300 and not reply.content.strip():
             return Success({})
         return _gateway(request, reply, context)
     if fields.get("errors"):
-        refusal = _refused(request, reply.status, said, context, documented=True)
+        refusal = _refusal(request, reply.status, said, context, documented=True)
         is_rate = isinstance(refusal, RejectedError) and any(_TOO_FREQUENT.search(error) for error in errors)
         return _too_fast(request, said, context) if is_rate else refusal
     if code in ("429", "500") and _TOO_FREQUENT.search(str(fields.get("msg", ""))):
@@ -167,15 +169,15 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
         )
     if 200 <= reply.status < 300:
         return unexpected(request, "the reply has no `request_id`", **context)
-    return _refused(request, reply.status, said, context, documented=False)
+    return _refusal(request, reply.status, said, context, documented=False)
 
 
 def shareable(named: str | None, request: Request, *, secrets: Iterable[str]) -> str | None:
     """Return Pico's ID of a request, or None if it repeats a part of the request's content or of *secrets*."""
     sensitive = {
-        "secrets": [*secrets, *_said(request, "callback")],
-        "texts": _said(request, "text", "content"),
-        "numbers": _said(request, "to", "from"),
+        "secrets": [*secrets, *_values_of(request, "callback")],
+        "texts": _values_of(request, "text", "content"),
+        "numbers": _values_of(request, "to", "from"),
     }
     return None if named is None or echoes(named, **sensitive) else named
 
@@ -221,13 +223,10 @@ def found_nothing(request: Request, error: PicoError) -> bool:
     if request.endpoint.method != "DELETE":
         return False
     said = any(_NOT_FOUND.search(text) and not _ABOUT_THE_CALLER.search(text) for text in error.errors)
-    # The framework reports it with HTTP 200 and a code, as all failures.
+    # The framework reports it with HTTP 200 and a code, like all failures.
     if isinstance(error, ServerError):
         return error.status_code == 200 and said
     return isinstance(error, RejectedError) and (error.status_code == 404 or said)
-
-
-_REFUSED = "It was not carried out."
 
 
 def doubt_about(request: Request) -> str:
@@ -242,25 +241,25 @@ def doubt_about(request: Request) -> str:
     return "It may have been carried out: look before you repeat it."
 
 
-def _said(request: Request, *names: str) -> list[str]:
+def _values_of(request: Request, *names: str) -> list[str]:
     body = request.body or {}
     return [str(body[name]) for name in names if name in body]
 
 
-def _redirected(request: Request, status: int, context: dict[str, Any], *, took: bool) -> PicoError:
+def _redirected(request: Request, status: int, context: dict[str, Any], *, has_request_id: bool) -> PicoError:
     fault = (
         f"the host redirects (HTTP {status}), and redirects are never followed: they would hand the API key to another "
         "host"
     )
-    if request.endpoint.method != "GET" and (took or status not in _SEND_ELSEWHERE):
+    if request.endpoint.method != "GET" and (has_request_id or status not in _SEND_ELSEWHERE):
         return unexpected(request, f"{fault}. Check `base_url`", **context)
     return ConfigurationError(f"{request}: {fault}. Check `base_url`.", **context)
 
 
 def _gateway(request: Request, reply: Reply, context: dict[str, Any]) -> PicoError:
     # A gateway's text is a page of HTML, so it is not shown.
-    if reply.status in _REFUSALS:
-        return RejectedError(f"{request}: a gateway refused it (HTTP {reply.status}). {_REFUSED}", **context)
+    if reply.status in _REFUSAL_STATUSES:
+        return RejectedError(f"{request}: a gateway refused it (HTTP {reply.status}). {_NOT_CARRIED_OUT}", **context)
     if reply.status >= 500:
         return ServerError(f"{request}: a gateway failed (HTTP {reply.status}). {doubt_about(request)}", **context)
     if 200 <= reply.status < 300:
@@ -269,7 +268,7 @@ def _gateway(request: Request, reply: Reply, context: dict[str, Any]) -> PicoErr
     return _unclear(request, reply.status, context)
 
 
-def _refused(request: Request, status: int, said: str, context: dict[str, Any], *, documented: bool) -> PicoError:
+def _refusal(request: Request, status: int, said: str, context: dict[str, Any], *, documented: bool) -> PicoError:
     """
     Return the error of a reply that is not a success.
 
@@ -278,10 +277,10 @@ def _refused(request: Request, status: int, said: str, context: dict[str, Any], 
     """
     if status >= 500:
         return ServerError(f"{request}: Pico failed (HTTP {status}){said}. {doubt_about(request)}", **context)
-    if status not in _REFUSALS and not (documented and status >= 200 and status not in _UNCLEAR):
+    if not (status in _REFUSAL_STATUSES or (documented and status >= 200 and status not in _UNCLEAR)):
         return _unclear(request, status, context)
     kind = {400: BadRequestError, 417: ExpectationFailedError}.get(status, RejectedError)
-    return kind(f"{request}: Pico refused (HTTP {status}){said}. {_REFUSED}", **context)
+    return kind(f"{request}: Pico refused (HTTP {status}){said}. {_NOT_CARRIED_OUT}", **context)
 
 
 def _too_fast(request: Request, said: str, context: dict[str, Any]) -> RateLimitError:
@@ -292,7 +291,9 @@ def _too_fast(request: Request, said: str, context: dict[str, Any]) -> RateLimit
         )
     else:
         advice = "Is another process using this API key, or is a rate of `rates=` too high?"
-    return RateLimitError(f"{request}: Pico refused, requests come too fast{said}. {_REFUSED} {advice}", **context)
+    return RateLimitError(
+        f"{request}: Pico refused, requests come too fast{said}. {_NOT_CARRIED_OUT} {advice}", **context
+    )
 
 
 def _unclear(request: Request, status: int, context: dict[str, Any]) -> PicoError:

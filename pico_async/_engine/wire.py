@@ -71,14 +71,15 @@ class Account(NamedTuple):
         Return the URL if Pico may call its host.
 
         Raises:
-            InvalidMessageError: Only this machine or its network reaches the host, or another program may read it so.
+            InvalidMessageError: Only this machine or its network reaches the host, or another program may read such a
+                host in the URL.
         """
         host = host_of(url)
         if self.private_urls or is_public(host) or (self.loopback_urls and is_loopback(host)):
             return url
         raise InvalidMessageError(
-            f"`{name}` names a host that only this machine or its network reaches, or that may be read as one, so Pico "
-            "must not be sent there. Pass a public one, or allow_private_urls=True to PicoSession."
+            f"`{name}` names a host that only this machine or its network reaches, or another program may read it so. "
+            "Pico must not be sent there. Pass a public one, or allow_private_urls=True to PicoSession."
         )
 
 
@@ -162,7 +163,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
     Return the body as JSON in UTF-8.
 
     Raises:
-        InvalidMessageError: It contains an unpaired surrogate, as the environment may.
+        InvalidMessageError: It contains an unpaired surrogate. A value from the environment may.
     """
     try:
         return _ENCODER.encode(body).encode()
@@ -333,7 +334,7 @@ def _unstructured(kind: type[Any]) -> Callable[[Any], dict[str, Any]]:
     """Return a hook that converts a message to the wire's fields, without None and without the client's own fields."""
     overrides: dict[str, Any] = {
         a.name: override(
-            rename=_WIRE_NAMES.get(a.name), omit=a.name in _NOT_ON_THE_WIRE or None, omit_if_default=a.default is None
+            rename=_WIRE_NAMES.get(a.name), omit=a.name in _NOT_ON_THE_WIRE, omit_if_default=a.default is None
         )
         for a in attrs.fields(kind)
     }

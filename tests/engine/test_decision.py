@@ -133,5 +133,5 @@ def test_a_refused_token_request_waits_in_a_queue_and_costs_no_retry() -> None:
     action = after(RateLimitError("too fast"), GET_TOKEN, refusals, with_token=False, retries=0)
 
     assert isinstance(action, Retry)
-    assert action.is_queued
+    assert action.is_token_refusal
     assert isinstance(after(RateLimitError("too fast"), GET_BALANCE, History(failures=5)), Fail)

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from pico_async import errors
 from pico_async._engine import decision
-from pico_async._engine.decision import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRIES, MAX_WAIT_S
+from pico_async._engine.decision import BASE_DELAY_S, MAX_BACKOFF_S, MAX_RETRIES, MAX_WAIT_S
 from pico_async.errors import InDoubtError, NotSentError, PicoError, RateLimitError, RejectedError, ServerError
 
 # Whether the call is retried: (if a repeat could make a duplicate, if a repeat does no harm)
@@ -96,7 +96,7 @@ def test_the_delay_doubles_up_to_its_cap() -> None:
     delays = [next_delay_s(NotSentError("fault"), attempt, repeatable=False, retries=99) for attempt in range(1, 9)]
 
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
-    assert (delays[0], delays[-1]) == (BASE_DELAY_S, MAX_DELAY_S)
+    assert (delays[0], delays[-1]) == (BASE_DELAY_S, MAX_BACKOFF_S)
 
 
 @given(attempt=st.integers(1, 10**9))
@@ -106,7 +106,7 @@ def test_the_delay_never_shrinks_and_is_capped(attempt: int) -> None:
         next_delay_s(ServerError("fault"), number, repeatable=True, retries=10**10) for number in (attempt, attempt + 1)
     ]
 
-    assert 0 < delays[0] <= delays[1] <= MAX_DELAY_S
+    assert 0 < delays[0] <= delays[1] <= MAX_BACKOFF_S
 
 
 @pytest.mark.parametrize("kind", AGAIN)

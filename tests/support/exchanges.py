@@ -56,7 +56,7 @@ class Asked(Departure):
 async def exchange_with(client: HttpClient, request: HttpRequest, departure: Departure) -> Reply | Failure:
     """Acquire a connection, run one exchange, and release the connection."""
     priority = departure.priority if isinstance(departure, Asked) else Priority.INTERACTIVE
-    departure.late = await client.connections.acquire(priority) or departure.late
+    departure.held_up = await client.connections.acquire(priority) or departure.held_up
     try:
         return await client.exchange(request, departure)
     finally:

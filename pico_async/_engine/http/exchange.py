@@ -1,4 +1,4 @@
-"""One exchange: a bound in time, the HTTP library, the moment of writing, and what a failure proves."""
+"""One exchange: its timeout, the HTTP library, the moment before the first byte, and what a failure proves."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ MAX_CONNECTIONS = 100
 MAX_UNCLEAN = 5
 
 # uvicorn and node close an idle connection after 5 s. A request that meets the closing is in doubt, so the client
-# closes first. The time counts from when the last request left, so it is no shorter than the host's own idle time.
+# closes first: it counts from when its last request left, and the host begins to count later.
 KEEPALIVE_EXPIRY_S = 4.0
 
-# A slot may be used so late. Timers of a busy loop are no later, and the jitter allowance covers it.
-LATE_S = 0.003
+# A request may leave up to this long after its slot was granted. The timers of a busy loop are no later, and the jitter
+# allowance includes it.
+SLOT_FRESH_S = 0.003
 
-# If a connection was not there within this time, it had to be opened or waited for, on a busy loop too.
+# An idle connection is there within this time, also on a busy loop. After more, it had to be opened or waited for.
 AT_ONCE_S = 0.0005
 
 IsClean: TypeAlias = Callable[[], Awaitable[bool]]
@@ -75,8 +76,8 @@ class Headers:
         """
         has_body = request.body is not None
         bearer = None if token is None else token.value
-        known_for, headers = self._known.get(has_body, ("", {}))
-        if known_for != bearer:
+        known = self._known.get(has_body)
+        if known is None or known[0] != bearer:
             headers = {
                 "X-API-Key": self._api_key.value,
                 "Accept": "application/json",
@@ -87,9 +88,9 @@ class Headers:
                 headers["Authorization"] = f"Bearer {bearer}"
             if has_body:
                 headers["Content-Type"] = "application/json; charset=utf-8"
-            self._known[has_body] = (bearer, headers)
+            known = self._known[has_body] = (bearer, headers)
         content = encode(request.body) if request.body is not None else b""
-        return HttpRequest(request.endpoint.method, request.path, request.query, headers, content)
+        return HttpRequest(request.endpoint.method, request.path, request.query, known[1], content)
 
 
 class HttpTransport(ABC):
@@ -140,7 +141,7 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._transport = transport
         self.connections = FairQueue(MAX_CONNECTIONS)
-        # TCP and TLS get half of the time each. So they end by their own timeouts, whose errors say what hung.
+        # TCP and TLS get half of the time each, so each times out before the whole exchange, and is named.
         transport.bind(base_url, timeout_s / 2, timeout_s)
 
     def __repr__(self) -> str:
@@ -159,14 +160,16 @@ class HttpClient:
                 return await self._exchange(request, departure)
             except ConnectionLostError as lost:
                 unclean += isinstance(lost, UncleanError)
-                departure.late = True  # the next connection may have to be opened
+                departure.held_up = True  # the next connection may have to be opened
         return Failure("the host closed each connection, or wrote on it, before the request was sent", True)
 
     async def _exchange(self, request: HttpRequest, departure: Departure) -> Reply | Failure:
-        # Only a bound of the whole ends a reply that trickles in without end. It is an anyio scope, as those around it
-        # are: asyncio.timeout interrupts the cleaning up after a scope's cancellation.
+        # A reply that trickles in without end meets no other timeout than that of the whole exchange. It is an anyio
+        # scope, because those around it are: asyncio.timeout would interrupt their cleaning up after a cancellation.
         departure.timeout = anyio.CancelScope(deadline=anyio.current_time() + self._timeout_s)
         departure.written = False
+        # No error is raised inside a handler: the library's error would become its context, with headers and body in
+        # its frames, and an error report may print the variables of a frame.
         try:
             with departure.timeout:
                 if not self._transport.reports_writes:
@@ -178,8 +181,6 @@ class HttpClient:
             )
             refused = None
         except asyncio.CancelledError as cancelled:
-            # The frames below hold headers and body, and an error report may print the variables of a frame. For the
-            # same reason, other errors are raised after their handlers: no error of a library becomes a context.
             raise cancelled.with_traceback(None)  # noqa: B904
         except (PicoError, ConnectionLostError) as error:
             refused = error.with_traceback(None)
@@ -195,7 +196,7 @@ class HttpClient:
 
 
 class ConnectionLostError(Exception):
-    """The request must not be written on this connection. Nothing was; it is sent on another one."""
+    """The request must not be written on this connection. Nothing of it was written. It is sent on another one."""
 
 
 class WaitedTooLongError(ConnectionLostError):
@@ -209,11 +210,11 @@ class UncleanError(ConnectionLostError):
 @define(eq=False, repr=False)
 class Departure:
     """
-    The moment in which one request is written: the last one that proves that nothing was sent.
+    One request on its way out. Until `leave` returns, it is certain that nothing was sent.
 
     Attributes:
         token: The token that the request is sent with; None for a token request.
-        late: The request may have waited since its slot was granted.
+        held_up: The request may have waited since its slot was granted.
         written: The first byte may have been sent.
         left_at: When the request was written, on the monotonic clock.
         timeout: Bounds one exchange, but not the wait for another slot. The HTTP client sets it.
@@ -223,7 +224,7 @@ class Departure:
     slot: Slot
     progress: CallProgress
     token: Secret | None = field(default=None, kw_only=True)
-    late: bool = field(default=False, kw_only=True)
+    held_up: bool = field(default=False, kw_only=True)
     written: bool = field(default=False, init=False)
     left_at: float = field(default=-math.inf, init=False)
     timeout: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
@@ -235,26 +236,27 @@ class Departure:
         The HTTP transport calls this with the connection open, right before it writes the first byte.
 
         Args:
-            held_up: The request had to wait since its slot was granted, as for a connection to open. Together with the
-                requests that were sent meanwhile, it could exceed the rate at Pico.
+            held_up: The request had to wait since its slot was granted, such as for a connection to open. Together with
+                the requests that were sent meanwhile, it could exceed the rate at Pico.
             is_clean: Returns whether nothing came on the connection since its last reply. HTTP/1.1 has no request IDs,
-                so it would be read as the reply to this request. No other task runs between its last look at the
-                socket and the write. None if it cannot be known.
+                so anything that came would be taken for the reply to this request. No other task runs between the
+                function's last look at the socket and the write. Pass None if this cannot be known.
 
         Raises:
             ConnectionLostError: The connection must not be used.
             MessageExpiredError: The message's `expires_in` ran out. Nothing was sent.
             PicoError: There is no other slot to be had. Nothing was sent.
         """
-        if held_up or self.late or self.written:
-            if time.monotonic() - self.slot.granted_at > LATE_S:
+        # `written`: aiohttp writes a request again if it is repeatable and the host closed the kept connection.
+        if held_up or self.held_up or self.written:
+            if time.monotonic() - self.slot.granted_at > SLOT_FRESH_S:
                 await self._renew_slot()
             if self.progress.deadline is not None and time.monotonic() >= self.progress.deadline:
                 raise expired(self.request)
         if is_clean is not None and not await is_clean():
             raise UncleanError
-        # A scope's cancellation comes one turn of the loop late if the task was about to wake. This is the last moment
-        # in which it proves that nothing was sent, so a pending one is awaited.
+        # If the task was about to wake, a cancellation of its scope reaches it one turn of the loop late. Wait for one
+        # that is pending: after this line, a cancellation no longer proves that nothing was sent.
         while anyio.current_effective_deadline() == -math.inf:  # noqa: ASYNC110  the next turn has no event
             await asyncio.sleep(0)
         self.written = True
@@ -281,7 +283,7 @@ class Departure:
 
 def expired(request: Request) -> MessageExpiredError:
     """Return the error of a message that waited too long."""
-    return MessageExpiredError(f"{request}: `expires_in` ran out before its slot was granted. It was not sent.")
+    return MessageExpiredError(f"{request}: `expires_in` ran out before it could be sent. Nothing was sent.")
 
 
 def is_readable(socket: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -74,6 +73,9 @@ class HttpxTransport(HttpTransport):
             return await self._send(request, departure)
 
     async def _send(self, request: HttpRequest, departure: Departure) -> Reply:
+        # Only a user's transport may let the request wait for a connection. So only then the wait is measured.
+        waits_inside, asked_at = self._given is not None, time.monotonic()
+        connection = cast(_Connections, self._connections).take() if self._given is None else self._given
         held_up = False
         in_handshake: Any = None
         used: Any = None
@@ -86,8 +88,8 @@ class HttpxTransport(HttpTransport):
                 if info["request"].method != b"CONNECT":
                     in_handshake = None
                     used = _in_use(connection, trace)
-                    late = held_up or time.monotonic() - asked_at > AT_ONCE_S
-                    await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
+                    held_up = held_up or (waits_inside and time.monotonic() - asked_at > AT_ONCE_S)
+                    await departure.leave(held_up=held_up, is_clean=partial(_is_clean, used))
             elif event.endswith("send_request_headers.failed"):
                 # httpcore could not encode the request, and wrote nothing of it. The error is compared by name, because
                 # httpx imports httpcore only with the first transport.
@@ -103,9 +105,6 @@ class HttpxTransport(HttpTransport):
             elif event == "connection.start_tls.complete":
                 in_handshake = None
 
-        # In a user's transport, the request may have to wait for a connection.
-        asked_at = math.inf if self._given is None else time.monotonic()
-        connection = cast(_Connections, self._connections).take() if self._given is None else self._given
         try:
             reply = await _read(await connection.handle_async_request(self._request(request, trace)))
             if used is not None and _has_read_more(used):
@@ -129,6 +128,7 @@ class HttpxTransport(HttpTransport):
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Return what an exception of `send` means."""
         if not isinstance(error, httpx.TransportError):
+            # It proves nothing: a user's transport may raise it after it sent the request in another way.
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
         proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)
         return Failure(_reason(error, self._timeout_s, self._connect_s), proved)
@@ -194,7 +194,7 @@ class _Connections:
         return self._idle.pop()[1] if self._idle else self._new()
 
     def give_back(self, connection: httpx.AsyncBaseTransport, left_at: float) -> None:
-        """Keep a connection whose request left at that time. A failure closed it; it opens itself again."""
+        """Keep a connection whose request left at *left_at*. If that failed, it is closed, and opens itself again."""
         self._idle.append((left_at, connection))
         if self._closing is None or self._closing.done():
             # Owned by this object: `aclose` ends it.
@@ -267,7 +267,7 @@ async def _has_only_tickets(network: Any) -> bool:
     """
     Read what has come over TLS, and return whether it contained no data.
 
-    The session tickets of TLS 1.3 come after the handshake. After them, TLS waits for more.
+    The session tickets of TLS 1.3 come after the handshake. If only tickets came, `read` raises SSLWantReadError.
     """
     tls, ssl_object = network._stream, network.get_extra_info("ssl_object")
     try:
@@ -343,10 +343,10 @@ def _text(error: httpx.TransportError) -> str:
 
 
 class _HarmlessFilter(logging.Filter):
-    """Passes the records of this transport's requests to the other filters and the handlers, and drops their errors."""
+    """Handles httpcore's log records of this transport itself, and drops what the application's handlers raise."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the logger itself handles the record: not one of this transport, which is handled here."""
+        """Return True for a record that is not of this transport. Handle another one here, and return False."""
         if not _is_ours.get():
             return True
         handled = _is_ours.set(False)

@@ -29,8 +29,8 @@ def http_transport_for(transport: object) -> HttpTransport:
     if isinstance(transport, HttpTransport):
         return transport
     raise ConfigurationError(
-        "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
-        f"{type(transport).__name__}."
+        "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, such as httpx.AsyncHTTPTransport(), "
+        f"not {type(transport).__name__}."
     )
 
 
@@ -38,7 +38,7 @@ def stays_in_process(transport: object) -> bool:
     """
     Return whether a transport reaches no network.
 
-    The test transports of httpx and the sandbox's do not. Another transport has an attribute `in_process` to say so.
+    True for the test transports of httpx and the sandbox's, and for a transport with the attribute `in_process = True`.
     """
     known = isinstance(transport, httpx.MockTransport | httpx.ASGITransport)
     return known or getattr(transport, "in_process", False) is True
