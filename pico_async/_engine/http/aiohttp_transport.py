@@ -27,7 +27,7 @@ from pico_async._engine.http.exchange import (
     HttpTransport,
     is_readable,
 )
-from pico_async._engine.http.tls import trusted
+from pico_async._engine.http.tls import context_for
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 
@@ -65,11 +65,12 @@ class AiohttpTransport(HttpTransport):
             raise ConfigurationError("This AiohttpTransport serves another session. Make one for each.")
         self._base_url = base_url
         self._connect_s = connect_s
-        proxy = _proxy(proxy_for(base_url))
+        named = proxy_for(base_url)
+        proxy = _proxy(named)
         self._proxy = None if proxy is None else proxy.with_user(None)
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
-        self._tls = trusted()
+        self._tls = context_for(base_url, named)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""

@@ -26,7 +26,7 @@ from pico_async._engine.http.exchange import (
     HttpTransport,
     is_readable,
 )
-from pico_async._engine.http.tls import trusted
+from pico_async._engine.http.tls import context_for
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async._logger import harmless
 from pico_async.errors import ConfigurationError
@@ -61,7 +61,7 @@ class HttpxTransport(HttpTransport):
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._connections = _Connections(proxy_for(base_url)) if self._given is None else None
+        self._connections = _Connections(base_url, proxy_for(base_url)) if self._given is None else None
         # The HTTP client bounds the whole exchange, so the session's own needs no timer for each read and write.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
@@ -161,12 +161,12 @@ class _Connections:
     that is more than half of the cost of a request.
     """
 
-    def __init__(self, proxy: str | None) -> None:
+    def __init__(self, base_url: str, proxy: str | None) -> None:
         self.proxied = proxy is not None
         self._idle: list[tuple[float, httpx.AsyncBaseTransport]] = []
         self._expired: list[httpx.AsyncBaseTransport] = []
         self._proxy: httpx.Proxy | None = None
-        self._tls = trusted()
+        self._tls = context_for(base_url, proxy)
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # Checked now, so that an invalid proxy is reported once and not by each send.
@@ -218,7 +218,9 @@ class _Connections:
             while self._expired:
                 with suppress(Exception):
                     await self._expired.pop().aclose()
-            await asyncio.sleep(KEEPALIVE_EXPIRY_S / 4)
+            if self._idle:
+                oldest = min(left_at for left_at, _ in self._idle)
+                await asyncio.sleep(oldest + KEEPALIVE_EXPIRY_S - time.monotonic())
 
     def _new(self) -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(

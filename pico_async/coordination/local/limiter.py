@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, insort
-from collections import deque
 from math import inf
 from operator import attrgetter
 
@@ -331,7 +330,7 @@ class JitterEstimate:
 
     def __init__(self, fixed_s: float | None = None) -> None:
         self._fixed_s = fixed_s
-        self._samples: deque[tuple[float, float]] = deque(maxlen=int(2 * SAMPLES_KEPT_S * SAMPLES_PER_S))
+        self._samples: list[tuple[float, float]] = []
         self._last_sent_at = float("-inf")
         self.fastest_s: float = float("inf")
         self._widened_s = 0.0
@@ -346,6 +345,7 @@ class JitterEstimate:
         if self._fixed_s is None and abs(now - took_s - self._last_sent_at) >= 1 / SAMPLES_PER_S:
             self._last_sent_at = now - took_s
             self._samples.append((now, took_s))
+            del self._samples[: -int(2 * SAMPLES_KEPT_S * SAMPLES_PER_S)]
             self.fastest_s = min(self.fastest_s, took_s)
 
     def widen(self, now: float) -> bool:
@@ -360,8 +360,7 @@ class JitterEstimate:
         """Return the jitter allowance in seconds."""
         if self._fixed_s is not None:
             return self._fixed_s
-        while self._samples and now - self._samples[0][0] > SAMPLES_KEPT_S:
-            self._samples.popleft()
+        self._samples = [sample for sample in self._samples if now - sample[0] <= SAMPLES_KEPT_S]
         took_s = sorted(took_s for _, took_s in self._samples)
         self.fastest_s = took_s[0] if took_s else float("inf")
         spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import socket
 import ssl
 import traceback
@@ -216,6 +217,43 @@ def test_by_default_the_public_authorities_are_trusted(monkeypatch: pytest.Monke
 
     assert trust.trusted().cert_store_stats() == public.cert_store_stats()
     assert public.cert_store_stats()["x509_ca"] > 50
+
+
+def test_all_sessions_share_one_tls_context_until_the_files_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: ssl.SSLContext
+) -> None:
+    """All transports share one TLS context of a trust store; a changed file, and another file, are loaded again."""
+    loads: list[str] = []
+    load = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: loads.append(os.environ["SSL_CERT_FILE"]) or load())
+    first, second = tmp_path / "ca.pem", tmp_path / "other.pem"
+
+    def contexts() -> set[ssl.SSLContext]:
+        slow, fast = HttpxTransport(), AiohttpTransport()
+        slow.bind("https://a", 1.0, 1.0)
+        fast.bind("https://b", 1.0, 1.0)
+        assert slow._connections is not None
+        return {slow._connections._tls, fast._tls}
+
+    assert len(contexts()) == 1
+    assert len(contexts()) == 1
+    assert loads == [str(first)]
+
+    trustme.CA().cert_pem.write_to_path(str(first), append=True)
+    assert len(contexts()) == 1
+    monkeypatch.setenv("SSL_CERT_FILE", str(second))
+    trustme.CA().cert_pem.write_to_path(str(second))
+    contexts()
+
+    assert loads == [str(first), str(first), str(second)]
+
+
+def test_a_session_without_tls_loads_no_certificates(make_transport: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session for an http URL loads no CA certificates, so their files may be missing."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: pytest.fail("The certificates were loaded."))
+
+    make_transport().bind("http://127.0.0.1:1", 1.0, 1.0)
 
 
 async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
