@@ -121,7 +121,7 @@ def segments(text: str) -> Segments:
     if not isinstance(text, str):
         raise InvalidMessageError(f"The text must be a str, not {type(text).__name__}.")
     # Not by encode(), whose error would contain the text.
-    if _SURROGATE.search(text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise InvalidMessageError("The text contains an unpaired surrogate and cannot be encoded.")
     encoding = Encoding.UCS_2 if _NOT_GSM7.search(text) else Encoding.GSM_7
     units = _units(text, encoding)

@@ -1,5 +1,6 @@
 """A destination number is accepted in many spellings, refused with a reason, and never shown whole."""
 
+import random
 import re
 import sys
 from contextlib import suppress
@@ -12,7 +13,16 @@ from hypothesis import given, settings, strategies as st
 import pico_async
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers, spellings as ways_of
+from pico_async.numbers import (
+    _kind_in_region,
+    country_code,
+    e164,
+    is_checkable,
+    kind_of,
+    mask,
+    mask_numbers,
+    spellings as ways_of,
+)
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
@@ -543,6 +553,35 @@ def test_without_the_extra_a_number_is_read_by_its_shape(monkeypatch: pytest.Mon
 def test_a_number_tells_its_kind(number: str, kind: str) -> None:
     """The kind of a number is given in words; a number that cannot exist is of an unknown kind."""
     assert kind_of(number) == kind
+
+
+@pytest.mark.lower_bounds
+@pytest.mark.parametrize("code", sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
+def test_a_kind_is_the_one_that_the_package_returns(code: int) -> None:
+    """The kind of a number is the one that `phonenumbers` returns, for each kind of each country and near it."""
+    draw = random.Random(code)
+    examples = [
+        phonenumbers.national_significant_number(example)
+        for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[code]
+        for kind in phonenumbers.PhoneNumberType.values()
+        if (example := phonenumbers.example_number_for_type(region, kind))
+    ]
+    nearby = [
+        national[:place] + draw.choice("0123456789") + national[place + draw.choice([0, 1, 1, 1, 2]) :]
+        for national in examples * 20
+        for place in [draw.randrange(len(national))]
+    ]
+
+    for national in filter(None, (*examples, *nearby)):
+        assert kind_of(f"{code}{national}") == _kind_in_region(str(code), national)
+
+
+def test_most_kinds_are_found_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number whose country code has one region is found by one pattern, because a list may have a million numbers."""
+    monkeypatch.delattr(phonenumbers, "number_type")
+
+    assert kind_of("886912345678") == "mobile"
+    assert pico_async.destination("886912345678") == "886912345678"
 
 
 def test_no_country_has_shorter_numbers_than_the_table_says() -> None:

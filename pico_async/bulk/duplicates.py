@@ -24,7 +24,8 @@ class Duplicates:
     """
 
     def __init__(self) -> None:
-        self._secret = os.urandom(32)
+        # A copy of it takes half of the time of a new one.
+        self._hash = blake2b(digest_size=16, key=os.urandom(32))
         # An empty name means a private database on disk, which is written only when the cache is full.
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -59,7 +60,9 @@ class Duplicates:
         return self._first(f"key\n{key}", index)
 
     def _first(self, content: str, index: int) -> int | None:
-        digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16, key=self._secret).digest()
+        hashed = self._hash.copy()
+        hashed.update(content.encode("utf-8", "surrogatepass"))
+        digest = hashed.digest()
         try:
             added = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, index)).rowcount
             if added:

@@ -68,7 +68,4 @@ def _numbers(file: CsvFile, to_column: str | None) -> Iterator[tuple[int, str]]:
         # There is no header, so the first line is a number, too.
         column = file.columns[0]
         yield 1, column
-    for row in file.rows():
-        if row.fault is not None:
-            raise ConfigurationError(f"{file.path}, line {row.line}: {row.fault}")
-        yield row.line, row.values[column]
+    yield from file.values(column)

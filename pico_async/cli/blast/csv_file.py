@@ -71,13 +71,22 @@ class CsvFile:
 
         A row with too few or too many fields has a fault. Raise if the file cannot be read to its end.
         """
-        records = self._records()
-        next(records, None)
-        for line, fields in records:
-            if len(fields) == len(self.columns):
-                yield Row(line, dict(zip(self.columns, fields, strict=True)))
-            else:
-                yield Row(line, {}, f"It has {len(fields)} fields, and the header has {len(self.columns)}.")
+        for line, fields in self._rows():
+            fault = self._fault(fields)
+            yield Row(line, dict(zip(self.columns, fields, strict=True)) if fault is None else {}, fault)
+
+    def values(self, column: str) -> Iterator[tuple[int, str]]:
+        """
+        Read the line and the value of each row in one column.
+
+        Raises:
+            ConfigurationError: The file cannot be read further, or a row has too few or too many fields.
+        """
+        index = self.columns.index(column)
+        for line, fields in self._rows():
+            if (fault := self._fault(fields)) is not None:
+                raise ConfigurationError(f"{self.path}, line {line}: {fault}")
+            yield line, fields[index]
 
     @property
     def has_changed(self) -> bool:
@@ -103,6 +112,16 @@ class CsvFile:
         if twice:
             raise ConfigurationError(f"{self.path} has two columns with the name `{twice[0]}`: rename one.")
         return columns
+
+    def _fault(self, fields: list[str]) -> str | None:
+        if len(fields) == len(self.columns):
+            return None
+        return f"It has {len(fields)} fields, and the header has {len(self.columns)}."
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        records = self._records()
+        next(records, None)
+        return records
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         self._file.seek(0)
