@@ -138,7 +138,8 @@ def test_ca_certificates_that_cannot_be_loaded_are_one_error_line(
     path = tmp_path / "ca.pem"
     path.write_text("nothing")
 
-    ran = pico_here("balance", env={**quick.env, "SSL_CERT_FILE": str(path)})
+    secure = {"PICO_BASE_URL": "https://127.0.0.1:1", "SSL_CERT_FILE": str(path)}
+    ran = pico_here("balance", env={**quick.env, **secure})
 
     assert ran.code == 2
     assert "Check SSL_CERT_FILE" in ran.err
