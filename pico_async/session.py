@@ -348,7 +348,7 @@ class PicoSession:
 
     def _join(self) -> Coordinator:
         if self._coordinator is None:
-            return registry.join(self._identity, self._rates)
+            return registry.join_shared(self._identity, self._rates)
         self._coordinator.join(self._identity)
         return self._coordinator
 

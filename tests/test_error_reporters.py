@@ -41,7 +41,7 @@ from pico_async import (
     SqliteJournal,
     VoiceMessage,
 )
-from pico_async.coordination.rates import LATE_S
+from pico_async._engine.http.exchange import SLOT_FRESH_S
 from pico_async.integrations.send_once import send_once
 from pico_async.models import Template, UserToken
 from pico_async.receipts.callbacks import SignedCallback
@@ -340,7 +340,7 @@ class Reporting:
                 if secret.found_in(repr(value)):
                     self.shown.add((self.events[-1], frame.f_code.co_qualname, name))
         if self.events[-1] == "AttemptStarted":
-            time.sleep(2 * LATE_S)
+            time.sleep(2 * SLOT_FRESH_S)
 
 
 @TRANSPORTS

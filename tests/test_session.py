@@ -49,7 +49,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 
 
 def open_sessions() -> int:
-    keys = registry._shared.get(asyncio.get_running_loop(), {})
+    keys = registry._entries.get(asyncio.get_running_loop(), {})
     return sum(shared.sessions for shared in keys.values())
 
 
@@ -308,7 +308,7 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
         asyncio.run(send())
     with pytest.raises(ConfigurationError, match="running event loop"):
         pico.stream_bulk([])
-    registry._shared.clear()
+    registry._entries.clear()
 
 
 async def test_a_blast_waits_with_the_priority_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

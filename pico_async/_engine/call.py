@@ -260,18 +260,18 @@ class Engine:
                 token = await self._tokens.current() if needs_token else None
                 if token is not None or not needs_token:
                     break
-                slot.release()
+                slot.give_back()
             try:
                 # Before a connection is acquired: a hundred questions without an answer would hold all connections.
                 held_up = permission is not None and await permission.ask_again()
                 held_up = await connections.acquire(progress.priority) or held_up
             except BaseException:
-                slot.release()
+                slot.give_back()
                 raise
             if deadline is None or time.monotonic() < deadline:
                 return Departure(request, slot, progress, token=token, held_up=held_up)
             connections.release()
-            slot.release()
+            slot.give_back()
         raise expired(request)
 
     async def _attempt(self, departure: Departure, read: Callable[[object], object]) -> Verdict:

@@ -5,6 +5,6 @@ What the callers of one API key share.
     limiters          all sessions of the key, at all of Pico's hosts   coordinator.limiter(rate_group)
     token             all sessions of the key, account and host         coordinator.token
 
-`LocalCoordinator` shares them in one event loop; sessions find each other's in `registry.py`. `RedisCoordinator` shares
-them among the processes of a fleet.
+`LocalCoordinator` shares them in one event loop; `registry.py` gives the sessions of one key the same ones.
+`RedisCoordinator` shares them among the processes of a fleet.
 """

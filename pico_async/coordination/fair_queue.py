@@ -10,7 +10,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 # Before all priorities: a caller that had a slot and could not use it.
-AHEAD = -1
+PRIORITY_AHEAD = -1
 
 Item = TypeVar("Item")
 
@@ -100,10 +100,10 @@ class FairQueue:
         if self._free:
             self._free -= 1
             return False
-        await self._line.wait(priority, self.release)
+        await self._line.wait(priority, lambda _: self.release())
         return True
 
-    def release(self, _: None = None) -> None:
+    def release(self) -> None:
         """Return a permit."""
         if not self._line.serve(None):
             self._free += 1

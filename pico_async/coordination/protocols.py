@@ -16,7 +16,7 @@ class Priority(IntEnum):
     """Which of several waiting requests gets the next slot; equal priorities are served first come first served."""
 
     INTERACTIVE = 0
-    """Somebody waits for the message, as for a code. The default of a single send."""
+    """Somebody waits for the message, such as for a code. The default of a single send."""
     BULK = 1
     """Part of a bulk send."""
 
@@ -31,21 +31,21 @@ class Slot(Protocol):
 
     async def renew(self) -> bool:
         """
-        Re-date the slot to now, because the connection opened late.
+        Re-date the slot to now, because the connection opened late, and return False.
 
-        If other slots were granted meanwhile, wait for another one, ahead of all who wait. Return whether that was so.
+        If other slots were granted meanwhile, wait for another one, ahead of all who wait, and return True.
         """
         ...
 
     def answered(self, took_s: float) -> None:
-        """Learn from how long after its grant the request had its reply."""
+        """Learn from the time between the grant and the reply."""
         ...
 
     async def refused(self, retry_after_s: float | None) -> None:
-        """Pause all requests of the rate group, then slow them down: Pico refused the request for its rate."""
+        """Pause the rate group, then slow it down: Pico refused the request because requests came too fast."""
         ...
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         """Return the slot unused: nothing was sent."""
         ...
 
@@ -135,7 +135,7 @@ class Identity:
 
     @classmethod
     def of(cls, counted_at: str, host: str, username: str, api_key: str) -> Self:
-        """Return the digests. Several hosts may be counted as one server."""
+        """Return the digests. *counted_at* names the server that counts the requests to several hosts."""
         return cls(digest(counted_at, api_key), digest(host, username, api_key))
 
 

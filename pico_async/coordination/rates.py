@@ -15,15 +15,16 @@ from pico_async.errors import ConfigurationError
 # and not the next, and a busy event loop wakes up to 3 ms late.
 JITTER_ALLOWANCE_S = 0.013
 MAX_JITTER_ALLOWANCE_S = 1.0
-# A late timer's loss is made up within this time. asyncio wakes 1 ms late, and 2 ms in one case of a hundred.
+# A timer may be this late without loss of rate, because the bucket's capacity makes up for it. asyncio wakes 1 ms late,
+# and 2 ms in one case of a hundred.
 CATCH_UP_S = 0.002
 # The slots of a fleet are fixed in advance. A slot may be used this late, because timers are late if several processes
 # share a machine.
-LATE_S = 0.012
+FLEET_LATE_S = 0.012
 # How much two processes may differ in their estimates of Redis's clock, and in their time from slot to request.
 APART_S = 0.010
-# The shortest pause after a rate refusal, and the pause without a Retry-After. It is the window of the limit: a new
-# bucket is full, so a shorter pause would allow too many requests.
+# The shortest pause after a refusal because requests came too fast, and the pause without a Retry-After. It is as long
+# as the limit's window. After a pause the bucket is full, so after a shorter one too many requests could fall into one.
 PAUSE_S = 1.0
 MAX_PAUSE_S = 60.0
 SLOWED_TO = 0.8
@@ -111,7 +112,7 @@ def bucket(rate: float, jitter_allowance_s: float) -> Bucket:
     Return the bucket with which the server gets no more than *rate* requests in any second.
 
     A bucket with b tokens and refill r admits at most b + r·T requests in any time T. A bucket of 30 that refills with
-    30 a second therefore admits 59 requests in one second.
+    30 a second therefore admits 59 requests in one second; the 60th comes just as the second ends.
 
     With a jitter of up to J seconds, the requests of one second at the server were sent within 1 + J seconds. So
     b + r(1 + J) < n + 1 keeps them to n. For n = 30, b = 1.06 and J = 10 ms this gives r = 29.6. It holds as long as
@@ -130,11 +131,11 @@ def spacing_s(rate: float, jitter_allowance_s: float | None = None) -> float:
     """
     Return the time between two slots of a fleet, with which the server gets no more than *rate* requests in any second.
 
-    The bound is that of `bucket`, for one token and slots that are T apart. The clocks of two processes differ by up to
-    A, a slot is used up to L late, and the jitter is up to J. So one second contains at most (1 + A + L + J) / T
-    requests. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
+    The reason is that of `bucket`, with slots that are T seconds apart in place of a refill. Two processes' clocks
+    differ by up to A, a slot is used up to L late, and the jitter is up to J. So one second contains at most
+    (1 + A + L + J) / T requests. For n = 30, A = 10 ms, L = 12 ms and J = 13 ms this gives 28.99 a second.
     """
     n, window_s = window(rate)
     return (
-        window_s + APART_S + LATE_S + (JITTER_ALLOWANCE_S if jitter_allowance_s is None else jitter_allowance_s)
+        window_s + APART_S + FLEET_LATE_S + (JITTER_ALLOWANCE_S if jitter_allowance_s is None else jitter_allowance_s)
     ) / n

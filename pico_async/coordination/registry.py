@@ -18,35 +18,36 @@ class _SharedCoordinator(LocalCoordinator):
         """End one `join`."""
         await super().leave()
         if self._identity is not None:
-            leave(self._identity)
+            leave_shared(self._identity)
 
 
-class _Shared:
+class _Entry:
     """The coordinators of one API key in one loop: one for each account and host, with the same limiters."""
 
     def __init__(self, rates: Rates) -> None:
-        self.limiters = _SharedCoordinator(rates)
+        # Serves no session. The others are made from it.
+        self.prototype = _SharedCoordinator(rates)
         self.by_token: dict[str, _SharedCoordinator] = {}
         self.sessions = 0
         self.forgetting: asyncio.TimerHandle | None = None
 
-    def keep_to(self, rates: Rates) -> None:
+    def change_rates(self, rates: Rates) -> None:
         """Continue at these rates, if they differ."""
-        if rates == self.limiters.rates:
+        if rates == self.prototype.rates:
             return
-        self.limiters = self.limiters.at_other_rates(rates)
+        self.prototype = self.prototype.at_other_rates(rates)
         for name, earlier in self.by_token.items():
-            self.by_token[name] = self.limiters.for_another_account()
+            self.by_token[name] = self.prototype.for_another_account()
             self.by_token[name].token = earlier.token
 
 
 # The one global of the package: two sessions of one key must share limiters without knowing each other. The loops of
-# several threads share this table, never an entry.
-_shared: dict[asyncio.AbstractEventLoop, dict[str, _Shared]] = {}
-_table = threading.Lock()
+# several threads share it, but never an entry.
+_entries: dict[asyncio.AbstractEventLoop, dict[str, _Entry]] = {}
+_lock = threading.Lock()
 
 
-def join(identity: Identity, rates: Rates) -> LocalCoordinator:
+def join_shared(identity: Identity, rates: Rates) -> LocalCoordinator:
     """
     Return the coordinator that all sessions of this identity share in the running loop.
 
@@ -59,44 +60,44 @@ def join(identity: Identity, rates: Rates) -> LocalCoordinator:
         ConfigurationError: Another session of this key has other rates.
     """
     loop = asyncio.get_running_loop()
-    with _table:
-        for closed in [loop for loop in _shared if loop.is_closed()]:  # their sessions were never closed
-            del _shared[closed]
-        keys = _shared.setdefault(loop, {})
-        shared = keys.get(identity.limiter)
-        if shared is None:
-            shared = keys[identity.limiter] = _Shared(rates)
-    if not shared.sessions:
-        shared.keep_to(rates)
-    if shared.limiters.rates != rates:
+    with _lock:
+        for closed in [loop for loop in _entries if loop.is_closed()]:  # their sessions were never closed
+            del _entries[closed]
+        keys = _entries.setdefault(loop, {})
+        entry = keys.get(identity.limiter)
+        if entry is None:
+            entry = keys[identity.limiter] = _Entry(rates)
+    if not entry.sessions:
+        entry.change_rates(rates)
+    if entry.prototype.rates != rates:
         raise ConfigurationError(
-            f"Another open session of this API key has {shared.limiters.rates}. All sessions of a key share one rate, "
+            f"Another open session of this API key has {entry.prototype.rates}. All sessions of a key share one rate, "
             "also for other accounts and hosts. Pass the same `rates` to both."
         )
-    if shared.forgetting is not None:
-        shared.forgetting.cancel()
-        shared.forgetting = None
-    shared.sessions += 1
-    if identity.token not in shared.by_token:
-        shared.by_token[identity.token] = shared.limiters.for_another_account()
-    coordinator = shared.by_token[identity.token]
+    if entry.forgetting is not None:
+        entry.forgetting.cancel()
+        entry.forgetting = None
+    entry.sessions += 1
+    if identity.token not in entry.by_token:
+        entry.by_token[identity.token] = entry.prototype.for_another_account()
+    coordinator = entry.by_token[identity.token]
     coordinator.join(identity)
     return coordinator
 
 
-def leave(identity: Identity) -> None:
+def leave_shared(identity: Identity) -> None:
     """End one `join` in the running loop."""
     loop = asyncio.get_running_loop()
-    shared = _shared[loop][identity.limiter]
-    shared.sessions -= 1
-    if not shared.sessions:
-        shared.forgetting = loop.call_later(shared.limiters.constrained_s(), _forget, loop, identity.limiter, shared)
+    entry = _entries[loop][identity.limiter]
+    entry.sessions -= 1
+    if not entry.sessions:
+        entry.forgetting = loop.call_later(entry.prototype.constrained_s(), _forget, loop, identity.limiter, entry)
 
 
-def _forget(loop: asyncio.AbstractEventLoop, name: str, shared: _Shared) -> None:
-    with _table:
-        keys = _shared.get(loop, {})
-        if keys.get(name) is shared:
+def _forget(loop: asyncio.AbstractEventLoop, name: str, entry: _Entry) -> None:
+    with _lock:
+        keys = _entries.get(loop, {})
+        if keys.get(name) is entry:
             del keys[name]
         if not keys:
-            _shared.pop(loop, None)
+            _entries.pop(loop, None)

@@ -16,10 +16,10 @@ from pico_async.coordination.protocols import TokenStore
 from pico_async.errors import NotSentError
 from pico_async.models import UserToken
 
-# Servers accept 8 KiB of headers in total.
+# Servers accept 8 KiB of headers in total. A token may fill half of that.
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,4096}")
-# The reference says 30 minutes. The framework behind it extends a session only in its last 20 minutes, so an idle token
-# is certain for 20. Two minutes are left for requests that wait with it.
+# The reference says 30 minutes. The framework behind it extends a token only if it is used in its last 20 minutes, so
+# after a use, 20 minutes are certain. Two of them are left for requests that wait with the token.
 TOKEN_IDLE_S = 18 * 60
 
 
@@ -76,8 +76,8 @@ class TokenCache:
     a fetch would never get a token.
 
     Args:
-        longest_s: How long to wait for the fetches of other sessions and processes. After that, their failure counts as
-            this one's. Otherwise, if Pico gives no token, the last of many would wait for all others, one by one.
+        longest_s: After a longer wait for the fetches of other sessions and processes, `get` fails without a fetch.
+            Otherwise, if Pico gives no token, the last of many would wait for all others, one by one.
     """
 
     def __init__(self, store: TokenStore, fetch: Callable[[], Awaitable[UserToken]], *, longest_s: float) -> None:

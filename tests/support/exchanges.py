@@ -27,7 +27,7 @@ class OldSlot:
     async def refused(self, retry_after_s: float | None) -> None:
         pass
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         pass
 
 

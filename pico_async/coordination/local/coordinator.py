@@ -17,8 +17,8 @@ class LocalCoordinator:
     """
     The limiters of one API key, and the token of one account, in one event loop.
 
-    Each session makes or finds one by itself. Make one only to divide the rate. Its sessions do not share limiters with
-    other sessions of the key, so the total of all rates must not exceed what Pico allows.
+    A session makes or finds one itself. Make one only to give some sessions a part of the rate. They share no limiters
+    with the other sessions of the key, so the total of all rates must not exceed what Pico allows.
     """
 
     def __init__(self, rates: Rates | None = None) -> None:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from aiolimiter import AsyncLimiter
 from attrs import define
 
-from pico_async.coordination.fair_queue import AHEAD, FairQueue
+from pico_async.coordination.fair_queue import PRIORITY_AHEAD, FairQueue
 from pico_async.coordination.rates import (
     MAX_PAUSE_S,
     PAUSE_S,
@@ -22,29 +22,32 @@ from pico_async.coordination.rates import (
     window,
 )
 
-# How often the bucket is fitted to the jitter, and from which change on. Time that a new bucket loses is not made up.
+# How often the bucket is fitted to the jitter, and the smallest change that is worth a new bucket. Each new bucket
+# discards tokens, and that time is lost.
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
 
-# A reply that is later than this says more about the server's work than about the way to it. It is above the largest
-# jitter allowance, because a stall of 50 ms and a little jitter come together.
+# A reply that is later than this says more about the server's work than about the way to it. This is more than
+# MAX_JITTER_S, because a stall of 50 ms and a little jitter may come together.
 MAX_DELAY_S = 0.070
 
 # The jitter allowance that is used until enough replies came.
 INITIAL_JITTER_S = 0.010
 MIN_JITTER_S = 0.002
 MAX_JITTER_S = 0.050
-# Replies of this time count. After a burst of jitter, the rate recovers within it.
+# Replies of the last 4 s count. So the rate recovers within 4 s after a burst of jitter.
 SAMPLES_KEPT_S = 4.0
 # More replies per second add nothing, at any rate.
 SAMPLES_PER_S = 40
 ENOUGH_SAMPLES = 32
-# If the fastest reply takes this long, requests that could collide have been sent before its delay is known.
+# If even the fastest reply takes this long, the delay of a request is known only after requests that could collide with
+# it have been sent.
 TOO_SLOW_S = 1.0
-# A busy event loop reads some replies late, which is no jitter of the network: one in twenty-five is ignored here. If
-# such a request was delayed on its way, `ArrivalWindow` holds back the requests that could collide with it.
+# A busy event loop reads some replies late, which is no jitter of the network. So one reply in twenty-five is ignored.
+# If one of them was late because of the network, `ArrivalWindow` holds back the requests that could collide with it.
 LATE_READS = 1 / 25
-# A refusal shows that the jitter is larger than the replies tell.
+# A refusal shows that the jitter is larger than the replies show: the allowance grows by the first, and then shrinks by
+# the second each second.
 WIDENED_BY_S = 0.020
 NARROWED_PER_S = 0.003
 
@@ -65,26 +68,26 @@ class LocalSlot:
 
     async def renew(self) -> bool:
         """
-        Re-date the slot to now. Return False if that was possible.
+        Re-date the slot to now, and return False.
 
         If other slots were granted meanwhile, wait for another one, ahead of all others, and return True.
         """
-        self.release()
+        self.give_back()
         if await self._limiter.redate(self):
             return False
-        another = await self._limiter.acquire(AHEAD)
+        another = await self._limiter.acquire(PRIORITY_AHEAD)
         self.granted_at, self.request = another.granted_at, another.request
         return True
 
     def answered(self, took_s: float) -> None:
-        """Learn from how long after its grant the request had its reply."""
+        """Learn from the time between the grant and the reply."""
         self._limiter.observe_reply(self.request, took_s)
 
     async def refused(self, retry_after_s: float | None) -> None:
         """Pause all requests of the rate group, then slow them down for a while."""
         self._limiter.pause(retry_after_s)
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         """Return the slot unused: no window counts it. The bucket's token is lost."""
         if self.request is not None:
             self._limiter.forget(self.request)
@@ -149,7 +152,7 @@ class LocalLimiter:
             self._queue.release()
 
     async def redate(self, slot: LocalSlot) -> bool:
-        """Re-date a released slot to now. Return False if it must be replaced by another one."""
+        """Re-date a slot that was given back. Return False if it must be replaced by another one."""
         if self._pause_s():
             return False
         if self._arrivals is None:
@@ -186,7 +189,7 @@ class LocalLimiter:
         pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._resume_at = max(self._resume_at, now + pause_s)
         self._recover_at = self._resume_at + SLOWED_FOR_S
-        # A new bucket is full. So is the old one when the pause is over.
+        # A new bucket is full. This is harmless: the old one would be full, too, when the pause is over.
         self._allowance_s = self._jitter.allowance_s(now)
         self._bucket = self._new_bucket()
 
@@ -204,7 +207,7 @@ class LocalLimiter:
         self._bucket = self._new_bucket()
 
     def _occupied_s(self) -> float:
-        return 0.0 if self._arrivals is None else self._arrivals.occupied_s(asyncio.get_running_loop().time())
+        return 0.0 if self._arrivals is None else self._arrivals.occupied_s(time.monotonic())
 
     def _pause_s(self) -> float:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
@@ -257,7 +260,8 @@ class ArrivalWindow:
     Compute how long to wait so that no window at the server holds more than *limit* requests.
 
     Each request counts from its send time. If its reply shows a delay on the way, it counts from its estimated arrival.
-    So a request that is sent one window later cannot share a window with it.
+    A reply that is faster than any before shows that all requests were delayed by more than was known, and moves all.
+    So a request that is sent one window later cannot share a window with one of them.
 
     Args:
         limit: Requests that one window may hold.
@@ -303,7 +307,8 @@ class ArrivalWindow:
             took_s: How long after its send time the reply came.
             fastest_s: How long the fastest recent reply took; infinity if unknown.
         """
-        faster_by_s, self._fastest_s = self._fastest_s - fastest_s, fastest_s
+        faster_by_s = self._fastest_s - fastest_s  # infinity or NaN if one is unknown
+        self._fastest_s = fastest_s
         if 0.0 < faster_by_s <= MAX_DELAY_S:
             # A faster reply shows that all earlier requests were delayed by more than was known.
             for earlier in self._recent:
@@ -318,8 +323,8 @@ class JitterEstimate:
     """
     Learn the jitter allowance from the spread of the response times.
 
-    Two response times differ by at least as much as the two ways to the server, or else as the two ways back. So their
-    spread is an upper bound of the jitter. The server's own work makes the estimate larger, never smaller.
+    Over many replies, the response times spread at least as much as the ways to the server, unless slow ways there
+    always meet fast ways back. So the spread is an upper bound of the jitter. The server's own work makes it larger.
 
     Args:
         fixed_s: Learn nothing, and return this.

@@ -29,9 +29,9 @@ from pico_async.errors import ConfigurationError, NotSentError
 
 # After a failure, calls fail at once for this long. Otherwise each of many senders would wait for a timeout of its own.
 AVOIDED_FOR_S = 0.5
-# A call may go on for this long after its caller has stopped waiting. A connection to a distant Redis takes several
-# round trips to open, and the next call uses it.
-CONNECT_S = 10.0
+# A call may take this long in total, also after its caller has stopped waiting: a connection to a distant Redis takes
+# several round trips to open, and the next call uses it.
+LONGEST_CALL_S = 10.0
 # The pause before a call is repeated whose keys are moving to another node of a cluster.
 MOVING_S = 0.05
 
@@ -97,7 +97,7 @@ class ScriptClient:
         source = source_of(script)
         began_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(max(CONNECT_S, self.timeout_s)):
+            async with asyncio.timeout(max(LONGEST_CALL_S, self.timeout_s)):
                 while True:
                     try:
                         reply = await self._evaluate(source, keys, arguments)
@@ -108,7 +108,8 @@ class ScriptClient:
                         # The script did not run: its keys are moving to another node, which takes milliseconds.
                         await asyncio.sleep(MOVING_S)
         except TimeoutError:
-            raise self._failed(f"it did not answer within {max(CONNECT_S, self.timeout_s):g} s", began_at) from None
+            waited_s = max(LONGEST_CALL_S, self.timeout_s)
+            raise self._failed(f"it did not answer within {waited_s:g} s", began_at) from None
         except RedisError as error:
             fault = error_kind(error)
             if "WRONGTYPE" in fault:
@@ -196,9 +197,10 @@ def client_from_url(url: str, timeout: float, options: dict[str, Any]) -> Redis:
     Raises:
         ConfigurationError: The URL or an option is wrong.
     """
+    fault = "its scheme or host"
     try:
         parts = urlsplit(url)
-        if parts.scheme in _SCHEMES and bool(parts.path if parts.scheme == "unix" else parts.hostname):
+        if parts.scheme in _SCHEMES and (parts.path if parts.scheme == "unix" else parts.hostname):
             bounds: dict[str, Any] = {
                 "socket_timeout": timeout,
                 "socket_connect_timeout": timeout,
@@ -210,10 +212,8 @@ def client_from_url(url: str, timeout: float, options: dict[str, Any]) -> Redis:
             client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
             return client
     except (ValueError, TypeError, AttributeError) as error:
-        what = type(error).__name__
-    else:
-        what = "its scheme or host"
+        fault = type(error).__name__
     raise ConfigurationError(
-        f"This is no address of a Redis ({what}): pass one as 'redis://localhost:6379/0', 'rediss://…' or "
+        f"This is no address of a Redis ({fault}): pass one as 'redis://localhost:6379/0', 'rediss://…' or "
         "'unix:///path/to.sock', with options that redis-py knows."
     )

@@ -22,7 +22,7 @@ from pico_async._boundary import boundary
 from pico_async.coordination.local.limiter import LocalLimiter
 from pico_async.coordination.protocols import Identity
 from pico_async.coordination.rates import RateGroup, Rates
-from pico_async.coordination.redis.client import CONNECT_S, ScriptClient, client_from_url
+from pico_async.coordination.redis.client import LONGEST_CALL_S, ScriptClient, client_from_url
 from pico_async.coordination.redis.limiter import RedisLimiter
 from pico_async.coordination.redis.schedule import Member
 from pico_async.coordination.redis.token_store import RedisTokenStore
@@ -126,7 +126,7 @@ class RedisCoordinator:
             ConfigurationError: The URL or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
-        client = client_from_url(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
+        client = client_from_url(url, timeout, {"socket_connect_timeout": max(LONGEST_CALL_S, timeout)} | options)
         coordinator = cls(
             client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout
         )
@@ -149,7 +149,7 @@ class RedisCoordinator:
         Begin to serve a session of this identity. A session calls this itself.
 
         Raises:
-            ConfigurationError: The coordinator serves another API key or event loop.
+            ConfigurationError: The coordinator serves another API key, account or host, or another event loop.
         """
         loop = asyncio.get_running_loop()
         if self._sessions and self._loop is not loop:

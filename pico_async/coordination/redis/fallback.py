@@ -7,7 +7,7 @@ import math
 from pico_async.coordination.rates import spacing_s
 
 # A process without Redis takes slots this far ahead, and calls Redis again before it takes more.
-AHEAD_S = 1.0
+TAKEN_AHEAD_S = 1.0
 # The window of the limit: all that was sent in one mode must be outside of it before the other mode begins.
 WINDOW_S = 1.0
 
@@ -38,19 +38,19 @@ class FallbackShare:
         return None if self._next_at is None else 1 / self._spacing_s
 
     @property
-    def others_alone_s(self) -> float:
-        """How many seconds after Redis is back other processes may still use, or have just used, fallback slots."""
-        # A process may notice it by a call that only times out, after it has taken slots once more.
-        return self._notice_s + AHEAD_S + self._spacing_s + WINDOW_S
+    def others_without_redis_s(self) -> float:
+        """For how many seconds after Redis is back others may use fallback slots, or used one less than 1 s ago."""
+        # A process may find out late: its next call to Redis times out first, and it takes fallback slots once more.
+        return self._notice_s + TAKEN_AHEAD_S + self._spacing_s + WINDOW_S
 
-    def slow_down(self, part: float, *, reach_s: float) -> None:
-        """Use only this part of the slots, because the fleet has a lower rate than this process was given."""
+    def follow_fleet_rate(self, part: float, *, reach_s: float) -> None:
+        """Use only this part of the slots. It is below 1 if the fleet has a lower rate than this process was given."""
         self._spacing_s = self._own_spacing_s / part
         self._reach_s = reach_s
 
     def take(self, wanted: int, now: float, *, reserved_until: float) -> list[float]:
         """
-        Return the times of the next slots, for at most `AHEAD_S`.
+        Return the times of the next slots, for at most `TAKEN_AHEAD_S`.
 
         The first time, they begin one second after all slots that the fleet may have reserved.
         """
@@ -59,22 +59,22 @@ class FallbackShare:
             # not get a slot each time.
             self._next_at = max(reserved_until, now + self._reach_s) + WINDOW_S
         start = max(self._next_at, now)
-        slots = min(wanted, math.ceil(AHEAD_S / self._spacing_s))
-        return self._slots(start, start + slots * self._spacing_s)
+        slots = min(wanted, math.ceil(TAKEN_AHEAD_S / self._spacing_s))
+        return self._take_until(start, start + slots * self._spacing_s)
 
     def fleet_resumes_in_s(self, now: float) -> float:
         """Return how many seconds from now the fleet's slots may begin again; 0 if no fallback slot was used."""
-        return 0.0 if self._next_at is None else max(self.others_alone_s, self._next_at - now + WINDOW_S)
+        return 0.0 if self._next_at is None else max(self.others_without_redis_s, self._next_at - now + WINDOW_S)
 
     def rejoin(self, now: float, *, fleet_resumes_at: float) -> list[float]:
         """End the fallback, and return the times of its last slots, up to one second before the fleet's slots."""
         if self._next_at is None:
             return []
-        slots = self._slots(max(self._next_at, now), fleet_resumes_at - WINDOW_S)
+        slots = self._take_until(max(self._next_at, now), fleet_resumes_at - WINDOW_S)
         self._next_at = None
         return slots
 
-    def _slots(self, start: float, end: float) -> list[float]:
+    def _take_until(self, start: float, end: float) -> list[float]:
         count = max(0, math.ceil((end - start) / self._spacing_s))
         self._next_at = start + count * self._spacing_s
         return [start + number * self._spacing_s for number in range(count)]

@@ -10,12 +10,12 @@ from contextlib import suppress
 
 from attrs import define
 
-from pico_async.coordination.fair_queue import AHEAD, WaitingLine
+from pico_async.coordination.fair_queue import PRIORITY_AHEAD, WaitingLine
 from pico_async.coordination.protocols import Priority
-from pico_async.coordination.rates import LATE_S, MAX_PAUSE_S, PAUSE_S
+from pico_async.coordination.rates import FLEET_LATE_S, MAX_PAUSE_S, PAUSE_S
 from pico_async.coordination.redis.client import AVOIDED_FOR_S, RedisUnavailableError, ScriptClient, unavailable
 from pico_async.coordination.redis.fallback import FallbackShare
-from pico_async.coordination.redis.reservation import LONG_AGO, REFILL_S, Request, ReservationPolicy
+from pico_async.coordination.redis.reservation import LONG_AGO, REFILL_S, ReservationPolicy, SlotRequest
 from pico_async.coordination.redis.schedule import FleetSchedule, Member, Reservation
 
 NEVER = float("inf")
@@ -39,15 +39,15 @@ class RedisSlot:
         """
         Wait for another slot, ahead of all others, because a reserved slot is good only at its time. Return True.
 
-        At one request per second or less, re-date the slot to now and return False: the wait would cost more time than
-        a refusal.
+        At one request per second or less, re-date the slot to now and return False: if Pico refuses the request, that
+        costs less time than the wait for another slot.
 
         Raises:
             NotSentError: Redis is away, and there is no fallback share.
         """
         is_another = not self._limiter.is_slow
         if is_another:
-            self.due_at = await self._limiter.next_slot(AHEAD)
+            self.due_at = await self._limiter.next_slot(PRIORITY_AHEAD)
         self.granted_at = time.monotonic()
         return is_another
 
@@ -58,7 +58,7 @@ class RedisSlot:
         """Pause the rate group in the whole fleet, then slow it down for a while."""
         await self._limiter.pause(retry_after_s)
 
-    def release(self) -> None:
+    def give_back(self) -> None:
         """Return the slot: nothing was sent with it."""
         self._limiter.put_back(self.due_at)
 
@@ -67,7 +67,7 @@ class RedisLimiter:
     """
     The limiter of one rate group in one process of a fleet.
 
-    A slot is used at its time on Redis's clock or up to `LATE_S` later; after that it is dropped.
+    A slot is used at its time on Redis's clock or up to `FLEET_LATE_S` later; after that it is dropped.
 
     Args:
         key: The key of the rate group's schedule in Redis.
@@ -106,11 +106,12 @@ class RedisLimiter:
     @property
     def per_s(self) -> float:
         """Requests per second of the whole fleet, or of this process alone while Redis is away."""
-        return (self._fallback and self._fallback.per_s) or 1 / self._schedule.spacing_s
+        per_s = None if self._fallback is None else self._fallback.per_s
+        return 1 / self._schedule.spacing_s if per_s is None else per_s
 
     @property
     def is_slow(self) -> bool:
-        """Whether the next slot is a second away or more."""
+        """Whether the slots are a second or more apart."""
         return self._schedule.spacing_s >= 1.0
 
     async def acquire(self, priority: int) -> RedisSlot:
@@ -130,7 +131,7 @@ class RedisLimiter:
         Raises:
             NotSentError: Redis is away, and there is no fallback share.
         """
-        # Later, because the request must be in the queue first: a slot that is due now is granted to its head.
+        # `_advance` runs after this request is in the queue: it grants a slot that is due now to the first one there.
         asyncio.get_running_loop().call_soon(self._advance)
         try:
             return await self._queue.wait(priority, self.put_back)
@@ -179,7 +180,7 @@ class RedisLimiter:
     def _advance(self) -> None:
         """Grant the slots that are due, reserve more if that is due, and set a timer for the next of these events."""
         now = _now()
-        while self._slots and self._slots[0] < now - LATE_S:
+        while self._slots and self._slots[0] < now - FLEET_LATE_S:
             self._slots.popleft()
             self._policy.slot_expired()
         while self._slots and self._slots[0] <= now and self._queue.serve(self._slots[0]):
@@ -188,7 +189,10 @@ class RedisLimiter:
         self._stop_timer()
         if not len(self._queue):
             return
-        next_at = min(self._slots[0] if self._slots else NEVER, self._reserve_if_due(now), self._fail_if_due(now))
+        slot_at = self._slots[0] if self._slots else NEVER
+        reserve_at = self._reserve_if_due(now)
+        fail_at = self._fail_if_due(now)  # after the line above: nothing fails while slots are being reserved
+        next_at = min(slot_at, reserve_at, fail_at)
         if next_at < NEVER:
             self._timer = asyncio.get_running_loop().call_at(next_at, self._advance)
 
@@ -205,7 +209,7 @@ class RedisLimiter:
         self._reserving.add_done_callback(self._reserved)
         return NEVER
 
-    async def _reserve(self, request: Request) -> None:
+    async def _reserve(self, request: SlotRequest) -> None:
         self._policy.begin(request, _now())
         waiting, held = len(self._queue), len(self._slots)
         try:
@@ -231,9 +235,10 @@ class RedisLimiter:
         """Take over the slots, pause or invitation that Redis replied."""
         self._fault = None
         if self._fallback is not None:
+            # Redis moved the schedule at least to where `fleet_resumes_in_s` said, so the fleet resumes at its end.
             self._slots.extend(self._fallback.rejoin(_now(), fleet_resumes_at=self._schedule.ends_at))
             part = self._schedule.own_spacing_s / self._schedule.spacing_s
-            self._fallback.slow_down(part, reach_s=self._schedule.reach_s)
+            self._fallback.follow_fleet_rate(part, reach_s=self._schedule.reach_s)
         if reservation.pause_until is not None:
             self._pause_until(reservation.pause_until)
         if reservation.ask_again_at is not None:
@@ -256,7 +261,7 @@ class RedisLimiter:
         """Fail requests while Redis is away and there is no fallback share. Return when the next one fails."""
         if self._fault is None or self._fallback is not None or self._slots or self._reserving is not None:
             return NEVER
-        while self._single():
+        while self._single():  # single sends stand first in the line, and fail at once
             self._queue.fail(unavailable("The rate limit", self._fault))
         if not len(self._queue):
             return NEVER
@@ -267,7 +272,7 @@ class RedisLimiter:
         return self._fail_at
 
     def _single(self) -> int:
-        return self._queue.count(AHEAD) + self._queue.count(Priority.INTERACTIVE)
+        return self._queue.count(PRIORITY_AHEAD) + self._queue.count(Priority.INTERACTIVE)
 
     def _pause_until(self, moment: float) -> None:
         self._resume_at = max(self._resume_at, moment)
@@ -281,7 +286,7 @@ class RedisLimiter:
     def _take_unused(self) -> tuple[Reservation | None, int]:
         """Drop all slots in hand. Return the newest reservation, and how many of the slots it can return to Redis."""
         newest, self._newest = self._newest, None
-        # Slots of earlier reservations may lie before slots of another process, and cannot be returned.
+        # After the slots of an earlier reservation, another process may have reserved, so they cannot be returned.
         unused = sum(1 for slot in self._slots if slot > _now())
         self._slots.clear()
         return newest, min(unused, len(newest.slots) if newest is not None else 0)

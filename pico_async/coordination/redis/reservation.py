@@ -9,24 +9,24 @@ from typing import NamedTuple
 from pico_async.coordination.protocols import Priority
 
 # A fleet reserves this far ahead, all its processes together. With 0.2 s each process makes about ten calls a second
-# at any rate, and a single send hardly waits for longer.
+# at any rate, and a single send hardly waits longer than that, however many slots bulk sends have reserved.
 LOOKAHEAD_S = 0.2
 # The next slots are requested this long before the last one is due, so that a reply from another continent is in time.
 REFILL_S = 0.1
-# A process that used all its slots asks for this much more than it used, up to its fair part, which Redis bounds.
+# A process that used all its slots asks for 1.25 times as many. Redis gives it its fair part at most.
 GROWTH = 1.25
 
 LONG_AGO = float("-inf")
 
 
-class Request(NamedTuple):
+class SlotRequest(NamedTuple):
     """
     A request for slots.
 
     Attributes:
         wanted: How many slots.
         priority: INTERACTIVE slots may be reserved further ahead than BULK slots.
-        invited: Whether Redis asked for this request in its last reply, by a time to ask again.
+        invited: Whether the last reply of Redis named a time to ask again, and this is that request.
         due_at: When to make the request.
     """
 
@@ -54,7 +54,7 @@ class ReservationPolicy:
         """Record that a slot passed unused, so more slots than now are not needed."""
         self._some_expired = True
 
-    def next_request(self, now: float, slots: Sequence[float], *, single: int, waiting: int) -> Request | None:
+    def next_request(self, now: float, slots: Sequence[float], *, single: int, waiting: int) -> SlotRequest | None:
         """
         Return the next request for slots, or None if those in hand are enough.
 
@@ -77,7 +77,7 @@ class ReservationPolicy:
             return None
         return self._request(missing, Priority.BULK, slots[-1] - REFILL_S if slots else LONG_AGO)
 
-    def begin(self, request: Request, now: float) -> None:
+    def begin(self, request: SlotRequest, now: float) -> None:
         """Count used slots from now on, when this request is made."""
         self._used, self._some_expired, self._counted_from = 0, False, now
         self._invited.discard(request.priority)
@@ -91,8 +91,8 @@ class ReservationPolicy:
         """Make no request before this time, because Redis is away."""
         self._not_before = dict.fromkeys(Priority, until)
 
-    def _request(self, wanted: int, priority: Priority, due_at: float) -> Request:
-        return Request(wanted, priority, priority in self._invited, max(due_at, self._not_before[priority]))
+    def _request(self, wanted: int, priority: Priority, due_at: float) -> SlotRequest:
+        return SlotRequest(wanted, priority, priority in self._invited, max(due_at, self._not_before[priority]))
 
     def __repr__(self) -> str:
         expired = ", some expired" if self._some_expired else ""

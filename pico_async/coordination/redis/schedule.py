@@ -15,10 +15,12 @@ from pico_async.coordination.rates import SLOWED_FOR_S, SLOWED_TO, spacing_s
 from pico_async.coordination.redis.client import RedisUnavailableError, ScriptClient, microseconds
 from pico_async.coordination.redis.clock import ServerClock
 from pico_async.coordination.redis.fallback import FallbackShare
-from pico_async.coordination.redis.reservation import LONG_AGO, LOOKAHEAD_S, Request
+from pico_async.coordination.redis.reservation import LONG_AGO, LOOKAHEAD_S, SlotRequest
 
 # A wait that is this much longer than the usual one is logged, because a user will ask why nothing is sent.
 LONG_WAIT_S = 5.0
+# How far ahead of now the slots of any process may lie, without one spacing: `reach` in reserve.lua, with the reason.
+REACH_S = 4 * LOOKAHEAD_S
 # A new schedule within this time after the last reply means that Redis lost the earlier one. Unused schedules expire
 # after a day.
 IN_USE_S = 3600.0
@@ -42,8 +44,12 @@ class Member:
     about: str
 
 
-class Reply(NamedTuple):
-    """The reply of `reserve.lua`, in microseconds. Most times are relative to the server's clock, `now_us`."""
+class ScheduleReply(NamedTuple):
+    """
+    The reply of `reserve.lua`, in microseconds.
+
+    `now_us` and `end_us` are on the server's clock. `first_us`, `again_us`, `pause_us` and `end_in_us` count from now.
+    """
 
     slots: int
     first_us: int
@@ -67,7 +73,7 @@ class Reservation:
         slots: The times of the reserved slots; none where the schedule is full.
         ask_again_at: When to ask again if the schedule is full, else None.
         pause_until: The end of a pause after a refusal, or None.
-        schedule: The schedule's name. It and the next two find the slots in Redis again, to return them.
+        schedule: The schedule's name. With it and the next two values, `give_back` finds the slots in Redis.
         end_us: The end of the slots, on the server's clock.
         spacing_us: The distance between two slots.
     """
@@ -109,12 +115,12 @@ class FleetSchedule:
 
     @property
     def reach_s(self) -> float:
-        """How far ahead of now any process may have reserved slots, as in reserve.lua."""
-        return 4 * LOOKAHEAD_S + self.spacing_s
+        """How far ahead of now any process may have reserved slots."""
+        return REACH_S + self.spacing_s
 
     async def reserve(
         self,
-        request: Request,
+        request: SlotRequest,
         *,
         waiting: int,
         held: int,
@@ -127,18 +133,18 @@ class FleetSchedule:
         Args:
             waiting: How many requests wait; only shown by `pico fleet status`.
             held: How many slots this process has in hand.
-            newest: The reservation to which the last of these slots belong; its end is only shown, too.
+            newest: The reservation of the last of these slots; its end, too, is only shown.
 
         Raises:
             RedisUnavailableError: There is no reply.
         """
         asked_at = _now()
         known_ahead_s = max(0.0, self.ends_at - asked_at - self._clock.reply_delay_s)
-        others_alone_s = 0.0
+        others_without_redis_s = 0.0
         if fallback is not None:
             known_ahead_s = max(known_ahead_s, fallback.fleet_resumes_in_s(asked_at))
-            others_alone_s = fallback.others_alone_s
-        reply = Reply(
+            others_without_redis_s = fallback.others_without_redis_s
+        reply = ScheduleReply(
             *await self._scripts.run(
                 "reserve",
                 self._keys,
@@ -151,7 +157,7 @@ class FleetSchedule:
                 int(request.priority is Priority.INTERACTIVE),
                 int(request.invited),
                 microseconds(known_ahead_s),
-                microseconds(others_alone_s),
+                microseconds(others_without_redis_s),
                 newest.end_us if newest is not None else 0,
                 microseconds(self._clock.reply_delay_s),
             )
@@ -200,7 +206,7 @@ class FleetSchedule:
             with suppress(RedisUnavailableError):  # the others then notice the silence after a few seconds
                 await self._scripts.run("leave", self._keys[1:], self._member.id)
 
-    def _follow_rate(self, reply: Reply) -> None:
+    def _follow_rate(self, reply: ScheduleReply) -> None:
         """Use the fleet's spacing, and log where another process has a lower rate."""
         if reply.unslowed_us == round(self.spacing_s * 1e6):
             return
@@ -215,7 +221,7 @@ class FleetSchedule:
                 1 / self.own_spacing_s,
             )
 
-    def _log_anomalies(self, reply: Reply) -> None:
+    def _log_anomalies(self, reply: ScheduleReply) -> None:
         """Log foreign values in the schedule, a lost schedule, and a long wait."""
         if reply.discarded:
             logger.warning(
@@ -238,9 +244,9 @@ class FleetSchedule:
                 self.reach_s,
             )
         wait_s = max(reply.pause_us, reply.end_in_us) / 1e6
-        waits_long = not reply.slots and wait_s > 4 * LOOKAHEAD_S + reply.spacing_us / 1e6 + LONG_WAIT_S
+        waits_long = not reply.slots and wait_s > REACH_S + reply.spacing_us / 1e6 + LONG_WAIT_S
         if waits_long and not self._waits_long:
-            reason = "Pico refused a request for its rate" if reply.pause_us else "earlier slots are reserved"
+            reason = "requests came too fast for Pico" if reply.pause_us else "earlier slots are reserved"
             logger.warning(
                 "Redis allows no request of %s for %.0f s: %s. `pico fleet status` shows more; the Redis key is %s.",
                 self.rate_group,

@@ -14,14 +14,15 @@ from redis.exceptions import RedisError
 from pico_async.coordination.rates import SLOWEST
 from pico_async.coordination.redis.client import RedisUnavailableError, error_kind
 
-# A process that waits for slots asks at least this often. In a pause no process asks, and if all ask in turn, each asks
-# as often as it gets a slot.
+# A process that waits for slots asks at least this often, plus one spacing for each process: they may take turns. In a
+# pause no process asks.
 SILENT_S = 2.0
 
 _SCHEDULE = ("granted", "tat", "resume", "recover", "slowed_to", "spacing")
 # What reserve.lua writes: host:pid, how many requests wait, how many slots are held, the end of the last one. Anything
 # else was written by another program.
 _ABOUT = re.compile(r".* [0-9]{1,16} [0-9]{1,16} [0-9]{1,16}", re.ASCII | re.DOTALL)
+# The largest whole number that a float stores exactly, as in prelude.lua.
 _EXACT = 2.0**53
 
 

@@ -10,8 +10,8 @@ from pico_async.coordination.redis.client import RedisUnavailableError, ScriptCl
 from pico_async.coordination.token_cache import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.errors import NotSentError
 
-# A copy that is older than the first is checked in Redis in the background, and one that is older than the second is
-# not used before it is checked. In between, requests that have their slots do not wait, or they would leave in a bunch.
+# CHECKED_FOR_S: an older copy is checked in Redis in the background. TRUSTED_FOR_S: an older copy is not used before
+# that check ends. Between the two, requests that have their slots do not wait; otherwise they would all leave at once.
 CHECKED_FOR_S = 1.0
 TRUSTED_FOR_S = 60.0
 # The lock expires after this long if its holder dies. A holder that lives renews it more often.
@@ -38,7 +38,7 @@ class RedisTokenStore:
         self._member = member
         self._alone = alone
         self._copy = LocalTokenStore()
-        # Redis counts the tokens: which one the copy is, and which one a fetched token may replace.
+        # Redis numbers the tokens: the number of the copy, and that of the token that a fetched one may replace.
         self._generation = self._replaces = ""
         self._fault: str | None = None
         self._checked_at = float("-inf")
@@ -62,8 +62,10 @@ class RedisTokenStore:
         checking = self._checking
         # A process that goes on alone uses its copy, because each check of a silent Redis takes as long as a call may.
         trusted = age_s < TRUSTED_FOR_S or self._alone
-        if checking is None or age_s < CHECKED_FOR_S or (trusted and await self._copy.current() is not None):
+        if checking is None or age_s < CHECKED_FOR_S:
             return await self._copy.current()
+        if trusted and (token := await self._copy.current()) is not None:
+            return token
         await asyncio.wait([checking])
         if self._fault is not None and not self._alone:
             raise unavailable("The token", self._fault)

@@ -460,16 +460,16 @@ async def test_only_the_token_that_was_refused_is_evicted() -> None:
 
 async def test_sessions_of_one_account_find_one_coordinator_until_the_last_leaves() -> None:
     """Sessions share a coordinator if host, account and key are equal; it is removed after the last of them closed."""
-    first = registry.join(MINE, Rates())
-    assert registry.join(MINE, Rates()) is first
-    assert all(registry.join(other, Rates()) is not first for other in OTHERS)
-    registry.leave(MINE)
-    assert registry.join(MINE, Rates()) is first
+    first = registry.join_shared(MINE, Rates())
+    assert registry.join_shared(MINE, Rates()) is first
+    assert all(registry.join_shared(other, Rates()) is not first for other in OTHERS)
+    registry.leave_shared(MINE)
+    assert registry.join_shared(MINE, Rates()) is first
     for identity in (MINE, MINE, *OTHERS):
-        registry.leave(identity)
+        registry.leave_shared(identity)
     await asyncio.sleep(1.1)
 
-    assert asyncio.get_running_loop() not in registry._shared
+    assert asyncio.get_running_loop() not in registry._entries
 
 
 async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None:
@@ -481,7 +481,7 @@ async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
         moments.append(now())
 
-    coordinators = [registry.join(identity, Rates()) for identity in identities]
+    coordinators = [registry.join_shared(identity, Rates()) for identity in identities]
     for coordinator in coordinators:
         await coordinator.token.keep(f"token {coordinators.index(coordinator)}")
     await asyncio.gather(*(leave_through(coordinator) for coordinator in coordinators * 30))
@@ -493,20 +493,20 @@ async def test_accounts_and_hosts_of_one_key_share_a_rate_and_no_token() -> None
     assert moments[-1] - refused_at >= 7
     assert [await coordinator.token.current() for coordinator in coordinators] == ["token 0", "token 1", "token 2"]
     for identity in identities:
-        registry.leave(identity)
+        registry.leave_shared(identity)
 
 
 async def test_a_key_at_a_sandbox_or_another_key_has_a_rate_of_its_own() -> None:
     """Another API key, or the same key at a stand-in for Pico, waits for no pause of the first one."""
-    registry.join(MINE, Rates()).limiter(RateGroup.SMS).pause(60.0)
+    registry.join_shared(MINE, Rates()).limiter(RateGroup.SMS).pause(60.0)
     began_at = now()
 
     for other in OTHERS[2:]:
-        await registry.join(other, Rates(sms=100)).limiter(RateGroup.SMS).acquire(Priority.BULK)
+        await registry.join_shared(other, Rates(sms=100)).limiter(RateGroup.SMS).acquire(Priority.BULK)
 
     assert now() - began_at < 0.1
     for identity in (MINE, *OTHERS[2:]):
-        registry.leave(identity)
+        registry.leave_shared(identity)
 
 
 async def test_a_local_coordinator_serves_one_account() -> None:
@@ -552,10 +552,10 @@ async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
     moments = []
 
     for _ in range(90):
-        coordinator = registry.join(MINE, Rates())
+        coordinator = registry.join_shared(MINE, Rates())
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         moments.append(now())
-        registry.leave(MINE)
+        registry.leave_shared(MINE)
 
     assert densest(moments) <= 30
 
@@ -563,60 +563,60 @@ async def test_a_session_for_each_message_crosses_no_rate_either() -> None:
 async def test_a_session_that_opens_at_other_rates_crosses_no_rate_either() -> None:
     """Sessions that open one after another, each at other rates, do not exceed the rate, and keep the token."""
     moments = []
-    await registry.join(MINE, Rates()).token.keep("token-1")
-    registry.leave(MINE)
+    await registry.join_shared(MINE, Rates()).token.keep("token-1")
+    registry.leave_shared(MINE)
 
     for number in range(90):
-        coordinator = registry.join(MINE, Rates(sms=30 - number % 2))
+        coordinator = registry.join_shared(MINE, Rates(sms=30 - number % 2))
         assert await coordinator.token.current() == "token-1"
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         moments.append(now())
-        registry.leave(MINE)
+        registry.leave_shared(MINE)
 
     assert densest(moments) <= 30
 
 
 async def test_a_session_that_opens_at_other_rates_knows_of_a_refusal() -> None:
     """A session that opens at other rates waits for the end of the pause, and goes slower after it."""
-    coordinator = registry.join(MINE, Rates())
+    coordinator = registry.join_shared(MINE, Rates())
     coordinator.limiter(RateGroup.SMS).pause(20)
-    registry.leave(MINE)
+    registry.leave_shared(MINE)
 
-    coordinator = registry.join(MINE, Rates(sms=20))
+    coordinator = registry.join_shared(MINE, Rates(sms=20))
     began_at = now()
     await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
     assert now() - began_at >= 20
-    registry.leave(MINE)
+    registry.leave_shared(MINE)
 
 
 async def test_what_was_sent_is_known_for_as_long_as_it_counts() -> None:
     """After the last session closes, its coordinator is kept for a second, for as long as its last send counts."""
     rates = Rates(token=None, balance=None)
-    coordinator = registry.join(MINE, rates)
+    coordinator = registry.join_shared(MINE, rates)
     await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
-    registry.leave(MINE)
+    registry.leave_shared(MINE)
     await asyncio.sleep(0.9)
 
-    assert registry.join(MINE, rates) is coordinator
-    registry.leave(MINE)
+    assert registry.join_shared(MINE, rates) is coordinator
+    registry.leave_shared(MINE)
     await asyncio.sleep(0.2)
-    assert asyncio.get_running_loop() not in registry._shared
+    assert asyncio.get_running_loop() not in registry._entries
 
 
 async def test_a_session_that_comes_back_is_not_removed_by_the_old_timer() -> None:
     """The timer of a closed session does not remove the coordinator of a session that opened later, at other rates."""
-    registry.join(MINE, Rates())
-    registry.leave(MINE)
+    registry.join_shared(MINE, Rates())
+    registry.leave_shared(MINE)
 
-    other = registry.join(MINE, Rates(sms=100))
+    other = registry.join_shared(MINE, Rates(sms=100))
     await asyncio.sleep(5)
 
-    assert registry.join(MINE, Rates(sms=100)) is other
-    registry.leave(MINE)
-    registry.leave(MINE)
+    assert registry.join_shared(MINE, Rates(sms=100)) is other
+    registry.leave_shared(MINE)
+    registry.leave_shared(MINE)
     await asyncio.sleep(5)
-    assert asyncio.get_running_loop() not in registry._shared
+    assert asyncio.get_running_loop() not in registry._entries
 
 
 def test_loops_of_many_threads_share_the_table() -> None:
@@ -630,12 +630,12 @@ def test_loops_of_many_threads_share_the_table() -> None:
     async def life() -> set[LocalCoordinator]:
         found = set()
         for _ in range(50):
-            own = registry.join(MINE, unlimited)
+            own = registry.join_shared(MINE, unlimited)
             await asyncio.sleep(0)
-            assert registry.join(MINE, unlimited) is own
+            assert registry.join_shared(MINE, unlimited) is own
             found.add(own)
-            registry.leave(MINE)
-            registry.leave(MINE)
+            registry.leave_shared(MINE)
+            registry.leave_shared(MINE)
             await asyncio.sleep(0)
         return found
 
@@ -645,41 +645,41 @@ def test_loops_of_many_threads_share_the_table() -> None:
     found = [one for life in lives for one in life.result()]
     assert len(found) == 160
     assert len(set().union(*found)) == sum(map(len, found))
-    registry._shared.clear()
+    registry._entries.clear()
 
 
 async def test_sessions_of_one_key_must_agree_on_the_rates() -> None:
     """A second session of a key at other rates raises an error that names the rates in use."""
-    registry.join(MINE, Rates())
+    registry.join_shared(MINE, Rates())
 
     with pytest.raises(ConfigurationError, match="sms=30"):
-        registry.join(MINE, Rates(sms=100))
+        registry.join_shared(MINE, Rates(sms=100))
 
-    registry.leave(MINE)
+    registry.leave_shared(MINE)
 
 
 def test_another_loop_has_another_coordinator_and_a_closed_loop_is_dropped() -> None:
     """Each event loop has its own coordinator, and a closed event loop is dropped, even if its session stayed open."""
 
     async def joined() -> LocalCoordinator:
-        return registry.join(MINE, Rates())
+        return registry.join_shared(MINE, Rates())
 
     first, second = asyncio.run(joined()), asyncio.run(joined())
 
     assert first is not second
-    assert len(registry._shared) == 1
-    registry._shared.clear()
+    assert len(registry._entries) == 1
+    registry._entries.clear()
 
 
 def test_the_table_holds_no_key() -> None:
     """The table of coordinators shows no API key, because its entries are named by a digest."""
 
     async def joined() -> str:
-        registry.join(Identity.of("https://a", "https://a", "user", "S3CRET-KEY"), Rates())
-        return repr(registry._shared)
+        registry.join_shared(Identity.of("https://a", "https://a", "user", "S3CRET-KEY"), Rates())
+        return repr(registry._entries)
 
     assert "S3CRET-KEY" not in asyncio.run(joined())
-    registry._shared.clear()
+    registry._entries.clear()
 
 
 def test_the_local_coordinator_is_a_coordinator() -> None:

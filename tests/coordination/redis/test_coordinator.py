@@ -30,7 +30,7 @@ from pico_async import (
 )
 from pico_async.coordination.rates import RateGroup
 from pico_async.coordination.redis.client import RedisUnavailableError, ScriptClient
-from pico_async.coordination.redis.schedule import Reply
+from pico_async.coordination.redis.schedule import ScheduleReply
 from pico_async.sandbox import Sandbox
 from tests.support.far_away import Network, relaying
 from tests.support.fleet_schedule import begin_schedules
@@ -240,8 +240,8 @@ def far_ahead(monkeypatch: pytest.MonkeyPatch) -> Rates:
     for module in ("reservation", "schedule"):
         monkeypatch.setattr(f"pico_async.coordination.redis.{module}.LOOKAHEAD_S", 1000.0)
     # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
-    monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
-    monkeypatch.setattr("pico_async.coordination.redis.clock.LATE_S", 5.0)
+    monkeypatch.setattr("pico_async.coordination.redis.limiter.FLEET_LATE_S", 5.0)
+    monkeypatch.setattr("pico_async.coordination.redis.clock.FLEET_LATE_S", 5.0)
     return Rates(sms=0.01)
 
 
@@ -280,10 +280,10 @@ async def test_a_member_that_knew_of_returned_slots_gets_them(url: str) -> None:
         scripts = ScriptClient(client, PATIENCE_S)
         rate_group = f"pico:{{{ME.limiter}}}:pace:sms"
 
-        async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> Reply:
+        async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> ScheduleReply:
             # In hours, so that a busy machine changes nothing.
             settings = ("about 0", 6, 0, 34_333_000_000, 200_000_000_000, 0, int(invited), promised_us, 0, 0, 0)
-            return Reply(
+            return ScheduleReply(
                 *await scripts.run(
                     "reserve", [rate_group, f"{rate_group}:members", f"{rate_group}:about"], member, *settings
                 )

@@ -14,7 +14,7 @@ import redis
 from pico_async import Identity, NotSentError, Priority, RedisCoordinator
 from pico_async.coordination.rates import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST, RateGroup
 from pico_async.coordination.redis.reservation import LOOKAHEAD_S
-from pico_async.coordination.redis.schedule import Reply
+from pico_async.coordination.redis.schedule import ScheduleReply
 from pico_async.coordination.redis.status import read_fleets
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.virtual_fleet import densest, run_script
@@ -48,10 +48,10 @@ def run(client: redis.Redis, script: str, keys: tuple[str, ...], *arguments: obj
     return run_script(client, script, keys, *arguments, now_us=now)
 
 
-def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> Reply:
+def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> ScheduleReply:
     """Reserve slots as a member of a fleet that sends in bulk."""
     rest = ("host:1 0", 64, 0, SPACING, LOOKAHEAD, 0, int(invited), promised, 0, 0, 0)
-    return Reply(*run(client, "reserve", RATE_GROUP, member, *rest, now=now))
+    return ScheduleReply(*run(client, "reserve", RATE_GROUP, member, *rest, now=now))
 
 
 def fleet_for(

@@ -12,7 +12,7 @@ from attrs import define, field
 from pico_async.coordination.protocols import Priority
 from pico_async.coordination.redis.client import RedisUnavailableError
 from pico_async.coordination.redis.limiter import RedisLimiter
-from pico_async.coordination.redis.schedule import Member, Reply
+from pico_async.coordination.redis.schedule import Member, ScheduleReply
 from pico_async.errors import NotSentError
 
 pytestmark = pytest.mark.virtual_time
@@ -54,7 +54,7 @@ class Server:
         unslowed_us = max(self.spacing_us, int(str(arguments[4])))
         now_us, slots = round(asyncio.get_running_loop().time() * 1e6), int(str(arguments[2]))
         end_in_us = self.first_us + slots * SPACING_US
-        return Reply(
+        return ScheduleReply(
             slots, self.first_us, SPACING_US, 0, 0, end_in_us, "S", now_us, str(now_us + end_in_us), 0, unslowed_us
         )
 
@@ -126,7 +126,7 @@ async def test_a_slot_granted_to_a_cancelled_caller_goes_to_the_next_one(monkeyp
 
     Redis grants no other slot here.
     """
-    monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
+    monkeypatch.setattr("pico_async.coordination.redis.limiter.FLEET_LATE_S", 5.0)
     limiter = limiter_on(Server(answers=1))
     serve = limiter._queue.serve
 
@@ -238,7 +238,7 @@ async def test_a_released_slot_goes_to_the_next_request() -> None:
     limiter = limiter_on(Server(answers=1))
     slot = await limiter.acquire(Priority.INTERACTIVE)
 
-    slot.release()
+    slot.give_back()
     async with asyncio.timeout(5):
         other = await limiter.acquire(Priority.INTERACTIVE)
 
@@ -252,7 +252,7 @@ async def test_a_slot_that_is_released_in_a_pause_is_dropped() -> None:
     slot = await limiter.acquire(Priority.INTERACTIVE)
     await limiter.pause(60.0)
 
-    slot.release()
+    slot.give_back()
     waiting = asyncio.create_task(limiter.acquire(Priority.INTERACTIVE))
     await asyncio.sleep(0.1)
 

@@ -9,7 +9,7 @@ import redis
 
 from pico_async.coordination.rates import spacing_s
 from pico_async.coordination.redis.reservation import LOOKAHEAD_S
-from pico_async.coordination.redis.schedule import Reply
+from pico_async.coordination.redis.schedule import ScheduleReply
 from tests.support.virtual_fleet import densest, run_script
 
 SECOND = 1_000_000
@@ -38,7 +38,7 @@ class Fleet:
         self.now = NOW
         self.slots: list[int] = []
 
-    def reserve(self, rate: float, *, invited: bool = False) -> Reply:
+    def reserve(self, rate: float, *, invited: bool = False) -> ScheduleReply:
         """Reserve slots for a member of this rate."""
         spacing = round(spacing_s(rate) * SECOND)
         arguments = (
@@ -55,7 +55,7 @@ class Fleet:
             0,
             0,
         )
-        answer = Reply(*run_script(self.client, "reserve", RATE_GROUP, *arguments, now_us=self.now))
+        answer = ScheduleReply(*run_script(self.client, "reserve", RATE_GROUP, *arguments, now_us=self.now))
         self.slots += [self.now + answer.first_us + number * answer.spacing_us for number in range(answer.slots)]
         return answer
 

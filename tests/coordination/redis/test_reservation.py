@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pico_async.coordination.protocols import Priority
-from pico_async.coordination.redis.reservation import REFILL_S, Request, ReservationPolicy
+from pico_async.coordination.redis.reservation import REFILL_S, ReservationPolicy, SlotRequest
 
 NOW = 1000.0
 # Slots in hand, a tenth of a second apart.
@@ -34,7 +34,7 @@ def test_a_bulk_send_asks_shortly_before_its_last_slot() -> None:
 
     request = policy.next_request(NOW, FEW, single=0, waiting=9)
 
-    assert request == Request(5, Priority.BULK, invited=False, due_at=FEW[-1] - REFILL_S)
+    assert request == SlotRequest(5, Priority.BULK, invited=False, due_at=FEW[-1] - REFILL_S)
     assert policy.next_request(NOW, FEW, single=0, waiting=7) is None
 
 
@@ -43,7 +43,7 @@ def test_a_process_asks_for_more_than_it_used_until_a_slot_expires() -> None:
     wanted = []
     for expires in (False, True):
         policy = ReservationPolicy()
-        policy.begin(Request(1, Priority.BULK, invited=False, due_at=NOW), NOW)
+        policy.begin(SlotRequest(1, Priority.BULK, invited=False, due_at=NOW), NOW)
         for _ in range(100):
             policy.slot_used()
         if expires:
@@ -61,7 +61,7 @@ def test_a_request_waits_for_the_time_for_which_it_was_invited() -> None:
     policy.invite(Priority.BULK, NOW + 5)
 
     request = policy.next_request(NOW, [], single=0, waiting=1)
-    assert request == Request(1, Priority.BULK, invited=True, due_at=NOW + 5)
+    assert request == SlotRequest(1, Priority.BULK, invited=True, due_at=NOW + 5)
     assert repr(policy) == "<ReservationPolicy 0 slots used since the last request, invited: BULK>"
     policy.begin(request, NOW + 5)
 

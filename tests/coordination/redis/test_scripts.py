@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from pico_async.coordination.redis.schedule import Reply
+from pico_async.coordination.redis.schedule import ScheduleReply
 from tests.support.virtual_fleet import run_script
 
 SECOND = 1_000_000
@@ -41,11 +41,11 @@ class Server:
 
     def reserve(
         self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
-    ) -> Reply:
+    ) -> ScheduleReply:
         """Reserve slots for a bulk send."""
         about, held, interactive, promised, end, answer = "host:1 0", 0, 0, 0, 0, 0
         rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, alone, end, answer)
-        return Reply(*self.run("reserve", RATE_GROUP, member, *rest))
+        return ScheduleReply(*self.run("reserve", RATE_GROUP, member, *rest))
 
     def refuse(self, pause: int = SECOND) -> int:
         """Record a refusal and return its pause; the rate then falls to 0.8 for 30 s, and never below 0.2."""

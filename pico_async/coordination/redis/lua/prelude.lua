@@ -23,7 +23,8 @@ local function fits_header(token)
   return token and token:find('^[\33-\126]+$') ~= nil
 end
 
--- The longest pause after a refusal, how long the rate is lower after it, and the lowest fraction: as in refusals.py.
+-- The longest pause after a refusal, how long the rate is lower after it, and the lowest fraction: MAX_PAUSE_S,
+-- SLOWED_FOR_S and SLOWEST in coordination/rates.py.
 local LONGEST_PAUSE = 60000000
 local SLOWED = 30000000
 local SLOWEST = 0.2

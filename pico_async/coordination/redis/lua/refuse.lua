@@ -1,4 +1,5 @@
--- Record that Pico refused a request for its rate: the fleet pauses, and its rate is lower for a while.
+-- Record that Pico refused a request because requests came too fast: the fleet pauses, and its rate is lower for a
+-- while.
 --
 -- KEYS  1 the rate group's schedule (hash)
 -- ARGV  1 the pause, in microseconds  2 how long the rate is lower after it, in microseconds
