@@ -7,6 +7,7 @@ import gzip
 import os
 import socket
 import ssl
+import sys
 import traceback
 import tracemalloc
 import zlib
@@ -270,6 +271,37 @@ async def test_a_trusted_certificate_is_talked_to(make_transport: Make, trusted:
 
     assert isinstance(reply, Reply)
     assert (reply.status, reply.content) == (200, b"{}")
+
+
+class NotInstalled:
+    """A finder of modules that hides sniffio, and counts how often it is looked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lookups = 0
+        monkeypatch.delitem(sys.modules, "sniffio", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [self, *sys.meta_path])
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "sniffio":
+            self.lookups += 1
+            raise ModuleNotFoundError(name)
+
+
+async def test_no_request_searches_for_sniffio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request makes httpcore search for sniffio, which may not be installed; for other clients, it still does."""
+    sniffio = NotInstalled(monkeypatch)
+
+    async with listening(answer_all) as port:
+        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, HttpxTransport())
+        for _ in range(3):
+            await exchange_on(way, HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}"))
+        await way.aclose()
+        found_for_requests = sniffio.lookups
+        async with httpx.AsyncClient() as other:
+            await other.get(f"http://127.0.0.1:{port}")
+
+    assert found_for_requests == 0
+    assert sniffio.lookups > 0
 
 
 async def test_a_handshake_that_hangs_sent_nothing(make_transport: Make) -> None:
