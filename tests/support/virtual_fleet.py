@@ -360,17 +360,21 @@ class Fleet:
         if host.alive:
             self.outcome.failed.append(self.clock.now - self.began_at)
 
-    async def _send(self, host: Host, priority: Priority) -> None:
+    def jitter_s(self) -> float:
+        """Return how much longer than usual the next message takes to Pico."""
+        return self.random.uniform(0, PICO_JITTER_S)
+
+    async def _send(self, host: Host, priority: Priority) -> Sent:
         asked_at = self.clock.now
         await host.limiter.acquire(priority)
         if not host.alive:
             await asyncio.Event().wait()
         at = self.clock.now
-        way_s = host.pico_s + self.random.uniform(0, PICO_JITTER_S)
-        self.outcome.sent.append(
-            Sent(host.number, priority, at - asked_at, at - self.began_at, at + way_s - self.began_at)
-        )
+        way_s = host.pico_s + self.jitter_s()
+        sent = Sent(host.number, priority, at - asked_at, at - self.began_at, at + way_s - self.began_at)
+        self.outcome.sent.append(sent)
         await asyncio.sleep(way_s + PICO_REPLY_S)
+        return sent
 
     def _host(self, number: int) -> Host:
         scenario, random = self.scenario, self.random
@@ -439,9 +443,9 @@ def _digest(source: str) -> str:
     return hashlib.sha1(source.encode()).hexdigest()
 
 
-def simulate(scenario: Scenario, server: redis.Redis) -> Outcome:
+def simulate(scenario: Scenario, server: redis.Redis, fleet: Callable[..., Fleet] = Fleet) -> Outcome:
     """Run one scenario with an empty Redis, in a loop of its own."""
     server.flushdb()
     clock = VirtualClock()
     with asyncio.Runner(loop_factory=lambda: FleetLoop(clock)) as runner:
-        return runner.run(Fleet(scenario, server, clock).live())
+        return runner.run(fleet(scenario, server, clock).live())

@@ -53,6 +53,8 @@ class RedisSlot:
 
     def answered(self, took_s: float) -> None:
         """Learn nothing: all processes of a fleet use one fixed jitter allowance."""
+        # A process cannot hold back the requests of the others that would meet a delayed one at the server. Therefore a
+        # learned allowance is no gain: benchmarks/README.md, `fleet_jitter.py`.
 
     async def refused(self, retry_after_s: float | None) -> None:
         """Pause the rate group in the whole fleet, then slow it down for a while."""
