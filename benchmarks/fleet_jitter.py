@@ -26,6 +26,7 @@ from typing import Any
 from unittest import mock
 
 from pico_async.coordination.local.jitter import JitterEstimate
+
 from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import JITTER_ALLOWANCE_S, spacing_s
 from tests.support.valkey_server import valkey_server

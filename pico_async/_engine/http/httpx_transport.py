@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import ssl
 import time
@@ -350,14 +351,12 @@ def _spare_the_search_for_sniffio() -> None:
     It would try `import sniffio` four times for each message. If sniffio is not installed, Python searches all its
     folders each time, which takes a third of the message's CPU time.
     """
-    # Imported here, because httpx too imports httpcore only with the first transport.
-    from httpcore import _synchronization
-    from httpcore._backends import auto
-
-    modules: list[Any] = [_synchronization, auto]
-    for module in modules:
-        if detect := getattr(module, "current_async_library", None):
-            module.current_async_library = partial(_async_library, detect)
+    for name in ("httpcore._synchronization", "httpcore._backends.auto"):
+        # Both are private, so another version of httpcore may lack them, and then nothing is spared.
+        with suppress(ImportError):
+            module: Any = importlib.import_module(name)
+            if detect := getattr(module, "current_async_library", None):
+                module.current_async_library = partial(_async_library, detect)
 
 
 def _async_library(detect: Callable[[], str]) -> str:
