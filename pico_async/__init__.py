@@ -82,7 +82,7 @@ if TYPE_CHECKING:
         Template as Template,
         UserToken as UserToken,
     )
-    from pico_async.numbers import destination as destination
+    from pico_async.numbers import NumberRule as NumberRule, PhoneNumber as PhoneNumber, destination as destination
     from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
     from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
     from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
@@ -152,7 +152,7 @@ _EXPORTS = {
         "Template",
         "UserToken",
     ],
-    "pico_async.numbers": ["destination"],
+    "pico_async.numbers": ["NumberRule", "PhoneNumber", "destination"],
     "pico_async.receipts.callbacks": ["CallbackSigner"],
     "pico_async.receipts.deduplication": ["SeenReceipts"],
     "pico_async.receipts.handler": ["ReceiptHandler"],

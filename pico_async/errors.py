@@ -20,6 +20,16 @@ No error contains a key, a token, a message text or a whole number, neither in i
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import frozen
+
+from pico_async._values import Value, described, schema_of
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class Outcome(StrEnum):
@@ -35,6 +45,20 @@ class Outcome(StrEnum):
     """The message may have been sent. Sending it again may deliver it twice."""
     SKIPPED = "skipped"
     """The journal of an earlier run already contains the message."""
+
+
+@frozen(kw_only=True)
+class _ErrorFields(Value):
+    """What an error is in JSON: `type` is the name of its class."""
+
+    type: str
+    message: str
+    outcome: Outcome
+    status_code: int | None = None
+    request_id: str | None = None
+    errors: tuple[str, ...] = ()
+    retry_after: float | None = None
+    attempts: int | None = None
 
 
 class PicoError(Exception):
@@ -70,6 +94,40 @@ class PicoError(Exception):
         self.errors = errors
         self.retry_after = retry_after
         self.attempts = attempts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the class's name as `type`, the `message` and the attributes, in plain JSON types."""
+        return _ErrorFields(
+            type=type(self).__name__,
+            message=str(self),
+            outcome=self.outcome,
+            status_code=self.status_code,
+            request_id=self.request_id,
+            errors=self.errors,
+            retry_after=self.retry_after,
+            attempts=self.attempts,
+        ).to_dict()
+
+    @classmethod
+    def _from_fields(cls, *, message: str, outcome: Outcome, **fields: Any) -> Self:
+        named = globals().get(fields.pop("type"))
+        kind = named if isinstance(named, type) and issubclass(named, cls) else cls
+        error = kind(message)
+        for name, value in fields.items():
+            setattr(error, name, value)
+        if error.outcome is not outcome:
+            error.outcome = outcome
+        return error
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema by which pydantic validates and serializes the error."""
+        return schema_of(_ErrorFields, source, handler, make=cls._from_fields, is_made=cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, for OpenAPI."""
+        return described(cls, schema, handler)
 
 
 class ConfigurationError(PicoError, ValueError):

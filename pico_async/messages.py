@@ -13,6 +13,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._boundary import boundary
+from pico_async._values import Value
 from pico_async.errors import InvalidMessageError
 from pico_async.numbers import e164, mask, masked_repr
 
@@ -93,7 +94,7 @@ def _sized(text: str | None) -> str:
 
 @boundary
 @frozen
-class SmsMessage:
+class SmsMessage(Value):
     """
     One text message, valid by construction.
 
@@ -135,7 +136,7 @@ class SmsMessage:
 
 @boundary
 @frozen
-class MmsMessage:
+class MmsMessage(Value):
     """
     One message with media, valid by construction. Arguments that are not listed are those of `SmsMessage`.
 
@@ -161,7 +162,7 @@ class MmsMessage:
 
 @boundary
 @frozen
-class VoiceMessage:
+class VoiceMessage(Value):
     """
     One text that is read out on the phone, valid by construction. Arguments that are not listed are those of
     `SmsMessage`.

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import optional
 
 from pico_async._characters import described
+from pico_async._values import refusing
 from pico_async.errors import ConfigurationError, InvalidMessageError
 
 if TYPE_CHECKING:
-    from phonenumbers import PhoneNumber
+    from phonenumbers import PhoneNumber as ParsedNumber
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
 # Invisible marks, as in a number that was copied from a chat, a web page or a right-to-left text.
@@ -215,6 +222,46 @@ def checked_region(region: object) -> str:
     raise ConfigurationError("`region` must be two letters of ISO 3166-1, as 'TW'.")
 
 
+def _is_region(_: object, __: object, region: str) -> None:
+    checked_region(region)
+
+
+@frozen
+class NumberRule:
+    """
+    How pydantic reads a phone number: `Annotated[str, NumberRule(region="TW")]`.
+
+    The value is a str of digits, as `destination` returns it. Without a region it is `PhoneNumber`.
+
+    Args:
+        region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
+        newer_ranges: Accept numbers of ranges that the installed `phonenumbers` does not know.
+
+    Raises:
+        ConfigurationError: The region is unknown, or the extra is missing.
+    """
+
+    region: str | None = field(default=None, validator=optional(_is_region))
+    newer_ranges: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return pydantic's schema of the annotated str."""
+        from pydantic_core import core_schema
+
+        def read(to: str) -> str:
+            return refusing(partial(destination, to, region=self.region, newer_ranges=self.newer_ranges))
+
+        return core_schema.no_info_after_validator_function(read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, for OpenAPI."""
+        return {**handler(schema), "format": "phone"}
+
+
+PhoneNumber: TypeAlias = Annotated[str, NumberRule()]
+"""A str that pydantic reads as `destination` does."""
+
+
 def _refused(fault: str, hint: str) -> InvalidMessageError:
     return InvalidMessageError(f"`to` {fault}{'' if fault.endswith('?') else '.'} {hint}")
 
@@ -260,7 +307,7 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
     return digits, _e164_fault(digits)
 
 
-def _is_ambiguous(written: str, as_dialled: PhoneNumber) -> bool:
+def _is_ambiguous(written: str, as_dialled: ParsedNumber) -> bool:
     """
     Return whether a number that was read as dialled in the region is also a valid number with a "+" in front.
 

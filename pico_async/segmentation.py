@@ -14,6 +14,7 @@ from itertools import pairwise
 from attrs import field, frozen
 
 from pico_async._characters import described
+from pico_async._values import Value
 from pico_async.errors import InvalidMessageError
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape code.
@@ -44,7 +45,7 @@ class Encoding(StrEnum):
 
 
 @frozen
-class Foreign:
+class Foreign(Value):
     """
     A character that is not in GSM-7, so that the whole text is sent as UCS-2. Its repr does not show it; its str does.
 
@@ -60,7 +61,7 @@ class Foreign:
 
 
 @frozen
-class Segments:
+class Segments(Value):
     """
     The parts of a text. The repr shows nothing of the text.
 

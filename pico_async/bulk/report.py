@@ -8,6 +8,7 @@ from collections import Counter
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
+from pico_async._values import Value
 from pico_async.errors import BulkError, Outcome, PicoError, SuppressedError
 from pico_async.messages import Message
 from pico_async.models import Accepted
@@ -17,7 +18,7 @@ FIRST_FAILURES = 20
 
 @boundary
 @frozen(kw_only=True, eq=False)
-class SendResult:
+class SendResult(Value):
     """
     The result of one message of a bulk send.
 
@@ -55,7 +56,7 @@ class SendResult:
 
 @boundary
 @frozen(kw_only=True, eq=False)
-class BulkReport:
+class BulkReport(Value):
     """
     The numbers of a bulk send.
 

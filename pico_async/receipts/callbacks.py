@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
+from pico_async._values import Value
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.numbers import masked_repr
 
@@ -46,7 +47,7 @@ class CallbackFault(StrEnum):
 
 @boundary
 @frozen(kw_only=True)
-class SignedCallback:
+class SignedCallback(Value):
     """
     The signed content of a callback URL.
 

@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import cancellations, end_if_cancelled
+from pico_async._values import Value
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination.protocols import Priority
@@ -44,7 +45,7 @@ from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 
 
 @frozen(kw_only=True, eq=False)
-class EnqueueReport:
+class EnqueueReport(Value):
     """
     The result of `enqueue_bulk`.
 
