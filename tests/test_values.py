@@ -29,6 +29,7 @@ from pico_async import (
     DeliveryReceipt,
     DeliveryStatus,
     InDoubtError,
+    InvalidMessageError,
     JournalRecord,
     JournalState,
     Listing,
@@ -40,6 +41,7 @@ from pico_async import (
     PhoneNumber,
     PicoError,
     Preflight,
+    Reason,
     RejectedError,
     SendResult,
     SmsMessage,
@@ -218,6 +220,8 @@ def test_the_dict_has_fields_and_properties() -> None:
             "errors": ["bad"],
             "retry_after": 1.5,
             "attempts": 2,
+            "argument": None,
+            "reason": None,
         },
         "attempts": 1,
         "key": "row-1",
@@ -303,6 +307,16 @@ def test_values_are_fields_of_a_model() -> None:
     assert (str(twin.error), twin.error.attempts, twin.error.outcome) == ("No.", 1, Outcome.REJECTED)
 
 
+def test_an_invalid_messages_reason_survives_pydantic() -> None:
+    """The argument and the reason of an `InvalidMessageError` are read again, too."""
+    error = InvalidMessageError("`to` is empty.", argument="to", reason=Reason.EMPTY)
+
+    twin = TypeAdapter(PicoError).validate_python(error.to_dict())
+
+    assert isinstance(twin, InvalidMessageError)
+    assert (twin.argument, twin.reason) == ("to", Reason.EMPTY)
+
+
 def test_an_error_of_another_name_is_read_as_the_class_that_was_annotated() -> None:
     """An unknown class name, or one of another kind, makes no other class than an error of the annotated kind."""
     written = ERROR.to_dict() | {"type": "Any"}
@@ -313,23 +327,29 @@ def test_an_error_of_another_name_is_read_as_the_class_that_was_annotated() -> N
 
 
 @pytest.mark.parametrize(
-    ("given", "at", "fault"),
+    ("given", "at", "kind", "fault"),
     [
-        ({"to": "123", "text": "x"}, ("to",), "`to` has 3 digits"),
-        ({"to": TO, "text": ""}, ("text",), "`text` is empty."),
-        ({"to": TO, "text": "x", "sender_id": "PICO"}, ("sender_id",), "Extra inputs are not permitted"),
-        ({"text": "x"}, ("to",), "Field required"),
-        ({"to": TO}, (), "Pass exactly one of `text` and `template_id`."),
-        ("a text", (), "Input should be a valid dictionary"),
+        ({"to": "123", "text": "x"}, ("to",), "too_short", "`to` has 3 digits"),
+        ({"to": TO, "text": ""}, ("text",), "empty", "`text` is empty."),
+        (
+            {"to": TO, "text": "x", "sender_id": "PICO"},
+            ("sender_id",),
+            "extra_forbidden",
+            "Extra inputs are not permitted",
+        ),
+        ({"text": "x"}, ("to",), "missing", "Field required"),
+        ({"to": TO}, (), "missing", "Pass exactly one of `text` and `template_id`."),
+        ("a text", (), "dict_type", "Input should be a valid dictionary"),
     ],
 )
-def test_a_fault_is_reported_at_its_field(given: object, at: tuple[str, ...], fault: str) -> None:
-    """pydantic reports what is wrong with a message at the field, in the words of `InvalidMessageError`."""
+def test_a_fault_is_reported_at_its_field(given: object, at: tuple[str, ...], kind: str, fault: str) -> None:
+    """pydantic reports what is wrong with a message at its field, in the words of `InvalidMessageError`."""
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(SmsMessage).validate_python(given)
 
     (error,) = caught.value.errors()
     assert error["loc"] == at
+    assert error["type"] == kind
     assert error["msg"].startswith(fault)
 
 

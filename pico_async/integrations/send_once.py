@@ -17,6 +17,7 @@ from pico_async.errors import (
     Outcome,
     PicoError,
     RateLimitError,
+    Reason,
     SuppressedError,
 )
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
@@ -84,7 +85,8 @@ async def send_once(
     """
     if not isinstance(message, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
-            f"Pass an SmsMessage, MmsMessage or VoiceMessage to send_once, not {type(message).__name__}."
+            f"Pass an SmsMessage, MmsMessage or VoiceMessage to send_once, not {type(message).__name__}.",
+            reason=Reason.TYPE,
         )
     required_key(message)
     if not isinstance(ledger, Journal):
@@ -134,6 +136,8 @@ def required_key(message: Message) -> str:
     if message.key is None:
         raise InvalidMessageError(
             "`key` is missing: a queue may deliver a message twice, and only its key identifies it. Pass a key of your "
-            "own, as the order number. It must be the same in each delivery."
+            "own, as the order number. It must be the same in each delivery.",
+            argument="key",
+            reason=Reason.MISSING,
         )
     return message.key
