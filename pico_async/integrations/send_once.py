@@ -6,6 +6,7 @@ from pico_async._boundary import boundary
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.report import SendResult
+from pico_async.bulk.sender import send_all
 from pico_async.coordination.protocols import Priority
 from pico_async.errors import (
     AuthenticationError,
@@ -98,14 +99,17 @@ async def send_once(
     for _ in range(TRIES):
         try:
             # `outage_s=0`: the queue delivers a message again that cannot be sent now.
-            await pico.send_bulk(
+            stream = pico._stream(
                 [message],
                 concurrency=1,
                 journal=ledger,
-                priority=priority,
-                on_result=results.append,
+                suppression=None,
+                stop_after=None,
                 outage_s=0,
+                priority=priority,
+                is_blast=False,
             )
+            await send_all(stream, results.append)
         except JournalError as error:
             # The run could not begin. Later errors of the ledger are in the message's result.
             return SendResult(index=0, message=message, outcome=error.outcome, error=error)
