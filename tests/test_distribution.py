@@ -87,11 +87,12 @@ def test_the_package_holds_code_and_known_kinds_of_data() -> None:
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """The wheel's metadata names the license, both entry points, the Python version and the core dependencies."""
+    """The wheel's metadata names the license, its entry points, the Python version and the core dependencies."""
     entry_points = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode()
 
     assert f"{NAME}.dist-info/licenses/LICENSE" in wheel.namelist()
-    assert re.search(r"^\[console_scripts\]\npico = pico_async\.cli:main$", entry_points, re.MULTILINE)
+    scripts = r"^\[console_scripts\]\npico = pico_async\.cli:main\npico-async = pico_async\.cli:main$"
+    assert re.search(scripts, entry_points, re.MULTILINE)
     assert re.search(r"^\[pytest11\]\npico_async = pico_async\.pytest_plugin$", entry_points, re.MULTILINE)
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
