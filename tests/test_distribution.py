@@ -108,7 +108,7 @@ def test_the_sdist_holds_what_builds_and_tests_it_and_nothing_else(in_sdist: set
     assert {name.partition("/")[0] for name in in_sdist} == tops | files
     assert package_files() <= in_sdist
     assert {"tests/test_distribution.py", ".ci/run", ".github/workflows/release.yml"} <= in_sdist
-    assert [name for name in in_sdist if re.search(r"__pycache__|\.pyc$|\.venv|_cache|\.egg-info|\.db$", name)] == []
+    assert [name for name in in_sdist if re.search(r"__pycache__|\.pyc$|\.venv|_cache/|\.egg-info|\.db$", name)] == []
 
 
 def test_both_pass_twine(dist: Path) -> None:
