@@ -340,6 +340,17 @@ class PicoSession:
         self._open()
         return self
 
+    # Hidden from type checkers, which find the mistake by the missing methods.
+    if not TYPE_CHECKING:
+
+        def __enter__(self):
+            raise ConfigurationError(
+                f"Use `async with PicoSession() as pico:` in a coroutine; or {_FROM_SYNCHRONOUS_CODE}."
+            )
+
+        def __exit__(self, *_):
+            raise NotImplementedError
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -361,7 +372,9 @@ class PicoSession:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise ConfigurationError("PicoSession needs a running event loop. Use it in a coroutine.") from None
+            raise ConfigurationError(
+                f"PicoSession needs a running event loop. Use it in a coroutine; or {_FROM_SYNCHRONOUS_CODE}."
+            ) from None
         if self._closed:
             raise ConfigurationError("This session is closed. Make another one.")
         if self._engine is None:
@@ -379,7 +392,7 @@ class PicoSession:
                 reaches_pico=self._reaches_pico,
             )
         if self._loop is not loop:
-            raise ConfigurationError("This session belongs to another event loop. Make one in each loop that sends.")
+            raise ConfigurationError(_another_loop(self._loop))
         return self._engine
 
     def _join(self) -> Coordinator:
@@ -395,6 +408,24 @@ class PicoSession:
         if self._log_level is not None or Logger("pico_async").isEnabledFor(logging.INFO):
             listeners.append(_event_log.listener(self._log_level))
         return Observer(listeners, self._base_url) if listeners else None
+
+
+_FROM_SYNCHRONOUS_CODE = "from synchronous code, use `pico_async.blocking.Pico`"
+
+
+def _another_loop(loop: asyncio.AbstractEventLoop | None) -> str:
+    """Return what to do with a session that was opened in this other loop."""
+    if loop is not None and loop.is_closed():
+        return (
+            "This session belongs to another event loop, which has ended, as that of an earlier `asyncio.run`. Open "
+            "the session in the coroutine that `asyncio.run` runs, with `async with PicoSession() as pico:`, and make "
+            f"all its calls there; or {_FROM_SYNCHRONOUS_CODE}, which keeps one event loop."
+        )
+    return (
+        "This session belongs to another event loop, which is not the running one. Make its calls there, as by "
+        f"`asyncio.run_coroutine_threadsafe`, or make another session in this loop; or {_FROM_SYNCHRONOUS_CODE}, which "
+        "any thread may use."
+    )
 
 
 def _opt_outs(suppression: Suppression | None) -> OptOuts | None:

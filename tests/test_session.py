@@ -296,7 +296,8 @@ async def test_a_session_that_was_never_opened_closes() -> None:
 
 def test_use_in_another_loop_is_a_clear_error() -> None:
     """
-    A session belongs to the loop that opened it; its use in another loop, or without a loop, is a `ConfigurationError`.
+    A session belongs to the loop that opened it. Its use after that loop has ended, or without a loop, raises a
+    `ConfigurationError` that says where to open it, and names the client for synchronous code.
     """
     pico = session()
 
@@ -304,11 +305,29 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
         await pico.sms.send("8612345678901", "hi")
 
     asyncio.run(send())
-    with pytest.raises(ConfigurationError, match="another event loop"):
+    with pytest.raises(ConfigurationError, match=r"another event loop, which has ended.*async with.*blocking\.Pico"):
         asyncio.run(send())
-    with pytest.raises(ConfigurationError, match="running event loop"):
+    with pytest.raises(ConfigurationError, match=r"running event loop.*blocking\.Pico"):
         pico.stream_bulk([])
     registry._shared.clear()
+
+
+async def test_use_in_the_loop_of_another_thread_is_a_clear_error() -> None:
+    """A session that is used in a second loop, while its own one runs, says how to reach its own one."""
+
+    async def send(pico: PicoSession) -> None:
+        await pico.sms.send("8612345678901", "hi")
+
+    async with session() as pico:
+        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(asyncio.run, send(pico))
+
+
+def test_with_says_to_use_async_with() -> None:
+    """`with PicoSession()` says to use `async with`, or the client for synchronous code."""
+    with pytest.raises(ConfigurationError, match=r"async with PicoSession\(\).*pico_async\.blocking\.Pico"):
+        with session():  # type: ignore[attr-defined]
+            pass
 
 
 async def test_a_blast_waits_with_the_priority_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
