@@ -114,10 +114,12 @@ class Call(Generic[Value]):
             self.task.add_done_callback(self._end)
 
     def cancel(self) -> None:
-        """Cancel it, also before it began."""
-        if self.task is not None:
+        """Cancel it, also before it began. If it has ended, notify the caller again, who may have missed it."""
+        if self._ended:
+            self._caller.notify(self)
+        elif self.task is not None:
             self.task.cancel()
-        elif not self._ended:
+        else:
             self._end(None)
 
     def discard(self) -> None:

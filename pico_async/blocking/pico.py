@@ -141,7 +141,7 @@ class Pico:
         running.thread.run(running.session.aclose())
 
     def __enter__(self) -> Self:
-        self._open()
+        self._require_open()
         return self
 
     def __exit__(
@@ -161,10 +161,13 @@ class Pico:
 
     def _open(self) -> Running:
         """Return the session and the thread of this process."""
-        if self._closed:
-            raise ConfigurationError("This Pico is closed. Make another one.")
+        self._require_open()
         self._is_used = True
         return self._running or self._run_in_child()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("This Pico is closed. Make another one.")
 
     def _run(self, session: PicoSession) -> Running:
         self._running = running = Running(session, _thread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 from pico_async.coordination.local.coordinator import LocalCoordinator
@@ -34,6 +35,15 @@ class _Shared:
 # several threads share this table, never an entry.
 _shared: dict[asyncio.AbstractEventLoop, dict[str, _Shared]] = {}
 _table = threading.Lock()
+
+
+def _forked() -> None:
+    global _table
+    _table = threading.Lock()  # a thread that the child does not have may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def join(identity: Identity, rates: Rates) -> LocalCoordinator:

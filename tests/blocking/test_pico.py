@@ -30,6 +30,7 @@ from pico_async import (
 )
 from pico_async import BulkStream as AsyncBulkStream
 from pico_async.blocking import BulkStream, Pico
+from pico_async.blocking.call import Call, Caller
 from pico_async.sandbox import Sandbox
 from tests.support.waiting import wait_until
 
@@ -382,6 +383,25 @@ def test_a_stream_can_be_stopped_and_left_early(sandbox: Sandbox) -> None:
     assert len(rest) + 1 == results.report.total < 20
     assert left.report.total == 1 + len(left.leftover) < 20
     assert all(result.outcome in (Outcome.ACCEPTED, Outcome.NOT_SENT, Outcome.IN_DOUBT) for result in left.leftover)
+
+
+def test_an_interrupt_that_comes_with_a_result_loses_no_result(pico: Pico, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an interrupt is raised after a result has come and before the loop has it, the next step yields the result."""
+    waits = Caller.wait
+
+    def wait(caller: Caller, call: Call[Any]) -> None:
+        waits(caller, call)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with pico.stream_bulk(messages(3)) as results:
+        monkeypatch.setattr(Caller, "wait", wait)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            next(results)
+        indices = [result.index for result in results]
+
+    assert "complete before it could be cancelled" in raised.value.__notes__[0]
+    assert sorted(indices) == [0, 1, 2]
 
 
 def test_closing_the_client_ends_a_stream(sandbox: Sandbox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -52,9 +53,16 @@ class AiohttpTransport(HttpTransport):
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = {}
         self._urls: dict[str, URL] = {}
+        self._process = os.getpid()
+        # What a forked process has of its parent. It is kept, because aiohttp closes what is collected: over TLS, it
+        # would write on the parent's sockets.
+        self._inherited: object = None
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
-        """Serve one session."""
+        """Serve one session of this process."""
+        if self._process != os.getpid():
+            self._process, self._inherited = os.getpid(), (self._connector, self._sessions, self._inherited)
+            self._base_url, self._connector, self._sessions = None, None, {}
         if self._base_url is not None:
             raise ConfigurationError("This AiohttpTransport serves another session. Make one for each.")
         self._base_url = base_url
@@ -146,7 +154,13 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self._process = os.getpid()
         self._left_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    def __del__(self, *args: Any) -> None:
+        """Close what was left open; in a forked process nothing, for its sockets are the parent's, too."""
+        if self._process == os.getpid():
+            super().__del__(*args)
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         """Return an open connection when the request may be written."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -93,7 +94,10 @@ class RedisCoordinator:
         self._client = client
         self._prefix = prefix
         self._link = RedisLink(client, _checked_timeout(timeout))
-        self._owned = False
+        # Makes another client, for a forked process; None if the client is the caller's.
+        self._new_client: Callable[[], Redis] | None = None
+        self._process = os.getpid()
+        self._inherited: object = None
         self._member = _this_process()
         self._identity: Identity | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,9 +128,14 @@ class RedisCoordinator:
             ConfigurationError: It is no such address, or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
-        client = client_for(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
-        made = cls(client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout)
-        made._owned = True
+
+        def new_client() -> Redis:
+            return client_for(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
+
+        made = cls(
+            new_client(), rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout
+        )
+        made._new_client = new_client
         return made
 
     @property
@@ -148,6 +157,8 @@ class RedisCoordinator:
             ConfigurationError: It serves another API key, or another event loop.
         """
         loop = asyncio.get_running_loop()
+        if self._sessions and self._process != os.getpid():
+            self._forget_parent()
         if self._sessions and self._loop is not loop:
             raise ConfigurationError("This RedisCoordinator belongs to another event loop: make one in each loop.")
         if self._identity not in (None, identity):
@@ -162,6 +173,7 @@ class RedisCoordinator:
             self._link = RedisLink(self._client, self._link.timeout_s)
             self._token = self._token_store()
             self._limiters = {rate_group: self._limiter_of(rate_group) for rate_group in RateGroup}
+            self._process = os.getpid()
         self._sessions += 1
 
     async def leave(self) -> None:
@@ -199,7 +211,7 @@ class RedisCoordinator:
                 await self._link.aclose()
 
     async def _disconnect(self) -> None:
-        if not self._owned:
+        if self._new_client is None:
             return
         # It asks nobody, and a connection that does not close in time is gone all the same.
         with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
@@ -216,6 +228,18 @@ class RedisCoordinator:
     def __repr__(self) -> str:
         away = "fails" if self._share is None else f"goes on with {self._share:g} of it"
         return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away>"
+
+    def _forget_parent(self) -> None:
+        """Serve no session of the parent process, and use none of its connections, in a forked child."""
+        if self._new_client is None:
+            raise ConfigurationError(
+                "This process was forked from one that uses this RedisCoordinator, and may not use the connections of "
+                "its client. Make both in each process, or use RedisCoordinator.from_url."
+            )
+        # The client is kept, because collecting it may write on the parent's sockets.
+        self._inherited = (self._client, self._inherited)
+        self._client = self._new_client()
+        self._process, self._sessions, self._loop = os.getpid(), 0, None
 
     def _limiter_of(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
         rate = self.rates.of(rate_group)
