@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
@@ -131,6 +134,27 @@ def checked_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
         raise ConfigurationError("`timeout` must be a positive number of seconds, at most a day.")
     return timeout
+
+
+def checked_tls(tls: object, transport: object) -> ssl.SSLContext | None:
+    """Return the context, or raise if it is none, trusts anybody, or has no effect with this transport."""
+    if tls is None:
+        return None
+    if not isinstance(tls, ssl.SSLContext):
+        raise ConfigurationError(
+            "`ssl` must be an ssl.SSLContext, as ssl.create_default_context(cafile='authority.pem')."
+        )
+    if tls.verify_mode is not ssl.CERT_REQUIRED:
+        raise ConfigurationError(
+            "`ssl` verifies no certificate, so the API key would be sent to whoever answers. Load the authority that "
+            "issued it, as ssl.create_default_context(cafile='authority.pem')."
+        )
+    if isinstance(transport, httpx.AsyncBaseTransport):
+        raise ConfigurationError(
+            "`ssl` has no effect with an httpx transport of yours. Pass it to that, as "
+            "httpx.AsyncHTTPTransport(verify=context)."
+        )
+    return tls
 
 
 def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:

@@ -7,6 +7,7 @@ import logging
 import os
 import weakref
 from collections.abc import Awaitable, Sequence
+from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -83,6 +84,8 @@ class PicoSession:
         transport: `AiohttpTransport()` or an httpx transport in place of the session's own; closed with the session.
             With an httpx transport other than `httpx.AsyncHTTPTransport`, the session cannot know when a request is
             written, so more failures are in doubt. HTTP/2 is refused.
+        ssl: Trusted certificate authorities, and a client certificate if you need one, for the session's own transport
+            and `AiohttpTransport`. None uses those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the public ones.
         suppression: Numbers that opted out, or a function, async or not, that returns whether a number has. It is asked
             before each attempt of each message, unless the message has `promotional=False`. A suppressed message raises
             `SuppressedError`. If the function raises, the message is not sent (`NotSentError`). A set is read once; to
@@ -128,6 +131,7 @@ class PicoSession:
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
         transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
+        ssl: SSLContext | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
@@ -155,7 +159,10 @@ class PicoSession:
         self._listeners = _settings.checked_listeners(on_event)
         self._log_level = _settings.checked_log_level(os.environ.get("PICO_LOG"))
         self._observer: Observer | None = None
-        self._client = HttpClient(self._base_url, _settings.checked_timeout(timeout), http_transport_for(transport))
+        tls = _settings.checked_tls(ssl, transport)
+        self._client = HttpClient(
+            self._base_url, _settings.checked_timeout(timeout), http_transport_for(transport), tls
+        )
         host = urlsplit(self._base_url).hostname
         self._reaches_pico = not (is_loopback(host) or is_unresolvable(host) or stays_in_process(transport))
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -126,6 +127,9 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"rates": 30}, "`rates`"),
         ({"coordinator": "x"}, "`coordinator`"),
         ({"transport": httpx.AsyncClient()}, "`transport`"),
+        ({"transport": None, "ssl": True}, "`ssl` must be an ssl.SSLContext"),
+        ({"transport": None, "ssl": ssl._create_unverified_context()}, "`ssl` verifies no certificate"),
+        ({"ssl": ssl.create_default_context()}, "`ssl` has no effect"),
         ({"transport": httpx.AsyncHTTPTransport(http2=True)}, "HTTP/2"),
         ({"transport": httpx.AsyncHTTPTransport(http1=False, http2=True)}, "HTTP/2"),
         ({"base_url": " https://a"}, "`base_url`"),

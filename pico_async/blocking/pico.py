@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -95,6 +96,7 @@ class Pico:
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
         transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
+        ssl: SSLContext | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
@@ -113,6 +115,7 @@ class Pico:
                 rates=rates,
                 coordinator=coordinator,
                 transport=transport,
+                ssl=ssl,
                 suppression=asked_in_caller(suppression),
                 on_event=on_event,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ class AiohttpTransport(HttpTransport):
         # would write on the parent's sockets.
         self._inherited: object = None
 
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         """Serve one session of this process."""
         if self._process != os.getpid():
             self._process, self._inherited = os.getpid(), (self._connector, self._sessions, self._inherited)
@@ -72,7 +73,7 @@ class AiohttpTransport(HttpTransport):
         self._proxy = None if proxy is None else proxy.with_user(None)
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
-        self._tls = trusted()
+        self._tls = trusted(tls)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""

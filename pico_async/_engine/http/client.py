@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 
 import anyio
@@ -36,13 +37,15 @@ class HttpClient:
         connections: Permits to use one of the connections. A caller of `exchange` holds one.
     """
 
-    def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport) -> None:
+    def __init__(
+        self, base_url: str, timeout_s: float, transport: HttpTransport, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._timeout_s = timeout_s
         self._transport = transport
         self.connections = FairQueue(MAX_CONNECTIONS)
         self._checked_headers: Mapping[str, str] = {}
         # TCP and TLS get half of the time each. So they end by their own timeouts, whose errors say what hung.
-        transport.bind(base_url, timeout_s / 2, timeout_s)
+        transport.bind(base_url, timeout_s / 2, timeout_s, tls)
 
     def __repr__(self) -> str:
         return f"<HttpClient {self.connections!r}>"

@@ -46,12 +46,12 @@ class HttpxTransport(HttpTransport):
         self._given = transport
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
 
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         """Serve one session."""
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._connections = _Connections(proxy_for(base_url)) if self._given is None else None
+        self._connections = _Connections(proxy_for(base_url), trusted(tls)) if self._given is None else None
         # The HTTP client bounds the whole exchange, so the session's own needs no timer for each read and write.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
@@ -149,12 +149,12 @@ class _Connections:
     that is more than half of the cost of a request.
     """
 
-    def __init__(self, proxy: str | None) -> None:
+    def __init__(self, proxy: str | None, tls: ssl.SSLContext) -> None:
         self.proxied = proxy is not None
         self._idle: list[tuple[float, httpx.AsyncBaseTransport]] = []
         self._expired: list[httpx.AsyncBaseTransport] = []
         self._proxy: httpx.Proxy | None = None
-        self._tls = trusted()
+        self._tls = tls
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # Checked now, so that an invalid proxy is reported once and not by each send.

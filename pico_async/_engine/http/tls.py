@@ -9,15 +9,17 @@ import httpx
 from pico_async.errors import ConfigurationError
 
 
-def trusted() -> ssl.SSLContext:
+def trusted(given: ssl.SSLContext | None = None) -> ssl.SSLContext:
     """
-    Load the CA certificates, from `SSL_CERT_FILE` or `SSL_CERT_DIR` if they are set.
+    Return the given context, or load the CA certificates, from `SSL_CERT_FILE` or `SSL_CERT_DIR` if they are set.
 
     Loading takes longer than a request, so all connections share the result.
 
     Raises:
         ConfigurationError: They could not be loaded.
     """
+    if given is not None:
+        return given
     try:
         return httpx.create_ssl_context()
     except OSError as error:

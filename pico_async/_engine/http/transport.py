@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -43,9 +44,12 @@ class HttpTransport(ABC):
     reports_writes = True
 
     @abstractmethod
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None) -> None:
         """
         Serve one session.
+
+        Args:
+            tls: The CA certificates, and perhaps a client certificate, in place of those of the environment.
 
         Raises:
             ConfigurationError: It serves another one.
