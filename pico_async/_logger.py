@@ -58,7 +58,9 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
 
 
 # httpcore logs each step of a request on its way, at DEBUG.
-_LIBRARY_LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpcore.socks")
+_LIBRARY_LOGGERS = tuple(
+    f"{library}.{part}" for library in ("httpcore", "httpcore2") for part in ("connection", "http11", "proxy", "socks")
+)
 _is_ours: ContextVar[bool] = ContextVar("pico_async_is_ours", default=False)
 
 

@@ -12,10 +12,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
+from pico_async._engine.http.httpx_library import library_of
 from pico_async._engine.retry import MAX_RETRIES
 from pico_async._engine.token import Secret
 from pico_async.coordination.protocols import Coordinator, Identity
@@ -149,9 +148,9 @@ def checked_tls(tls: object, transport: object) -> ssl.SSLContext | None:
             "`ssl` verifies no certificate, so the API key would be sent to whoever answers. Load the authority that "
             "issued it, as ssl.create_default_context(cafile='authority.pem')."
         )
-    if isinstance(transport, httpx.AsyncBaseTransport):
+    if library_of(transport) is not None:
         raise ConfigurationError(
-            "`ssl` has no effect with an httpx transport of yours. Pass it to that, as "
+            "`ssl` has no effect with a transport of httpx or httpx2. Pass it to that, as "
             "httpx.AsyncHTTPTransport(verify=context)."
         )
     return tls

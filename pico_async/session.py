@@ -12,13 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
 from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.httpx_library import AsyncTransport
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
 from pico_async._engine.observer import Listener, Observer
 from pico_async._engine.progress import CallProgress
@@ -81,9 +80,9 @@ class PicoSession:
         rates: Requests per second that your contract allows.
         coordinator: Shares the limiters and the token in place of the event loop's own. `RedisCoordinator` shares them
             with other processes and hosts.
-        transport: `AiohttpTransport()` or an httpx transport in place of the session's own; closed with the session.
-            With an httpx transport other than `httpx.AsyncHTTPTransport`, the session cannot know when a request is
-            written, so more failures are in doubt. HTTP/2 is refused.
+        transport: `AiohttpTransport()`, or a transport of httpx or httpx2, in place of the session's own; closed with
+            the session. With another one of these libraries than `AsyncHTTPTransport`, the session cannot know when a
+            request is written, so more failures are in doubt. HTTP/2 is refused.
         ssl: Trusted certificate authorities, and a client certificate if you need one, for the session's own transport
             and `AiohttpTransport`. None uses those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the public ones.
         suppression: Numbers that opted out, or a function, async or not, that returns whether a number has. It is asked
@@ -130,7 +129,7 @@ class PicoSession:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
+        transport: AsyncTransport | AiohttpTransport | None = None,
         ssl: SSLContext | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,

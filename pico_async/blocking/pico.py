@@ -12,9 +12,8 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import httpx
-
 from pico_async._boundary import boundary
+from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.selection import stays_in_process
 from pico_async._engine.observer import Listener
 from pico_async.blocking.callbacks import asked_in_caller
@@ -95,7 +94,7 @@ class Pico:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
+        transport: AsyncTransport | AiohttpTransport | None = None,
         ssl: SSLContext | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
@@ -193,7 +192,7 @@ class Pico:
         with self._lock:
             if self._running is not None:
                 return self._running
-            if isinstance(self._transport, httpx.AsyncBaseTransport) and not stays_in_process(self._transport):
+            if library_of(self._transport) is not None and not stays_in_process(self._transport):
                 raise ConfigurationError(
                     "This process was forked from one that has used this Pico, and may not use the connections of its "
                     "`transport`. Make another Pico in each process."

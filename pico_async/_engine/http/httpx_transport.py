@@ -18,15 +18,13 @@ from anyio.streams.tls import TLSStream
 from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.http.departure import KEEPALIVE_EXPIRY_S, Departure
+from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.readable import is_readable
 from pico_async._engine.http.tls import trusted
 from pico_async._engine.http.transport import AT_ONCE_S, HttpRequest, HttpTransport
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async._logger import harmless_library
 from pico_async.errors import ConfigurationError
-
-# Failures before a connection is open.
-_BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class HttpxTransport(HttpTransport):
@@ -37,14 +35,17 @@ class HttpxTransport(HttpTransport):
     cost a fifth more.
 
     Args:
-        transport: A transport of the user's, which manages its connections. None: one transport for each connection.
+        transport: A transport of the user's, of httpx or httpx2, which manages its connections. None: one transport of
+            httpx for each connection.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        # Only httpx's own transport reports when it writes.
-        self.reports_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+    def __init__(self, transport: AsyncTransport | None = None) -> None:
+        # The libraries have the same names. What one of them makes is of no use to the other.
+        self._library: Any = library_of(transport) or httpx
+        # Only the library's own transport reports when it writes.
+        self.reports_writes = transport is None or isinstance(transport, self._library.AsyncHTTPTransport)
         self._given = transport
-        self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
+        self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, self._library.Headers())
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         """Serve one session."""
@@ -55,7 +56,7 @@ class HttpxTransport(HttpTransport):
         # The HTTP client bounds the whole exchange, so the session's own needs no timer for each read and write.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
-        self._url = lru_cache(maxsize=32)(httpx.URL)
+        self._url = lru_cache(maxsize=32)(self._library.URL)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""
@@ -93,7 +94,7 @@ class HttpxTransport(HttpTransport):
 
         # In a user's transport, the request may have to wait for a connection.
         asked_at = math.inf if self._given is None else time.monotonic()
-        connection = cast(_Connections, self._connections).take() if self._given is None else self._given
+        connection: Any = cast(_Connections, self._connections).take() if self._given is None else self._given
         try:
             reply = await _read(await connection.handle_async_request(self._request(request, trace)))
             if used is not None and _has_read_more(used):
@@ -116,10 +117,12 @@ class HttpxTransport(HttpTransport):
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Return what an exception of `send` means."""
-        if not isinstance(error, httpx.TransportError):
+        library = self._library
+        if not isinstance(error, library.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
-        proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)
-        return Failure(_reason(error, self._timeout_s, self._connect_s), proved)
+        before_writing = isinstance(error, (library.ConnectError, library.ConnectTimeout, library.PoolTimeout))
+        proved = not written if self.reports_writes else before_writing
+        return Failure(_reason(error, library, self._timeout_s, self._connect_s), proved)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -129,9 +132,9 @@ class HttpxTransport(HttpTransport):
     def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
         known, headers = self._headers
         if known is not request.headers:
-            headers = httpx.Headers(request.headers)
+            headers = self._library.Headers(request.headers)
             self._headers = (request.headers, headers)
-        return httpx.Request(
+        made: httpx.Request = self._library.Request(
             request.method,
             self._url(f"{self._base_url}{request.path}"),
             params=request.query or None,
@@ -139,6 +142,7 @@ class HttpxTransport(HttpTransport):
             content=request.content,
             extensions={"timeout": self._phases, "trace": trace},
         )
+        return made
 
 
 class _Connections:
@@ -302,29 +306,29 @@ async def _read(response: httpx.Response) -> Reply:
     return reply_of(response.status_code, response.headers, bytes(content))
 
 
-def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> str:
+def _reason(error: Exception, library: Any, timeout_s: float, connect_s: float) -> str:
     match error:
-        case httpx.ConnectTimeout():
+        case library.ConnectTimeout():
             return f"no connection within {connect_s:g} s"
-        case httpx.PoolTimeout():
+        case library.PoolTimeout():
             return f"no free connection within {timeout_s:g} s"
-        case httpx.ConnectError():
+        case library.ConnectError():
             return f"no connection ({_text(error)})"
-        case httpx.ProxyError():
+        case library.ProxyError():
             return "the proxy gave no connection"
-        case httpx.ReadTimeout():
+        case library.ReadTimeout():
             return f"no reply within {timeout_s:g} s"
-        case httpx.WriteTimeout():
+        case library.WriteTimeout():
             return f"the host did not take the request within {timeout_s:g} s"
-        case httpx.LocalProtocolError():
+        case library.LocalProtocolError():
             return "the request cannot be written"
-        case httpx.RemoteProtocolError():
+        case library.RemoteProtocolError():
             return "the host closed the connection, or sent what is not HTTP, instead of a reply"
-        case httpx.NetworkError():
+        case library.NetworkError():
             return "the connection broke"
     return f"the exchange failed ({type(error).__name__})"
 
 
-def _text(error: httpx.TransportError) -> str:
+def _text(error: Exception) -> str:
     # Connection errors come from the operating system and TLS. They contain hosts and certificates, but no request.
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
+from typing import cast
 
+from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.httpx_transport import HttpxTransport
 from pico_async._engine.http.transport import HttpTransport
 from pico_async.errors import ConfigurationError
@@ -16,7 +17,8 @@ def http_transport_for(transport: object) -> HttpTransport:
     Raises:
         ConfigurationError: The argument is not a transport, or it speaks HTTP/2.
     """
-    if isinstance(transport, httpx.AsyncBaseTransport):
+    if library_of(transport) is not None:
+        transport = cast(AsyncTransport, transport)
         if _speaks_http2(transport):
             raise ConfigurationError(
                 "`transport` must not speak HTTP/2. Make it without `http2=True`. Over HTTP/2, httpx cannot tell "
@@ -28,12 +30,12 @@ def http_transport_for(transport: object) -> HttpTransport:
     if isinstance(transport, HttpTransport):
         return transport
     raise ConfigurationError(
-        "`transport` must be an AiohttpTransport() or an httpx.AsyncBaseTransport, as httpx.AsyncHTTPTransport(), not "
-        f"{type(transport).__name__}."
+        "`transport` must be an AiohttpTransport() or a transport of httpx or httpx2, as httpx.AsyncHTTPTransport(), "
+        f"not {type(transport).__name__}."
     )
 
 
-def _speaks_http2(transport: httpx.AsyncBaseTransport) -> bool:
+def _speaks_http2(transport: AsyncTransport) -> bool:
     """Return whether it may speak HTTP/2. httpx has no public attribute for it; a test checks this one."""
     return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
 
@@ -42,7 +44,9 @@ def stays_in_process(transport: object) -> bool:
     """
     Return whether a transport reaches no network.
 
-    The test transports of httpx and the sandbox's do not. Another transport has an attribute `in_process` to say so.
+    The test transports of httpx and httpx2, and the sandbox's, do not. Another transport has an attribute `in_process`
+    to say so.
     """
-    known = isinstance(transport, httpx.MockTransport | httpx.ASGITransport)
+    library = library_of(transport)
+    known = library is not None and isinstance(transport, (library.MockTransport, library.ASGITransport))
     return known or getattr(transport, "in_process", False) is True
