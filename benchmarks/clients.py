@@ -1,12 +1,17 @@
 """
-The clients that are compared, each in one shape, and what one message costs each.
+The clients that are compared, with one interface, and what one message costs each.
 
     python -m benchmarks.clients http://127.0.0.1:8080 aiohttp --concurrency 64 --seconds 1
 
-A process measures one client at one concurrency and ends: so no client pays for what another has imported or left
-behind. Each client's packages are imported only where it is chosen. What all have in common: one message in the body
-of each request, one shared session, as many workers as the concurrency says, each of which awaits one send after the
-other, and a patience that no exchange comes near, for a repeated message would be counted twice.
+A process measures one client at one concurrency, and ends. So no client pays for what another has imported or left
+behind. The packages of a client are imported only if it is chosen.
+
+All have in common:
+
+- each request has one message in its body;
+- there is one shared session;
+- as many workers as the concurrency says await one send after the other;
+- no exchange comes near the timeout, because a repeated message would be counted twice.
 """
 
 from __future__ import annotations
@@ -29,14 +34,14 @@ SENDER = "8612345678888"
 TO = "8612345678901"
 TEXT = "Your code is 1234"
 
-# What a raw client must say to send the message that pico_async sends: headers and body are the same.
+# A raw client sends the same headers and body as pico_async.
 HEADERS = {"X-API-Key": API_KEY, "Authorization": "Bearer lean-0123456789"}
 BODY = {"username": USERNAME, "from": SENDER, "to": TO, "text": TEXT}
 
 PATIENCE_S = 60.0
 
-# The last batch of the warm-up tells how many messages to measure, so it must take long enough to tell it; the first
-# one, with its connections and late imports, tells it only where a second one would take too long.
+# The last batch of the warm-up determines how many messages are measured, so it must not be too short. The first batch
+# opens connections and imports, so it counts only if a second one would take too long.
 SHORTEST_BATCH_S = 0.25
 LONGEST_BATCH_S = 1.5
 
@@ -46,7 +51,7 @@ Client: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Run]]
 
 
 def by_workers(send: Callable[[], Awaitable[object]], concurrency: int) -> Run:
-    """Make the run in which so many workers await one send after the other."""
+    """Return the run in which so many workers await one send after the other."""
 
     async def run(messages: int) -> None:
         left = iter(range(messages))
@@ -62,12 +67,12 @@ def by_workers(send: Callable[[], Awaitable[object]], concurrency: int) -> Run:
     return run
 
 
-# --- raw clients: no token, no pace, no judgement; status and `request_id` are looked at, and nothing else
+# --- raw clients: no token, no limiter, no verdict; they check the status and `request_id` alone
 
 
 @asynccontextmanager
 async def raw_httpx(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
-    """httpx as it comes: 100 connections, of which 20 are kept alive."""
+    """Run httpx with its defaults: 100 connections, of which 20 are kept alive."""
     import httpx
 
     async with httpx.AsyncClient(headers=HEADERS, timeout=PATIENCE_S, **options) as client:
@@ -81,7 +86,7 @@ async def raw_httpx(base_url: str, concurrency: int, **options: Any) -> AsyncIte
 
 
 def raw_httpx_raised(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
-    """httpx with a connection for each worker, all kept alive."""
+    """Run httpx with a connection for each worker, all kept alive."""
     import httpx
 
     return raw_httpx(
@@ -93,7 +98,7 @@ def raw_httpx_raised(base_url: str, concurrency: int) -> AbstractAsyncContextMan
 
 @asynccontextmanager
 async def raw_aiohttp(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """aiohttp with a connection for each worker."""
+    """Run aiohttp with a connection for each worker."""
     import aiohttp
 
     connector = aiohttp.TCPConnector(limit=concurrency)
@@ -108,12 +113,12 @@ async def raw_aiohttp(base_url: str, concurrency: int) -> AsyncIterator[Run]:
         yield by_workers(send, concurrency)
 
 
-# --- peers, as their documentation has them set up
+# --- peers, set up as in their documentation
 
 
 @asynccontextmanager
 async def twilio(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """Twilio's async client: one aiohttp session with the connector that it ships with, 100 connections kept alive."""
+    """Run Twilio's async client: one aiohttp session with its default connector, 100 connections kept alive."""
     from twilio.http.async_http_client import AsyncTwilioHttpClient
     from twilio.rest import Client as TwilioClient
 
@@ -130,7 +135,7 @@ async def twilio(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def telnyx(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """Telnyx's async client, as it comes: httpx with its own limits, a minute of patience, two retries."""
+    """Run Telnyx's async client with its defaults: httpx with its own limits, a timeout of a minute, two retries."""
     from telnyx import AsyncTelnyx
 
     async with AsyncTelnyx(api_key=API_KEY, base_url=base_url) as client:
@@ -143,11 +148,11 @@ async def telnyx(base_url: str, concurrency: int) -> AsyncIterator[Run]:
         yield by_workers(send, concurrency)
 
 
-# --- pico_async: token, pace, journal's hooks, verdict and retries as always; only the rate is lifted
+# --- pico_async: token, limiter, write-ahead hook, verdict and retries as always; only the rate is lifted
 
 
 def pico_session(base_url: str, **options: Any) -> Any:
-    """Make a session that may send as fast as it can."""
+    """Make a session without a rate."""
     from pico_async import PicoSession, Rates
 
     return PicoSession(
@@ -163,7 +168,7 @@ def pico_session(base_url: str, **options: Any) -> Any:
 
 @asynccontextmanager
 async def pico(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
-    """Single sends."""
+    """Run single sends."""
     async with pico_session(base_url, **options) as session:
 
         async def send() -> None:
@@ -175,7 +180,7 @@ async def pico(base_url: str, concurrency: int, **options: Any) -> AsyncIterator
 
 @asynccontextmanager
 async def pico_bulk(base_url: str, concurrency: int, **options: Any) -> AsyncIterator[Run]:
-    """A blast, without a journal."""
+    """Run a bulk send, without a journal."""
     from pico_async import SmsMessage
 
     async with pico_session(base_url, **options) as session:
@@ -190,14 +195,14 @@ async def pico_bulk(base_url: str, concurrency: int, **options: Any) -> AsyncIte
 
 
 def pico_fast(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
-    """Single sends over aiohttp."""
+    """Run single sends over aiohttp."""
     from pico_async import AiohttpTransport
 
     return pico(base_url, concurrency, transport=AiohttpTransport())
 
 
 def pico_fast_bulk(base_url: str, concurrency: int) -> AbstractAsyncContextManager[Run]:
-    """A blast over aiohttp."""
+    """Run a bulk send over aiohttp."""
     from pico_async import AiohttpTransport
 
     return pico_bulk(base_url, concurrency, transport=AiohttpTransport())
@@ -222,7 +227,7 @@ CLIENTS: dict[str, Client] = {
 @dataclass(frozen=True)
 class Cost:
     """
-    What some messages took.
+    The cost of some messages.
 
     Attributes:
         messages: How many were measured.
@@ -238,7 +243,7 @@ class Cost:
 
 
 async def timed(run: Run, messages: int) -> tuple[float, float]:
-    """Carry out a run, and give its seconds of processor time and by the clock."""
+    """Carry out a run, and return its seconds of processor time and by the clock."""
     gc.collect()
     began_cpu, began = time.process_time(), time.perf_counter()
     await run(messages)
@@ -249,9 +254,9 @@ async def measure(client: Client, base_url: str, concurrency: int, seconds: floa
     """
     Warm a client up, then measure as many messages as it sends in about so many seconds.
 
-    But no fewer than eight for each worker, or two where that makes 2,000, however slow the client is.
+    However slow the client is, each worker sends at least eight messages, or two if eight would be over 2,000 in total.
     """
-    # Where all begin together, httpx with raised limits takes up to twice as long for the first hundreds of messages.
+    # If all begin together, httpx with raised limits takes up to twice as long for the first hundreds of messages.
     least = max(2 * concurrency, min(8 * concurrency, 2000))
     async with client(base_url, concurrency) as run:
         batch = warm_up = max(concurrency, 100)

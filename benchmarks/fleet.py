@@ -2,15 +2,15 @@
 How a fleet shares 30 messages a second over one Redis: 1, 10 and 100 hosts, in virtual time.
 
     python -m benchmarks.fleet                                      # a minute or two
-    python -m benchmarks.fleet --quick                              # a quarter of the time, and less to judge by
+    python -m benchmarks.fleet --quick                              # a quarter of the time, and fewer messages
     python -m benchmarks.fleet --picture benchmarks/fleet.png --markdown
 
-What is real and what is simulated stands in tests/support/virtual_fleet.py. In short: the scripts run on a real Valkey
-and the paces are the product's; clocks and networks are simulated. Every host's clock is wrong by up to ten hours and
-runs up to 50 ppm too fast or too slow, its timers are up to 3 ms late, and Pico gets each message up to 10 ms later
-than another. The numbers are the same on every machine.
+tests/support/virtual_fleet.py describes what is real and what is simulated. The limiters are the package's, and their
+scripts run on a real Valkey. Clocks and networks are simulated: the clock of each host is wrong by up to ten hours and
+runs up to 50 ppm too fast or too slow. Its timers are up to 3 ms late, and each message takes up to 10 ms to Pico. The
+numbers are the same on every machine.
 
-It does not tell what a real network does, nor what Redis costs: a script takes no virtual time.
+It does not show what a real network does, nor the costs of Redis: a script takes no virtual time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SECONDS, QUICK_SECONDS = 110.0, 30.0
 
 
 def even_load(hosts: int, network: Network) -> list[Scenario]:
-    """Let nothing befall them: all blast; all chat; or all blast but one, which chats (a single host does both)."""
+    """Return scenarios without events: all blast; all chat; or all but one, which chats (one host does both)."""
     of = partial(Scenario, hosts=hosts, network=network)
     return [
         of(name="all blast", blasting=hosts),
@@ -63,19 +63,19 @@ def even_load(hosts: int, network: Network) -> list[Scenario]:
 
 
 def troubles(at_s: float) -> list[Scenario]:
-    """Ten hosts, of which one chats, and what may befall them *at_s* seconds after the start."""
+    """Return scenarios of ten hosts, one of which chats, with an event *at_s* seconds after the start."""
     of = partial(Scenario, hosts=10, network=MIXED, blasting=9, chatting=1, chat_per_s=CHAT_PER_S)
     away = [(at_s, partial(_set_away, "refused")), (at_s + 3, partial(_set_away, None))]
     silent = [(at_s, partial(_set_away, "silent")), (at_s + 3, partial(_set_away, None))]
     return [
-        of(name="clock an hour back", befalls=[(at_s, partial(_step, -3600))]),
-        of(name="clock an hour on", befalls=[(at_s, partial(_step, 3600))]),
-        of(name="Redis flushed", befalls=[(at_s, lambda fleet: fleet.server.flushdb())]),
-        of(name="Redis away 3 s, fail", befalls=away),
-        of(name="Redis away 3 s, share", befalls=away, share=1 / 10),
-        of(name="Redis silent 3 s, share", befalls=silent, share=1 / 10),
-        of(name="half of them vanish", befalls=[(at_s, lambda fleet: fleet.vanish(range(5, 10)))]),
-        of(name="a rate refusal", befalls=[(at_s, lambda fleet: fleet.refuse(4))]),
+        of(name="clock an hour back", events=[(at_s, partial(_step, -3600))]),
+        of(name="clock an hour on", events=[(at_s, partial(_step, 3600))]),
+        of(name="Redis flushed", events=[(at_s, lambda fleet: fleet.server.flushdb())]),
+        of(name="Redis away 3 s, fail", events=away),
+        of(name="Redis away 3 s, share", events=away, share=1 / 10),
+        of(name="Redis silent 3 s, share", events=silent, share=1 / 10),
+        of(name="half of them vanish", events=[(at_s, lambda fleet: fleet.vanish(range(5, 10)))]),
+        of(name="a rate refusal", events=[(at_s, lambda fleet: fleet.refuse(4))]),
         of(name="begin one by one", begin_every_s=1.7),
         of(name="ways apart by ≤ 10 ms", network=UNEVEN),
         of(name="ways apart by ≤ 49 ms", network=LOPSIDED),
@@ -95,12 +95,12 @@ def _set_away(how: str | None, fleet: Fleet) -> None:
 
 
 def all_scenarios(seconds: float) -> list[Scenario]:
-    """List them in the order of the table."""
+    """Return all scenarios in the order of the table."""
     grid = [one for network in (NEAR, MIXED) for hosts in (1, 10, 100) for one in even_load(hosts, network)]
     return [attrs.evolve(one, seconds=seconds) for one in grid + troubles(seconds / 3)]
 
 
-# --- telling
+# --- tables and the picture
 
 HEAD = (
     "scenario",
@@ -109,9 +109,9 @@ HEAD = (
     "/s",
     f"of {OWN_RATE:.2f}",
     f"of {RATE}",
-    "densest second, at the turn",
+    "densest second, at the slot",
     "at Pico",
-    f"beyond {RATE}, at the turn",
+    f"beyond {RATE}, at the slot",
     "at Pico",
     "longest gap, s",
     "calls /s, host",
@@ -125,13 +125,13 @@ HEAD = (
 
 
 def table(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Make the table's rows, its head first."""
+    """Return the rows of the table, the head first."""
     return [HEAD, *map(_row, outcomes)]
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
     scenario, waits_s = outcome.scenario, outcome.waits_s()
-    # What is not asked for says nothing about what there is.
+    # A fleet that asks for less than the rate does not show what it could reach.
     full = scenario.blasting > 0
     return (
         scenario.name,
@@ -140,9 +140,9 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         f"{outcome.per_s:.2f}",
         f"{outcome.per_s / OWN_RATE:.1%}" if full else "",
         f"{outcome.per_s / RATE:.1%}" if full else "",
-        str(densest(outcome.turns)),
+        str(densest(outcome.granted)),
         str(densest(outcome.arrivals)),
-        str(violations(outcome.turns)),
+        str(violations(outcome.granted)),
         str(violations(outcome.arrivals)),
         f"{outcome.longest_gap_s:.2f}",
         f"{outcome.calls_per_s_and_host:.1f}",
@@ -154,12 +154,12 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Give the value that *share* of the values does not exceed."""
+    """Return the value that *share* of the values does not exceed."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def as_text(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for a terminal, its long heads numbered below it."""
+    """Return the table for a terminal, with its long heads numbered below it."""
     heads = [str(number) for number in range(1, len(HEAD) + 1)]
     widths = [max(map(len, column)) for column in zip(heads, *rows[1:], strict=True)]
     lines = ["  ".join(map(str.rjust, row, widths)) for row in (heads, *rows[1:])]
@@ -167,19 +167,19 @@ def as_text(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for Markdown."""
+    """Return the table in Markdown."""
     rule = ("---", "---", *("---:" for _ in rows[0][2:]))
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
 
-# Okabe and Ito's colours, as in pacing.py; vermilion is kept for what crosses the line.
+# Okabe and Ito's colours, as in pacing.py; vermilion is for what exceeds the rate.
 LINE, MEDIAN, TAIL, OVER = "#0072B2", "#0072B2", "#7F7F7F", "#D55E00"
 COLUMNS = 5
 
 
 def draw(outcomes: Sequence[Outcome], file: Path) -> None:
     """Draw the arrivals in each sliding second, a panel for each scenario, and below how long single sends waited."""
-    # Imported here, so that only the picture needs it.
+    # Not at the top: only the picture needs it.
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -222,7 +222,7 @@ def draw(outcomes: Sequence[Outcome], file: Path) -> None:
 def _draw_arrivals(panel: Axes, outcome: Outcome) -> None:
     moments = outcome.arrivals
     counts = trailing_counts(moments)
-    # Also when they fall out of it: a pause shows.
+    # Arrivals that leave the second are steps, too, so that a pause is visible.
     steps = sorted([*zip(moments, counts, strict=True), *_falls(moments)])
     over = [(at, min(count, 36)) for at, count in zip(moments, counts, strict=True) if count > RATE]
     panel.step([at for at, _ in steps], [count for _, count in steps], where="post", color=LINE, linewidth=0.8)
@@ -244,7 +244,7 @@ def _draw_arrivals(panel: Axes, outcome: Outcome) -> None:
 
 
 def _falls(moments: Sequence[float]) -> list[tuple[float, int]]:
-    """Count, for the moment at which each of them falls out of the second, what is left in it."""
+    """Return the moment at which each arrival leaves the second, and how many are left in it then."""
     ends = [at + 1.0 for at in moments]
     return [(end, bisect_right(moments, end) - number) for number, end in enumerate(ends, 1)]
 
@@ -256,7 +256,7 @@ def _draw_waits(bars: Axes, outcomes: Sequence[Outcome]) -> None:
     bars.barh(places, tails, color=TAIL, height=0.7, label="99th percentile")
     bars.barh(places, medians, color=MEDIAN, height=0.7, label="median")
     bars.set_yticks(places, names, fontsize=8.5)
-    bars.set_xlabel("how long single sends waited for their turns, ms", fontsize=11)
+    bars.set_xlabel("how long single sends waited for their slots, ms", fontsize=11)
     bars.axvline(500, color="black", linewidth=0.8, linestyle="--")
     bars.margins(y=0.01)
     bars.legend(fontsize=11, loc="lower right")
@@ -266,18 +266,18 @@ def _draw_waits(bars: Axes, outcomes: Sequence[Outcome]) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the command line's parser."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:g} virtual seconds each, not {SECONDS:g}")
-    parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios whose name has this in it")
-    parser.add_argument("--seed", type=int, default=1, help="of everything that is drawn (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the scenarios whose name contains this")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a PNG")
     return parser
 
 
 def main() -> None:
-    """Simulate, and tell."""
+    """Simulate the scenarios, and print the table."""
     options = build_parser().parse_args()
     scenarios = all_scenarios(QUICK_SECONDS if options.quick else SECONDS)
     scenarios = [attrs.evolve(one, seed=options.seed) for one in scenarios if options.only in one.name]

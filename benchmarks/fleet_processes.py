@@ -1,15 +1,15 @@
 """
-Four processes with one key and one Valkey: what they reach together, and what that asks of Redis.
+Four processes with one key and one Valkey: their rate together, and their calls to Redis.
 
     python benchmarks/fleet_processes.py                            # 2 minutes
 
-1. At the documented 30 a second: 600 messages by `send_bulk`, a sandbox in a process of its own that enforces a
-   sliding log, without and with 10 ms of jitter. The rate is that of the arrivals, (n - 1) / (last - first).
-2. At a lifted 2,000 a second: turns alone (what a message asks of the pace), and whole messages to a server in a
-   process of its own that does no more than answer, for the sandbox takes more of the machine than the clients. The
-   rate is that of the turns, or of the arrivals, while all four processes had something to send.
+1. At the documented 30 a second: 600 messages by `send_bulk`, without and with 10 ms of jitter. A sandbox in a process
+   of its own enforces a sliding log. The rate is that of the arrivals, (n - 1) / (last - first).
+2. At 2,000 a second: slots alone, and whole messages. The messages go to a server in a process of its own that only
+   answers, because the sandbox would need more of the machine than the clients. The rate is that of the slots, or of
+   the arrivals, while all four processes had something to send.
 
-Calls to Redis are counted by its own `INFO commandstats`, over the time from the first turn to the last.
+The calls to Redis are those of its own `INFO commandstats`, from the first slot to the last.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 def paced(jitter_ms: int) -> Row:
-    """Send 4 x 150 messages at the documented pace, to a server that counts."""
+    """Send 4 x 150 messages at the documented rate, to a sandbox that enforces it."""
     with ExitStack() as held:
         server = held.enter_context(valkey_server())
         sandbox = held.enter_context(sandbox_process("--rate-rule=sliding-log", f"--jitter-ms={jitter_ms}"))
@@ -83,14 +83,14 @@ def paced(jitter_ms: int) -> Row:
 
 
 def lifted(kind: str, rate: float, count: int, concurrency: int) -> Row:
-    """Take turns, or send messages, at a rate that was raised."""
+    """Acquire slots, or send messages, at a raised rate."""
     with valkey_server() as server, lean_server() as (base_url, arrivals):
         command = [sys.executable, __file__, f"--{kind}", server.url, base_url, str(rate), str(count), str(concurrency)]
         processes = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "abcd"]
         taken = {name: json.loads(one.communicate()[0]) for name, one in zip("abcd", processes, strict=True)}
         calls = redis_calls(server)
-        moments = taken if kind == "turns" else arrivals()
-    what = "turns" if kind == "turns" else "messages"
+        moments = taken if kind == "slots" else arrivals()
+    what = "slots" if kind == "slots" else "messages"
     return row(f"{what}, {rate:,.0f} a second, {concurrency} at once", moments, rate, calls, "", whole=False)
 
 
@@ -112,7 +112,7 @@ def row(what: str, moments: dict[str, list[float]], rate: float, calls: int, not
 
 
 def redis_calls(server: ValkeyServer) -> int:
-    """Count the commands that clients sent, and not those that scripts made of them."""
+    """Count the commands that clients sent, without those that scripts ran."""
     with server.client() as client:
         found: dict[str, dict[str, int]] = client.info("commandstats")  # type: ignore[assignment]
     own = ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_script|load", "cmdstat_hello")
@@ -121,7 +121,7 @@ def redis_calls(server: ValkeyServer) -> int:
 
 @contextmanager
 def lean_server() -> Iterator[tuple[str, Any]]:
-    """Run a server that only answers, and give its address and, at the end, when whose messages came."""
+    """Run a server that only answers; yield its address, and a function that returns the arrivals of each process."""
     with subprocess.Popen(
         [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     ) as process:
@@ -141,7 +141,7 @@ def lean_server() -> Iterator[tuple[str, Any]]:
 
 
 class Answer(asyncio.Protocol):
-    """Read requests, note who sent them, and accept them."""
+    """Read requests, record their senders, and accept them."""
 
     moments: dict[str, list[float]] = {}  # noqa: RUF012  one server, one table
 
@@ -168,7 +168,7 @@ class Answer(asyncio.Protocol):
 
 
 async def serve() -> None:
-    """Serve until there is a line on stdin; then tell what came."""
+    """Serve until there is a line on stdin, and print the arrivals."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Answer, "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
@@ -176,8 +176,8 @@ async def serve() -> None:
     print(json.dumps(Answer.moments), flush=True)
 
 
-async def take_turns(redis_url: str, rate: float, count: int, concurrency: int) -> None:
-    """Take turns, and tell when they came."""
+async def acquire_slots(redis_url: str, rate: float, count: int, concurrency: int) -> None:
+    """Acquire slots, and print when each was granted."""
     coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=rate))
     coordinator.join(Identity.of("bench", "bench", "user333", "k"))
     moments: list[float] = []
@@ -212,13 +212,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=2000)
-    parser.add_argument("--count", type=int, default=6000, help="turns, or messages, of each process")
+    parser.add_argument("--count", type=int, default=6000, help="slots, or messages, of each process")
     options = parser.parse_args()
     print("| what | a second | of the rate | densest second | Redis calls a second and process | max/min share | |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for jitter_ms in (0, 10):
         print(paced(jitter_ms), flush=True)
-    for kind, concurrency in (("turns", 64), ("turns", 16), ("messages", 64)):
+    for kind, concurrency in (("slots", 64), ("slots", 16), ("messages", 64)):
         print(lifted(kind, options.rate, options.count, concurrency), flush=True)
 
 
@@ -226,9 +226,9 @@ if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
         if sys.argv[1:2] == ["--serve"]:
             asyncio.run(serve())
-        elif sys.argv[1:2] == ["--turns"]:
+        elif sys.argv[1:2] == ["--slots"]:
             _, _, redis_url, _, rate, count, concurrency, _ = sys.argv
-            asyncio.run(take_turns(redis_url, float(rate), int(count), int(concurrency)))
+            asyncio.run(acquire_slots(redis_url, float(rate), int(count), int(concurrency)))
         elif sys.argv[1:2] == ["--messages"]:
             _, _, redis_url, base_url, rate, count, concurrency, name = sys.argv
             asyncio.run(send(redis_url, base_url, float(rate), int(count), int(concurrency), name))

@@ -1,15 +1,16 @@
 """
-What a journal costs a blast: at the documented pace, and with the rate lifted.
+What a journal costs a bulk send: at the documented rate, and without a rate.
 
     python benchmarks/journal.py                                    # 2 minutes
     python benchmarks/journal.py --folder /var/tmp                  # on another disk
-    python benchmarks/journal.py --commit-ms 20                     # as if the disk were slower by that
+    python benchmarks/journal.py --commit-ms 20                     # as with a disk that is slower by that
 
-The sandbox runs in a process of its own and enforces no rate. At the documented pace, 900 messages are sent with a
-journal, and the rate is that of their arrivals: (n - 1) / (last - first). With the rate lifted, blasts without and with
-a journal follow each other, each round in a fresh process with a fresh file, so that the machine's moods fall on both;
-each rate is messages over the seconds from the blast's start to its report, and the ratio is that of the medians.
-What the disk takes for a sync is told with it, for a journal is as quick as that.
+The sandbox runs in a process of its own and enforces no rate. At the documented rate, 900 messages are sent with a
+journal, and the rate is that of their arrivals: (n - 1) / (last - first).
+
+Without a rate, bulk sends without and with a journal alternate, so that other work of the machine affects both. Each
+round is a fresh process with a fresh file. A rate is the messages over the seconds from the start to the report, and
+the ratio is that of the medians. The time of one sync of the disk is printed, too, because a journal depends on it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PACED = 900
 
 @contextmanager
 def sandbox() -> Iterator[str]:
-    """Run a sandbox in a process of its own, and give its address."""
+    """Run a sandbox in a process of its own, and yield its address."""
     command = [sys.executable, "-m", "pico_async.sandbox", "--port", "0", "--rate-rule", "none"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -50,7 +51,7 @@ def sandbox() -> Iterator[str]:
 
 
 async def blast(base_url: str, count: int, *, journal: str | None, sms_per_s: float | None) -> float:
-    """Send so many messages, and give how many a second."""
+    """Send so many messages, and return the messages per second."""
     messages = (SmsMessage(f"861{number:010}", "Your code is 1234", key=f"order-{number}") for number in range(count))
     async with PicoSession(
         username="user333",
@@ -66,7 +67,7 @@ async def blast(base_url: str, count: int, *, journal: str | None, sms_per_s: fl
 
 
 def slow_down(commit_ms: float) -> None:
-    """Make each commit of a journal take longer."""
+    """Slow each commit of a journal down."""
     connect = sqlite3.connect
 
     class Slow(sqlite3.Connection):
@@ -79,7 +80,7 @@ def slow_down(commit_ms: float) -> None:
 
 
 def in_a_fresh_process(base_url: str, chosen: argparse.Namespace, *, journalled: bool) -> float:
-    """Send as fast as it goes, and give how many a second."""
+    """Send without a rate in a fresh process, and return the messages per second."""
     with tempfile.TemporaryDirectory(dir=chosen.folder) as fresh:
         command = [sys.executable, __file__, "--one", base_url, "--messages", str(chosen.messages)]
         command += ["--commit-ms", str(chosen.commit_ms)]
@@ -88,13 +89,13 @@ def in_a_fresh_process(base_url: str, chosen: argparse.Namespace, *, journalled:
 
 
 def arrivals(base_url: str) -> list[float]:
-    """Ask the sandbox when each message arrived."""
+    """Return the times at which the messages arrived, by the sandbox's ledger."""
     ledger = httpx.get(f"{base_url}/_sandbox/ledger", timeout=60).raise_for_status().json()
     return [message["at"] for message in ledger["accepted"]]
 
 
 def densest_second(times: list[float]) -> int:
-    """Count the most that arrived in any half-open second."""
+    """Return the most arrivals in any half-open second."""
     window: deque[float] = deque()
     most = 0
     for at in sorted(times):
@@ -106,7 +107,7 @@ def densest_second(times: list[float]) -> int:
 
 
 def sync_ms(folder: str) -> float:
-    """Measure the median of 200 syncs of one page."""
+    """Return the median time of 200 syncs of one page."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         took = []
         for _ in range(200):
@@ -118,9 +119,9 @@ def sync_ms(folder: str) -> float:
 
 
 def main() -> None:
-    """Measure both, and print them."""
+    """Measure both, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--messages", type=int, default=3000, help="of each blast with the rate lifted")
+    parser.add_argument("--messages", type=int, default=3000, help="of each bulk send without a rate")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the journals lie")
     parser.add_argument("--commit-ms", type=float, default=0.0, help="added to each commit")

@@ -1,11 +1,11 @@
 """
-The layers of one message over the fast transport, each alone: what lies between `pico fast` and raw aiohttp.
+The layers of one message over the fast transport, each alone: the difference between `pico fast` and raw aiohttp.
 
-    python -m benchmarks.layers http://127.0.0.1:8080 carrier --concurrency 64
+    python -m benchmarks.layers http://127.0.0.1:8080 transport --concurrency 64
 
-As in `clients.py`, a process measures one layer. Two of them make up the whole, `carrier` and `session`; `frame`,
-`building` and `judging` are parts of `session`. All but `carrier` send nothing: the session's carrier answers at once.
-They reach into the engine, and follow it when it changes.
+As in `clients.py`, a process measures one layer. `transport` and `session` are the two halves of the whole; `frame`,
+`building` and `judging` are parts of `session`. Only `transport` sends anything: the others use a transport that
+answers at once. They call the engine's internals, so they change with it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ ACCEPTED = b'{"request_id": "lean-0123456789", "token": "lean-0123456789"}'
 
 
 def outgoing() -> Any:
-    """Make the request that all send."""
-    from pico_async._engine.http.transport import HttpRequest
+    """Return the request that all send."""
+    from pico_async._engine.http.exchange import HttpRequest
     from pico_async._engine.wire import encode
 
     headers = {**HEADERS, "Content-Type": "application/json; charset=utf-8"}
@@ -43,8 +43,8 @@ def outgoing() -> Any:
 
 
 def at_once() -> Any:
-    """Make a carrier that answers at once and sends nothing."""
-    from pico_async._engine.http.transport import HttpTransport
+    """Return an HTTP transport that answers at once and sends nothing."""
+    from pico_async._engine.http.exchange import HttpTransport
     from pico_async._engine.wire import Reply
 
     class AtOnce(HttpTransport):
@@ -65,9 +65,9 @@ def at_once() -> Any:
 
 
 def departure() -> Any:
-    """Make a departure with a slot of a limiter without a rate."""
+    """Return a departure with a slot of a limiter without a rate."""
     from pico_async._engine.endpoints import SEND_SMS, Request
-    from pico_async._engine.http.departure import Departure
+    from pico_async._engine.http.exchange import Departure
     from pico_async._engine.progress import CallProgress
     from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
 
@@ -76,8 +76,8 @@ def departure() -> Any:
 
 
 @asynccontextmanager
-async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """HTTP alone: one request, its reply's bytes. The moment of leaving is in `frame`, too, and costs about 2 µs."""
+async def transport(base_url: str, concurrency: int) -> AsyncIterator[Run]:
+    """Run HTTP alone: one request, the bytes of its reply. The departure, about 2 µs, is in `frame`, too."""
     from pico_async import AiohttpTransport
 
     fast, request = AiohttpTransport(), outgoing()
@@ -95,8 +95,8 @@ async def carrier(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """What the transport puts around a carrier: a place, a bound in time, the moment of leaving."""
-    from pico_async._engine.http.client import HttpClient
+    """Run the HTTP client around a transport: a connection's permit, the timeout, the departure."""
+    from pico_async._engine.http.exchange import HttpClient
 
     client, request = HttpClient(base_url, PATIENCE_S, at_once()), outgoing()
 
@@ -113,13 +113,13 @@ async def frame(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def session(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """All of a single send but the carrier."""
+    """Run a single send without its transport."""
     async with pico(base_url, concurrency, transport=at_once()) as run:
         yield run
 
 
 def repeated(once: Callable[[], object]) -> Run:
-    """Make the run that calls a function so many times; nothing of it waits."""
+    """Return the run that calls a function so many times, without waiting."""
 
     async def run(messages: int) -> None:
         for _ in range(messages):
@@ -130,7 +130,7 @@ def repeated(once: Callable[[], object]) -> Run:
 
 @asynccontextmanager
 async def building(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """From the arguments to the bytes of the body."""
+    """Run the step from the arguments to the bytes of the body."""
     from pico_async import SmsMessage
     from pico_async._engine.wire import Account, encode, send_request
 
@@ -140,7 +140,7 @@ async def building(base_url: str, concurrency: int) -> AsyncIterator[Run]:
 
 @asynccontextmanager
 async def judging(base_url: str, concurrency: int) -> AsyncIterator[Run]:
-    """From the bytes of the reply to the value."""
+    """Run the step from the bytes of the reply to the value."""
     from pico_async import SmsMessage
     from pico_async._engine.verdict import judge
     from pico_async._engine.wire import Account, Reply, decode, send_request
@@ -161,7 +161,7 @@ class Layer(NamedTuple):
     One layer.
 
     Attributes:
-        what: What it does, for the table.
+        what: Its work, for the table.
         sends: Whether its messages reach the server.
     """
 
@@ -171,9 +171,9 @@ class Layer(NamedTuple):
 
 
 LAYERS = {
-    "carrier": Layer(carrier, "HTTP by our aiohttp carrier: one request, the bytes of its reply", sends=True),
-    "session": Layer(session, "a single send without its carrier; contains the following three"),
-    "frame": Layer(frame, "a place, a bound in time, the moment of leaving"),
+    "transport": Layer(transport, "HTTP by `AiohttpTransport`: one request, the bytes of its reply", sends=True),
+    "session": Layer(session, "a single send without its transport; contains the following three"),
+    "frame": Layer(frame, "a connection's permit, the timeout, the departure"),
     "building": Layer(building, "checking and making the message, encoding it"),
     "judging": Layer(judging, "parsing and judging the reply, making the value"),
 }

@@ -1,12 +1,12 @@
 """
-A server that does next to nothing: it answers each message at once, and counts them.
+A server that only answers each message at once, and counts them.
 
     python -m benchmarks.lean_pico
 
-What a client costs is measured against it, in a process of its own. The sandbox would not do for that: it reads and
-judges each request, and so is slower than the fastest of the clients. This one reads only the path and the
-Content-Length, and answers a constant. It takes any message, checks no token, and knows nothing of chunked bodies,
-which none of the clients sends; a POST without a Content-Length is refused rather than counted.
+The costs of the clients are measured with it, in a process of its own. The sandbox checks each request, so it is slower
+than the fastest of the clients. This server reads only the path and the Content-Length, and answers a constant. It
+accepts any message and checks no token. A POST without a Content-Length is refused and not counted: chunked bodies are
+not supported, and no client sends them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 
 
 def reply(status: HTTPStatus, body: Any) -> bytes:
-    """Give a whole reply."""
+    """Return a whole reply."""
     content = json.dumps(body).encode()
     head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
     return head.encode() + b"\r\n\r\n" + content
 
 
-# By the end of the path. The shortest that each client takes for a success: real replies of Twilio and Telnyx are
-# longer, and cost their clients a little more.
+# By the end of the path. Each is the shortest reply that the client takes for a success. Real replies of Twilio and
+# Telnyx are longer, and cost their clients a little more.
 ACCEPTED = {
     b"/sms": reply(HTTPStatus.OK, {"request_id": "lean-0123456789"}),
     b"/Messages.json": reply(HTTPStatus.CREATED, {"sid": "SM0123456789", "status": "queued"}),
@@ -49,7 +49,7 @@ LENGTH_REQUIRED = reply(HTTPStatus.LENGTH_REQUIRED, {"errors": ["no Content-Leng
 
 
 class Counter:
-    """How many messages have arrived, on all connections."""
+    """The number of messages that have arrived, on all connections."""
 
     messages = 0
 
@@ -67,7 +67,7 @@ class LeanPico(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is here as a whole, and keep the rest."""
+        """Answer each complete request, and keep the rest."""
         unread = self._unread + data
         begin = 0
         while (end_of_head := unread.find(b"\r\n\r\n", begin)) >= 0:
@@ -96,14 +96,14 @@ class LeanPico(asyncio.Protocol):
 
 
 def allow_many_connections() -> None:
-    """Let this process open as many files as it may: a thousand connections are more than the usual limit."""
+    """Raise this process's limit of open files to its maximum: a thousand connections exceed the usual limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
 def lean_pico() -> Iterator[str]:
-    """Run the server in a process of its own for as long as the context lasts, and give its address."""
+    """Run the server in a process of its own until the context ends, and yield its address."""
     command = [sys.executable, "-m", "benchmarks.lean_pico"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -114,13 +114,13 @@ def lean_pico() -> Iterator[str]:
 
 
 def messages_at(base_url: str) -> int:
-    """Ask the server how many messages have arrived."""
+    """Return how many messages have arrived at the server."""
     with urllib.request.urlopen(base_url + COUNT_PATH, timeout=10) as answer:
         return int(json.load(answer))
 
 
 async def serve() -> None:
-    """Serve until the process ends, and say where."""
+    """Print the address, and serve until the process ends."""
     counter = Counter()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: LeanPico(counter), "127.0.0.1", 0, backlog=BACKLOG)

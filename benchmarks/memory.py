@@ -1,7 +1,7 @@
 """
-How much memory a blast takes, by its size: streamed, and with a task for each recipient.
+The memory of a bulk send by its size: streamed, and with a task for each recipient.
 
-    python -m benchmarks.memory --markdown              # 4 minutes, most of it for the million
+    python -m benchmarks.memory --markdown              # 4 minutes, most of them for the million
     python -m benchmarks.memory --quick                 # half a minute, without the million
     python -m benchmarks.memory --markdown --json memory.json --picture benchmarks/memory.png
     python -m benchmarks.memory --read memory.json --picture benchmarks/memory.png
@@ -9,10 +9,10 @@ How much memory a blast takes, by its size: streamed, and with a task for each r
 Each figure is the growth of the resident memory of a fresh process, after a garbage collection:
 
 - streamed: `stream_bulk` over a generator, from a tenth of the messages to the last one. The transport answers at once,
-  for what is measured is what the blast keeps. What the process needs in any case, to begin with, is told beside it.
-- a task each: what one writes without a blast, `create_task` for each recipient, which waits on an `AsyncLimiter`,
-  from before the first task until all wait. The texts come from a generator here, too, and no result is kept, so that
-  only the waiting is counted. They wait on a limiter and not on replies, because at 30 a second nearly all do.
+  because the memory that the bulk send keeps is measured. The memory before that is printed beside it.
+- a task each: the same without a bulk send, `create_task` for each recipient, which waits on an `AsyncLimiter`. It is
+  measured from before the first task until all wait. The texts come from a generator here, too, and no result is kept,
+  so that only the waiting is counted. They wait on a limiter and not on replies, because at 30 a second nearly all do.
 
 Linux only: it reads /proc.
 """
@@ -42,10 +42,10 @@ MIB = 1024 * 1024
 
 class Growth(NamedTuple):
     """
-    What one process grew by, in bytes.
+    The growth of one process, in bytes.
 
     Attributes:
-        begin: Until the growth is counted from: the session, its first messages and what they import.
+        begin: Before the growth is counted: the session, its first messages and their imports.
         growth: From then on.
     """
 
@@ -59,15 +59,15 @@ class Growth(NamedTuple):
 
 
 def resident_bytes() -> int:
-    """Say how much memory this process has now, after a garbage collection."""
+    """Return the memory of this process after a garbage collection."""
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 async def streamed(count: int) -> tuple[int, int]:
-    """Send so many messages, and give the growth over the first tenth and over the rest."""
-    # Imported before the measuring begins, as with the other way.
+    """Send so many messages, and return the growth over the first tenth and over the rest."""
+    # Imported before the measurement begins, as in `a_task_each`.
     import httpx
 
     from pico_async import SmsMessage
@@ -91,7 +91,7 @@ async def streamed(count: int) -> tuple[int, int]:
 
 
 async def a_task_each(count: int) -> tuple[int, int]:
-    """Let so many tasks wait for their turn, and give the growth."""
+    """Start so many tasks that wait on a limiter, and print the growth."""
     from aiolimiter import AsyncLimiter
 
     limiter = AsyncLimiter(30, 1)
@@ -112,7 +112,7 @@ async def a_task_each(count: int) -> tuple[int, int]:
     growth = resident_bytes() - before
     print(json.dumps([0, growth]), flush=True)
     assert tasks
-    # At 30 a second, they would need an hour to end by themselves, and some seconds to be cancelled.
+    # At 30 a second they would run for an hour, and cancelling them would take some seconds.
     os._exit(0)
 
 
@@ -148,11 +148,11 @@ def measure_all(sizes: Sequence[int], largest_naive: int) -> dict[str, Any]:
     }
 
 
-# --- telling
+# --- tables and the picture
 
 
 def table(grown: Sequence[Growth]) -> list[tuple[str, ...]]:
-    """Make the table's rows, its head first."""
+    """Return the rows of the table, the head first."""
     rows: list[tuple[str, ...]] = [("", "messages", "growth, MiB", "bytes a message", "before that, MiB")]
     for growth in grown:
         counted = growth.messages if growth.way != "streamed" else growth.messages - growth.messages // 10
@@ -169,7 +169,7 @@ def table(grown: Sequence[Growth]) -> list[tuple[str, ...]]:
 
 
 def as_text(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for a terminal."""
+    """Return the table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
@@ -177,14 +177,14 @@ def as_text(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for Markdown."""
+    """Return the table in Markdown."""
     rule = ("---", *("---:" for _ in rows[0][1:]))
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
 
-# As in pacing.py: blue is ours, grey the other way.
+# As in pacing.py: blue is pico_async, grey the other way.
 COLOURS = {"streamed": "#0072B2", "a task each": "#7F7F7F"}
-# What is below a tenth of a MiB is a few pages more or less, and could not be drawn on a logarithmic axis.
+# Less than a tenth of a MiB is a few pages more or less, and 0 cannot be drawn on a logarithmic axis.
 FLOOR_MIB = 0.1
 
 
@@ -201,7 +201,7 @@ def draw(grown: Sequence[Growth], circumstances: str, file: Path) -> None:
         if points:
             panel.plot(*zip(*points, strict=True), color=colour, marker="o", linewidth=2)
             panel.annotate(way, points[-1], xytext=(10, 0), textcoords="offset points", color=colour, va="center")
-    panel.set(xscale="log", yscale="log", xlabel="messages", ylabel="MiB that the process grew by")
+    panel.set(xscale="log", yscale="log", xlabel="messages", ylabel="growth of the process, MiB")
     sizes = sorted({growth.messages for growth in grown})
     panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
     panel.set_xlim(0.8 * sizes[0], 3 * sizes[-1])
@@ -210,7 +210,7 @@ def draw(grown: Sequence[Growth], circumstances: str, file: Path) -> None:
     panel.minorticks_off()
     panel.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.set_title("Memory of a blast", fontsize=14)
+    panel.set_title("Memory of a bulk send", fontsize=14)
     figure.text(0.5, 0.01, circumstances, ha="center", fontsize=8)
     figure.subplots_adjust(left=0.12, right=0.97, top=0.92, bottom=0.16)
     figure.savefig(file, dpi=100)
@@ -221,14 +221,14 @@ def draw(grown: Sequence[Growth], circumstances: str, file: Path) -> None:
 
 
 def main() -> None:
-    """Measure, or read what was measured, and tell."""
+    """Measure, or read a recording, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="leave the million out")
     parser.add_argument("--largest-naive", type=int, default=100_000, help="of a task each (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the recording")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a PNG")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="take what --json wrote, and measure nothing")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="read a recording of --json, and measure nothing")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "COUNT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:

@@ -1,18 +1,18 @@
 """
-What one message costs: processor time and throughput of pico_async beside raw HTTP clients and the SDKs of two peers.
+The cost of one message: processor time and throughput of pico_async, raw HTTP clients and the SDKs of two peers.
 
     python -m benchmarks.overhead                                          # 25 minutes
     python -m benchmarks.overhead --quick                                  # a minute: one round, up to 64 at once
     python -m benchmarks.overhead --loops asyncio uvloop --json overhead.json --picture overhead.png --markdown
-    python -m benchmarks.overhead --read overhead.json --picture overhead.png     # tell and draw again, measure nothing
+    python -m benchmarks.overhead --read overhead.json --picture overhead.png     # print and draw again
 
 The server answers at once and runs in a process of its own (`lean_pico.py`). Each client, concurrency, event loop and
-round is a fresh process that warms up before it is measured (`clients.py`). The rounds are interleaved, so that the
-machine's moods fall on all alike; each ratio is the median of the ratios within the rounds. Processor time is that of
-the client's process alone. The server counts what arrives: where that is not exactly what the client sent, or where
+round is a fresh process that warms up before it is measured (`clients.py`). The rounds are interleaved, so that other
+work of the machine affects all alike. Each ratio is the median of the ratios within the rounds. Processor time is that
+of the client's process alone. The server counts the messages. If they are not exactly those that the client sent, or if
 a cell takes too long, there is no figure.
 
-Then the layers of `pico fast`, at a concurrency of 64: what each costs alone (`layers.py`).
+Then the layers of `pico fast`, at a concurrency of 64, each alone (`layers.py`).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 CONCURRENCIES = (1, 16, 64, 256, 1000)
 LAYERS_AT = 64
-FAST, HALVES = "pico fast", ("carrier", "session")
+FAST, HALVES = "pico fast", ("transport", "session")
 BESIDE = ("httpx", "aiohttp", "twilio")
 OURS = tuple(name for name in CLIENTS if name.startswith("pico"))
 
-# Longest for one cell. At a concurrency of 1000, httpx and what stands on it need up to 40 s for theirs.
+# The timeout of one cell. At a concurrency of 1000, httpx and the clients over it need up to 40 s.
 CELL_S = 150.0
 
 
@@ -67,8 +67,8 @@ class Run:
     One cell, measured once.
 
     Attributes:
-        cost: What the messages took, or None where the figures are worth nothing.
-        trouble: Why they are.
+        cost: The cost of the messages; None if the figures are worth nothing.
+        trouble: Why they are worth nothing.
     """
 
     cell: Cell
@@ -100,7 +100,7 @@ class Record:
 
 
 def measure(base_url: str, cell: Cell, number: int, seconds: float) -> Run:
-    """Measure one cell in a fresh process, and see that everything arrived exactly once."""
+    """Measure one cell in a fresh process, and check that everything arrived exactly once."""
     module = "benchmarks.layers" if cell.client in LAYERS else "benchmarks.clients"
     command = [sys.executable, "-m", module, base_url, cell.client, "--loop", cell.loop]
     command += ["--concurrency", str(cell.concurrency), "--seconds", str(seconds)]
@@ -122,7 +122,7 @@ def measure(base_url: str, cell: Cell, number: int, seconds: float) -> Run:
 
 
 def cells(clients: Sequence[str], concurrencies: Sequence[int], loops: Sequence[str], number: int) -> Iterator[Cell]:
-    """Give the cells of a round. Each round begins with another client, so none is always the first."""
+    """Yield the cells of a round. Each round begins with another client, so none is always the first."""
     first = number % len(clients)
     for loop in loops:
         for concurrency in concurrencies:
@@ -140,15 +140,15 @@ def measure_all(options: argparse.Namespace) -> Record:
         for number in range(options.rounds):
             for cell in cells(options.clients, options.concurrency, options.loops, number):
                 run = measure(base_url, cell, number, options.seconds)
-                told = run.trouble or f"{run.cpu_us:.0f} µs, {run.per_s:.0f} /s"
+                result = run.trouble or f"{run.cpu_us:.0f} µs, {run.per_s:.0f} /s"
                 place = f"{cell.loop}, {cell.concurrency} at once, {cell.client}"
-                print(f"round {number + 1}/{options.rounds}, {place}: {told}", file=sys.stderr, flush=True)
+                print(f"round {number + 1}/{options.rounds}, {place}: {result}", file=sys.stderr, flush=True)
                 runs.append(run)
     return Record(date, machine(), runs)
 
 
 def machine() -> str:
-    """Describe where this runs, by what bears on the costs."""
+    """Return a description of the machine and the packages that the costs depend on."""
     packages = ", ".join(_versions("pico-async", "httpx", "aiohttp", "twilio", "telnyx", "uvloop"))
     return f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}, loopback; {packages}"
 
@@ -161,7 +161,7 @@ def _versions(*names: str) -> Iterator[str]:
             yield f"no {name}"
 
 
-# --- telling
+# --- tables and the picture
 
 Value = Callable[[Run], float | None]
 Table = list[tuple[str, ...]]
@@ -179,29 +179,29 @@ class Figures:
         self.rounds = sorted({run.round for run in record.runs})
 
     def values(self, cell: Cell, value: Value) -> list[float]:
-        """Give a cell's figures, those that there are."""
+        """Return the figures of a cell that exist."""
         runs = [self._runs.get((cell, number)) for number in self.rounds]
         return [figure for run in runs if run is not None and (figure := value(run)) is not None]
 
     def ratios(self, cell: Cell, beside: Cell, value: Value) -> list[float]:
-        """Give a cell's figures by those of another, taken within each round."""
+        """Return the ratios of a cell's figures to those of another, within each round."""
         both = [(self._runs.get((cell, number)), self._runs.get((beside, number))) for number in self.rounds]
         pairs = [(value(one), value(other)) for one, other in both if one is not None and other is not None]
         return [one / other for one, other in pairs if one is not None and other is not None]
 
 
 def cpu_us(run: Run) -> float | None:
-    """Microseconds of processor time a message."""
+    """Return the microseconds of processor time a message."""
     return run.cpu_us
 
 
 def per_s(run: Run) -> float | None:
-    """Messages a second."""
+    """Return the messages a second."""
     return run.per_s
 
 
 def by_client(figures: Figures, loop: str, value: Value) -> Table:
-    """Make the table of one figure: a row for each client, a column for each concurrency."""
+    """Return the table of one figure: a row for each client, a column for each concurrency."""
     rows: Table = [("client", *(str(concurrency) for concurrency in figures.concurrencies))]
     for client in figures.clients:
         columns = [figures.values(Cell(client, concurrency, loop), value) for concurrency in figures.concurrencies]
@@ -210,7 +210,7 @@ def by_client(figures: Figures, loop: str, value: Value) -> Table:
 
 
 def beside_others(figures: Figures, loop: str) -> Table:
-    """Make the table of what we cost, as a multiple of what others do."""
+    """Return the table of the costs of pico_async, as multiples of the costs of others."""
     rows: Table = [("processor time", "beside", *(str(concurrency) for concurrency in figures.concurrencies))]
     for ours in OURS:
         for other in BESIDE:
@@ -224,7 +224,7 @@ def beside_others(figures: Figures, loop: str) -> Table:
 
 
 def between(figures: Figures, loop: str) -> Table:
-    """Make the list of what lies between `pico fast` and raw aiohttp: the whole, then its parts, the dearest first."""
+    """Return the costs between `pico fast` and raw aiohttp: the whole, then its parts, the most expensive first."""
 
     def at(name: str) -> list[float]:
         return figures.values(Cell(name, LAYERS_AT, loop), cpu_us)
@@ -242,17 +242,17 @@ def between(figures: Figures, loop: str) -> Table:
     rows += [(name, spread(costs[name]), whats[name]) for name in ("aiohttp", FAST, *HALVES)]
     parts = {name: (spread(costs[name]), middle[name]) for name in LAYERS if name not in HALVES}
     rest = middle["session"] - sum(cost for _, cost in parts.values())
-    whats["the rest of `session`"] = "the call's task, scope, token, turn and retries; by subtraction"
+    whats["the rest of `session`"] = "the call's task, scope, token, slot and retries; by subtraction"
     parts["the rest of `session`"] = (f"{rest:.0f}", rest)
     unexplained = middle[FAST] - sum(middle[half] for half in HALVES)
     whats["not explained"] = f"{FAST}, less {' and '.join(HALVES)}"
     parts["not explained"] = (f"{unexplained:.0f}", unexplained)
-    rows += [(name, told, whats[name]) for name, (told, _) in sorted(parts.items(), key=lambda part: -part[1][1])]
+    rows += [(name, shown, whats[name]) for name, (shown, _) in sorted(parts.items(), key=lambda part: -part[1][1])]
     return rows
 
 
 def spread(values: Sequence[float]) -> str:
-    """Say a median, with the lowest and the highest where there are several."""
+    """Return a median, with the lowest and the highest if there are several values."""
     if not values:
         return ""
     middle = f"{median(values):,.0f}"
@@ -260,30 +260,30 @@ def spread(values: Sequence[float]) -> str:
 
 
 def sections(record: Record) -> Iterator[tuple[str, Table]]:
-    """Give all tables with their titles."""
+    """Yield all tables with their titles."""
     figures = Figures(record)
     for loop in figures.loops:
         yield f"Processor time of one message, µs, {loop}", by_client(figures, loop, cpu_us)
         yield f"Messages a second, {loop}", by_client(figures, loop, per_s)
-        yield f"What pico_async costs beside others, {loop}", beside_others(figures, loop)
-        yield f"Between us and raw aiohttp, {LAYERS_AT} at once, {loop}", between(figures, loop)
+        yield f"The costs of pico_async in relation to others, {loop}", beside_others(figures, loop)
+        yield f"Between pico fast and raw aiohttp, {LAYERS_AT} at once, {loop}", between(figures, loop)
 
 
 def as_text(rows: Table) -> str:
-    """Lay a table out for a terminal."""
+    """Return a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def as_markdown(rows: Table) -> str:
-    """Lay a table out for Markdown."""
-    # Words to the left, figures to the right: a row's last one tells which a column holds.
+    """Return a table in Markdown."""
+    # Words to the left, figures to the right: the last row decides which a column contains.
     rule = ["---" if column[-1][-1:].isalpha() else "---:" for column in zip(*rows, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
 
 def troubles(record: Record) -> list[str]:
-    """Say which runs gave no figure, and why."""
+    """Return the runs without a figure, and why."""
     return [
         f"No figure in round {run.round + 1} for {run.cell.client}, {run.cell.concurrency} at once, {run.cell.loop}: "
         f"{run.trouble}"
@@ -293,21 +293,21 @@ def troubles(record: Record) -> list[str]:
 
 
 def circumstances(record: Record) -> str:
-    """Say when and where it was measured, and how."""
+    """Return when and where it was measured, and how."""
     number = 1 + max(run.round for run in record.runs)
     rounds = "one round" if number == 1 else f"{number} rounds"
     return f"Median (lowest to highest) of {rounds}. {record.date}. {record.machine}."
 
 
-def tell(record: Record, layout: Callable[[Table], str]) -> None:
-    """Print all of it."""
+def print_tables(record: Record, layout: Callable[[Table], str]) -> None:
+    """Print all tables, and how they were measured."""
     for title, rows in sections(record):
         if len(rows) > 1:
             print(f"### {title}\n\n{layout(rows)}\n")
     print("\n".join([*troubles(record), circumstances(record)]))
 
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; a blast is dashed, as are the raised limits.
+# Okabe and Ito's colours, which the colour-blind can distinguish; a bulk send and the raised limits are dashed.
 STYLES = {
     "httpx": ("#7F7F7F", "-"),
     "httpx, limits raised": ("#7F7F7F", "--"),
@@ -319,13 +319,13 @@ STYLES = {
     "pico fast": ("#D55E00", "-"),
     "pico fast, bulk": ("#D55E00", "--"),
 }
-# Two labels are told apart where one is so many times as high as the other.
+# Two labels do not overlap if one is so many times as high as the other.
 LABELS_APART = 1.22
 
 
 def draw(record: Record, file: Path) -> None:
     """Draw the processor time of a message by concurrency, a panel for each event loop."""
-    # Imported here, so that it weighs on no measurement.
+    # Not at the top, so that it affects no measurement.
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -338,7 +338,7 @@ def draw(record: Record, file: Path) -> None:
     for panel, loop in zip(panels[0], figures.loops, strict=True):
         _draw_loop(panel, figures, loop)
     panels[0, 0].set_ylabel("µs of the client's processor time, per message", fontsize=12)
-    figure.suptitle("What one message costs the process that sends it", fontsize=17)
+    figure.suptitle("The cost of one message in the process that sends it", fontsize=17)
     figure.text(0.5, 0.01, _wrapped(circumstances(record), figure.get_figwidth()), ha="center", fontsize=9)
     figure.subplots_adjust(left=0.9 / figure.get_figwidth(), right=0.985, top=0.87, bottom=0.16, wspace=0.05)
     figure.savefig(file, dpi=100)
@@ -379,7 +379,7 @@ def _draw_loop(panel: Axes, figures: Figures, loop: str) -> None:
 
 
 def _apart(ends: dict[str, float]) -> dict[str, float]:
-    """Move labels up where they would lie on each other."""
+    """Move labels up if they would overlap."""
     placed: dict[str, float] = {}
     lowest = 0.0
     for client, end in sorted(ends.items(), key=lambda item: item[1]):
@@ -398,34 +398,34 @@ def _wrapped(words: str, width_in: float) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the command line's parser."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of measuring in each cell (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="seconds of each measurement (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCIES)
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=tuple(CLIENTS), metavar="CLIENT")
     parser.add_argument("--loops", nargs="+", choices=("asyncio", "uvloop"), default=("asyncio",))
     parser.add_argument("--quick", action="store_true", help="one round, half a second a cell, up to 64")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the recording")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a PNG")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="take what --json wrote, and measure nothing")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="read a recording of --json, and measure nothing")
     return parser
 
 
 def main() -> None:
-    """Measure, or read what was measured, and tell."""
+    """Measure, or read a recording, and print the tables."""
     options = build_parser().parse_args()
-    # As an interrupt does, a SIGTERM runs through `finally`: no server stays behind.
+    # A SIGTERM then runs `finally`, as an interrupt does, so that no server is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.quick:
         options.rounds, options.seconds = 1, 0.5
         options.concurrency = [concurrency for concurrency in options.concurrency if concurrency <= 64]
     record = cattrs.structure(json.loads(options.read.read_text()), Record) if options.read else measure_all(options)
-    # Before anything is drawn: half an hour of measuring must not be lost to a missing library.
+    # Before anything is drawn, so that a missing library does not lose half an hour of measurements.
     if options.json:
         options.json.write_text(json.dumps(cattrs.unstructure(record)))
-    tell(record, as_markdown if options.markdown else as_text)
+    print_tables(record, as_markdown if options.markdown else as_text)
     if options.picture:
         draw(record, options.picture)
 

@@ -1,9 +1,9 @@
 """
-Draw what "30 a second" means: two buckets admit messages as fast as they can, in virtual time.
+Draw two readings of "30 a second": two limiters admit messages as fast as they can, in virtual time.
 
     python -m benchmarks.pace_picture benchmarks/pace.png
 
-Both lines are what aiolimiter's `AsyncLimiter(30, 1)` and the session's own pace really admit.
+The lines are the messages that aiolimiter's `AsyncLimiter(30, 1)` and the session's limiter really admit.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ RATE = 30
 LASTS_S = 3.0
 IN_ORDER, TOO_MANY = "#0072b2", "#d55e00"
 
-Turn: TypeAlias = Callable[[], Awaitable[object]]
+Acquire: TypeAlias = Callable[[], Awaitable[object]]
 
 
-def admitted(make: Callable[[], Turn]) -> list[float]:
-    """Ask for turns for *LASTS_S* seconds, and give the moments at which they came."""
+def admitted(make: Callable[[], Acquire]) -> list[float]:
+    """Acquire slots for *LASTS_S* seconds, and return the times at which they were granted."""
     clock = VirtualClock()
     clock.now = 0.0
     real, time.monotonic = time.monotonic, clock
 
-    async def ask() -> list[float]:
-        turn, times = make(), []
+    async def acquire_all() -> list[float]:
+        acquire, times = make(), []
         while clock.now < LASTS_S:
-            await turn()
+            await acquire()
             times.append(clock.now)
         return times
 
     try:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(VirtualSelector(clock))) as runner:
-            return runner.run(ask())
+            return runner.run(acquire_all())
     finally:
         time.monotonic = real
 
 
-def bucket_of_thirty() -> Turn:
-    """Make what a rate limiter's documentation suggests for 30 a second."""
+def bucket_of_thirty() -> Acquire:
+    """Return the limiter that aiolimiter's documentation suggests for 30 a second."""
     return AsyncLimiter(RATE, 1).acquire
 
 
-def own_pace() -> Turn:
-    """Make the session's."""
+def own_limiter() -> Acquire:
+    """Return the session's limiter."""
     coordinator = LocalCoordinator()
     return lambda: coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
 
 
 def in_the_last_second(times: Sequence[float]) -> tuple[list[float], list[int]]:
-    """Give how many messages the second before each moment held, at the moments when that changes."""
+    """Return the times at which the number of messages in the last second changes, and these numbers."""
     moments = sorted({*times, *(at + 1.0 for at in times)})
     return moments, [sum(moment - 1.0 < at <= moment for at in times) for moment in moments]
 
 
 def draw(file: Path) -> None:
-    """Draw both in one picture, against the documented rate."""
+    """Draw both and the documented rate in one picture."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -75,7 +75,7 @@ def draw(file: Path) -> None:
     figure, panel = plt.subplots(figsize=(9, 3.4), layout="constrained")
     for make, name, colour, label_at in (
         (bucket_of_thirty, "AsyncLimiter(30, 1)", TOO_MANY, 56),
-        (own_pace, "pico_async", IN_ORDER, 21),
+        (own_limiter, "pico_async", IN_ORDER, 21),
     ):
         moments, counts = in_the_last_second(admitted(make))
         panel.step([0.0, *moments], [0, *counts], where="post", color=colour, linewidth=2)

@@ -1,21 +1,22 @@
 """
-How evenly four strategies send 30 messages a second, as the server sees it.
+How evenly four strategies send 30 messages a second, measured at the server.
 
     python benchmarks/pacing.py                                     # 900 messages, 32 runs, 19 minutes
     python benchmarks/pacing.py --messages 120                      # a quick look, 4 minutes
     python benchmarks/pacing.py --scenario "RTT 200 ms" --strategy "pico_async send_bulk"   # a part; both repeatable
     python benchmarks/pacing.py --json pacing.json --picture pacing.png --markdown
-    python benchmarks/pacing.py --read pacing.json --picture pacing.png   # judge and draw again, measure nothing
+    python benchmarks/pacing.py --read pacing.json --picture pacing.png   # judge and draw again
 
-The sandbox runs in a process of its own, stamps what arrives and enforces no rate: only so does everything arrive,
-and one recording can be judged by every rule. Jitter delays each request by up to so many milliseconds before its
-arrival. A round trip (RTT) or a stall is that of a relay between client and sandbox, in a process of its own, too,
-where also the opening of a connection and a TLS handshake cost their round trips (`tests/support/far_away.py`). Every
-strategy meets the same jitter (one seed), sends the same request through httpx with the same limits, keeps at most 192
-messages in flight and has its token before it starts pacing. Runs follow each other and never overlap, or they would
-measure each other.
+The sandbox runs in a process of its own. It records the arrivals and enforces no rate, so everything arrives, and one
+recording can be judged by every rule. Jitter delays each request by up to so many milliseconds. A relay in a third
+process makes the round trips (RTT) and the stalls; with it, opening a connection and a TLS handshake take their round
+trips, too (`tests/support/far_away.py`).
 
-It does not tell what Pico itself would refuse: which rule Pico enforces is not documented.
+Every strategy gets the same jitter (one seed), and sends the same request through httpx with the same limits. It keeps
+at most 192 messages in flight, and has its token before the first message. Runs never overlap, because they would
+disturb each other.
+
+It does not show what Pico itself would refuse: which rule Pico enforces is not documented.
 """
 
 from __future__ import annotations
@@ -61,22 +62,22 @@ USERNAME = "user333"
 SENDER = "8612345678888"
 TEXT = "Your code is 1234"
 
-# More than anyone needs, so that only the pace is compared: at an RTT of 2 s 60 messages are in flight, and 120 while
-# the first of them open their connections.
+# More than any strategy needs, so that only the limiters are compared: at an RTT of 2 s 60 messages are in flight, and
+# 120 while the first of them open their connections.
 CONCURRENCY = 192
 
 # The connection limits of PicoSession's own transport.
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0)
 
-# Where the server's seconds begin is chance: an aligned window is judged at so many alignments, and the worst counts.
+# The begin of the server's seconds is chance: an aligned window is judged at so many alignments, and the worst counts.
 ALIGNMENTS = 20
 
-# Seldom enough to leave the measured loop alone, often enough for a 99th percentile: 600 times in 30 s.
+# Rare enough not to disturb the measured loop, often enough for a 99th percentile: 600 times in 30 s.
 PROBE_EVERY_S = 0.05
 
-# When the rate is back after a stall: how many seconds are looked at, and how much of what they held before they must
-# hold. At 29.5 a second two of them hold 58 to 60, so one or two that are missing are a late timer, and no loss of
-# rate. What goes wrong more than five seconds after all was right is another matter, such as a busy machine.
+# When the rate has recovered after a stall: the window in seconds, and the share of its former arrivals that it must
+# hold. At 29.5 a second two seconds hold 58 to 60, so one or two missing ones are a late timer, and no loss of rate. A
+# fault more than five seconds later has another cause, such as a busy machine.
 BACK_OVER_S = 2.0
 BACK_FROM = 0.96
 STAYS_S = 5.0
@@ -95,15 +96,15 @@ AIOMETER = "aiometer, 30 per second"
 @frozen(kw_only=True)
 class Scenario:
     """
-    What lies between client and server.
+    The network between client and server.
 
     Attributes:
         jitter_ms: Each request arrives up to so much later.
         reply_s: A reply comes so much later; connections open at once.
         rtt_s: A round trip.
-        tls: Whether a new connection shakes hands over TLS. Without, the client's connect() takes the round trip.
-        stall_s: For how long the network once lets nothing pass, a third of the way through the run.
-        burst: Whether `AsyncLimiter(30, 1)` runs. What it begins with is the same in any network, so a few suffice.
+        tls: Whether a new connection has a TLS handshake. Without it, the client's connect() takes the round trip.
+        stall_s: For how long nothing passes, once, after a third of the run.
+        burst: Whether `AsyncLimiter(30, 1)` runs. Its first burst is the same in any network, so a few runs suffice.
     """
 
     name: str
@@ -115,7 +116,7 @@ class Scenario:
     burst: bool = False
 
     def strategies(self) -> list[str]:
-        """Name those that a full measurement runs."""
+        """Return the names of the strategies that a full measurement runs."""
         return [name for name in STRATEGIES if name != BURST or self.burst]
 
 
@@ -129,7 +130,7 @@ SCENARIOS = (
     Scenario(name="replies after 2 s", reply_s=2.0),
     Scenario(name="RTT 50 ms", rtt_s=0.05, tls=True),
     Scenario(name="RTT 200 ms", rtt_s=0.2, tls=True, burst=True),
-    # Without TLS, for half of the 10 s that a client gives an exchange would go into the handshakes.
+    # Without TLS: the handshakes would take half of the 10 s that a client allows for an exchange.
     Scenario(name="RTT 2 s", rtt_s=2.0),
     Scenario(name="300 ms spike", stall_s=0.3, burst=True),
 )
@@ -144,7 +145,7 @@ class Run:
         times: When each message arrived, in seconds after the first.
         late_ms: How late asyncio woke the sending process's probe, in milliseconds, each time.
         stall_s: For how long nothing passed, once.
-        pace: How fast the strategy would have gone on; empty where it does not tell.
+        pace: The rate of the strategy's limiter at the end; empty if it does not report one.
     """
 
     scenario: str
@@ -167,7 +168,7 @@ class Record:
 @frozen
 class Judgement:
     """
-    What one run's arrivals are worth.
+    The judgement of one run's arrivals.
 
     Attributes:
         rate: Messages a second, from the first arrival to the last.
@@ -181,7 +182,7 @@ class Judgement:
 
     @property
     def worst(self) -> int:
-        """How many the strictest rule would have refused."""
+        """The refusals of the strictest rule."""
         return max(self.refused.values())
 
 
@@ -189,7 +190,7 @@ class Judgement:
 
 
 def trailing_counts(times: Sequence[float]) -> list[int]:
-    """Count for each arrival, in order of time, how many lie in the second that ends with it; the start is open."""
+    """Return, for each arrival in order, how many are in the second that ends with it; its start is open."""
     counts, recent = [], deque[float]()
     for at in times:
         recent.append(at)
@@ -200,7 +201,7 @@ def trailing_counts(times: Sequence[float]) -> list[int]:
 
 
 def refusals(rule: RateRule, times: Sequence[float]) -> int:
-    """Count what *rule* would have refused; for an aligned window, at the worst alignment."""
+    """Return how many *rule* would have refused; for an aligned window, at the worst alignment."""
     alignments = ALIGNMENTS if rule is RateRule.ALIGNED_WINDOW else 1
     return max(replay(rule, [at + step / alignments for at in times], RATE) for step in range(alignments))
 
@@ -215,16 +216,19 @@ def judge(times: Sequence[float]) -> Judgement:
 
 
 def stall_ended_at(times: Sequence[float], stall_s: float) -> float:
-    """Say which arrival was the first after the stall. The arrivals' clock and the relay's timers differ a little."""
+    """Return the time of the first arrival after the stall. The clocks of arrivals and relay differ a little."""
     return next(after for before, after in pairwise(times) if after - before >= stall_s - 0.005)
 
 
 def recovered_after_s(times: Sequence[float], stall_s: float) -> float | None:
     """
-    Say how long after the end of the stall all was as before; None where it was not until the end of the run.
+    Return the seconds from the end of the stall to the recovery; None if the run ended before it.
 
-    It is from when on, for `STAYS_S` seconds, no second holds more than 30 arrivals and each `BACK_OVER_S` seconds hold
-    `BACK_FROM` of what they held in the second half of the time before the stall; the first half may hold a burst.
+    The recovery begins `STAYS_S` seconds without these faults:
+
+    - a second with more than 30 arrivals;
+    - `BACK_OVER_S` seconds with less than `BACK_FROM` of their former arrivals. These are counted in the second half of
+      the time before the stall, because the first half may have a burst.
     """
     ended_at = stall_ended_at(times, stall_s)
     earlier = [at for at in times if at < ended_at]
@@ -234,7 +238,7 @@ def recovered_after_s(times: Sequence[float], stall_s: float) -> float | None:
     troubled = [at for at, count in zip(times, trailing_counts(times), strict=True) if count > RATE]
     for start, (at, following) in enumerate(pairwise(times), 1):
         if at + BACK_OVER_S <= times[-1] and bisect_right(times, at + BACK_OVER_S) - start < enough:
-            # Not to its end: a span that begins with the next arrival holds one more of them.
+            # Not to its end: a window that begins with the next arrival has one arrival more.
             troubled.append(following)
     recovered_at = ended_at
     for at in sorted(troubled):
@@ -245,24 +249,24 @@ def recovered_after_s(times: Sequence[float], stall_s: float) -> float | None:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Give the value that *share* of the values does not exceed."""
+    """Return the value that *share* of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 # --- sending: four strategies with one signature
 
-# Each returns its pace at the end, where it tells.
+# Each returns the rate of its limiter at the end, if it reports one.
 Strategy = Callable[[str, Sequence[str]], Awaitable[str]]
 
 
 async def send_with_pico(base_url: str, numbers: Sequence[str]) -> str:
-    """Send with `send_bulk`, as a user would: default rates, default transport, the guard as it is learned."""
+    """Send with `send_bulk` and its defaults: rates, transport and the jitter allowance that it estimates."""
     messages = (SmsMessage(to=number, text=TEXT) for number in numbers)
     async with PicoSession(username=USERNAME, api_key=DEFAULT_API_KEY, sender=SENDER, base_url=base_url) as pico:
         report = await pico.send_bulk(messages, concurrency=CONCURRENCY)
     report.raise_for_failures()
-    # A recording may compare with a version that does not tell.
+    # A recording may be of a version that does not report it.
     pace = getattr(report, "pace", None)
     if pace is None:
         return ""
@@ -270,7 +274,7 @@ async def send_with_pico(base_url: str, numbers: Sequence[str]) -> str:
 
 
 def with_limiter(max_rate: float, time_period: float) -> Strategy:
-    """Make the strategy that enters an `AsyncLimiter` before each request."""
+    """Return the strategy that enters an `AsyncLimiter` before each request."""
 
     async def send_with_limiter(base_url: str, numbers: Sequence[str]) -> str:
         limiter = AsyncLimiter(max_rate, time_period)
@@ -299,7 +303,7 @@ async def send_with_aiometer(base_url: str, numbers: Sequence[str]) -> str:
 
 @asynccontextmanager
 async def plain_post(base_url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """Yield what sends one message with plain httpx: authorised beforehand, no retry, no pace of its own."""
+    """Yield a function that sends one message with plain httpx: with a token, without retries and without a limiter."""
     transport = httpx.AsyncHTTPTransport(limits=LIMITS)
     async with httpx.AsyncClient(
         base_url=base_url, transport=transport, timeout=REPLY_S, headers={"X-API-Key": DEFAULT_API_KEY}
@@ -327,7 +331,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 @asynccontextmanager
 async def sandbox(scenario: Scenario) -> AsyncIterator[str]:
-    """Run a sandbox in a process of its own for as long as the context lasts, and yield its base URL."""
+    """Run a sandbox in a process of its own until the context ends, and yield its base URL."""
     options = {
         "--port": 0,
         "--rate-rule": "none",
@@ -345,7 +349,7 @@ async def sandbox(scenario: Scenario) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def network(scenario: Scenario, base_url: str, messages: int) -> AsyncIterator[str]:
-    """Put the scenario's way between this process and the sandbox, and yield the base URL to send to."""
+    """Put the scenario's network between this process and the sandbox, and yield the base URL to send to."""
     if not scenario.rtt_s and not scenario.stall_s:
         yield base_url
         return
@@ -355,24 +359,24 @@ async def network(scenario: Scenario, base_url: str, messages: int) -> AsyncIter
             base_url, rtt_s=scenario.rtt_s, tls=scenario.tls, stall_at_s=stall_at_s, stall_s=scenario.stall_s
         ) as far,
         mock.patch.dict(os.environ, {"SSL_CERT_FILE": far.ca_file} if far.ca_file else {}),
-        # With TLS the client sees the opening of a connection in its handshake.
+        # With TLS, the handshake contains the delay of opening a connection.
         slow_to_connect(0 if scenario.tls else scenario.rtt_s),
     ):
         yield far.base_url
 
 
 async def listening_address(process: Process) -> str:
-    """Read what the sandbox says until it names its address."""
+    """Read the sandbox's output until its address, and return that."""
     assert process.stdout is not None
     async for line in process.stdout:
         before, found, base_url = line.decode().partition("listening on ")
         if found and not before:
             return base_url.strip()
-    raise RuntimeError("The sandbox ended before it listened; its own message stands above.")
+    raise RuntimeError("The sandbox ended before it listened; its own message is above.")
 
 
 async def end(process: Process) -> None:
-    """End the process: politely, and after a while for certain."""
+    """Terminate the process, and kill it after a while."""
     if process.returncode is None:
         process.terminate()
     try:
@@ -383,7 +387,7 @@ async def end(process: Process) -> None:
 
 
 async def probe(late_ms: list[float]) -> None:
-    """Note for ever how late asyncio wakes a sleeper: late timers are what no pacing in this process can undo."""
+    """Record until cancelled how late asyncio wakes a sleeper: no limiter in this process can undo late timers."""
     clock = asyncio.get_running_loop().time
     while True:
         began_at = clock()
@@ -392,7 +396,7 @@ async def probe(late_ms: list[float]) -> None:
 
 
 async def arrivals(base_url: str) -> list[float]:
-    """Ask the sandbox when each message arrived, in seconds after the first."""
+    """Return the arrivals of the sandbox's ledger, in seconds after the first."""
     async with httpx.AsyncClient(base_url=base_url, timeout=REPLY_S) as client:
         ledger = (await client.get("/_sandbox/ledger")).raise_for_status().json()
     times = sorted(row["at"] for row in ledger["arrivals"] if row["operation"] == "sms.send")
@@ -429,8 +433,8 @@ def measure_all(messages: int, scenarios: Sequence[str], strategies: Sequence[st
     Carry out all runs, one after the other, each in an event loop of its own.
 
     Args:
-        scenarios: The names of those to run; none: all.
-        strategies: Likewise. One that is named runs in every scenario.
+        scenarios: The names of those to run; all if empty.
+        strategies: Likewise. A named one runs in every scenario.
     """
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     todo = [
@@ -448,12 +452,12 @@ def measure_all(messages: int, scenarios: Sequence[str], strategies: Sequence[st
 
 
 def machine() -> str:
-    """Describe where this runs, by what bears on the timing."""
+    """Return a description of the machine and the packages that the timing depends on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("pico-async", "aiolimiter", "aiometer", "httpx"))
     return f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}, loopback; {packages}"
 
 
-# --- telling
+# --- tables and the picture
 
 HEAD = (
     *("scenario", "strategy", "/s", "of 30", "densest second", *RateRule),
@@ -462,7 +466,7 @@ HEAD = (
 
 
 def table(record: Record) -> list[tuple[str, ...]]:
-    """Make the table's rows, its head first."""
+    """Return the rows of the table, the head first."""
     rows: list[tuple[str, ...]] = [HEAD]
     for run in record.runs:
         judgement = judge(run.times)
@@ -486,18 +490,18 @@ def _recovered(run: Run) -> str:
     if not run.stall_s:
         return ""
     after_s = recovered_after_s(run.times, run.stall_s)
-    # Over, by the end of the run, for too short a time to tell.
+    # The time without faults was too short at the end of the run.
     return f"> {run.times[-1] - stall_ended_at(run.times, run.stall_s):.1f}" if after_s is None else f"{after_s:.1f}"
 
 
 def as_text(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for a terminal."""
+    """Return the table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(_aligned(row, widths)).rstrip() for row in rows)
 
 
 def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay the table out for Markdown."""
+    """Return the table in Markdown."""
     rule = ("---", "---", *("---:" for _ in rows[0][2:]))
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:]))
 
@@ -508,7 +512,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def circumstances(record: Record) -> str:
-    """Say when and where it was measured, and how noisy it was there."""
+    """Return when and where it was measured, and the noise of the timers there."""
     late_ms = [late for run in record.runs for late in run.late_ms]
     return (
         f"{len(record.runs[0].times)} messages a run. {record.date}. {record.machine}.\n"
@@ -518,14 +522,14 @@ def circumstances(record: Record) -> str:
 
 
 def as_json(record: Record) -> str:
-    """Write the record with its judgements, so that it can be judged again or by others."""
+    """Return the record with its judgements as JSON, so that others can judge it again."""
     content = cattrs.unstructure(record)
     for run, row in zip(record.runs, content["runs"], strict=True):
         row["judgement"] = cattrs.unstructure(judge(run.times))
     return json.dumps(content)
 
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; vermilion is kept for what crosses the line.
+# Okabe and Ito's colours, which the colour-blind can distinguish; vermilion is for what exceeds the rate.
 COLOURS = ("#0072B2", "#7F7F7F", "#E69F00", "#009E73")
 OVER = "#D55E00"
 # On an axis from 0, 30 arrivals and 31 would look alike.
@@ -534,7 +538,7 @@ FLOOR, CEILING = 24, 36
 
 def draw(record: Record, file: Path) -> None:
     """Draw the arrivals in each sliding second, a panel for each run, and below them the refusals as bars."""
-    # Imported here, so that it weighs on no measurement.
+    # Not at the top, so that it affects no measurement.
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -543,7 +547,7 @@ def draw(record: Record, file: Path) -> None:
 
     scenarios = list(dict.fromkeys(run.scenario for run in record.runs))
     ran = {run.strategy for run in record.runs}
-    # Of a part, each strategy has the colour that it has in the whole.
+    # In a part, each strategy has the same colour as in the whole.
     colours = {name: colour for name, colour in zip(STRATEGIES, COLOURS, strict=True) if name in ran}
     strategies = list(colours)
     messages, longest_s = len(record.runs[0].times), max(run.times[-1] for run in record.runs)
@@ -637,7 +641,7 @@ def _messages(text: str) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the command line's parser."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--messages", type=_messages, default=900, help="messages a run (default: %(default)s)")
     parser.add_argument(
@@ -659,20 +663,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the recorded times and judgements")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a PNG")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="take what --json wrote, and measure nothing")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="read a recording of --json, and measure nothing")
     return parser
 
 
 def main() -> None:
-    """Measure, or read what was measured, and tell."""
+    """Measure, or read a recording, and print the table."""
     options = build_parser().parse_args()
-    # As an interrupt does, a SIGTERM runs through `finally`: no sandbox stays behind.
+    # A SIGTERM then runs `finally`, as an interrupt does, so that no sandbox is left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.read:
         record = cattrs.structure(json.loads(options.read.read_text()), Record)
     else:
         record = measure_all(options.messages, options.scenario, options.strategy)
-    # Before anything is drawn: twenty minutes of measuring must not be lost to a missing library.
+    # Before anything is drawn, so that a missing library does not lose twenty minutes of measurements.
     if options.json:
         options.json.write_text(as_json(record))
     print((as_markdown if options.markdown else as_text)(table(record)))

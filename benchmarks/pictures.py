@@ -1,11 +1,10 @@
 """
-The pictures of the sandbox's page in the README, made with a real blast in a real browser.
+Take the pictures of the sandbox's page for the README, with a real bulk send in a real browser.
 
     python -m benchmarks.pictures                # a minute; writes benchmarks/outbox.png and benchmarks/limits.png
 
-It needs Debian's Chromium, a font for the Chinese text (as fonts-noto-cjk), and the extra `dev`. What the pictures show
-happened: a blast by `send_bulk`, receipts over loopback, and for the limits a second client that asks for more than 30
-a second.
+It needs Debian's Chromium, a font for the Chinese text (as fonts-noto-cjk), and the extra `dev`. The pictures show a
+bulk send by `send_bulk`, receipts over loopback, and for the limits a second client that sends more than 30 a second.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TEXTS = (
 
 @asynccontextmanager
 async def receiver() -> AsyncIterator[str]:
-    """Take every receipt, but for some of the first tries."""
+    """Run a server that accepts every receipt, except some of the first tries."""
     taken = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +60,7 @@ async def receiver() -> AsyncIterator[str]:
 
 
 async def impatient(base_url: str, sandbox: Sandbox, token: str) -> None:
-    """Send 40 a second for some seconds, as a client does that counts by the bucket."""
+    """Send 40 a second for some seconds, as a client with a token bucket of 40 does."""
     headers = {"X-API-Key": sandbox.api_key, "Authorization": f"Bearer {token}"}
     body = {"username": sandbox.username, "from": SENDER, "to": "8612345670000", "text": "At once, please"}
     async with httpx.AsyncClient(base_url=base_url, headers=headers, trust_env=False) as client:
@@ -70,7 +69,7 @@ async def impatient(base_url: str, sandbox: Sandbox, token: str) -> None:
 
 
 def save(shot: bytes, name: str) -> None:
-    """Write a picture with a palette, of which no colour is off by more than some levels: a third of the bytes."""
+    """Write a picture with a palette: a third of the bytes, and no colour is off by more than some levels."""
     picture = Image.open(io.BytesIO(shot)).convert("RGB")
     picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(HERE / name, optimize=True)
@@ -78,7 +77,7 @@ def save(shot: bytes, name: str) -> None:
 
 
 async def main() -> None:
-    """Let things happen, and take the pictures."""
+    """Run the bulk send and the second client, and take the pictures."""
     sandbox = Sandbox(
         fault_rate=0.07, fault_kinds=["no-request-id"], seed=4, receipts=Receipts(undelivered=0.06, seed=2)
     )

@@ -1,15 +1,15 @@
 """
-What it takes to begin: the import, and a process that sends one message and ends.
+The cost of a start: the import, and a process that sends one message and ends.
 
     python -m benchmarks.startup                        # 3 minutes
     python -m benchmarks.startup --rounds 61 --markdown
 
-First, `from pico_async import PicoSession` beside the import of the five packages that its core stands on, and of
-others, in processor time. Then a whole process from its start to its exit, in processor time and by the clock: it
-imports, opens a session, sends one message to a server that answers at once, closes, and ends. pico_async fetches its
-token besides, as it must. A process that does nothing tells what is Python's own.
+First, `from pico_async import PicoSession` in comparison with the import of the five packages of its core, and of
+others, in processor time. Then a whole process from its start to its exit, in processor time and by the clock. It
+imports, opens a session, sends one message to a server that answers at once, closes, and ends. pico_async also fetches
+its token. A process that does nothing shows the share of Python itself.
 
-All are run in turn, each time in a fresh interpreter, so that the machine's moods fall on all alike; a ratio is that of
+All alternate, each time in a fresh interpreter, so that other work of the machine affects all alike. A ratio is that of
 the medians. Peers that are not installed are left out.
 """
 
@@ -37,7 +37,7 @@ from benchmarks.clients import API_KEY, BODY, HEADERS, SENDER, TEXT, TO, USERNAM
 from benchmarks.lean_pico import lean_pico, messages_at
 
 FIVE = "httpx, attrs, cattrs, aiolimiter, anyio"
-# What `from pico_async import PicoSession` loads; `import pico_async` by itself loads nothing.
+# The module that `from pico_async import PicoSession` loads; `import pico_async` by itself loads nothing.
 OURS = "pico_async.session"
 IMPORTS = {
     "the five packages": FIVE,
@@ -89,7 +89,7 @@ asyncio.run(main())
 
 
 def pico(imported: str = "", options: str = "") -> str:
-    """Give the program that sends one message with pico_async."""
+    """Return the program that sends one message with pico_async."""
     return f"""
 import asyncio, sys
 from pico_async import PicoSession{imported}
@@ -120,19 +120,19 @@ Figure = TypeVar("Figure")
 
 
 def _environment(cache: str) -> dict[str, str]:
-    # All byte code comes from there, so none is compiled while it is measured.
+    # All byte code comes from there, so that no measured process compiles.
     return os.environ | {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def import_s(modules: str, cache: str) -> float:
-    """Import in a fresh interpreter and give the seconds of processor time. All byte code comes from *cache*."""
+    """Import in a fresh interpreter, and return the seconds of processor time. All byte code comes from *cache*."""
     command = [sys.executable, "-P", "-c", MEASURE.format(modules)]
     ran = subprocess.run(command, env=_environment(cache), capture_output=True, text=True, check=True)
     return float(ran.stdout)
 
 
 def process_s(program: str, base_url: str, cache: str) -> tuple[float, float]:
-    """Run a program in a fresh interpreter and give its seconds of processor time and by the clock."""
+    """Run a program in a fresh interpreter, and return its seconds of processor time and by the clock."""
     before, began = getrusage(RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-P", "-c", program, base_url], env=_environment(cache), check=True)
     took_s, after = time.perf_counter() - began, getrusage(RUSAGE_CHILDREN)
@@ -140,12 +140,12 @@ def process_s(program: str, base_url: str, cache: str) -> tuple[float, float]:
 
 
 def installed(modules: str) -> bool:
-    """Say whether all of these can be imported."""
+    """Return whether all of these can be imported."""
     return all(find_spec(module.strip().partition(".")[0]) for module in modules.split(","))
 
 
 def in_turn(rounds: int, measures: dict[str, Callable[[], Figure]]) -> dict[str, list[Figure]]:
-    """Measure each so many times, in turn, after once that does not count: it compiles."""
+    """Measure each so many times, alternately. The first round, which compiles, does not count."""
     figures: dict[str, list[Figure]] = {name: [] for name in measures}
     for number in range(-1, rounds):
         for name, measure in measures.items():
@@ -181,13 +181,13 @@ def _module(package: str) -> str:
     return package.replace("-", "_")
 
 
-# --- telling
+# --- tables
 
 Table = list[tuple[str, ...]]
 
 
 def import_table(imports: dict[str, list[float]]) -> Table:
-    """Make the table of the imports, with each one's ratio to the five packages."""
+    """Return the table of the imports, with the ratio of each to the five packages."""
     rows: Table = [("import", "processor time, ms", "by the five's")]
     five = median(imports["the five packages"])
     rows += [(name, spread(figures), f"{median(figures) / five:.2f}") for name, figures in imports.items()]
@@ -195,14 +195,14 @@ def import_table(imports: dict[str, list[float]]) -> Table:
 
 
 def send_table(sends: dict[str, list[tuple[float, float]]]) -> Table:
-    """Make the table of the first sends."""
+    """Return the table of the first sends."""
     rows: Table = [("first send", "processor time, ms", "by the clock, ms")]
     rows += [(name, *map(spread, zip(*figures, strict=True))) for name, figures in sends.items()]
     return rows
 
 
 def spread(seconds: Sequence[float]) -> str:
-    """Say the median in milliseconds, and between which deciles most lie."""
+    """Return the median in milliseconds, with the lowest and the highest decile."""
     middle = f"{median(seconds) * 1e3:.0f}"
     if len(seconds) < 3:
         return middle
@@ -211,23 +211,23 @@ def spread(seconds: Sequence[float]) -> str:
 
 
 def as_text(rows: Table) -> str:
-    """Lay a table out for a terminal."""
+    """Return a table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def as_markdown(rows: Table) -> str:
-    """Lay a table out for Markdown."""
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ("---", "---:", "---:"), *rows[1:]))
 
 
 def main() -> None:
-    """Measure, or read what was measured, and tell."""
+    """Measure, or read a recording, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31, help="default: %(default)s")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="take what --json wrote, and measure nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the recording")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="read a recording of --json, and measure nothing")
     chosen = parser.parse_args()
     record = json.loads(chosen.read.read_text()) if chosen.read else measure_all(chosen.rounds)
     if chosen.json:

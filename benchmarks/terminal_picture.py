@@ -1,11 +1,11 @@
 """
-The picture of a blast in progress in the README: what a terminal shows while `pico blast` runs.
+Draw the picture of a bulk send in progress for the README: a terminal while `pico blast` runs.
 
     pip install -e '.[bench]'
     python -m benchmarks.terminal_picture benchmarks/blast.png    # half a minute
 
-The command runs in a real terminal (a pty), against a sandbox of its own; what is on the screen after a while is drawn
-by Chromium. Nothing is typed in.
+The command runs in a real terminal (a pty), against a sandbox of its own. Chromium draws the screen as it is after a
+while. Nothing is typed in.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ COLOURS = {"default": "#d6deeb", "green": "#7fdb8f", "magenta": "#d7a6ff", "red"
 
 
 def screen_of(folder: Path) -> pyte.Screen:
-    """Run the command for a while, and give what the terminal then shows."""
+    """Run the command for a while, and return the terminal's screen."""
     rows = [f"+8869{n:08},{1000 + n}" for n in range(ROWS)] + ["not a number,1"]
     (folder / "people.csv").write_text("phone,code\n" + "\n".join(rows) + "\n")
     screen = pyte.Screen(COLUMNS, LINES)
@@ -58,7 +58,7 @@ def screen_of(folder: Path) -> pyte.Screen:
 
 
 def spans(screen: pyte.Screen) -> Iterator[str]:
-    """Give the screen's lines as HTML."""
+    """Yield the screen's lines as HTML."""
     for number, line in enumerate(screen.display):
         if line.strip():
             cells = screen.buffer[number]

@@ -11,222 +11,86 @@ from typing import TYPE_CHECKING, Any
 from pico_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from pico_async._engine.http.aiohttp_transport import (
-        AiohttpTransport as AiohttpTransport,
-    )
-    from pico_async._settings import (
-        DEFAULT_BASE_URL as DEFAULT_BASE_URL,
-    )
-    from pico_async._settings import (
-        WHITELIST_BASE_URL as WHITELIST_BASE_URL,
-    )
+    from pico_async._engine.http.aiohttp_transport import AiohttpTransport as AiohttpTransport
+    from pico_async._settings import DEFAULT_BASE_URL as DEFAULT_BASE_URL, WHITELIST_BASE_URL as WHITELIST_BASE_URL
     from pico_async.bulk.journal.protocols import (
         Journal as Journal,
-    )
-    from pico_async.bulk.journal.protocols import (
         JournalRecord as JournalRecord,
-    )
-    from pico_async.bulk.journal.protocols import (
         JournalState as JournalState,
     )
-    from pico_async.bulk.journal.sqlite import (
-        SqliteJournal as SqliteJournal,
-    )
-    from pico_async.bulk.preflight import (
-        preflight as preflight,
-    )
-    from pico_async.bulk.preflight_report import (
-        Preflight as Preflight,
-    )
-    from pico_async.bulk.report import (
-        BulkReport as BulkReport,
-    )
-    from pico_async.bulk.report import (
-        SendResult as SendResult,
-    )
-    from pico_async.bulk.sender import (
-        BulkStream as BulkStream,
-    )
-    from pico_async.coordination.local.coordinator import (
-        LocalCoordinator as LocalCoordinator,
-    )
+    from pico_async.bulk.journal.sqlite import SqliteJournal as SqliteJournal
+    from pico_async.bulk.preflight import preflight as preflight
+    from pico_async.bulk.preflight_report import Preflight as Preflight
+    from pico_async.bulk.report import BulkReport as BulkReport, SendResult as SendResult
+    from pico_async.bulk.sender import BulkStream as BulkStream
+    from pico_async.coordination.local.coordinator import LocalCoordinator as LocalCoordinator
     from pico_async.coordination.protocols import (
         Coordinator as Coordinator,
-    )
-    from pico_async.coordination.protocols import (
         Identity as Identity,
-    )
-    from pico_async.coordination.protocols import (
         Priority as Priority,
-    )
-    from pico_async.coordination.protocols import (
         TokenStore as TokenStore,
     )
-    from pico_async.coordination.rates import (
-        Rates as Rates,
-    )
-    from pico_async.coordination.redis.coordinator import (
-        RedisCoordinator as RedisCoordinator,
-    )
+    from pico_async.coordination.rates import Rates as Rates
+    from pico_async.coordination.redis.coordinator import RedisCoordinator as RedisCoordinator
     from pico_async.errors import (
         AuthenticationError as AuthenticationError,
-    )
-    from pico_async.errors import (
         BadRequestError as BadRequestError,
-    )
-    from pico_async.errors import (
         BulkError as BulkError,
-    )
-    from pico_async.errors import (
         ConfigurationError as ConfigurationError,
-    )
-    from pico_async.errors import (
         ExpectationFailedError as ExpectationFailedError,
-    )
-    from pico_async.errors import (
         InDoubtError as InDoubtError,
-    )
-    from pico_async.errors import (
         InvalidMessageError as InvalidMessageError,
-    )
-    from pico_async.errors import (
         JournalError as JournalError,
-    )
-    from pico_async.errors import (
         MessageExpiredError as MessageExpiredError,
-    )
-    from pico_async.errors import (
         NoResponseError as NoResponseError,
-    )
-    from pico_async.errors import (
         NotInDoubtError as NotInDoubtError,
-    )
-    from pico_async.errors import (
         NotSentError as NotSentError,
-    )
-    from pico_async.errors import (
         Outcome as Outcome,
-    )
-    from pico_async.errors import (
         PicoError as PicoError,
-    )
-    from pico_async.errors import (
         RateLimitError as RateLimitError,
-    )
-    from pico_async.errors import (
         RejectedError as RejectedError,
-    )
-    from pico_async.errors import (
         ServerError as ServerError,
-    )
-    from pico_async.errors import (
         SuppressedError as SuppressedError,
-    )
-    from pico_async.errors import (
         UnexpectedResponseError as UnexpectedResponseError,
     )
     from pico_async.events import (
         AttemptEnded as AttemptEnded,
-    )
-    from pico_async.events import (
         AttemptStarted as AttemptStarted,
-    )
-    from pico_async.events import (
         BlastEnded as BlastEnded,
-    )
-    from pico_async.events import (
         BlastStarted as BlastStarted,
-    )
-    from pico_async.events import (
         CallEnded as CallEnded,
-    )
-    from pico_async.events import (
         CallStarted as CallStarted,
-    )
-    from pico_async.events import (
         Event as Event,
-    )
-    from pico_async.events import (
         RateRefused as RateRefused,
-    )
-    from pico_async.events import (
         Retrying as Retrying,
-    )
-    from pico_async.events import (
         SlotGranted as SlotGranted,
-    )
-    from pico_async.events import (
         TokenRefreshed as TokenRefreshed,
     )
     from pico_async.messages import (
         Message as Message,
-    )
-    from pico_async.messages import (
         MmsMessage as MmsMessage,
-    )
-    from pico_async.messages import (
         SmsMessage as SmsMessage,
-    )
-    from pico_async.messages import (
         VoiceMessage as VoiceMessage,
     )
     from pico_async.models import (
         Accepted as Accepted,
-    )
-    from pico_async.models import (
         Acknowledged as Acknowledged,
-    )
-    from pico_async.models import (
         Balance as Balance,
-    )
-    from pico_async.models import (
         Campaign as Campaign,
-    )
-    from pico_async.models import (
         CreatedCampaign as CreatedCampaign,
-    )
-    from pico_async.models import (
         Listing as Listing,
-    )
-    from pico_async.models import (
         Template as Template,
-    )
-    from pico_async.models import (
         UserToken as UserToken,
     )
-    from pico_async.numbers import (
-        destination as destination,
-    )
-    from pico_async.receipts.callbacks import (
-        CallbackSigner as CallbackSigner,
-    )
-    from pico_async.receipts.deduplication import (
-        SeenReceipts as SeenReceipts,
-    )
-    from pico_async.receipts.handler import (
-        ReceiptHandler as ReceiptHandler,
-    )
-    from pico_async.receipts.receipt import (
-        DeliveryReceipt as DeliveryReceipt,
-    )
-    from pico_async.receipts.redis_deduplication import (
-        RedisSeenReceipts as RedisSeenReceipts,
-    )
-    from pico_async.receipts.status import (
-        DeliveryStatus as DeliveryStatus,
-    )
-    from pico_async.segmentation import (
-        Encoding as Encoding,
-    )
-    from pico_async.segmentation import (
-        Segments as Segments,
-    )
-    from pico_async.segmentation import (
-        segments as segments,
-    )
-    from pico_async.session import (
-        PicoSession as PicoSession,
-    )
+    from pico_async.numbers import destination as destination
+    from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
+    from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
+    from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
+    from pico_async.receipts.receipt import DeliveryReceipt as DeliveryReceipt
+    from pico_async.receipts.redis_deduplication import RedisSeenReceipts as RedisSeenReceipts
+    from pico_async.receipts.status import DeliveryStatus as DeliveryStatus
+    from pico_async.segmentation import Encoding as Encoding, Segments as Segments, segments as segments
+    from pico_async.session import PicoSession as PicoSession
 
 # Each name is imported by its first use: the pytest plugin imports this package in every test run of its users, and
 # what needs an extra must not be imported without it.

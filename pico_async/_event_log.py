@@ -11,7 +11,7 @@ import logging
 import sys
 from typing import TextIO
 
-from pico_async._engine.observer import Listener
+from pico_async._engine.progress import Listener
 from pico_async._logger import Logger
 from pico_async.errors import Outcome
 from pico_async.events import (

@@ -9,21 +9,20 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from pico_async._engine.decision import MAX_RETRIES
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
 from pico_async._engine.http.httpx_library import library_of
-from pico_async._engine.retry import MAX_RETRIES
-from pico_async._engine.token import Secret
+from pico_async._engine.wire import Account
 from pico_async.coordination.protocols import Coordinator, Identity
 from pico_async.coordination.rates import Rates
+from pico_async.coordination.token_cache import Secret
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import is_web_address
-
-if TYPE_CHECKING:
-    from pico_async._engine.wire import Account
+from pico_async.receipts.callbacks import signable_path
 
 DEFAULT_BASE_URL = "https://rest.picotw.com"
 WHITELIST_BASE_URL = "https://api.picotw.com"
@@ -43,10 +42,8 @@ def checked_username(username: str | None) -> str:
     try:
         GET_TOKEN.path_with(username=username)
     except InvalidMessageError as error:
-        fault = str(error)
-    else:
-        return username
-    raise ConfigurationError(fault)
+        raise ConfigurationError(str(error)) from None
+    return username
 
 
 def checked_api_key(api_key: str | None) -> Secret:
@@ -56,8 +53,8 @@ def checked_api_key(api_key: str | None) -> Secret:
     if not isinstance(api_key, str) or not _PRINTABLE_ASCII.fullmatch(api_key):
         # httpx's own error would quote it.
         raise ConfigurationError(
-            "`api_key` holds a blank, a line break or another character that cannot stand in a header. "
-            "Was it copied with something around it?"
+            "`api_key` contains a blank, a line break or another character that a header cannot contain. Was it copied "
+            "with something around it?"
         )
     return Secret(api_key)
 
@@ -72,7 +69,7 @@ def checked_sender(sender: str | None) -> str | None:
 
 
 def checked_callback(callback: str | None) -> str | None:
-    """Return the callback, or raise if it is no web address."""
+    """Return the callback, or raise if it is not a web address."""
     if not callback:
         return None
     if not is_web_address(callback):
@@ -89,14 +86,10 @@ def checked_account(account: Account) -> Account:
     try:
         account.reachable("callback", account.callback)
     except InvalidMessageError as error:
-        fault = str(error)
-    else:
-        if account.signer is not None:
-            from pico_async.receipts.callbacks import signable_path
-
-            signable_path(account.callback)
-        return account
-    raise ConfigurationError(fault)
+        raise ConfigurationError(str(error)) from None
+    if account.signer is not None:
+        signable_path(account.callback)
+    return account
 
 
 def checked_base_url(base_url: str) -> str:
@@ -157,7 +150,7 @@ def checked_tls(tls: object, transport: object) -> ssl.SSLContext | None:
 
 
 def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
-    """Return the flag, or raise if it is no bool: a merely truthy value could send messages twice."""
+    """Return the flag, or raise if it is not a bool: a merely truthy value could send messages twice."""
     if not isinstance(retry_in_doubt, bool):
         raise ConfigurationError("`retry_in_doubt` must be True or False.")
     return retry_in_doubt

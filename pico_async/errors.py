@@ -53,11 +53,6 @@ class PicoError(Exception):
     """
 
     outcome: Outcome = Outcome.NOT_SENT
-    status_code: int | None
-    request_id: str | None
-    errors: tuple[str, ...]
-    retry_after: float | None
-    attempts: int | None
 
     def __init__(
         self,

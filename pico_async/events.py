@@ -11,8 +11,8 @@ The events of a session. `on_event` is called with each of them.
     CallEnded             always, also for a call that was cancelled
     BlastStarted … BlastEnded
 
-No event contains a number, a text, a message's key, a callback URL, a token or the API key, so none can leak through
-a metric or a log. `call` and `blast` count calls and bulk sends in this process: events with the same number belong
+No event contains a number, a text, a message's key, a callback URL, a token or the API key. So a metric or a log cannot
+reveal one. `call` and `blast` count calls and bulk sends in this process: events with the same number belong
 together.
 """
 

@@ -1,4 +1,4 @@
-"""What goes in: one frozen value per kind of message, checked when it is made."""
+"""What goes in: one frozen value for each kind of message, checked when it is made."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from pico_async._boundary import boundary
 from pico_async.errors import InvalidMessageError
 from pico_async.numbers import e164, mask, masked_repr
 
-# Compiled by their first use, and not with the import.
-_IDENTIFIER = r"[A-Za-z0-9._~-]{1,128}"
-_LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*"
-_CONTROL = r"[\x00-\x1f\x7f]"
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_S = 366 * 24 * 3600
 
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
@@ -36,31 +35,31 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 def _line(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _text(message, attribute, value)
-    if re.search(_CONTROL, str(value)):
-        raise InvalidMessageError(f"`{attribute.name}` holds a control character, a line break perhaps.")
+    if _CONTROL.search(str(value)):
+        raise InvalidMessageError(f"`{attribute.name}` contains a control character, as a line break.")
 
 
 def _identifier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(_IDENTIFIER, value):
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
         raise InvalidMessageError(
-            f"`{attribute.name}` is no ID of Pico's: pass up to 128 letters, digits, '-', '_', '.' or '~'."
+            f"`{attribute.name}` is not an ID of Pico's. Pass up to 128 letters, digits, '-', '_', '.' or '~'."
         )
 
 
 def _url(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _line(message, attribute, value)
     if not is_web_address(str(value)):
-        raise InvalidMessageError(f"`{attribute.name}` is no web address: pass one as 'https://example.com/path'.")
+        raise InvalidMessageError(f"`{attribute.name}` is not a web address. Pass one as 'https://example.com/path'.")
 
 
 def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(_LANGUAGE, value):
-        raise InvalidMessageError(f"`{attribute.name}` is no language code: pass one as 'en-US' or 'zh-CN'.")
+    if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+        raise InvalidMessageError(f"`{attribute.name}` is not a language code. Pass one as 'en-US' or 'zh-CN'.")
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
-        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds, and no more than a year.")
+        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds, at most a year.")
 
 
 def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -98,23 +97,23 @@ class SmsMessage:
     """
     One text message, valid by construction.
 
-    Exactly one of *text* and *template_id* is given. How a template's `{{var}}` is filled when sending by
-    `templateId` is not documented in v0.4, so there is no argument for it.
+    How a template's `{{var}}` is filled when it is sent by its ID is not documented in v0.4, so there is no argument
+    for it.
 
     Args:
-        to: Destination with country code, as "8612345678901"; a leading "+", spaces and dashes are dropped.
-        text: Message body.
+        to: Destination with country code, as "8612345678901". A leading "+", spaces and dashes are dropped.
+        text: Message body. Pass either this or *template_id*.
         template_id: ID of an approved template.
-        sender: Sender ID or number; the session's `sender` where None.
-        callback: Address for the delivery receipt; the session's `callback` where None.
-        key: Your name for the message, in a journal and in results.
-        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
-            The clock is this machine's: a value that was pickled on another one has no meaning here.
-        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
-            for. The session's `suppression` and a blast's are not asked then.
+        sender: Sender ID or number. None uses the session's `sender`.
+        callback: URL for the delivery receipt. None uses the session's `callback`.
+        key: Your ID of the message, in a journal and in results.
+        expires_in: Seconds after which the message is dropped as not sent, rather than sent late. They count from when
+            this value was made, on this machine: a value that was pickled on another one expires at a wrong time.
+        promotional: False sends the message although the number opted out, as for a code that was requested. Then
+            neither the session's `suppression` nor that of a bulk send is asked.
 
     Raises:
-        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+        InvalidMessageError: An argument is wrong. The error names it and does not repeat its value.
 
     Source: API reference v0.4, "Send an SMS".
     """
@@ -138,21 +137,14 @@ class SmsMessage:
 @frozen
 class MmsMessage:
     """
-    One message with media.
+    One message with media, valid by construction. Arguments that are not listed are those of `SmsMessage`.
 
     Args:
-        to: Destination with country code; a leading "+", spaces and dashes are dropped.
-        media_url: Address of the image, video or audio file.
+        media_url: URL of the image, video or audio file.
         text: Message body.
-        sender: Sender ID or number; the session's `sender` where None.
-        key: Your name for the message, in a journal and in results.
-        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
-            The clock is this machine's: a value that was pickled on another one has no meaning here.
-        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
-            for. The session's `suppression` and a blast's are not asked then.
 
     Raises:
-        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+        InvalidMessageError: An argument is wrong. The error names it and does not repeat its value.
 
     Source: API reference v0.4, "Send an MMS".
     """
@@ -171,20 +163,15 @@ class MmsMessage:
 @frozen
 class VoiceMessage:
     """
-    One text that is read out on the phone.
+    One text that is read out on the phone, valid by construction. Arguments that are not listed are those of
+    `SmsMessage`.
 
     Args:
-        to: Destination with country code; a leading "+", spaces and dashes are dropped.
-        text: What is spoken.
+        text: Text that is read out.
         lang: Language code, as "en-US" or "zh-CN".
-        key: Your name for the message, in a journal and in results.
-        expires_in: Seconds after this value is made when the message is dropped as not sent rather than sent late.
-            The clock is this machine's: a value that was pickled on another one has no meaning here.
-        promotional: False sends it also to a number that opted out: for a code, or a notice, that this person asked
-            for. The session's `suppression` and a blast's are not asked then.
 
     Raises:
-        InvalidMessageError: An argument is wrong; it is named, its value is not repeated.
+        InvalidMessageError: An argument is wrong. The error names it and does not repeat its value.
 
     Source: API reference v0.4, "Send Voice TTS".
     """

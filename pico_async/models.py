@@ -1,4 +1,4 @@
-"""What comes out: frozen values, with whatever v0.4 does not document kept in `extra`."""
+"""What comes out: frozen values. `extra` contains the fields that v0.4 does not document."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Item = TypeVar("Item")
 
 
 def undocumented() -> Any:
-    """Make the field that keeps what v0.4 does not document."""
-    # What Pico adds is not known, so it may be a number or a text: it is kept, and not shown.
+    """Return the attrs field for what v0.4 does not document."""
+    # Its values may be numbers or texts, so the repr does not show them.
     return field(factory=dict, hash=False, repr=lambda extra: f"<{len(extra)} fields>", kw_only=True)
 
 
@@ -76,7 +76,7 @@ class Campaign:
     """
     A group of templates.
 
-    A `created_at` that is no ISO 8601 time is None here, and stays in `extra` as it came.
+    A `created_at` that is not an ISO 8601 time is None, and stays in `extra` as it came.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Template:
     """
     A message template.
 
-    The body of the list is not documented in v0.4: the fields are those of the create calls, and each may be None.
+    The body of the list is not documented in v0.4. The fields are those of the create calls, and each may be None.
     """
 
     id: str | None = None
@@ -108,7 +108,7 @@ class Template:
 @boundary
 @frozen
 class Listing(Sequence[Item]):
-    """One reply's worth of campaigns or templates: a sequence that also carries the `request_id`."""
+    """The campaigns or templates of one reply: a sequence that also has the `request_id`."""
 
     items: tuple[Item, ...] = ()
     request_id: str | None = None
@@ -131,7 +131,7 @@ class Listing(Sequence[Item]):
 @boundary
 @frozen
 class Balance:
-    """What credit remains, as an exact decimal. The currency or unit is not documented in v0.4."""
+    """The remaining credit, as an exact decimal. Its currency or unit is not documented in v0.4."""
 
     balance: Decimal
     username: str | None = None

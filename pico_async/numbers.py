@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
-# Marks that show nothing: they come with a number that was copied from a chat, a web page or a right-to-left text.
+# Invisible marks, as in a number that was copied from a chat, a web page or a right-to-left text.
 _INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-# Also what spreadsheets make of spaces and dashes. What counts as a number when it comes in counts as one when it is
-# to be hidden.
+# Also the spaces and dashes of spreadsheets. A text that is accepted as a number is also masked as one.
 _DASH = r"\u2010-\u2015\u2212-"
 _SEPARATOR = rf"[\s{_INVISIBLE}{_DASH}]"
 # Compiled by their first use, and not with the import. \d is a digit of any script.
@@ -24,15 +23,15 @@ _NUMBER_IN_TEXT = rf"\+?\d(?:{_SEPARATOR}*\d){{6,}}"
 _WITH_PLUS = rf"[+\uff0b]{_SEPARATOR}*\(?\d(?:(?:{_SEPARATOR}|[.()])*\d){{6,}}"
 _DOTTED = r"(?<![\d.])\d+(?:\.\d+)+(?!\.?\d)"
 _IP_ADDRESS = r"(?:(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?!$)|$)){4}"
-# More digits than a date has, and no fewer than a number with its prefix.
+# More digits than a date, and no more than a number with its prefix.
 _FEWEST_DOTTED = 9
 
-# What stands in a number as people of a region write it, besides separators; "/" parts two of them as often.
+# The marks in a number as people of a region write it, besides separators. Not "/", which may separate two numbers.
 _NATIONAL_MARKS = ".()\uff08\uff09"
 _PLUS = r"[+\uff0b]"
 _LONGEST = 100
 _SCIENTIFIC = r"[+-]?\d(?:[.,]\d*)?[eE][+-]?\d+"
-# People put dots between groups of three digits, or between pairs, and then more than one.
+# A number with dots between groups of three digits, or between pairs, has more than one dot.
 _DECIMAL_PART = r"[^.,]*\d\s*[.,]\s*(?:\d{1,2}|0+)|[^.,]*\d{6}[.,]\d{3}|.*\d\.\d|.*\d(?<!\.\d\d)\.\d\d"
 _EXTENSION = r".*\d.*(?:ext\w*|x|[#,;~]|\u5206[\u6a5f\u673a]|[\u8f49\u8f6c])\D{0,5}\d{1,6}"
 _PARENTHESES = r"[^()\uff08\uff09]*(?:[(\uff08][^()\uff08\uff09]*[)\uff09][^()\uff08\uff09]+)*"
@@ -43,8 +42,8 @@ _SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{_DASH}]\d\d)"
 _COUNTRY_CODE = re.compile(r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 # In Ivory Coast, Benin, Gabon, Congo, San Marino and Italy, a number's first 0 is dialled from abroad, too.
 _ZERO_STAYS = frozenset({"225", "229", "241", "242", "378", "39"})
-# The digits that a mobile or fixed-line number has at the least, its country code included, by phonenumbers 8.13 and
-# 9.0: countries make their numbers longer, and no shorter.
+# The fewest digits of a mobile or fixed-line number, with its country code, by phonenumbers 8.13 and 9.0. Countries
+# make their numbers longer, and never shorter.
 _FEWEST: dict[str, int] = {
     code: fewest
     for fewest, codes in {
@@ -69,8 +68,8 @@ _FEWEST: dict[str, int] = {
     for code in codes.split()
 }
 
-# Countries that put digits into their numbers, or took them out. Both ways of writing are in use and reach one phone:
-# the country code, perhaps the area code; the digits that only one of the two ways has; the rest.
+# Countries that added digits to their numbers, or removed them. Both spellings are in use and reach one phone. Groups:
+# the country code, perhaps the area code; the digits that only one of the two spellings has; the rest.
 _OF_TWO_SPELLINGS = {
     "52": re.compile(r"(52)(1)?([2-9][0-9]{9})"),  # Mexico: mobile numbers, until 2019
     "54": re.compile(r"(54)(9)?([1-9][0-9]{9})"),  # Argentina: calls to mobile numbers; text messages go without it
@@ -156,8 +155,8 @@ def spellings(number: str) -> tuple[str, ...]:
     """
     Return the ways in which a number in E.164 is written; equal tuples mean one phone.
 
-    Most numbers have one. `+52 1 55 1234 5678` and `+52 55 1234 5678` are one phone in Mexico, and the likes of them
-    are in Argentina (`9`), Brazil (`9`) and Benin (`01`).
+    Most numbers have one. `+52 1 55 1234 5678` and `+52 55 1234 5678` are one phone in Mexico. Argentina (`9`), Brazil
+    (`9`) and Benin (`01`) have such numbers, too.
     """
     country = number[:2]
     pattern = _OF_TWO_SPELLINGS.get(country)
@@ -203,12 +202,7 @@ def kind_of(number: str) -> str | None:
 
 
 def checked_region(region: object) -> str:
-    """
-    Return the region in upper case.
-
-    Raises:
-        ConfigurationError: The region is unknown, or the extra is missing.
-    """
+    """Return the region in upper case, or raise if it is unknown, or the extra is missing."""
     # Imported here: only a region needs the extra.
     try:
         from phonenumbers import SUPPORTED_REGIONS
@@ -255,8 +249,8 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
         return "", _LENGTHS.get(length, "is no number that can be called")
     if not newer_ranges and not is_valid_number(number):
         return "", (
-            f"is of a range that nobody uses in country code {number.country_code}, as far as the package phonenumbers "
-            "knows; newer_ranges=True, or --newer-ranges, takes it all the same"
+            f"is of a range that is not in use in country code {number.country_code}, according to the package "
+            "phonenumbers; newer_ranges=True, or --newer-ranges, accepts it"
         )
     if region is not None and "+" not in written and _is_ambiguous(written, number):
         return "", (

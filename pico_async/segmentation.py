@@ -7,8 +7,9 @@ This module is not called `segments`: `pico_async.segments` could then be the fu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Sequence
 from enum import StrEnum
+from itertools import pairwise
 
 from attrs import field, frozen
 
@@ -27,7 +28,10 @@ _ALONE = {"GSM-7": 160, "UCS-2": 70}
 _JOINED = {"GSM-7": 153, "UCS-2": 67}
 
 _NOT_GSM7 = re.compile(f"[^{re.escape(_BASIC + _EXTENDED)}]")
-_TWICE_AS_LONG = {"GSM-7": re.compile(f"[{re.escape(_EXTENDED)}]"), "UCS-2": re.compile("[\U00010000-\U0010ffff]")}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPE = "\x1b"
+# The first unit of a character of two, as in `_units`: a part must not end with it.
+_FIRST_OF_TWO: dict[str, Container[object]] = {"GSM-7": _ESCAPE, "UCS-2": range(0xD8, 0xDC)}
 
 
 class Encoding(StrEnum):
@@ -75,7 +79,12 @@ class Segments:
     @property
     def texts(self) -> tuple[str, ...]:
         """The text of each part."""
-        return tuple(part for part, _ in _cut(self._text, self.encoding, self.units))
+        cuts = list(pairwise([0, *_ends(_units(self._text, self.encoding), self.encoding)]))
+        if self.encoding is Encoding.GSM_7:
+            septets = _septets(self._text)
+            return tuple(septets[begin:end].replace(_ESCAPE, "") for begin, end in cuts)
+        units = self._text.encode("utf-16-be")
+        return tuple(units[2 * begin : 2 * end].decode("utf-16-be") for begin, end in cuts)
 
     @property
     def foreign(self) -> tuple[Foreign, ...]:
@@ -112,19 +121,13 @@ def segments(text: str) -> Segments:
     if not isinstance(text, str):
         raise InvalidMessageError(f"The text must be a str, not {type(text).__name__}.")
     # Not by encode(), whose error would contain the text.
-    if re.search("[\ud800-\udfff]", text):
+    if _SURROGATE.search(text):
         raise InvalidMessageError("The text contains an unpaired surrogate and cannot be encoded.")
     encoding = Encoding.UCS_2 if _NOT_GSM7.search(text) else Encoding.GSM_7
-    long = len(_TWICE_AS_LONG[encoding].findall(text))
-    units = len(text) + long
-    alone, joined = _ALONE[encoding], _JOINED[encoding]
-    if units <= alone:
-        return Segments(text, encoding, min(units, 1), units, alone - units)
-    if not long:
-        parts = -(-units // joined)
-        return Segments(text, encoding, parts, units, parts * joined - units)
-    sizes = [size for _, size in _cut(text, encoding, units)]
-    return Segments(text, encoding, len(sizes), units, joined - sizes[-1])
+    units = _units(text, encoding)
+    ends = _ends(units, encoding)
+    room = _ALONE[encoding] if len(ends) < 2 else _JOINED[encoding] + ends[-2]
+    return Segments(text, encoding, len(ends), len(units), room - len(units))
 
 
 def foreign_characters(text: str) -> set[str]:
@@ -132,22 +135,29 @@ def foreign_characters(text: str) -> set[str]:
     return set(text).difference(_BASIC, _EXTENDED)
 
 
-def _cut(text: str, encoding: Encoding, units: int) -> Iterator[tuple[str, int]]:
-    """Yield each part and its length in units."""
-    if units <= _ALONE[encoding]:
-        if text:
-            yield text, units
-        return
-    room = _JOINED[encoding]
-    begins = used = 0
-    for index, character in enumerate(text):
-        width = 2 if _is_long(character, encoding) else 1
-        if used + width > room:
-            yield text[begins:index], used
-            begins, used = index, 0
-        used += width
-    yield text[begins:], used
+def _septets(text: str) -> str:
+    """Return the text with the escape before each character of the extension table."""
+    for character in _EXTENDED:
+        text = text.replace(character, _ESCAPE + character)
+    return text
 
 
-def _is_long(character: str, encoding: Encoding) -> bool:
-    return character in _EXTENDED if encoding is Encoding.GSM_7 else character > "\uffff"
+def _units(text: str, encoding: Encoding) -> Sequence[object]:
+    """Return an item for each unit: the septets, or the first byte of each UTF-16 code unit."""
+    return _septets(text) if encoding is Encoding.GSM_7 else text.encode("utf-16-be")[::2]
+
+
+def _ends(units: Sequence[object], encoding: Encoding) -> list[int]:
+    """Return the end of each part, in units. No character is split."""
+    count = len(units)
+    if count <= _ALONE[encoding]:
+        return [count] if count else []
+    room, first_of_two = _JOINED[encoding], _FIRST_OF_TWO[encoding]
+    ends = []
+    end = room
+    while end < count:
+        if units[end - 1] in first_of_two:
+            end -= 1
+        ends.append(end)
+        end += room
+    return [*ends, count]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import weakref
@@ -14,13 +13,12 @@ from urllib.parse import urlsplit
 
 from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
-from pico_async._engine.call import Engine
+from pico_async._engine.call import FROM_SYNCHRONOUS_CODE, Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
-from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.exchange import HttpClient
 from pico_async._engine.http.httpx_library import AsyncTransport
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
-from pico_async._engine.observer import Listener, Observer
-from pico_async._engine.progress import CallProgress
+from pico_async._engine.progress import CallProgress, Listener, Observer
 from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
 from pico_async.bulk.blast_events import BlastEvents
@@ -39,7 +37,6 @@ from pico_async.messages import Message
 from pico_async.models import Accepted
 from pico_async.receipts.callbacks import CallbackSigner, checked_signer
 from pico_async.resources._member import Resource
-from pico_async.resources._send import deliver
 from pico_async.resources.balance import BalanceResource
 from pico_async.resources.campaigns import CampaignsResource
 from pico_async.resources.mms import MmsResource
@@ -106,13 +103,13 @@ class PicoSession:
         ConfigurationError: An argument is missing or wrong. The error names it and repeats no secret.
     """
 
-    sms = Resource(SmsResource)
-    mms = Resource(MmsResource)
-    voice = Resource(VoiceResource)
-    campaigns = Resource(CampaignsResource)
-    templates = Resource(TemplatesResource)
-    balance = Resource(BalanceResource)
-    token = Resource(TokenResource)
+    sms: Resource[SmsResource] = Resource(SmsResource)
+    mms: Resource[MmsResource] = Resource(MmsResource)
+    voice: Resource[VoiceResource] = Resource(VoiceResource)
+    campaigns: Resource[CampaignsResource] = Resource(CampaignsResource)
+    templates: Resource[TemplatesResource] = Resource(TemplatesResource)
+    balance: Resource[BalanceResource] = Resource(BalanceResource)
+    token: Resource[TokenResource] = Resource(TokenResource)
 
     def __init__(
         self,
@@ -134,12 +131,12 @@ class PicoSession:
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
-        self._api_key = _settings.checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
+        key = _settings.checked_api_key(api_key or os.environ.get("PICO_API_KEY"))
         del api_key  # an error report that prints locals would show it
         self._base_url = _settings.checked_base_url(
             base_url or os.environ.get("PICO_BASE_URL") or _settings.DEFAULT_BASE_URL
         )
-        self._account = _settings.checked_account(
+        account = _settings.checked_account(
             Account(
                 username=_settings.checked_username(username or os.environ.get("PICO_USERNAME")),
                 sender=_settings.checked_sender(sender or os.environ.get("PICO_SENDER")),
@@ -149,25 +146,30 @@ class PicoSession:
                 loopback_urls=is_loopback(urlsplit(self._base_url).hostname),
             )
         )
-        self._retries = _settings.checked_retries(retries)
-        self._retry_in_doubt = _settings.checked_retry_in_doubt(retry_in_doubt)
         self._opt_outs = _opt_outs(suppression)
         self._coordinator = _settings.checked_coordinator(coordinator, rates)
         self._rates = rates or Rates()
-        self._identity = _settings.identity(self._base_url, self._account.username, self._api_key)
+        self._identity = _settings.identity(self._base_url, account.username, key)
         self._listeners = _settings.checked_listeners(on_event)
         self._log_level = _settings.checked_log_level(os.environ.get("PICO_LOG"))
-        self._observer: Observer | None = None
-        tls = _settings.checked_tls(ssl, transport)
-        self._client = HttpClient(
-            self._base_url, _settings.checked_timeout(timeout), http_transport_for(transport), tls
-        )
         host = urlsplit(self._base_url).hostname
-        self._reaches_pico = not (is_loopback(host) or is_unresolvable(host) or stays_in_process(transport))
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._engine: Engine | None = None
+        self._engine = Engine(
+            account=account,
+            api_key=key,
+            client=HttpClient(
+                self._base_url,
+                _settings.checked_timeout(timeout),
+                http_transport_for(transport),
+                _settings.checked_tls(ssl, transport),
+            ),
+            join=self._join,
+            observe=self._observe,
+            retries=_settings.checked_retries(retries),
+            retry_in_doubt=_settings.checked_retry_in_doubt(retry_in_doubt),
+            opt_outs=None if self._opt_outs is None else self._opt_outs.require_allowed,
+            reaches_pico=not (is_loopback(host) or is_unresolvable(host) or stays_in_process(transport)),
+        )
         self._streams: weakref.WeakSet[BulkStream] = weakref.WeakSet()
-        self._closed = False
 
     async def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
         """
@@ -180,7 +182,7 @@ class PicoSession:
             RejectedError: Pico refused the message.
             InDoubtError: The message may have been sent, so it was not repeated.
         """
-        return await deliver(self._open(), message, priority=priority)
+        return await self._engine.send(message, priority=priority)
 
     async def preflight(
         self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
@@ -201,7 +203,7 @@ class PicoSession:
             NotSentError, RejectedError, UnexpectedResponseError: The balance could not be requested.
             Exception: Raised by *messages* or *suppression*.
         """
-        engine = self._open()
+        self._engine.open()
         cost = checked_price(price)
         asked = [opt_outs for opt_outs in (self._opt_outs, _opt_outs(suppression)) if opt_outs is not None]
 
@@ -214,7 +216,7 @@ class PicoSession:
             balance=None if cost is None else (await self.balance.get()).balance,
             per_s=self._pace(),
             suppression=has_opted_out if asked else None,
-            check=lambda message: send_request(message, engine.account),
+            check=lambda message: send_request(message, self._engine.account),
         )
 
     async def send_bulk(
@@ -232,9 +234,9 @@ class PicoSession:
         """
         Send many messages as fast as the limiter allows, and return the numbers.
 
-        No message fails for a cause that concerns all of them: no token, no Redis, no connection. Messages in flight
-        are retried, after pauses that grow to 5 seconds, and almost no others are read. The bulk send stops early, and
-        `report.stopped` says why, if
+        No message fails for a cause that concerns all of them: no token, no Redis, no connection, too many requests.
+        Messages in flight are retried, after pauses that grow to 5 seconds, and almost no others are read. The bulk
+        send stops early, and `report.stopped` says why, if
 
         - nothing could be sent for *outage_s*,
         - Pico refuses the account, as for a wrong key, or
@@ -248,7 +250,7 @@ class PicoSession:
                 item becomes a result with its error.
             concurrency: Maximum number of messages in flight, waiting for a slot or for Pico.
             journal: File that remembers what happened to each message. The same call again, also after a crash, sends
-                only what was not sent: messages in the journal are `SKIPPED`, and those that may have been sent are
+                only what was not sent. Messages that were accepted are `SKIPPED`. Those that may have been sent are
                 `IN_DOUBT` until you decide (see `SqliteJournal`). A message is known by its `key`, else by its content.
             suppression: Numbers that opted out of this bulk send, or a function, as for the session, whose own is asked
                 as well. A suppressed message has a `SuppressedError` and is no failure. If the function raises, its
@@ -296,13 +298,13 @@ class PicoSession:
         """
         if not isinstance(priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
-        engine = self._open()
-        engine.check_live()
+        self._engine.open()
+        self._engine.check_live()
         own = _opt_outs(suppression)
         opt_outs = None if own is None else own.require_allowed
 
         def send(message: Message, progress: CallProgress) -> Awaitable[Accepted]:
-            return deliver(engine, message, priority=priority, progress=progress, opt_outs=opt_outs)
+            return self._engine.send(message, priority=priority, progress=progress, opt_outs=opt_outs)
 
         stream = BulkStream(
             messages,
@@ -311,9 +313,9 @@ class PicoSession:
             stop_after=stop_after,
             outage_s=outage_s,
             journal=journal,
-            account=f"{self._account.username} at {_settings.place(self._base_url)}",
+            account=f"{self._engine.account.username} at {_settings.place(self._base_url)}",
             pace=self._pace,
-            events=None if self._observer is None else BlastEvents(self._observer),
+            events=None if self._engine.observer is None else BlastEvents(self._engine.observer),
         )
         self._streams.add(stream)
         return stream
@@ -324,26 +326,16 @@ class PicoSession:
 
         Closing twice does nothing.
         """
-        if self._closed:
+        if self._engine.closed:
             return
-        if self._engine is None:
-            self._closed = True
-            await self._client.aclose()
-            return
-        engine = self._open()
-        self._closed = True
+        if self._engine.loop is not None:
+            self._engine.open()  # Raises in another event loop, before anything is stopped.
         for stream in list(self._streams):
             stream.stop("the session was closed")
-        try:
-            await engine.aclose()
-        finally:
-            if self._coordinator is None:
-                registry.leave(self._identity)
-            else:
-                await self._coordinator.leave()
+        await self._engine.aclose()
 
     async def __aenter__(self) -> Self:
-        self._open()
+        self._engine.open()
         return self
 
     # Hidden from type checkers, which find the mistake by the missing methods.
@@ -351,7 +343,7 @@ class PicoSession:
 
         def __enter__(self):
             raise ConfigurationError(
-                f"Use `async with PicoSession() as pico:` in a coroutine; or {_FROM_SYNCHRONOUS_CODE}."
+                f"Use `async with PicoSession() as pico:` in a coroutine; or {FROM_SYNCHRONOUS_CODE}."
             )
 
         def __exit__(self, *_):
@@ -365,41 +357,13 @@ class PicoSession:
     def __repr__(self) -> str:
         if not hasattr(self, "token"):
             return "<PicoSession, not made>"
-        state = "closed" if self._closed else "open" if self._engine is not None else "not opened"
+        state = "closed" if self._engine.closed else "open" if self._engine.loop is not None else "not opened"
         pace = self._pace()
         at_pace = "" if pace is None else f", {pace:.2f} text messages a second"
-        return f"<PicoSession {self._account.username!r} at {self._base_url}, {state}{at_pace}>"
+        return f"<PicoSession {self._engine.account.username!r} at {self._base_url}, {state}{at_pace}>"
 
     def _pace(self) -> float | None:
-        return None if self._engine is None or self._closed else self._engine.per_s(RateGroup.SMS)
-
-    def _open(self) -> Engine:
-        """Return the engine. It is made by the first use, because only then the event loop is known."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise ConfigurationError(
-                f"PicoSession needs a running event loop. Use it in a coroutine; or {_FROM_SYNCHRONOUS_CODE}."
-            ) from None
-        if self._closed:
-            raise ConfigurationError("This session is closed. Make another one.")
-        if self._engine is None:
-            self._loop = loop
-            self._observer = self._observe()
-            self._engine = Engine(
-                account=self._account,
-                api_key=self._api_key,
-                client=self._client,
-                coordinator=self._join(),
-                retries=self._retries,
-                retry_in_doubt=self._retry_in_doubt,
-                opt_outs=None if self._opt_outs is None else self._opt_outs.require_allowed,
-                observer=self._observer,
-                reaches_pico=self._reaches_pico,
-            )
-        if self._loop is not loop:
-            raise ConfigurationError(_another_loop(self._loop))
-        return self._engine
+        return None if self._engine.closed else self._engine.per_s(RateGroup.SMS)
 
     def _join(self) -> Coordinator:
         if self._coordinator is None:
@@ -414,24 +378,6 @@ class PicoSession:
         if self._log_level is not None or Logger("pico_async").isEnabledFor(logging.INFO):
             listeners.append(_event_log.listener(self._log_level))
         return Observer(listeners, self._base_url) if listeners else None
-
-
-_FROM_SYNCHRONOUS_CODE = "from synchronous code, use `pico_async.blocking.Pico`"
-
-
-def _another_loop(loop: asyncio.AbstractEventLoop | None) -> str:
-    """Return what to do with a session that was opened in this other loop."""
-    if loop is not None and loop.is_closed():
-        return (
-            "This session belongs to another event loop, which has ended, as that of an earlier `asyncio.run`. Open "
-            "the session in the coroutine that `asyncio.run` runs, with `async with PicoSession() as pico:`, and make "
-            f"all its calls there; or {_FROM_SYNCHRONOUS_CODE}, which keeps one event loop."
-        )
-    return (
-        "This session belongs to another event loop, which is not the running one. Make its calls there, as by "
-        f"`asyncio.run_coroutine_threadsafe`, or make another session in this loop; or {_FROM_SYNCHRONOUS_CODE}, which "
-        "any thread may use."
-    )
 
 
 def _opt_outs(suppression: Suppression | None) -> OptOuts | None:

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Any, Self
 
 from attrs import field, frozen
@@ -80,7 +79,7 @@ class PicoSandbox(Sandbox):
     def __init__(self, *, rate_rule: RateRule | str | None = None, api_key: str | None = None, **settings: Any) -> None:
         if "clock" in settings:
             raise TypeError("PicoSandbox has a clock of its own. Advance it, as `pico_sandbox.clock.advance(60)`.")
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         super().__init__(
             rate_rule=rate_rule, api_key=api_key or f"sandbox-{secrets.token_hex(8)}", clock=self.clock, **settings
         )
@@ -148,7 +147,7 @@ class PicoSandbox(Sandbox):
         if not sent:
             raise AssertionError(f"No message was sent to {self._explained(e164(number))}")
         newest = sent[-1]
-        what = f"The newest message to {mask(newest.to)}, {_article(newest.kind)}"
+        what = f"The newest message to {mask(newest.to)}, {'a' if newest.kind == 'voice' else 'an'} {newest.kind}"
         if newest.text is None:
             source = f"sent by template {newest.template_id}" if newest.template_id else "without a text"
             raise AssertionError(f"{what} {source}, so it contains no code: the text is not in the request.")
@@ -221,9 +220,7 @@ class PicoSandbox(Sandbox):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -239,10 +236,6 @@ class PicoSandbox(Sandbox):
             parts.append("Refused or lost: " + _counted(reasons))
         parts.append("Sent to others: " + _counted(others) if others else "Nothing was sent to others")
         return ". ".join(parts) + "."
-
-
-def _article(kind: str) -> str:
-    return f"a {kind}" if kind == "voice" else f"an {kind}"
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -265,14 +258,14 @@ def _close(session: PicoSession) -> None:
     `asyncio.run` and all plugins cancel the tasks of a loop before they close it. Then the session has nothing left to
     close: it has no socket, and its calls were awaited by those tasks.
     """
-    loop = session._loop
+    loop = session._engine.loop
     if loop is None or loop.is_closed() or _in_a_loop():
-        session._closed = True
+        session._engine.closed = True
     elif loop.is_running():
         # The loop runs in another thread, as that of a portal or a test client.
         asyncio.run_coroutine_threadsafe(_settle(session), loop).result(timeout=10 + _SETTLE_S)
     else:
-        # The loop stands still between two tests. Remaining tasks would run in the next test.
+        # The loop is idle between two tests. Remaining tasks would run in the next test.
         loop.run_until_complete(_settle(session))
 
 

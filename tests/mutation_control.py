@@ -97,19 +97,19 @@ MUTATIONS = (
     ),
     Mutation(
         "whatever was written and timed out is taken for not sent",
-        (Change("pico_async/_engine/http/client.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
+        (Change("pico_async/_engine/http/exchange.py", "sent_nothing=not departure.written,", "sent_nothing=True,"),),
         (WIRE,),
     ),
     Mutation(
         "a token is evicted without comparing",
         (
             Change(
-                "pico_async/coordination/local/token_store.py",
+                "pico_async/coordination/token_cache.py",
                 "if self._token == token:",
                 "if self._token is not None:",
             ),
         ),
-        ("tests/engine/test_token.py", "tests/coordination/local/test_coordinator.py", ENGINE),
+        ("tests/coordination/test_token_cache.py", "tests/coordination/local/test_coordinator.py", ENGINE),
     ),
     Mutation(
         "what was sending is sent again",
@@ -169,7 +169,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: what Redis forgot is taken for unused",
-        (Change(f"{LUA}/reserve.lua", "tat = now + math.max(promised, furthest, alone)", "tat = now"),),
+        (Change(f"{LUA}/reserve.lua", "tat = now + math.max(known_ahead, reach, others_alone)", "tat = now"),),
         (VIRTUAL,),
     ),
     Mutation(
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     Mutation(
         "fleet: a stored number is not bounded",
-        (Change(f"{LUA}/stored.lua", "number and number >= least and number <= most", "number"),),
+        (Change(f"{LUA}/prelude.lua", "number and number >= least and number <= most", "number"),),
         ("tests/coordination/redis/test_garbage_in_redis.py",),
     ),
     Mutation(

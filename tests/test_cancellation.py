@@ -15,14 +15,14 @@ from tests.support.each_step import survived
 TO = "8612345678901"
 
 
-@pytest.mark.parametrize("carrier", ["httpx", "aiohttp", "fleet"])
-async def test_a_send(carrier: str, redis_url: str) -> None:
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp", "fleet"])
+async def test_a_send(transport: str, redis_url: str) -> None:
     """
     A single send, a bulk send or a balance request that is cancelled at any step ends as cancelled. This holds for both
     HTTP transports and with Redis.
     """
     sandbox = Sandbox(rate_rule=None)
-    coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000)) if carrier == "fleet" else None
+    coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000)) if transport == "fleet" else None
 
     async with (
         sandbox.serve() as base_url,
@@ -33,7 +33,7 @@ async def test_a_send(carrier: str, redis_url: str) -> None:
             base_url=base_url,
             rates=None if coordinator else Rates(sms=None, token=None, balance=None),
             coordinator=coordinator,
-            transport=AiohttpTransport() if carrier == "aiohttp" else None,
+            transport=AiohttpTransport() if transport == "aiohttp" else None,
         ) as pico,
     ):
         for begin in (

@@ -43,12 +43,12 @@ from pico_async import (
     SmsMessage,
     TokenRefreshed,
 )
-from pico_async._engine.endpoints import ENDPOINTS, SEND_SMS, Request
-from pico_async._engine.http.departure import Departure
-from pico_async._engine.observer import CallEvents, Observer
-from pico_async._engine.progress import CallProgress
+from pico_async._engine.endpoints import SEND_SMS, Request
+from pico_async._engine.http.exchange import Departure
+from pico_async._engine.progress import CallEvents, CallProgress, Observer
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.support.clock_jump import LONG_S, jump_when
+from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
 
 TO = "8612345678901"
@@ -79,7 +79,7 @@ def names(events: list[Event], operation: str = "sms.send") -> list[str]:
 
 
 @pytest.mark.virtual_time
-async def test_a_send_is_told_from_its_beginning_to_its_end() -> None:
+async def test_a_send_emits_events_from_its_beginning_to_its_end() -> None:
     """A send emits events from its start to its end. The token request is a separate call within the send."""
     sandbox, events = Sandbox(), list[Event]()
 
@@ -133,7 +133,7 @@ def pico_pace(sms: int) -> float:
 
 
 @pytest.mark.virtual_time
-async def test_refusals_and_retries_are_told_with_their_reason() -> None:
+async def test_refusals_and_retries_emit_events_with_their_reason() -> None:
     """Each rate refusal and each retry emits an event with its reason; waits and delays add up to the pauses."""
     sandbox, events = Sandbox(rate_rule=None, faults=[FaultRule(Fault.RATE_LIMITED, times=2)]), list[Event]()
 
@@ -152,7 +152,7 @@ async def test_refusals_and_retries_are_told_with_their_reason() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_what_pico_asked_to_wait_is_told() -> None:
+async def test_the_wait_that_pico_asked_for_is_in_the_event() -> None:
     """`RateRefused` reports the wait that Pico asked for, also when the call is not retried."""
     rule = FaultRule(Fault.RATE_LIMITED, retry_after_s=7.0)
     sandbox, events = Sandbox(faults=[rule]), list[Event]()
@@ -275,7 +275,7 @@ async def test_an_expired_message_tells_how_long_it_waited() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_calls_that_the_closing_ends_are_told_as_they_are_raised() -> None:
+async def test_calls_that_the_closing_ends_emit_the_error_that_they_raise() -> None:
     """
     When the session closes, `CallEnded` names the error that each call raises, in its exchange or before its slot.
     """
@@ -369,7 +369,7 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     """
     When an attempt waits for a second slot, that wait counts as waiting time and not as the attempt's duration.
 
-    The HTTP library waits for it, with the headers in its frames, so it is told when the attempt ends.
+    The HTTP library waits for it, with the headers in its frames, so the event is emitted when the attempt ends.
     """
     events, coordinator = list[Event](), LocalCoordinator(Rates(sms=10))
     request, progress, limiter = Request(SEND_SMS, "/sms"), CallProgress(), coordinator.limiter(SEND_SMS.rate_group)
@@ -381,17 +381,17 @@ async def test_a_turn_that_was_lost_is_waited_for_again() -> None:
     observed.attempt_started(1)
 
     await departure.leave(held_up=True)
-    told_meanwhile = only(events, SlotGranted)
+    emitted_meanwhile = only(events, SlotGranted)
     observed.fail(NotSentError("no connection"))
 
-    assert told_meanwhile == []
+    assert emitted_meanwhile == []
     (turn,), (ended,), (tried,) = only(events, SlotGranted), only(events, CallEnded), only(events, AttemptEnded)
     assert turn.waited_s == ended.waited_s >= 0.05
     assert tried.duration_s < turn.waited_s
 
 
 @pytest.mark.virtual_time
-async def test_sessions_that_share_a_listener_can_be_told_apart() -> None:
+async def test_sessions_that_share_a_listener_can_be_distinguished() -> None:
     """Each call in this process has its own number, so one listener can distinguish the calls of two sessions."""
     sandbox, events = Sandbox(), list[Event]()
 
@@ -402,7 +402,7 @@ async def test_sessions_that_share_a_listener_can_be_told_apart() -> None:
     assert len(set(calls)) == len(calls) == 6 + len(only(events, TokenRefreshed))
 
 
-async def test_a_name_of_pico_s_that_repeats_the_number_is_not_told() -> None:
+async def test_an_id_of_pico_s_that_repeats_the_number_is_not_in_an_event() -> None:
     """
     An event omits a request ID that contains the number, the API key or the token; v0.4 does not define its content.
     """
@@ -424,11 +424,11 @@ async def test_a_name_of_pico_s_that_repeats_the_number_is_not_told() -> None:
         for _ in range(4):
             await pico.sms.send(TO, "hello")
 
-    told = [event.request_id for event in only(events, CallEnded)]
-    assert told == ["r-1", None, None, None]
+    reported = [event.request_id for event in only(events, CallEnded)]
+    assert reported == ["r-1", None, None, None]
 
 
-async def test_a_listener_that_raises_harms_nobody_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_raises_harms_no_send_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """A listener that raises an exception disturbs neither the sends nor the other listeners, and is logged once."""
     sandbox, events = Sandbox(), list[Event]()
 
@@ -540,7 +540,7 @@ def test_an_operation_is_named_as_the_method_that_makes_it(endpoint: Any) -> Non
     assert callable(operator.attrgetter(endpoint.operation)(pico))
 
 
-def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
+def test_no_event_has_a_field_for_a_secret() -> None:
     """Events have exactly these fields; a new field is added here only when its value may be reported."""
     fields = {name for kind in typing.get_args(Event) for name in kind.__slots__} - {"__weakref__"}
 
@@ -577,7 +577,7 @@ def test_no_event_has_a_field_for_what_is_nobody_s_business() -> None:
 async def test_without_a_listener_no_event_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a listener, a send and a bulk send make no event."""
     for name in ("CallStarted", "SlotGranted", "AttemptStarted", "AttemptEnded", "CallEnded"):
-        monkeypatch.delattr(f"pico_async._engine.observer.{name}")
+        monkeypatch.delattr(f"pico_async._engine.progress.{name}")
     monkeypatch.delattr("pico_async.bulk.blast_events.BlastStarted")
     monkeypatch.setattr(logging.getLogger("pico_async"), "level", logging.WARNING)
     sandbox = Sandbox()

@@ -11,8 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline, is_encodable, is_web_address
@@ -156,8 +155,8 @@ REFUSED_VALUES = [
     (sms, "key", 7, "must be a str"),
     (mms, "key", " ", "is empty"),
     (voice, "key", "\ud800", "surrogate"),
-    *[(sms, "callback", value, "no web address") for value in NO_WEB_ADDRESS],
-    *[(mms, "media_url", value, "no web address") for value in NO_WEB_ADDRESS],
+    *[(sms, "callback", value, "not a web address") for value in NO_WEB_ADDRESS],
+    *[(mms, "media_url", value, "not a web address") for value in NO_WEB_ADDRESS],
     (sms, "callback", 7, "must be a str"),
     (sms, "callback", "", "is empty"),
     (sms, "callback", "https://example.com/\nx", "control character"),
@@ -166,7 +165,7 @@ REFUSED_VALUES = [
     (mms, "media_url", "https://exa\tmple.com/", "control character"),
     (mms, "media_url", "https://example.com/\ud800", "surrogate"),
     *[
-        (voice, "lang", value, "no language code")
+        (voice, "lang", value, "not a language code")
         for value in ["", "e", "english", "en_US", "en-", "-US", "en US", "en-US\n", "en-USUSUSUSU", "語", None, 7]
     ],
     *[
@@ -191,7 +190,7 @@ def test_a_bad_value_is_refused_by_name(make: Make, name: str, value: object, fa
 @pytest.mark.parametrize("template_id", ["", " ", "a b", "../sms", "a/b", "x" * 129, "a\n", "語", "\ud800", 7])
 def test_what_is_no_id_is_refused(template_id: object) -> None:
     """A template ID that is not a short word is refused, and the error, which is the same for all, repeats no value."""
-    with pytest.raises(InvalidMessageError, match=r"^`template_id` is no ID of Pico's") as other:
+    with pytest.raises(InvalidMessageError, match=r"^`template_id` is not an ID of Pico's") as other:
         SmsMessage(TO, template_id="?!")
 
     with pytest.raises(InvalidMessageError) as caught:

@@ -7,14 +7,12 @@ from functools import cache
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import pico_async
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers
-from pico_async.numbers import spellings as ways_of
+from pico_async.numbers import country_code, e164, is_checkable, kind_of, mask, mask_numbers, spellings as ways_of
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
@@ -186,8 +184,13 @@ def test_invisible_marks_around_a_number_are_dropped(mark: str) -> None:
 @cache
 def examples() -> list[tuple[str, str, str, list[str]]]:
     """Return each region with the number of its mobile and fixed lines, as it is written there and from abroad."""
-    from phonenumbers import PhoneNumberFormat as Format
-    from phonenumbers import PhoneNumberType, example_number_for_type, format_number, national_significant_number
+    from phonenumbers import (
+        PhoneNumberFormat as Format,
+        PhoneNumberType,
+        example_number_for_type,
+        format_number,
+        national_significant_number,
+    )
 
     found = []
     for region in sorted(phonenumbers.SUPPORTED_REGIONS):
@@ -393,7 +396,7 @@ def test_with_a_region_a_number_is_read_as_people_write_it_there(to: str, region
         pytest.param("+", "is empty", id="only a plus"),
         pytest.param("091234", "is too short", id="too short"),
         pytest.param("0912345600000", "is too long", id="more digits than there are"),
-        pytest.param("0000000000", "is of a range that nobody uses in country code 886", id="of no range"),
+        pytest.param("0000000000", "is of a range that is not in use in country code 886", id="of no range"),
         pytest.param("0912345678901", "is too long", id="too long"),
         pytest.param("8612345678901", "is too long", id="of elsewhere, without its plus"),
         pytest.param("+999123456789", "begins with no country code", id="no such country"),
@@ -434,7 +437,7 @@ def test_a_number_that_cannot_exist_is_refused(options: dict[str, str]) -> None:
     """
     assert not phonenumbers.is_valid_number(phonenumbers.parse("+8612345678901"))
 
-    with pytest.raises(InvalidMessageError, match="is of a range that nobody uses in country code 86"):
+    with pytest.raises(InvalidMessageError, match="is of a range that is not in use in country code 86"):
         pico_async.destination("8612345678901", **options)  # type: ignore[arg-type]
 
     assert pico_async.destination("8612345678901", newer_ranges=True, **options) == "8612345678901"  # type: ignore[arg-type]

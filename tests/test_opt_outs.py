@@ -339,7 +339,7 @@ async def test_second_questions_without_answers_hold_up_no_other_message() -> No
 
     async with session_on(sandbox, answers_once, rates=Rates(sms=None)) as pico:
         await pico.sms.send(OTHER, "the token is there", promotional=False)
-        pico._open()._limiters[RateGroup.SMS].pause(1)
+        pico._engine._limiters[RateGroup.SMS].pause(1)
         waiting = [
             asyncio.create_task(_harmlessly(pico.sms.send(f"861234568{number:04}", "hello"))) for number in range(150)
         ]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeAlias
 
 import pytest
 import smsutil
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 import pico_async
 from pico_async import Encoding, InvalidMessageError, segments
 
 BASIC = smsutil.codecs.GSM_BASIC_CHARSET.replace("\x1b", "")
 EXTENDED = smsutil.codecs.GSM_EXT_CHARSET
+
+TraceFunction: TypeAlias = Callable[[FrameType, str, Any], Any]
 
 
 def runs_of(characters: str) -> st.SearchStrategy[str]:
@@ -141,7 +146,7 @@ def fewest_parts(text: str) -> int:
     return fewest[-1]
 
 
-def test_what_made_it_ucs_2_is_told_with_its_places() -> None:
+def test_what_made_it_ucs_2_is_returned_with_its_positions() -> None:
     """
     `foreign` lists each character that requires UCS-2 once, in order, with its indexes; its str is the character's
     name.
@@ -203,6 +208,31 @@ def test_a_megabyte_is_counted(character: str, length: int) -> None:
 
     assert found.parts == len(found.texts)
     assert sum(map(len, found.texts)) == length
+
+
+def _lines_executed(text: str) -> int:
+    lines = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> TraceFunction:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        segments(text)
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("character", ["€", "[", "中", "😀"])
+def test_one_character_of_two_units_does_not_make_a_text_slow(character: str) -> None:
+    """A text is cut part by part, and not character by character, whatever it contains."""
+    plain, other = _lines_executed("a" * 20_000), _lines_executed("a" * 19_999 + character)
+
+    assert other < 3 * plain
 
 
 def test_the_function_is_public_whatever_was_imported_before() -> None:

@@ -195,7 +195,7 @@ async def test_a_message_without_a_sender_says_where_to_give_one() -> None:
 async def test_two_sessions_of_one_key_share_a_coordinator_until_both_are_closed() -> None:
     """Two sessions of one account share a coordinator until both are closed; a session of another account does not."""
     async with session() as one, session() as other, session(username="another") as third:
-        token_stores = {id(it._open()._tokens._store) for it in (one, other, third)}
+        token_stores = {id(it._engine._tokens._store) for it in (one, other, third)}
         assert len(token_stores) == 2
         assert open_sessions() == 3
 
@@ -404,7 +404,7 @@ async def test_neither_repr_nor_vars_show_the_key() -> None:
 
         assert KEY not in repr(pico)
         assert KEY not in repr(vars(pico))
-        assert KEY not in repr(pico._open())
+        assert KEY not in repr(pico._engine)
 
 
 async def test_it_tells_its_pace() -> None:

@@ -146,7 +146,7 @@ async def test_a_fault_ends_with_its_block(sandbox: PicoSandbox) -> None:
     assert [message.text for message in sandbox.messages] == ["Two", "Three", "Four"]
 
 
-def test_a_fault_that_does_not_exist_is_told_at_once(sandbox: PicoSandbox) -> None:
+def test_a_fault_that_does_not_exist_is_refused_at_once(sandbox: PicoSandbox) -> None:
     """
     An unknown fault or operation raises a `ValueError` at once; otherwise a test could pass because no fault occurred.
     """
@@ -265,7 +265,7 @@ class TestClosing:
         with pytest.raises(ConfigurationError, match="closed"):
             asyncio.run(session.sms.send(TO, "Hello"))
 
-    def test_a_session_that_nobody_used(self) -> None:
+    def test_a_session_that_was_not_used(self) -> None:
         """A session that was never used has no event loop and is closed with its sandbox."""
         sandbox = PicoSandbox()
         session = sandbox.session()

@@ -1,17 +1,13 @@
 """
 How one call is made. Private: import from `pico_async` instead.
 
-    resources/_send.py     a message becomes a Request (wire.py)
-    call.py                Engine._run: one call, read top to bottom
+    call.py                Engine.send: a message becomes a Request (wire.py); Engine._run: one call, top to bottom
       _acquire             the token, the opt-outs, the write-ahead commit, then a slot, then a connection
-        token.py             cached; fetched once, however many callers wait
-        coordination/        the limiter grants the slot
+        coordination/        token_cache.py: fetched once, however many callers wait; the limiter grants the slot
       _exchange            one request, one reply
-        http/client.py       a bound in time
-        http/departure.py    the moment of writing, which may need another slot
+        http/exchange.py     a bound in time, and the moment of writing, which may need another slot
         http/…_transport.py  the HTTP library
       verdict.py           what the reply, or the failure, proves
-      decision.py          return, replace the token, retry or fail
-    progress.py            the limits and hooks of the call, and how far it is
-    observer.py            the events of the call, if something listens
+      decision.py          after a failed attempt: replace the token, retry or fail
+    progress.py            the limits and hooks of the call, how far it is, and its events if something listens
 """

@@ -5,122 +5,167 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import anyio
+from attrs import Factory, define, field
 
 from pico_async._engine import live
-from pico_async._engine.decision import Fail, History, ReplaceToken, Retry, Return, decide
+from pico_async._engine.decision import MAX_WAIT_S, Fail, History, ReplaceToken, Retry, Return, decide
 from pico_async._engine.endpoints import GET_TOKEN, Request
-from pico_async._engine.http.client import HttpClient
-from pico_async._engine.http.departure import Departure, expired
-from pico_async._engine.http.transport import HttpRequest
-from pico_async._engine.observer import Observer
-from pico_async._engine.permission import Allow
-from pico_async._engine.progress import CallProgress, Scope
-from pico_async._engine.retry import MAX_WAIT_S
+from pico_async._engine.http.exchange import Departure, Headers, HttpClient, expired
+from pico_async._engine.permission import Allow, Permission
+from pico_async._engine.progress import CallProgress, Observer
 from pico_async._engine.retry_budget import RetryBudget
-from pico_async._engine.token import Secret, TokenCache, fits_in_header
-from pico_async._engine.verdict import Success, Verdict, doubt_about, judge, judge_failure, unexpected, without_token
-from pico_async._engine.wire import Account, DecodeError, Failure, decode, encode
-from pico_async._version import __version__
-from pico_async.coordination.protocols import Coordinator, Priority
+from pico_async._engine.verdict import (
+    Success,
+    Verdict,
+    call_ended,
+    doubt_about,
+    judge,
+    judge_failure,
+    unexpected,
+    without_token,
+)
+from pico_async._engine.wire import Account, DecodeError, Failure, decode, send_request
+from pico_async.coordination.protocols import Coordinator, Limiter, Priority
 from pico_async.coordination.rates import RateGroup
+from pico_async.coordination.token_cache import Secret, TokenCache, fits_in_header
 from pico_async.errors import (
     ConfigurationError,
     InDoubtError,
+    InvalidMessageError,
     NoResponseError,
-    NotSentError,
     PicoError,
     RateLimitError,
 )
-from pico_async.models import UserToken
+from pico_async.messages import Message, deadline as message_deadline
+from pico_async.models import Accepted, UserToken
 
 Value = TypeVar("Value")
 
 _NO_SCOPE = nullcontext()
+_read_accepted = partial(decode, model=Accepted)
+FROM_SYNCHRONOUS_CODE = "from synchronous code, use `pico_async.blocking.Pico`"
 
 
+@define(eq=False, repr=False, kw_only=True, slots=False)
 class Engine:
     """
-    Makes the calls of one session.
+    Makes the calls of one session, in the event loop of the first call.
 
-    Args:
+    Attributes:
         account: The account, and what its messages share.
+        join: Joins the coordinator and returns it. Called by the first call, because only then the loop is known.
+        observe: Returns what emits the events; None if nothing listens. Called by the first call, too.
         retries: Number of retries of a call.
         retry_in_doubt: Retry also a request that may have been carried out.
         opt_outs: Called with the number of each message; raises if it must not be sent. None if there are none.
-        observer: Emits events; None if nothing listens.
         reaches_pico: The host may be Pico, and no stand-in.
+        loop: The event loop; None before the first call.
+        closed: The session was closed, or is being closed.
     """
 
-    def __init__(
-        self,
-        *,
-        account: Account,
-        api_key: Secret,
-        client: HttpClient,
-        coordinator: Coordinator,
-        retries: int,
-        retry_in_doubt: bool,
-        opt_outs: Allow | None = None,
-        observer: Observer | None = None,
-        reaches_pico: bool = True,
-    ) -> None:
-        self.account = account
-        self.opt_outs = opt_outs
-        self._reaches_pico = reaches_pico
-        self._api_key = api_key
-        self._client = client
-        self._limiters = {rate_group: coordinator.limiter(rate_group) for rate_group in RateGroup}
-        self._retries = retries
-        self._retry_in_doubt = retry_in_doubt
-        self._observer = observer
-        self._retry_budget = RetryBudget()
-        # The headers of requests without and with a body, and their token.
-        self._headers: dict[bool, tuple[str | None, Mapping[str, str]]] = {}
-        self._tokens = TokenCache(coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
-        self._calls: dict[CallProgress, Scope] = {}
-        self._idle = asyncio.Event()
-        self._closing = False
+    account: Account
+    _api_key: Secret
+    _client: HttpClient
+    _join: Callable[[], Coordinator]
+    _observe: Callable[[], Observer | None]
+    _retries: int
+    _retry_in_doubt: bool
+    _opt_outs: Allow | None
+    _reaches_pico: bool
+    loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    observer: Observer | None = field(default=None, init=False)
+    closed: bool = field(default=False, init=False)
+    _headers: Headers = field(default=Factory(lambda self: Headers(self._api_key), takes_self=True), init=False)
+    _limiters: Mapping[RateGroup, Limiter] = field(factory=dict, init=False)
+    _retry_budget: RetryBudget = field(factory=RetryBudget, init=False)
+    _calls: dict[CallProgress, anyio.CancelScope] = field(factory=dict, init=False)
+    _idle: asyncio.Event = field(factory=asyncio.Event, init=False)
 
     def __repr__(self) -> str:
         return f"<Engine {len(self._calls)} calls, {self._client!r}, {self._retry_budget!r}>"
 
-    def call(
+    def open(self) -> None:
+        """
+        Join the coordinator, unless that was done.
+
+        Raises:
+            ConfigurationError: The session is closed or belongs to another event loop, or no loop is running.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                f"PicoSession needs a running event loop. Use it in a coroutine; or {FROM_SYNCHRONOUS_CODE}."
+            ) from None
+        if self.closed:
+            raise ConfigurationError("This session is closed. Make another one.")
+        if self.loop is None:
+            self.observer = self._observe()
+            self._coordinator = self._join()
+            self._limiters = {rate_group: self._coordinator.limiter(rate_group) for rate_group in RateGroup}
+            self._tokens = TokenCache(self._coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
+            self.loop = loop
+        if self.loop is not loop:
+            raise ConfigurationError(_another_loop(self.loop))
+
+    def send(
         self,
-        request: Request,
-        read: Callable[[object], Value],
+        message: Message,
         *,
-        priority: Priority = Priority.INTERACTIVE,
-        deadline: float | None = None,
+        priority: Priority,
         progress: CallProgress | None = None,
+        opt_outs: Allow | None = None,
+    ) -> Awaitable[Accepted]:
+        """
+        Return an awaitable that hands one message of any kind to Pico.
+
+        Args:
+            opt_outs: Called with the number, after the session's own. It raises if the message must not be sent.
+
+        Raises:
+            InvalidMessageError: This is not a message, it has no sender, or *priority* is wrong. Nothing was sent.
+        """
+        if not isinstance(priority, Priority):
+            # A wrong value would be compared with others in a queue, and break its order.
+            raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+        request = send_request(message, self.account)
+        progress = progress or CallProgress()
+        progress.priority = priority
+        if message.expires_in is not None:
+            progress.deadline = message_deadline(message)
+        if message.promotional and (self._opt_outs is not None or opt_outs is not None):
+            progress.permission = Permission(message.to, self._opt_outs, opt_outs)
+        return self.call(request, _read_accepted, progress)
+
+    def call(
+        self, request: Request, read: Callable[[object], Value], progress: CallProgress | None = None
     ) -> Coroutine[Any, Any, Value]:
         """
         Carry out one request, and emit its events.
 
         Args:
             read: Makes the value of the reply's payload; raises DecodeError if it cannot.
-            deadline: Time on the monotonic clock after which the request must not be sent.
-            progress: Shows the caller how far the call is, also when it is cancelled.
+            progress: The limits of the call. It shows the caller how far the call is, also when it is cancelled.
 
         Raises:
             PicoError: One of the errors in `pico_async.errors`, with its outcome.
         """
+        self.open()
+        self.check_live()
         progress = progress or CallProgress()
-        progress.priority, progress.deadline = priority, deadline
         called = self._run_until_closed(request, read, progress)
-        return called if self._observer is None else self._observer.follow(request, progress, self.per_s, called)
+        return called if self.observer is None else self.observer.follow(request, progress, self.per_s, called)
 
     async def _run_until_closed(
         self, request: Request, read: Callable[[object], Value], progress: CallProgress
     ) -> Value:
         """Run a call within a scope that the closing of the session cancels."""
-        if self._closing:
-            raise ConfigurationError(f"{request}: the session is closed. Make the call inside its `async with`.")
-        self.check_live()
         own: Any = anyio.CancelScope() if progress.scope is None else _NO_SCOPE
         with own:
             self._calls[progress] = progress.scope or own
@@ -130,64 +175,70 @@ class Engine:
                 # Python shows the note also if a timeout of the caller ends the call.
                 cancelled.add_note(f"{request}: {doubt_about(request) if progress.in_doubt else 'nothing was sent.'}")
                 raise
+            except PicoError as error:
+                error.attempts = progress.attempts
+                raise
             finally:
                 del self._calls[progress]
                 self._idle.set()
         # Only the closing of the session cancels this scope.
         if progress.in_doubt:
             raise NoResponseError(f"{request}: the session was closed before the reply came. {doubt_about(request)}")
-        raise _ended(request)
+        raise call_ended(request)
 
     async def _run(self, request: Request, read: Callable[[object], Value], progress: CallProgress) -> Value:
         deadline, history = progress.deadline, History()
         while True:
             if progress.ending:
-                raise _final(history.doubt or _ended(request), progress)
+                raise history.doubt or call_ended(request)
             try:
-                token, departure = await self._acquire(request, progress)
+                departure = await self._acquire(request, progress)
             except PicoError as error:
                 # A missing token does not undo what an earlier attempt may have done.
-                raise _final(history.doubt or error, progress) from None
-            verdict = await self._attempt(request, token, departure, read, progress)
+                raise (history.doubt or error) from None
+            verdict = await self._attempt(departure, read)
             progress.exchanging = False
             progress.in_doubt = isinstance(verdict, InDoubtError) or history.doubt is not None
             if isinstance(verdict, RateLimitError):
                 await departure.slot.refused(verdict.retry_after)
+            if isinstance(verdict, Success):
+                if self._retry_budget.spent:
+                    self._retry_budget.give_back(retried=history.retried)
+                return cast(Value, verdict.payload)
             action = decide(
                 verdict,
                 history,
                 request,
-                with_token=token is not None,
+                with_token=departure.token is not None,
                 retry_in_doubt=self._retry_in_doubt,
                 retries=self._retries,
                 ending=progress.ending,
             )
             match action:
                 case Return():
-                    if self._retry_budget.spent:
-                        self._retry_budget.give_back(retried=action.retried)
-                    return cast(Value, action.value) if isinstance(verdict, Success) else read(action.value)
-                case ReplaceToken() if token is not None:
-                    await self._tokens.reject(token)
+                    self._retry_budget.give_back(retried=True)
+                    return read(action.value)
+                case ReplaceToken() if departure.token is not None:
+                    await self._tokens.reject(departure.token)
                     history.token_replaced, wait_s = True, 0.0
                 case Retry() if deadline is None or time.monotonic() + action.after_s[1] < deadline:
                     history.add(action)
                     if not action.is_queued and not self._retry_budget.take():
-                        raise _final(_unrepeated(history.doubt or action.error), progress)
+                        raise _unrepeated(history.doubt or action.error)
                     wait_s = random.uniform(*action.after_s)  # noqa: S311  jitter is no secret
                 case Retry():
-                    raise _final(action.doubt or action.error, progress)
+                    raise action.doubt or action.error
                 case Fail():
-                    raise _final(action.error, progress)
+                    raise action.error
             if progress.observed is not None:
                 progress.observed.retrying(action.error, wait_s)
             if isinstance(action, Retry):
                 await asyncio.sleep(wait_s)
                 history.waited_s += time.monotonic() - departure.slot.granted_at if action.is_queued else wait_s
 
-    async def _acquire(self, request: Request, progress: CallProgress) -> tuple[Secret | None, Departure]:
+    async def _acquire(self, request: Request, progress: CallProgress) -> Departure:
         """
-        Wait until the request may be sent. Return its token, and its departure, which holds a slot and a connection.
+        Wait until the request may be sent. Return its departure, which holds a token, a slot and a connection.
 
         Raises:
             MessageExpiredError: The deadline passed.
@@ -219,53 +270,41 @@ class Engine:
                 slot.release()
                 raise
             if deadline is None or time.monotonic() < deadline:
-                return token, Departure(request, slot, progress, late=late)
+                return Departure(request, slot, progress, token=token, late=late)
             connections.release()
             slot.release()
         raise expired(request)
 
-    async def _attempt(
-        self,
-        request: Request,
-        token: Secret | None,
-        departure: Departure,
-        read: Callable[[object], object],
-        progress: CallProgress,
-    ) -> Verdict:
-        """Send the request once, and return the verdict of its reply."""
-        observed = progress.observed
+    async def _attempt(self, departure: Departure, read: Callable[[object], object]) -> Verdict:
+        """Send the request once, release the connection, and return the verdict."""
+        progress = departure.progress
         progress.attempts += 1
         try:
             if progress.on_attempt is not None:
                 progress.on_attempt()
-            if observed is not None:
-                observed.attempt_started(progress.attempts)
-            verdict = await self._exchange(request, token, departure, read, progress)
+            if progress.observed is not None:
+                progress.observed.attempt_started(progress.attempts)
+            verdict = await self._exchange(departure, read)
         finally:
             self._client.connections.release()
         # Emitted first: if a listener is interrupted, the verdict is lost, and the call is in doubt.
-        if observed is not None:
-            observed.attempt_ended(verdict)
+        if progress.observed is not None:
+            progress.observed.attempt_ended(verdict)
         return verdict
 
-    async def _exchange(
-        self,
-        request: Request,
-        token: Secret | None,
-        departure: Departure,
-        read: Callable[[object], object],
-        progress: CallProgress,
-    ) -> Verdict:
+    async def _exchange(self, departure: Departure, read: Callable[[object], object]) -> Verdict:
+        """Exchange the request for a reply, and return what the reply, or its absence, proves."""
+        request, token, observed = departure.request, departure.token, departure.progress.observed
         try:
-            reply = await self._client.exchange(self._http_request(request, token), departure)
+            reply = await self._client.exchange(self._headers.http_request(request, token), departure)
         except PicoError as error:
             return error
         if isinstance(reply, Failure):
             return judge_failure(request, reply)
         departure.slot.answered(time.monotonic() - departure.slot.granted_at)
         secrets = [self._api_key.value] + ([token.value] if token else [])
-        if progress.observed is not None:
-            progress.observed.replied(reply.status, secrets)
+        if observed is not None:
+            observed.replied(reply.status, secrets)
         verdict = judge(request, reply, secrets=secrets)
         if not isinstance(verdict, Success):
             return verdict
@@ -275,37 +314,41 @@ class Engine:
             return unexpected(request, f"the reply is not what v0.4 promises: {fault}", status_code=reply.status)
 
     def per_s(self, rate_group: RateGroup) -> float | None:
-        """Return the requests per second that the limiter grants now; None if unlimited or unknown."""
-        return self._limiters[rate_group].per_s
+        """Return the requests per second that the limiter grants now; None if unlimited, unknown or not open."""
+        return self._limiters[rate_group].per_s if self._limiters else None
 
     def check_live(self) -> None:
-        """
-        Raise if the session would reach Pico, and must not.
-
-        Raises:
-            ConfigurationError: This is a test run, and the test is not marked as one that sends for real.
-        """
+        """Raise ConfigurationError if the session would reach Pico in a test that is not marked for that."""
         if self._reaches_pico and (fault := live.refusal()) is not None:
             raise ConfigurationError(fault)
 
     async def ensure_token(self) -> None:
         """Fetch a token, unless there is one to trust."""
+        self.open()
         await self._tokens.get()
 
     async def fetch_token(self) -> UserToken:
         """Fetch a fresh token, and cache it."""
-        token = await self.call(self._token_request(), _read_token)
-        await self._tokens.keep(token.token)
-        return token
+        self.open()
+        return await self._tokens.fetch()
 
     async def aclose(self) -> None:
         """
-        End all calls, then close the connections.
+        End all calls, then close the connections, and leave the coordinator.
 
         A waiting call ends as not sent. An exchange may complete within its timeout; if the closing is cancelled, it
         is in doubt.
         """
-        self._closing = True
+        self.closed = True
+        if self.loop is None:
+            await self._client.aclose()
+            return
+        try:
+            await self._end_calls()
+        finally:
+            await self._coordinator.leave()
+
+    async def _end_calls(self) -> None:
         for progress, scope in list(self._calls.items()):
             progress.ending = True
             if not progress.exchanging:
@@ -330,30 +373,9 @@ class Engine:
             self._idle.clear()
             await self._idle.wait()
 
-    def _http_request(self, request: Request, token: Secret | None) -> HttpRequest:
-        has_body = request.body is not None
-        bearer = None if token is None else token.value
-        known_for, headers = self._headers.get(has_body, ("", {}))
-        if known_for != bearer:
-            headers = {
-                "X-API-Key": self._api_key.value,
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"pico-async/{__version__}",
-            }
-            if bearer is not None:
-                headers["Authorization"] = f"Bearer {bearer}"
-            if has_body:
-                headers["Content-Type"] = "application/json; charset=utf-8"
-            self._headers[has_body] = (bearer, headers)
-        content = encode(request.body) if request.body is not None else b""
-        return HttpRequest(request.endpoint.method, request.path, request.query, headers, content)
-
-    def _token_request(self) -> Request:
-        return Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))
-
-    async def _fetch_token(self) -> str:
-        return (await self.call(self._token_request(), _read_token)).token
+    async def _fetch_token(self) -> UserToken:
+        request = Request(GET_TOKEN, GET_TOKEN.path_with(username=self.account.username))
+        return await self.call(request, _read_token)
 
     async def _token_for(self, request: Request) -> Secret:
         try:
@@ -370,11 +392,6 @@ def _read_token(payload: object) -> UserToken:
     return token
 
 
-def _final(error: PicoError, progress: CallProgress) -> PicoError:
-    error.attempts = progress.attempts
-    return error
-
-
 def _unrepeated(error: PicoError) -> PicoError:
     # In the message and not in a note, because reports and most logs show only the message.
     error.args = (
@@ -384,5 +401,16 @@ def _unrepeated(error: PicoError) -> PicoError:
     return error
 
 
-def _ended(request: Request) -> NotSentError:
-    return NotSentError(f"{request}: the call was ended, or its session closed, while it waited. Nothing was sent.")
+def _another_loop(loop: asyncio.AbstractEventLoop | None) -> str:
+    """Return what to do with a session that was opened in this other loop."""
+    if loop is not None and loop.is_closed():
+        return (
+            "This session belongs to another event loop, which has ended, as that of an earlier `asyncio.run`. Open "
+            "the session in the coroutine that `asyncio.run` runs, with `async with PicoSession() as pico:`, and make "
+            f"all its calls there; or {FROM_SYNCHRONOUS_CODE}, which keeps one event loop."
+        )
+    return (
+        "This session belongs to another event loop, which is not the running one. Make its calls there, as by "
+        f"`asyncio.run_coroutine_threadsafe`, or make another session in this loop; or {FROM_SYNCHRONOUS_CODE}, which "
+        "any thread may use."
+    )

@@ -1,16 +1,44 @@
-"""What follows an attempt: one pure function."""
+"""What follows a failed attempt, and after which delay: two pure functions."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from attrs import define, frozen
 
 from pico_async._engine.endpoints import Request
-from pico_async._engine.retry import BACKOFF, TOKEN_BACKOFF, next_delay_s
-from pico_async._engine.verdict import StaleToken, Success, Verdict, found_nothing
+from pico_async._engine.verdict import StaleToken, found_nothing
 from pico_async.coordination.rates import RateGroup
-from pico_async.errors import AuthenticationError, InDoubtError, PicoError, RateLimitError
+from pico_async.errors import (
+    AuthenticationError,
+    InDoubtError,
+    MessageExpiredError,
+    NoResponseError,
+    NotSentError,
+    PicoError,
+    RateLimitError,
+    ServerError,
+)
+
+BASE_DELAY_S = 0.5
+MAX_DELAY_S = 8.0
+# All waits of one call together. A longer wait is not begun: the error's `retry_after` lets the caller decide.
+MAX_WAIT_S = 60.0
+# The waits of ten retries take 55.5 s, unless Pico asks for more.
+MAX_RETRIES = 10
+
+
+class Backoff(NamedTuple):
+    """The shortest wait before a retry, and the longest one if Pico does not ask for more."""
+
+    least_s: float
+    most_s: float
+
+
+BACKOFF = Backoff(0.0, MAX_DELAY_S)
+# Pico gives all processes of a key one token a second. With longer waits, some of these seconds would not be used. With
+# shorter ones, forty processes would send many requests for each token.
+TOKEN_BACKOFF = Backoff(1.0, 4.0)
 
 
 @define
@@ -32,6 +60,11 @@ class History:
     token_refusals: int = 0
     waited_s: float = 0.0
 
+    @property
+    def retried(self) -> bool:
+        """Whether an attempt failed for another reason than the token's rate."""
+        return self.failures > self.token_refusals
+
     def add(self, retry: Retry) -> None:
         """Record a failed attempt."""
         self.doubt = retry.doubt
@@ -41,10 +74,9 @@ class History:
 
 @frozen
 class Return:
-    """The call succeeded; `retried` is whether a retry did it."""
+    """The call succeeded: an earlier attempt did what this one could not do again."""
 
     value: object
-    retried: bool
 
 
 @frozen
@@ -82,7 +114,7 @@ Action: TypeAlias = Return | ReplaceToken | Retry | Fail
 
 
 def decide(
-    verdict: Verdict,
+    verdict: StaleToken | PicoError,
     history: History,
     request: Request,
     *,
@@ -92,11 +124,10 @@ def decide(
     ending: bool = False,
 ) -> Action:
     """
-    Return what follows an attempt.
+    Return what follows a failed attempt.
 
     The cases, in this order:
 
-        success                                     return its value
         401, and the token was not replaced yet     replace the token
         there is nothing to change or delete, and
         an earlier attempt was in doubt             return: that attempt did it
@@ -110,14 +141,12 @@ def decide(
         retries: Number of retries that the session allows.
         ending: The call must end.
     """
-    if isinstance(verdict, Success):
-        return Return(verdict.payload, retried=history.failures > history.token_refusals)
     if isinstance(verdict, StaleToken):
         if with_token and not history.token_replaced:
             return ReplaceToken(verdict)
         verdict = _refused_twice(request, verdict.error)
     if history.doubt is not None and found_nothing(request, verdict):
-        return Return({"request_id": verdict.request_id}, retried=True)
+        return Return({"request_id": verdict.request_id})
     # Pico gives all processes of a key one token a second. A refusal is a part of the wait for a token, and no failure.
     is_queued = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
     after_s = next_delay_s(
@@ -132,6 +161,42 @@ def decide(
         return Fail(history.doubt or verdict)
     doubt = verdict if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET" else history.doubt
     return Retry(verdict, after_s, is_queued, doubt)
+
+
+def next_delay_s(
+    error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float, backoff: Backoff = BACKOFF
+) -> tuple[float, float] | None:
+    """
+    Return the shortest and the longest wait before a retry, or None if there is none.
+
+    The caller draws a random wait between the two. The waits of one call never exceed MAX_WAIT_S in total.
+
+    The cases:
+
+        expired                              no retry
+        not sent, rate exceeded              retry: nothing was carried out
+        no reply, server failure             retry only if repeating does no harm
+        any other refusal or reply           no retry: the next reply would be the same
+
+    Args:
+        attempt: 1 for the first attempt.
+        repeatable: Repeating does no harm, even if the first attempt was carried out.
+        retries: Number of retries that the session allows.
+        waited_s: Total of the call's earlier waits.
+    """
+    if attempt > retries or isinstance(error, MessageExpiredError):
+        return None
+    harmless = isinstance(error, NotSentError | RateLimitError)
+    if not harmless and not (repeatable and isinstance(error, NoResponseError | ServerError)):
+        return None
+    asked_s = max(error.retry_after or 0.0, backoff.least_s)
+    delay_s = min(backoff.most_s, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
+    left_s = MAX_WAIT_S - waited_s
+    # Pico's Retry-After and the client's own delay must both fit, or the last retries would follow too fast. Only the
+    # random part is cut, because "Retry-After: 60" is common.
+    if max(asked_s, delay_s) > left_s:
+        return None
+    return asked_s, min(asked_s + delay_s, left_s)
 
 
 def _refused_twice(request: Request, refusal: PicoError) -> AuthenticationError:

@@ -99,19 +99,3 @@ SEND_MMS = Endpoint("Send an MMS", "mms.send", "POST", "/mms", RateGroup.MMS, se
 SEND_VOICE = Endpoint("Send Voice TTS", "voice.send", "POST", "/voice", RateGroup.VOICE, sends=True)
 
 GET_BALANCE = Endpoint("Get Account Balance", "balance.get", "GET", "/balance/{username}", RateGroup.BALANCE)
-
-ENDPOINTS = (
-    GET_TOKEN,
-    CREATE_CAMPAIGN,
-    LIST_CAMPAIGNS,
-    UPDATE_CAMPAIGN,
-    DELETE_CAMPAIGN,
-    CREATE_SMS_TEMPLATE,
-    CREATE_MMS_TEMPLATE,
-    LIST_TEMPLATES,
-    DELETE_TEMPLATE,
-    SEND_SMS,
-    SEND_MMS,
-    SEND_VOICE,
-    GET_BALANCE,
-)

@@ -145,7 +145,8 @@ def judge(request: Request, reply: Reply, *, secrets: Iterable[str] = ()) -> Ver
     if 300 <= reply.status < 400:
         return _redirected(request, reply.status, context, took=request_id(fields) is not None)
     if payload is None:
-        if _is_empty_success(request, reply):
+        # The body of a reply to an update or a deletion is not documented in v0.4. It may be empty.
+        if request.endpoint.method in ("PUT", "DELETE") and 200 <= reply.status < 300 and not reply.content.strip():
             return Success({})
         return _gateway(request, reply, context)
     if fields.get("errors"):
@@ -201,6 +202,11 @@ def without_token(request: Request, cause: PicoError) -> PicoError:
     )
 
 
+def call_ended(request: Request) -> NotSentError:
+    """Return the error of a request that was ended while it waited."""
+    return NotSentError(f"{request}: the call was ended, or its session closed, while it waited. Nothing was sent.")
+
+
 def unexpected(request: Request, fault: str, **context: Any) -> UnexpectedResponseError:
     """Return the error of a reply that is neither a refusal nor what the reference promises."""
     return UnexpectedResponseError(f"{request}: {fault}. {doubt_about(request)}", **context)
@@ -239,12 +245,6 @@ def doubt_about(request: Request) -> str:
 def _said(request: Request, *names: str) -> list[str]:
     body = request.body or {}
     return [str(body[name]) for name in names if name in body]
-
-
-def _is_empty_success(request: Request, reply: Reply) -> bool:
-    # The body of a reply to an update or a deletion is not documented in v0.4. It may be empty.
-    changes = request.endpoint.method in ("PUT", "DELETE")
-    return changes and 200 <= reply.status < 300 and not reply.content.strip()
 
 
 def _redirected(request: Request, status: int, context: dict[str, Any], *, took: bool) -> PicoError:

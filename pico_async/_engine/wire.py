@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 from attrs import define
@@ -23,9 +23,7 @@ from pico_async._engine.endpoints import Request
 from pico_async._engine.hosts import host_of, is_loopback, is_public
 from pico_async.errors import InvalidMessageError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-
-if TYPE_CHECKING:
-    from pico_async.receipts.callbacks import CallbackSigner
+from pico_async.receipts.callbacks import CallbackSigner
 
 Model = TypeVar("Model")
 
@@ -120,9 +118,6 @@ class DecodeError(Exception):
     """A reply does not contain what the reference promises. The error names the field, and never its value."""
 
 
-# --- out ------------------------------------------------------------------------------------------
-
-
 def send_request(message: Message, account: Account) -> Request:
     """
     Return the request that sends one message, with the account's defaults filled in.
@@ -175,9 +170,6 @@ def encode(body: Mapping[str, Any]) -> bytes:
         pass
     # Raised outside the handler, because the handled error contains the whole body.
     raise InvalidMessageError("The request contains an unpaired surrogate and cannot be encoded as UTF-8.")
-
-
-# --- in ------------------------------------------------------------------------------------------
 
 
 def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
@@ -253,12 +245,8 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return float(header)
     try:
         return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
-    except (
-        ValueError,
-        TypeError,
-        OverflowError,
-    ):  # not a date, or without a time zone
-        return None
+    except (ValueError, TypeError, OverflowError):
+        return None  # not a date, or without a time zone
 
 
 def decode(payload: object, model: type[Model]) -> Model:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pico_async._boundary import boundary
 from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.selection import stays_in_process
-from pico_async._engine.observer import Listener
+from pico_async._engine.progress import Listener
 from pico_async.blocking.callbacks import asked_in_caller
 from pico_async.blocking.loop_thread import LoopThread
 from pico_async.blocking.operations import Running, blocking, streaming
@@ -66,13 +66,13 @@ class Pico:
         ConfigurationError: An argument is missing or wrong. The error names it and repeats no secret.
     """
 
-    sms = Resource(Sms)
-    mms = Resource(Mms)
-    voice = Resource(Voice)
-    campaigns = Resource(Campaigns)
-    templates = Resource(Templates)
-    balance = Resource(Balance)
-    token = Resource(Token)
+    sms: Resource[Sms] = Resource(Sms, made_from="_open")
+    mms: Resource[Mms] = Resource(Mms, made_from="_open")
+    voice: Resource[Voice] = Resource(Voice, made_from="_open")
+    campaigns: Resource[Campaigns] = Resource(Campaigns, made_from="_open")
+    templates: Resource[Templates] = Resource(Templates, made_from="_open")
+    balance: Resource[Balance] = Resource(Balance, made_from="_open")
+    token: Resource[Token] = Resource(Token, made_from="_open")
 
     send = blocking(PicoSession.send)
     preflight = blocking(PicoSession.preflight)

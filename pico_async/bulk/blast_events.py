@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from pico_async._engine.observer import Observer
+from pico_async._engine.progress import Observer
 from pico_async.bulk.report import BulkReport
 from pico_async.events import BlastEnded, BlastStarted
 
@@ -13,15 +13,10 @@ _numbers = itertools.count(1)
 
 
 class BlastEvents:
-    """
-    Emits the first and the last event of one bulk send.
-
-    Attributes:
-        number: Identifies the bulk send in its own events and in those of its calls.
-    """
+    """Emits the first and the last event of one bulk send; *number* identifies it there and in its calls' events."""
 
     def __init__(self, observer: Observer) -> None:
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
         self._observer = observer
 
     def begin(self, concurrency: int) -> None:

@@ -15,14 +15,7 @@ from pico_async.models import Accepted
 
 @define(eq=False)
 class Delivery:
-    """
-    One message of a bulk send, with what is needed to end it and to report it.
-
-    Attributes:
-        index: Index of the message in the input.
-        progress: How far its call is.
-        scope: Cancels its call.
-    """
+    """One message of a bulk send, with what is needed to end it and to report it."""
 
     index: int
     message: Message

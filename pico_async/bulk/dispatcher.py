@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
 import anyio
+from attrs import define, field
 
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
@@ -24,12 +25,7 @@ from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Totals
 from pico_async.bulk.source import END, Source, invalid_item, is_cancelled, raisable
-from pico_async.errors import (
-    ConfigurationError,
-    JournalError,
-    MessageExpiredError,
-    PicoError,
-)
+from pico_async.errors import ConfigurationError, JournalError, MessageExpiredError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
 from pico_async.models import Accepted
 
@@ -52,6 +48,7 @@ class State(StrEnum):
     ENDED = "ended"
 
 
+@define(kw_only=True, eq=False, repr=False)
 class Dispatcher:
     """
     Reads the input, sends its messages, and queues a result for each message that was begun.
@@ -61,44 +58,35 @@ class Dispatcher:
     input or the journal holds open is entered and left in one task.
 
     Attributes:
-        state: How far it is.
         keep_results: If False, results are counted and dropped.
-        totals: The numbers of the results.
         leftover: Results that were not taken before it was closed.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        send: Send,
-        *,
-        concurrency: int,
-        stop_after: int | None,
-        outage: Outage,
-        journal: Journal | None,
-        account: str,
-        events: BlastEvents | None,
-    ) -> None:
-        self.state = State.NEW
-        self.keep_results = True
-        self.totals = Totals()
-        self.leftover: list[SendResult] = []
-        self._send = send
-        self._concurrency = concurrency
-        self._stop_after = stop_after
-        self._outage = outage
-        self._journal = journal
-        self._account = account
-        self._events = events
-        self._feed = Feed(source, concurrency=concurrency, outage=outage, journal=journal)
-        self._indices = itertools.count()
-        self._new_progress: Callable[[anyio.CancelScope], CallProgress] = CallProgress
-        self._running: asyncio.Task[None] | None = None
-        self._opened, self._may_read = asyncio.Event(), asyncio.Event()
-        self._tasks: set[asyncio.Task[SendResult]] = set()
-        self._deliveries: set[Delivery] = set()
-        self._results: asyncio.Queue[SendResult | None] = asyncio.Queue()
-        self._error: BaseException | None = None
+    _source: Source
+    _send: Send
+    _concurrency: int
+    _stop_after: int | None
+    _outage: Outage
+    _journal: Journal | None
+    _account: str
+    _events: BlastEvents | None
+    state: State = field(default=State.NEW, init=False)
+    keep_results: bool = field(default=True, init=False)
+    totals: Totals = field(factory=Totals, init=False)
+    leftover: list[SendResult] = field(factory=list, init=False)
+    _feed: Feed = field(init=False)
+    _indices: Iterator[int] = field(factory=itertools.count, init=False)
+    _new_progress: Callable[[anyio.CancelScope], CallProgress] = field(default=CallProgress, init=False)
+    _running: asyncio.Task[None] | None = field(default=None, init=False)
+    _opened: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _may_read: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _tasks: set[asyncio.Task[SendResult]] = field(factory=set, init=False)
+    _deliveries: set[Delivery] = field(factory=set, init=False)
+    _results: asyncio.Queue[SendResult | None] = field(factory=asyncio.Queue, init=False)
+    _error: BaseException | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._feed = Feed(self._source, concurrency=self._concurrency, outage=self._outage, journal=self._journal)
 
     @property
     def has_begun(self) -> bool:
@@ -113,13 +101,7 @@ class Dispatcher:
         return f"{self.state}{why}: {accepted}, {in_flight} in flight, {len(self._tasks) - in_flight} waiting"
 
     async def begin(self) -> None:
-        """
-        Open the journal and begin to read.
-
-        Raises:
-            ConfigurationError: It was stopped before. Nothing was read or sent.
-            Exception: The journal could not be opened. Nothing was read or sent.
-        """
+        """Open the journal and begin to read; raise, with nothing sent, if that fails or it was stopped before."""
         self._require_not_stopped()
         self.state = State.OPENING
         self.totals = Totals()
@@ -245,17 +227,16 @@ class Dispatcher:
 
     async def _read(self) -> None:
         """Read the input until its end or the stop, and close it in the same task: it may hold a scope open."""
-        source = self._feed.source
         with self._stopping_on_error():
             while self.state is State.RUNNING:
                 item = await self._feed.next()
-                self.totals.stopped = self.totals.stopped or source.stopped
+                self.totals.stopped = self.totals.stopped or self._source.stopped
                 if item is END:
-                    self._keep_error(source.error)
+                    self._keep_error(self._source.error)
                     break
                 self._start(next(self._indices), item)
         with self._stopping_on_error():
-            await source.aclose()
+            await self._source.aclose()
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):

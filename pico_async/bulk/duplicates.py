@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from hashlib import blake2b
-from types import TracebackType
 from typing import Self
 
 from pico_async.errors import ConfigurationError
@@ -22,9 +21,6 @@ class Duplicates:
     A set of a million digests takes 90 MB, and a Bloom filter reports false duplicates. SQLite's temporary database
     keeps the digests on disk behind a cache of 2 MB, and deletes itself. The digests are keyed with a random secret of
     this object, so no number can be derived from the disk.
-
-    Raises:
-        ConfigurationError: Raised by each method if the disk for temporary files is full.
     """
 
     def __init__(self) -> None:
@@ -40,17 +36,11 @@ class Duplicates:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._database.close()
 
     def first_of(self, message: Message, index: int) -> int | None:
-        """
-        Return the index of the first message with this number and content, or None if this is the first.
-
-        Other spellings of the number count as the same number.
-        """
+        """Return the index of the first message with this content and number, in any spelling, or None if new."""
         # Number, template ID and URL contain no line break, so it separates them from the text.
         content_id = ""
         if isinstance(message, SmsMessage):

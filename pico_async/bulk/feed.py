@@ -17,14 +17,11 @@ class Feed:
     Reads the input for a dispatcher.
 
     At most *concurrency* messages are between the input and the caller: in flight, or with a result to be taken.
-
-    Attributes:
-        exhausted: The input was read to its end.
     """
 
     def __init__(self, source: Source, *, concurrency: int, outage: Outage, journal: Journal | None) -> None:
         self.source = source
-        self.exhausted = False
+        self.exhausted: bool = False
         self._concurrency = concurrency
         self._outage = outage
         self._capacity = asyncio.BoundedSemaphore(concurrency)

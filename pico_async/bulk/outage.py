@@ -19,6 +19,7 @@ from pico_async.errors import (
     MessageExpiredError,
     NotSentError,
     PicoError,
+    RateLimitError,
     SuppressedError,
 )
 
@@ -54,15 +55,10 @@ GIVE_UP = Decision()
 
 class Outage:
     """
-    A period in which no message reaches Pico, because there is no token, no Redis or no connection.
+    A period in which no message is sent, because there is no token, no Redis or no connection, or Pico accepts no more.
 
-    It begins with a failure and ends with the next message that reaches Pico.
-
-    Args:
-        bound_s: Seconds to wait for its end.
-
-    Raises:
-        ConfigurationError: *bound_s* is no number of seconds.
+    It begins with a failure and ends with the next message that Pico accepts or refuses for itself, or after *bound_s*
+    seconds.
     """
 
     def __init__(self, bound_s: float) -> None:
@@ -96,6 +92,7 @@ class Outage:
         | the message itself             | is given up | continues                                                  |
         | the account or the settings    | is given up | stops, unless a message reached Pico since this call began |
         | no token, Redis or connection  | is retried  | pauses reading; stops if the outage lasts too long         |
+        | refused for its rate           | is retried  | the same                                                   |
         | the same, but later ones reach | is given up | continues                                                  |
         | in doubt after a request       | is given up | pauses as above                                            |
         | in doubt without a request     | is given up | continues: another delivery has the message                |
@@ -114,7 +111,7 @@ class Outage:
             return Decision(stop=f"nothing else can be sent either: {cause}")
         if isinstance(error, InDoubtError):
             return GIVE_UP if error.attempts == 0 else Decision(stop=self._begin(cause))
-        if isinstance(error, NotSentError):
+        if isinstance(error, NotSentError | RateLimitError):
             if self._latest_start > failed_at:
                 return GIVE_UP
             stop = self._begin(cause)

@@ -120,7 +120,7 @@ class Totals:
     """
 
     def __init__(self) -> None:
-        self.failures_in_a_row = 0
+        self.failures_in_a_row: int = 0
         self.stopped: str | None = None
         self._suppressed = 0
         self._outcomes: Counter[Outcome] = Counter()
@@ -148,12 +148,8 @@ class Totals:
     def report(self, pace: float | None) -> BulkReport:
         """Return the present numbers, with the present *pace*."""
         return BulkReport(
+            **{outcome.value: self._outcomes[outcome] for outcome in Outcome},
             total=self._outcomes.total(),
-            accepted=self._outcomes[Outcome.ACCEPTED],
-            rejected=self._outcomes[Outcome.REJECTED],
-            not_sent=self._outcomes[Outcome.NOT_SENT],
-            in_doubt=self._outcomes[Outcome.IN_DOUBT],
-            skipped=self._outcomes[Outcome.SKIPPED],
             suppressed=self._suppressed,
             elapsed=(self._ended_at or time.monotonic()) - self._began_at,
             pace=pace,

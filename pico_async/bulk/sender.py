@@ -64,8 +64,8 @@ class BulkStream:
         self._pace = pace
         # The dispatcher has no reference to the stream. A dropped stream is therefore collected, and stops it.
         self._dispatcher = Dispatcher(
-            Source(messages),
-            send,
+            source=Source(messages),
+            send=send,
             concurrency=concurrency,
             stop_after=stop_after,
             outage=Outage(outage_s),

@@ -30,10 +30,7 @@ class NumberSet(Container[str]):
     The numbers of a collection, in any spelling, and those added later to a set, a dict or a list.
 
     A number that is removed later stays suppressed. A set or mapping of another class is read once. Afterwards it is
-    asked for the digits of each number, with and without "+".
-
-    Raises:
-        ConfigurationError: An item is no number. The error does not contain the item.
+    asked for the digits of each number, with and without "+". An item that is no number is an error without the item.
     """
 
     def __init__(self, numbers: Collection[object]) -> None:
@@ -44,12 +41,7 @@ class NumberSet(Container[str]):
         self._original = numbers if isinstance(numbers, Set | Mapping) and not isinstance(numbers, frozenset) else None
 
     def __contains__(self, number: object) -> bool:
-        """
-        Return whether a number in E.164 is in the collection.
-
-        Raises:
-            NoAnswerError: An item was added that is no number.
-        """
+        """Return whether a number in E.164 is in the collection; raise if an item was added that is no number."""
         if not isinstance(number, str):
             return False
         if self._may_have_grown() and (fault := self._read(self._growing or ())) is not None:
@@ -93,9 +85,6 @@ class OptOuts:
       a list count, too; removed numbers still count.
     - A function, or a container that cannot be iterated, is asked for each message, with the digits alone. If a number
       has two spellings, it is asked for both.
-
-    Raises:
-        ConfigurationError: *suppression* is neither, or contains an item that is no number.
     """
 
     def __init__(self, suppression: object) -> None:
@@ -112,13 +101,7 @@ class OptOuts:
             )
 
     async def has(self, number: str) -> bool:
-        """
-        Return whether the number has opted out.
-
-        Raises:
-            NoAnswerError: The function returned neither True nor False.
-            Exception: Raised by the function.
-        """
+        """Return whether the number has opted out; raise what the function raised, or that it gave no answer."""
         for spelled in dict.fromkeys([number, *spellings(number)]):
             if await self._answer(spelled):
                 return True
@@ -133,13 +116,7 @@ class OptOuts:
         return bool(answer)
 
     async def require_allowed(self, number: str) -> None:
-        """
-        Raise if the number must not get the message.
-
-        Raises:
-            SuppressedError: The number has opted out.
-            NotSentError: It is unknown whether it has, so nothing may be sent.
-        """
+        """Raise SuppressedError if the number has opted out, or NotSentError if that is unknown."""
         since = cancellations()
         try:
             fault = "The number has opted out" if await self.has(number) else None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import sys
 from collections.abc import Awaitable, Callable, Container
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 import typer
@@ -17,7 +16,7 @@ from attrs import evolve, field, frozen
 from pico_async._engine.hosts import is_loopback
 from pico_async._settings import DEFAULT_BASE_URL, checked_base_url
 from pico_async.cli.fleet_address import URL_HELP, FleetAddress
-from pico_async.cli.signature import parameters_of, set_parameters
+from pico_async.cli.signature import with_option_class
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -64,27 +63,59 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON objec
 @frozen(kw_only=True)
 class AccountOptions:
     """
-    The account to use, and where.
+    The account to use, and where. typer reads the annotated fields as options.
 
     The API key is read only when a session is made, and is not stored, so that printing the options never shows it.
     """
 
-    username: str | None = None
-    api_key_file: str | None = None
-    base_url: str | None = None
+    username: Annotated[
+        str | None,
+        typer.Option(envvar="PICO_USERNAME", metavar="NAME", help="API account name.", rich_help_panel=_PANEL),
+    ] = None
+    api_key_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="File with the API key, or '-' for stdin. Without this option the key comes from PICO_API_KEY or a "
+            "prompt. There is no option for the key itself: `ps` and the shell's history would show it.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PICO_BASE_URL",
+            metavar="URL",
+            help=f"Base URL of Pico; {DEFAULT_BASE_URL} by default.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help=f"Share the rate limit and the token with all processes that use the same Redis, {URL_HELP}",
+            rich_help_panel=_PANEL,
+        ),
+    ] = field(default=None, repr=False)
+    redis_prefix: Annotated[
+        str,
+        typer.Option(
+            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="Prefix of the Redis keys.", rich_help_panel=_PANEL
+        ),
+    ] = "pico"
     sender: str | None = None
     callback: str | None = None
-    fleet: FleetAddress | None = None
     suppression: Container[str] | None = field(default=None, repr=False)
 
     @property
-    def is_sandbox(self) -> bool:
-        """
-        Whether the base URL is on this machine, which means that a sandbox gets the messages.
+    def fleet(self) -> FleetAddress | None:
+        """The Redis that the fleet shares, if there is one."""
+        return FleetAddress.of(self.redis, self.redis_prefix)
 
-        Raises:
-            ConfigurationError: The base URL is not valid.
-        """
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the base URL, which must be valid, is on this machine: then a sandbox gets the messages."""
         return is_loopback(urlsplit(checked_base_url(self.base_url or DEFAULT_BASE_URL)).hostname)
 
     @property
@@ -93,26 +124,17 @@ class AccountOptions:
         return bool(self.username and (self.api_key_file or os.environ.get("PICO_API_KEY")))
 
     def with_sender(self, *, sender: str | None, callback: str | None = None) -> AccountOptions:
-        """
-        Return the options with a sender and a callback, which messages need.
-
-        Raises:
-            ConfigurationError: There is no sender.
-        """
+        """Return the options with a sender, or raise if there is none, and a callback."""
         if not sender:
             raise ConfigurationError("There is no sender: pass --sender or set PICO_SENDER.")
         return evolve(self, sender=sender, callback=callback)
 
     def session(self, rates: Rates | None = None) -> PicoSession:
-        """
-        Make a session; with a Redis, it shares the fleet's rate limit.
-
-        Raises:
-            ConfigurationError: An option is missing or wrong.
-        """
+        """Make a session, or raise if an option is missing or wrong; with a Redis, it shares the fleet's rate limit."""
         if not self.username:
             raise ConfigurationError("There is no username: pass --username or set PICO_USERNAME.")
-        coordinator = None if self.fleet is None else self.fleet.coordinator(rates)
+        fleet = self.fleet
+        coordinator = None if fleet is None else fleet.coordinator(rates)
         return PicoSession(
             username=self.username,
             api_key=read_api_key(self.api_key_file)[1],
@@ -135,70 +157,12 @@ class AccountOptions:
 
 
 def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the account's options added; it gets them as its first argument, an `AccountOptions`."""
-    shared = parameters_of(_account_options)
-
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        account = _account_options(**{option.name: given.pop(option.name) for option in shared})
-        command(account, **given)
-
-    return set_parameters(with_options, [*parameters_of(command)[1:], *shared])
-
-
-def _account_options(
-    username: Annotated[
-        str | None,
-        typer.Option(envvar="PICO_USERNAME", metavar="NAME", help="API account name.", rich_help_panel=_PANEL),
-    ] = None,
-    api_key_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="File with the API key, or '-' for stdin. Without this option the key comes from PICO_API_KEY or a "
-            "prompt. There is no option for the key itself: `ps` and the shell's history would show it.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PICO_BASE_URL",
-            metavar="URL",
-            help=f"Base URL of Pico; {DEFAULT_BASE_URL} by default.",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help=f"Share the rate limit and the token with all processes that use the same Redis, {URL_HELP}",
-            rich_help_panel=_PANEL,
-        ),
-    ] = None,
-    redis_prefix: Annotated[
-        str,
-        typer.Option(
-            envvar="PICO_REDIS_PREFIX", metavar="NAME", help="Prefix of the Redis keys.", rich_help_panel=_PANEL
-        ),
-    ] = "pico",
-) -> AccountOptions:
-    return AccountOptions(
-        username=username,
-        api_key_file=api_key_file,
-        base_url=base_url,
-        fleet=FleetAddress.of(redis, redis_prefix),
-    )
+    """Return the command with the options of an account."""
+    return with_option_class(command, AccountOptions)
 
 
 def read_api_key(file: str | None) -> tuple[str, str]:
-    """
-    Return the source of the API key, in words, and the key.
-
-    Raises:
-        ConfigurationError: There is no key.
-    """
+    """Return the source of the API key, in words, and the key; raise if there is none."""
     if file == "-":
         source, key = "stdin", sys.stdin.readline()
     elif file is not None:

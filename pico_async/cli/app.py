@@ -15,7 +15,6 @@ from pico_async.cli.account_options import with_account_options
 from pico_async.cli.blast.command import EXIT_CODES, blast
 from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.signals import InterruptedEarlyError
-from pico_async.cli.completion import DIALECTS, RATE_RULES, completing
 from pico_async.cli.console import print_error, print_line, print_note
 from pico_async.cli.demo import demo
 from pico_async.cli.doctor.command import doctor
@@ -51,7 +50,7 @@ class Commands(TyperGroup):
         raise typer.Exit(code)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="pico",
     cls=Commands,
     no_args_is_help=True,
@@ -93,11 +92,11 @@ def _group(name: str, title: str) -> typer.Typer:
 
 
 _sms = _group("sms", "Text messages.")
-_sms.command("send")(with_account_options(resources.send_sms))
+_sms.command("send")(with_account_options(with_option_class(resources.send_sms, resources.SendOptions)))
 _mms = _group("mms", "Messages with media.")
-_mms.command("send")(with_account_options(resources.send_mms))
+_mms.command("send")(with_account_options(with_option_class(resources.send_mms, resources.SendOptions)))
 _voice = _group("voice", "Texts that are read aloud in a phone call.")
-_voice.command("send")(with_account_options(resources.send_voice))
+_voice.command("send")(with_account_options(with_option_class(resources.send_voice, resources.SendOptions)))
 
 app.command("balance")(with_account_options(resources.balance))
 app.command("token")(with_account_options(resources.token))
@@ -126,7 +125,7 @@ _journal.command("resend")(journal.resend)
 _fleet = _group("fleet", "Processes that share one rate limit and one token over Redis.")
 _fleet.command("status")(fleet.status)
 
-app.command("sandbox")(completing(sandbox_command, rate_rule=RATE_RULES, dialect=DIALECTS))
+app.command("sandbox")(sandbox_command)
 
 
 def run() -> None:

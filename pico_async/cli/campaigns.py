@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn, TypeAlias
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import attrs
 import typer
 
 from pico_async.cli.account_options import AccountOptions, Json
-from pico_async.cli.console import print_error, print_json, print_line, printable
+from pico_async.cli.console import Yes, print_error, print_json, print_line, printable, require_yes
 from pico_async.cli.listing import Column, print_fields, print_listing
-from pico_async.cli.prompts import Yes, require_yes
-from pico_async.models import Acknowledged, Campaign, Listing
+from pico_async.models import Acknowledged, Campaign, Listing, Template
+
+Item = TypeVar("Item", Campaign, Template)
 
 CampaignId: TypeAlias = Annotated[
     str, typer.Argument(metavar="CAMPAIGN_ID", help="ID from `pico campaigns list`.", show_default=False)
@@ -34,7 +35,9 @@ def list_campaigns(account: AccountOptions, as_json: Json = False) -> None:
     elif not campaigns:
         print_line("There are no campaigns.")
     else:
-        print_listing(_COLUMNS, [(it.id, it.name, it.remark, created(it.created_at, it.extra)) for it in campaigns])
+        # A time of creation that could not be parsed is in `extra`, as it came.
+        rows = [(it.id, it.name, it.remark, it.created_at or it.extra.get("created_at")) for it in campaigns]
+        print_listing(_COLUMNS, rows)
 
 
 def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Json = False) -> None:
@@ -44,13 +47,7 @@ def show_campaign(account: AccountOptions, campaign_id: CampaignId, as_json: Jso
     v0.4 has no request for a single campaign, so the command requests the whole list.
     """
     campaigns = account.call(lambda pico: pico.campaigns.list())
-    campaign = next((campaign for campaign in campaigns if campaign.id == campaign_id), None)
-    if campaign is None:
-        missing("campaign", campaign_id)
-    if as_json:
-        print_json(attrs.asdict(campaign, recurse=False))
-    else:
-        print_fields(_fields(campaign))
+    print_item(find("campaign", campaigns, campaign_id), as_json=as_json)
 
 
 def create_campaign(
@@ -106,22 +103,20 @@ def acknowledge(done: Acknowledged, message: str, *, as_json: bool) -> None:
         print_line(message)
 
 
-def created(at: object, extra: Mapping[str, Any]) -> object:
-    """Return the time of creation, or the raw value if it is not a time."""
-    return extra.get("created_at") if at is None else at
-
-
-def missing(kind: str, item_id: str) -> NoReturn:
-    """End the command with an error, because the item is not in Pico's list."""
+def find(kind: str, items: Iterable[Item], item_id: str) -> Item:
+    """Return the item with an ID, or end the command with an error if Pico's list lacks it."""
+    for item in items:
+        if item.id == item_id:
+            return item
     print_error(f"There is no {kind} {item_id} in Pico's list.")
     raise typer.Exit(1)
 
 
-def _fields(campaign: Campaign) -> dict[str, object]:
-    return {
-        "id": campaign.id,
-        "name": campaign.name,
-        "remark": campaign.remark,
-        "created_at": campaign.created_at,
-        **campaign.extra,
-    }
+def print_item(item: Campaign | Template, *, as_json: bool) -> None:
+    """Print all fields of one item, for people with those that v0.4 does not document at the end."""
+    fields = attrs.asdict(item, recurse=False)
+    if as_json:
+        print_json(fields)
+    else:
+        extra = fields.pop("extra")
+        print_fields({**fields, **extra})

@@ -32,9 +32,7 @@ With an account, set PICO_USERNAME, PICO_API_KEY and PICO_SENDER, and leave
 --sandbox out."""
 
 
-def demo(
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90,
-) -> None:
+def demo(count: Annotated[int, typer.Option(metavar="N", min=1, help="How many recipients.")] = 90) -> None:
     """
     Send one-time codes to a sandbox in this process, and print what it received.
 
@@ -43,7 +41,10 @@ def demo(
     display = display_for(Console(stderr=True), wanted=True)
     with TemporaryDirectory(prefix="pico-demo-") as folder:
         path = Path(folder) / "people.csv"
-        _write(path, count)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("phone", "code"))
+            rows.writerows((f"8613{person:09d}", f"{secrets.randbelow(10**6):06d}") for person in range(count))
         # Not promotional: the demo must not read the user's own list of opt-outs.
         options = BlastOptions(path, text=_TEXT, in_sandbox=True, promotional=False)
         with open_plan(AccountOptions(), options) as plan:
@@ -57,10 +58,3 @@ def demo(
     print_line()
     print_line(_NEXT)
     raise typer.Exit(summary.exit_code)
-
-
-def _write(path: Path, count: int) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("phone", "code"))
-        rows.writerows((f"8613{person:09d}", f"{secrets.randbelow(10**6):06d}") for person in range(count))

@@ -1,4 +1,4 @@
-"""`pico fleet`: who shares a pace over a Redis, and how they fare."""
+"""`pico fleet`: the processes that share a rate over Redis, and their state."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pico_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from pico_async.coordination.redis.status import FleetStatus, MemberStatus, RateGroupStatus, TokenStatus
 
-# So many characters of a digest tell the fleets of any Redis apart.
+# The first characters of a digest distinguish the fleets of one Redis.
 NAME_SHOWN = 8
 
-# By the name of redis-py's error.
+# By a part of the error's kind, as redis-py or the server names it.
 _HINTS = {
     "NoPermission": "The user needs the rights +@read +time and ~pico:* there.",
     "Authentication": "Are its user and password right?",
@@ -32,39 +32,39 @@ _HINTS = {
 def status(
     redis: Annotated[str | None, typer.Option(metavar="URL", help=f"The fleet's Redis, {URL_HELP}")] = None,
     prefix: Annotated[
-        str, typer.Option(envvar="PICO_REDIS_PREFIX", metavar="NAME", help="What its keys begin with.")
+        str, typer.Option(envvar="PICO_REDIS_PREFIX", metavar="NAME", help="The beginning of its keys.")
     ] = "pico",
     as_json: Json = False,
 ) -> None:
     """
-    Show the live pace, who waits, who holds reservations, and the token's age.
+    Show the live rate, the waiting requests and reserved slots of each process, and the token's age.
 
-    It takes a second, needs no API key, and changes nothing in Redis: a user of `+@read +time ~pico:*` is enough.
-    Fleets and tokens go by the beginning of a digest. The token itself is not read.
+    The command takes a second, needs no API key, and changes nothing in Redis: a user with `+@read +time ~pico:*` is
+    enough. Fleets and tokens are named by the beginning of a digest. The token itself is not read.
     """
     address = FleetAddress.of(redis, prefix)
     if address is None:
-        raise ConfigurationError("There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.")
+        raise ConfigurationError("No Redis address was given: pass --redis URL or set PICO_REDIS_URL.")
     fleets = _read(address)
     if as_json:
         print_json({"fleets": [_as_json(fleet) for fleet in fleets]})
         return
     if not fleets:
         print_line(
-            f"There is no fleet: no key in that Redis begins with {printable(prefix)}:{{, so nobody sends over it."
+            f"There is no fleet: no key in that Redis begins with {printable(prefix)}:{{, so no process sends over it."
         )
         print_line(
-            "`pico blast --redis URL` and RedisCoordinator.from_url(URL) do. If the prefix is another, pass --prefix."
+            "`pico blast --redis URL` and RedisCoordinator.from_url(URL) do. If their prefix is another, pass --prefix."
         )
     for number, fleet in enumerate(fleets):
         if number:
             print_line()
-        _tell(fleet)
+        _print_fleet(fleet)
 
 
 def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
     client = address.client()
-    # Here and not above: all else works without the extra.
+    # Imported here, because the rest of the command line works without the extra.
     from pico_async.coordination.redis.client import RedisUnavailableError
     from pico_async.coordination.redis.status import read_fleets
 
@@ -81,25 +81,25 @@ def _read(address: FleetAddress) -> tuple[FleetStatus, ...]:
 
 
 def hint_for(fault: str) -> str:
-    """Say what to do about a Redis that is not available."""
+    """Return what to do about a Redis that is not available."""
     return next((hint for word, hint in _HINTS.items() if word in fault), "Does it run, and is the address right?")
 
 
-def _tell(fleet: FleetStatus) -> None:
+def _print_fleet(fleet: FleetStatus) -> None:
     print_line(f"Fleet {fleet.name[:NAME_SHOWN]}")
     for token in fleet.tokens:
-        print_line(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_words(token))}.")
+        print_line(f"Token {token.name[:NAME_SHOWN]}: {', '.join(_token_state(token))}.")
     if not fleet.rate_groups:
-        print_line("Nobody has sent anything for a minute.")
+        print_line("No process has sent anything for a minute.")
         return
     print_line()
     print_table(
-        ("rate_group", "a second", "allowed", "waiting", "reserved ahead", "state"),
+        ("rate group", "per second", "allowed", "waiting", "reserved ahead", "state"),
         (_rate_group_row(rate_group) for rate_group in fleet.rate_groups),
     )
     print_line()
     print_table(
-        ("rate_group", "process", "waiting", "reserved", "last asked"),
+        ("rate group", "process", "waiting", "reserved", "last request"),
         (
             (rate_group.rate_group, *_member_row(member))
             for rate_group in fleet.rate_groups
@@ -108,9 +108,9 @@ def _tell(fleet: FleetStatus) -> None:
     )
 
 
-def _words(token: TokenStatus) -> Iterator[str]:
+def _token_state(token: TokenStatus) -> Iterator[str]:
     if token.age_s is None or token.unused_s is None:
-        yield "none is there"
+        yield "not stored"
     else:
         yield f"fetched {format_duration(token.age_s)} ago"
         yield f"last used {format_duration(token.unused_s)} ago"
@@ -151,7 +151,7 @@ def _as_json(fleet: FleetStatus) -> dict[str, Any]:
     def rounded(_: object, __: object, value: object) -> object:
         return round(value, 3) if isinstance(value, float) else value
 
-    told = attrs.asdict(fleet, value_serializer=rounded)
-    for rate_group, it in zip(told["rate_groups"], fleet.rate_groups, strict=True):
-        rate_group["waiting"] = it.waiting
-    return told
+    values = attrs.asdict(fleet, value_serializer=rounded)
+    for rate_group, source in zip(values["rate_groups"], fleet.rate_groups, strict=True):
+        rate_group["waiting"] = source.waiting
+    return values

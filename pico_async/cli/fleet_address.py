@@ -1,4 +1,4 @@
-"""Where the Redis of a fleet is: from a flag or the environment, and in no output."""
+"""The address of a fleet's Redis, from an option or the environment. No output shows it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 1.0
 
 URL_HELP = (
-    "as redis://localhost:6379/0. Without it, PICO_REDIS_URL counts; put it there if it holds a password, for an "
-    "argument shows in `ps` and in the shell's history."
+    "such as redis://localhost:6379/0. Without it, PICO_REDIS_URL is used. If it contains a password, use that "
+    "variable, because an argument shows in `ps` and in the shell's history."
 )
 
 
 @frozen(kw_only=True)
 class FleetAddress:
     """
-    Which Redis, and where in it.
+    The URL of a Redis, and the prefix of the fleet's keys.
 
-    The address may hold a password, so no repr has it, and no error repeats it.
+    No repr and no error shows the URL, because it may contain a password.
 
     Attributes:
-        asked_for: Whether it was given with the command, and not by the environment.
+        asked_for: Whether the URL was given with the command, and not by the environment.
     """
 
     url: str = field(repr=False)
@@ -41,8 +41,8 @@ class FleetAddress:
 
     @classmethod
     def of(cls, url: str | None, prefix: str) -> FleetAddress | None:
-        """Take what was given, else what the environment has; None where neither has any."""
-        # An option that is there and empty is a mistake in a script, and must not end in a pace of one's own.
+        """Return the address that was given, else that of the environment, else None."""
+        # An empty option is a mistake in a script. Ignoring it would let this process send at a rate of its own.
         if url is not None:
             return cls(url=url, prefix=prefix)
         url = os.environ.get("PICO_REDIS_URL")
@@ -50,13 +50,13 @@ class FleetAddress:
 
     def coordinator(self, rates: Rates | None) -> RedisCoordinator:
         """
-        Make a coordinator of this process's own.
+        Make a coordinator for this process.
 
         Raises:
-            ConfigurationError: It is no address of a Redis, or redis-py is not installed.
+            ConfigurationError: The URL is wrong, or redis-py is not installed.
         """
         _require_redis()
-        # Here and not above: all else works without the extra.
+        # Imported here, because the rest of the command line works without the extra.
         from pico_async.coordination.redis.coordinator import RedisCoordinator
 
         return RedisCoordinator.from_url(self.url, rates=rates, prefix=self.prefix, timeout=_TIMEOUT_S)
@@ -66,16 +66,16 @@ class FleetAddress:
         Make a client, which the caller closes.
 
         Raises:
-            ConfigurationError: It is no address of a Redis, or redis-py is not installed.
+            ConfigurationError: The URL is wrong, or redis-py is not installed.
         """
         _require_redis()
-        from pico_async.coordination.redis.client import client_for
+        from pico_async.coordination.redis.client import client_from_url
 
-        return client_for(self.url, _TIMEOUT_S, {})
+        return client_from_url(self.url, _TIMEOUT_S, {})
 
 
 def _require_redis() -> None:
     try:
-        import redis.asyncio  # noqa: F401  whether it is there is all that is asked
+        import redis.asyncio  # noqa: F401  only checks that it is installed
     except ImportError:
         raise ConfigurationError("--redis needs redis-py: pip install 'pico-async[cli,redis]'") from None

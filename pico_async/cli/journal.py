@@ -20,9 +20,8 @@ from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.cli.account_options import Json
 from pico_async.cli.blast.report_file import is_same_file
 from pico_async.cli.blast.row_mapping import KEY_COLUMN, RowMapping
-from pico_async.cli.console import print_json, print_line, print_note, print_table
+from pico_async.cli.console import Yes, print_json, print_line, print_note, print_table, require_yes
 from pico_async.cli.format import format_count
-from pico_async.cli.prompts import Yes, require_yes
 from pico_async.errors import ConfigurationError
 
 # Enough characters of an ID to distinguish the messages of any journal.
@@ -46,12 +45,7 @@ All: TypeAlias = Annotated[bool, typer.Option("--all", help="All messages in dou
 
 
 def check_journal_option(path: Path | None, *, resume: bool, apart_from: Iterable[Path | None]) -> None:
-    """
-    Check that a journal exists only with --resume, and is not another file of the bulk send.
-
-    Raises:
-        ConfigurationError: The journal exists without --resume, is missing or empty with it, or is one of *apart_from*.
-    """
+    """Raise if a journal exists without --resume, is missing or empty with it, or is one of *apart_from*."""
     if path is None:
         if resume:
             raise ConfigurationError("--resume continues with a journal: name it with --journal FILE.")
@@ -115,17 +109,12 @@ def in_doubt(file: File, as_json: Json = False) -> None:
     if as_json:
         print_json({"in_doubt": [{**attrs.asdict(record), "state": record.state.value} for record in records]})
         return
-    rows = [
-        (
-            record.id[:ID_SHOWN],
-            f"{record.index if record.line is None else record.line:,}",
-            datetime.fromtimestamp(record.changed_at).astimezone().isoformat(),
-            record.request_id,
-        )
-        for record in records
-    ]
     # A journal of the Python API has no lines, but the indexes of the messages.
     column = "index" if any(record.line is None for record in records) else "line"
+    rows = []
+    for it in records:
+        since = datetime.fromtimestamp(it.changed_at).astimezone().isoformat()
+        rows.append((it.id[:ID_SHOWN], f"{it.index if it.line is None else it.line:,}", since, it.request_id))
     print_table(("ID", column, "since", "request ID"), rows)
 
 

@@ -27,7 +27,6 @@ class Column:
     Attributes:
         whole: Values are never wrapped or cut, so that users can copy them.
         one_line: Values that are too long are cut, not wrapped.
-        styles: Styles for some of the values.
     """
 
     name: str
@@ -36,15 +35,10 @@ class Column:
     styles: Mapping[str, str] = field(factory=dict, kw_only=True)
 
 
-def is_terminal() -> bool:
-    """Return whether stdout is a terminal."""
-    return sys.stdout.isatty()
-
-
 def print_listing(columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
     """Print a list. For a pipe it has no header, because `cut` and `while read` expect none."""
     cells = [[_shown(value) for value in row] for row in rows]
-    if not is_terminal():
+    if not sys.stdout.isatty():
         for row in cells:
             print_line("\t".join(row))
         return
@@ -94,11 +88,8 @@ def print_fields(fields: Mapping[str, object]) -> None:
     names = [printable(name) for name in fields]
     wide = max(map(cell_len, names), default=0)
     for name, value in zip(names, fields.values(), strict=True):
-        print_line(
-            f"{name}{' ' * (wide - cell_len(name))}  {_shown(value)}".rstrip()
-            if is_terminal()
-            else f"{name}\t{_shown(value)}"
-        )
+        gap = " " * (wide - cell_len(name) + 2) if sys.stdout.isatty() else "\t"
+        print_line(f"{name}{gap}{_shown(value)}")
 
 
 def _shown(value: object) -> str:

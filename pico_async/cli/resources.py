@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from attrs import evolve
+from attrs import evolve, frozen
 
 from pico_async.cli.account_options import AccountOptions, Callback, Json, Promotional, Region, Sender, Suppress
 from pico_async.cli.blast.row_mapping import number_reader
@@ -22,80 +21,76 @@ To: TypeAlias = Annotated[
 ]
 
 
+@frozen
+class SendOptions:
+    """The options that all single messages have. typer reads them from these fields."""
+
+    region: Region = None
+    suppress: Suppress = None
+    promotional: Promotional = True
+    as_json: Json = False
+
+    def destination(self, number: str) -> str:
+        """Return a number as Pico takes it."""
+        # Without a region only the format is checked, as in the library: no spreadsheet has damaged a typed number.
+        return number if self.region is None else destination(number, region=self.region)
+
+
 def send_sms(
     account: AccountOptions,
+    options: SendOptions,
     to: To,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Message text.", show_default=False)] = None,
     template_id: Annotated[
         str | None, typer.Option(metavar="ID", help="ID of an approved template, instead of TEXT.")
     ] = None,
-    region: Region = None,
-    suppress: Suppress = None,
-    promotional: Promotional = True,
-    as_json: Json = False,
     sender: Sender = None,
     callback: Callback = None,
 ) -> None:
     """Send one text message."""
-    message = SmsMessage(to=_read(to, region), text=text, template_id=template_id, promotional=promotional)
-    checked = _with_opt_outs(account.with_sender(sender=sender, callback=callback), suppress, region, message)
-    _send(checked, message, as_json=as_json)
+    message = SmsMessage(
+        to=options.destination(to), text=text, template_id=template_id, promotional=options.promotional
+    )
+    _send(account.with_sender(sender=sender, callback=callback), options, message)
 
 
 def send_mms(
     account: AccountOptions,
+    options: SendOptions,
     to: To,
     media_url: Annotated[
         str, typer.Argument(metavar="MEDIA_URL", help="Address of the image, video or audio.", show_default=False)
     ],
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="Text that goes with the media.")] = None,
-    region: Region = None,
-    suppress: Suppress = None,
-    promotional: Promotional = True,
-    as_json: Json = False,
     sender: Sender = None,
 ) -> None:
     """Send one message with media."""
-    message = MmsMessage(to=_read(to, region), media_url=media_url, text=text, promotional=promotional)
-    _send(_with_opt_outs(account.with_sender(sender=sender), suppress, region, message), message, as_json=as_json)
+    message = MmsMessage(to=options.destination(to), media_url=media_url, text=text, promotional=options.promotional)
+    _send(account.with_sender(sender=sender), options, message)
 
 
 def send_voice(
     account: AccountOptions,
+    options: SendOptions,
     to: To,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to be spoken.", show_default=False)],
     lang: Annotated[str, typer.Option(metavar="CODE", help="Language, for example en-US or zh-CN.")] = "en-US",
-    region: Region = None,
-    suppress: Suppress = None,
-    promotional: Promotional = True,
-    as_json: Json = False,
 ) -> None:
     """Call a phone and read a text aloud."""
-    message = VoiceMessage(to=_read(to, region), text=text, lang=lang, promotional=promotional)
-    _send(_with_opt_outs(account, suppress, region, message), message, as_json=as_json)
+    message = VoiceMessage(to=options.destination(to), text=text, lang=lang, promotional=options.promotional)
+    _send(account, options, message)
 
 
-def _read(number: str, region: str | None) -> str:
-    # Without a region only the format is checked, as in the library: no spreadsheet has damaged a typed number.
-    return number if region is None else destination(number, region=region)
-
-
-def _with_opt_outs(
-    account: AccountOptions, suppress: Path | None, region: str | None, message: Message
-) -> AccountOptions:
-    """Return the options with the numbers that opted out, if the message is promotional."""
-    if not message.promotional:
-        return account
-    return evolve(account, suppression=read_suppressed(suppress, read=number_reader(region=region, for_sandbox=True)))
-
-
-def _send(account: AccountOptions, message: Message, *, as_json: bool) -> None:
+def _send(account: AccountOptions, options: SendOptions, message: Message) -> None:
+    if message.promotional:
+        read = number_reader(region=options.region, for_sandbox=True)
+        account = evolve(account, suppression=read_suppressed(options.suppress, read=read))
     try:
         accepted = account.call(lambda pico: pico.send(message))
     except (ConfigurationError, InvalidMessageError):
         raise
     except PicoError as error:
-        if as_json:
+        if options.as_json:
             print_json(
                 {
                     "outcome": error.outcome,
@@ -108,7 +103,7 @@ def _send(account: AccountOptions, message: Message, *, as_json: bool) -> None:
     except KeyboardInterrupt:
         print_error("in doubt: interrupted. The message may have been sent.")
         raise typer.Exit(130) from None
-    if as_json:
+    if options.as_json:
         print_json({"outcome": "accepted", "request_id": accepted.request_id})
     else:
         print_line(f"accepted: the message to {mask(message.to)}, request_id {accepted.request_id}")

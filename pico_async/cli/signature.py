@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, get_type_hints
-
-Options = TypeVar("Options")
+from collections.abc import Callable
+from typing import Annotated, Any, get_origin, get_type_hints
 
 
-def parameters_of(command: Callable[..., object]) -> list[inspect.Parameter]:
-    """Return the parameters of a function, with their annotations evaluated."""
-    return list(inspect.signature(command, eval_str=True).parameters.values())
+def with_option_class(command: Callable[..., None], options: type[Any]) -> Callable[..., None]:
+    """
+    Return the command with an option for each annotated field of *options*, an attrs class.
 
-
-def set_parameters(command: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> Callable[..., None]:
-    """Replace the parameters that typer sees, and return the command."""
-    signature = inspect.Signature([*parameters])
-    command.__signature__ = signature  # type: ignore[attr-defined]  # inspect looks for it
-    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    return command
-
-
-def with_option_class(command: Callable[[Any, Options], None], options: type[Options]) -> Callable[..., None]:
-    """Return the command with an option for each field of *options*, an attrs class that is its second argument."""
+    The command has one parameter of that class. The options follow its other parameters.
+    """
     types = get_type_hints(options, include_extras=True)
-    fields = [field.replace(annotation=types[field.name]) for field in inspect.signature(options).parameters.values()]
+    fields = [
+        field.replace(annotation=types[name])
+        for name, field in inspect.signature(options).parameters.items()
+        if get_origin(types[name]) is Annotated
+    ]
+    own = inspect.signature(command, eval_str=True).parameters.values()
 
     @functools.wraps(command)
-    def with_fields(first: Any, **given: Any) -> None:
-        command(first, options(**given))
+    def with_fields(*before: Any, **given: Any) -> None:
+        values = options(**{field.name: given.pop(field.name) for field in fields})
+        command(*before, values, **given)
 
-    return set_parameters(with_fields, [parameters_of(command)[0], *fields])
+    signature = inspect.Signature([*(parameter for parameter in own if parameter.annotation is not options), *fields])
+    with_fields.__signature__ = signature  # type: ignore[attr-defined]  # inspect looks for it
+    with_fields.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return with_fields

@@ -19,15 +19,8 @@ def read_suppressed(
     Return the numbers of a file, or None without a file.
 
     The file has one number per line, or is a CSV file whose column of numbers is found as in a bulk send. A line
-    without a number is an error, because a number that opted out could otherwise get the message. The numbers are held
-    in memory, about 100 bytes each.
-
-    Args:
-        read: Parses a number in any spelling, as it does for the messages.
-
-    Raises:
-        ConfigurationError: The file cannot be read, changes meanwhile, or has a line without a number; the error has
-            the line, but not the number. Or PICO_SUPPRESS is set to nothing.
+    without a number is an error, because a number that opted out could otherwise get the message. The error has the
+    line, but not the number. The numbers are held in memory, about 100 bytes each.
     """
     if path is None:
         # In a script or a compose file, the variable that PICO_SUPPRESS is set from may be empty by mistake.

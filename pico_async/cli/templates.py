@@ -14,11 +14,10 @@ import attrs
 import typer
 
 from pico_async.cli.account_options import AccountOptions, Json
-from pico_async.cli.campaigns import CampaignId, acknowledge, created, missing, print_list_json
-from pico_async.cli.console import print_error, print_json, print_line, print_note, printable
+from pico_async.cli.campaigns import CampaignId, acknowledge, find, print_item, print_list_json
+from pico_async.cli.console import Yes, print_error, print_json, print_line, print_note, printable, require_yes
 from pico_async.cli.format import format_duration
-from pico_async.cli.listing import Column, is_terminal, print_fields, print_listing
-from pico_async.cli.prompts import Yes, require_yes
+from pico_async.cli.listing import Column, print_listing
 from pico_async.errors import ConfigurationError, NotSentError, RateLimitError, ServerError
 from pico_async.models import Template
 from pico_async.session import PicoSession
@@ -76,13 +75,13 @@ def list_templates(
         print_line(
             "There are no templates." if campaign_id is None and status is None else "There are no such templates."
         )
-    elif is_terminal():
-        _say_by_campaign(templates)
+    elif sys.stdout.isatty():
+        _print_by_campaign(templates)
     else:
         print_listing((_ID, _CAMPAIGN, *_REST), [(it.id, it.campaign_id, *_rest(it)) for it in templates])
 
 
-def _say_by_campaign(templates: Iterable[Template]) -> None:
+def _print_by_campaign(templates: Iterable[Template]) -> None:
     groups: dict[str | None, list[Template]] = {}
     for template in templates:
         groups.setdefault(template.campaign_id, []).append(template)
@@ -104,24 +103,7 @@ def show_template(account: AccountOptions, template_id: TemplateId, as_json: Jso
     v0.4 has no request for a single template, so the command requests the whole list.
     """
     templates = account.call(lambda pico: pico.templates.list())
-    template = _find(templates, template_id)
-    if template is None:
-        missing("template", template_id)
-    if as_json:
-        print_json(attrs.asdict(template, recurse=False))
-    else:
-        print_fields(
-            {
-                "id": template.id,
-                "campaign_id": template.campaign_id,
-                "status": template.status,
-                "name": template.name,
-                "content": template.content,
-                "media_url": template.media_url,
-                "created_at": created(template.created_at, template.extra),
-                **template.extra,
-            }
-        )
+    print_item(find("template", templates, template_id), as_json=as_json)
 
 
 def create_sms_template(
@@ -204,26 +186,23 @@ async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeou
     """
     Request a template until it is approved or rejected, and return it.
 
-    Raises:
-        typer.Exit: It is missing, has no status, or was not decided in time. The reason was printed.
+    End the command with an error if it is missing, has no status, or is not decided in time.
     """
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
     known: str | None = None
     while True:
         try:
-            template = _find(await pico.templates.list(), template_id)
+            template = find("template", await pico.templates.list(), template_id)
         except (NotSentError, RateLimitError, ServerError) as error:
             # The wait may take hours, so a network fault in between does not end it.
             print_note(f"The status is not known yet, and is requested again: {printable(str(error))}")
         else:
-            if template is None:
-                missing("template", template_id)
-            elif not template.status:
+            if not template.status:
                 print_error("Pico's list has no status for the template, so there is nothing to wait for.")
                 raise typer.Exit(1)
-            elif template.status in (TemplateStatus.APPROVED, TemplateStatus.REJECTED):
+            if template.status in (TemplateStatus.APPROVED, TemplateStatus.REJECTED):
                 return template
-            elif template.status != known:
+            if template.status != known:
                 known = template.status
                 interval = format_duration(every_s)
                 print_note(f"The template is {printable(known)}. Checking every {interval}; Ctrl-C ends only the wait.")
@@ -235,17 +214,8 @@ async def decided(pico: PicoSession, template_id: str, *, every_s: float, timeou
         await asyncio.sleep(every_s)
 
 
-def _find(templates: Iterable[Template], template_id: str) -> Template | None:
-    return next((template for template in templates if template.id == template_id), None)
-
-
 def _content(given: str | None, file: Path | None, account: AccountOptions) -> str:
-    """
-    Return the text of the argument or of the file, without one line break at its end.
-
-    Raises:
-        ConfigurationError: There is no text, there are two, or the file cannot be read.
-    """
+    """Return the text of the argument or of the file, without one line break at its end."""
     if (given is None) == (file is None):
         raise ConfigurationError("Pass either the template's text or --file FILE.")
     if file is None:

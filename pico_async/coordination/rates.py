@@ -22,6 +22,13 @@ CATCH_UP_S = 0.002
 LATE_S = 0.012
 # How much two processes may differ in their estimates of Redis's clock, and in their time from slot to request.
 APART_S = 0.010
+# The shortest pause after a rate refusal, and the pause without a Retry-After. It is the window of the limit: a new
+# bucket is full, so a shorter pause would allow too many requests.
+PAUSE_S = 1.0
+MAX_PAUSE_S = 60.0
+SLOWED_TO = 0.8
+SLOWEST = 0.2
+SLOWED_FOR_S = 30.0
 
 
 class RateGroup(StrEnum):

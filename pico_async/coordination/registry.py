@@ -12,12 +12,22 @@ from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError
 
 
+class _SharedCoordinator(LocalCoordinator):
+    """A coordinator that outlives its sessions for as long as their sends count."""
+
+    async def leave(self) -> None:
+        """End one `join`."""
+        await super().leave()
+        if self._identity is not None:
+            leave(self._identity)
+
+
 class _Shared:
     """The coordinators of one API key in one loop: one for each account and host, with the same limiters."""
 
     def __init__(self, rates: Rates) -> None:
-        self.limiters = LocalCoordinator(rates)
-        self.by_token: dict[str, LocalCoordinator] = {}
+        self.limiters = _SharedCoordinator(rates)
+        self.by_token: dict[str, _SharedCoordinator] = {}
         self.sessions = 0
         self.forgetting: asyncio.TimerHandle | None = None
 
@@ -52,8 +62,8 @@ def join(identity: Identity, rates: Rates) -> LocalCoordinator:
 
     Sessions of the same key, but of another account or host, get one with the same limiters and another token.
 
-    Call `leave` for each `join`. The limiters outlive the last session for as long as its sends count: a program that
-    opens a session for each message must not exceed a rate either.
+    Call its `leave` for each `join`. The limiters outlive the last session for as long as its sends count: a program
+    that opens a session for each message must not exceed a rate either.
 
     Raises:
         ConfigurationError: Another session of this key has other rates.
@@ -79,7 +89,9 @@ def join(identity: Identity, rates: Rates) -> LocalCoordinator:
     shared.sessions += 1
     if identity.token not in shared.by_token:
         shared.by_token[identity.token] = shared.limiters.for_another_account()
-    return shared.by_token[identity.token]
+    coordinator = shared.by_token[identity.token]
+    coordinator.join(identity)
+    return coordinator
 
 
 def leave(identity: Identity) -> None:

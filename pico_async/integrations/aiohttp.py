@@ -19,8 +19,8 @@ from typing import TypeAlias
 
 try:
     from aiohttp import web
-except ImportError as error:
-    raise ImportError("pico_async.integrations.aiohttp needs aiohttp: pip install 'pico-async[aiohttp]'") from error
+except ImportError as _error:
+    raise ImportError("pico_async.integrations.aiohttp needs aiohttp: pip install 'pico-async[aiohttp]'") from _error
 
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem

@@ -19,8 +19,8 @@ from typing import Annotated, TypeAlias
 
 try:
     from fastapi import APIRouter, Depends
-except ImportError as error:
-    raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from error
+except ImportError as _error:
+    raise ImportError("pico_async.integrations.fastapi needs fastapi: pip install 'pico-async[fastapi]'") from _error
 
 from pico_async.integrations.starlette import get_pico, handle_errors, open_pico, pico_lifespan, receipts_route
 from pico_async.receipts.callbacks import CallbackSigner

@@ -37,10 +37,10 @@ try:
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider, get_meter
     from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider, get_tracer, set_span_in_context
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "pico_async.integrations.opentelemetry needs opentelemetry-api: pip install 'pico-async[otel]'"
-    ) from error
+    ) from _error
 
 from contextvars import Token
 from typing import Any
@@ -76,13 +76,7 @@ _BLAST_ATTRIBUTES = (
 
 @frozen
 class _OpenCall:
-    """
-    A call that has not ended.
-
-    Attributes:
-        http: The attributes that all its exchanges share.
-        attached: The token that detaches the span from the current context.
-    """
+    """A call that has not ended, with the attributes of HTTP that all its exchanges share."""
 
     span: Span
     http: dict[str, Any]
@@ -145,7 +139,11 @@ class OpenTelemetry:
             case CallStarted():
                 self._begin(event)
             case SlotGranted():
-                self._record_slot(event)
+                group = {"pico.rate_group": event.rate_group}
+                self._waits.record(event.waited_s, {"pico.operation": event.operation, **group})
+                if event.pace is not None:
+                    host = self._calls[event.call].http["server.address"]
+                    self._rate.set(event.pace, {**group, "server.address": host})
             case AttemptEnded():
                 self._end_attempt(event)
             case Retrying():
@@ -166,7 +164,11 @@ class OpenTelemetry:
                 # Never detached: the session calls this in a context that only the blast's tasks use.
                 contexts.attach(set_span_in_context(span))
             case BlastEnded():
-                self._end_blast(event)
+                span = self._blasts.pop(event.blast)
+                span.set_attributes({f"pico.blast.{name}": getattr(event, name) for name in _BLAST_ATTRIBUTES})
+                if event.ended_early:
+                    span.set_status(StatusCode.ERROR)
+                span.end()
 
     def _begin(self, event: CallStarted) -> None:
         http: dict[str, Any] = {
@@ -189,12 +191,6 @@ class OpenTelemetry:
             )
         within = contexts.set_value(_SKIP_INSTRUMENTATION, True, set_span_in_context(span))
         self._calls[event.call] = _OpenCall(span, http, contexts.attach(within))
-
-    def _record_slot(self, event: SlotGranted) -> None:
-        self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.rate_group": event.rate_group})
-        if event.pace is not None:
-            host = self._calls[event.call].http["server.address"]
-            self._rate.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls[event.call]
@@ -226,13 +222,6 @@ class OpenTelemetry:
         if event.error is not None:
             call.span.set_status(StatusCode.ERROR)
         call.span.end()
-
-    def _end_blast(self, event: BlastEnded) -> None:
-        span = self._blasts.pop(event.blast)
-        span.set_attributes({f"pico.blast.{name}": getattr(event, name) for name in _BLAST_ATTRIBUTES})
-        if event.ended_early:
-            span.set_status(StatusCode.ERROR)
-        span.end()
 
 
 def _known(attributes: dict[str, Any]) -> dict[str, Any]:

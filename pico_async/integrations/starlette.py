@@ -22,8 +22,8 @@ try:
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
     from starlette.websockets import WebSocket, WebSocketDisconnect
-except ImportError as error:
-    raise ImportError("pico_async.integrations.starlette needs starlette: pip install starlette") from error
+except ImportError as _error:
+    raise ImportError("pico_async.integrations.starlette needs starlette: pip install starlette") from _error
 
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem

@@ -10,14 +10,17 @@ The integrations for FastAPI, Starlette and aiohttp contain this handler. `Redis
 
 from typing import TYPE_CHECKING, Any
 
-from pico_async.receipts.callbacks import CallbackFault as CallbackFault
-from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
-from pico_async.receipts.callbacks import SignedCallback as SignedCallback
-from pico_async.receipts.deduplication import LocalSeenReceipts as LocalSeenReceipts
-from pico_async.receipts.deduplication import ReceiptHistory as ReceiptHistory
-from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
-from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
-from pico_async.receipts.handler import ReceiptVerdict as ReceiptVerdict
+from pico_async.receipts.callbacks import (
+    CallbackFault as CallbackFault,
+    CallbackSigner as CallbackSigner,
+    SignedCallback as SignedCallback,
+)
+from pico_async.receipts.deduplication import (
+    LocalSeenReceipts as LocalSeenReceipts,
+    ReceiptHistory as ReceiptHistory,
+    SeenReceipts as SeenReceipts,
+)
+from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler, ReceiptVerdict as ReceiptVerdict
 from pico_async.receipts.receipt import DeliveryReceipt as DeliveryReceipt
 from pico_async.receipts.status import DeliveryStatus as DeliveryStatus
 

@@ -180,13 +180,7 @@ def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None
 
 
 def signable_path(url: str) -> str:
-    """
-    Return the path of a URL that can be signed.
-
-    Raises:
-        ConfigurationError: The URL is not a web address, has a query or a fragment, or has a path that a proxy may
-            rewrite.
-    """
+    """Return the path of a URL that can be signed: a web address without query, whose path no proxy rewrites."""
     try:
         parts = urlsplit(url)
         host = parts.hostname

@@ -81,12 +81,7 @@ class LocalSeenReceipts:
 
     @asynccontextmanager
     async def lock(self, callback_id: str) -> AsyncIterator[None]:
-        """
-        Lock one callback URL, so that its receipts are handled one after the other.
-
-        Raises:
-            TimeoutError: Another receipt held the lock for too long.
-        """
+        """Lock one callback URL, so that its receipts are handled one by one; raise TimeoutError after 10 s."""
         counted = self._locks.setdefault(callback_id, _CountedLock())
         counted.users += 1
         try:

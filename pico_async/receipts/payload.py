@@ -60,13 +60,7 @@ def _text_or_bytes(body: bytes) -> str | bytes:
 
 
 def _parse_text(text: str) -> object:
-    """
-    Parse JSON (one or more objects, one after the other), XML, or the text of SMPP.
-
-    Raises:
-        ValueError: The text has none of these formats.
-        RecursionError: It is nested too deeply.
-    """
+    """Parse JSON (one or more objects), XML, or the text of SMPP; raise for another text, or one nested too deeply."""
     text = text.strip()
     if text.startswith("<"):
         return _parse_xml(text)

@@ -8,7 +8,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -16,13 +15,13 @@ import anyio
 try:
     from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError
-except ImportError as error:
-    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError("RedisSeenReceipts needs redis-py: pip install 'pico-async[redis]'") from _error
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import unless_cancelled
 from pico_async._logger import Logger
-from pico_async.coordination.redis.client import RedisUnavailableError, client_for, kind_of
+from pico_async.coordination.redis.client import RedisUnavailableError, client_from_url, error_kind
 from pico_async.errors import ConfigurationError
 from pico_async.receipts.deduplication import LOCK_TIMEOUT_S, ReceiptHistory
 from pico_async.receipts.status import DeliveryStatus
@@ -80,7 +79,7 @@ class RedisSeenReceipts:
         Raises:
             ConfigurationError: The address or another argument is wrong.
         """
-        store = cls(client_for(url, timeout, options), prefix=prefix)
+        store = cls(client_from_url(url, timeout, options), prefix=prefix)
         store._owned = True
         return store
 
@@ -120,10 +119,8 @@ class RedisSeenReceipts:
             found = await _answer(self._client.get(name))
             if found is None:
                 return None
-            told = json.loads(found)
-            return ReceiptHistory(
-                DeliveryStatus(told["status"]), tuple(bytes.fromhex(digest) for digest in told["digests"])
-            )
+            fields = json.loads(found)
+            return ReceiptHistory(DeliveryStatus(fields["status"]), tuple(map(bytes.fromhex, fields["digests"])))
         except RedisUnavailableError as error:
             if "WRONGTYPE" not in str(error):
                 raise
@@ -147,9 +144,7 @@ class RedisSeenReceipts:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _ensure_expiry(self, lock: str) -> None:
@@ -163,16 +158,11 @@ class RedisSeenReceipts:
 
 
 async def _answer(call: Awaitable[Answer]) -> Answer:
-    """
-    Wait for an answer of Redis, and return it.
-
-    Raises:
-        RedisUnavailableError: There is none. It replaces redis-py's error, whose frames contain the password.
-    """
+    """Return an answer of Redis; without one, raise an error without redis-py's frames, which contain the password."""
     try:
         return await unless_cancelled(call)
     except RedisError as error:
-        fault = kind_of(error)
+        fault = error_kind(error)
     except Exception as error:  # noqa: BLE001  redis-py also raises errors of other libraries
         fault = type(error).__name__
     raise RedisUnavailableError(fault)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine import endpoints, wire
 from pico_async._engine.call import Engine
@@ -15,7 +13,7 @@ from pico_async.models import Balance
 class BalanceResource:
     """The account's credit: `pico.balance`."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def get(self) -> Balance:
@@ -30,6 +28,7 @@ class BalanceResource:
         Limit: 1 request per second per API key.
         Source: API reference v0.4, "Get Account Balance".
         """
-        engine = self._engine()
-        path = endpoints.GET_BALANCE.path_with(username=engine.account.username)
-        return await engine.call(Request(endpoints.GET_BALANCE, path), lambda payload: wire.decode(payload, Balance))
+        path = endpoints.GET_BALANCE.path_with(username=self._engine.account.username)
+        return await self._engine.call(
+            Request(endpoints.GET_BALANCE, path), lambda payload: wire.decode(payload, Balance)
+        )

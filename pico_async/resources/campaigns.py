@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
@@ -17,7 +15,7 @@ from pico_async.resources._arguments import text_of
 class CampaignsResource:
     """Campaigns: `pico.campaigns`."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def create(self, name: str, *, remark: str | None = None) -> CreatedCampaign:
@@ -36,10 +34,9 @@ class CampaignsResource:
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Create Campaign".
         """
-        engine = self._engine()
-        body = wire.named(username=engine.account.username, name=_name(name), remark=_remark(remark))
+        body = wire.named(username=self._engine.account.username, name=_name(name), remark=_remark(remark))
         request = Request(endpoints.CREATE_CAMPAIGN, endpoints.CREATE_CAMPAIGN.path, body=body)
-        return await engine.call(request, lambda payload: wire.decode(payload, CreatedCampaign))
+        return await self._engine.call(request, lambda payload: wire.decode(payload, CreatedCampaign))
 
     async def list(self) -> Listing[Campaign]:
         """
@@ -54,7 +51,7 @@ class CampaignsResource:
         Source: API reference v0.4, "List Campaigns".
         """
         request = Request(endpoints.LIST_CAMPAIGNS, endpoints.LIST_CAMPAIGNS.path)
-        return await self._engine().call(request, listings.decode_campaigns)
+        return await self._engine.call(request, listings.decode_campaigns)
 
     async def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
         """
@@ -80,7 +77,7 @@ class CampaignsResource:
         path = endpoints.UPDATE_CAMPAIGN.path_with(campaign_id=campaign_id)
         body = wire.named(name=None if name is None else _name(name), remark=_remark(remark))
         request = Request(endpoints.UPDATE_CAMPAIGN, path, body=body)
-        return await self._engine().call(request, listings.decode_acknowledged)
+        return await self._engine.call(request, listings.decode_acknowledged)
 
     async def delete(self, campaign_id: str) -> Acknowledged:
         """
@@ -100,7 +97,7 @@ class CampaignsResource:
         Source: API reference v0.4, "Delete Campaign".
         """
         path = endpoints.DELETE_CAMPAIGN.path_with(campaign_id=campaign_id)
-        return await self._engine().call(Request(endpoints.DELETE_CAMPAIGN, path), listings.decode_acknowledged)
+        return await self._engine.call(Request(endpoints.DELETE_CAMPAIGN, path), listings.decode_acknowledged)
 
 
 def _name(name: str) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.coordination.protocols import Priority
 from pico_async.messages import SmsMessage
 from pico_async.models import Accepted
-from pico_async.resources._send import deliver
 
 
 @boundary
 class SmsResource:
     """Text messages: `pico.sms`."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def send(
@@ -70,4 +67,4 @@ class SmsResource:
             promotional=promotional,
         )
         del to, text  # an error reporter in a listener may show the variables of each frame
-        return await deliver(self._engine(), message, priority=priority)
+        return await self._engine.send(message, priority=priority)

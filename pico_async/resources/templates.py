@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
@@ -18,7 +16,7 @@ from pico_async.resources._arguments import text_of
 class TemplatesResource:
     """Templates: `pico.templates`."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
@@ -40,16 +38,15 @@ class TemplatesResource:
         Limit: not documented in v0.4; `Rates(management=…)` sets one.
         Source: API reference v0.4, "Create SMS Template".
         """
-        engine = self._engine()
         body = wire.named(
-            username=engine.account.username,
+            username=self._engine.account.username,
             campaign_id=text_of("campaign_id", campaign_id),
             name=text_of("name", name),
             content=text_of("content", content),
         )
         request = Request(endpoints.CREATE_SMS_TEMPLATE, endpoints.CREATE_SMS_TEMPLATE.path, body=body)
         del body, content  # an error reporter in a listener may show the variables of each frame
-        return await engine.call(request, listings.decode_acknowledged)
+        return await self._engine.call(request, listings.decode_acknowledged)
 
     async def create_mms(
         self, campaign_id: str, name: str, content: str, *, media_url: str | None = None
@@ -59,11 +56,7 @@ class TemplatesResource:
 
         The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
-        Args:
-            campaign_id: ID of the campaign that the template belongs to.
-            name: Name of the template.
-            content: Text of the template.
-            media_url: URL of the image or video file.
+        The arguments are those of `create_sms`, and *media_url*: the URL of the image or video file.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.
@@ -74,18 +67,17 @@ class TemplatesResource:
         Source: API reference v0.4, "Create MMS Template".
         """
         if media_url is not None and not is_web_address(media_url):
-            raise InvalidMessageError("`media_url` is no web address: pass one as 'https://example.com/path'.")
-        engine = self._engine()
+            raise InvalidMessageError("`media_url` is not a web address. Pass one as 'https://example.com/path'.")
         body = wire.named(
-            username=engine.account.username,
+            username=self._engine.account.username,
             campaign_id=text_of("campaign_id", campaign_id),
             name=text_of("name", name),
             content=text_of("content", content),
-            media_url=None if media_url is None else engine.account.reachable("media_url", media_url),
+            media_url=None if media_url is None else self._engine.account.reachable("media_url", media_url),
         )
         request = Request(endpoints.CREATE_MMS_TEMPLATE, endpoints.CREATE_MMS_TEMPLATE.path, body=body)
         del body, content  # an error reporter in a listener may show the variables of each frame
-        return await engine.call(request, listings.decode_acknowledged)
+        return await self._engine.call(request, listings.decode_acknowledged)
 
     async def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:
         """
@@ -111,7 +103,7 @@ class TemplatesResource:
             status=None if status is None else text_of("status", status),
         )
         request = Request(endpoints.LIST_TEMPLATES, endpoints.LIST_TEMPLATES.path, query=query)
-        return await self._engine().call(request, listings.decode_templates)
+        return await self._engine.call(request, listings.decode_templates)
 
     async def delete(self, template_id: str) -> Acknowledged:
         """
@@ -131,4 +123,4 @@ class TemplatesResource:
         Source: API reference v0.4, "Delete Template".
         """
         path = endpoints.DELETE_TEMPLATE.path_with(template_id=template_id)
-        return await self._engine().call(Request(endpoints.DELETE_TEMPLATE, path), listings.decode_acknowledged)
+        return await self._engine.call(Request(endpoints.DELETE_TEMPLATE, path), listings.decode_acknowledged)

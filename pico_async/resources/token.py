@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.models import UserToken
@@ -13,7 +11,7 @@ from pico_async.models import UserToken
 class TokenResource:
     """The token: `pico.token`. Calls fetch and renew it by themselves."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def ensure(self) -> None:
@@ -28,7 +26,7 @@ class TokenResource:
             BadRequestError: Pico does not know the username or the API key.
             UnexpectedResponseError: The reply contains no token.
         """
-        await self._engine().ensure_token()
+        await self._engine.ensure_token()
 
     async def get(self) -> UserToken:
         """
@@ -43,4 +41,4 @@ class TokenResource:
         Limit: 1 request per second per API key.
         Source: API reference v0.4, "Retrieve JWT Token".
         """
-        return await self._engine().fetch_token()
+        return await self._engine.fetch_token()

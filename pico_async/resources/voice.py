@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.coordination.protocols import Priority
 from pico_async.messages import VoiceMessage
 from pico_async.models import Accepted
-from pico_async.resources._send import deliver
 
 
 @boundary
 class VoiceResource:
     """Voice messages, texts that are read out on the phone: `pico.voice`."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     async def send(
@@ -36,14 +33,11 @@ class VoiceResource:
         Accepted means that Pico took the request, not that anybody answered. The reply's body is not documented in
         v0.4; the definitions suggest `MsgInfo`, and without its `request_id` the message is in doubt.
 
+        Arguments that are not listed are those of `sms.send`.
+
         Args:
-            to: Destination with country code. A leading "+", spaces and dashes are dropped.
             text: Text that is read out.
             lang: Language code, as "en-US" or "zh-CN".
-            expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
-            key: Your ID of the message.
-            priority: Which waiting request is sent first. A single send goes before bulk sends.
-            promotional: False sends the message although the number opted out, as for a code that was requested.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.
@@ -57,4 +51,4 @@ class VoiceResource:
         """
         message = VoiceMessage(to=to, text=text, lang=lang, key=key, expires_in=expires_in, promotional=promotional)
         del to, text  # an error reporter in a listener may show the variables of each frame
-        return await deliver(self._engine(), message, priority=priority)
+        return await self._engine.send(message, priority=priority)

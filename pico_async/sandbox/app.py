@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import anyio
-from attrs import define
+from attrs import define, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -56,13 +56,13 @@ class Delays:
     random: Random
 
 
+@frozen(eq=False)
 class Endpoint:
-    """The ASGI endpoint of one operation. It makes no Starlette `Request`, so that it is fast."""
+    """The ASGI endpoint of one operation."""
 
-    def __init__(self, operation: Operation, cloud: Cloud, delays: Delays) -> None:
-        self._operation = operation
-        self._cloud = cloud
-        self._delays = delays
+    _operation: Operation
+    _cloud: Cloud
+    _delays: Delays
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
@@ -80,7 +80,11 @@ class Endpoint:
         if reply.hang_s:
             with anyio.move_on_after(reply.hang_s):
                 await _wait_for_disconnect(receive)
-        await _send_reply(reply, scope, receive, send)
+        if reply.ending is not Ending.REPLY:
+            await _end_connection(reply, scope, receive, send)
+            return
+        await send(_response_start(reply))
+        await send({"type": "http.response.body", "body": reply.body})
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -96,24 +100,16 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _parse_call(operation: Operation, scope: Scope, body: bytes) -> Call:
-    api_key = authorization = None
-    content_type = ""
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            api_key = value.decode("latin-1")
-        elif name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"content-type":
-            content_type = value.decode("latin-1").lower()
-    query = scope["query_string"]
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     return Call(
         operation,
         scope["path"],
         body,
-        api_key,
-        authorization,
-        content_type,
-        {**dict(parse_qsl(query.decode("latin-1"))), **scope["path_params"]} if query else scope["path_params"],
+        headers.get(b"x-api-key"),
+        headers.get(b"authorization"),
+        headers.get(b"content-type", "").lower(),
+        {**query, **scope["path_params"]},
     )
 
 
@@ -121,14 +117,6 @@ async def _wait_for_disconnect(receive: Receive) -> None:
     """Wait until the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _send_reply(reply: Reply, scope: Scope, receive: Receive, send: Send) -> None:
-    if reply.ending is not Ending.REPLY:
-        await _end_connection(reply, scope, receive, send)
-        return
-    await send(_response_start(reply))
-    await send({"type": "http.response.body", "body": reply.body})
 
 
 def _response_start(reply: Reply) -> dict[str, Any]:

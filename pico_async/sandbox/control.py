@@ -15,10 +15,9 @@ arrivals:
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
 
 import anyio.lowlevel
-from attrs import fields
+from attrs import asdict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -113,9 +112,5 @@ async def _dump(ledger: Ledger, since: int) -> AsyncIterator[str]:
 
 def _chunks(entries: Sequence[Arrival] | Sequence[Message]) -> Iterator[str]:
     for first in range(0, len(entries), _CHUNK):
-        rows = [json.dumps(_row(entry)) for entry in entries[first : first + _CHUNK]]
+        rows = [json.dumps(asdict(entry, recurse=False)) for entry in entries[first : first + _CHUNK]]
         yield ("," if first else "") + ",".join(rows)
-
-
-def _row(entry: Arrival | Message) -> dict[str, Any]:
-    return {attribute.name: getattr(entry, attribute.name) for attribute in fields(type(entry))}

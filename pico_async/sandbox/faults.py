@@ -37,9 +37,10 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
+from pico_async.sandbox.checks import SHARE, Check
 from pico_async.sandbox.operations import NAMES, SENDS
 
 
@@ -118,19 +119,8 @@ def _digits(to: str | None) -> str | None:
     return None if to is None else to.removeprefix("+")
 
 
-def _check_seconds(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if not (isinstance(value, (int, float)) and value >= 0):
-        raise ValueError(f"{attribute.name}={value!r}: pass 0 seconds or more.")
-
-
-def _check_count(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if not (isinstance(value, int) and value >= 0):
-        raise ValueError(f"{attribute.name}={value!r}: pass a whole number, 0 or more.")
-
-
-def _check_share(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
-    if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-        raise ValueError(f"{attribute.name}={value!r}: pass a share from 0 to 1.")
+_SECONDS = Check("0 seconds or more", lambda value: isinstance(value, (int, float)) and value >= 0)
+_COUNT = Check("a whole number, 0 or more", lambda value: isinstance(value, int) and value >= 0)
 
 
 def _check_operation(rule: "FaultRule", attribute: "Attribute[Any]", value: Any) -> None:
@@ -161,27 +151,25 @@ class FaultRule:
     fault: Fault = field(converter=Fault)
     operation: str = field(default="sms.send", validator=_check_operation)
     to: str | None = field(default=None, kw_only=True, converter=_digits)
-    times: int | None = field(default=None, kw_only=True, validator=optional(_check_count))
-    after: int = field(default=0, kw_only=True, validator=_check_count)
-    probability: float = field(default=1.0, kw_only=True, validator=_check_share)
-    delay_s: float = field(default=30.0, kw_only=True, validator=_check_seconds)
-    retry_after_s: float | None = field(default=None, kw_only=True, validator=optional(_check_seconds))
+    times: int | None = field(default=None, kw_only=True, validator=optional(_COUNT))
+    after: int = field(default=0, kw_only=True, validator=_COUNT)
+    probability: float = field(default=1.0, kw_only=True, validator=SHARE)
+    delay_s: float = field(default=30.0, kw_only=True, validator=_SECONDS)
+    retry_after_s: float | None = field(default=None, kw_only=True, validator=optional(_SECONDS))
 
     def matches(self, operation: str, to: str | None) -> bool:
         """Return whether a request for *operation* and *to* matches."""
         return self.operation in ("*", operation) and self.to in (None, to)
 
 
+@define(eq=False)
 class _ActiveRule:
     """A rule in force, and how many requests it has matched and struck."""
 
-    __slots__ = ("failed_last", "matched", "rule", "struck")
-
-    def __init__(self, rule: FaultRule) -> None:
-        self.rule = rule
-        self.matched = 0
-        self.struck = 0
-        self.failed_last: set[str | None] = set()  # destinations whose last request a stale-token rule struck
+    rule: FaultRule
+    matched: int = 0
+    struck: int = 0
+    failed_last: set[str | None] = field(factory=set)  # destinations whose last request a stale-token rule struck
 
     def strikes(self, to: str | None, random: Random) -> bool:
         rule = self.rule
@@ -202,7 +190,12 @@ class _ActiveRule:
 
 
 class Faults:
-    """The rules in force. One *seed* and one order of requests always give the same outcome."""
+    """
+    The rules in force. One *seed* and one order of requests always give the same outcome.
+
+    Attributes:
+        rate: The share of the sends that fail by chance.
+    """
 
     def __init__(
         self,
@@ -212,8 +205,7 @@ class Faults:
         kinds: Iterable[Fault | str] = DRAWN_FAULTS,
         seed: int | None = None,
     ) -> None:
-        if not 0.0 <= rate <= 1.0:
-            raise ValueError(f"fault_rate={rate!r}: pass a share from 0 to 1.")
+        SHARE.require("fault_rate", rate)
         self.draw_from(rate, kinds)
         self._random = Random(seed)  # noqa: S311  # draws are repeatable, not secret
         self._rules = [_ActiveRule(rule) for rule in rules]
@@ -222,11 +214,6 @@ class Faults:
     @staticmethod
     def _new_magic_rules() -> dict[str, _ActiveRule]:
         return {number: _ActiveRule(FaultRule(fault, "*", to=number)) for number, fault in _MAGIC.items()}
-
-    @property
-    def rate(self) -> float:
-        """The share of the sends that fail by chance."""
-        return self._rate
 
     @property
     def kinds(self) -> list[Fault]:
@@ -238,21 +225,14 @@ class Faults:
         drawn = tuple(FaultRule(Fault(kind), "*") for kind in kinds)
         if rate and not drawn:
             raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
-        self._rate, self._drawn = rate, drawn
+        self.rate: float = rate
+        self._drawn = drawn
 
     def active_rules(self) -> list[dict[str, Any]]:
         """Return the injected rules as JSON objects, each with the number of requests that it struck."""
+        names = ("fault", "operation", "to", "times", "after", "probability")
         return [
-            {
-                "fault": active.rule.fault,
-                "operation": active.rule.operation,
-                "to": active.rule.to,
-                "times": active.rule.times,
-                "after": active.rule.after,
-                "probability": active.rule.probability,
-                "struck": active.struck,
-            }
-            for active in self._rules
+            {**{name: getattr(active.rule, name) for name in names}, "struck": active.struck} for active in self._rules
         ]
 
     def inject(self, rule: FaultRule) -> None:
@@ -261,13 +241,13 @@ class Faults:
 
     def clear(self) -> None:
         """Remove the injected rules and stop the seeded draw. Magic destinations stay, and count from zero again."""
-        self._rate = 0.0
+        self.rate = 0.0
         self._rules.clear()
         self._magic = self._new_magic_rules()
 
     def draw(self, operation: str) -> FaultRule | None:
         """Return the rule of a fault that is drawn for one arrival; None if it is spared. Only sends are struck."""
-        if self._rate == 0.0 or operation not in SENDS or self._random.random() >= self._rate:
+        if self.rate == 0.0 or operation not in SENDS or self._random.random() >= self.rate:
             return None
         return self._random.choice(self._drawn)
 

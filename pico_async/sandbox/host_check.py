@@ -72,14 +72,19 @@ def _is_own_name(host: str, listens_at: str) -> bool:
     if match is None:
         return False
     name = match["name"].strip("[]").removesuffix(".")
-    address = _address(name)
-    if name == "localhost" or (address is not None and address.is_loopback):
+    if is_loopback(name):
         return True
     # The server's end of this connection: other machines can reach it only if it is not loopback.
     local = _address(listens_at)
     if local is None or local.is_loopback:
         return False
-    return address is not None or "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+    return _address(name) is not None or "." not in name or name.endswith(_PRIVATE_SUFFIXES)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host* can be reached from this machine only."""
+    address = _address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

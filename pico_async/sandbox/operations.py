@@ -46,13 +46,9 @@ class Operation:
     One documented operation.
 
     Attributes:
-        name: As "sms.send".
-        method: HTTP method.
-        path: Path, with `{…}` for path parameters.
         rate: Name of the rate that limits it.
         source: Section of the reference.
         fields: Body parameters; None for an operation without a body.
-        exactly_one_of: Fields of which exactly one is required.
         needs_token: False only for "Retrieve JWT Token".
     """
 
@@ -137,14 +133,7 @@ OPERATIONS: tuple[Operation, ...] = (
         fields=(Field("name", min_length=1, max_length=50), _CAMPAIGN_REMARK),
     ),
     Operation("campaigns.delete", "DELETE", "/campaign/{campaign_id}", "management", "Delete Campaign"),
-    Operation(
-        "templates.create_sms",
-        "POST",
-        "/template/sms",
-        "management",
-        "Create SMS Template",
-        fields=_TEMPLATE,
-    ),
+    Operation("templates.create_sms", "POST", "/template/sms", "management", "Create SMS Template", fields=_TEMPLATE),
     Operation(
         "templates.create_mms",
         "POST",

@@ -43,29 +43,6 @@ def _window(rate: float) -> tuple[int, float]:
     return limit, limit / rate
 
 
-class AlignedWindow:
-    """Admits the rate in each second of the clock, so up to twice the rate around the border of two seconds."""
-
-    def __init__(self, rate: float) -> None:
-        self._limit, self._window_s = _window(rate)
-        self._index = -1
-        self._count = 0
-
-    def admit(self, now: float) -> bool:
-        index = floor(now / self._window_s)
-        if index != self._index:
-            self._index, self._count = index, 0
-        if self._count >= self._limit:
-            return False
-        self._count += 1
-        return True
-
-    def retry_after(self, now: float) -> float:
-        if floor(now / self._window_s) != self._index or self._count < self._limit:
-            return 0.0
-        return (self._index + 1) * self._window_s - now
-
-
 class FirstRequestWindow:
     """Admits the rate in a second that begins with its first request, as a counter with an expiry does."""
 
@@ -75,17 +52,28 @@ class FirstRequestWindow:
         self._count = 0
 
     def admit(self, now: float) -> bool:
-        if self._start is None or now - self._start >= self._window_s - TOLERANCE_S:
-            self._start, self._count = now, 0
+        start = self._start_at(now)
+        if start != self._start:
+            self._start, self._count = start, 0
         if self._count >= self._limit:
             return False
         self._count += 1
         return True
 
     def retry_after(self, now: float) -> float:
-        if self._start is None or self._count < self._limit:
-            return 0.0
-        return max(0.0, self._start + self._window_s - now)
+        start = self._start_at(now)
+        return start + self._window_s - now if start == self._start and self._count >= self._limit else 0.0
+
+    def _start_at(self, now: float) -> float:
+        is_over = self._start is None or now - self._start >= self._window_s - TOLERANCE_S
+        return now if is_over or self._start is None else self._start
+
+
+class AlignedWindow(FirstRequestWindow):
+    """Admits the rate in each second of the clock, so up to twice the rate around the border of two seconds."""
+
+    def _start_at(self, now: float) -> float:
+        return floor(now / self._window_s) * self._window_s
 
 
 class SlidingLog:

@@ -6,7 +6,6 @@ which would slow down every test.
 """
 
 import asyncio
-import ipaddress
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from pico_async.sandbox.app import CONNECTION
+from pico_async.sandbox.host_check import is_loopback
 
 
 class TcpConnection:
@@ -74,16 +74,6 @@ class Requests:
             scope.cancel()
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether *host* can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 @asynccontextmanager
 async def listening(
     app: ASGIApp, host: str, port: int, *, allow_remote: bool, keep_alive_s: float
@@ -92,10 +82,6 @@ async def listening(
     Serve *app* on a socket while the context is open, and yield the base URL.
 
     At its end every connection is closed, and every request in progress is cancelled. No task is left behind.
-
-    Raises:
-        ValueError: *host* is not loopback, and *allow_remote* is not set.
-        OSError: The port is in use, or not allowed.
     """
     if not allow_remote and not is_loopback(host):
         raise ValueError(

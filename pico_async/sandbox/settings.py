@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import asdict, evolve, fields_dict
+from attrs import asdict, define, evolve, field, fields_dict
 
 from pico_async.sandbox.app import Delays
-from pico_async.sandbox.faults import Fault, Faults
+from pico_async.sandbox.checks import SHARE, WAIT, is_number
+from pico_async.sandbox.faults import Faults
 from pico_async.sandbox.operations import RATES
 from pico_async.sandbox.rates import RateRule, make_limiter
 from pico_async.sandbox.receipts.delivery import ReceiptDelivery
-from pico_async.sandbox.receipts.receipt import LONGEST_WAIT_S, Receipts, is_number
+from pico_async.sandbox.receipts.receipt import Receipts
 from pico_async.sandbox.replies import Dialect
 from pico_async.sandbox.state import Cloud
 
@@ -18,33 +19,23 @@ from pico_async.sandbox.state import Cloud
 _RECEIPT_SETTINGS = frozenset(fields_dict(Receipts)) - {"allow_hosts", "transport"}
 
 
+@define(kw_only=True, eq=False, repr=False)
 class Settings:
-    """
-    The settings of a running sandbox: read as one JSON object, changed in part.
+    """The settings of a running sandbox: read as one JSON object, changed in part. Each change raises *version*."""
 
-    Attributes:
-        version: Rises with each change, so that a reader can tell whether it knows the current settings.
-    """
+    _delays: Delays
+    _cloud: Cloud
+    _faults: Faults
+    _delivery: ReceiptDelivery
+    _rate_rule: RateRule | None
+    _rates: Mapping[str, float | None]
+    _receipts: Receipts = field(init=False)
+    version: int = field(default=0, init=False)
 
-    def __init__(
-        self,
-        *,
-        delays: Delays,
-        cloud: Cloud,
-        faults: Faults,
-        delivery: ReceiptDelivery,
-        rate_rule: RateRule | None,
-        rates: Mapping[str, float | None],
-    ) -> None:
-        self._delays = delays
-        self._cloud = cloud
-        self._faults = faults
-        self._delivery = delivery
-        self._rate_rule = rate_rule
-        self._rates: dict[str, float | None] = {name: rates.get(name) for name in sorted(RATES)}
+    def __attrs_post_init__(self) -> None:
+        self._rates = {name: self._rates.get(name) for name in sorted(RATES)}
         # Kept while receipts are off, to turn them on again as they were.
-        self._receipts = delivery.receipts or Receipts()
-        self.version: int = 0
+        self._receipts = self._delivery.receipts or Receipts()
 
     @property
     def sms_rate(self) -> float | None:
@@ -68,12 +59,9 @@ class Settings:
 
     def change(self, wanted: object) -> None:
         """
-        Change the settings that *wanted* names; if one is wrong, change none.
+        Change the settings that *wanted* names; if one is unknown or wrong, raise and change none.
 
         A rate that changes, or whose rule changes, counts from zero again.
-
-        Raises:
-            ValueError, TypeError: A setting is unknown or wrong.
         """
         if not isinstance(wanted, dict):
             raise TypeError("settings: pass an object with the settings to change.")
@@ -89,20 +77,20 @@ class Settings:
         rates = {**self._rates, **_rates(wanted.get("rates", {}))}
         dialect = Dialect(wanted.get("dialect", self._cloud.dialect))
         share = wanted.get("fault_rate", self._faults.rate)
-        if not is_number(share) or not 0 <= share <= 1:
-            raise ValueError(f"fault_rate={share!r}: pass a share from 0 to 1.")
-        kinds = _kinds(wanted.get("fault_kinds", self._faults.kinds))
-        if share and not kinds:
-            raise ValueError("fault_rate without fault_kinds: name at least one fault to draw from.")
+        SHARE.require("fault_rate", share)
+        kinds = wanted.get("fault_kinds", self._faults.kinds)
+        if not isinstance(kinds, (list, tuple)):
+            raise TypeError("fault_kinds: pass a list of faults.")
         receipts, is_on = self._changed_receipts(wanted.get("receipts", {}))
 
+        # First, because it is the last check: it needs at least one fault for a share.
+        self._faults.draw_from(share, kinds)
         self._delays.latency_s, self._delays.jitter_s = latency_s, jitter_s
         for name, rate in rates.items():
             if (rate_rule, rate) != (self._rate_rule, self._rates[name]):
                 self._cloud.enforce(name, None if rate_rule is None or rate is None else make_limiter(rate_rule, rate))
         self._rate_rule, self._rates = rate_rule, rates
         self._cloud.dialect = dialect
-        self._faults.draw_from(share, kinds)
         self._receipts = receipts
         if is_on != (self._delivery.receipts is not None) or (is_on and receipts != self._delivery.receipts):
             self._delivery.configure(receipts if is_on else None)
@@ -122,8 +110,7 @@ class Settings:
 
 def _seconds(wanted: Mapping[str, Any], name: str, default: float) -> float:
     value = wanted.get(name, default)
-    if not is_number(value) or not 0 <= value <= LONGEST_WAIT_S:
-        raise ValueError(f"{name}={value!r}: pass seconds from 0 to {LONGEST_WAIT_S:g}.")
+    WAIT.require(name, value)
     return float(value)
 
 
@@ -136,9 +123,3 @@ def _rates(wanted: object) -> dict[str, float | None]:
         if rate is not None and not (is_number(rate) and 0 < rate <= 1e6):
             raise ValueError(f"rates.{name}={rate!r}: pass more than 0 requests per second, or null for no limit.")
     return wanted
-
-
-def _kinds(wanted: object) -> list[Fault]:
-    if not isinstance(wanted, (list, tuple)):
-        raise TypeError("fault_kinds: pass a list of faults.")
-    return [Fault(kind) for kind in wanted]

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from pico_async.sandbox.catalogue import Catalogue, RefusedError
 from pico_async.sandbox.faults import Fault, Faults
@@ -53,6 +53,7 @@ class Call:
     ids: Mapping[str, str] = field(factory=dict)
 
 
+@define(kw_only=True, eq=False, repr=False)
 class Cloud:
     """
     One account: its tokens, balance, rates, and the catalogue of its campaigns and templates.
@@ -65,46 +66,19 @@ class Cloud:
     - The order of the checks.
     """
 
-    def __init__(
-        self,
-        *,
-        username: str,
-        api_key: str,
-        limiters: Mapping[str, Limiter],
-        dialect: Dialect,
-        faults: Faults,
-        ledger: Ledger,
-        clock: Callable[[], float],
-        duplicate_window_s: float | None,
-        balance: Decimal,
-        price: Decimal,
-        catalogue: Catalogue,
-    ) -> None:
-        self.username: str = username
-        self.balance: Decimal = balance
-        self.tokens: Tokens = Tokens()
-        self.catalogue: Catalogue = catalogue
-        self.dialect: Dialect = dialect
-        self._api_key = api_key
-        self._limiters = dict(limiters)
-        self._faults = faults
-        self._ledger = ledger
-        self._clock = clock
-        self._duplicate_window_s = duplicate_window_s
-        self._price = price
-        self._recent_bodies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
-        self._handlers: dict[str, Callable[[Mapping[str, str], Mapping[str, Any]], Reply]] = {
-            "token.get": self._token,
-            "balance.get": self._balance,
-            "campaigns.create": catalogue.create_campaign,
-            "campaigns.list": catalogue.list_campaigns,
-            "campaigns.update": catalogue.update_campaign,
-            "campaigns.delete": catalogue.delete_campaign,
-            "templates.create_sms": catalogue.create_sms,
-            "templates.create_mms": catalogue.create_mms,
-            "templates.list": catalogue.list_templates,
-            "templates.delete": catalogue.delete_template,
-        }
+    username: str
+    balance: Decimal
+    catalogue: Catalogue
+    dialect: Dialect
+    tokens: Tokens = field(factory=Tokens, init=False)
+    _api_key: str
+    _limiters: dict[str, Limiter]
+    _faults: Faults
+    _ledger: Ledger
+    _clock: Callable[[], float]
+    _duplicate_window_s: float | None
+    _price: Decimal
+    _recent_bodies: OrderedDict[tuple[str, bytes], float] = field(factory=OrderedDict, init=False)
 
     def answer(self, call: Call) -> Reply:
         """Check one request, carry it out if it passes, record its arrival, and return the reply."""
@@ -178,7 +152,7 @@ class Cloud:
                 if self._duplicate_window_s is not None:
                     self._recent_bodies[call.path, call.body] = now
                 return Verdict.ACCEPTED, success(message.request_id), message
-            return Verdict.ACCEPTED, self._handlers[operation.name](call.ids, body), None
+            return Verdict.ACCEPTED, self._handler(operation.name)(call.ids, body), None
         except RefusedError as error:
             return Verdict.REJECTED, refusal(str(error)), None
 
@@ -224,6 +198,20 @@ class Cloud:
             lang=(body.get("lang") or "en-US") if is_voice else None,
             extra=unlisted_fields(operation, body),
         )
+
+    def _handler(self, operation: str) -> Callable[[Mapping[str, str], Mapping[str, Any]], Reply]:
+        return {
+            "token.get": self._token,
+            "balance.get": self._balance,
+            "campaigns.create": self.catalogue.create_campaign,
+            "campaigns.list": self.catalogue.list_campaigns,
+            "campaigns.update": self.catalogue.update_campaign,
+            "campaigns.delete": self.catalogue.delete_campaign,
+            "templates.create_sms": self.catalogue.create_sms,
+            "templates.create_mms": self.catalogue.create_mms,
+            "templates.list": self.catalogue.list_templates,
+            "templates.delete": self.catalogue.delete_template,
+        }[operation]
 
     def _token(self, ids: Mapping[str, str], body: Mapping[str, Any]) -> Reply:
         self._check_username(ids["username"])

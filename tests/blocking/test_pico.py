@@ -17,6 +17,7 @@ import pytest
 
 from pico_async import (
     Accepted,
+    BulkStream as AsyncBulkStream,
     ConfigurationError,
     Event,
     InvalidMessageError,
@@ -28,7 +29,6 @@ from pico_async import (
     SmsMessage,
     SuppressedError,
 )
-from pico_async import BulkStream as AsyncBulkStream
 from pico_async.blocking import BulkStream, Pico
 from pico_async.blocking.call import Call, Caller
 from pico_async.sandbox import Sandbox

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from pico_async import NotSentError, Rates
-from pico_async.blocking import Pico
-from pico_async.blocking import loop_thread as module
+from pico_async.blocking import Pico, loop_thread as module
 from pico_async.blocking.loop_thread import LoopThread
 from tests.support.sandbox_process import SandboxProcess
 from tests.support.virtual_time import VirtualClock, VirtualSelector

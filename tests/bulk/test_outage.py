@@ -22,6 +22,7 @@ from pico_async import (
     NotSentError,
     Outcome,
     PicoSession,
+    RateLimitError,
     Rates,
     RedisCoordinator,
     RejectedError,
@@ -63,7 +64,11 @@ class FlakySend:
         return Accepted(f"r-{message.key}")
 
 
-CAUSES = [NotSentError("there is no token to send it with"), RuntimeError("a coordinator of the user's failed")]
+CAUSES = [
+    NotSentError("there is no token to send it with"),
+    RateLimitError("another program uses up the rate", status_code=429),
+    RuntimeError("a coordinator of the user's failed"),
+]
 
 
 @pytest.mark.virtual_time
@@ -75,7 +80,7 @@ async def test_a_permanent_outage_stops_the_bulk_send(cause: Exception, concurre
 
     report = await send_all(BulkStream(messages(20_000), flaky.send, concurrency=concurrency, stop_after=None), None)
 
-    assert (report.not_sent, report.total) == (concurrency, concurrency)
+    assert (report.not_sent + report.rejected, report.total) == (concurrency, concurrency)
     assert 60 <= report.elapsed < 66
     assert report.stopped is not None
     assert report.stopped.startswith("nothing could be sent for 60 s: ")

@@ -12,8 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import pico_async
 from pico_async import (
@@ -358,6 +357,23 @@ async def test_the_loop_goes_on_while_a_long_list_is_counted() -> None:
         await looking
 
     assert turns == 20
+
+
+async def test_the_loop_goes_on_while_long_texts_are_counted() -> None:
+    """The event loop runs after a few long texts, because their length is what takes time."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    await preflight([SmsMessage(ONE, "x" * 50_000) for _ in range(40)])
+    counting.cancel()
+
+    assert turns >= 10
 
 
 async def test_a_hook_that_fails_ends_the_look_with_its_own_error() -> None:

@@ -63,7 +63,7 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture
 def short_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `pico fleet status` look at a fleet for less than a second, where its rate does not matter."""
+    """Let `pico fleet status` read a fleet for less than a second, where its rate does not matter."""
     assert read_fleets.__kwdefaults__ is not None
     monkeypatch.setitem(read_fleets.__kwdefaults__, "over_s", 0.05)
 

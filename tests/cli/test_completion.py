@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from pico_async.cli.completion import DIALECTS, RATE_RULES
-from pico_async.sandbox import Dialect, RateRule
+from pico_async.cli.sandbox import DialectName, RateRuleName, ReceiptFormName
+from pico_async.sandbox import Dialect, RateRule, ReceiptForm
 from tests.cli.terminal import terminal_of
 from tests.support.pico_command import PICO, Ran, environment
 
@@ -127,8 +128,8 @@ def offered(pico_here: Pico) -> Callable[[str], list[str]]:
     [
         ("pico do", ["doctor"]),
         ("pico templates list --status ", ["pending", "approved", "rejected"]),
-        ("pico sandbox --dialect ", list(DIALECTS)),
-        ("pico sandbox --rate-rule ", list(RATE_RULES)),
+        ("pico sandbox --dialect ", ["documented", "ruoyi"]),
+        ("pico sandbox --rate-rule ", [*get_args(RateRuleName)]),
         ("pico sandbox --rate-rule s", ["sliding-log"]),
         ("pico campaigns delete ", []),  # a list of the IDs would need a request to Pico
         ("pico doctor --jou", ["--journal"]),
@@ -141,11 +142,12 @@ def test_what_is_offered(offered: Callable[[str], list[str]], line: str, values:
 
 def test_the_values_are_those_that_the_sandbox_takes() -> None:
     """
-    The completion has its own copy of the sandbox's values, because an import of the sandbox at each TAB would load a
+    The command has its own copies of the sandbox's values, because an import of the sandbox at each TAB would load a
     web server. The copies are equal.
     """
-    assert set(RATE_RULES) == {*(rule.value for rule in RateRule), "none"}
-    assert set(DIALECTS) == {dialect.value for dialect in Dialect}
+    assert {*get_args(RateRuleName)} == {*RateRule, "none"}
+    assert {*get_args(DialectName)} == {*Dialect}
+    assert {*get_args(ReceiptFormName)} == {*ReceiptForm}
 
 
 # Run `pico`. An attempt to connect or to resolve a name exits with 99, an imported server or Redis client with 98.

@@ -32,15 +32,15 @@ class Fleet:
 
     Attributes:
         url: The address of the fleet's Redis, as a user with all rights.
-        looker: The same address, as a user who may only read.
-        stranger: The same address, as a user without the rights that the command needs.
+        reader: The same address, as a user who may only read.
+        outsider: The same address, as a user without the rights that the command needs.
         secrets: The values that no output may contain.
         process: The host name and process ID of the blast.
     """
 
     url: str
-    looker: str
-    stranger: str
+    reader: str
+    outsider: str
     secrets: tuple[str, ...]
     process: str
 
@@ -53,7 +53,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         sandbox = held.enter_context(sandbox_process("--rate-rule=none", api_key=KEY))
         client = held.enter_context(server.client())
         begin_schedules(client, KEY, sandbox.base_url)
-        for user, rights in (("looker", ("+@read", "+time")), ("stranger", ("+get",))):
+        for user, rights in (("reader", ("+@read", "+time")), ("outsider", ("+get",))):
             client.execute_command("ACL", "SETUSER", user, "on", f">{PASSWORD}", "~pico:*", "-@all", *rights)
         path: Path = tmp_path_factory.mktemp("fleet") / "people.csv"
         path.write_text("\n".join(["phone,code", *(f"{to},{code}" for to, code in people(3000))]))
@@ -64,8 +64,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         token = next(client.hget(key, "value") for key in client.scan_iter("pico:{*}:token:*") if b":lock" not in key)
         yield Fleet(
             url=server.url,
-            looker=server.url.replace("unix://", f"unix://looker:{PASSWORD}@"),
-            stranger=server.url.replace("unix://", f"unix://stranger:{PASSWORD}@"),
+            reader=server.url.replace("unix://", f"unix://reader:{PASSWORD}@"),
+            outsider=server.url.replace("unix://", f"unix://outsider:{PASSWORD}@"),
             secrets=(PASSWORD, KEY, token.decode()),
             process=f"{socket.gethostname()}:{blast.pid}",
         )
@@ -77,7 +77,7 @@ def test_a_reader_sees_who_sends_and_how_fast(pico_here: Pico, fleet: Fleet) -> 
     A user who may only read sees the token's age, each rate group's rate and its processes. No API key is needed, and
     no secret is printed.
     """
-    ran = pico_here("fleet", "status", "--redis", fleet.looker)
+    ran = pico_here("fleet", "status", "--redis", fleet.reader)
 
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
@@ -92,10 +92,10 @@ def test_programs_get_the_same_as_json(pico_here: Pico, fleet: Fleet) -> None:
     """The JSON holds the same status: the allowed rate of the rate group, and the slots that its member reserved."""
     ran = pico_here("fleet", "status", "--json", env={"PICO_REDIS_URL": fleet.url})
 
-    (told,) = ran.json["fleets"]
-    (sms,) = (rate_group for rate_group in told["rate_groups"] if rate_group["rate_group"] == "sms")
+    (shown,) = ran.json["fleets"]
+    (sms,) = (rate_group for rate_group in shown["rate_groups"] if rate_group["rate_group"] == "sms")
     (member,) = sms["members"]
-    (token,) = told["tokens"]
+    (token,) = shown["tokens"]
     assert 0 < sms["per_s"] <= 31
     assert sms["allowed_per_s"] == pytest.approx(1 / spacing_s(30), abs=0.01)
     assert sms["granted"] > 10
@@ -128,7 +128,7 @@ async def test_what_a_process_holds_is_seen_while_it_holds_it(fleet: Fleet) -> N
 
 
 @pytest.mark.usefixtures("short_look")
-def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
+def test_a_refusal_and_a_fetch_are_shown(pico_here: Pico, fleet: Fleet) -> None:
     """
     After a refusal, the status shows the pause first and then the lower rate. While a first token is fetched, it names
     the fetching process. The test writes that state to Redis itself.
@@ -137,7 +137,7 @@ def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
     with redis.Redis.from_url(fleet.url) as client:
         seconds, _ = client.time()
         now = seconds * 1_000_000
-        refused = {"resume": now + 50_000_000, "recover": now + 80_000_000, "share": 0.8}
+        refused = {"resume": now + 50_000_000, "recover": now + 80_000_000, "slowed_to": 0.8}
         schedule = {"name": now, "granted": 30, "tat": now, "spacing": 50_000} | refused
         client.hset(f"{root}:pace:sms", mapping=schedule)
         client.zadd(f"{root}:pace:sms:members", {"m1": now - 9_000_000})
@@ -147,18 +147,18 @@ def test_a_refusal_and_a_fetch_are_told(pico_here: Pico, fleet: Fleet) -> None:
     ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "refused")
 
     lines = ran.out.splitlines()
-    assert lines[:2] == ["Fleet 0f0f0f0f", "Token 1e1e1e1e: none is there, web-1:42 is fetching one."]
+    assert lines[:2] == ["Fleet 0f0f0f0f", "Token 1e1e1e1e: not stored, web-1:42 is fetching one."]
     assert re.fullmatch(r"sms +0\.0 +16\.0 +7 +Pico refused: paused for 4\d\.\d s, slowed to 80% for 1 min *", lines[4])
     assert re.fullmatch(r"sms +web-1:42 +7 +\d+\.\d s ago *", lines[7])
 
 
-def test_who_may_not_read_hears_what_is_missing(pico_here: Pico, fleet: Fleet) -> None:
+def test_a_user_who_may_not_read_sees_which_rights_are_missing(pico_here: Pico, fleet: Fleet) -> None:
     """
     A user without the right to read, or an unknown user, gets one error line with the missing rights or the likely
     cause.
     """
-    may_not = pico_here("fleet", "status", "--redis", fleet.stranger)
-    unknown = pico_here("fleet", "status", "--redis", fleet.stranger.replace("stranger", "nobody"))
+    may_not = pico_here("fleet", "status", "--redis", fleet.outsider)
+    unknown = pico_here("fleet", "status", "--redis", fleet.outsider.replace("outsider", "unknown"))
 
     assert may_not.code == unknown.code == 1
     assert re.fullmatch(
@@ -172,25 +172,25 @@ def test_a_redis_that_is_away_is_one_line(pico_here: Pico) -> None:
     """A Redis that is not reachable gives one error line and exit code 1, which a health check can use."""
     ran = pico_here("fleet", "status", "--redis", f"redis://me:{PASSWORD}@127.0.0.1:1")
 
-    said = "error: Redis is not available: ConnectionError. Does it run, and is the address right?\n"
-    assert ran == Ran(1, "", said)
+    expected = "error: Redis is not available: ConnectionError. Does it run, and is the address right?\n"
+    assert ran == Ran(1, "", expected)
 
 
-def test_an_empty_redis_says_what_it_looked_for(pico_here: Pico, fleet: Fleet) -> None:
+def test_without_a_fleet_the_searched_keys_are_named(pico_here: Pico, fleet: Fleet) -> None:
     """
     A Redis without a fleet of that prefix is no error: the output names the keys that were searched, and the JSON has
     an empty list.
     """
     ran = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "[p]ico")
-    told = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
+    as_json = pico_here("fleet", "status", "--redis", fleet.url, "--prefix", "pic", "--json")
 
-    assert ran.code == told.code == 0
+    assert ran.code == as_json.code == 0
     assert "no key in that Redis begins with [p]ico:{" in ran.out
     assert "pass --prefix" in ran.out
-    assert told.json == {"fleets": []}
+    assert as_json.json == {"fleets": []}
 
 
-def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
+def test_without_an_address_the_option_and_the_variable_are_named(pico_here: Pico) -> None:
     """
     Without a Redis address, the error names the option and the variable. A wrong address gives an error without its
     password.
@@ -198,7 +198,7 @@ def test_without_an_address_it_says_where_to_put_one(pico_here: Pico) -> None:
     none = pico_here("fleet", "status")
     wrong = pico_here("fleet", "status", "--redis", f"http://me:{PASSWORD}@localhost")
 
-    assert none == Ran(2, "", "error: There is no Redis to look at: pass --redis URL or set PICO_REDIS_URL.\n")
+    assert none == Ran(2, "", "error: No Redis address was given: pass --redis URL or set PICO_REDIS_URL.\n")
     assert wrong.code == 2
     assert "This is no address of a Redis" in wrong.err
     assert PASSWORD not in wrong.err

@@ -51,7 +51,7 @@ def test_numbers_are_read_one_a_line_or_from_a_column(path: Path, content: str, 
     [
         pytest.param("", "is empty", id="empty"),
         pytest.param("number\n0912345678\n", "line 2, is not a phone number: `to` starts with 0", id="national"),
-        pytest.param("msisdn\n", "line 1, is not a phone number", id="a name that nobody knows"),
+        pytest.param("msisdn\n", "line 1, is not a phone number", id="an unknown column name"),
         pytest.param("since,tel\n2024,8612345678901\n", "its first line must name a column to, phone", id="no column"),
         pytest.param(
             "phone,mobile\n1,2\n", "more than one column may contain the numbers: `phone`, `mobile`", id="two"

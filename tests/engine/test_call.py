@@ -694,7 +694,7 @@ async def test_a_read_with_slow_replies_and_a_retry_after_ends_within_its_bound(
 
 def run_dry(it: PicoSession, *, but_for: int = 0) -> None:
     """Use up the session's retry quota, except for `but_for` retries."""
-    quota = it._open()._retry_budget
+    quota = it._engine._retry_budget
     while quota.take():
         pass
     for _ in range(but_for):

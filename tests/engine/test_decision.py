@@ -1,4 +1,4 @@
-"""What follows an attempt is decided by its verdict, the earlier attempts and the session's retries, case by case."""
+"""The verdict of a failed attempt, the earlier attempts and the session's retries decide what follows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pico_async._engine.endpoints import (
     Endpoint,
     Request,
 )
-from pico_async._engine.verdict import StaleToken, Success, Verdict
+from pico_async._engine.verdict import StaleToken
 
 SENT_NOTHING, NO_REPLY = NotSentError("no connection"), NoResponseError("no reply")
 STALE = StaleToken(RejectedError("401", status_code=401))
@@ -33,7 +33,9 @@ GONE = RejectedError("404", status_code=404)
 DOUBT = NoResponseError("an earlier attempt had no reply")
 
 
-def after(verdict: Verdict, endpoint: Endpoint = SEND_SMS, history: History | None = None, **settings: bool) -> Action:
+def after(
+    verdict: StaleToken | PicoError, endpoint: Endpoint = SEND_SMS, history: History | None = None, **settings: bool
+) -> Action:
     """Decide with two retries, for a request that was sent with a token."""
     return decide(
         verdict,
@@ -43,11 +45,11 @@ def after(verdict: Verdict, endpoint: Endpoint = SEND_SMS, history: History | No
     )
 
 
-def test_a_success_returns_its_payload() -> None:
-    """A success returns its payload, and says whether a retry earned it."""
-    assert after(Success("payload")) == Return("payload", retried=False)
-    assert after(Success("payload"), history=History(failures=1)) == Return("payload", retried=True)
-    assert after(Success("payload"), history=History(failures=1, token_refusals=1)) == Return("payload", retried=False)
+def test_waiting_for_a_token_is_no_retry() -> None:
+    """A call counts as retried after a failed attempt, but not if Pico refused only token requests for their rate."""
+    assert not History().retried
+    assert History(failures=1).retried
+    assert not History(failures=1, token_refusals=1).retried
 
 
 def test_a_stale_token_is_replaced_once() -> None:
@@ -63,7 +65,7 @@ def test_a_stale_token_is_replaced_once() -> None:
 
 def test_a_deletion_that_finds_nothing_is_done_only_after_a_doubt() -> None:
     """A deletion that finds nothing returns if an earlier attempt was in doubt; otherwise it fails."""
-    assert after(GONE, DELETE_CAMPAIGN, History(doubt=DOUBT)) == Return({"request_id": None}, retried=True)
+    assert after(GONE, DELETE_CAMPAIGN, History(doubt=DOUBT)) == Return({"request_id": None})
     assert after(GONE, DELETE_CAMPAIGN) == Fail(GONE)
 
 

@@ -2,12 +2,10 @@
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async._engine.endpoints import (
     DELETE_TEMPLATE,
-    ENDPOINTS,
     GET_BALANCE,
     GET_TOKEN,
     SEND_SMS,
@@ -17,6 +15,7 @@ from pico_async._engine.endpoints import (
 )
 from pico_async.coordination.rates import RateGroup, Rates
 from pico_async.errors import InvalidMessageError
+from tests.support.endpoints import ENDPOINTS
 from tests.support.reference.requests import EXAMPLE, EXAMPLES, Example
 
 BY_SECTION = {endpoint.section: endpoint for endpoint in ENDPOINTS}

@@ -3,12 +3,11 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async import errors
-from pico_async._engine import retry
-from pico_async._engine.retry import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRIES, MAX_WAIT_S
+from pico_async._engine import decision
+from pico_async._engine.decision import BASE_DELAY_S, MAX_DELAY_S, MAX_RETRIES, MAX_WAIT_S
 from pico_async.errors import InDoubtError, NotSentError, PicoError, RateLimitError, RejectedError, ServerError
 
 # Whether the call is retried: (if a repeat could make a duplicate, if a repeat does no harm)
@@ -46,7 +45,7 @@ def next_delay_s(
     error: PicoError, attempt: int, *, repeatable: bool, retries: int, waited_s: float = 0.0
 ) -> float | None:
     """Return the longest delay before the next try; by default the call has not waited yet."""
-    delays = retry.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
+    delays = decision.next_delay_s(error, attempt, repeatable=repeatable, retries=retries, waited_s=waited_s)
     return None if delays is None else delays[1]
 
 
@@ -205,8 +204,8 @@ def test_a_token_has_a_backoff_of_its_own(
     """The wait for a token is at least 1 s, and 4 s at most where `Retry-After` does not ask for more."""
     error = RateLimitError("fault", retry_after=retry_after)
 
-    found = retry.next_delay_s(
-        error, attempt, repeatable=True, retries=99, waited_s=waited_s, backoff=retry.TOKEN_BACKOFF
+    found = decision.next_delay_s(
+        error, attempt, repeatable=True, retries=99, waited_s=waited_s, backoff=decision.TOKEN_BACKOFF
     )
 
     assert found == delays

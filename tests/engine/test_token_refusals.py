@@ -196,7 +196,7 @@ async def test_a_refusal_is_waited_for_with_an_empty_retry_quota() -> None:
     pico = Pico(giving(TOO_MANY, TOO_MANY, TOO_MANY, token()))
 
     async with session(pico) as it:
-        quota = it._open()._retry_budget
+        quota = it._engine._retry_budget
         while quota.take():
             pass
         assert await it.sms.send(TO, "a code") == Accepted("r-1")

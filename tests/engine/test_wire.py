@@ -12,8 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pico_async._engine.endpoints import SEND_MMS, SEND_SMS, SEND_VOICE
 from pico_async._engine.listings import decode_acknowledged, decode_campaigns, decode_templates

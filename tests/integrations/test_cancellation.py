@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 
 from pico_async import RedisSeenReceipts, SmsMessage
-from pico_async.coordination.redis.client import RedisLink
+from pico_async.coordination.redis.client import ScriptClient
 from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.procrastinate import enqueue_bulk, setup
 from tests.support.each_step import survived
@@ -27,9 +27,9 @@ async def test_a_script_in_redis(redis_url: str) -> None:
     A Redis script that is cancelled at any step ends as cancelled; otherwise a renewed lock could be held for ever.
     """
     async with Redis.from_url(redis_url, socket_timeout=PATIENCE_S) as client:
-        link = RedisLink(client, PATIENCE_S)
+        scripts = ScriptClient(client, PATIENCE_S)
 
-        assert await survived(lambda: link.run("token_lock", ["k:lock"], "renew", "me", 1000)) == []
+        assert await survived(lambda: scripts.run("token_lock", ["k:lock"], "renew", "me", 1000)) == []
 
 
 async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
@@ -41,8 +41,8 @@ async def test_a_script_in_a_redis_that_does_not_answer(redis_url: str) -> None:
                 while not await answers(client):
                     pass
                 trouble.client_pause(200)
-                link = RedisLink(client, PATIENCE_S)
-                waiting = asyncio.ensure_future(link.run("token_lock", ["k:lock"], "renew", "me", 1000))
+                scripts = ScriptClient(client, PATIENCE_S)
+                waiting = asyncio.ensure_future(scripts.run("token_lock", ["k:lock"], "renew", "me", 1000))
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 in_time = waiting.cancel()

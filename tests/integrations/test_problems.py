@@ -83,7 +83,7 @@ def test_a_blast_in_which_something_failed_is_not_called_unsent(outcome: Outcome
     [
         (lambda: SmsMessage(to="123", text="t"), "`to` has 3 digits"),
         (lambda: SmsMessage(to="8612345678901", text=""), "`text` is empty"),
-        (lambda: MmsMessage(to="8612345678901", media_url="x"), "`media_url` is no web address"),
+        (lambda: MmsMessage(to="8612345678901", media_url="x"), "`media_url` is not a web address"),
     ],
 )
 def test_a_mistake_of_the_caller_is_reported(make: object, detail: str) -> None:

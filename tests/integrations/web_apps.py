@@ -25,19 +25,19 @@ Make: TypeAlias = Callable[[], PicoSession]
 
 
 class Server(uvicorn.Server):
-    """A server that ends when it is told to; uvicorn's own looks whether it is, ten times a second."""
+    """A server that ends as soon as it gets the signal; uvicorn's own checks for it ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.told = asyncio.Event()
+        self.ended = asyncio.Event()
 
     async def main_loop(self) -> None:
         await self.on_tick(0)
-        await self.told.wait()
+        await self.ended.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self.told.set()
+        self.ended.set()
 
 
 def client_of(url: str = "") -> httpx.AsyncClient:
@@ -56,7 +56,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
             while not server.started:
                 await asyncio.sleep(0.01)
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-            server.told.set()
+            server.ended.set()
 
 
 def maker(sandbox: Sandbox, base_url: str, callback: str | None = None, **more: Any) -> Make:

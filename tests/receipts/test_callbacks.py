@@ -8,8 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async import CallbackSigner, ConfigurationError, InvalidMessageError, PicoSession
 from pico_async.receipts.callbacks import CallbackFault, SignedCallback

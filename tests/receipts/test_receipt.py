@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pico_async import DeliveryReceipt, DeliveryStatus
 

@@ -21,8 +21,8 @@ from pico_async import (
     UnexpectedResponseError,
     UserToken,
 )
-from pico_async._engine.endpoints import ENDPOINTS
 from pico_async.sandbox import Sandbox
+from tests.support.endpoints import ENDPOINTS
 
 Operation = Callable[[PicoSession], Awaitable[Any]]
 

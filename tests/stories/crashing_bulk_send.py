@@ -15,7 +15,7 @@ import httpx
 from attrs import frozen
 
 from pico_async import PicoSession, Rates, SendResult, SmsMessage
-from pico_async._engine.http.departure import Departure
+from pico_async._engine.http.exchange import Departure
 from pico_async.bulk.journal import sqlite_file as journal_file
 from tests.support.forked import forked
 from tests.support.sandbox_process import KEY

@@ -30,10 +30,10 @@ Reached = Callable[[], object]
 Phase = Callable[[AsyncExitStack, RawPico], Awaitable[tuple[PicoSession, Reached]]]
 
 
-@pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=raw_pico.TRANSPORTS.values(), ids=raw_pico.TRANSPORTS)
+def make_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with each HTTP transport."""
-    monkeypatch.setattr(raw_pico, "carrier", request.param)
+    monkeypatch.setattr(raw_pico, "make_transport", request.param)
 
 
 async def token(stack: AsyncExitStack, server: RawPico) -> tuple[PicoSession, Reached]:

@@ -13,7 +13,7 @@ import trustme
 from attrs import frozen
 
 from pico_async import InDoubtError, NoResponseError, NotSentError, PicoError, PicoSession, UnexpectedResponseError
-from pico_async._engine import retry
+from pico_async._engine import decision
 from tests.support import raw_pico
 from tests.support.clock_jump import LONG_S, jump, jump_when
 from tests.support.raw_pico import (
@@ -33,11 +33,11 @@ TO = "8612345678901"
 LONG = "x" * 10_000_000
 
 
-@pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=raw_pico.TRANSPORTS.values(), ids=raw_pico.TRANSPORTS)
+def make_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with each HTTP transport, and without waits between two tries."""
-    monkeypatch.setattr(raw_pico, "carrier", request.param)
-    monkeypatch.setattr(retry, "BASE_DELAY_S", 0.0)
+    monkeypatch.setattr(raw_pico, "make_transport", request.param)
+    monkeypatch.setattr(decision, "BASE_DELAY_S", 0.0)
 
 
 async def failure_of(send: Awaitable[object]) -> PicoError:
@@ -115,7 +115,7 @@ async def test_5_a_tls_handshake_that_hangs() -> None:
     assert server.received == 0
 
 
-@pytest.mark.parametrize("carrier", [raw_pico.CARRIERS["httpx"]], ids=["httpx"], indirect=True)
+@pytest.mark.parametrize("make_transport", [raw_pico.TRANSPORTS["httpx"]], ids=["httpx"], indirect=True)
 async def test_6_an_exhausted_pool() -> None:
     """A send that gets no connection, because all of the caller's own transport are busy, fails as not sent."""
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from tests.support.fleet_worker import FleetWorker, Told
+from tests.support.fleet_worker import FleetWorker, WorkerResult
 from tests.support.late_timers import rate_claims, repeat_if_starved
 from tests.support.sandbox_process import sandbox_process
 
@@ -52,7 +52,7 @@ def test_four_processes_hold_one_limit(shared_redis: str, network: str, count: i
     print(f"{(len(moments) - 1) / (moments[-1] - moments[0]):.2f}/s, densest {ledger.densest()}, shares {shares}")
 
 
-def _shares(finished: list[Told], texts: list[str]) -> list[int]:
+def _shares(finished: list[WorkerResult], texts: list[str]) -> list[int]:
     """Count the messages of each process in the period in which all of them had messages to send."""
     names = [text.split()[0] for text in texts]
     first = max(names.index(one.name) for one in finished)

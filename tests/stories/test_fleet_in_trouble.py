@@ -15,7 +15,7 @@ import pytest
 
 from pico_async.coordination.rates import spacing_s
 from pico_async.sandbox import Ledger
-from tests.support.fleet_worker import FleetWorker, RunningWorker, Told, wait_for_accepted
+from tests.support.fleet_worker import FleetWorker, RunningWorker, WorkerResult, wait_for_accepted
 from tests.support.late_timers import rate_claims, repeat_if_starved
 from tests.support.sandbox_process import SandboxProcess, sandbox_process
 from tests.support.valkey_server import ValkeyServer, valkey_server, valkey_server_with_clock
@@ -173,7 +173,7 @@ def in_trouble(
     *,
     after: int,
     share: float | None = None,
-) -> tuple[list[Told], Ledger]:
+) -> tuple[list[WorkerResult], Ledger]:
     """
     Start a fleet, call `trouble` when *after* messages are accepted, and return the results and the server's ledger.
     """
@@ -207,7 +207,7 @@ def worker(
 
 
 def settle_accounts(
-    told: list[Told], ledger: Ledger, count: int, *, refusals: int = 0, token_requests: int = 1 + PROCESSES
+    told: list[WorkerResult], ledger: Ledger, count: int, *, refusals: int = 0, token_requests: int = 1 + PROCESSES
 ) -> None:
     """
     Compare the results in the processes with the server's ledger.

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from pico_async import Accepted, LocalCoordinator, Outcome, PicoError, PicoSession, Rates, errors
-from pico_async._engine import retry
+from pico_async._engine import decision
 from tests.stories.hostile import SECRETS, HostileReply, hostile_reply
 
 pytestmark = pytest.mark.no_cover
@@ -83,7 +83,7 @@ class HostilePico:
 @pytest.fixture(autouse=True)
 def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """End each call instead of a retry, because the server would send the same reply."""
-    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(decision, "MAX_WAIT_S", 0.0)
 
 
 @asynccontextmanager

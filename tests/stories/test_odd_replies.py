@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pico_async import InDoubtError, PicoSession, RateLimitError, SmsMessage
-from pico_async.coordination.refusals import PAUSE_S
+from pico_async.coordination.rates import PAUSE_S
 from pico_async.events import Event, Retrying
 from tests.support import raw_pico
 from tests.support.clock_jump import jump
@@ -22,10 +22,10 @@ ANSWER = '{"request_id": "r-1", "msg": "功能"}'
 SLOWER = '{"msg": "訪問過於頻繁，請稍候再試", "code": 500}'
 
 
-@pytest.fixture(autouse=True, params=raw_pico.CARRIERS.values(), ids=raw_pico.CARRIERS)
-def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=raw_pico.TRANSPORTS.values(), ids=raw_pico.TRANSPORTS)
+def make_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with each HTTP transport."""
-    monkeypatch.setattr(raw_pico, "carrier", request.param)
+    monkeypatch.setattr(raw_pico, "make_transport", request.param)
 
 
 def jump_over_the_pause(event: Event) -> None:

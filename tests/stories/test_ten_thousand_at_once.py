@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from pico_async import Accepted, AiohttpTransport, PicoSession, Rates
-from pico_async._engine.http.client import MAX_CONNECTIONS
+from pico_async._engine.http.exchange import MAX_CONNECTIONS
 from tests.stories.mute_pico import Server, State, mute_pico
 
 pytestmark = pytest.mark.processes
@@ -21,22 +21,22 @@ TO = "8612345678901"
 # The gate runs a tenth of the size.
 SIZES = pytest.mark.parametrize("size", [1_000, pytest.param(10_000, marks=pytest.mark.full)])
 
-Carrier = Callable[[], AiohttpTransport | None]
+MakeTransport = Callable[[], AiohttpTransport | None]
 
 
 @pytest.fixture(params=[lambda: None, AiohttpTransport], ids=["httpx", "aiohttp"])
-def carrier(request: pytest.FixtureRequest) -> Carrier:
+def make_transport(request: pytest.FixtureRequest) -> MakeTransport:
     """Return the factory of one HTTP transport; each test runs with both."""
     return request.param
 
 
-def session(address: str, carrier: Carrier, rates: Rates | None) -> PicoSession:
+def session(address: str, make_transport: MakeTransport, rates: Rates | None) -> PicoSession:
     return PicoSession(
         username="user333",
         api_key="k",
         sender="8612345678888",
         base_url=address,
-        transport=carrier(),
+        transport=make_transport(),
         rates=rates,
         # No call may time out here.
         timeout=600.0,
@@ -68,14 +68,14 @@ async def until(server: Server, holds: Callable[[State], bool]) -> State:
 
 @SIZES
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_all_are_accepted_once(carrier: Carrier, size: int) -> None:
+async def test_all_are_accepted_once(make_transport: MakeTransport, size: int) -> None:
     """
     All calls are accepted once, over at most `MAX_CONNECTIONS` connections, and none waits inside the HTTP library.
     """
     tasks = asyncio.all_tasks()
 
     with mute_pico(mute=False) as server:
-        async with session(server.address, carrier, Rates(sms=None)) as pico:
+        async with session(server.address, make_transport, Rates(sms=None)) as pico:
             ends = await asyncio.gather(*(pico.sms.send(TO, f"hello {number}") for number in range(size)))
         after = await until(server, lambda state: not state.open)
 
@@ -87,7 +87,9 @@ async def test_all_are_accepted_once(carrier: Carrier, size: int) -> None:
 
 @SIZES
 @pytest.mark.parametrize("rates", [None, Rates(sms=None)], ids=["at 30 a second", "without a pace"])
-async def test_all_are_cancelled_and_nothing_is_left(carrier: Carrier, rates: Rates | None, size: int) -> None:
+async def test_all_are_cancelled_and_nothing_is_left(
+    make_transport: MakeTransport, rates: Rates | None, size: int
+) -> None:
     """
     After all calls are cancelled, no task and no connection is left.
 
@@ -96,7 +98,7 @@ async def test_all_are_cancelled_and_nothing_is_left(carrier: Carrier, rates: Ra
     tasks = asyncio.all_tasks()
 
     with mute_pico(mute=True) as server:
-        async with session(server.address, carrier, rates) as pico:
+        async with session(server.address, make_transport, rates) as pico:
             await pico.token.get()
             calls = [asyncio.create_task(pico.sms.send(TO, f"hello {number}")) for number in range(size)]
             await until(server, lambda state: state.messages >= (MAX_CONNECTIONS if rates else 5))

@@ -12,7 +12,7 @@ async def survived(begin: Callable[[], Awaitable[object]], *, most: int = 60) ->
     """
     Cancel *begin* after 1, 2, 3 … iterations of the event loop, and return the counts after which it continued.
 
-    It stops at the first count at which *begin* ends before it is cancelled, or at *most*: a coroutine that waits for a
+    It stops at the first count at which *begin* ends before it is cancelled, or at *most*. A coroutine that waits for a
     real server has as many steps as the event loop has iterations meanwhile.
     """
     after: list[int] = []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pico_async._engine.endpoints import SEND_SMS, Request
-from pico_async._engine.http.client import HttpClient
-from pico_async._engine.http.departure import Departure, IsClean
-from pico_async._engine.http.transport import HttpRequest
+from pico_async._engine.http.exchange import Departure, HttpClient, HttpRequest, IsClean
 from pico_async._engine.progress import CallProgress
 from pico_async._engine.wire import Failure, Reply
 from pico_async.coordination.protocols import Priority

@@ -14,14 +14,15 @@ The relay imitates
 - order: the pieces of one connection and direction never overtake each other, so a late piece delays all behind it;
 - the opening of a connection: nothing reaches the server until one and a half round trips after the client opened it,
   as after SYN and SYN-ACK. No process can delay the kernel's own accept, so the client's connect() alone takes no
-  time: a client that measures connect() uses `slow_to_connect`, too;
+  time. A client that measures connect() uses `slow_to_connect`, too;
 - the handshake of TLS 1.3, which really takes place behind the delays: one more round trip;
 - a stall: for a while nothing passes on any connection, then all that was held passes at once.
 
 The relay does not imitate bandwidth, slow start, packet loss, retransmission on a single connection, half-closed
-connections or resets: if one end closes or resets, the other end sees a close behind the bytes sent before. The TLS
-endpoint and the server are on loopback, so the server's ledger has the times at which a distant server would have
-received the requests: about a millisecond late because of the relay's timers, and never early.
+connections or resets. If one end closes or resets, the other end sees a close behind the bytes sent before.
+
+The TLS endpoint and the server are on loopback. So the server's ledger has the times at which a distant server would
+have received the requests. They are about a millisecond late because of the relay's timers, and never early.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class FleetWorker:
             coordinator = RedisCoordinator.from_url(
                 self.redis_url, rates=rates, share=self.share, timeout=self.redis_timeout_s
             )
-        told: dict[int, list[str]] = {number: [] for number in range(self.count)}
+        tries: dict[int, list[str]] = {number: [] for number in range(self.count)}
         faults: set[str] = set()
         began_at = time.monotonic()
         async with PicoSession(
@@ -92,10 +92,10 @@ class FleetWorker:
                 )
                 async with pico.stream_bulk(messages, concurrency=self.concurrency) as results:
                     async for result in results:
-                        told[int(result.key or "")].append(result.outcome.value)
+                        tries[int(result.key or "")].append(result.outcome.value)
                         faults.add(type(result.error).__name__)
-                left = [number for number in left if self.again and told[number][-1] == Outcome.NOT_SENT]
-        return {"told": told, "faults": sorted(faults), "elapsed_s": time.monotonic() - began_at}
+                left = [number for number in left if self.again and tries[number][-1] == Outcome.NOT_SENT]
+        return {"tries": tries, "faults": sorted(faults), "elapsed_s": time.monotonic() - began_at}
 
 
 @frozen
@@ -106,15 +106,15 @@ class RunningWorker:
     process: ForkServerProcess
     results: Connection
 
-    def finish(self) -> Told:
+    def finish(self) -> WorkerResult:
         """Wait until the process ends, and return its results."""
         assert self.results.poll(100), "the process did not end"
         found = self.results.recv()
         self.process.join(100)
         assert self.process.exitcode == 0
-        return Told(
+        return WorkerResult(
             name=self.worker.name,
-            outcomes={f"{self.worker.name} {number}": told for number, told in found["told"].items()},
+            outcomes={f"{self.worker.name} {number}": tries for number, tries in found["tries"].items()},
             faults=set(found["faults"]),
             elapsed_s=found["elapsed_s"],
         )
@@ -130,7 +130,7 @@ class RunningWorker:
 
 
 @frozen(kw_only=True)
-class Told:
+class WorkerResult:
     """
     The results in one process.
 

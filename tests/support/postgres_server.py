@@ -32,7 +32,7 @@ _HEADERS = shutil.ignore_patterns("include")
 
 
 def _link(source: str, target: str) -> None:
-    """Give the file a second name, which takes a tenth of a copy's time; copy it to another file system."""
+    """Link the file, which takes a tenth of a copy's time, or copy it to another file system."""
     try:
         os.link(source, target)
     except OSError:
@@ -70,7 +70,7 @@ class PostgresServer:
     A server in a folder of its own; `postgres_server` makes one.
 
     A commit survives a crash of the server, because the operating system has it; there is no sync to the disk. Where
-    the tests run as root, the server runs as the user "nobody", because PostgreSQL refuses to run as root.
+    the tests run as root, the server runs as the user `nobody`, because PostgreSQL refuses to run as root.
     """
 
     def __init__(self, programs: Path, folder: Path) -> None:

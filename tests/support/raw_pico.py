@@ -19,8 +19,8 @@ from tests.support.waiting import PATIENCE_S
 Misbehave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 # The HTTP transport of a test's sessions, unless the test passes one.
-carrier: Callable[[], AiohttpTransport | None] = lambda: None  # noqa: E731
-CARRIERS = {"httpx": carrier, "aiohttp": AiohttpTransport}
+make_transport: Callable[[], AiohttpTransport | None] = lambda: None  # noqa: E731
+TRANSPORTS = {"httpx": make_transport, "aiohttp": AiohttpTransport}
 
 BODY = b'{"request_id": "r-1"}'
 ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -117,7 +117,7 @@ async def session(base_url: str, **settings: Any) -> AsyncIterator[PicoSession]:
         api_key="k",
         sender="8612345678888",
         base_url=base_url,
-        **{"timeout": PATIENCE_S, "retries": 1, "coordinator": coordinator, "transport": carrier()} | settings,
+        **{"timeout": PATIENCE_S, "retries": 1, "coordinator": coordinator, "transport": make_transport()} | settings,
     ) as made:
         yield made
 

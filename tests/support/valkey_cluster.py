@@ -91,7 +91,7 @@ def valkey_pair() -> Iterator[tuple[Node, Node]]:
 
 
 def begin_to_move(slot: int, source: Node, target: Node) -> None:
-    """Let *target* import a slot from *source*: from now on, a key that *source* lacks is to be asked for there."""
+    """Begin to move a slot: from now on, *source* redirects a request for a key that it lacks to *target*."""
     target.command("SETSLOT", slot, "IMPORTING", source.id)
     source.command("SETSLOT", slot, "MIGRATING", target.id)
 

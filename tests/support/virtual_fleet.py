@@ -1,9 +1,13 @@
 """
 This module runs a fleet of hosts in one process and in virtual time, over a real Redis.
 
-The scripts, the server that runs them, `RedisLink` and one `RedisLimiter` for each host are real. Only the clocks and
-the networks are simulated: each host has a loop time of its own, which is wrong by hours and runs too fast or too slow;
-messages to Redis and to Pico take time; and the scripts get the server's clock as arguments.
+These parts are real: the scripts, the server that runs them, and for each host a `ScriptClient` and a `RedisLimiter`.
+
+These parts are simulated:
+
+- Each host has a loop time of its own, which is wrong by hours and runs too fast or too slow.
+- Messages to Redis and to Pico take time.
+- The scripts get the server's clock as arguments.
 
 The simulation does not show an expired key, because the real server's own clock hardly moves meanwhile. It does not
 show a busy Redis either, because a script takes no virtual time.
@@ -27,8 +31,9 @@ from attrs import Factory, define, field, frozen
 
 from pico_async.coordination.protocols import Priority
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis.client import RedisLink, source_of
-from pico_async.coordination.redis.limiter import Member, RedisLimiter
+from pico_async.coordination.redis.client import ScriptClient, source_of
+from pico_async.coordination.redis.limiter import RedisLimiter
+from pico_async.coordination.redis.schedule import Member
 from pico_async.errors import NotSentError
 from tests.support.virtual_time import VirtualClock, VirtualSelector
 
@@ -47,7 +52,7 @@ REDIS_TIMEOUT_S = 1.0
 CONNECT_ROUND_TRIPS = 4
 
 _ASKS_THE_CLOCK = "redis.call('TIME')"
-_IS_TOLD_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
+_IS_GIVEN_THE_CLOCK = "{ARGV[#ARGV - 1], ARGV[#ARGV]}"
 
 
 @frozen(kw_only=True)
@@ -109,13 +114,13 @@ LOPSIDED = Network(name="1 to 50 ms, lopsided", delays_s=(0.001, 0.050), symmetr
 @frozen(kw_only=True)
 class Scenario:
     """
-    The hosts and what they send, their network, and the events that happen to them.
+    The hosts, what they send, their network, and the events that happen to them.
 
     Attributes:
         blasting: How many hosts, the last ones, have more to send than the rate allows.
         chatting: How many hosts, the first ones, send single messages: Poisson, together `chat_per_s`.
         share: The part of the rate that each host uses while Redis is away; None: none.
-        befalls: The events, each with its time.
+        events: The times and effects of the events.
         pico_delays_s: The least and the most delay between a host and Pico.
         begin_every_s: How far apart the starts of the hosts are, one after the other.
     """
@@ -127,7 +132,7 @@ class Scenario:
     chatting: int = 0
     chat_per_s: float = 0.0
     share: float | None = None
-    befalls: Sequence[tuple[float, Callable[[Fleet], None]]] = ()
+    events: Sequence[tuple[float, Callable[[Fleet], None]]] = ()
     pico_delays_s: tuple[float, float] = (0.0, 0.0)
     begin_every_s: float = 0.0
     seconds: float = 110.0
@@ -154,7 +159,7 @@ class Host:
     there_s: float
     back_s: float
     pico_s: float
-    pace: RedisLimiter = field(init=False)
+    limiter: RedisLimiter = field(init=False)
     calls: int = 0
     connected: bool = False
     alive: bool = True
@@ -171,7 +176,7 @@ class Outcome:
     vanished: set[int] = Factory(set)
 
     @property
-    def turns(self) -> list[float]:
+    def granted(self) -> list[float]:
         """Return the times at which the messages got their slots and left, in order."""
         return sorted(one.at for one in self.sent)
 
@@ -183,7 +188,7 @@ class Outcome:
     @property
     def per_s(self) -> float:
         """Return the messages per second, from the first slot to the last."""
-        return (len(self.sent) - 1) / (self.turns[-1] - self.turns[0])
+        return (len(self.sent) - 1) / (self.granted[-1] - self.granted[0])
 
     @property
     def calls_per_s_and_host(self) -> float:
@@ -193,8 +198,8 @@ class Outcome:
     @property
     def longest_gap_s(self) -> float:
         """Return the longest time in which no message left, from the first slot to the scenario's end."""
-        turns = [*self.turns, self.scenario.seconds]
-        return max(later - earlier for earlier, later in pairwise(turns))
+        granted = [*self.granted, self.scenario.seconds]
+        return max(later - earlier for earlier, later in pairwise(granted))
 
     @property
     def unfairness(self) -> float | None:
@@ -223,9 +228,9 @@ class Outcome:
         """
         waits_s, free_at = [], 0.0
         for asked_at in sorted(one.at - one.waited_s for one in self.sent):
-            turn_at = max(asked_at, free_at)
-            waits_s.append(turn_at - asked_at)
-            free_at = turn_at + spacing_s(RATE)
+            granted_at = max(asked_at, free_at)
+            waits_s.append(granted_at - asked_at)
+            free_at = granted_at + spacing_s(RATE)
         return sorted(waits_s)
 
 
@@ -282,7 +287,7 @@ class Fleet:
             if host.number < scenario.chatting:
                 lives.append(self._chat(host, scenario.chat_per_s / scenario.chatting))
             tasks += [asyncio.get_running_loop().create_task(life, context=context) for life in lives]
-        for at_s, happen in sorted(scenario.befalls, key=lambda one: one[0]):
+        for at_s, happen in sorted(scenario.events, key=lambda one: one[0]):
             await asyncio.sleep(self.began_at + at_s - self.clock.now)
             happen(self)
         await asyncio.sleep(self.began_at + scenario.seconds - self.clock.now)
@@ -294,7 +299,7 @@ class Fleet:
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
-        await asyncio.gather(*(host.pace.aclose() for host in self.hosts))
+        await asyncio.gather(*(host.limiter.aclose() for host in self.hosts))
         return self.outcome
 
     def refuse(self, number: int) -> None:
@@ -302,7 +307,7 @@ class Fleet:
         host = self.hosts[number]
         context = copy_context()
         context.run(_clock_here.set, host.clock)
-        self._refusal = asyncio.get_running_loop().create_task(host.pace.pause(None), context=context)
+        self._refusal = asyncio.get_running_loop().create_task(host.limiter.pause(None), context=context)
 
     def vanish(self, numbers: Iterable[int]) -> None:
         """Stop hosts as by a power cut: they send nothing more, make no calls to Redis, and release no slot."""
@@ -336,7 +341,7 @@ class Fleet:
             try:
                 await self._send(host, Priority.BULK)
             except NotSentError:
-                self._note_failure(host)
+                self._record_failure(host)
 
     async def _chat(self, host: Host, per_s: float) -> None:
         await asyncio.sleep(host.number * self.scenario.begin_every_s)
@@ -349,15 +354,15 @@ class Fleet:
         try:
             await self._send(host, Priority.INTERACTIVE)
         except NotSentError:
-            self._note_failure(host)
+            self._record_failure(host)
 
-    def _note_failure(self, host: Host) -> None:
+    def _record_failure(self, host: Host) -> None:
         if host.alive:
             self.outcome.failed.append(self.clock.now - self.began_at)
 
     async def _send(self, host: Host, priority: Priority) -> None:
         asked_at = self.clock.now
-        await host.pace.acquire(priority)
+        await host.limiter.acquire(priority)
         if not host.alive:
             await asyncio.Event().wait()
         at = self.clock.now
@@ -377,9 +382,9 @@ class Fleet:
             late=lambda: random.uniform(0, TIMER_LATE_S),
         )
         host = Host(number, clock, there_s, back_s, random.uniform(*scenario.pico_delays_s))
-        link = RedisLink(SimulatedRedis(self, host), REDIS_TIMEOUT_S)  # type: ignore[arg-type]
+        scripts = ScriptClient(SimulatedRedis(self, host), REDIS_TIMEOUT_S)  # type: ignore[arg-type]
         member = Member(id=f"host-{number}", about=f"host-{number}:1")
-        host.pace = RedisLimiter(RATE, link, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
+        host.limiter = RedisLimiter(RATE, scripts, "pico:{fleet}:pace:sms", member=member, share=scenario.share)
         return host
 
     def _delay(self, way_s: float) -> float:
@@ -387,7 +392,7 @@ class Fleet:
 
 
 class SimulatedRedis:
-    """The part of redis-py's client that `RedisLink` uses: it runs a script over the simulated network."""
+    """The part of redis-py's client that `ScriptClient` uses: it runs a script over the simulated network."""
 
     def __init__(self, fleet: Fleet, host: Host) -> None:
         self._fleet = fleet
@@ -399,17 +404,17 @@ class SimulatedRedis:
         return await self._fleet.ask_redis(self._host, _names()[digest], keys, arguments)
 
 
-def with_told_clock(source: str) -> str:
+def with_given_clock(source: str) -> str:
     """Return a script that takes the time from its last two arguments."""
     asked = source.count(_ASKS_THE_CLOCK)
     # Any other count means that the simulation no longer runs what production runs.
     assert asked == 1, f"a script asks for the time {asked} times"
-    return source.replace(_ASKS_THE_CLOCK, _IS_TOLD_THE_CLOCK)
+    return source.replace(_ASKS_THE_CLOCK, _IS_GIVEN_THE_CLOCK)
 
 
 def run_script(client: redis.Redis, script: str, keys: Sequence[str], *arguments: object, now_us: int) -> Any:
     """Run a script of the package in Redis, at a time that the caller gives, and return its answer."""
-    source, digest = _told(script)
+    source, digest = _with_given_clock(script)
     rest = (len(keys), *keys, *arguments, *divmod(now_us, 1_000_000))
     try:
         return client.evalsha(digest, *rest)
@@ -418,9 +423,9 @@ def run_script(client: redis.Redis, script: str, keys: Sequence[str], *arguments
 
 
 @cache
-def _told(script: str) -> tuple[str, str]:
+def _with_given_clock(script: str) -> tuple[str, str]:
     """Return the text of a script that takes the time from its arguments, and its digest."""
-    source = with_told_clock(source_of(script))
+    source = with_given_clock(source_of(script))
     return source, _digest(source)
 
 

@@ -33,6 +33,6 @@ class WatchedLimiter:
 
 def watch_slots(monkeypatch: pytest.MonkeyPatch, session: PicoSession, called: Called) -> None:
     """Call *called* before each slot of an open session, until the end of the patch."""
-    limiters = session._open()._limiters
+    limiters = session._engine._limiters
     for rate_group, limiter in limiters.items():
         monkeypatch.setitem(limiters, rate_group, WatchedLimiter(cast(LocalLimiter, limiter), rate_group, called))

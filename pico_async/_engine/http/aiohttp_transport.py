@@ -21,10 +21,15 @@ except ImportError as error:
     raise ImportError("AiohttpTransport needs aiohttp: pip install 'pico-async[fast]'") from error
 
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.http.departure import KEEPALIVE_EXPIRY_S, Departure
-from pico_async._engine.http.readable import is_readable
+from pico_async._engine.http.exchange import (
+    AT_ONCE_S,
+    KEEPALIVE_EXPIRY_S,
+    Departure,
+    HttpRequest,
+    HttpTransport,
+    is_readable,
+)
 from pico_async._engine.http.tls import trusted
-from pico_async._engine.http.transport import AT_ONCE_S, HttpRequest, HttpTransport
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async.errors import ConfigurationError
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -17,14 +19,27 @@ from anyio.streams.tls import TLSStream
 
 from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async._engine.hosts import proxy_for
-from pico_async._engine.http.departure import KEEPALIVE_EXPIRY_S, Departure
+from pico_async._engine.http.exchange import (
+    AT_ONCE_S,
+    KEEPALIVE_EXPIRY_S,
+    Departure,
+    HttpRequest,
+    HttpTransport,
+    is_readable,
+)
 from pico_async._engine.http.httpx_library import AsyncTransport, library_of
-from pico_async._engine.http.readable import is_readable
 from pico_async._engine.http.tls import trusted
-from pico_async._engine.http.transport import AT_ONCE_S, HttpRequest, HttpTransport
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
-from pico_async._logger import harmless_library
+from pico_async._logger import harmless
 from pico_async.errors import ConfigurationError
+
+# httpcore logs each step of a request, at DEBUG.
+_LOGGERS = [
+    logging.getLogger(f"{library}.{part}")
+    for library in ("httpcore", "httpcore2")
+    for part in ("connection", "http11", "proxy", "socks")
+]
+_is_ours: ContextVar[bool] = ContextVar("pico_async_is_ours", default=False)
 
 
 class HttpxTransport(HttpTransport):
@@ -60,7 +75,7 @@ class HttpxTransport(HttpTransport):
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""
-        with harmless_library():
+        with _harmless_logging():
             return await self._send(request, departure)
 
     async def _send(self, request: HttpRequest, departure: Departure) -> Reply:
@@ -79,9 +94,10 @@ class HttpxTransport(HttpTransport):
                     late = held_up or time.monotonic() - asked_at > AT_ONCE_S
                     await departure.leave(held_up=late, is_clean=partial(_is_clean, used))
             elif event.endswith("send_request_headers.failed"):
-                # Compared by name, because httpx imports httpcore only with the first transport.
+                # httpcore could not encode the request, and wrote nothing of it. The error is compared by name, because
+                # httpx imports httpcore only with the first transport.
                 if type(info["exception"]).__name__ == "LocalProtocolError":
-                    departure.take_back()
+                    departure.written = False
             elif event == "connection.connect_tcp.started":
                 held_up = True
                 cancelled_before = cancellations()
@@ -120,13 +136,14 @@ class HttpxTransport(HttpTransport):
         library = self._library
         if not isinstance(error, library.TransportError):
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
+        # Failures before a connection is open.
         before_writing = isinstance(error, (library.ConnectError, library.ConnectTimeout, library.PoolTimeout))
         proved = not written if self.reports_writes else before_writing
         return Failure(_reason(error, library, self._timeout_s, self._connect_s), proved)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        with harmless_library():
+        with _harmless_logging():
             await cast(_Connections, self._connections if self._given is None else self._given).aclose()
 
     def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
@@ -332,3 +349,36 @@ def _reason(error: Exception, library: Any, timeout_s: float, connect_s: float) 
 def _text(error: Exception) -> str:
     # Connection errors come from the operating system and TLS. They contain hosts and certificates, but no request.
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+class _HarmlessFilter(logging.Filter):
+    """Passes the records of this transport's requests to the other filters and the handlers, and drops their errors."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the logger itself handles the record: not one of this transport, which is handled here."""
+        if not _is_ours.get():
+            return True
+        handled = _is_ours.set(False)
+        try:
+            with harmless():
+                logging.getLogger(record.name).handle(record)
+        finally:
+            _is_ours.reset(handled)
+        return False
+
+
+_HARMLESS = _HarmlessFilter()
+
+
+@contextmanager
+def _harmless_logging() -> Iterator[None]:
+    """Run httpcore's code. What a filter or handler of its log records raises has no effect on the request."""
+    for logger in _LOGGERS:
+        # Each time, because the application may set up logging again; and first, because another filter may raise.
+        if _HARMLESS not in logger.filters:
+            logger.filters.insert(0, _HARMLESS)
+    ours = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(ours)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from pico_async._engine.http.exchange import HttpTransport
 from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpTransport
 from pico_async.errors import ConfigurationError
 
 
@@ -18,13 +18,13 @@ def http_transport_for(transport: object) -> HttpTransport:
         ConfigurationError: The argument is not a transport, or it speaks HTTP/2.
     """
     if library_of(transport) is not None:
-        transport = cast(AsyncTransport, transport)
-        if _speaks_http2(transport):
+        # httpx has no public attribute for it; a test checks this one.
+        if getattr(getattr(transport, "_pool", None), "_http2", False):
             raise ConfigurationError(
                 "`transport` must not speak HTTP/2. Make it without `http2=True`. Over HTTP/2, httpx cannot tell "
                 "whether a request was sent. At Pico's rate HTTP/1.1 is as fast."
             )
-        return HttpxTransport(transport)
+        return HttpxTransport(cast(AsyncTransport, transport))
     if transport is None:
         return HttpxTransport()
     if isinstance(transport, HttpTransport):
@@ -33,11 +33,6 @@ def http_transport_for(transport: object) -> HttpTransport:
         "`transport` must be an AiohttpTransport() or a transport of httpx or httpx2, as httpx.AsyncHTTPTransport(), "
         f"not {type(transport).__name__}."
     )
-
-
-def _speaks_http2(transport: AsyncTransport) -> bool:
-    """Return whether it may speak HTTP/2. httpx has no public attribute for it; a test checks this one."""
-    return bool(getattr(getattr(transport, "_pool", None), "_http2", False))
 
 
 def stays_in_process(transport: object) -> bool:

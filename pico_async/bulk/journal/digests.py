@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-from typing import Any
 
 import attrs
 
@@ -25,14 +23,8 @@ def content_digest(salt: bytes, message: Message) -> bytes:
     A digest keeps no secret: anyone with the file, which contains the salt, can test numbers and texts against it.
     """
     # Fields that are None are left out, so that a field added by a later version does not change earlier digests.
-    kind: Any = type(message)
-    content = {name: value for name in _content_of(kind) if (value := getattr(message, name)) is not None}
-    return _digest(salt, kind.__name__, _as_json(content))
-
-
-@functools.cache
-def _content_of(kind: Any) -> tuple[str, ...]:
-    return tuple(attribute.name for attribute in attrs.fields(kind) if attribute.name not in _NOT_CONTENT)
+    content = attrs.asdict(message, filter=lambda field, value: field.name not in _NOT_CONTENT and value is not None)
+    return _digest(salt, type(message).__name__, _as_json(content))
 
 
 def account_digest(salt: bytes, account: str) -> bytes:

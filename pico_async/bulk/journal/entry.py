@@ -21,12 +21,7 @@ AHEAD = 16
 
 
 class JournalEntry(CallProgress):
-    """
-    The progress of one message, which commits its intent before the message is sent.
-
-    Args:
-        ahead: Bounds how many messages of the bulk send wait for a slot as "sending".
-    """
+    """The progress of one message, which commits its intent before it is sent; *ahead* bounds how many wait so."""
 
     def __init__(self, run: JournalRun, ahead: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
         super().__init__(scope, before_send=self.commit_intent, on_attempt=self._release_ahead)

@@ -22,17 +22,12 @@ class FileSet:
     def __init__(self, path: Path) -> None:
         self.path = path
         # Not `Path.resolve`, which raises for a loop of symlinks on some versions of Python.
-        self.main = Path(os.path.realpath(path))
-        self.log = Path(f"{self.main}-wal")
+        self.main: Path = Path(os.path.realpath(path))
+        self.log: Path = Path(f"{self.main}-wal")
         self._identities: dict[Path, tuple[int, int] | None] = {}
 
     def require_one_file(self, *, may_be_absent: bool) -> None:
-        """
-        Check that the main file has one name, and that no log of another file lies beside it.
-
-        Raises:
-            JournalError: It is not there, is no regular file, or has a log that is not its own.
-        """
+        """Raise if the main file is missing, is no regular file, has two names, or lies beside the log of another."""
         try:
             found = os.stat(self.main)
         except FileNotFoundError:
@@ -73,12 +68,7 @@ class FileSet:
         self._identities = {file: _identity(file) for file in (self.main, self.log)}
 
     def require_in_place(self) -> None:
-        """
-        Check that the names still stand for the same files.
-
-        Raises:
-            JournalError: One of them was deleted, moved or replaced.
-        """
+        """Raise if one of the files was deleted, moved or replaced since `remember`."""
         for file, identity in self._identities.items():
             if _identity(file) != identity:
                 raise JournalError(

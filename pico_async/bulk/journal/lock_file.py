@@ -29,13 +29,10 @@ else:
 
 class LockFile:
     """
-    Locks `FILE-lock` beside a journal. Blocks for up to half a second.
+    Locks `FILE-lock` beside a journal, or raises after half a second if another process holds the lock.
 
     It is a file of its own, because SQLite's own locks on the journal must not be disturbed. It is never removed: after
     a removal, two runs could each lock a file of this name.
-
-    Raises:
-        JournalError: Another process holds the lock, or the file cannot be created.
     """
 
     def __init__(self, journal: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from attrs import frozen
@@ -78,12 +77,7 @@ class JournalMatch:
 
 
 class JournalMatcher:
-    """
-    Compares messages with a journal one by one, in the order of the input, and changes nothing.
-
-    Raises:
-        JournalError: There is no such journal, or it cannot be read.
-    """
+    """Compares messages with a journal one by one, in the order of the input, and changes nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,9 +90,7 @@ class JournalMatcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, message: Message) -> None:

@@ -73,7 +73,7 @@ class SqliteJournal:
             raise ConfigurationError(f"The journal's path must be a str or a Path, not {type(path).__name__}.")
         if os.fspath(path) in ("", ":memory:") or "\0" in os.fspath(path):
             raise ConfigurationError("A journal is a file that stays: pass its path, as 'blast.db'.")
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.many_blasts = many_blasts
         self._made_from = made_from
         self._line_of = line_of
@@ -157,7 +157,7 @@ class SqliteJournal:
         """
 
         def mark(rows: JournalRows) -> int:
-            decided = 0
+            decided: dict[int, tuple[JournalState, str | None]] = {}
             for name in names:
                 found = rows.find(name)
                 if found.state is JournalState.ACCEPTED:
@@ -166,9 +166,9 @@ class SqliteJournal:
                     raise JournalError(
                         f"{mask_numbers(name)!r} was provably not sent ({found.state}): repeat the bulk send."
                     )
-                rows.change({found.row: (JournalState.ACCEPTED, None)})
-                decided += 1
-            return decided
+                decided[found.row] = (JournalState.ACCEPTED, None)
+            rows.change(decided)
+            return len(decided)
 
         return await self._change(mark, owned=True)
 

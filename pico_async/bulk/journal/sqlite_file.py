@@ -81,13 +81,13 @@ class JournalFile:
         with self.journal_errors("cannot be used"):
             self._files.require_one_file(may_be_absent=create)
         self._lock = LockFile(self._files.main) if owned else None
-        self.version = VERSION
-        self.epoch = 0
-        self.salt = b""
+        self.version: int = VERSION
+        self.epoch: int = 0
+        self.salt: bytes = b""
         self._checkpointed_at = 0
         try:
             self._require_own_log()
-            self.connection = self._connect(create)
+            self.connection: sqlite3.Connection = self._connect(create)
             try:
                 with self.journal_errors("cannot be used"):
                     self._prepare(create, checked)
@@ -118,12 +118,7 @@ class JournalFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """
-        Commit all changes of the block, or none of them. They are durable when the block ends.
-
-        Raises:
-            JournalError: The commit failed, or the files were deleted or replaced meanwhile.
-        """
+        """Commit all changes of the block durably, or none; raise if the files were deleted or replaced meanwhile."""
         with self.journal_errors("could not be written on"):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -261,13 +256,9 @@ class JournalFile:
 
     def _checkpoint(self, mode: str = "PASSIVE") -> bool:
         """
-        Copy the log into the main file, and mark the main file as lacking all later changes.
+        Copy the log into the main file, mark that as lacking all later changes, and return whether all was copied.
 
-        Args:
-            mode: "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
-
-        Returns:
-            Whether the whole log is in the main file.
+        "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
         """
         # Set first, because the transactions below must not begin another checkpoint.
         self._checkpointed_at = self.connection.total_changes + CHECKPOINT_AFTER

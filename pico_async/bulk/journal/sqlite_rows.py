@@ -19,10 +19,11 @@ from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
 MAX_REQUEST_ID = 200
-SHORTEST_ID = 6
 # SQLite accepts 32,766 values in a statement.
 _ROWS_PER_STATEMENT = 1000
-_ID = re.compile(r"[0-9a-fA-F]{32}")
+_WHOLE_ID = 32
+# At least 6 characters of an ID.
+_ID = re.compile(r"[0-9a-fA-F]{6,32}")
 
 Values = TypeVar("Values", bound=tuple[object, ...])
 
@@ -39,12 +40,7 @@ class _Known(NamedTuple):
 
 @frozen
 class Found:
-    """
-    A message's row, as the last run left it.
-
-    Attributes:
-        doubted: An earlier run may have sent the message.
-    """
+    """A message's row, as the last run left it; *doubted* means that an earlier run may have sent it."""
 
     row: int
     state: JournalState
@@ -85,12 +81,9 @@ class JournalRows:
 
     def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
         """
-        Return the row of each message, and add a row if there is none.
+        Return the row of each message, with its index and its line in a file if it has one; add missing rows.
 
         A row that is unchanged is not written, so that a run skips accepted messages without a commit.
-
-        Args:
-            messages: Each with its index in the input, and with its line if the input is a file.
         """
         rows: list[JournalRow | InvalidMessageError] = []
         changed: dict[bytes, _Known] = {}
@@ -175,21 +168,17 @@ class JournalRows:
 
     def find(self, name: str, *, whole: bool = False) -> Found:
         """
-        Return the row of a message, found by its key, its ID or the beginning of its ID.
+        Return the row of a message, found by its key, its ID or the beginning of its ID; raise unless exactly one is.
 
-        Args:
-            whole: Do not accept the beginning of an ID, because a key of another journal may look like one.
-
-        Raises:
-            NotInDoubtError: No message has that name.
-            JournalError: More than one message has that name.
+        With *whole*, no beginning of an ID is accepted, because a key of another journal may look like one.
         """
-        digests = [key_digest(self._file.salt, name), bytes.fromhex(name) if _ID.fullmatch(name) else b""]
-        select = f"SELECT row, state, {self._doubted} FROM message WHERE "  # noqa: S608  a constant
-        found = self._file.connection.execute(select + "name IN (?, ?)", digests).fetchall()
-        if not found and not whole and len(name) >= SHORTEST_ID:
-            begins = "substr(lower(hex(name)), 1, length(?1)) = ?1 LIMIT 2"
-            found = self._file.connection.execute(select + begins, (name.lower(),)).fetchall()
+        select = f"SELECT row, state, {self._doubted} FROM message WHERE name BETWEEN ? AND ? LIMIT 2"  # noqa: S608  a constant
+        digest = key_digest(self._file.salt, name)
+        found = self._file.connection.execute(select, (digest, digest)).fetchall()
+        if not found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID):
+            # Between the first and the last ID that begin so, because the index has them in this order.
+            first, last = (bytes.fromhex(name.ljust(_WHOLE_ID, digit)) for digit in "0f")
+            found = self._file.connection.execute(select, (first, last)).fetchall()
         if len(found) != 1:
             many = "more than one message begins with" if found else "there is no message of the key or ID"
             fault = JournalError if found else NotInDoubtError

@@ -8,7 +8,6 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TextIO
 
 from attrs import frozen
@@ -19,11 +18,10 @@ from pico_async.errors import ConfigurationError
 @frozen
 class Row:
     """
-    One row.
+    One row, with its fields by column.
 
     Attributes:
         line: Line of the file where the row begins, from 1. A row may span several lines.
-        values: The fields, by column.
         fault: Why the fields do not fit the columns; None where they do.
     """
 
@@ -64,19 +62,14 @@ class CsvFile:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def rows(self) -> Iterator[Row]:
         """
         Read the rows from the start of the file, without the header and empty lines.
 
-        A row with too few or too many fields has a fault.
-
-        Raises:
-            ConfigurationError: The file cannot be read further: it is not UTF-8, or a quote does not end.
+        A row with too few or too many fields has a fault. Raise if the file cannot be read to its end.
         """
         records = self._records()
         next(records, None)

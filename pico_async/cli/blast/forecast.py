@@ -58,7 +58,6 @@ class Forecast:
         yield from self._no_sms()
         yield from self._cost()
         yield from self._repeats()
-        yield from self._key_repeats()
 
     @property
     def _speed(self) -> str:
@@ -72,55 +71,20 @@ class Forecast:
         found = self.scan.preflight
         if found.duplicates:
             yield "Duplicates (number and text of an earlier row; they are sent):"
-            for repeat in found.repeats[:SHOWN]:
-                yield f"  line {repeat.index} repeats line {repeat.first}"
-            yield from format_rest(found.duplicates, min(SHOWN, len(found.repeats)))
+            yield from _listed("repeats", found.repeats, found.duplicates)
         if found.same_number > found.duplicates:
             yield "Repeated numbers (with any text; --once-per-number keeps the first):"
-            for repeat in found.same_numbers[:SHOWN]:
-                yield f"  line {repeat.index} has the number of line {repeat.first}"
-            yield from format_rest(found.same_number, min(SHOWN, len(found.same_numbers)))
+            yield from _listed("has the number of", found.same_numbers, found.same_number)
+        if found.repeated_keys:
+            reason = "a journal identifies a message by its key"
+            is_sent = self.plan.options.journal is None
+            yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
+            yield from _listed("has the key of", found.key_repeats, found.repeated_keys)
 
     def _no_sms(self) -> Iterator[str]:
         found = self.scan.preflight
         if found.no_sms:
             yield f"Numbers that take no SMS: {', '.join(map(str, found.no_sms))}."
-
-    def _key_repeats(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.repeated_keys:
-            reason = "a journal identifies a message by its key"
-            is_sent = self.plan.options.journal is None
-            yield f"Keys of an earlier row ({'they are sent' if is_sent else f'not sent: {reason}'}):"
-            for repeat in found.key_repeats[:SHOWN]:
-                yield f"  line {repeat.index} has the key of line {repeat.first}"
-            yield from format_rest(found.repeated_keys, min(SHOWN, len(found.key_repeats)))
-
-    def _match(self) -> Iterator[str]:
-        match = self.scan.match
-        if match is None:
-            return
-        yield f"{match.skipped:>9,} to skip: accepted according to the journal"
-        if match.in_doubt:
-            yield f"{match.in_doubt:>9,} in doubt: not sent before `pico journal mark-sent` or `resend`"
-        if match.refused:
-            yield f"{match.refused:>9,} not sent: key of an earlier row, or of another text in the journal"
-
-    def _parts(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.parts:
-            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
-            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
-        if found.unmeasured:
-            yield f"{found.unmeasured:>9,} by template: the number of parts is unknown"
-
-    def _forced(self) -> Iterator[str]:
-        found = self.scan.preflight
-        if found.forced:
-            yield "Characters that most often force UCS-2 (70 characters per part instead of 160):"
-            for forced in found.forced[:SHOWN]:
-                shown = f"{forced.character} " if forced.character.isprintable() else ""
-                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
 
     def _cost(self) -> Iterator[str]:
         found = self.scan.preflight
@@ -139,8 +103,17 @@ class Forecast:
         found = self.scan.preflight
         yield f"Nothing was sent. {self.plan.options.file}: {format_count(found.total, 'row')}, {self._column}."
         yield f"{found.valid:>9,} to send, which takes {format_duration(self.duration_s)} at {self._speed}"
-        yield from self._match()
-        yield from self._parts()
+        if (match := self.scan.match) is not None:
+            yield f"{match.skipped:>9,} to skip: accepted according to the journal"
+            if match.in_doubt:
+                yield f"{match.in_doubt:>9,} in doubt: not sent before `pico journal mark-sent` or `resend`"
+            if match.refused:
+                yield f"{match.refused:>9,} not sent: key of an earlier row, or of another text in the journal"
+        if found.parts:
+            encodings = f"{found.gsm7_parts:,} in GSM-7, {found.ucs2_parts:,} in UCS-2"
+            yield f"{found.parts:>9,} {plural(found.parts, 'part')}: {encodings}"
+        if found.unmeasured:
+            yield f"{found.unmeasured:>9,} by template: the number of parts is unknown"
         yield f"{found.invalid:>9,} invalid"
         if opted_out := found.suppressed - self.scan.left_out:
             yield f"{opted_out:>9,} suppressed: the number has opted out"
@@ -153,13 +126,16 @@ class Forecast:
             yield f"Country codes: {listed_countries(found.countries)}."
         yield from self._no_sms()
         yield from self._cost()
-        yield from self._forced()
+        if found.forced:
+            yield "Characters that most often force UCS-2 (70 characters per part instead of 160):"
+            for forced in found.forced[:SHOWN]:
+                shown = f"{forced.character} " if forced.character.isprintable() else ""
+                yield f"  {shown}{forced} {plural(forced.messages, 'message')}"
         if found.faults:
             yield "Invalid rows:"
             yield from (f"  line {fault.index}: {printable(fault.reason)}" for fault in found.faults[:SHOWN])
             yield from format_rest(found.invalid, min(SHOWN, len(found.faults)))
         yield from self._repeats()
-        yield from self._key_repeats()
         if self.scan.samples:
             yield "The first messages:"
             for sample in self.scan.samples:
@@ -205,6 +181,11 @@ class Forecast:
                 for sample in self.scan.samples
             ],
         }
+
+
+def _listed(relation: str, repeats: Sequence[Repeat], total: int) -> Iterator[str]:
+    yield from (f"  line {repeat.index} {relation} line {repeat.first}" for repeat in repeats[:SHOWN])
+    yield from format_rest(total, min(SHOWN, len(repeats)))
 
 
 def repeated_lines(repeats: Sequence[Repeat]) -> list[dict[str, int]]:

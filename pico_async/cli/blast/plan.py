@@ -18,7 +18,7 @@ from pico_async.cli.blast.row_mapping import RowMapping, number_reader
 from pico_async.cli.journal import check_journal_option
 from pico_async.cli.sandbox import make_sandbox, sandbox_session
 from pico_async.cli.suppression_file import read_suppressed
-from pico_async.coordination.local.jitter import INITIAL_S
+from pico_async.coordination.local.limiter import INITIAL_JITTER_S
 from pico_async.coordination.rates import Rates, bucket, spacing_s
 from pico_async.errors import ConfigurationError
 from pico_async.session import PicoSession
@@ -33,8 +33,6 @@ class BlastPlan:
     A bulk send whose options were checked. No row was read yet, and nothing was sent.
 
     Attributes:
-        file: The open input file.
-        price: Price of one message part; None without one.
         suppressed: Numbers that opted out; None where there is no list, or opt-outs do not count.
         is_shared: Whether other processes use a part of the rate.
         sandbox: The sandbox in this process that gets the messages; None where they go elsewhere.
@@ -55,7 +53,7 @@ class BlastPlan:
     def per_s(self) -> float:
         """Messages per second: a little fewer than the contract allows, so that it is never exceeded."""
         rate = self.options.rate
-        return 1 / spacing_s(rate) if self.is_shared else bucket(rate, INITIAL_S).refill_per_s
+        return 1 / spacing_s(rate) if self.is_shared else bucket(rate, INITIAL_JITTER_S).refill_per_s
 
 
 @contextmanager
@@ -64,9 +62,6 @@ def open_plan(account: AccountOptions, options: BlastOptions) -> Iterator[BlastP
     Check the options, open the input file and read the numbers that opted out.
 
     The session is made before any row is read, so that a missing key is reported at once.
-
-    Raises:
-        ConfigurationError: An option is wrong, or a file cannot be used.
     """
     rates = Rates(sms=options.rate)
     price = checked_price(options.price)

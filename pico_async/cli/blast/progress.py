@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import timedelta
-from types import TracebackType
 from typing import Literal, Self
 
 from attrs import define, field, frozen
@@ -38,10 +37,8 @@ class Progress:
     The progress of a bulk send.
 
     Attributes:
-        total: All rows.
         outcomes: Settled rows, by outcome.
         per_s: Recently settled rows per second, without those skipped because of the journal.
-        word: The current state, in a word.
     """
 
     total: int
@@ -105,7 +102,7 @@ class Display:
         interval_s: Seconds between two calls of `show_sending`.
     """
 
-    interval_s = 60.0
+    interval_s: float = 60.0
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -113,9 +110,7 @@ class Display:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         return None
 
     def show_reading(self, rows: int) -> None:
@@ -132,7 +127,7 @@ class Display:
 class LineDisplay(Display):
     """Print a line every few seconds, for a log."""
 
-    interval_s = 5.0
+    interval_s: float = 5.0
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -163,7 +158,7 @@ class BarDisplay(Display):
     """Draw a progress bar."""
 
     # A drawing takes 2 ms of the event loop that sends. Five per second take 1 % of it.
-    interval_s = 0.2
+    interval_s: float = 0.2
 
     def __enter__(self) -> Self:
         # The event loop draws the bar. Live's own thread would draw while the loop changes the numbers.
@@ -171,9 +166,7 @@ class BarDisplay(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show_reading(self, rows: int) -> None:

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TextIO
 
 import attrs
@@ -27,15 +26,7 @@ class ReportError(ConfigurationError):
 
 @frozen(kw_only=True)
 class ReportRow:
-    """
-    The result of one row. It has neither number nor text, so that a report can be shared.
-
-    Attributes:
-        line: Line of the input where the row begins.
-        key: The value of the key column.
-        attempts: Requests that were begun for the row.
-        error: Why the message was not accepted.
-    """
+    """The result of one row. It has neither number nor text, so that a report can be shared."""
 
     line: int
     key: str | None
@@ -62,12 +53,7 @@ class ReportFile:
         self._file: TextIO
 
     def check(self, *apart_from: Path | None) -> None:
-        """
-        Check, before anything is sent, that the report overwrites no other file.
-
-        Raises:
-            ConfigurationError: The path is one of *apart_from*, or exists, or cannot be a file.
-        """
+        """Raise, before anything is sent, if the path is one of *apart_from*, or exists, or cannot be a file."""
         if any(other is not None and is_same_file(self.path, other) for other in apart_from):
             raise ConfigurationError(f"The report {self.path} is a file that this command reads: choose another path.")
         try:
@@ -92,16 +78,18 @@ class ReportFile:
             # because the bulk send may still end before its first message.
             self._made = not os.path.exists(self.path)
             self._file = open(
-                self.path, "a" if self._replace else "x", encoding="utf-8", newline="", opener=_open_privately
+                self.path,
+                "a" if self._replace else "x",
+                encoding="utf-8",
+                newline="",
+                opener=lambda path, flags: os.open(path, flags, PRIVATE),
             )
         except OSError as error:
             raise ConfigurationError(f"The report {self.path} cannot be written: {error.strerror}.") from None
         self._lines = csv.writer(self._file, lineterminator="\n")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         is_unused = self._made and not self._begun and self._is_own_and_empty()
         # After a failed write the buffer is not empty, and close() would fail once more.
         with suppress(OSError) if self._broken else nullcontext():
@@ -110,12 +98,7 @@ class ReportFile:
             self.path.unlink(missing_ok=True)
 
     def begin(self) -> None:
-        """
-        Empty an old report, and write the header.
-
-        Raises:
-            ReportError: The file cannot be written, or has become another command's journal since `check`.
-        """
+        """Empty an old report, unless it has become another command's journal since `check`, and write the header."""
         self._require_no_database()
         self._begun = True
         # A replaced report may have been readable by others. A device or a pipe keeps its permissions.
@@ -125,16 +108,16 @@ class ReportFile:
         self._write((attribute.name for attribute in attrs.fields(ReportRow)), truncate=True)
 
     def write(self, entry: ReportRow) -> None:
-        """
-        Write the line of one row.
-
-        Raises:
-            ReportError: The file cannot be written. Write no more then: it may end with half a line.
-        """
+        """Write the line of one row. After a ReportError, write no more: the file may end with half a line."""
         self._write("" if value is None else value for value in attrs.astuple(entry))
 
     def _require_no_database(self) -> None:
-        if _is_database(self.path):
+        try:
+            with open(self.path, "rb") as file:
+                is_database = os.path.isfile(self.path) and file.read(16).startswith(_DATABASES)
+        except OSError:
+            return
+        if is_database:
             raise ReportError(f"{self.path} is a database, perhaps a journal, and not a report: choose another path.")
 
     def _is_own_and_empty(self) -> bool:
@@ -165,15 +148,3 @@ def is_same_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:  # One of them does not exist.
         return False
-
-
-def _is_database(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return os.path.isfile(path) and file.read(16).startswith(_DATABASES)
-    except OSError:
-        return False
-
-
-def _open_privately(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE)

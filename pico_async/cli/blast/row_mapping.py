@@ -33,13 +33,7 @@ def number_reader(
     """
     Return the function that parses the numbers of the messages, and those that opted out.
 
-    Args:
-        region: Region of national numbers; None where all numbers have a country code.
-        newer_ranges: Accept numbers of ranges that the extra does not know.
-        for_sandbox: The messages go to a sandbox, where numbers need not exist.
-
-    Raises:
-        ConfigurationError: The region is unknown, or the extra is missing.
+    Raise if the region is unknown, or the extra is missing. The numbers of a sandbox need not exist.
     """
     if region is None and for_sandbox:
         return e164
@@ -52,7 +46,6 @@ class RowMapping:
     Map each row of a file to one message.
 
     Attributes:
-        to_column: Column of the phone numbers.
         text: Text of the messages; None with a template ID.
         read: Parses a number: see `number_reader`.
         expires_at: Time on the monotonic clock after which no message may be sent.
@@ -70,9 +63,6 @@ class RowMapping:
         Check the options against the columns of the file, and return the mapping.
 
         `--expires-in` counts from now for all rows alike, because their codes were made before the file was read.
-
-        Raises:
-            ConfigurationError: A column is missing or cannot be guessed, or there is no text.
         """
         if (options.text is None) == (options.template_id is None):
             raise ConfigurationError("Pass exactly one of --text and --template-id.")

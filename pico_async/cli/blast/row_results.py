@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from pico_async.bulk.report import SendResult
 from pico_async.cli.blast.csv_file import Row
@@ -16,16 +16,10 @@ from pico_async.errors import Outcome, SuppressedError
 FAILURES_SHOWN = 10
 
 
-@frozen
-class _InFlight:
-    line: int
-    key: str | None
-
-
 @define(eq=False)
 class RowResults:
     """
-    Count the results of the rows and write them to the report. Only rows in flight are held in memory.
+    Count the results of the rows and write them to the report. Of rows in flight, line and key are held in memory.
 
     Attributes:
         outcomes: Rows by outcome.
@@ -46,65 +40,42 @@ class RowResults:
     failures: list[ReportRow] = field(factory=list, init=False)
     report_error: str | None = field(default=None, init=False)
     _read: int = field(default=0, init=False)
-    _in_flight: dict[int, _InFlight] = field(factory=dict, init=False)
+    _in_flight: dict[int, tuple[int, str | None]] = field(factory=dict, init=False)
 
     def messages(self) -> Iterator[Mapped]:
         """Make each row's message when it is requested."""
         for row, mapped in self._mapping.messages(self._rows):
             # A result has the index of its message in the input, and this maps the index to the line.
-            self._in_flight[self._read] = _InFlight(row.line, self._mapping.key_of(row))
+            self._in_flight[self._read] = row.line, self._mapping.key_of(row)
             self._read += 1
             yield mapped
 
     def line_of(self, index: int) -> int:
         """Return the line of the row in flight whose message has this index in the input."""
-        return self._in_flight[index].line
-
-    def begin(self) -> None:
-        """
-        Begin the report, if there is one.
-
-        Raises:
-            ReportError: The report cannot be written.
-        """
-        if self._report is not None:
-            self._report.begin()
+        return self._in_flight[index][0]
 
     def settle(self, result: SendResult, *, ended: bool) -> None:
-        """
-        Record one result.
-
-        Args:
-            ended: The bulk send is ending, and drops messages that wait.
-        """
-        row = self._in_flight.pop(result.index)
-        if result.ok and self._report is None:
-            self.outcomes[result.outcome] += 1
-            return
-        line = ReportRow(
-            line=row.line,
-            key=row.key,
+        """Record one result; *ended* means that the bulk send is ending, and drops messages that wait."""
+        line, key = self._in_flight.pop(result.index)
+        row = ReportRow(
+            line=line,
+            key=key,
             outcome=result.outcome,
             request_id=result.request_id,
             attempts=result.attempts,
             error=None if result.error is None else str(result.error),
         )
-        self.outcomes[line.outcome] += 1
+        self.outcomes[row.outcome] += 1
         if isinstance(result.error, SuppressedError):
             self.suppressed += 1
-        elif not result.ok and not (ended and line.outcome is Outcome.NOT_SENT):
+        elif not result.ok and not (ended and row.outcome is Outcome.NOT_SENT):
             self.failed += 1
             if len(self.failures) < FAILURES_SHOWN:
-                self.failures.append(line)
-        self._write(line)
+                self.failures.append(row)
+        self._write(row)
 
     def close(self) -> None:
-        """
-        Record the rows that were never read, because the report has a line for each row.
-
-        Raises:
-            ConfigurationError: The rest of the file cannot be read.
-        """
+        """Read the rest of the file, and record its rows as never read: the report has a line for each row."""
         for row in self._rows:
             self.never_read += 1
             self.outcomes[Outcome.NOT_SENT] += 1
@@ -117,10 +88,10 @@ class RowResults:
                 )
             )
 
-    def _write(self, line: ReportRow) -> None:
+    def _write(self, row: ReportRow) -> None:
         if self._report is None or self.report_error is not None:
             return
         try:
-            self._report.write(line)
+            self._report.write(row)
         except ReportError as error:
             self.report_error = str(error)

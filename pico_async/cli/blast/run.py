@@ -24,11 +24,9 @@ from pico_async.session import PicoSession
 @frozen(kw_only=True)
 class RunResult:
     """
-    The result of a bulk send.
+    The result of a bulk send, in the seconds from the first message to the last result.
 
     Attributes:
-        rows: The results of the rows.
-        elapsed_s: Seconds from the first message to the last result.
         stopped: Why it ended before its input did; None where it did not.
         signal: The number of the signal that ended it; None where none did.
         errors: Errors of the input or the report during the bulk send.
@@ -43,12 +41,7 @@ class RunResult:
 
 @frozen(kw_only=True)
 class BlastRun:
-    """
-    Send the message of each row of a file, and record the results.
-
-    Attributes:
-        total: Rows of the file, as the scan counted them.
-    """
+    """Send the message of each row of a file, and record the results; *total* is the number of rows."""
 
     plan: BlastPlan
     total: int
@@ -58,9 +51,7 @@ class BlastRun:
         """
         Send all messages, in an event loop of its own.
 
-        Raises:
-            ConfigurationError: The bulk send could not begin, and nothing was sent.
-            InterruptedEarlyError: A signal came before it began, and nothing was sent.
+        ConfigurationError and InterruptedEarlyError mean that nothing was sent.
         """
         if self.plan.session is None:
             raise ConfigurationError("A dry run sends nothing.")
@@ -76,11 +67,15 @@ class BlastRun:
     async def _send(self, pico: PicoSession, signals: StopSignals, held: ExitStack) -> RunResult:
         plan = self.plan
         rows = RowResults(plan.mapping, plan.file.rows(), plan.report)
+        journal = None
+        if (path := plan.options.journal) is not None:
+            # `many_blasts`, because the scan has compared all rows with the journal, and not only the first ones.
+            journal = SqliteJournal(path, many_blasts=True, made_from=plan.mapping.made_from, line_of=rows.line_of)
         stream = pico.stream_bulk(
             rows.messages(),
             concurrency=plan.options.concurrency,
             stop_after=plan.options.stop_after,
-            journal=self._journal(rows),
+            journal=journal,
             suppression=plan.suppressed,
         )
         errors: list[str] = []
@@ -96,7 +91,8 @@ class BlastRun:
                 async with stream:
                     # A signal may have come while the journal was opened.
                     await anyio.lowlevel.checkpoint_if_cancelled()
-                    rows.begin()
+                    if plan.report is not None:
+                        plan.report.begin()
                     signals.begin(stream)
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._show, rows, signals)
@@ -127,13 +123,6 @@ class BlastRun:
             signal=signals.first,
             errors=tuple(errors),
         )
-
-    def _journal(self, rows: RowResults) -> SqliteJournal | None:
-        path = self.plan.options.journal
-        if path is None:
-            return None
-        # `many_blasts`, because the scan has compared all rows with the journal, and not only the first ones.
-        return SqliteJournal(path, many_blasts=True, made_from=self.plan.mapping.made_from, line_of=rows.line_of)
 
     async def _show(self, rows: RowResults, signals: StopSignals) -> None:
         meter = RateMeter()

@@ -33,9 +33,8 @@ class Scan:
     The counts of a file, and its first few messages. No other rows are kept.
 
     Attributes:
-        preflight: The counts of the rows, without header and empty lines; its places are lines of the file.
+        preflight: The counts of the rows, without header and empty lines; its indexes are lines of the file.
         left_out: Suppressed rows whose number has its message from an earlier row.
-        samples: The first messages that would be sent.
         match: The counts of the journal that is resumed; None without one.
         mismatch: Why the journal seems to be that of other rows; None where it does not, or with --yes.
     """
@@ -52,14 +51,8 @@ def scan_file(plan: BlastPlan, on_rows: Callable[[int], None]) -> Scan:
     Read the whole file and make each message once, in constant memory.
 
     A million rows take about 20 seconds, a minute with the extra `numbers`, and nine hours to send. In return,
-    nothing is sent from a file that is damaged further down, and the bulk send knows its end.
-
-    Args:
-        on_rows: Called now and then with the number of rows that were read.
-
-    Raises:
-        ConfigurationError: The file cannot be read to its end.
-        JournalError: The journal cannot be read.
+    nothing is sent from a file that is damaged further down, and the bulk send knows its end. *on_rows* is called now
+    and then with the number of rows that were read.
     """
     samples: list[Sample] = []
     left_out = 0

@@ -16,12 +16,7 @@ from pico_async.cli.blast.progress import Display
 
 
 class InterruptedEarlyError(Exception):
-    """
-    A signal came before the first message, so nothing was sent.
-
-    Attributes:
-        signal: The number of the signal.
-    """
+    """A signal, of this number, came before the first message, so nothing was sent."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -36,10 +31,6 @@ class StopSignals:
     - Before the first message, the first signal cancels everything.
     - After it, the first signal stops reading and sending, and waits for the requests in flight.
     - A second signal, or the end of the grace period, cancels that wait: the requests in flight are in doubt.
-
-    Attributes:
-        first: The number of the first signal; None before one.
-        scope: The scope that a signal cancels.
     """
 
     _display: Display

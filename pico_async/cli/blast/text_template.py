@@ -25,12 +25,7 @@ class TextTemplate:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """
-        Parse the placeholders of a text.
-
-        Raises:
-            ConfigurationError: A placeholder has no end or no name.
-        """
+        """Parse the placeholders of a text; raise if one has no end or no name."""
         pieces = [piece.strip() if index % 2 else piece for index, piece in enumerate(_PLACEHOLDER.split(text))]
         if any("{{" in piece for piece in pieces[::2]):
             raise ConfigurationError("The text has '{{' without a matching '}}': write placeholders as {{column}}.")
@@ -49,12 +44,7 @@ class TextTemplate:
         return tuple(dict.fromkeys(self._pieces[1::2]))
 
     def render(self, values: Mapping[str, str]) -> str:
-        """
-        Return the text with the values of a row.
-
-        Raises:
-            InvalidMessageError: A value is missing or blank. The error names the column, and no value of the row.
-        """
+        """Return the text with the values of a row; raise if one is missing or blank, with the column's name alone."""
         pieces = list(self._pieces)
         for index in range(1, len(pieces), 2):
             value = values.get(pieces[index], "")

@@ -59,9 +59,9 @@ class OnceTransport(httpx.AsyncHTTPTransport):
     """
 
     server: datetime | None = None
-    ahead_s = 0.0
-    answered = False
-    repeated = False
+    ahead_s: float = 0.0
+    answered: bool = False
+    repeated: bool = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -116,7 +116,11 @@ async def check_account(settings: Configuration, tls: ssl.SSLContext, *, timeout
             refused = None
         yield _clock(transport)
         if refused is not None:
-            yield _no_token(refused, transport, settings.base_url)
+            # A session repeats a token request only after a refusal for its rate.
+            if transport.repeated:
+                yield failed("token", "Pico gives one token per second, and refused this request.", _TOO_SOON)
+            else:
+                yield failed("token", str(refused), _remedy(refused, settings.base_url), **_facts(refused))
             yield not_checked("balance", "there is no token")
             return
         length = len(token.token)
@@ -140,13 +144,6 @@ def _clock(transport: OnceTransport) -> Finding:
         "`timedatectl set-ntp true`. If it is right, the server's is wrong.",
         **facts,
     )
-
-
-def _no_token(error: PicoError, transport: OnceTransport, base_url: str) -> Finding:
-    # A session repeats a token request only after a refusal for its rate.
-    if transport.repeated:
-        return failed("token", "Pico gives one token per second, and refused this request.", _TOO_SOON)
-    return failed("token", str(error), _remedy(error, base_url), **_facts(error))
 
 
 def _remedy(error: PicoError, base_url: str) -> str:

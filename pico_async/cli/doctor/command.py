@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from pico_async.cli.account_options import AccountOptions, Callback, Json, Sender
-from pico_async.cli.console import print_finding, print_json
+from pico_async.cli.console import print_json, print_line, printable
 from pico_async.cli.doctor import installation, stores
 from pico_async.cli.doctor.account import check_account
 from pico_async.cli.doctor.certificate import load_tls_context
@@ -19,6 +24,7 @@ from pico_async.cli.doctor.connection import check_connection
 from pico_async.cli.doctor.dns import check_dns
 from pico_async.cli.doctor.finding import Finding, State, not_checked
 
+_STYLES = {State.OK: "green", State.WARNING: "yellow", State.FAILED: "bold red", State.NOT_CHECKED: "dim"}
 _VARIABLES = {
     "username": "PICO_USERNAME",
     "base_url": "PICO_BASE_URL",
@@ -55,14 +61,34 @@ def doctor(
         async for finding in _examine(setup, account, journal, timeout):
             found.append(finding)
             if not as_json:
-                print_finding(finding.check, finding.state.value, finding.message, finding.details, finding.advice)
+                _print(finding)
 
     asyncio.run(examine())
     states = [finding.state for finding in found]
     if as_json:
-        print_json({"ok": State.FAILED not in states, "checks": [finding.as_json() for finding in found]})
+        print_json({"ok": State.FAILED not in states, "checks": [*map(attrs.asdict, found)]})
     if State.FAILED in states:
         raise typer.Exit(1)
+
+
+def _print(finding: Finding) -> None:
+    word = finding.state.replace("_", " ").ljust(len("not checked"))
+    advice = [] if finding.advice is None else [f"What to do: {finding.advice}"]
+    below = [*map(printable, (*finding.details, *advice))]
+    if not sys.stdout.isatty():
+        # One line each, so that `grep` finds them.
+        print_line(f"{word}  {finding.check}: {printable(finding.message)}")
+        for line in below:
+            print_line(f"{'':{len(word)}}  {line}")
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    result = Text.assemble((finding.check, "bold"), ": ", printable(finding.message))
+    grid.add_row(Text(word, style=_STYLES[finding.state]), result)
+    for line in below:
+        grid.add_row("", Text(line))
+    Console().print(grid)
 
 
 async def _examine(

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from pico_async._engine.hosts import is_loopback, proxy_for
-from pico_async._engine.token import Secret
 from pico_async._engine.wire import Account
 from pico_async._settings import (
     DEFAULT_BASE_URL,
@@ -27,6 +26,7 @@ from pico_async._settings import (
 )
 from pico_async.cli.account_options import AccountOptions, read_api_key
 from pico_async.cli.doctor.finding import Finding, State
+from pico_async.coordination.token_cache import Secret
 from pico_async.errors import ConfigurationError
 from pico_async.numbers import mask
 from pico_async.receipts.callbacks import checked_signer
@@ -76,12 +76,7 @@ class Configuration:
 def check_configuration(
     account: AccountOptions, sources: Mapping[str, str], *, sender: str | None, callback: str | None
 ) -> Configuration:
-    """
-    Check the settings as a session would.
-
-    Args:
-        sources: Source of each setting that is set, for example "--username" or "PICO_USERNAME".
-    """
+    """Check the settings as a session would; *sources* names the option or variable of each that is set."""
     faults: list[str] = []
     lines: list[str] = []
     facts: dict[str, object] = {}
@@ -133,13 +128,15 @@ def check_configuration(
     if not sender:
         warnings.append("There is no sender: set PICO_SENDER, or pass a sender with each SMS and MMS.")
     facts["whitelist_host"] = base_url == WHITELIST_BASE_URL
+    state, message, advice = State.OK, "A session accepts the settings.", None
+    if base_url == WHITELIST_BASE_URL:
+        message += " This is the host for accounts with the IP whitelist."
+    if faults or warnings:
+        state, message, advice = State.WARNING, " ".join([*faults, *warnings]), "If this is not intended, correct it."
+    if faults:
+        state, advice = State.FAILED, "Correct the settings; `pico doctor --help` lists the options and variables."
     finding = Finding(
-        check="configuration",
-        state=State.FAILED if faults else State.WARNING if warnings else State.OK,
-        message=" ".join([*faults, *warnings]) or _summary(base_url),
-        details=tuple(lines),
-        advice=_advice(faults, warnings),
-        facts=facts,
+        check="configuration", state=state, message=message, details=tuple(lines), advice=advice, facts=facts
     )
     return Configuration(
         finding=finding,
@@ -160,18 +157,6 @@ def origin_of(address: str) -> str:
     parts = urlsplit(address)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-
-
-def _summary(base_url: str | None) -> str:
-    if base_url == WHITELIST_BASE_URL:
-        return "A session accepts the settings. This is the host for accounts with the IP whitelist."
-    return "A session accepts the settings."
-
-
-def _advice(faults: list[str], warnings: list[str]) -> str | None:
-    if faults:
-        return "Correct the settings; `pico doctor --help` lists the options and variables."
-    return "If this is not intended, correct it." if warnings else None
 
 
 def _unknown_variables() -> Iterator[str]:

@@ -61,12 +61,7 @@ class _ConnectionTrace:
 
 
 def make_transport(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTTPTransport]) -> Any:
-    """
-    Return a transport like that of a session.
-
-    Raises:
-        ConfigurationError: httpx cannot use the proxy.
-    """
+    """Return a transport like that of a session, or raise if httpx cannot use the proxy."""
     try:
         via = None if proxy is None else httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None)
         return kind(verify=tls, proxy=via)

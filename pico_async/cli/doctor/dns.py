@@ -52,16 +52,13 @@ async def _addresses(host: str) -> list[tuple[int, str]]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Any]] = loop.create_future()
 
-    def settle(found: list[Any] | None, error: BaseException | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(found or [])
+    def settle(found: list[Any], fault: Exception | None) -> None:
+        if not answer.done():
+            answer.set_exception(fault) if fault is not None else answer.set_result(found)
 
     def look_up() -> None:
-        found, fault = None, None
+        found: list[Any] = []
+        fault = None
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:

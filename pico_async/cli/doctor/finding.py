@@ -22,16 +22,7 @@ class State(StrEnum):
 
 @frozen(kw_only=True)
 class Finding:
-    """
-    The result of one check. It contains no secret.
-
-    Attributes:
-        check: Name of the check, for example "tls".
-        message: The result, in a sentence.
-        details: More lines about the result.
-        advice: What to do; None where there is nothing to do.
-        facts: The result for programs.
-    """
+    """The result of one check, with lines for a person and facts for programs. It contains no secret."""
 
     check: str
     state: State
@@ -44,17 +35,6 @@ class Finding:
     def passed(self) -> bool:
         """Whether checks that depend on this one can be made."""
         return self.state in (State.OK, State.WARNING)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result for a program."""
-        return {
-            "check": self.check,
-            "state": self.state.value,
-            "message": self.message,
-            "details": list(self.details),
-            "advice": self.advice,
-            "facts": dict(self.facts),
-        }
 
 
 def not_checked(check: str, reason: str) -> Finding:

@@ -30,7 +30,7 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     # Not at the top: all other checks work without the extra.
     from redis.exceptions import RedisError, ResponseError
 
-    from pico_async.coordination.redis.client import kind_of
+    from pico_async.coordination.redis.client import error_kind
 
     version: str | None = None
     try:
@@ -50,7 +50,7 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
                     version = str(info.get("valkey_version") or info.get("redis_version") or "") or None
                     kind = "Valkey" if info.get("valkey_version") else "Redis"
     except RedisError as error:
-        fault = kind_of(error)
+        fault = error_kind(error)
         return failed("redis", f"Redis is not available: {fault}.", hint_for(fault))
     except TimeoutError:
         return failed("redis", f"Redis did not answer within {timeout_s:g} s.", hint_for(""))
@@ -59,7 +59,8 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
     facts = {"version": version, "ms": round(answered_s * 1000, 1), "ahead_s": round(ahead_s, 1)}
     name = "Redis (this user may not read its version)" if version is None else f"{kind} {version}"
     message = f"{name} replied within {answered_s * 1000:.1f} ms"
-    if version is not None and _major(version) < _OLDEST:
+    major = "" if version is None else version.partition(".")[0]
+    if major.isdigit() and int(major) < _OLDEST:
         return failed("redis", f"{message}, and is too old.", f"RedisCoordinator needs {_OLDEST} or newer.", **facts)
     if abs(ahead_s) > CLOCK_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
@@ -70,11 +71,6 @@ async def check_redis(address: FleetAddress, *, timeout_s: float) -> Finding:
             **facts,
         )
     return ok("redis", f"{message}, and the clocks agree.", **facts)
-
-
-def _major(version: str) -> int:
-    leading = version.partition(".")[0]
-    return int(leading) if leading.isdigit() else _OLDEST
 
 
 async def check_journal(path: Path) -> Finding:

@@ -7,9 +7,9 @@ import copy
 from typing import Self
 
 from pico_async.coordination.local.limiter import LocalLimiter
-from pico_async.coordination.local.token_store import LocalTokenStore
 from pico_async.coordination.protocols import Identity
 from pico_async.coordination.rates import RateGroup, Rates
+from pico_async.coordination.token_cache import LocalTokenStore
 from pico_async.errors import ConfigurationError
 
 
@@ -22,8 +22,8 @@ class LocalCoordinator:
     """
 
     def __init__(self, rates: Rates | None = None) -> None:
-        self.rates = rates or Rates()
-        self.token = LocalTokenStore()
+        self.rates: Rates = rates or Rates()
+        self.token: LocalTokenStore = LocalTokenStore()
         self._limiters = {
             group: LocalLimiter(self.rates.of(group), self.rates.jitter_allowance_s) for group in RateGroup
         }

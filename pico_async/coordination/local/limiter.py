@@ -1,22 +1,53 @@
-"""The limiter of one rate group in one event loop."""
+"""The limiter of one rate group in one event loop, and what it learns from the replies."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, insort
+from collections import deque
+from math import inf
+from operator import attrgetter
 
 from aiolimiter import AsyncLimiter
 from attrs import define
 
 from pico_async.coordination.fair_queue import AHEAD, FairQueue
-from pico_async.coordination.local.arrival_window import ArrivalWindow, SentRequest
-from pico_async.coordination.local.jitter import JitterEstimate
-from pico_async.coordination.rates import bucket, window
-from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
+from pico_async.coordination.rates import (
+    MAX_PAUSE_S,
+    PAUSE_S,
+    SLOWED_FOR_S,
+    SLOWED_TO,
+    SLOWEST,
+    bucket,
+    window,
+)
 
 # How often the bucket is fitted to the jitter, and from which change on. Time that a new bucket loses is not made up.
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
+
+# A reply that is later than this says more about the server's work than about the way to it. It is above the largest
+# jitter allowance, because a stall of 50 ms and a little jitter come together.
+MAX_DELAY_S = 0.070
+
+# The jitter allowance that is used until enough replies came.
+INITIAL_JITTER_S = 0.010
+MIN_JITTER_S = 0.002
+MAX_JITTER_S = 0.050
+# Replies of this time count. After a burst of jitter, the rate recovers within it.
+SAMPLES_KEPT_S = 4.0
+# More replies per second add nothing, at any rate.
+SAMPLES_PER_S = 40
+ENOUGH_SAMPLES = 32
+# If the fastest reply takes this long, requests that could collide have been sent before its delay is known.
+TOO_SLOW_S = 1.0
+# A busy event loop reads some replies late, which is no jitter of the network: one in twenty-five is ignored here. If
+# such a request was delayed on its way, `ArrivalWindow` holds back the requests that could collide with it.
+LATE_READS = 1 / 25
+# A refusal shows that the jitter is larger than the replies tell.
+WIDENED_BY_S = 0.020
+NARROWED_PER_S = 0.003
 
 
 @define(eq=False, repr=False)
@@ -42,7 +73,7 @@ class LocalSlot:
         self.release()
         if await self._limiter.redate(self):
             return False
-        another = await self._limiter.acquire_ahead()
+        another = await self._limiter.acquire(AHEAD)
         self.granted_at, self.request = another.granted_at, another.request
         return True
 
@@ -117,10 +148,6 @@ class LocalLimiter:
                     return LocalSlot(self, now, None if self._arrivals is None else self._arrivals.add(now))
         finally:
             self._queue.release()
-
-    async def acquire_ahead(self) -> LocalSlot:
-        """Wait for a slot ahead of all who wait with a priority."""
-        return await self.acquire(AHEAD)
 
     async def redate(self, slot: LocalSlot) -> bool:
         """Re-date a released slot to now. Return False if it must be replaced by another one."""
@@ -207,3 +234,138 @@ class LocalLimiter:
             return None
         size = bucket(self._rate, self._allowance_s)
         return AsyncLimiter(size.capacity, size.capacity / (size.refill_per_s * self._slowed_to))
+
+
+_arrived_at = attrgetter("arrived_at")
+
+
+@define(eq=False)
+class SentRequest:
+    """
+    One request that used a slot.
+
+    Attributes:
+        sent_at: When it was sent, on the monotonic clock.
+        arrived_at: When it reached the server: its send time, until its reply shows a delay.
+    """
+
+    sent_at: float
+    arrived_at: float
+
+
+class ArrivalWindow:
+    """
+    Compute how long to wait so that no window at the server holds more than *limit* requests.
+
+    Each request counts from its send time. If its reply shows a delay on the way, it counts from its estimated arrival.
+    So a request that is sent one window later cannot share a window with it.
+
+    Args:
+        limit: Requests that one window may hold.
+        window_s: Length of the window in seconds.
+    """
+
+    def __init__(self, limit: int, window_s: float) -> None:
+        self._limit = limit
+        self._window_s = window_s
+        self._recent: list[SentRequest] = []  # by arrival, oldest first
+        self._fastest_s = inf
+
+    def __repr__(self) -> str:
+        return f"<ArrivalWindow {len(self._recent)}/{self._limit} in {self._window_s:g} s>"
+
+    def wait_s(self, now: float) -> float:
+        """Return how many seconds must pass before one more request fits."""
+        if len(self._recent) < self._limit:
+            return 0.0
+        return max(0.0, self._recent[-self._limit].arrived_at + self._window_s - now)
+
+    def occupied_s(self, now: float) -> float:
+        """Return how many seconds must pass until the window is empty."""
+        return max(0.0, self._recent[-1].arrived_at + self._window_s - now) if self._recent else 0.0
+
+    def add(self, now: float) -> SentRequest:
+        """Record a request that is sent now, and forget those that no window can hold, even if they were delayed."""
+        del self._recent[: bisect_left(self._recent, now - self._window_s - MAX_DELAY_S, key=_arrived_at)]
+        request = SentRequest(now, now)
+        insort(self._recent, request, key=_arrived_at)
+        return request
+
+    def remove(self, request: SentRequest) -> None:
+        """Remove a request that was not sent after all."""
+        if request in self._recent:
+            self._recent.remove(request)
+
+    def observe_reply(self, request: SentRequest, took_s: float, fastest_s: float) -> None:
+        """
+        Re-date a request by the delay that its reply shows.
+
+        Args:
+            took_s: How long after its send time the reply came.
+            fastest_s: How long the fastest recent reply took; infinity if unknown.
+        """
+        faster_by_s, self._fastest_s = self._fastest_s - fastest_s, fastest_s
+        if 0.0 < faster_by_s <= MAX_DELAY_S:
+            # A faster reply shows that all earlier requests were delayed by more than was known.
+            for earlier in self._recent:
+                earlier.arrived_at += faster_by_s
+        if 0.0 < took_s - fastest_s <= MAX_DELAY_S and request in self._recent:
+            self._recent.remove(request)
+            request.arrived_at = request.sent_at + took_s - fastest_s
+            insort(self._recent, request, key=_arrived_at)
+
+
+class JitterEstimate:
+    """
+    Learn the jitter allowance from the spread of the response times.
+
+    Two response times differ by at least as much as the two ways to the server, or else as the two ways back. So their
+    spread is an upper bound of the jitter. The server's own work makes the estimate larger, never smaller.
+
+    Args:
+        fixed_s: Learn nothing, and return this.
+
+    Attributes:
+        fastest_s: The fastest recent response time; infinity if unknown.
+    """
+
+    def __init__(self, fixed_s: float | None = None) -> None:
+        self._fixed_s = fixed_s
+        self._samples: deque[tuple[float, float]] = deque(maxlen=int(2 * SAMPLES_KEPT_S * SAMPLES_PER_S))
+        self._last_sent_at = float("-inf")
+        self.fastest_s: float = float("inf")
+        self._widened_s = 0.0
+        self._widened_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<JitterEstimate fastest {self.fastest_s * 1e3:.1f} ms, {len(self._samples)} samples>"
+
+    def add(self, took_s: float, now: float) -> None:
+        """Record that a reply came *took_s* after its request was sent."""
+        # Sampled by send times: after a stall of the network, many replies come at once.
+        if self._fixed_s is None and abs(now - took_s - self._last_sent_at) >= 1 / SAMPLES_PER_S:
+            self._last_sent_at = now - took_s
+            self._samples.append((now, took_s))
+            self.fastest_s = min(self.fastest_s, took_s)
+
+    def widen(self, now: float) -> bool:
+        """Raise the allowance for a while, after a refusal. Return False if it is at its maximum already."""
+        known_s = self.allowance_s(now)
+        if self._fixed_s is not None or known_s >= MAX_JITTER_S:
+            return False
+        self._widened_s, self._widened_at = min(MAX_JITTER_S, known_s + WIDENED_BY_S), now
+        return True
+
+    def allowance_s(self, now: float) -> float:
+        """Return the jitter allowance in seconds."""
+        if self._fixed_s is not None:
+            return self._fixed_s
+        while self._samples and now - self._samples[0][0] > SAMPLES_KEPT_S:
+            self._samples.popleft()
+        took_s = sorted(took_s for _, took_s in self._samples)
+        self.fastest_s = took_s[0] if took_s else float("inf")
+        spread_s = took_s[-1 - int(len(took_s) * LATE_READS)] - took_s[0] if took_s else 0.0
+        if len(took_s) < ENOUGH_SAMPLES or self.fastest_s >= TOO_SLOW_S:
+            spread_s = max(spread_s, INITIAL_JITTER_S)
+        widened_s = self._widened_s - NARROWED_PER_S * (now - self._widened_at)
+        return min(MAX_JITTER_S, max(MIN_JITTER_S, spread_s, widened_s))

@@ -1,4 +1,4 @@
-"""One pace and one token for a whole fleet: every process and host that shares a Redis."""
+"""The limiters and the token that all processes and hosts with one Redis share."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import anyio
 try:
     from redis.asyncio import Redis, RedisCluster
     from redis.exceptions import RedisError
-except ImportError as error:
-    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError("RedisCoordinator needs redis-py: pip install 'pico-async[redis]'") from _error
 
 from pico_async._boundary import boundary
 from pico_async.coordination.local.limiter import LocalLimiter
 from pico_async.coordination.protocols import Identity
 from pico_async.coordination.rates import RateGroup, Rates
-from pico_async.coordination.redis.client import CONNECT_S, RedisLink, client_for
-from pico_async.coordination.redis.limiter import Member, RedisLimiter
+from pico_async.coordination.redis.client import CONNECT_S, ScriptClient, client_from_url
+from pico_async.coordination.redis.limiter import RedisLimiter
+from pico_async.coordination.redis.schedule import Member
 from pico_async.coordination.redis.token_store import RedisTokenStore
 from pico_async.errors import ConfigurationError
 
@@ -32,40 +33,41 @@ from pico_async.errors import ConfigurationError
 @boundary
 class RedisCoordinator:
     """
-    The pace and the token of one API key, for all processes and hosts that share a Redis (6 or newer) or Valkey.
+    The limiters and the token of one API key, for all processes and hosts that share a Redis (6 or newer) or Valkey.
 
         async with PicoSession(coordinator=RedisCoordinator.from_url("redis://localhost")) as pico:
             ...
 
-    It opens with its first session and closes with its last. Sessions of one process may share it; it belongs to one
-    API key and one event loop. In Redis lie, under digests of the key and the account: the schedule of each rate group
-    that has a rate, the token, and who takes part (host name and process ID). Whoever may read that Redis can read the
-    token, which is good for nothing without the API key. What another program writes there is discarded, or ends in an
-    error or a warning that names the key.
+    It opens with its first session and closes with its last. Several sessions of one process may share it. It serves
+    one API key and one event loop.
 
-    Give all processes the same *rates*. Where they differ, the lowest holds for all, until no process has asked with it
-    for a minute, and those with a higher one log a warning that names both. So a deploy that changes the rate may go
-    from process to process: a lower one holds at once, a higher one a minute after the last old process has asked.
-    Lanes without a rate wait for nobody, and a refusal there pauses only the process that met it.
+    All keys in Redis are digests of the API key and the account. They hold the schedule of each rate group that has a
+    rate, the host name and process ID of each process, and the token. Without the API key, the token is useless. Values
+    that another program writes there are discarded, or lead to an error or a warning that names the Redis key.
+
+    Pass the same *rates* in all processes. If they differ, the lowest one holds for all, and processes with a higher
+    one log a warning that names both. A deploy may therefore change the rate one process after the other. A lower rate
+    holds at once, a higher one a minute after the last old process has asked for slots. Rate groups without a rate are
+    not limited, and a refusal there pauses only the process that met it.
 
     Args:
-        client: A client of redis-py's asyncio API; its maker closes it. `from_url` makes one. It may be a
-            `RedisCluster` (all keys of an API key lie in one hash slot), or what a Sentinel's `master_for` gives.
-        rates: Requests a second that your contract allows.
-        prefix: What all keys in Redis begin with. An ACL user needs `~pico:*` and +@connection +evalsha +eval
-            +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl; in
-            a cluster +command, +cluster|slots and +asking, too.
+        client: A client of redis-py's asyncio API, which the caller closes; `from_url` makes one. It may be a
+            `RedisCluster`, because all keys of an API key are in one hash slot, or the client of a Sentinel's
+            `master_for`.
+        rates: Requests per second that your contract allows.
+        prefix: The beginning of all keys in Redis. An ACL user needs `~pico:*` and +@connection +evalsha +eval
+            +time +hmget +hset +hdel +zadd +zrem +zcard +zrangebyscore +get +set +del +pexpire +pttl. In a cluster,
+            the user also needs +command, +cluster|slots and +asking.
         on_unavailable: What a process does while Redis is away, read-only, or slower than *timeout*. "fail", the
-            default: it raises NotSentError at once, and a blast waits, as `send_bulk` says.
-            "share": it goes on with its *share* of each rate, and its own copy of the token. Never does it send
-            without a limit. In both cases it goes on by itself when Redis is back.
-        share: The part of each rate that this process may use by itself, as 1/8 where there are eight; the shares of
-            all must not come to more than 1. Giving it means on_unavailable="share".
-            Two things it cannot know. Where Redis is away for some processes only, the others keep to the whole rate,
-            and these shares come on top of it. And where the share of a rate is less than one a second, as of the
-            token's, several processes may meet in one second.
-        timeout: Seconds that a send waits for one call to Redis. To connect may take up to 10 seconds, in the
-            background: until then sends fail, or go on with the *share*.
+            default: sends raise NotSentError at once, and a bulk send waits as `send_bulk` describes. "share": the
+            process uses its *share* of each rate, and its own copy of the token. It never sends without a limit. In
+            both cases the process uses Redis again as soon as that is back.
+        share: The part of each rate that this process may use by itself, such as 1/8 for eight processes. The shares
+            of all processes must not add up to more than 1. Passing it means on_unavailable="share". It has two limits.
+            If only some processes have lost Redis, the others still use the whole rate, and the shares come on top. If
+            a share is less than one request per second, as it is for tokens, several processes may send in one second.
+        timeout: Seconds that a send waits for one call to Redis. Connecting may take up to 10 seconds, in the
+            background. Until then sends fail, or use the *share*.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -82,18 +84,18 @@ class RedisCoordinator:
         timeout: float = 1.0,
     ) -> None:
         if rates is not None and not isinstance(rates, Rates):
-            raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
+            raise ConfigurationError("`rates` must be a Rates, such as Rates(sms=100).")
         if not isinstance(prefix, str) or not prefix.isprintable() or set(prefix) & set("{} "):
-            raise ConfigurationError("`prefix` must be printable and hold no braces and no blanks, as 'pico'.")
+            raise ConfigurationError("`prefix` must be printable, without braces and blanks, such as 'pico'.")
         if not isinstance(client, Redis | RedisCluster):
             raise ConfigurationError(
                 "`client` must be a redis.asyncio.Redis or RedisCluster; or use RedisCoordinator.from_url(…)."
             )
-        self.rates = rates or Rates()
+        self.rates: Rates = rates or Rates()
         self._share = _checked_share(on_unavailable, share)
         self._client = client
         self._prefix = prefix
-        self._link = RedisLink(client, _checked_timeout(timeout))
+        self._scripts = ScriptClient(client, _checked_timeout(timeout))
         # Makes another client, for a forked process; None if the client is the caller's.
         self._new_client: Callable[[], Redis] | None = None
         self._process = os.getpid()
@@ -103,7 +105,7 @@ class RedisCoordinator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sessions = 0
         self._limiters: dict[RateGroup, RedisLimiter | LocalLimiter] = {}
-        self._token = self._token_store()
+        self._token = self._new_token_store()
 
     @classmethod
     def from_url(
@@ -118,25 +120,25 @@ class RedisCoordinator:
         **options: Any,
     ) -> Self:
         """
-        Make one from an address.
+        Make a coordinator from a URL.
 
         Args:
-            url: As redis://[user:password@]host:6379/0, rediss://… (TLS) or unix:///path/to.sock.
-            options: Passed on to `redis.asyncio.Redis.from_url`, as `ssl_ca_certs`.
+            url: redis://[user:password@]host:6379/0, rediss://… (TLS) or unix:///path/to.sock.
+            options: Passed on to `redis.asyncio.Redis.from_url`, such as `ssl_ca_certs`.
 
         Raises:
-            ConfigurationError: It is no such address, or another argument is wrong.
+            ConfigurationError: The URL or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
 
         def new_client() -> Redis:
-            return client_for(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
+            return client_from_url(url, timeout, {"socket_connect_timeout": max(CONNECT_S, timeout)} | options)
 
-        made = cls(
+        coordinator = cls(
             new_client(), rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout
         )
-        made._new_client = new_client
-        return made
+        coordinator._new_client = new_client
+        return coordinator
 
     @property
     def token(self) -> RedisTokenStore:
@@ -151,10 +153,10 @@ class RedisCoordinator:
 
     def join(self, identity: Identity) -> None:
         """
-        Serve a session of this identity; a session does that by itself.
+        Begin to serve a session of this identity. A session calls this itself.
 
         Raises:
-            ConfigurationError: It serves another API key, or another event loop.
+            ConfigurationError: The coordinator serves another API key or event loop.
         """
         loop = asyncio.get_running_loop()
         if self._sessions and self._process != os.getpid():
@@ -168,52 +170,52 @@ class RedisCoordinator:
         self._identity = identity
         if self._loop is not loop:
             self._loop = loop
-            # Not the one that made it, if this was forked from that.
+            # A forked copy of this object must be a member of its own.
             self._member = _this_process()
-            self._link = RedisLink(self._client, self._link.timeout_s)
-            self._token = self._token_store()
-            self._limiters = {rate_group: self._limiter_of(rate_group) for rate_group in RateGroup}
+            self._scripts = ScriptClient(self._client, self._scripts.timeout_s)
+            self._token = self._new_token_store()
+            self._limiters = {rate_group: self._new_limiter(rate_group) for rate_group in RateGroup}
             self._process = os.getpid()
         self._sessions += 1
 
     async def leave(self) -> None:
-        """End what a `join` began. The last one gives back unused turns and closes what `from_url` made."""
+        """End what `join` began. The last session returns unused slots and closes the client that `from_url` made."""
         self._sessions -= 1
         if self._sessions:
             return
         try:
-            await self._settle()
+            await self._leave_fleet()
         finally:
-            if not self._sessions:  # Another may have come meanwhile.
-                await self._disconnect()
+            if not self._sessions:  # another session may have joined meanwhile
+                await self._close_client()
 
     async def aclose(self) -> None:
-        """Close it, whoever uses it still. A later session opens it again."""
+        """Close the coordinator, even if sessions still use it. A later session opens it again."""
         try:
-            await self._settle()
+            await self._leave_fleet()
         finally:
-            await self._disconnect()
+            await self._close_client()
 
-    async def _settle(self) -> None:
-        paces = [pace for pace in self._limiters.values() if isinstance(pace, RedisLimiter)]
+    async def _leave_fleet(self) -> None:
+        limiters = self._redis_limiters()
         try:
             await self._token.aclose()
-            for pace in paces:
-                await pace.aclose()
+            for limiter in limiters:
+                await limiter.aclose()
         except asyncio.CancelledError:
             with anyio.CancelScope(shield=True):
                 await self._token.aclose()
-                for pace in paces:
-                    await pace.abort()
+                for limiter in limiters:
+                    await limiter.abort()
             raise
         finally:
             with anyio.CancelScope(shield=True):
-                await self._link.aclose()
+                await self._scripts.aclose()
 
-    async def _disconnect(self) -> None:
+    async def _close_client(self) -> None:
         if self._new_client is None:
             return
-        # It asks nobody, and a connection that does not close in time is gone all the same.
+        # Closing waits for no reply. A connection that cannot be closed properly is gone all the same.
         with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
             await self._client.aclose()
 
@@ -226,8 +228,9 @@ class RedisCoordinator:
         await self.aclose()
 
     def __repr__(self) -> str:
-        away = "fails" if self._share is None else f"goes on with {self._share:g} of it"
-        return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away>"
+        away = "fails" if self._share is None else f"uses {self._share:g} of the rates"
+        state = "".join(f", {part!r}" for part in (self._token, *self._redis_limiters()))
+        return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away, {self._sessions} sessions{state}>"
 
     def _forget_parent(self) -> None:
         """Serve no session of the parent process, and use none of its connections, in a forked child."""
@@ -241,30 +244,33 @@ class RedisCoordinator:
         self._client = self._new_client()
         self._process, self._sessions, self._loop = os.getpid(), 0, None
 
-    def _limiter_of(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
+    def _redis_limiters(self) -> list[RedisLimiter]:
+        return [limiter for limiter in self._limiters.values() if isinstance(limiter, RedisLimiter)]
+
+    def _new_limiter(self, rate_group: RateGroup) -> RedisLimiter | LocalLimiter:
         rate = self.rates.of(rate_group)
         if rate is None:
             return LocalLimiter(None)
         return RedisLimiter(
             rate,
-            self._link,
-            f"{self._root()}:pace:{rate_group}",
+            self._scripts,
+            f"{self._key_prefix()}:pace:{rate_group}",
             member=self._member,
             share=self._share,
             jitter_allowance_s=self.rates.jitter_allowance_s,
         )
 
-    def _token_store(self) -> RedisTokenStore:
-        return RedisTokenStore(self._link, self._token_key, member=self._member.id, alone=self._share is not None)
+    def _new_token_store(self) -> RedisTokenStore:
+        return RedisTokenStore(self._scripts, self._token_key, member=self._member.id, alone=self._share is not None)
 
     def _token_key(self) -> str:
-        root = self._root()
-        return f"{root}:token:{self._identity.token if self._identity else ''}"
+        prefix = self._key_prefix()
+        return f"{prefix}:token:{self._identity.token if self._identity else ''}"
 
-    def _root(self) -> str:
+    def _key_prefix(self) -> str:
         if self._identity is None:
             raise _not_joined()
-        # One hash tag for all keys of an API key: a cluster keeps them on one node.
+        # One hash tag in all keys of an API key, so that a cluster keeps them on one node.
         return f"{self._prefix}:{{{self._identity.limiter}}}"
 
 
@@ -277,18 +283,18 @@ def _checked_share(on_unavailable: object, share: object) -> float | None:
         raise ConfigurationError("`on_unavailable` must be 'fail' or 'share'.")
     if share is None:
         if on_unavailable == "share":
-            raise ConfigurationError("on_unavailable='share' needs the share: share=1/8 where there are eight.")
+            raise ConfigurationError("on_unavailable='share' needs the share, such as share=1/8 for eight processes.")
         return None
     if on_unavailable == "fail":
-        raise ConfigurationError("With on_unavailable='fail' there is no share: leave one of them out.")
+        raise ConfigurationError("With on_unavailable='fail' there is no share: pass only one of them.")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise ConfigurationError("`share` must be a part of the rate, above 0 and no more than 1, as 1/8.")
+        raise ConfigurationError("`share` must be a part of the rate, above 0 and at most 1, such as 1/8.")
     return float(share)
 
 
 def _checked_timeout(timeout: object) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 60:
-        raise ConfigurationError("`timeout` must be a positive number of seconds, and no more than 60.")
+        raise ConfigurationError("`timeout` must be a positive number of seconds, at most 60.")
     return float(timeout)
 
 

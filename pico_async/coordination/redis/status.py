@@ -1,4 +1,4 @@
-"""What Redis tells of the fleets that share it: read by whoever may read, and nothing is changed."""
+"""The status of the fleets that share a Redis, computed from two reads. Nothing is written."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from attrs import evolve, frozen
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from pico_async.coordination.redis.client import RedisUnavailableError, kind_of
-from pico_async.coordination.refusals import SLOWEST
+from pico_async.coordination.rates import SLOWEST
+from pico_async.coordination.redis.client import RedisUnavailableError, error_kind
 
-# A process that waits for slots asks for some more often than this, but for a pause, and where all come by turns: then
-# as often as each of them gets a slot.
+# A process that waits for slots asks at least this often. In a pause no process asks, and if all ask in turn, each asks
+# as often as it gets a slot.
 SILENT_S = 2.0
 
-_SCHEDULE = ("granted", "tat", "resume", "recover", "share", "spacing")
-# As reserve.lua writes it: host:pid, how many wait, how many slots are held, when the last of them is over. Another
-# program has written anything else.
+_SCHEDULE = ("granted", "tat", "resume", "recover", "slowed_to", "spacing")
+# What reserve.lua writes: host:pid, how many requests wait, how many slots are held, the end of the last one. Anything
+# else was written by another program.
 _ABOUT = re.compile(r".* [0-9]{1,16} [0-9]{1,16} [0-9]{1,16}", re.ASCII | re.DOTALL)
 _EXACT = 2.0**53
 
@@ -28,15 +28,15 @@ _EXACT = 2.0**53
 @frozen(kw_only=True)
 class MemberStatus:
     """
-    One process, as it was when it last asked for slots of a rate group.
+    One process, as it was at its last request for slots of a rate group.
 
     Attributes:
         name: Host name and process ID.
-        asked_ago_s: Seconds since then.
-        silent: For so long that it has nothing to send, or is gone.
-        waiting: Requests that waited in it then, without those whose slots are over; 0 where it is silent.
-        reserved: Slots that it held then; 0 where they are over.
-        reserved_for_s: Seconds until the last of them is over.
+        asked_ago_s: Seconds since that request.
+        silent: Whether it has not asked for so long that it has nothing to send, or is gone.
+        waiting: Requests that waited in it, without those whose slots have passed; 0 if it is silent.
+        reserved: Slots that it held; 0 if they have passed.
+        reserved_for_s: Seconds until the last of these slots passes.
     """
 
     name: str
@@ -50,16 +50,16 @@ class MemberStatus:
 @frozen(kw_only=True)
 class RateGroupStatus:
     """
-    What shares one rate limit.
+    Requests that share one rate.
 
     Attributes:
-        granted: Slots that were reserved so far, and not given back.
-        per_s: Slots that fell due in a second, of late.
-        allowed_per_s: How many may, slowed down as it is; None where nobody has asked yet.
+        granted: Slots that were reserved so far and not returned.
+        per_s: Slots per second that fell due between the two reads.
+        allowed_per_s: The rate, with any slowdown; None if no process has asked yet.
         ahead_s: How far ahead slots are reserved.
-        paused_s: How long nothing is sent, after a refusal of Pico's.
-        slowed_s: How long it goes slower after one, the pause included.
-        slowed_to: What is left of the pace meanwhile.
+        paused_s: How long the pause after a refusal still lasts.
+        slowed_s: How long the rate is still lower after a refusal, the pause included.
+        slowed_to: The fraction of the rate that is left meanwhile.
     """
 
     rate_group: str
@@ -74,21 +74,21 @@ class RateGroupStatus:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait in all processes."""
+        """The requests that wait in all processes."""
         return sum(member.waiting for member in self.members)
 
 
 @frozen(kw_only=True)
 class TokenStatus:
     """
-    The token of one account, but for the token itself, which is not even read.
+    The state of one account's token. The token itself is not read.
 
     Attributes:
         name: A digest of host, account and API key.
-        there: Whether there is one.
+        there: Whether a token is stored.
         age_s: Seconds since it was fetched.
-        unused_s: Seconds since a process looked at it; each does so once a second while it sends.
-        fetched_by: Who fetches one right now: host name and process ID, where they are known.
+        unused_s: Seconds since a process last read it; each one does so once a second while it sends.
+        fetched_by: The process that fetches a token right now: host name and process ID if known, else its ID in Redis.
     """
 
     name: str
@@ -101,10 +101,10 @@ class TokenStatus:
 @frozen(kw_only=True)
 class FleetStatus:
     """
-    All processes that share the pace of one API key.
+    All processes that share one API key.
 
     Attributes:
-        name: A digest of the key.
+        name: A digest of the API key.
     """
 
     name: str
@@ -114,43 +114,46 @@ class FleetStatus:
 
 async def read_fleets(client: Redis, prefix: str = "pico", *, over_s: float = 1.0) -> tuple[FleetStatus, ...]:
     """
-    Look twice, and tell how fast the fleets went in between.
+    Read Redis twice, and return the fleets with their rates in between.
 
-    It takes an ACL user of `+@read +time` on `~pico:*`. What a process holds is as it said when it last asked.
+    An ACL user with `+@read +time` on `~pico:*` is enough. The state of a process is what it reported at its last
+    request for slots.
 
     Args:
-        prefix: What the coordinators were given.
-        over_s: Seconds between the looks.
+        prefix: The prefix of the coordinators.
+        over_s: Seconds between the two reads.
 
     Raises:
-        RedisUnavailableError: There is no answer; its text names no address.
+        RedisUnavailableError: There is no reply. The text names no address.
     """
     try:
-        places = await _places(client, prefix)
-        if not places:
+        keys = await _find_keys(client, prefix)
+        if not keys:
             return ()
-        before = await _snapshot(client, places)
+        before = await _take_snapshot(client, keys)
         await asyncio.sleep(over_s)
-        now = await _snapshot(client, places)
+        now = await _take_snapshot(client, keys)
     except RedisError as error:
-        raise RedisUnavailableError(kind_of(error)) from None
+        raise RedisUnavailableError(error_kind(error)) from None
     except OSError as error:
         raise RedisUnavailableError(type(error).__name__) from None
     return tuple(
         FleetStatus(
             name=name,
             rate_groups=tuple(
-                now.rate_group(place, before) for place in _of(places, name, "pace") if place in now.schedules
+                now.rate_group(key, before)
+                for key in _of_kind(keys, "pace")
+                if key.fleet == name and key in now.schedules
             ),
-            tokens=tuple(now.token(place) for place in _of(places, name, "token")),
+            tokens=tuple(now.token(key) for key in _of_kind(keys, "token") if key.fleet == name),
         )
-        for name in sorted({place.fleet for place in places})
+        for name in sorted({key.fleet for key in keys})
     )
 
 
 @frozen(order=True)
-class Place:
-    """Where a rate group or a token lies."""
+class RedisKey:
+    """The Redis key of a rate group (kind "pace") or of a token."""
 
     key: str
     fleet: str
@@ -161,90 +164,90 @@ class Place:
 @frozen(kw_only=True)
 class Snapshot:
     """
-    One look. Moments are microseconds of the server's clock.
+    The result of one read. Times are microseconds of the server's clock.
 
     Attributes:
         schedules: The numbers of each rate group.
-        members: When each member last asked, and its `about`.
-        tokens: When each was fetched and used, and whether it is there.
-        locks: Who holds the right to fetch one.
+        members: When each member last asked, and what it reported about itself.
+        tokens: When each token was fetched and last used, and whether it is stored.
+        locks: The member that holds the right to fetch a token.
     """
 
     at: float
-    schedules: Mapping[Place, Mapping[str, float]]
-    members: Mapping[Place, Mapping[str, tuple[float, str]]]
-    tokens: Mapping[Place, tuple[float | None, float | None, bool]]
-    locks: Mapping[Place, str]
+    schedules: Mapping[RedisKey, Mapping[str, float]]
+    members: Mapping[RedisKey, Mapping[str, tuple[float, str]]]
+    tokens: Mapping[RedisKey, tuple[float | None, float | None, bool]]
+    locks: Mapping[RedisKey, str]
 
-    def rate_group(self, place: Place, before: Snapshot) -> RateGroupStatus:
-        """Tell of one rate group, and how fast it went since *before*."""
-        it = self.schedules[place]
-        resume, recover = it.get("resume", 0.0), it.get("recover", 0.0)
-        share = self._share(it)
-        spacing = it.get("spacing")
+    def rate_group(self, key: RedisKey, before: Snapshot) -> RateGroupStatus:
+        """Return the status of one rate group, with its rate since the snapshot *before*."""
+        schedule = self.schedules[key]
+        resume, recover = schedule.get("resume", 0.0), schedule.get("recover", 0.0)
+        slowed_to = self._slowed_to(schedule)
+        spacing = schedule.get("spacing")
         # As in reserve.lua.
-        silent_us = SILENT_S * 1e6 + len(self.members[place]) * (spacing or 0.0) / share
-        fell_due = self._due(place) - before._due(place) if place in before.schedules else 0.0
+        silent_us = SILENT_S * 1e6 + len(self.members[key]) * (spacing or 0.0) / slowed_to
+        fell_due = self._due(key) - before._due(key) if key in before.schedules else 0.0
         members = [
-            _member(about, asked, now=self.at, resume=resume, end=it.get("tat", 0.0), silent_us=silent_us)
-            for asked, about in self.members[place].values()
+            _member(about, asked, now=self.at, resume=resume, end=schedule.get("tat", 0.0), silent_us=silent_us)
+            for asked, about in self.members[key].values()
             if _ABOUT.fullmatch(about)
         ]
         return RateGroupStatus(
-            rate_group=place.name,
-            granted=int(it.get("granted", 0)),
-            # A schedule that Redis lost counts from 0 again.
+            rate_group=key.name,
+            granted=int(schedule.get("granted", 0)),
+            # A schedule that replaced a lost one counts from 0 again.
             per_s=max(0.0, fell_due) / ((self.at - before.at) / 1e6),
-            allowed_per_s=1e6 / spacing * share if spacing else None,
-            ahead_s=_left_s(it.get("tat", 0.0), self.at),
+            allowed_per_s=1e6 / spacing * slowed_to if spacing else None,
+            ahead_s=_left_s(schedule.get("tat", 0.0), self.at),
             paused_s=_left_s(resume, self.at),
             slowed_s=_left_s(recover, self.at),
-            slowed_to=share,
+            slowed_to=slowed_to,
             members=tuple(sorted(members, key=lambda member: member.name)),
         )
 
-    def token(self, place: Place) -> TokenStatus:
-        """Tell of one token."""
-        fetched, used, there = self.tokens[place]
-        holder = self.locks.get(place)
+    def token(self, key: RedisKey) -> TokenStatus:
+        """Return the status of one token."""
+        fetched, used, there = self.tokens[key]
+        holder = self.locks.get(key)
         return TokenStatus(
-            name=place.name,
+            name=key.name,
             there=there,
             age_s=_ago_s(fetched, self.at) if there else None,
             unused_s=_ago_s(used, self.at) if there else None,
-            fetched_by=holder and self._name_of(holder, place.fleet),
+            fetched_by=holder and self._name_of(holder, key.fleet),
         )
 
-    def _due(self, place: Place) -> float:
-        """Slots that fell due so far: those that were granted, without those that are reserved ahead."""
-        it = self.schedules[place]
-        spacing = it.get("spacing", 0.0) / self._share(it)
-        ahead = max(0.0, it.get("tat", 0.0) - max(self.at, it.get("resume", 0.0)))
-        return it.get("granted", 0.0) - (ahead / spacing if spacing else 0.0)
+    def _due(self, key: RedisKey) -> float:
+        """Return how many slots fell due so far: those that were granted, without those that are reserved ahead."""
+        schedule = self.schedules[key]
+        spacing = schedule.get("spacing", 0.0) / self._slowed_to(schedule)
+        ahead = max(0.0, schedule.get("tat", 0.0) - max(self.at, schedule.get("resume", 0.0)))
+        return schedule.get("granted", 0.0) - (ahead / spacing if spacing else 0.0)
 
-    def _share(self, it: Mapping[str, float]) -> float:
-        # As in reserve.lua, which takes no other for one.
-        share = it.get("share", 1.0)
-        return share if self.at < it.get("recover", 0.0) and SLOWEST <= share <= 1.0 else 1.0
+    def _slowed_to(self, schedule: Mapping[str, float]) -> float:
+        # reserve.lua also discards other values.
+        slowed_to = schedule.get("slowed_to", 1.0)
+        return slowed_to if self.at < schedule.get("recover", 0.0) and SLOWEST <= slowed_to <= 1.0 else 1.0
 
     def _name_of(self, member: str, fleet: str) -> str:
-        """Return a member's name: a process that may fetch a token has asked for a slot of its rate group."""
-        for place, members in self.members.items():
-            if place.fleet == fleet and member in members:
+        """Return the host name and process ID of a member that has asked for slots of any rate group, else its ID."""
+        for key, members in self.members.items():
+            if key.fleet == fleet and member in members:
                 return members[member][1].rsplit(" ", 3)[0]
         return member
 
 
 def _member(about: str, asked: float, *, now: float, resume: float, end: float, silent_us: float) -> MemberStatus:
-    name, *numbers = about.rsplit(" ", 3)  # a host's name may hold blanks
+    name, *numbers = about.rsplit(" ", 3)  # a host name may contain blanks
     waiting, reserved, until = map(int, numbers)
     status = MemberStatus(
         name=name,
         asked_ago_s=_ago_s(asked, now),
-        # In a pause nobody asks.
+        # In a pause no process asks.
         silent=now >= resume and now - asked > silent_us,
     )
-    # Slots before the end of a pause are dropped, and those behind the schedule's end were given back.
+    # Slots before the end of a pause are dropped, and slots after the schedule's end were returned.
     until = min(until, int(end))
     if reserved and until > max(now, resume):
         status = evolve(status, reserved=reserved, reserved_for_s=_left_s(until, now))
@@ -253,19 +256,19 @@ def _member(about: str, asked: float, *, now: float, resume: float, end: float, 
     return status if status.silent else evolve(status, waiting=waiting)
 
 
-async def _places(client: Redis, prefix: str) -> list[Place]:
-    known = re.compile(rf"({re.escape(prefix)}:{{([0-9a-f]+)}}:(pace|token):([a-z0-9]+))(:lock)?")
+async def _find_keys(client: Redis, prefix: str) -> list[RedisKey]:
+    form = re.compile(rf"({re.escape(prefix)}:{{([0-9a-f]+)}}:(pace|token):([a-z0-9]+))(:lock)?")
     found = set()
     pattern = re.sub(r"([*?\[\]\\])", r"\\\1", prefix)
     async for key in client.scan_iter(match=f"{pattern}:{{*}}:*", count=1000):
-        # Of a token that was never there, nothing but the lock is.
-        if named := known.fullmatch(_text(key)):
-            found.add(Place(named[1], named[2], named[3], named[4]))
+        # A token that was never fetched has only a lock.
+        if match := form.fullmatch(_text(key)):
+            found.add(RedisKey(match[1], match[2], match[3], match[4]))
     return sorted(found)
 
 
-async def _snapshot(client: Redis, places: Iterable[Place]) -> Snapshot:
-    rate_groups, tokens = _all(places, "pace"), _all(places, "token")
+async def _take_snapshot(client: Redis, keys: Iterable[RedisKey]) -> Snapshot:
+    rate_groups, tokens = _of_kind(keys, "pace"), _of_kind(keys, "token")
     async with client.pipeline(transaction=False) as pipe:
         pipe.time()
         for rate_group in rate_groups:
@@ -276,37 +279,33 @@ async def _snapshot(client: Redis, places: Iterable[Place]) -> Snapshot:
             pipe.hmget(token.key, "fetched", "used")
             pipe.hexists(token.key, "value")
             pipe.get(f"{token.key}:lock")
-        (seconds, microseconds), *answers = await pipe.execute(raise_on_error=False)
-    if fault := next((one for one in answers if isinstance(one, RedisError)), None):
+        (seconds, microseconds), *replies = await pipe.execute(raise_on_error=False)
+    if fault := next((one for one in replies if isinstance(one, RedisError)), None):
         raise fault
-    answer = iter(answers)
-    schedules: dict[Place, dict[str, float]] = {}
-    members: dict[Place, dict[str, tuple[float, str]]] = {}
+    reply = iter(replies)
+    schedules: dict[RedisKey, dict[str, float]] = {}
+    members: dict[RedisKey, dict[str, tuple[float, str]]] = {}
     for rate_group in rate_groups:
-        read = zip(_SCHEDULE, map(_number, next(answer)), strict=True)
+        read = zip(_SCHEDULE, map(_number, next(reply)), strict=True)
         numbers = {name: number for name, number in read if number is not None}
-        asked, about = next(answer), {_text(member): _text(said) for member, said in next(answer).items()}
+        asked, about = next(reply), {_text(member): _text(reported) for member, reported in next(reply).items()}
         if numbers:
             schedules[rate_group] = numbers
         members[rate_group] = {_text(one): (at, about[_text(one)]) for one, at in asked if _text(one) in about}
-    looks: dict[Place, tuple[float | None, float | None, bool]] = {}
-    locks: dict[Place, str] = {}
+    states: dict[RedisKey, tuple[float | None, float | None, bool]] = {}
+    locks: dict[RedisKey, str] = {}
     for token in tokens:
-        fetched, used = map(_number, next(answer))
-        looks[token] = (fetched, used, bool(next(answer)))
-        if (holder := next(answer)) is not None:
+        fetched, used = map(_number, next(reply))
+        states[token] = (fetched, used, bool(next(reply)))
+        if (holder := next(reply)) is not None:
             locks[token] = _text(holder)
     return Snapshot(
-        at=int(seconds) * 1e6 + int(microseconds), schedules=schedules, members=members, tokens=looks, locks=locks
+        at=int(seconds) * 1e6 + int(microseconds), schedules=schedules, members=members, tokens=states, locks=locks
     )
 
 
-def _all(places: Iterable[Place], kind: str) -> list[Place]:
-    return [place for place in places if place.kind == kind]
-
-
-def _of(places: Iterable[Place], fleet: str, kind: str) -> list[Place]:
-    return [place for place in _all(places, kind) if place.fleet == fleet]
+def _of_kind(keys: Iterable[RedisKey], kind: str) -> list[RedisKey]:
+    return [key for key in keys if key.kind == kind]
 
 
 def _left_s(moment: float, now: float) -> float:
@@ -326,5 +325,5 @@ def _number(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    # A client of the user's may decode by itself.
+    # The user's own client may decode replies by itself.
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""One token for a whole fleet: in Redis, with its last use, and fetched by one process at a time."""
+"""The token that a fleet shares over Redis. One process fetches it, and each keeps a copy for a short time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from pico_async.coordination.local.token_store import TOKEN_IDLE_S, LocalTokenStore
-from pico_async.coordination.redis.client import Link, RedisUnavailableError, microseconds, not_sent
+from pico_async.coordination.redis.client import RedisUnavailableError, ScriptClient, microseconds, unavailable
+from pico_async.coordination.token_cache import TOKEN_IDLE_S, LocalTokenStore
 from pico_async.errors import NotSentError
 
-# How old a process's copy may be before it looks again; and how old before nobody gets it until it has looked. In
-# between it looks in the background: a look may take its time, and those who have their turn already would leave in a
-# bunch.
+# A copy that is older than the first is checked in Redis in the background, and one that is older than the second is
+# not used before it is checked. In between, requests that have their slots do not wait, or they would leave in a bunch.
 CHECKED_FOR_S = 1.0
 TRUSTED_FOR_S = 60.0
-# A holder that dies delays the others by so much; one that lives says so in time.
+# The lock expires after this long if its holder dies. A holder that lives renews it more often.
 LOCK_S = 5.0
 RENEW_S = 1.5
 POLL_S = 0.1
-# Nobody fetches for longer than this, with all tries and pauses.
+# No fetch takes longer than this, with all its tries and pauses.
 LONGEST_FETCH_S = 300.0
 
 
@@ -28,64 +27,66 @@ class RedisTokenStore:
     The token of one account, shared over Redis.
 
     Args:
-        key: Says where it lies in Redis; asked when it is used.
+        key: Returns the token's key in Redis; called when it is used.
         member: This process's name in the fleet.
-        alone: While Redis is away, go on with this process's own copy, and fetch for it.
+        alone: Whether this process uses and renews its own copy while Redis is away.
     """
 
-    def __init__(self, link: Link, key: Callable[[], str], *, member: str, alone: bool) -> None:
-        self._link = link
+    def __init__(self, scripts: ScriptClient, key: Callable[[], str], *, member: str, alone: bool) -> None:
+        self._scripts = scripts
         self._key = key
         self._member = member
         self._alone = alone
         self._copy = LocalTokenStore()
+        # Redis counts the tokens: which one the copy is, and which one a fetched token may replace.
         self._generation = self._replaces = ""
         self._fault: str | None = None
         self._checked_at = float("-inf")
-        # Asked one after the other: an answer must not undo a later one.
+        # Calls are made one after the other, because an earlier reply must not undo a later one.
         self._order = asyncio.Lock()
-        self._looking: asyncio.Task[None] | None = None
-        self._putting: set[asyncio.Task[None]] = set()
+        # Owned by this store: `aclose` ends them.
+        self._checking: asyncio.Task[None] | None = None
+        self._storing: set[asyncio.Task[None]] = set()
 
     async def current(self) -> str | None:
         """
-        Give the token and note its use, or None where there is none to trust.
+        Return the token and record its use, or return None if no token is trusted.
 
         Raises:
             NotSentError: Redis is away, and this process does not go on alone.
         """
         age_s = asyncio.get_running_loop().time() - self._checked_at
-        if age_s >= CHECKED_FOR_S and (self._looking is None or self._looking.done()):
-            # Owned by this store: `aclose` ends it. One look serves all who ask meanwhile.
-            self._looking = asyncio.create_task(self._look())
-        looking = self._looking
-        # A process that goes on alone keeps to its copy: while Redis is silent, each look lasts as long as a call may.
-        good = age_s < TRUSTED_FOR_S or self._alone
-        if looking is None or age_s < CHECKED_FOR_S or (good and await self._copy.current() is not None):
+        if age_s >= CHECKED_FOR_S and (self._checking is None or self._checking.done()):
+            # One check serves every request that comes meanwhile.
+            self._checking = asyncio.create_task(self._check())
+        checking = self._checking
+        # A process that goes on alone uses its copy, because each check of a silent Redis takes as long as a call may.
+        trusted = age_s < TRUSTED_FOR_S or self._alone
+        if checking is None or age_s < CHECKED_FOR_S or (trusted and await self._copy.current() is not None):
             return await self._copy.current()
-        await asyncio.wait([looking])
+        await asyncio.wait([checking])
         if self._fault is not None and not self._alone:
-            raise not_sent("The token", self._fault)
+            raise unavailable("The token", self._fault)
         return await self._copy.current()
 
     async def keep(self, token: str) -> None:
-        """Put a fresh token in the place of whatever is there; while refreshing, of what was there at its beginning."""
+        """Store a fresh token. During `refreshing`, it replaces only the token that was there at the beginning."""
         await self._copy.keep(token)
-        # Nothing is lost where Redis is away: the next look tells.
-        putting = self._put("keep", token, self._replaces)
+        # If Redis is away, the next check stores the copy.
+        storing = self._store("keep", token, self._replaces)
         del token
-        await asyncio.wait([putting])
+        await asyncio.wait([storing])
 
     async def discard(self, token: str) -> None:
-        """Drop the token, unless another has taken its place."""
+        """Remove the token, unless another one has replaced it."""
         await self._copy.discard(token)
-        putting = self._put("discard", token, "")
+        storing = self._store("discard", token, "")
         del token
-        await asyncio.wait([putting])
+        await asyncio.wait([storing])
 
     async def aclose(self) -> None:
-        """End what is under way."""
-        tasks = [*self._putting] if self._looking is None else [self._looking, *self._putting]
+        """End all calls to Redis."""
+        tasks = [*self._storing] if self._checking is None else [self._checking, *self._storing]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -93,32 +94,37 @@ class RedisTokenStore:
 
     @asynccontextmanager
     async def refreshing(self) -> AsyncIterator[None]:
-        """Hold the right to fetch, or find that another process has fetched."""
+        """
+        Take the right to fetch a token, or return when another process has fetched one.
+
+        Raises:
+            NotSentError: Redis is away, and this process does not go on alone; or another process fetches for too long.
+        """
         async with self._copy.refreshing():
             try:
-                held = await self._take_lock()
+                is_held = await self._take_lock()
             except RedisUnavailableError as error:
                 if not self._alone:
-                    raise not_sent("The token", str(error)) from None
-                held = False
-            # What was known before the wait says nothing now.
+                    raise unavailable("The token", str(error)) from None
+                is_held = False
+            # The copy may be outdated after the wait.
             self._checked_at = float("-inf")
-            if not held:
+            if not is_held:
                 yield
                 return
             self._replaces = self._generation
-            renewing = asyncio.create_task(self._renew())
+            renewing = asyncio.create_task(self._renew_lock())
             try:
                 yield
             finally:
                 self._replaces = ""
                 renewing.cancel()
                 await asyncio.wait([renewing])
-                with suppress(RedisUnavailableError):  # it expires
+                with suppress(RedisUnavailableError):  # the lock expires
                     await self._lock("release")
 
     async def _take_lock(self) -> bool:
-        """Wait for the lock; False where a token has come meanwhile."""
+        """Wait for the lock. Return False if a token came meanwhile."""
         give_up_at = asyncio.get_running_loop().time() + LONGEST_FETCH_S
         while not await self._lock("take"):
             if asyncio.get_running_loop().time() > give_up_at:
@@ -127,36 +133,37 @@ class RedisTokenStore:
                     f"`pico fleet status` shows which one; its lock in Redis is {self._key()}:lock."
                 )
             await asyncio.sleep(POLL_S)
-            value, _ = await self._link.run("token_use", [self._key()], microseconds(TOKEN_IDLE_S), "")
+            value, _ = await self._scripts.run("token_use", [self._key()], microseconds(TOKEN_IDLE_S), "")
             if value:
                 return False
         return True
 
-    async def _renew(self) -> None:
+    async def _renew_lock(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
             with suppress(RedisUnavailableError):
                 await self._lock("renew")
 
     async def _lock(self, what: str) -> bool:
-        return bool(await self._link.run("token_lock", [f"{self._key()}:lock"], what, self._member, int(LOCK_S * 1000)))
+        keys = [f"{self._key()}:lock"]
+        return bool(await self._scripts.run("token_lock", keys, what, self._member, int(LOCK_S * 1000)))
 
-    def _put(self, what: str, token: str, replaces: str) -> asyncio.Task[None]:
-        # In a task of its own, and no frame of the caller's keeps it: where the caller is cancelled meanwhile, an error
-        # report that prints locals would show the token. Owned by this store: `aclose` ends it.
-        putting = asyncio.create_task(self._ask("token_put", what, token, replaces, microseconds(TOKEN_IDLE_S)))
-        self._putting.add(putting)
-        putting.add_done_callback(self._putting.discard)
-        return putting
+    def _store(self, what: str, token: str, replaces: str) -> asyncio.Task[None]:
+        # In a task of its own, so that no frame of the caller holds the token: if the caller is cancelled meanwhile, an
+        # error report that prints locals would show it.
+        storing = asyncio.create_task(self._sync("token_put", what, token, replaces, microseconds(TOKEN_IDLE_S)))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        return storing
 
-    async def _look(self) -> None:
-        await self._ask("token_use", microseconds(TOKEN_IDLE_S), await self._copy.current() or "")
+    async def _check(self) -> None:
+        await self._sync("token_use", microseconds(TOKEN_IDLE_S), await self._copy.current() or "")
 
-    async def _ask(self, script: str, *arguments: object) -> None:
-        """Have Redis look after the token, and take over what is there then."""
+    async def _sync(self, script: str, *arguments: object) -> None:
+        """Run a script, and make the copy the token that is in Redis afterwards."""
         async with self._order:
             try:
-                value, self._generation = await self._link.run(script, [self._key()], *arguments)
+                value, self._generation = await self._scripts.run(script, [self._key()], *arguments)
             except RedisUnavailableError as error:
                 self._fault = str(error)
                 return
@@ -166,3 +173,9 @@ class RedisTokenStore:
             elif (old := await self._copy.current()) is not None:
                 await self._copy.discard(old)
             self._checked_at = asyncio.get_running_loop().time()
+
+    def __repr__(self) -> str:
+        known = f"token {self._generation}" if self._generation else "no token known"
+        fetching = ", fetching another" if self._replaces else ""
+        away = "" if self._fault is None else f", Redis is away: {self._fault}"
+        return f"<RedisTokenStore {known}{fetching}{away}>"

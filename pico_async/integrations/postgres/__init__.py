@@ -1,4 +1,3 @@
 """A ledger in PostgreSQL that many workers share."""
 
-from pico_async.integrations.postgres.ledger import LedgerRecord as LedgerRecord
-from pico_async.integrations.postgres.ledger import PostgresLedger as PostgresLedger
+from pico_async.integrations.postgres.ledger import LedgerRecord as LedgerRecord, PostgresLedger as PostgresLedger

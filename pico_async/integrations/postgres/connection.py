@@ -16,10 +16,10 @@ try:
     import psycopg
     from psycopg.rows import TupleRow, tuple_row
     from psycopg_pool import AsyncConnectionPool, PoolClosed
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "This part of pico_async needs psycopg and its pool: pip install 'pico-async[procrastinate]'"
-    ) from error
+    ) from _error
 
 Pool: TypeAlias = "AsyncConnectionPool[Any]"
 Cursor: TypeAlias = "psycopg.AsyncCursor[TupleRow]"
@@ -47,12 +47,7 @@ class ServerAwayError(JournalError):
 
 
 class Database:
-    """
-    A PostgreSQL database behind a pool of connections.
-
-    Args:
-        pool: An open pool. Its connections may be in autocommit or not.
-    """
+    """A PostgreSQL database behind an open pool, whose connections may be in autocommit or not."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -94,12 +89,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, timeout_s: float) -> AsyncIterator[Cursor]:
-        """
-        Run the body's statements, and commit all or none of them.
-
-        Raises:
-            JournalError: They were not committed, or it is unknown whether they were.
-        """
+        """Run the body's statements, and commit all or none; after a JournalError it may be unknown which."""
         try:
             async with self.cursor(timeout_s) as cursor, cursor.connection.transaction():
                 yield cursor
@@ -122,12 +112,7 @@ class Database:
 async def borrowed_connection(
     pool: Pool, timeout_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-    """
-    Borrow a connection of the pool, unless the caller is cancelled meanwhile.
-
-    Args:
-        timeout_s: Seconds to wait for a connection; None for the pool's own timeout.
-    """
+    """Borrow a connection, unless the caller is cancelled meanwhile; without *timeout_s*, the pool's timeout counts."""
     since = cancellations()
     async with cancellable(), pool.connection(timeout=timeout_s) as connection:
         # The pool swallows a cancellation that comes with the connection. Nothing was done yet, so stop here.
@@ -154,16 +139,10 @@ def without_prepared_statements(connection: psycopg.AsyncConnection[Any]) -> Ite
 
 async def make_tables(cursor: Cursor, tables: Mapping[str, Sequence[str]], schema: LiteralString) -> None:
     """
-    Create missing tables, and add columns that an older version did not have.
+    Create missing tables, and add columns that an older version did not have; raise if a table has other columns.
 
     The cursor must be in a transaction. Any number of callers may do this at once. If nothing is missing, no privilege
     to create tables is needed.
-
-    Args:
-        tables: The names of the tables, and of the columns of each.
-
-    Raises:
-        JournalError: A table of that name has other columns.
     """
     await cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SETUP_LOCK,))
     missing = await _missing(cursor, tables)

@@ -123,12 +123,7 @@ class PostgresRun:
         return found
 
     async def intend(self, row: JournalRow) -> None:
-        """
-        Commit that the message may be on the wire from now on.
-
-        Raises:
-            TakenError: Another delivery took the row after `claim`. This one must not send the message.
-        """
+        """Commit that the message may be on the wire from now on; raise if another delivery took it since `claim`."""
         claim = self._claims[row.id]
         values: dict[str, object] = claim._asdict()
         if not await self._database.fetch(_INTEND, values, timeout_s=self._timeout_s):

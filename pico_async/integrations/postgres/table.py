@@ -64,19 +64,14 @@ async def lock_rows(cursor: Cursor, names: Sequence[str], *, whole: bool = False
     """
     Find rows by their keys, or by their IDs or prefixes of these, and lock them until the transaction's end.
 
-    Args:
-        whole: Accept no prefix of an ID: a key of another ledger could look like one.
-
-    Raises:
-        NotInDoubtError: There is no message of a name.
-        JournalError: There is more than one.
+    Raise unless each name has exactly one message. With *whole*, no prefix of an ID is accepted: a key of another
+    ledger could look like one.
     """
-    salts = await _salts(cursor)
-    ids = {await _id_of(cursor, name, salts, whole=whole): name for name in names}
+    ids = await _ids_of(cursor, names, whole=whole)
     # In a fixed order, so that two transactions cannot deadlock.
     await cursor.execute(
         "SELECT id, state, doubted, extract(epoch FROM clock_timestamp() - changed_at)::float8"
-        " FROM pico_ledger WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
+        " FROM pico_ledger WHERE id = ANY(%b) ORDER BY id FOR UPDATE",
         (list(ids),),
     )
     found = {
@@ -92,16 +87,18 @@ async def lock_rows(cursor: Cursor, names: Sequence[str], *, whole: bool = False
 async def keys_of(cursor: Cursor, keys: Iterable[str]) -> dict[bytes, str]:
     """Return the IDs of the rows with these keys, and the key of each: one row for each account that has the key."""
     ids = {key_digest(salt, key): key for salt in await _salts(cursor) for key in set(keys)}
-    await cursor.execute("SELECT id FROM pico_ledger WHERE id = ANY(%s)", (list(ids),))
+    await cursor.execute("SELECT id FROM pico_ledger WHERE id = ANY(%b)", (list(ids),))
     return {bytes(name): ids[bytes(name)] for (name,) in await cursor.fetchall()}
 
 
-async def change_state(cursor: Cursor, row: bytes, state: JournalState, request_id: str | None = None) -> None:
-    """Change a row's state, and its request ID if there is one."""
+async def change_state(
+    cursor: Cursor, rows: Sequence[bytes], state: JournalState, request_id: str | None = None
+) -> None:
+    """Change the state of rows, and their request ID if there is one."""
     await cursor.execute(
         "UPDATE pico_ledger SET state = %s, request_id = coalesce(%s, request_id), changed_at = clock_timestamp()"
-        " WHERE id = %s",
-        (state.value, request_id, row),
+        " WHERE id = ANY(%b)",
+        (state.value, request_id, list(rows)),
     )
 
 
@@ -110,23 +107,37 @@ async def _salts(cursor: Cursor) -> list[bytes]:
     return [salt for (salt,) in await cursor.fetchall()]
 
 
-async def _id_of(cursor: Cursor, name: str, salts: Sequence[bytes], *, whole: bool) -> bytes:
+async def _ids_of(cursor: Cursor, names: Sequence[str], *, whole: bool) -> dict[bytes, str]:
+    """Return the ID of each name's row, in a fixed number of statements, however many names there are."""
+    found: dict[str, list[bytes]] = {}
+    for row, key in (await keys_of(cursor, names)).items():
+        found.setdefault(key, []).append(row)
+    asked = [
+        name
+        for name in dict.fromkeys(names)
+        if name not in found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID)
+    ]
+    first, last = ([bytes.fromhex(name.ljust(_WHOLE_ID, digit)) for name in asked] for digit in "0f")
+    # Two rows of each beginning show that it is ambiguous. Binary (%b), because psycopg escapes each digest of a text.
     await cursor.execute(
-        "SELECT id FROM pico_ledger WHERE id = ANY(%s) LIMIT 2", ([key_digest(salt, name) for salt in salts],)
+        "SELECT name, row.id FROM unnest(%s::text[], %b::bytea[], %b::bytea[]) AS asked (name, first, last),"
+        " LATERAL (SELECT id FROM pico_ledger WHERE id BETWEEN first AND last LIMIT 2) AS row",
+        (asked, first, last),
     )
-    found = await cursor.fetchall()
-    if not found and _ID.fullmatch(name) and (not whole or len(name) == _WHOLE_ID):
-        first, last = (bytes.fromhex(name.ljust(32, digit)) for digit in "0f")
-        await cursor.execute("SELECT id FROM pico_ledger WHERE id BETWEEN %s AND %s LIMIT 2", (first, last))
-        found = await cursor.fetchall()
-    if not found:
+    for name, row in await cursor.fetchall():
+        found.setdefault(name, []).append(bytes(row))
+    return {_only(found.get(name, ()), name): name for name in names}
+
+
+def _only(rows: Sequence[bytes], name: str) -> bytes:
+    if not rows:
         raise _missing(name)
-    if len(found) > 1:
+    if len(rows) > 1:
         raise JournalError(
             f"The ledger has more than one message of the name {mask_numbers(name)!r}. Nothing was changed. Use an ID "
             "that `in_doubt` returns."
         )
-    return bytes(found[0][0])
+    return rows[0]
 
 
 def _missing(name: str) -> NotInDoubtError:

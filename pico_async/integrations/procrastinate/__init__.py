@@ -22,10 +22,10 @@ try:
     import procrastinate as _procrastinate  # noqa: F401
     import psycopg as _psycopg  # noqa: F401
     import psycopg_pool as _psycopg_pool  # noqa: F401
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "pico_async.integrations.procrastinate needs procrastinate and psycopg: pip install 'pico-async[procrastinate]'"
-    ) from error
+    ) from _error
 
 from pico_async.integrations.postgres.ledger import LedgerRecord, PostgresLedger
 from pico_async.integrations.procrastinate.enqueue import EnqueueReport, enqueue_bulk, resend

@@ -139,8 +139,8 @@ async def resend(app: App, *names: str, priority: Priority = Priority.BULK, queu
             the ID.
 
     Returns:
-        The number of messages that were put back. A message is not put back if it has expired, if a job may still
-        deliver it, or if the outbox does not have it: another queue has it, or it was discarded.
+        The number of messages that were put back. A message is not put back if it has expired, or if a job may still
+        deliver it. Nor is one that is not in the outbox, because another queue has it or it was discarded.
 
     Raises:
         JournalError: A message is missing, was accepted, or may be on the wire. Then none is changed.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from uuid import UUID, uuid4
 
 import attrs
@@ -20,6 +21,8 @@ from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline
+
+Name = TypeVar("Name")
 
 TIMEOUT_S = 10.0
 # The remaining time of an expired message. It is delivered all the same, because the ledger may know that it was sent.
@@ -64,12 +67,7 @@ _NO_JOB: Final = (
 
 @frozen
 class OutboxEntry:
-    """
-    A message to write into the outbox.
-
-    Attributes:
-        remaining_s: Seconds until the message expires; None for never.
-    """
+    """A message to write into the outbox, and the seconds until it expires; None for never."""
 
     id: UUID
     message: str = field(repr=False)
@@ -86,24 +84,13 @@ class OutboxEntry:
 
 
 class Outbox:
-    """
-    The messages whose jobs are not done.
-
-    Args:
-        database: The database of procrastinate's jobs.
-    """
+    """The messages whose jobs are not done, in the database of procrastinate's jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def take(self, name: UUID) -> Message | None:
-        """
-        Return the message with its remaining time, or None if it was dropped.
-
-        Raises:
-            JournalError: The outbox cannot be read now.
-            InvalidMessageError: The message cannot be read at all.
-        """
+        """Return the message with its remaining time, or None if it was dropped; raise if it cannot be read."""
         rows = await self._database.fetch(
             "SELECT message, extract(epoch FROM expires_at - clock_timestamp())::float8 FROM pico_outbox WHERE id = %s",
             (name,),
@@ -126,12 +113,7 @@ class Outbox:
         )
 
     async def time_after(self, wait_s: float) -> datetime:
-        """
-        Return the time in so many seconds, by PostgreSQL's clock.
-
-        Raises:
-            JournalError: PostgreSQL cannot be asked now.
-        """
+        """Return the time in so many seconds by PostgreSQL's clock; raise if PostgreSQL cannot be asked now."""
         rows = await self._database.fetch(
             "SELECT extract(epoch FROM clock_timestamp() + make_interval(secs => %s))::float8",
             (wait_s,),
@@ -170,11 +152,7 @@ async def discard(app: App, *, older_than_s: float) -> int:
 async def without_job(cursor: Cursor) -> dict[UUID, str]:
     """Return the IDs and the keys of messages that no job delivers."""
     await cursor.execute(f"SELECT id, message FROM pico_outbox WHERE {_NO_JOB}")  # noqa: S608  a constant
-    keys: dict[UUID, str] = {}
-    for name, packed in await cursor.fetchall():
-        with suppress(InvalidMessageError):
-            keys[name] = from_json(packed).key or ""
-    return keys
+    return readable_keys(await cursor.fetchall())
 
 
 async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
@@ -184,11 +162,8 @@ async def keys_in_outbox(cursor: Cursor, keys: list[str]) -> set[str]:
         " (SELECT FROM unnest(%s::text[]) AS part WHERE strpos(message, part) > 0)",
         ([json.dumps({"key": key})[1:-1] for key in keys],),
     )
-    found = set()
-    for (packed,) in await cursor.fetchall():
-        with suppress(InvalidMessageError):
-            found.add(from_json(packed).key or "")
-    return found & set(keys)
+    found = readable_keys((packed, packed) for (packed,) in await cursor.fetchall())
+    return set(found.values()) & set(keys)
 
 
 async def hold_for_resend(cursor: Cursor, names: list[UUID]) -> list[UUID]:
@@ -207,11 +182,7 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
     """
     Mark messages that no job delivers as failed, so that they wait for `resend` or `discard`.
 
-    Args:
-        after: The 10,000 messages after this ID are checked.
-
-    Returns:
-        The number of messages that were marked, and the ID after which to continue.
+    Of the 10,000 messages after an ID, return how many were marked, and the ID after which to continue.
     """
     await cursor.execute(
         "SELECT id FROM pico_outbox WHERE id > %s ORDER BY id OFFSET %s LIMIT 1", (after, SCAN_SIZE - 1)
@@ -234,12 +205,9 @@ async def fail_without_job(cursor: Cursor, after: UUID) -> tuple[int, UUID]:
 
 async def expired(cursor: Cursor, after: tuple[datetime, UUID]) -> list[TupleRow]:
     """
-    Return a batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
+    Return the next batch of expired messages: for each its time, ID, JSON, and the job that waits to deliver it.
 
-    A message that a worker is delivering is not returned.
-
-    Args:
-        after: The time and the ID of the last message of the batch before.
+    A message that a worker is delivering is not returned. *after* is the time and the ID of the last message before.
     """
     await cursor.execute(
         "SELECT expires_at, pico_outbox.id, message, jobs.id FROM pico_outbox"
@@ -312,12 +280,7 @@ async def setup(app: App) -> None:
 
 
 def pool_of(app: App) -> Pool:
-    """
-    Return the pool of an open app.
-
-    Raises:
-        ConfigurationError: The app's connector is not procrastinate's `PsycopgConnector`.
-    """
+    """Return the pool of an open app; raise if its connector is not procrastinate's `PsycopgConnector`."""
     if not isinstance(app, App):
         raise ConfigurationError(f"`app` must be a procrastinate.App, not {type(app).__name__}.")
     if not isinstance(app.connector, PsycopgConnector):
@@ -328,12 +291,7 @@ def pool_of(app: App) -> Pool:
 
 
 def from_json(packed: str) -> Message:
-    """
-    Return the message of an outbox entry.
-
-    Raises:
-        InvalidMessageError: The entry cannot be read.
-    """
+    """Return the message of an outbox entry, or raise InvalidMessageError if it cannot be read."""
     try:
         fields = json.loads(packed)
         return _KINDS[fields.pop("kind")](**fields)
@@ -341,6 +299,15 @@ def from_json(packed: str) -> Message:
         raise InvalidMessageError(
             "The outbox has a message that this version of pico_async cannot read. It was not sent, and it is kept."
         ) from None
+
+
+def readable_keys(messages: Iterable[tuple[Name, str]]) -> dict[Name, str]:
+    """Return the keys of the messages that can be read, by the names that the caller pairs with their JSON."""
+    keys: dict[Name, str] = {}
+    for name, packed in messages:
+        with suppress(InvalidMessageError):
+            keys[name] = from_json(packed).key or ""
+    return keys
 
 
 def _to_json(message: Message) -> str:

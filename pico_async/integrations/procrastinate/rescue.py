@@ -17,7 +17,7 @@ from procrastinate.worker import Worker
 
 from pico_async._logger import Logger
 from pico_async.bulk.journal.protocols import Journal
-from pico_async.errors import InvalidMessageError, JournalError
+from pico_async.errors import JournalError
 from pico_async.integrations.postgres.connection import Database
 from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.procrastinate.outbox import (
@@ -26,11 +26,11 @@ from pico_async.integrations.procrastinate.outbox import (
     drop_expired,
     expired,
     fail_without_job,
-    from_json,
+    readable_keys,
 )
 from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 
-logger = Logger(__name__)
+logger: Logger = Logger(__name__)
 
 RESCUE_LOCK: Final = 0x5069636F_02
 
@@ -112,10 +112,7 @@ class Rescue:
         ledger = self._ledger or PostgresLedger(self._database.pool)
         if not isinstance(ledger, PostgresLedger):
             return set()
-        keys: dict[str, str] = {}
-        for packed in messages:
-            with suppress(InvalidMessageError):
-                keys[packed] = from_json(packed).key or ""
+        keys = readable_keys((packed, packed) for packed in messages)
         sent = await ledger.may_have_sent(keys.values())
         return {packed for packed, key in keys.items() if key not in sent}
 

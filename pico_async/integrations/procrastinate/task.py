@@ -104,12 +104,7 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
 
 
 def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
-    """
-    Return the task, which keeps the IDs of its running jobs in *in_hand*.
-
-    Raises:
-        ConfigurationError: An argument is wrong.
-    """
+    """Return the task, which keeps the IDs of its running jobs in *in_hand*; raise if an argument is wrong."""
     if not isinstance(pico, PicoSession):
         raise ConfigurationError(f"`pico` must be a PicoSession, not {type(pico).__name__}.")
     if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
@@ -151,15 +146,7 @@ def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | Non
 async def _deliver(
     pico: PicoSession, outbox: Outbox, name: UUID, *, ledger: Journal, is_last: bool, priority: Priority
 ) -> str:
-    """
-    Deliver one message, and return a word for procrastinate's log.
-
-    Args:
-        is_last: Whether no other delivery follows, whatever the outcome is.
-
-    Raises:
-        PicoError: The message was not accepted, or it is in doubt.
-    """
+    """Deliver one message, and return a word for procrastinate's log; raise if it was not accepted, or is in doubt."""
     try:
         message = await outbox.take(name)
     except InvalidMessageError:

@@ -34,7 +34,7 @@ from pico_async.integrations.procrastinate.rescue import Rescue
 from pico_async.integrations.procrastinate.task import MAX_TRIES, NAMESPACE, QUEUE, TASK, tracked_tasks
 from pico_async.session import PicoSession
 
-logger = Logger(__name__)
+logger: Logger = Logger(__name__)
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 15.0
@@ -118,10 +118,12 @@ async def run_worker(
         **options,
         "install_signal_handlers": False,
     }
-    rescue = Rescue(app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=_deletes_failed_jobs(settings))
+    deletes_failed = DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
+    rescue = Rescue(app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=deletes_failed)
+    can_handle_signals = os.name != "nt" and threading.current_thread() is threading.main_thread()
     try:
         async with _background_tasks() as group:
-            if install_signal_handlers and _can_handle_signals():
+            if install_signal_handlers and can_handle_signals:
                 group.start_soon(_stop_at_signal, group.cancel_scope)
             await _run_until_done(rescue, settings, wait=wait)
     finally:
@@ -204,12 +206,3 @@ def _is_transient(error: ConnectorException | JournalError) -> bool:
     # row was deleted, because it sent no heartbeat for too long.
     cause = error.__cause__
     return (cause is not None and is_transient(cause)) or isinstance(cause, psycopg.IntegrityError)
-
-
-def _deletes_failed_jobs(settings: dict[str, Any]) -> bool:
-    """Return whether procrastinate's worker deletes a job that has failed."""
-    return DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
-
-
-def _can_handle_signals() -> bool:
-    return os.name != "nt" and threading.current_thread() is threading.main_thread()

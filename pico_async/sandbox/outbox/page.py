@@ -15,7 +15,6 @@ Own invention throughout. No route needs a key, and no request to one is recorde
 """
 
 from collections.abc import AsyncIterator
-from functools import cache
 from importlib.resources import files
 
 import anyio
@@ -54,11 +53,6 @@ _HEADERS = {
     # The next version of the package serves another page at the same address.
     "Cache-Control": "no-store",
 }
-
-
-@cache
-def _file(name: str) -> bytes:
-    return (files(__package__) / "static" / name).read_bytes()
 
 
 def page_routes(feed: Feed, delivery: ReceiptDelivery, settings: Settings) -> list[BaseRoute]:
@@ -126,7 +120,8 @@ def _json(value: object) -> Response:
 
 
 def _static(name: str) -> Response:
-    return Response(_file(name), media_type=_FILES[name], headers=_HEADERS)
+    content = (files(__package__) / "static" / name).read_bytes()
+    return Response(content, media_type=_FILES[name], headers=_HEADERS)
 
 
 async def _stream(feed: Feed, cursor: Cursor | None) -> AsyncIterator[bytes]:

@@ -27,11 +27,8 @@ class Try:
 
     Attributes:
         at: When the try ended, on the sandbox's clock.
-        status: Status of the message that the receipt reports.
-        number: 1 for the first try.
         is_copy: Whether the receipt was sent before: it is a duplicate, or was sent again by hand.
         result: HTTP status of the reply, as "204", or the reason why there is none.
-        acknowledged: Whether the reply was 2xx.
     """
 
     at: float
@@ -90,6 +87,7 @@ class ReceiptDelivery:
 
     Attributes:
         changed: Number of a message for each change of its receipts, oldest first; it only grows.
+        receipts: The settings; None if receipts are off. `configure` changes them.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float], epoch: float, receipts: Receipts | None) -> None:
@@ -97,18 +95,13 @@ class ReceiptDelivery:
         self._ledger = ledger
         self._clock = clock
         self._epoch = epoch
-        self._receipts = receipts
+        self.receipts: Receipts | None = receipts
         self._random = Random(receipts.seed if receipts else None)  # noqa: S311  # draws are repeatable, not secret
         self._planned_messages = 0
         self._progress: dict[int, Progress] = {}
         self._pending: list[tuple[float, int, _PendingReceipt]] = []
         self._order = count()
         self._wake_events: set[asyncio.Event] = set()
-
-    @property
-    def receipts(self) -> Receipts | None:
-        """The settings of the receipts; None if receipts are off."""
-        return self._receipts
 
     @property
     def pending(self) -> int:
@@ -122,9 +115,9 @@ class ReceiptDelivery:
         A message that is accepted while they are off gets no receipts. Pending receipts wait until they are on again.
         """
         self.plan_new()
-        if receipts is not None and (self._receipts is None or receipts.seed != self._receipts.seed):
+        if receipts is not None and (self.receipts is None or receipts.seed != self.receipts.seed):
             self._random = Random(receipts.seed)  # noqa: S311
-        self._receipts = receipts
+        self.receipts = receipts
         self._wake()
 
     def progress(self, number: int) -> Progress:
@@ -133,12 +126,12 @@ class ReceiptDelivery:
             return self._progress[number]
         if self._ledger.accepted[number].callback is None:
             return Progress("none")
-        return Progress("waiting" if number >= self._planned_messages and self._receipts is not None else "off")
+        return Progress("waiting" if number >= self._planned_messages and self.receipts is not None else "off")
 
     def plan_new(self) -> None:
         """Plan the receipts of the messages that were accepted since the last call."""
         accepted = self._ledger.accepted
-        if self._receipts is None:
+        if self.receipts is None:
             self._planned_messages = len(accepted)
             return
         while self._planned_messages < len(accepted):
@@ -146,7 +139,7 @@ class ReceiptDelivery:
             self._planned_messages += 1
             if message.callback is None:
                 continue
-            planned = plan(self._receipts, self._random)
+            planned = plan(self.receipts, self._random)
             last = next(receipt.status for receipt in planned if receipt.status is not Status.SENT)
             self._progress[number] = Progress("waiting", last=last)
             for receipt in planned:
@@ -166,7 +159,7 @@ class ReceiptDelivery:
         message = self._ledger.accepted[number]
         if message.callback is None:
             raise LookupError("this message has no callback.")
-        if self._receipts is None:
+        if self.receipts is None:
             raise RuntimeError("receipts are off: turn them on first.")
         self.plan_new()
         progress = self._progress.setdefault(number, Progress("waiting"))
@@ -180,20 +173,20 @@ class ReceiptDelivery:
         try:
             while True:
                 wake.clear()
-                if self._receipts is None:
+                if self.receipts is None:
                     await wake.wait()
                 else:
-                    await self._run_with(self._receipts, wake)
+                    await self._run_with(self.receipts, wake)
         finally:
             self._wake_events.discard(wake)
 
     async def deliver(self, *, everything: bool) -> int:
         """Deliver what is due on the sandbox's clock, one after the other; with *everything*, do not wait for it."""
-        if self._receipts is None:
+        if self.receipts is None:
             raise RuntimeError("Receipts are off: make the sandbox with receipts=Receipts().")
         self.plan_new()
         tried = 0
-        async with ReceiptSender(self._receipts) as sender:
+        async with ReceiptSender(self.receipts) as sender:
             while receipt := self._pop_due_by_clock(self._clock(), everything=everything):
                 try:
                     await self._try(sender, receipt)
@@ -214,9 +207,9 @@ class ReceiptDelivery:
 
         try:
             async with ReceiptSender(receipts) as sender, anyio.create_task_group() as group:
-                while self._receipts is receipts:
+                while self.receipts is receipts:
                     self.plan_new()
-                    while self._receipts is receipts and self._is_due():
+                    while self.receipts is receipts and self._is_due():
                         await semaphore.acquire()
                         # Taken only after the wait: a receipt that is held while the task is cancelled would be lost.
                         if not self._is_due():

@@ -11,17 +11,24 @@ import json
 from collections.abc import Collection
 from datetime import UTC, datetime
 from enum import StrEnum
-from math import isfinite
 from random import Random
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
+from pico_async.sandbox.checks import SHARE, WAIT, Check
 from pico_async.sandbox.ledger import Message
 
-LONGEST_WAIT_S = 3600.0
+_TIMEOUT = Check("more than 0 seconds", bool)
+_TRIES = Check(
+    "a whole number from 1 to 20",
+    lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 20,
+)
+_SEED = Check(
+    "a whole number or None",
+    lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
+)
 
 
 class ReceiptForm(StrEnum):
@@ -38,37 +45,6 @@ class Status(StrEnum):
     SENT = "SENT"
     DELIVERED = "DELIVERED"
     UNDELIVERED = "UNDELIVERED"
-
-
-def is_number(value: object) -> bool:
-    """Return whether *value* is a finite number, and not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-
-
-def _check_wait(receipts: "Receipts", attribute: "Attribute[Any]", value: Any) -> None:
-    if not is_number(value) or not 0 <= value <= LONGEST_WAIT_S:
-        raise ValueError(f"{attribute.name}={value!r}: pass seconds from 0 to {LONGEST_WAIT_S:g}.")
-
-
-def _check_timeout(receipts: "Receipts", attribute: "Attribute[Any]", value: Any) -> None:
-    _check_wait(receipts, attribute, value)
-    if not value:
-        raise ValueError(f"{attribute.name}={value!r}: pass more than 0 seconds.")
-
-
-def _check_share(receipts: "Receipts", attribute: "Attribute[Any]", value: Any) -> None:
-    if not is_number(value) or not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name}={value!r}: pass a share from 0 to 1.")
-
-
-def _check_tries(receipts: "Receipts", attribute: "Attribute[Any]", value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 20:
-        raise ValueError(f"{attribute.name}={value!r}: pass a whole number from 1 to 20.")
-
-
-def _check_seed(receipts: "Receipts", attribute: "Attribute[Any]", value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ValueError(f"{attribute.name}={value!r}: pass a whole number or None.")
 
 
 def _lower_case_hosts(value: Collection[str]) -> frozenset[str]:
@@ -104,16 +80,16 @@ class Receipts:
     """
 
     form: ReceiptForm = field(default=ReceiptForm.JSON, converter=ReceiptForm)
-    sent_after_s: float = field(default=0.2, validator=_check_wait)
-    delivered_after_s: float = field(default=1.0, validator=_check_wait)
-    undelivered: float = field(default=0.0, validator=_check_share)
-    duplicates: float = field(default=0.0, validator=_check_share)
-    reordered: float = field(default=0.0, validator=_check_share)
-    tries: int = field(default=5, validator=_check_tries)
-    backoff_s: float = field(default=1.0, validator=_check_wait)
-    timeout_s: float = field(default=5.0, validator=_check_timeout)
+    sent_after_s: float = field(default=0.2, validator=WAIT)
+    delivered_after_s: float = field(default=1.0, validator=WAIT)
+    undelivered: float = field(default=0.0, validator=SHARE)
+    duplicates: float = field(default=0.0, validator=SHARE)
+    reordered: float = field(default=0.0, validator=SHARE)
+    tries: int = field(default=5, validator=_TRIES)
+    backoff_s: float = field(default=1.0, validator=WAIT)
+    timeout_s: float = field(default=5.0, validator=[WAIT, _TIMEOUT])
     allow_hosts: Collection[str] = field(default=(), converter=_lower_case_hosts)
-    seed: int | None = field(default=None, validator=_check_seed)
+    seed: int | None = field(default=None, validator=_SEED)
     transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
 
 

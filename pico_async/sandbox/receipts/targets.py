@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote, urlsplit
 
@@ -42,13 +41,7 @@ class Target:
 
 
 async def resolve_target(callback: str, allow_hosts: Collection[str]) -> Target:
-    """
-    Resolve the host of *callback* and check its addresses.
-
-    Raises:
-        RefusedAddressError: The callback is malformed, or its host is neither loopback nor allowed.
-        OSError: The host cannot be resolved.
-    """
+    """Resolve the host of *callback*; raise if it is malformed, or its host is neither loopback nor allowed."""
     scheme, authority, _ = split_callback(callback)
     try:
         parts = urlsplit(f"//{authority}")
@@ -78,9 +71,7 @@ class ReceiptSender:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def post(self, callback: str, request: ReceiptRequest) -> int:

@@ -37,6 +37,7 @@ from pico_async import (
 from pico_async.bulk.journal import sqlite_file as journal_file
 from pico_async.bulk.journal.entry import AHEAD
 from pico_async.bulk.journal.protocols import JournalRow
+from pico_async.bulk.journal.sqlite_rows import JournalRows
 from tests.support.waiting import until
 
 ACCEPTS, REFUSES, DROPS, UNREACHABLE = range(4)
@@ -517,6 +518,21 @@ async def test_a_receipt_costs_the_same_however_long_the_journal_is(
     assert "BEGIN IMMEDIATE" in for_one
     assert "quick_check" not in for_one
     assert "quick_check" in "\n".join(statements)
+
+
+def test_an_id_is_found_by_the_index(tmp_path: Path) -> None:
+    """Finding a message by the beginning of its ID takes no more steps in a journal of fifty times as many messages."""
+    steps: Counter[int] = Counter()
+    for size in (100, 5000):
+        with journal_file.JournalFile(tmp_path / f"{size}.db", owned=True, create=True) as file, file.transaction():
+            rows = JournalRows(file)
+            rows.claim([(sms(number, key=f"k{number}"), number, None) for number in range(size)])
+            ((name,),) = file.connection.execute("SELECT hex(name) FROM message WHERE row = 50")
+            file.connection.set_progress_handler(lambda size=size: steps.update([size]), 1)
+            rows.find(name[:12])
+            file.connection.set_progress_handler(None, 1)
+
+    assert 0 < steps[5000] < 2 * steps[100]
 
 
 async def test_a_damaged_file_is_found_out_or_right(tmp_path: Path) -> None:

@@ -234,10 +234,10 @@ def test_numbers_that_cannot_exist_are_invalid(
     in_sandbox = pico_here(*arguments, *suppress, "--json", env=quick.env)
 
     assert (ran.code, refused.code) == (1, 2)
-    assert "line 2: `to` is of a range that nobody uses in country code 86" in ran.out
+    assert "line 2: `to` is of a range that is not in use in country code 86" in ran.out
     assert "line 3: `to` begins with no country code that there is" in ran.out
     assert (newer["valid"], newer["invalid"]) == (1, 1)
-    assert "line 1, is not a phone number: `to` is of a range that nobody uses" in refused.err
+    assert "line 1, is not a phone number: `to` is of a range that is not in use" in refused.err
     assert (in_sandbox.code, in_sandbox.json["valid"]) == (0, 2)
 
 

@@ -85,7 +85,7 @@ def test_a_fleet_of_another_prefix_is_another_fleet(pico_here: Pico, quick: Sand
     also = pico_here("balance", env=env | {"PICO_REDIS_PREFIX": "two"})
     found = [pico_here("fleet", "status", "--json", "--prefix", name, env=env).json["fleets"] for name in ("one", "tw")]
 
-    assert (sent.code, also.code) == (0, 0)
+    assert (sent.code, also.code) == (0, 0), (sent.err, also.err)
     assert quick.ledger().token_requests == 2
     assert [len(fleets) for fleets in found] == [1, 0]
 

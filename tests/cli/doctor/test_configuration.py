@@ -17,7 +17,7 @@ from tests.support.sandbox_process import KEY
     [
         ({"PICO_USERNAME": ""}, "There is no username"),
         ({"PICO_API_KEY": ""}, "There is no API key"),
-        ({"PICO_API_KEY": f"{KEY} {KEY}"}, "cannot stand in a header"),
+        ({"PICO_API_KEY": f"{KEY} {KEY}"}, "a header cannot contain"),
         ({"PICO_SENDER": f"{SENDER}\x1b"}, "control characters"),
         ({"PICO_CALLBACK": "callback-secret"}, "not a web address"),
         ({"PICO_CALLBACK": "https://10.0.0.1/callback-secret"}, "only this machine or its network reaches"),

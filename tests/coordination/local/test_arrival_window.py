@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from pico_async.coordination.local import arrival_window as arrivals
-from pico_async.coordination.local.arrival_window import ArrivalWindow, SentRequest
+from pico_async.coordination.local import limiter
+from pico_async.coordination.local.limiter import ArrivalWindow, SentRequest
 
 LEAST_S = 0.1
 
@@ -157,7 +157,7 @@ def test_no_window_holds_more_whatever_the_way_there_does(
     number: int, longest_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No window at Pico exceeds the limit, however delays vary, as long as each reply arrives within one window."""
-    monkeypatch.setattr(arrivals, "MAX_DELAY_S", 1.0)
+    monkeypatch.setattr(limiter, "MAX_DELAY_S", 1.0)
     chance = Random(number)
     those, now, least_s = ArrivalWindow(number, 1.0), 0.0, LEAST_S
     replies: list[tuple[float, int, SentRequest]] = []

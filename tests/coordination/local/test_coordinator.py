@@ -13,8 +13,8 @@ import pytest
 from pico_async import ConfigurationError, Coordinator, Identity, LocalCoordinator, Priority, Rates
 from pico_async.coordination import registry
 from pico_async.coordination.local.limiter import LocalLimiter, LocalSlot
-from pico_async.coordination.local.token_store import LocalTokenStore
 from pico_async.coordination.rates import RateGroup
+from pico_async.coordination.token_cache import LocalTokenStore
 
 pytestmark = pytest.mark.virtual_time
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from pico_async.coordination.local.jitter import JitterEstimate
+from pico_async.coordination.local.limiter import JitterEstimate
 
 
 def record(jitter: JitterEstimate, took_s: list[float], *, since: float = 0.0, per_s: float = 30) -> float:

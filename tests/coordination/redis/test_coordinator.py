@@ -29,8 +29,8 @@ from pico_async import (
     RedisCoordinator,
 )
 from pico_async.coordination.rates import RateGroup
-from pico_async.coordination.redis.client import RedisLink, RedisUnavailableError
-from pico_async.coordination.redis.limiter import Answer
+from pico_async.coordination.redis.client import RedisUnavailableError, ScriptClient
+from pico_async.coordination.redis.schedule import Reply
 from pico_async.sandbox import Sandbox
 from tests.support.far_away import Network, relaying
 from tests.support.fleet_schedule import begin_schedules
@@ -95,7 +95,7 @@ def schedule(url: str, rate_group: RateGroup = RateGroup.SMS) -> int:
         return int(client.hget(f"pico:{{{ME.limiter}}}:pace:{rate_group}", "tat") or 0)
 
 
-async def test_a_session_needs_nothing_but_the_coordinator(redis_url: str) -> None:
+async def test_sessions_of_two_coordinators_share_a_schedule_and_a_token(redis_url: str) -> None:
     """Two coordinators on one Redis fetch one token between them, and the schedule of their rate lies in Redis."""
     sandbox = Sandbox()
     coordinator = made(redis_url)
@@ -182,7 +182,7 @@ def connections(url: str, name: str) -> int:
         return sum(1 for one in client.client_list() if one["name"] == name)
 
 
-async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> None:
+async def test_a_session_that_opens_while_the_last_one_closes_keeps_the_connection(url: str) -> None:
     """A session that opens while the last one closes keeps its connection to Redis."""
     coordinator = made(url, client_name="of-this-test")
     coordinator.join(ME)
@@ -199,7 +199,7 @@ async def test_who_comes_while_the_last_one_leaves_finds_it_open(url: str) -> No
     await no_connection(url, "of-this-test")
 
 
-async def test_closing_forgets_nobody_who_waits(url: str) -> None:
+async def test_callers_that_wait_when_a_coordinator_closes_get_their_slots(url: str) -> None:
     """Callers that wait when the coordinator closes still get their slots."""
     async with joined(url, rates=Rates(sms=20)) as coordinator:
         waiting = [asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)) for _ in range(4)]
@@ -237,14 +237,15 @@ async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
 @pytest.fixture
 def far_ahead(monkeypatch: pytest.MonkeyPatch) -> Rates:
     """Return a rate with slots that are reserved minutes ahead, so that a busy machine changes nothing in a test."""
-    monkeypatch.setattr("pico_async.coordination.redis.limiter.LOOKAHEAD_S", 1000.0)
+    for module in ("reservation", "schedule"):
+        monkeypatch.setattr(f"pico_async.coordination.redis.{module}.LOOKAHEAD_S", 1000.0)
     # On a busy machine the first slot could otherwise pass unused, and the next one is minutes away.
     monkeypatch.setattr("pico_async.coordination.redis.limiter.LATE_S", 5.0)
     monkeypatch.setattr("pico_async.coordination.redis.clock.LATE_S", 5.0)
     return Rates(sms=0.01)
 
 
-async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: Rates) -> None:
+async def test_a_cancelled_caller_returns_its_newest_slot(url: str, far_ahead: Rates) -> None:
     """A cancelled caller returns its newest slot, so that the next caller finds the schedule as it was."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
@@ -257,7 +258,7 @@ async def test_who_is_cancelled_gives_the_newest_slot_back(url: str, far_ahead: 
             await asyncio.sleep(0.01)
 
 
-async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: str, far_ahead: Rates) -> None:
+async def test_a_caller_that_is_cancelled_before_the_reply_returns_its_slot(url: str, far_ahead: Rates) -> None:
     """A caller that is cancelled before Redis answers returns the slot that the answer brings."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
@@ -273,32 +274,32 @@ async def test_who_is_cancelled_before_the_answer_came_gives_it_back_too(url: st
         assert schedule(url) == before
 
 
-async def test_slots_that_were_given_back_are_there_for_who_knew_of_them(url: str) -> None:
+async def test_a_member_that_knew_of_returned_slots_gets_them(url: str) -> None:
     """A schedule that got shorter by returned slots is not taken for a lost one: another member gets slots at once."""
     async with Redis.from_url(url) as client:
-        link = RedisLink(client, PATIENCE_S)
+        scripts = ScriptClient(client, PATIENCE_S)
         rate_group = f"pico:{{{ME.limiter}}}:pace:sms"
 
-        async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> Answer:
+        async def reserve(member: str, *, invited: bool = False, promised_us: int = 0) -> Reply:
             # In hours, so that a busy machine changes nothing.
             settings = ("about 0", 6, 0, 34_333_000_000, 200_000_000_000, 0, int(invited), promised_us, 0, 0, 0)
-            return Answer(
-                *await link.run(
+            return Reply(
+                *await scripts.run(
                     "reserve", [rate_group, f"{rate_group}:members", f"{rate_group}:about"], member, *settings
                 )
             )
 
         held = await reserve("one")
-        told = await reserve("other")
+        refused = await reserve("other")
         begin = int(held.end_us) - held.slots * held.spacing_us
-        await link.run("give_back", [rate_group], held.schedule, held.end_us, begin, held.slots)
-        found = await reserve("other", invited=True, promised_us=told.end_in_us)
+        await scripts.run("give_back", [rate_group], held.schedule, held.end_us, begin, held.slots)
+        found = await reserve("other", invited=True, promised_us=refused.end_in_us)
 
-    assert (held.slots, told.slots) == (6, 0)
+    assert (held.slots, refused.slots) == (6, 0)
     assert found.slots > 0
 
 
-async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, far_ahead: Rates) -> None:
+async def test_a_slot_before_another_reservation_is_not_returned(url: str, far_ahead: Rates) -> None:
     """A slot is not returned once another process has reserved after it; otherwise it would be granted twice."""
     async with joined(url, rates=far_ahead) as coordinator, joined(url, rates=far_ahead) as other:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
@@ -316,7 +317,7 @@ async def test_a_slot_behind_which_another_has_reserved_is_forfeited(url: str, f
         await cancelled(behind)
 
 
-async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -> None:
+async def test_a_process_that_leaves_returns_unused_slots(url: str, far_ahead: Rates) -> None:
     """A process that leaves returns unused slots, so that the next process need not wait for them."""
     async with joined(url, rates=far_ahead) as coordinator:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.BULK)
@@ -328,7 +329,7 @@ async def test_leaving_gives_back_what_nobody_used(url: str, far_ahead: Rates) -
     assert schedule(url) == before
 
 
-async def test_who_leaves_is_no_member_any_more(url: str) -> None:
+async def test_a_process_that_leaves_is_no_longer_a_member(url: str) -> None:
     """A process that leaves is no longer a member, so the shares of the others grow at once."""
     async with joined(url) as other:
         async with joined(url) as coordinator:
@@ -364,9 +365,9 @@ async def reserved(url: str, before: int) -> int:
 
 
 @pytest.mark.parametrize("garbage", [b"a\r\nb", b"\xff\xfe", b"a\x00b", "令牌".encode(), b"a" * 5000])
-async def test_a_token_in_redis_that_no_header_can_hold_is_fetched_anew(url: str, garbage: bytes) -> None:
-    """A token in Redis that no header can hold is discarded and fetched anew; each message is sent."""
-    # Else the second fetch would wait for a second.
+async def test_a_token_that_no_header_can_hold_is_replaced(url: str, garbage: bytes) -> None:
+    """A token in Redis that no header can hold is discarded, and another is fetched; each message is sent."""
+    # With a rate, the second fetch would wait for a second.
     sandbox = Sandbox(rate_rule=None)
     rates = Rates(token=None)
     async with session(made(url, rates=rates), sandbox) as first:
@@ -383,7 +384,7 @@ async def test_a_token_in_redis_that_no_header_can_hold_is_fetched_anew(url: str
     assert sandbox.ledger.token_requests == 2
 
 
-async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> None:
+async def test_an_outdated_call_does_not_replace_a_newer_token(url: str) -> None:
     """A late 401 for an old token does not remove the new one, and a fetch that comes too late does not replace it."""
     async with joined(url) as one, joined(url) as other:
         await one.token.keep("old")
@@ -400,7 +401,7 @@ async def test_a_token_is_replaced_only_where_it_is_still_there(url: str) -> Non
         assert await other.token.current() == "newer"
 
 
-async def test_one_fetches_and_the_others_take_what_it_brings(url: str) -> None:
+async def test_one_process_fetches_the_token_for_all(url: str) -> None:
     """While one coordinator fetches a token, the others wait, and then use the same token."""
     fetched = 0
 
@@ -421,7 +422,7 @@ async def test_one_fetches_and_the_others_take_what_it_brings(url: str) -> None:
     assert fetched == 1
 
 
-async def test_a_lock_is_held_for_as_long_as_its_holder_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_is_renewed_while_its_holder_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow fetch keeps its lock beyond the lock's expiry, because its holder renews it."""
     monkeypatch.setattr("pico_async.coordination.redis.token_store.LOCK_S", 3600.0)
     monkeypatch.setattr("pico_async.coordination.redis.token_store.RENEW_S", 0.05)
@@ -486,7 +487,7 @@ async def test_while_redis_is_away_a_send_fails_as_not_sent() -> None:
     assert raised.value.__cause__ is None
 
 
-async def test_a_blast_does_not_run_through_its_messages_while_redis_is_away() -> None:
+async def test_a_bulk_send_fails_few_messages_in_a_short_outage() -> None:
     """While Redis is away, bulk requests fail as slowly as they would be sent, so a short outage costs few messages."""
     with valkey_server() as server:
         server.kill()
@@ -524,7 +525,7 @@ async def test_a_redis_that_refuses_is_not_available(fault: tuple[str, ...]) -> 
                 await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
-async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
+async def test_a_foreign_value_at_the_schedule_s_key_ends_the_wait(url: str) -> None:
     """A value of another program at the schedule's key raises `NotSentError`, so no caller waits for ever."""
     with redis.Redis.from_url(url) as client:
         client.set(f"pico:{{{ME.limiter}}}:pace:sms", "something else")
@@ -534,7 +535,7 @@ async def test_an_answer_that_is_none_ends_the_wait(url: str) -> None:
             await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
-async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
+async def test_after_a_failure_the_next_calls_fail_at_once(url: str) -> None:
     """After a failed call, the next calls fail without asking Redis, so callers do not each wait for a timeout."""
     client = Redis.from_url(url)
     calls = 0
@@ -545,17 +546,17 @@ async def test_a_redis_that_has_just_failed_is_left_alone(url: str) -> None:
         raise redis.ConnectionError("it is gone")
 
     client.evalsha = evalsha
-    link = RedisLink(client, 1.0)
+    scripts = ScriptClient(client, 1.0)
     for _ in range(3):
         with pytest.raises(RedisUnavailableError):
-            await link.run("leave", ["members", "about"], "me")
+            await scripts.run("leave", ["members", "about"], "me")
     await client.aclose()
 
     assert calls == 1
-    assert link.fault == "ConnectionError"
+    assert scripts.fault == "ConnectionError"
 
 
-async def test_a_redis_far_away_is_connected_to_in_the_background() -> None:
+async def test_a_distant_redis_is_connected_to_in_the_background() -> None:
     """
     A Redis to which connecting takes longer than a call may is connected to in the background.
 
@@ -587,8 +588,8 @@ async def has_slot(coordinator: RedisCoordinator) -> bool:
     return True
 
 
-async def test_closing_ends_a_call_that_redis_does_not_answer() -> None:
-    """The end of a coordinator ends calls to a Redis that never answers, for which nobody waits any more."""
+async def test_closing_ends_a_call_without_a_reply() -> None:
+    """The end of a coordinator ends calls to a Redis that never answers, whose callers have stopped waiting."""
     before = asyncio.all_tasks()
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -600,10 +601,10 @@ async def test_closing_ends_a_call_that_redis_does_not_answer() -> None:
         assert asyncio.all_tasks() == before
 
 
-async def test_a_late_failure_does_not_undo_a_later_answer(url: str) -> None:
+async def test_a_late_failure_does_not_undo_a_later_reply(url: str) -> None:
     """A call that fails long after its caller has gone does not stop calls, if Redis has answered meanwhile."""
     async with Redis.from_url(url) as client:
-        link = RedisLink(client, PATIENCE_S)
+        scripts = ScriptClient(client, PATIENCE_S)
         hung, evalsha = asyncio.Event(), client.evalsha
 
         async def hang(*_: object) -> None:
@@ -611,19 +612,19 @@ async def test_a_late_failure_does_not_undo_a_later_answer(url: str) -> None:
             raise redis.ConnectionError("it is gone")
 
         client.evalsha = hang
-        late = asyncio.create_task(link.run("leave", ["members", "about"], "me"))
+        late = asyncio.create_task(scripts.run("leave", ["members", "about"], "me"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         client.evalsha = evalsha
-        await link.run("leave", ["members", "about"], "me")
+        await scripts.run("leave", ["members", "about"], "me")
         hung.set()
         with pytest.raises(RedisUnavailableError):
             await late
 
-        assert link.fault is None
+        assert scripts.fault is None
 
 
-async def test_what_redis_py_does_not_foresee_is_told_as_not_sent(url: str) -> None:
+async def test_an_unexpected_error_of_redis_py_means_not_sent(url: str) -> None:
     """An unexpected error of the Redis client, such as a RuntimeError, is raised as `NotSentError`."""
     client = Redis.from_url(url)
 
@@ -653,7 +654,7 @@ async def test_a_user_with_few_rights_is_enough() -> None:
             await pico.sms.send("8612345678901", "Your code is 1234")
             sandbox.expire_tokens()
             await pico.sms.send("8612345678901", "Your code is 5678")
-            await pico._open()._limiters[RateGroup.SMS].pause(None)
+            await pico._engine._limiters[RateGroup.SMS].pause(None)
 
     assert len(sandbox.ledger.accepted) == 2
 
@@ -713,7 +714,7 @@ def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
     """A coordinator works in one event loop after another, and raises an error if two use it at a time."""
     coordinator = made(url)
 
-    async def take_a_turn() -> None:
+    async def take_a_slot() -> None:
         coordinator.join(ME)
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         await coordinator.leave()
@@ -721,15 +722,15 @@ def test_a_coordinator_serves_one_loop_at_a_time(url: str) -> None:
     async def while_another_holds_it() -> None:
         coordinator.join(ME)
         with pytest.raises(ConfigurationError, match="another event loop"):
-            await asyncio.to_thread(lambda: asyncio.run(take_a_turn()))
+            await asyncio.to_thread(lambda: asyncio.run(take_a_slot()))
         await coordinator.leave()
 
-    asyncio.run(take_a_turn())
-    asyncio.run(take_a_turn())
+    asyncio.run(take_a_slot())
+    asyncio.run(take_a_slot())
     asyncio.run(while_another_holds_it())
 
 
-async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
+async def test_a_coordinator_without_a_session_grants_no_slot(url: str) -> None:
     """A coordinator without a session raises an error that shows how to pass it to one."""
     coordinator = made(url)
 
@@ -737,7 +738,7 @@ async def test_before_a_session_there_is_nothing_to_share(url: str) -> None:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
 
 
-async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
+async def test_hosts_of_pico_share_a_rate_and_not_a_token(url: str) -> None:
     """Both hosts of Pico share one rate but no token; a stand-in host has a rate of its own."""
     official = Identity.of("Pico", "https://rest.picotw.com", "u", "k")
     whitelist = Identity.of("Pico", "https://api.picotw.com", "u", "k")
@@ -751,7 +752,7 @@ async def test_hosts_of_pico_share_a_pace_and_not_a_token(url: str) -> None:
         assert await other.token.current() is None
 
 
-async def test_a_lane_without_a_rate_asks_nobody(redis_url: str) -> None:
+async def test_a_rate_group_without_a_rate_does_not_use_redis(redis_url: str) -> None:
     """A rate group without a limit, such as MMS, writes nothing to Redis and opens no connection to it."""
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("stats")["total_connections_received"]
@@ -767,7 +768,7 @@ async def test_a_lane_without_a_rate_asks_nobody(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "named"),
     [
         ({"share": 0}, "share=…|`share`"),
         ({"share": 2}, "`share`"),
@@ -781,9 +782,9 @@ async def test_a_lane_without_a_rate_asks_nobody(redis_url: str) -> None:
         ({"ssl_ca_cert": "misspelt"}, "options that redis-py knows"),
     ],
 )
-def test_a_wrong_setting_is_named(settings: dict[str, Any], said: str) -> None:
+def test_a_wrong_setting_is_named(settings: dict[str, Any], named: str) -> None:
     """A wrong setting raises an error that names it, before any connection is opened."""
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=named):
         RedisCoordinator.from_url("redis://localhost", **settings)
 
 
@@ -814,6 +815,17 @@ def test_a_closed_port_is_no_configuration_error() -> None:
         asyncio.run(try_it())
 
 
-def test_it_is_told_whose_rate_it_keeps() -> None:
-    """`RedisCoordinator` implements the protocol of a coordinator that is told its API key and account."""
+async def test_a_coordinator_shows_its_live_state(url: str) -> None:
+    """The repr of a coordinator shows its sessions, its token store and its limiters."""
+    async with joined(url, rates=Rates(sms=30, token=None, balance=None), share=0.5) as coordinator:
+        await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
+
+        shown = repr(coordinator)
+
+    assert "uses 0.5 of the rates while Redis is away, 1 sessions, <RedisTokenStore no token known>" in shown
+    assert "<RedisLimiter sms 28.99/s, 0 waiting," in shown
+
+
+def test_a_coordinator_implements_the_protocol() -> None:
+    """`RedisCoordinator` implements the protocol of a coordinator that serves one API key and account."""
     assert isinstance(RedisCoordinator.from_url("redis://localhost"), Coordinator)

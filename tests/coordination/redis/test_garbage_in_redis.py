@@ -12,10 +12,10 @@ import pytest
 import redis
 
 from pico_async import Identity, NotSentError, Priority, RedisCoordinator
-from pico_async.coordination.rates import RateGroup
-from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
+from pico_async.coordination.rates import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST, RateGroup
+from pico_async.coordination.redis.reservation import LOOKAHEAD_S
+from pico_async.coordination.redis.schedule import Reply
 from pico_async.coordination.redis.status import read_fleets
-from pico_async.coordination.refusals import MAX_PAUSE_S, PAUSE_S, SLOWED_FOR_S, SLOWED_TO, SLOWEST
 from tests.support.fleet_schedule import begin_schedules
 from tests.support.virtual_fleet import densest, run_script
 from tests.support.waiting import PATIENCE_S
@@ -35,7 +35,7 @@ HOSTILE = [
     *(b"\xff\xfe", "1 2", "-9223372036854775808", "9223372036854775807"),
     *(str(NOW + seconds * SECOND) for seconds in (-3600, -1, 120, 3600, 10**9)),
 ]
-FIELDS = ("name", "tat", "last", "bulk", "single", "resume", "recover", "share", "told", "granted", "spacing")
+FIELDS = ("name", "tat", "last", "bulk", "single", "resume", "recover", "slowed_to", "announced", "granted", "spacing")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,16 @@ def run(client: redis.Redis, script: str, keys: tuple[str, ...], *arguments: obj
     return run_script(client, script, keys, *arguments, now_us=now)
 
 
-def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> Answer:
+def reserve(client: redis.Redis, member: str, now: int, *, invited: bool, promised: int = 0) -> Reply:
     """Reserve slots as a member of a fleet that sends in bulk."""
     rest = ("host:1 0", 64, 0, SPACING, LOOKAHEAD, 0, int(invited), promised, 0, 0, 0)
-    return Answer(*run(client, "reserve", RATE_GROUP, member, *rest, now=now))
+    return Reply(*run(client, "reserve", RATE_GROUP, member, *rest, now=now))
 
 
 def fleet_for(
     client: redis.Redis, seconds: float, begin: int, members: tuple[str, ...] = ("one", "other")
 ) -> list[int]:
-    """Let members ask for slots whenever they may, and return the moments of all slots."""
+    """Run members that ask for slots as often as they may, and return the times of all slots."""
     now, slots = begin, []
     ask_at = dict.fromkeys(members, begin)
     invited = dict.fromkeys(members, False)
@@ -75,7 +75,7 @@ def fleet_for(
 
 @pytest.fixture(scope="module")
 def begun(client: redis.Redis) -> tuple[list[int], dict[str, bytes]]:
-    """Let a fleet ask for slots for three seconds, and return their moments and what is then in Redis."""
+    """Reserve slots as a fleet for three seconds, and return their times and the content of Redis after that."""
     client.flushdb()
     slots = fleet_for(client, 3.0, NOW)
     return slots, {key: client.dump(key) for key in RATE_GROUP}
@@ -97,7 +97,7 @@ def seconds(slots: list[int]) -> list[float]:
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
+def test_a_schedule_with_one_wrong_number_is_kept_or_reset(
     client: redis.Redis, before: list[int], field: str, value: str | bytes
 ) -> None:
     """Whatever one field of a schedule holds, no second has more than 30 slots, and the next slot is seconds away."""
@@ -110,9 +110,9 @@ def test_a_schedule_with_one_wrong_number_is_kept_or_begun_anew(
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, before: list[int], value: str | bytes) -> None:
+def test_an_impossible_slowdown_is_discarded(client: redis.Redis, before: list[int], value: str | bytes) -> None:
     """While a fleet goes slower after a refusal, no value of the fraction lifts its rate or stops it."""
-    client.hset(RATE_GROUP[0], mapping={"share": value, "recover": NOW + 20 * SECOND})
+    client.hset(RATE_GROUP[0], mapping={"slowed_to": value, "recover": NOW + 20 * SECOND})
 
     after = fleet_for(client, 20.0, NOW + 3 * SECOND)
 
@@ -121,8 +121,8 @@ def test_a_share_that_no_refusal_leaves_is_none(client: redis.Redis, before: lis
 
 
 @pytest.mark.usefixtures("before")
-@pytest.mark.parametrize("field", ["tat", "resume", "told"])
-def test_a_moment_that_could_be_true_has_an_end_within_a_minute(client: redis.Redis, field: str) -> None:
+@pytest.mark.parametrize("field", ["tat", "resume", "announced"])
+def test_a_plausible_time_is_over_within_a_minute(client: redis.Redis, field: str) -> None:
     """A schedule or a pause that ends within a minute is kept, because it may be true; then slots are granted again."""
     client.hset(RATE_GROUP[0], field, NOW + 50 * SECOND)
 
@@ -141,7 +141,7 @@ def test_a_field_that_is_missing_lifts_no_limit(client: redis.Redis, before: lis
 
 
 @pytest.mark.usefixtures("before")
-def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> None:
+def test_the_slowdown_of_a_refusal_is_kept(client: redis.Redis) -> None:
     """The longest pause and the slowest pace that refusals can lead to are kept, and nothing is discarded."""
     now = NOW + 3 * SECOND
     for _ in range(10):
@@ -156,7 +156,7 @@ def test_a_share_of_the_pace_is_as_a_refusal_leaves_it(client: redis.Redis) -> N
 
 
 @pytest.mark.usefixtures("before")
-@pytest.mark.parametrize("field", ["last", "resume", "recover", "share"])
+@pytest.mark.parametrize("field", ["last", "resume", "recover", "slowed_to"])
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str, value: str | bytes) -> None:
     """Whatever a schedule holds, a refusal pauses for its own time and slows by a fifth, for a minute at the most."""
@@ -175,7 +175,7 @@ def test_a_refusal_pauses_for_as_long_as_it_says(client: redis.Redis, field: str
 
 @pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: str | bytes) -> None:
+def test_slots_can_be_returned_despite_a_wrong_count(client: redis.Redis, value: str | bytes) -> None:
     """Slots can be returned although the count of granted slots holds no number."""
     now = NOW + 4 * SECOND
     mine = reserve(client, "one", now, invited=True)
@@ -189,7 +189,7 @@ def test_slots_are_given_back_whatever_was_counted(client: redis.Redis, value: s
 
 @pytest.mark.usefixtures("before")
 @pytest.mark.parametrize("score", ["+inf", NOW + 10**12, "-inf", -1])
-def test_members_that_nobody_is_take_no_part(client: redis.Redis, score: Any) -> None:
+def test_members_that_are_no_process_are_dropped(client: redis.Redis, score: Any) -> None:
     """Entries among the members that are no process are dropped, also those with a time in the future."""
     client.zadd(RATE_GROUP[1], {f"nobody-{number}": score for number in range(50)})
 
@@ -199,7 +199,7 @@ def test_members_that_nobody_is_take_no_part(client: redis.Redis, score: Any) ->
 
 
 @pytest.mark.parametrize("left_ms", [None, 3_600_000])
-def test_a_lock_that_would_not_expire_does(client: redis.Redis, left_ms: int | None) -> None:
+def test_a_lock_without_an_expiry_gets_one(client: redis.Redis, left_ms: int | None) -> None:
     """A token lock without an expiry, or with a longer one than any holder sets, expires as one of a dead holder."""
     client.flushdb()
     client.set("lock", "nobody", px=left_ms)
@@ -211,8 +211,8 @@ def test_a_lock_that_would_not_expire_does(client: redis.Redis, left_ms: int | N
 
 @pytest.mark.parametrize("field", ["value", "generation", "used", "fetched"])
 @pytest.mark.parametrize("value", [*HOSTILE, "a\r\nb", "a b", "\x00", "ü", b"\x80abc"], ids=repr)
-def test_a_token_can_be_replaced_whatever_is_there(client: redis.Redis, field: str, value: str | bytes) -> None:
-    """Whatever the token's key holds, a token that no header can hold is given to nobody, and a new one is kept."""
+def test_a_token_can_be_replaced_whatever_its_key_holds(client: redis.Redis, field: str, value: str | bytes) -> None:
+    """Whatever the token's key holds, a token that no header can hold is never returned, and a new one is kept."""
     client.flushdb()
     trusted = 1080 * SECOND
     run(client, "token_put", ("token",), "keep", "t", "", trusted)
@@ -236,7 +236,7 @@ async def joined(url: str, **settings: Any) -> AsyncIterator[RedisCoordinator]:
         await coordinator.leave()
 
 
-async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_warning_names_the_key_of_discarded_values(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A warning names the key whose content was discarded, and a logging filter that raises stops nothing."""
     key = f"pico:{{{ME.limiter}}}:pace:sms"
     with redis.Redis.from_url(redis_url) as client:
@@ -250,7 +250,7 @@ async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCap
         async with asyncio.timeout(PATIENCE_S):
             await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
         with redis.Redis.from_url(redis_url) as client:
-            client.hset(key, "share", "1000")
+            client.hset(key, "slowed_to", "1000")
         logger.addFilter(fail)
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -262,7 +262,7 @@ async def test_what_was_discarded_is_named(redis_url: str, caplog: pytest.LogCap
     assert key in caplog.text
 
 
-async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_lost_schedule_is_logged_once(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A schedule that Redis lost is logged, with what may be the cause, and not each time."""
     async with joined(redis_url) as coordinator:
         await coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE)
@@ -277,7 +277,7 @@ async def test_a_schedule_that_is_lost_is_named_once(redis_url: str, caplog: pyt
     assert "noeviction" in caplog.text
 
 
-async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_wait_is_logged_with_its_key(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A wait of many seconds is logged once, with the key to look at."""
     key = f"pico:{{{ME.limiter}}}:pace:sms"
     with redis.Redis.from_url(redis_url) as client:
@@ -288,7 +288,7 @@ async def test_a_long_wait_is_named(redis_url: str, caplog: pytest.LogCaptureFix
             client.hset(key, "tat", int(client.hget(key, "last") or 0) + 50 * SECOND)
         waiting = asyncio.create_task(coordinator.limiter(RateGroup.SMS).acquire(Priority.INTERACTIVE))
         async with asyncio.timeout(PATIENCE_S):
-            while "No request of sms leaves for" not in caplog.text:
+            while "Redis allows no request of sms for" not in caplog.text:
                 await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.wait([waiting])
@@ -310,7 +310,7 @@ async def test_a_key_of_another_type_is_named(redis_url: str, suffix: str) -> No
     assert key in str(raised.value)
 
 
-async def test_a_token_key_of_another_type_does_not_stop_the_pace(redis_url: str) -> None:
+async def test_a_token_key_of_another_type_does_not_stop_the_limiter(redis_url: str) -> None:
     """A token's key of another type ends in an error that names it, and slots are granted all the same."""
     with redis.Redis.from_url(redis_url) as client:
         begin_schedules(client, API_KEY)
@@ -332,8 +332,8 @@ async def test_a_lock_that_is_held_for_ever_has_an_end(redis_url: str, monkeypat
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
-async def test_the_status_shows_what_it_can(client: redis.Redis, redis_url: str, value: str | bytes) -> None:
-    """`read_fleets` reads a fleet whose keys hold what no process writes, because it is how one finds that."""
+async def test_the_status_can_be_read_from_any_values(client: redis.Redis, redis_url: str, value: str | bytes) -> None:
+    """`read_fleets` reads a fleet whose keys hold foreign values, because its output helps to find them."""
     rate_group, token = f"pico:{{{ME.limiter}}}:pace:sms", f"pico:{{{ME.limiter}}}:token:{ME.token}"
     client.hset(rate_group, mapping=dict.fromkeys(FIELDS, value))
     client.zadd(f"{rate_group}:members", {"me": "+inf", "other": -1, "third": NOW})

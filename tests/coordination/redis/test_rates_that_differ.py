@@ -1,4 +1,4 @@
-"""Where processes of one API key have different rates, the lowest holds for all, until nobody asks with it."""
+"""If processes of one API key have different rates, the lowest holds for all, until no process asks with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from pico_async.coordination.rates import spacing_s
-from pico_async.coordination.redis.limiter import LOOKAHEAD_S, Answer
+from pico_async.coordination.redis.reservation import LOOKAHEAD_S
+from pico_async.coordination.redis.schedule import Reply
 from tests.support.virtual_fleet import densest, run_script
 
 SECOND = 1_000_000
@@ -37,7 +38,7 @@ class Fleet:
         self.now = NOW
         self.slots: list[int] = []
 
-    def reserve(self, rate: float, *, invited: bool = False) -> Answer:
+    def reserve(self, rate: float, *, invited: bool = False) -> Reply:
         """Reserve slots for a member of this rate."""
         spacing = round(spacing_s(rate) * SECOND)
         arguments = (
@@ -54,19 +55,19 @@ class Fleet:
             0,
             0,
         )
-        answer = Answer(*run_script(self.client, "reserve", RATE_GROUP, *arguments, now_us=self.now))
+        answer = Reply(*run_script(self.client, "reserve", RATE_GROUP, *arguments, now_us=self.now))
         self.slots += [self.now + answer.first_us + number * answer.spacing_us for number in range(answer.slots)]
         return answer
 
     def ask_each_second(self, seconds: int, *rates: float) -> None:
-        """Let members of these rates ask once in each second."""
+        """Ask once in each second as members of these rates."""
         for _ in range(seconds):
             self.now += SECOND
             for rate in rates:
                 self.reserve(rate)
 
     def blast(self, seconds: float, *rates: float) -> int:
-        """Let members of these rates ask as often as they may, and return the most of these slots in a second."""
+        """Ask as often as members of these rates may, and return the most of their slots in a second."""
         end, before = self.now + seconds * SECOND, len(self.slots)
         ask_at, invited = dict.fromkeys(rates, self.now), dict.fromkeys(rates, False)
         while self.now < end:
@@ -148,8 +149,8 @@ def test_a_step_back_of_the_clock_lifts_no_rate(fleet: Fleet, seconds: int) -> N
     ],
     ids=repr,
 )
-def test_what_is_no_rate_slows_nobody_for_long(fleet: Fleet, rates: str | bytes) -> None:
-    """Rates in Redis that no process has written slow nobody, or for a minute at the most if they could be true."""
+def test_a_foreign_value_as_rate_slows_no_member_for_long(fleet: Fleet, rates: str | bytes) -> None:
+    """Rates in Redis that no process has written slow no member, or at most for a minute if they could be true."""
     fleet.blast(1.0, 300)
     fleet.client.hset(RATE_GROUP[0], "rates", rates)
 

@@ -165,7 +165,7 @@ async def test_a_fleet_follows_a_sentinel() -> None:
     assert not sandbox.ledger.duplicates()
 
 
-async def test_a_plain_client_of_a_node_says_what_to_do(nodes: tuple[Node, Node]) -> None:
+async def test_the_error_of_a_plain_client_names_the_cluster_client(nodes: tuple[Node, Node]) -> None:
     """A plain client that reaches the wrong node raises an error that names `RedisCluster`."""
     sandbox = Sandbox()
     errors = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from pico_async.coordination.redis.limiter import Answer
+from pico_async.coordination.redis.schedule import Reply
 from tests.support.virtual_fleet import run_script
 
 SECOND = 1_000_000
@@ -41,11 +41,11 @@ class Server:
 
     def reserve(
         self, member: str = "one", wanted: int = 1, *, spacing: int = SPACING, invited: bool = False, alone: int = 0
-    ) -> Answer:
+    ) -> Reply:
         """Reserve slots for a bulk send."""
         about, held, interactive, promised, end, answer = "host:1 0", 0, 0, 0, 0, 0
         rest = (about, wanted, held, spacing, LOOKAHEAD, interactive, int(invited), promised, alone, end, answer)
-        return Answer(*self.run("reserve", RATE_GROUP, member, *rest))
+        return Reply(*self.run("reserve", RATE_GROUP, member, *rest))
 
     def refuse(self, pause: int = SECOND) -> int:
         """Record a refusal and return its pause; the rate then falls to 0.8 for 30 s, and never below 0.2."""
@@ -65,7 +65,7 @@ def it(server: redis.Redis) -> Server:
 
 
 @pytest.mark.parametrize("alone", [0, 3 * SECOND])
-def test_where_there_is_no_schedule_all_wait(it: Server, alone: int) -> None:
+def test_without_a_schedule_all_members_wait(it: Server, alone: int) -> None:
     """Without a schedule, a member waits until slots that others may hold, or take by themselves, have passed."""
     it.client.flushdb()
 
@@ -105,7 +105,7 @@ def test_refusals_in_one_pause_are_one_refusal(it: Server) -> None:
         assert it.slowed_to() == pytest.approx(max(0.2, 0.8**times), rel=1e-3)
 
 
-def test_after_a_while_the_pace_is_the_whole_one_again(it: Server) -> None:
+def test_after_thirty_seconds_the_rate_is_full_again(it: Server) -> None:
     """After 30 s without a refusal the rate is full again, and a later refusal takes a fifth of the full rate."""
     it.reserve()
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_after_a_while_the_pace_is_the_whole_one_again(it: Server) -> None:
     assert it.slowed_to() == pytest.approx(0.8, rel=1e-3)
 
 
-def test_a_pause_is_as_long_as_it_was_where_the_clock_steps_back_in_it(it: Server) -> None:
+def test_a_step_back_of_the_clock_does_not_change_a_pause(it: Server) -> None:
     """If the clock steps back in a pause, the pause and the slower rate last as long as they would have."""
     it.reserve()
     it.refuse(2 * SECOND)
@@ -136,7 +136,7 @@ def test_a_pause_is_as_long_as_it_was_where_the_clock_steps_back_in_it(it: Serve
     assert it.slowed_to() == 1.0
 
 
-def test_a_refusal_after_a_step_back_pauses_for_as_long_as_it_says(it: Server) -> None:
+def test_a_refusal_after_a_step_back_pauses_for_its_own_time(it: Server) -> None:
     """After the clock steps back, a refusal pauses for its own time: the next reservation shifts its end."""
     it.reserve()
     it.now -= 3600 * SECOND
@@ -166,7 +166,7 @@ def test_a_schedule_is_kept_for_a_day(it: Server) -> None:
     assert it.client.pttl(RATE_GROUP[0]) > 86_000_000
 
 
-def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
+def test_a_silent_member_leaves_its_slots_to_the_others(it: Server) -> None:
     """Two members share six slots; once one is silent for more than two seconds, the other gets all six."""
     it.reserve("other")
     it.now += SECOND
@@ -179,7 +179,7 @@ def test_a_silent_member_leaves_its_share_to_the_others(it: Server) -> None:
     assert it.client.hkeys(RATE_GROUP[2]) == [b"one"]
 
 
-def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
+def test_a_member_that_waits_for_a_slot_is_not_silent(it: Server) -> None:
     """At one slot a second, four members stay members through four silent seconds, but not through 11."""
     for member in ("one", "two", "three", "four"):
         it.reserve(member, spacing=SECOND)
@@ -193,7 +193,7 @@ def test_a_member_that_waits_for_its_turn_is_not_silent(it: Server) -> None:
     assert it.client.zcard(RATE_GROUP[1]) == 1
 
 
-def test_a_token_that_redis_forgot_is_put_back_and_one_that_was_discarded_is_not(it: Server) -> None:
+def test_a_lost_token_is_restored_and_a_discarded_one_is_not(it: Server) -> None:
     """
     A token that Redis lost is restored from a member's copy; a token that was discarded is not.
 
@@ -217,7 +217,7 @@ def test_slots_of_another_schedule_are_not_taken_back(it: Server) -> None:
     assert it.client.hget(RATE_GROUP[0], "tat") == mine.end_us
 
 
-def test_slots_that_were_given_back_are_not_counted_as_granted(it: Server) -> None:
+def test_returned_slots_do_not_count_as_granted(it: Server) -> None:
     """Returned slots no longer count as granted, because `pico fleet status` computes the rate from that count."""
     mine = it.reserve(wanted=3)
     it.run("give_back", RATE_GROUP[:1], mine.schedule, mine.end_us, int(mine.end_us) - 2 * SPACING, 2)

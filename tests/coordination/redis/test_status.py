@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pico_async.coordination.redis.status import Place, Snapshot
+from pico_async.coordination.redis.status import RedisKey, Snapshot
 
 SECOND = 1e6
 NOW = 1_000 * SECOND
-SMS = Place("pico:{f}:pace:sms", "f", "pace", "sms")
-TOKEN = Place("pico:{f}:token:t", "f", "token", "t")
+SMS = RedisKey("pico:{f}:pace:sms", "f", "pace", "sms")
+TOKEN = RedisKey("pico:{f}:token:t", "f", "token", "t")
 # 20 slots a second, of which the next ten are reserved.
 SCHEDULE = {"granted": 100.0, "tat": NOW + 0.5 * SECOND, "spacing": 0.05 * SECOND}
 EARLIER = {"granted": 75.0, "tat": NOW - 0.75 * SECOND, "spacing": 0.05 * SECOND}
@@ -33,7 +33,7 @@ def about(waiting: int, reserved: int, until_s: float) -> str:
     return f"web-1:42 {waiting} {reserved} {NOW + until_s * SECOND:.0f}"
 
 
-def test_slots_that_are_reserved_ahead_are_not_the_pace_yet() -> None:
+def test_slots_that_are_reserved_ahead_do_not_count_for_the_rate() -> None:
     """The rate counts slots that fell due, not slots reserved ahead; otherwise it would jump with every call."""
     before = snapshot(EARLIER, at=NOW - SECOND)
 
@@ -45,16 +45,16 @@ def test_slots_that_are_reserved_ahead_are_not_the_pace_yet() -> None:
     assert rate_group.ahead_s == pytest.approx(0.5)
 
 
-def test_a_schedule_that_redis_lost_has_no_pace_rather_than_a_negative_one() -> None:
+def test_the_rate_of_a_lost_schedule_is_zero_and_not_negative() -> None:
     """After Redis lost its schedule and counts from 0 again, the reported rate is 0 and not negative."""
     before = snapshot(SCHEDULE | {"granted": 9000.0}, at=NOW - SECOND)
 
     assert snapshot(SCHEDULE).rate_group(SMS, before).per_s == 0
 
 
-def test_a_refusal_is_a_pause_then_a_slower_pace() -> None:
+def test_a_refusal_shows_as_a_pause_then_a_lower_rate() -> None:
     """After a refusal, the status shows how long the pause and the slower rate last; slots in the pause are void."""
-    refused = {"resume": NOW + 2 * SECOND, "recover": NOW + 32 * SECOND, "share": 0.8}
+    refused = {"resume": NOW + 2 * SECOND, "recover": NOW + 32 * SECOND, "slowed_to": 0.8}
     members = {"m": (NOW - 5 * SECOND, about(7, 4, 0.3))}
 
     rate_group = snapshot(SCHEDULE | refused, members=members).rate_group(SMS, snapshot(EARLIER, at=NOW - SECOND))
@@ -65,9 +65,9 @@ def test_a_refusal_is_a_pause_then_a_slower_pace() -> None:
     assert (member.silent, member.waiting, member.reserved) == (False, 7, 0)
 
 
-def test_a_slow_down_that_is_over_is_none() -> None:
+def test_a_slowdown_that_is_over_is_not_shown() -> None:
     """A slowdown that is over is not shown, although Redis still stores it."""
-    over = {"resume": NOW - 40 * SECOND, "recover": NOW - SECOND, "share": 0.8}
+    over = {"resume": NOW - 40 * SECOND, "recover": NOW - SECOND, "slowed_to": 0.8}
 
     rate_group = snapshot(SCHEDULE | over).rate_group(SMS, snapshot(EARLIER, at=NOW - SECOND))
 
@@ -86,7 +86,7 @@ def test_a_slow_down_that_is_over_is_none() -> None:
         pytest.param(2.1, about(9, 0, -5), (True, 0, 0, 0), id="silent"),
     ],
 )
-def test_a_member_is_what_it_last_said_less_what_is_over(
+def test_a_member_is_shown_as_last_reported_without_passed_slots(
     asked_ago_s: float, said: str, seen: tuple[bool, int, int, float]
 ) -> None:
     """A member is shown as it last reported, without slots that have passed; after about two seconds it is silent."""
@@ -101,7 +101,7 @@ def test_a_member_is_what_it_last_said_less_what_is_over(
     assert rate_group.waiting == seen[1]
 
 
-def test_a_host_s_name_may_hold_blanks() -> None:
+def test_a_host_name_may_contain_blanks() -> None:
     """A host name with spaces is shown in full, for a member and for the process that fetches a token."""
     members = {"m": (NOW, f"Ann's new laptop:42 3 0 {NOW:.0f}")}
     here = snapshot(SCHEDULE, members=members, lock="m")
@@ -112,7 +112,7 @@ def test_a_host_s_name_may_hold_blanks() -> None:
     assert here.token(TOKEN).fetched_by == "Ann's new laptop:42"
 
 
-def test_a_token_is_told_by_its_age_and_its_use() -> None:
+def test_a_token_is_shown_by_its_age_and_its_last_use() -> None:
     """The status of a token shows its age, its last use, and the name or ID of a process that fetches another."""
     token = (NOW - 240 * SECOND, NOW - 3 * SECOND, True)
     members = {"m": (NOW, about(0, 0, 0))}

@@ -22,20 +22,20 @@ class Server:
 
     Attributes:
         answers: How many reads are answered; later ones never are.
-        looks: How many reads came.
+        reads: How many reads came.
     """
 
     token: str
     answers: float = float("inf")
     timeout_s: float = 1.0
     fault: str | None = None
-    looks: int = 0
+    reads: int = 0
 
     async def run(self, script: str, keys: Sequence[str], *arguments: object) -> Any:
         if script == "token_lock":
             return 1
-        self.looks += 1
-        if self.looks > self.answers:
+        self.reads += 1
+        if self.reads > self.answers:
             await asyncio.Event().wait()
         return [self.token, "1"]
 
@@ -44,7 +44,7 @@ def store_on(server: Server, *, alone: bool = False) -> RedisTokenStore:
     return RedisTokenStore(server, lambda: "token", member="me", alone=alone)
 
 
-async def test_one_look_serves_all_who_ask_within_a_second() -> None:
+async def test_one_check_serves_all_callers_within_a_second() -> None:
     """One read of the token in Redis serves every request of the process within a second."""
     server = Server("t")
     store = store_on(server)
@@ -55,11 +55,11 @@ async def test_one_look_serves_all_who_ask_within_a_second() -> None:
         await asyncio.sleep(0)
 
     assert set(tokens) == {"t"}
-    assert server.looks == 1
+    assert server.reads == 1
     await store.aclose()
 
 
-async def test_a_copy_of_long_ago_is_given_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_old_copy_is_not_used_before_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that is too old is not used until Redis was read again: another process may have replaced the token."""
     monkeypatch.setattr("pico_async.coordination.redis.token_store.CHECKED_FOR_S", 0.0)
     monkeypatch.setattr("pico_async.coordination.redis.token_store.TRUSTED_FOR_S", 0.0)
@@ -73,7 +73,7 @@ async def test_a_copy_of_long_ago_is_given_to_nobody(monkeypatch: pytest.MonkeyP
     await store.aclose()
 
 
-async def test_who_may_fetch_looks_first_whether_another_has_fetched() -> None:
+async def test_the_lock_s_holder_checks_first_whether_another_process_has_fetched() -> None:
     """A process that gets the lock reads Redis before it fetches: another may have fetched while it waited."""
     server = Server("")
     store = store_on(server)
@@ -86,7 +86,7 @@ async def test_who_may_fetch_looks_first_whether_another_has_fetched() -> None:
     await store.aclose()
 
 
-async def test_who_goes_on_alone_has_nobody_wait_for_a_silent_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_a_fallback_share_no_caller_waits_for_a_silent_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     With a fallback share, a process uses its own copy while Redis is silent, and reads Redis in the background.
 
@@ -102,12 +102,12 @@ async def test_who_goes_on_alone_has_nobody_wait_for_a_silent_redis(monkeypatch:
         assert await store.current() == "t"
         await asyncio.sleep(0)
 
-    assert server.looks == 2, "and looks in the background"
+    assert server.reads == 2, "Redis is read in the background"
     await store.aclose()
 
 
 @pytest.mark.parametrize("what", ["keep", "discard"])
-async def test_who_is_cancelled_meanwhile_shows_no_token(what: str) -> None:
+async def test_the_traceback_of_a_cancelled_call_shows_no_token(what: str) -> None:
     """The traceback of a cancelled `keep` or `discard` has no token in its locals, which some error reports print."""
     store = store_on(Server("S3CRET", answers=0))
 
@@ -123,3 +123,16 @@ async def test_who_is_cancelled_meanwhile_shows_no_token(what: str) -> None:
     before = asyncio.all_tasks()
     await store.aclose()
     assert len(asyncio.all_tasks()) < len(before)
+
+
+async def test_a_store_shows_its_live_state() -> None:
+    """The repr of a token store shows which token it knows and whether it fetches, and never the token."""
+    store = store_on(Server("S3CRET"))
+    before = repr(store)
+    await store.current()
+    async with store.refreshing():
+        fetching = repr(store)
+
+    assert before == "<RedisTokenStore no token known>"
+    assert fetching == "<RedisTokenStore token 1, fetching another>"
+    await store.aclose()

@@ -23,9 +23,8 @@ import trustme
 from pico_async import ConfigurationError, NoResponseError, NotSentError, PicoSession, Rates, RejectedError, ServerError
 from pico_async._engine.hosts import proxy_for
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
-from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.exchange import HttpClient, HttpRequest, HttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
 from tests.support.clock_jump import LONG_S, jump
 from tests.support.exchanges import Asked, exchange_with

@@ -23,9 +23,8 @@ import trustme
 from attrs import define, field, frozen
 
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
-from pico_async._engine.http.client import MAX_UNCLEAN, HttpClient
+from pico_async._engine.http.exchange import MAX_UNCLEAN, HttpClient, HttpRequest, HttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
 from tests.support.clock_jump import LONG_S
 from tests.support.exchanges import Asked, exchange_with

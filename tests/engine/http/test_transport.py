@@ -24,9 +24,8 @@ import trustme
 from pico_async import MessageExpiredError, Priority
 from pico_async._engine.http import tls as trust
 from pico_async._engine.http.aiohttp_transport import AiohttpTransport
-from pico_async._engine.http.client import HttpClient
+from pico_async._engine.http.exchange import HttpClient, HttpRequest, HttpTransport
 from pico_async._engine.http.httpx_transport import HttpxTransport
-from pico_async._engine.http.transport import HttpRequest, HttpTransport
 from pico_async._engine.wire import Failure, Reply
 from tests.support.clock_jump import LONG_S, MonotonicClock, jump
 from tests.support.exchanges import Asked, exchange_with
@@ -130,24 +129,6 @@ async def test_a_charset_reaches_whoever_reads_the_reply(make_transport: Make) -
 
     assert isinstance(reply, Reply)
     assert reply.content_type == "application/json;charset=Big5"
-
-
-@pytest.mark.parametrize("value", ["a\r\nb", "a\nb", "a\x00b", "a\x7fb", " a", "a ", "", "令牌", "\xe9", "\ud800"])
-async def test_a_header_that_cannot_be_written_sent_nothing(make_transport: Make, value: str) -> None:
-    """A header that cannot be written proves that nothing was sent; the failure names it and not its value."""
-    attempt, good = Asked(), {"x-api-key": "k"}
-    async with listening(answer_all) as port:
-        way = HttpClient(f"http://127.0.0.1:{port}", LONG_S, make_transport())
-        await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
-        failure = await exchange_with(way, HttpRequest("POST", "/sms", {}, {"x-api-key": value}, b"{}"), attempt)
-        reply = await exchange_on(way, HttpRequest("GET", "/balance", {}, good, b""))
-        await way.aclose()
-
-    assert isinstance(failure, Failure)
-    assert failure.sent_nothing
-    assert failure.reason == "the header x-api-key contains a character that no header can contain"
-    assert not attempt.wrote
-    assert isinstance(reply, Reply)
 
 
 async def test_a_header_of_the_user_s_transport_that_cannot_be_written_sent_nothing() -> None:
@@ -615,7 +596,7 @@ async def test_no_more_connections_are_opened_than_there_are_places(
 
     Further requests wait for one, and an interactive request goes before bulk requests.
     """
-    monkeypatch.setattr("pico_async._engine.http.client.MAX_CONNECTIONS", 3)
+    monkeypatch.setattr("pico_async._engine.http.exchange.MAX_CONNECTIONS", 3)
     opened, served = 0, []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -683,7 +664,7 @@ async def test_a_message_that_expires_while_it_waits_for_a_connection_raises_at_
 
     The next request can still use the connection.
     """
-    monkeypatch.setattr("pico_async._engine.http.client.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr("pico_async._engine.http.exchange.MAX_CONNECTIONS", 1)
     answer = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -823,7 +804,7 @@ async def test_a_connection_that_waits_long_for_a_turn_is_not_written_on(
 
     The request is sent once, on a new connection.
     """
-    monkeypatch.setattr("pico_async._engine.http.departure.KEEPALIVE_EXPIRY_S", 60.0)
+    monkeypatch.setattr("pico_async._engine.http.exchange.KEEPALIVE_EXPIRY_S", 60.0)
     clock, expired = MonotonicClock(monkeypatch), asyncio.Event()
     heard = connections = 0
 

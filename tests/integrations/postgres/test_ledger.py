@@ -36,6 +36,7 @@ from pico_async.integrations.postgres.run import PostgresRun
 from pico_async.sandbox import Sandbox
 from tests.integrations.conftest import session_with
 from tests.support.postgres_server import PostgresServer, fresh_database, postgres_server
+from tests.support.statements import counted_statements
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.lower_bounds
@@ -343,6 +344,23 @@ async def test_people_decide_by_key_by_id_or_by_its_beginning(ledger: PostgresLe
         await ledger.resend("order-3", "order-0")
     assert [record.name for record in await ledger.in_doubt()] == ["order-3"]
     assert (await ledger.counts())[JournalState.ACCEPTED] == 3
+
+
+@pytest.mark.parametrize("decide", ["mark_sent", "resend"])
+async def test_a_decision_about_many_takes_as_many_statements_as_about_one(ledger: PostgresLedger, decide: str) -> None:
+    """A decision sends a fixed number of statements, however many messages it names, and by whatever names."""
+    for number in range(30):
+        await delivered(ledger, sms(number, f"order-{number}"))
+        await found(ledger, sms(number, f"order-{number}"))
+    ids = [record.id for record in await ledger.in_doubt()]
+
+    with counted_statements() as for_one:
+        await getattr(ledger, decide)(ids[0])
+    with counted_statements() as for_many:
+        await getattr(ledger, decide)(*ids[1:10], *(name[:12] for name in ids[10:]), ids[10][:12], ids[10], "order-29")
+
+    assert len(for_many) == len(for_one)
+    assert await ledger.in_doubt() == []
 
 
 @pytest.mark.parametrize("decide", ["mark_sent", "confirm", "resend"])

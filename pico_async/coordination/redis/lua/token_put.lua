@@ -1,11 +1,11 @@
--- Put a token in its place, or take one out, unless another is there by now.
+-- Store a token or remove one, unless another token has replaced it meanwhile.
 --
 -- KEYS  1 the token (hash)
 -- ARGV  1 "keep" or "discard"  2 the token  3 the generation that it may replace ("" for any)
 --       4 how long an idle token is trusted, in microseconds
--- Gives: the token that is there now ("" for none), its generation.
+-- Returns the token that is stored now ("" for none) and its generation.
 local state = redis.call('HMGET', KEYS[1], 'value', 'generation')
-local value, generation = sound(state[1]) and state[1] or '', text(stored(state[2], 0, EXACT) or 0)
+local value, generation = fits_header(state[1]) and state[1] or '', text(checked(state[2], 0, EXACT) or 0)
 if ARGV[1] == 'discard' then
   if value == ARGV[2] then
     value = ''

@@ -1,18 +1,18 @@
--- Give the shared token and note its use.
+-- Return the shared token, and record its use.
 --
 -- KEYS  1 the token (hash)
--- ARGV  1 how long an idle token is trusted, in microseconds  2 the member's own copy of it ("" for none)
--- Gives: the token ("" where there is none to trust), its generation.
+-- ARGV  1 how long an idle token is trusted, in microseconds  2 the process's own copy of it ("" for none)
+-- Returns the token ("" if none is trusted) and its generation.
 local trusted = tonumber(ARGV[1])
 
 local state = redis.call('HMGET', KEYS[1], 'value', 'generation', 'used')
-local value, generation, used = state[1], text(stored(state[2], 0, EXACT) or 0), stored(state[3], 0, EXACT) or 0
+local value, generation, used = state[1], text(checked(state[2], 0, EXACT) or 0), checked(state[3], 0, EXACT) or 0
 if not state[2] and ARGV[2] ~= '' then
-  -- Redis forgot it. It is no worse for that, and else each member would fetch another.
+  -- Redis lost the token, which is still good. Without the copy, each process would fetch another one.
   value, generation, used = ARGV[2], '1', now
   redis.call('HSET', KEYS[1], 'value', value, 'generation', generation, 'fetched', text(now))
 end
-if value and not sound(value) then
+if value and not fits_header(value) then
   redis.call('HDEL', KEYS[1], 'value')
   value = false
 end

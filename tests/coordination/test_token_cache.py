@@ -6,9 +6,8 @@ import asyncio
 
 import pytest
 
-from pico_async import BadRequestError, NotSentError, PicoError
-from pico_async._engine.token import Secret, TokenCache
-from pico_async.coordination.local.token_store import LocalTokenStore
+from pico_async import BadRequestError, NotSentError, PicoError, UserToken
+from pico_async.coordination.token_cache import LocalTokenStore, Secret, TokenCache
 
 
 class Source:
@@ -19,13 +18,13 @@ class Source:
         self.takes_s = 1.0
         self.error: PicoError | None = None
 
-    async def fetch(self) -> str:
+    async def fetch(self) -> UserToken:
         self.fetches += 1
         token = f"t{self.fetches}"
         await asyncio.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
-        return token
+        return UserToken(token)
 
 
 def cache_of(source: Source, store: LocalTokenStore | None = None) -> TokenCache:
@@ -126,6 +125,37 @@ async def test_cancelling_a_waiter_leaves_the_fetch_alone() -> None:
 
     assert [isinstance(token, Secret) for token in got] == [True, False, True]
     assert source.fetches == 1
+
+
+async def test_a_waiter_that_leaves_costs_nothing_for_the_others() -> None:
+    """The fetch has one callback for all callers: asyncio searches a task's callbacks for each caller that leaves."""
+    cache = cache_of(Source())
+    tasks = [asyncio.create_task(cache.get()) for _ in range(50)]
+    await asyncio.sleep(0.5)
+
+    assert cache._refreshing is not None
+    callbacks = cache._refreshing._callbacks  # type: ignore[attr-defined]
+    for task in tasks[:49]:
+        task.cancel()
+    token = await tasks[49]
+
+    assert len(callbacks) == 1
+    assert token.value == "t1"
+    assert not cache._waiting
+
+
+async def test_those_who_waited_go_on_in_the_order_in_which_they_came() -> None:
+    """Fifty callers that waited for one fetch go on in the order in which they came, so that none is overtaken."""
+    cache = cache_of(Source())
+    order: list[int] = []
+
+    async def get(number: int) -> None:
+        await cache.get()
+        order.append(number)
+
+    await asyncio.gather(*(get(number) for number in range(50)))
+
+    assert order == list(range(50))
 
 
 async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
