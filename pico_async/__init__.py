@@ -12,6 +12,7 @@ from pico_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pico_async._engine.http.aiohttp_transport import AiohttpTransport as AiohttpTransport
+    from pico_async._engine.progress import Listener as Listener
     from pico_async._settings import DEFAULT_BASE_URL as DEFAULT_BASE_URL, WHITELIST_BASE_URL as WHITELIST_BASE_URL
     from pico_async.bulk.journal.protocols import (
         Journal as Journal,
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
         JournalState as JournalState,
     )
     from pico_async.bulk.journal.sqlite import SqliteJournal as SqliteJournal
-    from pico_async.bulk.preflight import preflight as preflight
+    from pico_async.bulk.preflight import Price as Price, preflight as preflight
     from pico_async.bulk.preflight_report import Preflight as Preflight
     from pico_async.bulk.report import BulkReport as BulkReport, SendResult as SendResult
-    from pico_async.bulk.sender import BulkStream as BulkStream
+    from pico_async.bulk.sender import BulkStream as BulkStream, OnResult as OnResult
+    from pico_async.bulk.source import Input as Input
+    from pico_async.bulk.suppression import Suppression as Suppression
     from pico_async.coordination.local.coordinator import LocalCoordinator as LocalCoordinator
     from pico_async.coordination.protocols import (
         Coordinator as Coordinator,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
         Outcome as Outcome,
         PicoError as PicoError,
         RateLimitError as RateLimitError,
+        Reason as Reason,
         RejectedError as RejectedError,
         ServerError as ServerError,
         SuppressedError as SuppressedError,
@@ -82,10 +86,10 @@ if TYPE_CHECKING:
         Template as Template,
         UserToken as UserToken,
     )
-    from pico_async.numbers import destination as destination
+    from pico_async.numbers import NumberRule as NumberRule, PhoneNumber as PhoneNumber, destination as destination
     from pico_async.receipts.callbacks import CallbackSigner as CallbackSigner
     from pico_async.receipts.deduplication import SeenReceipts as SeenReceipts
-    from pico_async.receipts.handler import ReceiptHandler as ReceiptHandler
+    from pico_async.receipts.handler import OnReceipt as OnReceipt, ReceiptHandler as ReceiptHandler
     from pico_async.receipts.receipt import DeliveryReceipt as DeliveryReceipt
     from pico_async.receipts.redis_deduplication import RedisSeenReceipts as RedisSeenReceipts
     from pico_async.receipts.status import DeliveryStatus as DeliveryStatus
@@ -96,13 +100,16 @@ if TYPE_CHECKING:
 # what needs an extra must not be imported without it.
 _EXPORTS = {
     "pico_async._engine.http.aiohttp_transport": ["AiohttpTransport"],
+    "pico_async._engine.progress": ["Listener"],
     "pico_async._settings": ["DEFAULT_BASE_URL", "WHITELIST_BASE_URL"],
     "pico_async.bulk.journal.protocols": ["Journal", "JournalRecord", "JournalState"],
     "pico_async.bulk.journal.sqlite": ["SqliteJournal"],
-    "pico_async.bulk.preflight": ["preflight"],
+    "pico_async.bulk.preflight": ["Price", "preflight"],
     "pico_async.bulk.preflight_report": ["Preflight"],
     "pico_async.bulk.report": ["BulkReport", "SendResult"],
-    "pico_async.bulk.sender": ["BulkStream"],
+    "pico_async.bulk.sender": ["BulkStream", "OnResult"],
+    "pico_async.bulk.source": ["Input"],
+    "pico_async.bulk.suppression": ["Suppression"],
     "pico_async.coordination.local.coordinator": ["LocalCoordinator"],
     "pico_async.coordination.protocols": ["Coordinator", "Identity", "Priority", "TokenStore"],
     "pico_async.coordination.rates": ["Rates"],
@@ -123,6 +130,7 @@ _EXPORTS = {
         "Outcome",
         "PicoError",
         "RateLimitError",
+        "Reason",
         "RejectedError",
         "ServerError",
         "SuppressedError",
@@ -152,10 +160,10 @@ _EXPORTS = {
         "Template",
         "UserToken",
     ],
-    "pico_async.numbers": ["destination"],
+    "pico_async.numbers": ["NumberRule", "PhoneNumber", "destination"],
     "pico_async.receipts.callbacks": ["CallbackSigner"],
     "pico_async.receipts.deduplication": ["SeenReceipts"],
-    "pico_async.receipts.handler": ["ReceiptHandler"],
+    "pico_async.receipts.handler": ["OnReceipt", "ReceiptHandler"],
     "pico_async.receipts.receipt": ["DeliveryReceipt"],
     "pico_async.receipts.redis_deduplication": ["RedisSeenReceipts"],
     "pico_async.receipts.status": ["DeliveryStatus"],

@@ -2,7 +2,8 @@
 Events as lines of the logger `pico_async`.
 
 INFO has one line for each call and two for each bulk send, but none for the accepted messages of a bulk send. DEBUG has
-each step. `PICO_LOG=info` or `PICO_LOG=debug` writes the lines to stderr, however logging is set up.
+each step. Each record has the event as `record.pico`, a dict of plain JSON types, for formatters that write JSON.
+`PICO_LOG=info` or `PICO_LOG=debug` writes the lines to stderr, however logging is set up.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def log(event: Event) -> None:
     """Log one event."""
     level = _level(event)
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", words(event))
+        logger.log(level, "%s", words(event), extra={"pico": {"event": type(event).__name__, **event.to_dict()}})
 
 
 def words(event: Event) -> str:

@@ -20,6 +20,16 @@ No error contains a key, a token, a message text or a whole number, neither in i
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from attrs import frozen
+
+from pico_async._values import Value, described, schema_of
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class Outcome(StrEnum):
@@ -35,6 +45,57 @@ class Outcome(StrEnum):
     """The message may have been sent. Sending it again may deliver it twice."""
     SKIPPED = "skipped"
     """The journal of an earlier run already contains the message."""
+
+
+class Reason(StrEnum):
+    """What is wrong with an argument, for a program that says it in the words of its user."""
+
+    EMPTY = "empty"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    CHARACTERS = "characters"
+    """It contains a character that does not belong there."""
+    COUNTRY_CODE = "country_code"
+    """The number begins with no country code."""
+    LEADING_ZERO = "leading_zero"
+    """A 0 stands after the country code, where it is left out."""
+    AREA_CODE = "area_code"
+    """The number has no area code."""
+    EXTENSION = "extension"
+    """The number ends in an extension, which no message reaches."""
+    SPREADSHEET = "spreadsheet"
+    """A spreadsheet rounded the number, or took it for an amount."""
+    UNUSED = "unused"
+    """The number is of a length or range that nobody uses in its country."""
+    AMBIGUOUS = "ambiguous"
+    """The number can be read in two ways."""
+    TYPE = "type"
+    """The value has the wrong type."""
+    FORMAT = "format"
+    """The value is no ID, no URL, no language code, or no number of seconds in the allowed range."""
+    HOST = "host"
+    """The URL names a host that Pico must not be sent to."""
+    MISSING = "missing"
+    """The argument is needed, and was not given."""
+    CONFLICT = "conflict"
+    """Two arguments exclude each other, or the key names another message."""
+    OTHER = "other"
+
+
+@frozen(kw_only=True)
+class _ErrorFields(Value):
+    """What an error is in JSON: `type` is the name of its class."""
+
+    type: str
+    message: str
+    outcome: Outcome
+    status_code: int | None = None
+    request_id: str | None = None
+    errors: tuple[str, ...] = ()
+    retry_after: float | None = None
+    attempts: int | None = None
+    argument: str | None = None
+    reason: Reason | None = None
 
 
 class PicoError(Exception):
@@ -71,6 +132,43 @@ class PicoError(Exception):
         self.retry_after = retry_after
         self.attempts = attempts
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the class's name as `type`, the `message` and the attributes, in plain JSON types."""
+        return _ErrorFields(
+            type=type(self).__name__,
+            message=str(self),
+            outcome=self.outcome,
+            status_code=self.status_code,
+            request_id=self.request_id,
+            errors=self.errors,
+            retry_after=self.retry_after,
+            attempts=self.attempts,
+            argument=getattr(self, "argument", None),
+            reason=getattr(self, "reason", None),
+        ).to_dict()
+
+    @classmethod
+    def _from_fields(cls, *, message: str, outcome: Outcome, **fields: Any) -> Self:
+        named = globals().get(fields.pop("type"))
+        kind = named if isinstance(named, type) and issubclass(named, cls) else cls
+        error = kind(message)
+        for name, value in fields.items():
+            if value is not None:
+                setattr(error, name, value)
+        if error.outcome is not outcome:
+            error.outcome = outcome
+        return error
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema by which pydantic validates and serializes the error."""
+        return schema_of(_ErrorFields, source, handler, make=cls._from_fields, is_made=cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, for OpenAPI."""
+        return described(cls, schema, handler)
+
 
 class ConfigurationError(PicoError, ValueError):
     """
@@ -93,7 +191,23 @@ class NotInDoubtError(JournalError):
 
 
 class InvalidMessageError(PicoError, ValueError):
-    """An argument of the message is invalid; the error names it. Nothing was sent."""
+    """
+    An argument of the message is invalid; the error names it. Nothing was sent.
+
+    Attributes:
+        argument: Name of the argument, as "to"; None if it is not one alone.
+        reason: What is wrong with it.
+    """
+
+    argument: str | None
+    reason: Reason
+
+    def __init__(
+        self, message: str, *, argument: str | None = None, reason: Reason = Reason.OTHER, **attributes: Any
+    ) -> None:
+        super().__init__(message, **attributes)
+        self.argument = argument
+        self.reason = reason
 
 
 class SuppressedError(PicoError):

@@ -22,11 +22,12 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from pico_async._values import Value
 from pico_async.errors import Outcome
 
 
 @frozen(kw_only=True)
-class CallStarted:
+class CallStarted(Value):
     """
     A call of a session method begins.
 
@@ -48,7 +49,7 @@ class CallStarted:
 
 
 @frozen(kw_only=True)
-class SlotGranted:
+class SlotGranted(Value):
     """
     The limiter granted the call a slot.
 
@@ -68,7 +69,7 @@ class SlotGranted:
 
 
 @frozen(kw_only=True)
-class AttemptStarted:
+class AttemptStarted(Value):
     """
     A request is begun.
 
@@ -82,7 +83,7 @@ class AttemptStarted:
 
 
 @frozen(kw_only=True)
-class AttemptEnded:
+class AttemptEnded(Value):
     """
     The request has its reply, or none will come.
 
@@ -103,7 +104,7 @@ class AttemptEnded:
 
 
 @frozen(kw_only=True)
-class RateRefused:
+class RateRefused(Value):
     """
     Pico refused a request because requests come too fast. Its rate group pauses for all callers that share it.
 
@@ -118,7 +119,7 @@ class RateRefused:
 
 
 @frozen(kw_only=True)
-class Retrying:
+class Retrying(Value):
     """
     The call will try again.
 
@@ -136,7 +137,7 @@ class Retrying:
 
 
 @frozen(kw_only=True)
-class TokenRefreshed:
+class TokenRefreshed(Value):
     """
     A fresh token was fetched.
 
@@ -147,7 +148,7 @@ class TokenRefreshed:
 
 
 @frozen(kw_only=True)
-class CallEnded:
+class CallEnded(Value):
     """
     A call of a session method returned, raised, or was cancelled.
 
@@ -175,7 +176,7 @@ class CallEnded:
 
 
 @frozen(kw_only=True)
-class BlastStarted:
+class BlastStarted(Value):
     """
     A bulk send begins.
 
@@ -188,7 +189,7 @@ class BlastStarted:
 
 
 @frozen(kw_only=True)
-class BlastEnded:
+class BlastEnded(Value):
     """
     A bulk send ended, with the numbers of its `BulkReport`.
 

@@ -13,7 +13,8 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._boundary import boundary
-from pico_async.errors import InvalidMessageError
+from pico_async._values import Value
+from pico_async.errors import InvalidMessageError, Reason
 from pico_async.numbers import e164, mask, masked_repr
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -24,47 +25,51 @@ _LONGEST_S = 366 * 24 * 3600
 Check: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
+def _invalid(attribute: attrs.Attribute[Any], reason: Reason, fault: str) -> InvalidMessageError:
+    return InvalidMessageError(f"`{attribute.name}` {fault}", argument=attribute.name, reason=reason)
+
+
 def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str):
-        raise InvalidMessageError(f"`{attribute.name}` must be a str, not {type(value).__name__}.")
+        raise _invalid(attribute, Reason.TYPE, f"must be a str, not {type(value).__name__}.")
     if not value.strip():
-        raise InvalidMessageError(f"`{attribute.name}` is empty.")
+        raise _invalid(attribute, Reason.EMPTY, "is empty.")
     if not is_encodable(value):
-        raise InvalidMessageError(f"`{attribute.name}` contains an unpaired surrogate and cannot be encoded as UTF-8.")
+        raise _invalid(attribute, Reason.CHARACTERS, "contains an unpaired surrogate and cannot be encoded as UTF-8.")
 
 
 def _line(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _text(message, attribute, value)
     if _CONTROL.search(str(value)):
-        raise InvalidMessageError(f"`{attribute.name}` contains a control character, as a line break.")
+        raise _invalid(attribute, Reason.CHARACTERS, "contains a control character, as a line break.")
 
 
 def _identifier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
-        raise InvalidMessageError(
-            f"`{attribute.name}` is not an ID of Pico's. Pass up to 128 letters, digits, '-', '_', '.' or '~'."
+        raise _invalid(
+            attribute, Reason.FORMAT, "is not an ID of Pico's. Pass up to 128 letters, digits, '-', '_', '.' or '~'."
         )
 
 
 def _url(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _line(message, attribute, value)
     if not is_web_address(str(value)):
-        raise InvalidMessageError(f"`{attribute.name}` is not a web address. Pass one as 'https://example.com/path'.")
+        raise _invalid(attribute, Reason.FORMAT, "is not a web address. Pass one as 'https://example.com/path'.")
 
 
 def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
-        raise InvalidMessageError(f"`{attribute.name}` is not a language code. Pass one as 'en-US' or 'zh-CN'.")
+        raise _invalid(attribute, Reason.FORMAT, "is not a language code. Pass one as 'en-US' or 'zh-CN'.")
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
-        raise InvalidMessageError(f"`{attribute.name}` must be a positive number of seconds, at most a year.")
+        raise _invalid(attribute, Reason.FORMAT, "must be a positive number of seconds, at most a year.")
 
 
 def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
-        raise InvalidMessageError(f"`{attribute.name}` must be True or False, not {type(value).__name__}.")
+        raise _invalid(attribute, Reason.TYPE, f"must be True or False, not {type(value).__name__}.")
 
 
 def is_encodable(text: str) -> bool:
@@ -93,7 +98,7 @@ def _sized(text: str | None) -> str:
 
 @boundary
 @frozen
-class SmsMessage:
+class SmsMessage(Value):
     """
     One text message, valid by construction.
 
@@ -130,12 +135,13 @@ class SmsMessage:
 
     def __attrs_post_init__(self) -> None:
         if (self.text is None) == (self.template_id is None):
-            raise InvalidMessageError("Pass exactly one of `text` and `template_id`.")
+            reason = Reason.MISSING if self.text is None else Reason.CONFLICT
+            raise InvalidMessageError("Pass exactly one of `text` and `template_id`.", reason=reason)
 
 
 @boundary
 @frozen
-class MmsMessage:
+class MmsMessage(Value):
     """
     One message with media, valid by construction. Arguments that are not listed are those of `SmsMessage`.
 
@@ -161,7 +167,7 @@ class MmsMessage:
 
 @boundary
 @frozen
-class VoiceMessage:
+class VoiceMessage(Value):
     """
     One text that is read out on the phone, valid by construction. Arguments that are not listed are those of
     `SmsMessage`.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
+from pico_async._values import SECRET, Value
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def undocumented() -> Any:
 
 @boundary
 @frozen
-class Accepted:
+class Accepted(Value):
     """
     Pico took the message.
 
@@ -35,17 +36,17 @@ class Accepted:
 
 @boundary
 @frozen
-class UserToken:
-    """A token for the `Authorization` header. `repr` does not show it."""
+class UserToken(Value):
+    """A token for the `Authorization` header. Neither `repr` nor `to_dict()` contains it."""
 
-    token: str = field(repr=lambda token: f"<{len(token)} characters>")
+    token: str = field(repr=lambda token: f"<{len(token)} characters>", metadata={SECRET: True})
     request_id: str | None = None
     extra: Mapping[str, Any] = undocumented()
 
 
 @boundary
 @frozen
-class Acknowledged:
+class Acknowledged(Value):
     """
     Pico carried out an update, a deletion or the creation of a template.
 
@@ -58,7 +59,7 @@ class Acknowledged:
 
 @boundary
 @frozen
-class CreatedCampaign:
+class CreatedCampaign(Value):
     """The campaign was created. The reference defines this reply's `request_id` as the campaign's ID."""
 
     request_id: str
@@ -72,7 +73,7 @@ class CreatedCampaign:
 
 @boundary
 @frozen
-class Campaign:
+class Campaign(Value):
     """
     A group of templates.
 
@@ -88,7 +89,7 @@ class Campaign:
 
 @boundary
 @frozen
-class Template:
+class Template(Value):
     """
     A message template.
 
@@ -107,12 +108,15 @@ class Template:
 
 @boundary
 @frozen
-class Listing(Sequence[Item]):
+class Listing(Value, Sequence[Item]):
     """The campaigns or templates of one reply: a sequence that also has the `request_id`."""
 
     items: tuple[Item, ...] = ()
     request_id: str | None = None
     extra: Mapping[str, Any] = undocumented()
+
+    # dict() of an empty sequence is {}: FastAPI tries that, and calls vars() only if it fails.
+    keys: ClassVar[None] = None
 
     @overload
     def __getitem__(self, index: int) -> Item: ...
@@ -130,7 +134,7 @@ class Listing(Sequence[Item]):
 
 @boundary
 @frozen
-class Balance:
+class Balance(Value):
     """The remaining credit, as an exact decimal. Its currency or unit is not documented in v0.4."""
 
     balance: Decimal

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+
+from attrs import field, frozen
+from attrs.validators import optional
 
 from pico_async._characters import described
-from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async._values import refusing
+from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
 
 if TYPE_CHECKING:
-    from phonenumbers import PhoneNumber
+    from phonenumbers import PhoneNumber as ParsedNumber
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
 # Invisible marks, as in a number that was copied from a chat, a web page or a right-to-left text.
@@ -91,7 +98,9 @@ def e164(to: object) -> str:
             names the fault, and does not repeat the number.
     """
     if not isinstance(to, str):
-        raise InvalidMessageError(f"`to` must be a str such as '8612345678901', not {type(to).__name__}.")
+        raise InvalidMessageError(
+            f"`to` must be a str such as '8612345678901', not {type(to).__name__}.", argument="to", reason=Reason.TYPE
+        )
     digits, fault = to, None
     if not (to.isascii() and to.isdigit()):
         digits, fault = re.sub(rf"{_SEPARATOR}|{_PLUS}", "", to), _shape_fault(to, national=False)
@@ -126,7 +135,9 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
         ConfigurationError: The region is unknown, or the extra is missing.
     """
     if not isinstance(to, str):
-        raise InvalidMessageError(f"`to` must be a str such as '8612345678901', not {type(to).__name__}.")
+        raise InvalidMessageError(
+            f"`to` must be a str such as '8612345678901', not {type(to).__name__}.", argument="to", reason=Reason.TYPE
+        )
     if region is None and not is_checkable():
         return e164(to)
     read_as = None if region is None else checked_region(region)
@@ -215,11 +226,57 @@ def checked_region(region: object) -> str:
     raise ConfigurationError("`region` must be two letters of ISO 3166-1, as 'TW'.")
 
 
-def _refused(fault: str, hint: str) -> InvalidMessageError:
-    return InvalidMessageError(f"`to` {fault}{'' if fault.endswith('?') else '.'} {hint}")
+def _is_region(_: object, __: object, region: str) -> None:
+    checked_region(region)
 
 
-def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple[str, str | None]:
+@frozen
+class NumberRule:
+    """
+    How pydantic reads a phone number: `Annotated[str, NumberRule(region="TW")]`.
+
+    The value is a str of digits, as `destination` returns it. Without a region it is `PhoneNumber`.
+
+    Args:
+        region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
+        newer_ranges: Accept numbers of ranges that the installed `phonenumbers` does not know.
+
+    Raises:
+        ConfigurationError: The region is unknown, or the extra is missing.
+    """
+
+    region: str | None = field(default=None, validator=optional(_is_region))
+    newer_ranges: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return pydantic's schema of the annotated str."""
+        from pydantic_core import core_schema
+
+        def read(to: str) -> str:
+            return refusing(partial(destination, to, region=self.region, newer_ranges=self.newer_ranges))
+
+        return core_schema.no_info_after_validator_function(read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, for OpenAPI."""
+        return {**handler(schema), "format": "phone"}
+
+
+PhoneNumber: TypeAlias = Annotated[str, NumberRule()]
+"""A str that pydantic reads as `destination` does."""
+
+
+class _Fault(NamedTuple):
+    reason: Reason
+    words: str
+
+
+def _refused(fault: _Fault, hint: str) -> InvalidMessageError:
+    text = f"`to` {fault.words}{'' if fault.words.endswith('?') else '.'} {hint}"
+    return InvalidMessageError(text, argument="to", reason=fault.reason)
+
+
+def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple[str, _Fault | None]:
     """Return the digits of a written number, and what is wrong with it or None."""
     from phonenumbers import (
         NumberParseException,
@@ -239,28 +296,30 @@ def _looked_up(written: str, region: str | None, *, newer_ranges: bool) -> tuple
     try:
         number = parse(written, region)
     except NumberParseException as error:
-        return "", _UNREADABLE.get(error.error_type, "is too short")
+        return "", _UNREADABLE.get(error.error_type, _Fault(Reason.TOO_SHORT, "is too short"))
     digits = format_number(number, PhoneNumberFormat.E164).removeprefix("+")
     # Not `is_possible_number`, which accepts a number without its area code.
     length = ValidationResult.to_string(is_possible_number_with_reason(number))
     if length == "TOO_SHORT" or (length == "IS_POSSIBLE_LOCAL_ONLY" and region is None):
         return "", _too_short(digits)
     if length != "IS_POSSIBLE":
-        return "", _LENGTHS.get(length, "is no number that can be called")
+        return "", _LENGTHS.get(length, _Fault(Reason.UNUSED, "is no number that can be called"))
     if not newer_ranges and not is_valid_number(number):
-        return "", (
+        return "", _Fault(
+            Reason.UNUSED,
             f"is of a range that is not in use in country code {number.country_code}, according to the package "
-            "phonenumbers; newer_ranges=True, or --newer-ranges, accepts it"
+            "phonenumbers; newer_ranges=True, or --newer-ranges, accepts it",
         )
     if region is not None and "+" not in written and _is_ambiguous(written, number):
-        return "", (
+        return "", _Fault(
+            Reason.AMBIGUOUS,
             "can be read in two ways: as it is dialled there, and with a country code. Put '+' before that code, or "
-            "write the number with the 0 of the area code"
+            "write the number with the 0 of the area code",
         )
     return digits, _e164_fault(digits)
 
 
-def _is_ambiguous(written: str, as_dialled: PhoneNumber) -> bool:
+def _is_ambiguous(written: str, as_dialled: ParsedNumber) -> bool:
     """
     Return whether a number that was read as dialled in the region is also a valid number with a "+" in front.
 
@@ -287,66 +346,78 @@ def _is_ambiguous(written: str, as_dialled: PhoneNumber) -> bool:
 
 
 # By the error types of phonenumbers.
-_UNREADABLE = {0: "begins with no country code that there is", 4: "is too long"}
+_NO_COUNTRY = _Fault(Reason.COUNTRY_CODE, "begins with no country code that there is")
+_TOO_LONG = _Fault(Reason.TOO_LONG, "is too long")
+_UNREADABLE = {0: _NO_COUNTRY, 4: _TOO_LONG}
 _LENGTHS = {
-    "IS_POSSIBLE_LOCAL_ONLY": "lacks its area code",
-    "INVALID_COUNTRY_CODE": "begins with no country code that there is",
-    "INVALID_LENGTH": "has a length that no number there has",
-    "TOO_LONG": "is too long",
+    "IS_POSSIBLE_LOCAL_ONLY": _Fault(Reason.AREA_CODE, "lacks its area code"),
+    "INVALID_COUNTRY_CODE": _NO_COUNTRY,
+    "INVALID_LENGTH": _Fault(Reason.UNUSED, "has a length that no number there has"),
+    "TOO_LONG": _TOO_LONG,
 }
 
 
-def _shape_fault(to: str, *, national: bool) -> str | None:
+def _shape_fault(to: str, *, national: bool) -> _Fault | None:
     """Return what makes the spelling unclear, or None."""
     shown = re.sub(f"[{_INVISIBLE}]", "", to)
     shown = re.sub(rf"^{_SEPARATOR}+|{_SEPARATOR}+$", "", shown)
     if not shown:
-        return "is empty"
+        return _Fault(Reason.EMPTY, "is empty")
     if len(shown) > _LONGEST:
-        return f"has {len(shown):,} characters, which no number has"
+        return _Fault(Reason.TOO_LONG, f"has {len(shown):,} characters, which no number has")
     if re.fullmatch(_SCIENTIFIC, shown):
-        return "is in scientific notation: Excel has rounded this number. Format the column as text and enter it again"
+        return _Fault(
+            Reason.SPREADSHEET,
+            "is in scientific notation: Excel has rounded this number. Format the column as text and enter it again",
+        )
     if re.fullmatch(_DECIMAL_PART, shown, re.DOTALL):
-        return "has a decimal part: a spreadsheet took the column for amounts. Format it as text"
+        return _Fault(
+            Reason.SPREADSHEET, "has a decimal part: a spreadsheet took the column for amounts. Format it as text"
+        )
     if re.fullmatch(_EXTENSION, shown, re.DOTALL | re.IGNORECASE):
-        return "has an extension, which no message reaches: leave it out"
+        return _Fault(Reason.EXTENSION, "has an extension, which no message reaches: leave it out")
     if shown[-1] in ")\uff09":
-        return "ends in parentheses, as an extension or a count does: leave them out"
+        return _Fault(Reason.EXTENSION, "ends in parentheses, as an extension or a count does: leave them out")
     allowed = rf"\d{_NATIONAL_MARKS}" if national else "0-9"
     if (foreign := re.search(rf"[^{allowed}]", re.sub(rf"^[(\uff08]?{_PLUS}|{_SEPARATOR}", "", shown))) is not None:
         named = "digits, '+', spaces, dashes, dots and parentheses" if national else "digits, '+', spaces and dashes"
-        return f"holds {described(foreign[0])}, where only {named} belong, the '+' in front"
+        return _Fault(Reason.CHARACTERS, f"holds {described(foreign[0])}, where only {named} belong, the '+' in front")
     if not re.search(r"\d", shown):
-        return "is empty"
+        return _Fault(Reason.EMPTY, "is empty")
     if not re.fullmatch(_PARENTHESES, shown):
-        return "has a parenthesis without the other one"
+        return _Fault(Reason.CHARACTERS, "has a parenthesis without the other one")
     if re.fullmatch(_LIST_NUMBER, shown, re.DOTALL):
-        return "begins with the number of a list: leave it out"
+        return _Fault(Reason.CHARACTERS, "begins with the number of a list: leave it out")
     if re.fullmatch(_SHORT_LAST_GROUP, shown, re.DOTALL):
-        return "ends in a digit or two by themselves, as an extension does: leave them out, or join them to the others"
+        return _Fault(
+            Reason.EXTENSION,
+            "ends in a digit or two by themselves, as an extension does: leave them out, or join them to the others",
+        )
     return None
 
 
-def _e164_fault(digits: str) -> str | None:
+def _e164_fault(digits: str) -> _Fault | None:
     if not digits:
-        return "is empty"
+        return _Fault(Reason.EMPTY, "is empty")
     if digits.startswith("0"):
-        return "starts with 0, which no country code does"
+        return _Fault(Reason.COUNTRY_CODE, "starts with 0, which no country code does")
     if not _E164.fullmatch(digits):
-        return f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15"
+        reason = Reason.TOO_SHORT if len(digits) < 7 else Reason.TOO_LONG
+        return _Fault(reason, f"has {len(digits)} digit{'s' * (len(digits) > 1)}; E.164 has 7 to 15")
     code = country_code(digits)
     if code not in _FEWEST:
         # An unknown country code: of a new country, or a sandbox's number.
         return None
     if digits[len(code)] == "0" and code not in _ZERO_STAYS:
-        return f"has a 0 after the country code {code}, where it is left out"
+        return _Fault(Reason.LEADING_ZERO, f"has a 0 after the country code {code}, where it is left out")
     return _too_short(digits) if len(digits) < _FEWEST[code] else None
 
 
-def _too_short(digits: str) -> str:
-    return (
+def _too_short(digits: str) -> _Fault:
+    return _Fault(
+        Reason.TOO_SHORT,
         f"is too short for a number of country code {country_code(digits)}, with {len(digits)} digits: did a "
-        "spreadsheet drop a leading 0, or is the country code missing?"
+        "spreadsheet drop a leading 0, or is the country code missing?",
     )
 
 

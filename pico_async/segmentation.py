@@ -14,7 +14,8 @@ from itertools import pairwise
 from attrs import field, frozen
 
 from pico_async._characters import described
-from pico_async.errors import InvalidMessageError
+from pico_async._values import Value
+from pico_async.errors import InvalidMessageError, Reason
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape code.
 _BASIC = (
@@ -44,7 +45,7 @@ class Encoding(StrEnum):
 
 
 @frozen
-class Foreign:
+class Foreign(Value):
     """
     A character that is not in GSM-7, so that the whole text is sent as UCS-2. Its repr does not show it; its str does.
 
@@ -60,7 +61,7 @@ class Foreign:
 
 
 @frozen
-class Segments:
+class Segments(Value):
     """
     The parts of a text. The repr shows nothing of the text.
 
@@ -119,10 +120,14 @@ def segments(text: str) -> Segments:
     Source: 3GPP TS 23.038, 6.2; 3GPP TS 23.040, 9.2.3.24.1.
     """
     if not isinstance(text, str):
-        raise InvalidMessageError(f"The text must be a str, not {type(text).__name__}.")
+        raise InvalidMessageError(
+            f"The text must be a str, not {type(text).__name__}.", argument="text", reason=Reason.TYPE
+        )
     # Not by encode(), whose error would contain the text.
     if _SURROGATE.search(text):
-        raise InvalidMessageError("The text contains an unpaired surrogate and cannot be encoded.")
+        raise InvalidMessageError(
+            "The text contains an unpaired surrogate and cannot be encoded.", argument="text", reason=Reason.CHARACTERS
+        )
     encoding = Encoding.UCS_2 if _NOT_GSM7.search(text) else Encoding.GSM_7
     units = _units(text, encoding)
     ends = _ends(units, encoding)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Awaitable, Sequence
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from pico_async import _event_log, _settings
@@ -296,6 +296,21 @@ class PicoSession:
 
         Leaving the `async with` early stops the bulk send. The arguments are those of `send_bulk`.
         """
+        return self._stream(
+            messages,
+            concurrency=concurrency,
+            journal=journal,
+            suppression=suppression,
+            stop_after=stop_after,
+            outage_s=outage_s,
+            priority=priority,
+            is_blast=True,
+        )
+
+    def _stream(
+        self, messages: Input, *, suppression: Suppression | None, priority: Priority, is_blast: bool, **options: Any
+    ) -> BulkStream:
+        """Return the stream of a bulk send. Without *is_blast*, its calls are single calls to listeners and logs."""
         if not isinstance(priority, Priority):
             raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
         self._engine.open()
@@ -309,13 +324,10 @@ class PicoSession:
         stream = BulkStream(
             messages,
             send,
-            concurrency=concurrency,
-            stop_after=stop_after,
-            outage_s=outage_s,
-            journal=journal,
             account=f"{self._engine.account.username} at {_settings.place(self._base_url)}",
             pace=self._pace,
-            events=None if self._engine.observer is None else BlastEvents(self._engine.observer),
+            events=BlastEvents(observer) if is_blast and (observer := self._engine.observer) is not None else None,
+            **options,
         )
         self._streams.add(stream)
         return stream

@@ -87,11 +87,12 @@ def test_the_package_holds_code_and_known_kinds_of_data() -> None:
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    """The wheel's metadata names the license, both entry points, the Python version and the core dependencies."""
+    """The wheel's metadata names the license, its entry points, the Python version and the core dependencies."""
     entry_points = wheel.read(f"{NAME}.dist-info/entry_points.txt").decode()
 
     assert f"{NAME}.dist-info/licenses/LICENSE" in wheel.namelist()
-    assert re.search(r"^\[console_scripts\]\npico = pico_async\.cli:main$", entry_points, re.MULTILINE)
+    scripts = r"^\[console_scripts\]\npico = pico_async\.cli:main\npico-async = pico_async\.cli:main$"
+    assert re.search(scripts, entry_points, re.MULTILINE)
     assert re.search(r"^\[pytest11\]\npico_async = pico_async\.pytest_plugin$", entry_points, re.MULTILINE)
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
@@ -107,7 +108,7 @@ def test_the_sdist_holds_what_builds_and_tests_it_and_nothing_else(in_sdist: set
     assert {name.partition("/")[0] for name in in_sdist} == tops | files
     assert package_files() <= in_sdist
     assert {"tests/test_distribution.py", ".ci/run", ".github/workflows/release.yml"} <= in_sdist
-    assert [name for name in in_sdist if re.search(r"__pycache__|\.pyc$|\.venv|_cache|\.egg-info|\.db$", name)] == []
+    assert [name for name in in_sdist if re.search(r"__pycache__|\.pyc$|\.venv|_cache/|\.egg-info|\.db$", name)] == []
 
 
 def test_both_pass_twine(dist: Path) -> None:

@@ -3,12 +3,14 @@
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import pico_async
-from pico_async import errors
-from pico_async.errors import BulkError, Outcome, PicoError
+from pico_async import SmsMessage, VoiceMessage, destination, errors, segments
+from pico_async._engine.wire import Account, send_request
+from pico_async.errors import BulkError, InvalidMessageError, Outcome, PicoError, Reason
 
 # The tree in the docstring of `pico_async.errors`: the parent and the outcome of each class.
 TREE = {
@@ -155,3 +157,58 @@ def test_a_blasts_outcome_does_not_stick_to_its_class() -> None:
 
     assert doubtful.outcome is Outcome.IN_DOUBT
     assert other.outcome is Outcome.NOT_SENT
+
+
+def sms(**arguments: Any) -> SmsMessage:
+    return SmsMessage(**{"to": "8612345678901", "text": "x"} | arguments)
+
+
+REASONS: list[tuple[Callable[[], object], str | None, Reason]] = [
+    (lambda: sms(to=""), "to", Reason.EMPTY),
+    (lambda: sms(to="12345"), "to", Reason.TOO_SHORT),
+    (lambda: sms(to="8861234"), "to", Reason.TOO_SHORT),
+    (lambda: sms(to="8" * 16), "to", Reason.TOO_LONG),
+    (lambda: sms(to="1 " * 60), "to", Reason.TOO_LONG),
+    (lambda: sms(to="86O2345678901"), "to", Reason.CHARACTERS),
+    (lambda: sms(to="0912345678"), "to", Reason.COUNTRY_CODE),
+    (lambda: sms(to="+886 0912 345 678"), "to", Reason.LEADING_ZERO),
+    (lambda: sms(to="886912345678 ext. 9"), "to", Reason.EXTENSION),
+    (lambda: sms(to="8.86912E+11"), "to", Reason.SPREADSHEET),
+    (lambda: sms(to="886912345678.0"), "to", Reason.SPREADSHEET),
+    (lambda: sms(to=886912345678), "to", Reason.TYPE),
+    (lambda: destination("911 2345", region="US"), "to", Reason.AREA_CODE),
+    (lambda: destination("8611111111111"), "to", Reason.UNUSED),
+    (lambda: destination("4915123456789", region="DE"), "to", Reason.AMBIGUOUS),
+    (lambda: sms(text=" "), "text", Reason.EMPTY),
+    (lambda: sms(text=7), "text", Reason.TYPE),
+    (lambda: sms(text="\ud800"), "text", Reason.CHARACTERS),
+    (lambda: segments("\ud800"), "text", Reason.CHARACTERS),
+    (lambda: sms(text=None), None, Reason.MISSING),
+    (lambda: sms(template_id="t-1"), None, Reason.CONFLICT),
+    (lambda: sms(text=None, template_id="?"), "template_id", Reason.FORMAT),
+    (lambda: sms(callback="ftp://example.com"), "callback", Reason.FORMAT),
+    (lambda: sms(expires_in=0), "expires_in", Reason.FORMAT),
+    (lambda: sms(promotional=1), "promotional", Reason.TYPE),
+    (lambda: VoiceMessage("8612345678901", "x", "english"), "lang", Reason.FORMAT),
+    (lambda: send_request(sms(), Account("user333")), "sender", Reason.MISSING),
+    (lambda: send_request(sms(callback="http://10.0.0.1/"), Account("user333", "PICO")), "callback", Reason.HOST),
+]
+
+
+@pytest.mark.parametrize(("make", "argument", "reason"), REASONS, ids=range(len(REASONS)))
+def test_an_invalid_message_says_which_argument_is_wrong_and_why(
+    make: Callable[[], object], argument: str | None, reason: Reason
+) -> None:
+    """`argument` and `reason` let a program tell its user what is wrong in the user's own language."""
+    with pytest.raises(InvalidMessageError) as caught:
+        make()
+
+    assert (caught.value.argument, caught.value.reason) == (argument, reason)
+    twin = pickle.loads(pickle.dumps(caught.value))
+    assert (twin.argument, twin.reason, str(twin)) == (argument, reason, str(caught.value))
+    assert caught.value.to_dict()["reason"] == reason.value
+
+
+def test_an_error_of_ones_own_has_a_reason() -> None:
+    """An `InvalidMessageError` that a program raises itself needs no reason: it is `OTHER`."""
+    assert InvalidMessageError("It has no code.").reason is Reason.OTHER

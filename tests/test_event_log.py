@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -120,6 +121,37 @@ async def test_the_application_s_own_logging_has_the_lines_without_pico_log(
     assert len(sends) == 2
     assert "rejected (BadRequestError, HTTP 400)" in sends[0]
     assert "in_doubt (NoResponseError)" in sends[1]
+
+
+async def test_each_record_has_its_event_for_formatters_of_json(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    Each record has its event as a dict of plain JSON types, so a JSON log can be searched by operation, outcome,
+    status, duration, request ID and attempts. It contains neither the number nor the text.
+    """
+    caplog.set_level(logging.DEBUG, "pico_async")
+
+    async with session(Sandbox()) as pico:
+        accepted = await pico.sms.send(TO, "hello there")
+
+    records = [record.__dict__["pico"] for record in caplog.records if record.name == "pico_async"]
+    assert {record["event"] for record in records} >= {"CallStarted", "SlotGranted", "AttemptEnded", "CallEnded"}
+    ended = records[-1]
+    assert ended.pop("duration_s") > 0
+    assert ended.pop("waited_s") >= 0
+    assert ended.pop("call") > 0
+    assert ended == {
+        "event": "CallEnded",
+        "blast": None,
+        "operation": "sms.send",
+        "outcome": "accepted",
+        "status_code": 200,
+        "request_id": accepted.request_id,
+        "error": None,
+        "attempts": 1,
+    }
+    written = json.dumps(records)
+    assert TO not in written
+    assert "hello" not in written
 
 
 async def test_it_writes_to_the_stderr_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ from pico_async.errors import (
     NoResponseError,
     PicoError,
     RateLimitError,
+    Reason,
 )
 from pico_async.messages import Message, deadline as message_deadline
 from pico_async.models import Accepted, UserToken
@@ -133,7 +134,11 @@ class Engine:
         """
         if not isinstance(priority, Priority):
             # A wrong value would be compared with others in a queue, and break its order.
-            raise InvalidMessageError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+            raise InvalidMessageError(
+                "`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.",
+                argument="priority",
+                reason=Reason.TYPE,
+            )
         request = send_request(message, self.account)
         progress = progress or CallProgress()
         progress.priority = priority

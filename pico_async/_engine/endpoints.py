@@ -10,7 +10,7 @@ from urllib.parse import quote
 from attrs import field, frozen
 
 from pico_async.coordination.rates import RateGroup
-from pico_async.errors import InvalidMessageError
+from pico_async.errors import InvalidMessageError, Reason
 
 Method: TypeAlias = Literal["GET", "POST", "PUT", "DELETE"]
 
@@ -54,7 +54,9 @@ def _segment(name: str, part: str) -> str:
     # Quoting is not enough: httpx normalises '/balance/../token/x' to '/token/x'.
     if not isinstance(part, str) or not _SEGMENT.fullmatch(part):
         raise InvalidMessageError(
-            f"`{name}` cannot stand in a path: pass 1 to 128 of A-Z, a-z, 0-9, '-', '_', '.', '~', '@' and '+'."
+            f"`{name}` cannot stand in a path: pass 1 to 128 of A-Z, a-z, 0-9, '-', '_', '.', '~', '@' and '+'.",
+            argument=name,
+            reason=Reason.FORMAT,
         )
     return quote(part, safe="")
 

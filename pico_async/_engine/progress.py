@@ -31,6 +31,7 @@ from pico_async.events import (
 )
 
 Listener: TypeAlias = Callable[[Event], object]
+"""What `on_event` takes: called with each event of a session."""
 Value = TypeVar("Value")
 
 logger = Logger("pico_async")

@@ -21,7 +21,7 @@ from pico_async._charsets import charset_of, texts
 from pico_async._engine import endpoints
 from pico_async._engine.endpoints import Request
 from pico_async._engine.hosts import host_of, is_loopback, is_public
-from pico_async.errors import InvalidMessageError
+from pico_async.errors import InvalidMessageError, Reason
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
 from pico_async.receipts.callbacks import CallbackSigner
 
@@ -78,7 +78,9 @@ class Account(NamedTuple):
             return url
         raise InvalidMessageError(
             f"`{name}` names a host that only this machine or its network reaches, or that may be read as one, so Pico "
-            "must not be sent there. Pass a public one, or allow_private_urls=True to PicoSession."
+            "must not be sent there. Pass a public one, or allow_private_urls=True to PicoSession.",
+            argument=name,
+            reason=Reason.HOST,
         )
 
 
@@ -137,14 +139,17 @@ def send_request(message: Message, account: Account) -> Request:
             endpoint, kind = endpoints.SEND_VOICE, VoiceMessage
         case _:
             raise InvalidMessageError(
-                f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}."
+                f"Pass an SmsMessage, an MmsMessage or a VoiceMessage, not {type(message).__name__}.",
+                reason=Reason.TYPE,
             )
     # As its kind: a field that a subclass adds is not one of Pico's.
     body = {**_converter().unstructure(message, unstructure_as=kind), "username": account.username}
     if not isinstance(message, VoiceMessage) and "from" not in body:
         if account.sender is None:
             raise InvalidMessageError(
-                "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER."
+                "The message has no sender: pass `sender=` with it or to PicoSession, or set PICO_SENDER.",
+                argument="sender",
+                reason=Reason.MISSING,
             )
         body["from"] = account.sender
     if isinstance(message, SmsMessage) and (message.callback or account.callback):
@@ -169,7 +174,9 @@ def encode(body: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError:
         pass
     # Raised outside the handler, because the handled error contains the whole body.
-    raise InvalidMessageError("The request contains an unpaired surrogate and cannot be encoded as UTF-8.")
+    raise InvalidMessageError(
+        "The request contains an unpaired surrogate and cannot be encoded as UTF-8.", reason=Reason.CHARACTERS
+    )
 
 
 def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:

@@ -21,6 +21,8 @@ from pico_async.numbers import country_code, kind_of
 from pico_async.segmentation import Encoding, foreign_characters, segments
 
 Price: TypeAlias = Decimal | int | float | str
+"""Price of one part, in the balance's unit."""
+
 Kept = TypeVar("Kept")
 
 FIRST_KEPT = 20

@@ -8,6 +8,7 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from pico_async._characters import described
+from pico_async._values import Value
 
 # Characters and countries that are listed; a text with more characters outside of GSM-7 is in another script.
 FORCED_LISTED = 5
@@ -15,7 +16,7 @@ COUNTRIES_LISTED = 8
 
 
 @frozen
-class Fault:
+class Fault(Value):
     """
     An item of the input that is not a valid message.
 
@@ -28,7 +29,7 @@ class Fault:
 
 
 @frozen
-class Repeat:
+class Repeat(Value):
     """
     A message that repeats an earlier one: its number and content, its number alone, or its key.
 
@@ -42,7 +43,7 @@ class Repeat:
 
 
 @frozen
-class Country:
+class Country(Value):
     """
     The messages to one country code.
 
@@ -63,7 +64,7 @@ class Country:
 
 
 @frozen
-class Kind:
+class Kind(Value):
     """
     The messages to one kind of numbers that cannot receive SMS.
 
@@ -80,7 +81,7 @@ class Kind:
 
 
 @frozen
-class Forced:
+class Forced(Value):
     """
     A character that forces texts into UCS-2. Its repr does not contain the character; its str does.
 
@@ -96,7 +97,7 @@ class Forced:
 
 
 @frozen(kw_only=True)
-class Preflight:
+class Preflight(Value):
     """
     A bulk send in numbers, before anything is sent. It contains no number and no text.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
+from pico_async._values import Value
 from pico_async.errors import BulkError, Outcome, PicoError, SuppressedError
 from pico_async.messages import Message
 from pico_async.models import Accepted
@@ -17,7 +19,7 @@ FIRST_FAILURES = 20
 
 @boundary
 @frozen(kw_only=True, eq=False)
-class SendResult:
+class SendResult(Value):
     """
     The result of one message of a bulk send.
 
@@ -55,7 +57,7 @@ class SendResult:
 
 @boundary
 @frozen(kw_only=True, eq=False)
-class BulkReport:
+class BulkReport(Value):
     """
     The numbers of a bulk send.
 
@@ -83,6 +85,28 @@ class BulkReport:
     def rate(self) -> float:
         """Accepted messages per second."""
         return self.accepted / self.elapsed if self.elapsed > 0 else 0.0
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield (
+            f"{self.total:,} messages in {self.elapsed:,.1f} s: {self.accepted:,} accepted, "
+            f"{self.rejected:,} rejected, {self.not_sent - self.suppressed:,} not sent, {self.in_doubt:,} in doubt, "
+            f"{self.skipped:,} skipped, {self.suppressed:,} suppressed"
+        )
+        if self.rate:
+            yield f"{self.rate:,.1f} accepted a second"
+        if self.stopped is not None:
+            yield f"ended early: {self.stopped}"
+        for failure in self.failures:
+            yield f"message {failure.index} is {failure.outcome.value.replace('_', ' ')}: {failure.error}"
+        if (others := self._failed - len(self.failures)) > 0:
+            yield f"and {others:,} more that were not accepted"
+
+    @property
+    def _failed(self) -> int:
+        return self.rejected + self.not_sent - self.suppressed + self.in_doubt
 
     def raise_for_failures(self) -> None:
         """

@@ -21,6 +21,7 @@ from pico_async.bulk.source import Input, Source
 from pico_async.errors import ConfigurationError
 
 OnResult: TypeAlias = Callable[[SendResult], Awaitable[object] | object]
+"""What `on_result` takes: called with each result of a bulk send, and awaited if it is async."""
 
 
 @boundary

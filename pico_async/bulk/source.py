@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 import anyio
 
 from pico_async._cancellation import cancellations
-from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, SuppressedError
+from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentError, Reason, SuppressedError
 from pico_async.messages import Message
 
 Item: TypeAlias = Message | InvalidMessageError | SuppressedError
 Input: TypeAlias = Iterable[Item] | AsyncIterable[Item]
+"""What a bulk send takes: messages, and errors in the place of those that could not be made."""
 
 END = object()
 
@@ -130,7 +131,8 @@ def invalid_item(item: object) -> InvalidMessageError | SuppressedError:
     if isinstance(item, InvalidMessageError | SuppressedError):
         return item
     return InvalidMessageError(
-        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs."
+        f"The input gave a {type(item).__name__} where an SmsMessage, MmsMessage or VoiceMessage belongs.",
+        reason=Reason.TYPE,
     )
 
 

@@ -14,6 +14,7 @@ from pico_async.errors import ConfigurationError, InvalidMessageError, NotSentEr
 from pico_async.numbers import e164, spellings
 
 Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
+"""What `suppression` takes: numbers that opted out, or a function, async or not, that returns whether one has."""
 
 
 # A collection of unchanged size is read again after this time, because one number may have replaced another. A million

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -134,4 +135,5 @@ def run() -> None:
         # An output without UTF-8 shows '?' for missing characters, and does not end the command.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    app(prog_name="pico")
+    # Completion is installed for the script's own name.
+    app(prog_name="pico-async" if Path(sys.argv[0]).stem == "pico-async" else "pico")

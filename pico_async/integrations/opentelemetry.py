@@ -80,6 +80,7 @@ class _OpenCall:
 
     span: Span
     http: dict[str, Any]
+    rate_group: str
     attached: Token[Context]
 
 
@@ -123,7 +124,7 @@ class OpenTelemetry:
         self._waits = meter.create_histogram(
             "pico.client.slot.wait",
             "s",
-            "Waits for a slot of the limiter.",
+            "Waits of calls for slots of the limiter: one for each call, however many attempts it took.",
             explicit_bucket_boundaries_advisory=_WAIT_S,
         )
         self._exchanges = meter.create_histogram(
@@ -139,11 +140,9 @@ class OpenTelemetry:
             case CallStarted():
                 self._begin(event)
             case SlotGranted():
-                group = {"pico.rate_group": event.rate_group}
-                self._waits.record(event.waited_s, {"pico.operation": event.operation, **group})
                 if event.pace is not None:
                     host = self._calls[event.call].http["server.address"]
-                    self._rate.set(event.pace, {**group, "server.address": host})
+                    self._rate.set(event.pace, {"pico.rate_group": event.rate_group, "server.address": host})
             case AttemptEnded():
                 self._end_attempt(event)
             case Retrying():
@@ -190,7 +189,7 @@ class OpenTelemetry:
                 links=[Link(blast.get_span_context())],
             )
         within = contexts.set_value(_SKIP_INSTRUMENTATION, True, set_span_in_context(span))
-        self._calls[event.call] = _OpenCall(span, http, contexts.attach(within))
+        self._calls[event.call] = _OpenCall(span, http, event.rate_group, contexts.attach(within))
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls[event.call]
@@ -211,6 +210,7 @@ class OpenTelemetry:
         contexts.detach(call.attached)
         outcome = _known({"pico.outcome": event.outcome.value, "error.type": event.error})
         self._ended.add(1, {"pico.operation": event.operation, **outcome})
+        self._waits.record(event.waited_s, {"pico.operation": event.operation, "pico.rate_group": call.rate_group})
         call.span.set_attributes(
             {
                 **outcome,

@@ -60,7 +60,7 @@ def problem(error: PicoError) -> Problem:
     """
     status_code, title, detail, may_send_again = _describe(error)
     level = {422: logging.INFO, 500: logging.ERROR}.get(status_code, logging.WARNING)
-    _log.log(level, "%s (%d). %s: %s", title, status_code, type(error).__name__, error)
+    _log.log(level, "%s (%d). %s: %s", title, status_code, type(error).__name__, error, extra={"pico": error.to_dict()})
     headers = {"Content-Type": MEDIA_TYPE}
     if status_code == 503:
         headers["Retry-After"] = str(min(math.ceil(error.retry_after or 1), _LONGEST_RETRY_S))

@@ -6,6 +6,7 @@ from pico_async._boundary import boundary
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.journal.sqlite import SqliteJournal
 from pico_async.bulk.report import SendResult
+from pico_async.bulk.sender import send_all
 from pico_async.coordination.protocols import Priority
 from pico_async.errors import (
     AuthenticationError,
@@ -17,6 +18,7 @@ from pico_async.errors import (
     Outcome,
     PicoError,
     RateLimitError,
+    Reason,
     SuppressedError,
 )
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
@@ -84,7 +86,8 @@ async def send_once(
     """
     if not isinstance(message, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
-            f"Pass an SmsMessage, MmsMessage or VoiceMessage to send_once, not {type(message).__name__}."
+            f"Pass an SmsMessage, MmsMessage or VoiceMessage to send_once, not {type(message).__name__}.",
+            reason=Reason.TYPE,
         )
     required_key(message)
     if not isinstance(ledger, Journal):
@@ -96,14 +99,17 @@ async def send_once(
     for _ in range(TRIES):
         try:
             # `outage_s=0`: the queue delivers a message again that cannot be sent now.
-            await pico.send_bulk(
+            stream = pico._stream(
                 [message],
                 concurrency=1,
                 journal=ledger,
-                priority=priority,
-                on_result=results.append,
+                suppression=None,
+                stop_after=None,
                 outage_s=0,
+                priority=priority,
+                is_blast=False,
             )
+            await send_all(stream, results.append)
         except JournalError as error:
             # The run could not begin. Later errors of the ledger are in the message's result.
             return SendResult(index=0, message=message, outcome=error.outcome, error=error)
@@ -134,6 +140,8 @@ def required_key(message: Message) -> str:
     if message.key is None:
         raise InvalidMessageError(
             "`key` is missing: a queue may deliver a message twice, and only its key identifies it. Pass a key of your "
-            "own, as the order number. It must be the same in each delivery."
+            "own, as the order number. It must be the same in each delivery.",
+            argument="key",
+            reason=Reason.MISSING,
         )
     return message.key

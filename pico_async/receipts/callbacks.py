@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
-from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async._values import Value
+from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
 from pico_async.numbers import masked_repr
 
 PARAMETER = "pico"
@@ -46,7 +47,7 @@ class CallbackFault(StrEnum):
 
 @boundary
 @frozen(kw_only=True)
-class SignedCallback:
+class SignedCallback(Value):
     """
     The signed content of a callback URL.
 
@@ -221,7 +222,9 @@ def _encode_key(key: str | None) -> str:
     if len(raw) > _LONGEST_KEY:
         raise InvalidMessageError(
             f"`key` takes {len(raw):,} bytes. A signed callback has room for {_LONGEST_KEY}. Nothing was sent. Use a "
-            "shorter key."
+            "shorter key.",
+            argument="key",
+            reason=Reason.TOO_LONG,
         )
     return _base64(raw)
 

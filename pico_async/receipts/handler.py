@@ -24,6 +24,7 @@ METHODS = ("GET", "POST", "PUT")
 """v0.4 does not document the method of a receipt."""
 
 OnReceipt: TypeAlias = Callable[[DeliveryReceipt], Awaitable[object] | object]
+"""What `on_receipt` takes: called with each receipt, and awaited if it is async."""
 
 _log = Logger("pico_async.receipts")
 _LONGEST_READ_S = 10.0

@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from pico_async._boundary import boundary
 from pico_async._charsets import charset_of
+from pico_async._values import Value
 from pico_async.numbers import masked_repr
 from pico_async.receipts.callbacks import PARAMETER
 from pico_async.receipts.form import parse_form
@@ -29,7 +30,7 @@ _FIRST_YYMMDD = 2_600_000_000
 
 @boundary
 @frozen(kw_only=True)
-class DeliveryReceipt:
+class DeliveryReceipt(Value):
     """
     What one receipt reports about one message.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pico_async.errors import InvalidMessageError
+from pico_async.errors import InvalidMessageError, Reason
 from pico_async.messages import is_encodable
 
 
@@ -14,10 +14,20 @@ def text_of(name: str, value: object, *, shortest: int = 1, longest: int | None 
         InvalidMessageError: The value is wrong. The error names the argument, and does not repeat its value.
     """
     if not isinstance(value, str):
-        raise InvalidMessageError(f"`{name}` must be a str, not {type(value).__name__}.")
+        raise InvalidMessageError(
+            f"`{name}` must be a str, not {type(value).__name__}.", argument=name, reason=Reason.TYPE
+        )
     if not is_encodable(value):
-        raise InvalidMessageError(f"`{name}` contains an unpaired surrogate and cannot be encoded as UTF-8.")
+        raise InvalidMessageError(
+            f"`{name}` contains an unpaired surrogate and cannot be encoded as UTF-8.",
+            argument=name,
+            reason=Reason.CHARACTERS,
+        )
     if len(value) < shortest or (longest is not None and len(value) > longest):
         allowed = f"{shortest} to {longest}" if longest is not None else f"at least {shortest}"
-        raise InvalidMessageError(f"`{name}` has {len(value)} characters; {allowed} are allowed.")
+        raise InvalidMessageError(
+            f"`{name}` has {len(value)} characters; {allowed} are allowed.",
+            argument=name,
+            reason=Reason.EMPTY if not value else Reason.TOO_SHORT if len(value) < shortest else Reason.TOO_LONG,
+        )
     return value

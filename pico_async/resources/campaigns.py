@@ -6,7 +6,7 @@ from pico_async._boundary import boundary
 from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
-from pico_async.errors import InvalidMessageError
+from pico_async.errors import InvalidMessageError, Reason
 from pico_async.models import Acknowledged, Campaign, CreatedCampaign, Listing
 from pico_async.resources._arguments import text_of
 
@@ -73,7 +73,7 @@ class CampaignsResource:
         Source: API reference v0.4, "Update Campaign".
         """
         if name is None and remark is None:
-            raise InvalidMessageError("Nothing to change: pass `name`, `remark` or both.")
+            raise InvalidMessageError("Nothing to change: pass `name`, `remark` or both.", reason=Reason.MISSING)
         path = endpoints.UPDATE_CAMPAIGN.path_with(campaign_id=campaign_id)
         body = wire.named(name=None if name is None else _name(name), remark=_remark(remark))
         request = Request(endpoints.UPDATE_CAMPAIGN, path, body=body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 from pico_async._boundary import boundary
 from pico_async._engine.call import Engine
 from pico_async.coordination.protocols import Priority
@@ -16,6 +18,34 @@ class SmsResource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @overload
+    async def send(
+        self,
+        to: str,
+        text: str,
+        *,
+        template_id: None = None,
+        sender: str | None = None,
+        callback: str | None = None,
+        expires_in: float | None = None,
+        key: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        promotional: bool = True,
+    ) -> Accepted: ...
+    @overload
+    async def send(
+        self,
+        to: str,
+        text: None = None,
+        *,
+        template_id: str,
+        sender: str | None = None,
+        callback: str | None = None,
+        expires_in: float | None = None,
+        key: str | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        promotional: bool = True,
+    ) -> Accepted: ...
     async def send(
         self,
         to: str,

@@ -6,7 +6,7 @@ from pico_async._boundary import boundary
 from pico_async._engine import endpoints, listings, wire
 from pico_async._engine.call import Engine
 from pico_async._engine.endpoints import Request
-from pico_async.errors import InvalidMessageError
+from pico_async.errors import InvalidMessageError, Reason
 from pico_async.messages import is_web_address
 from pico_async.models import Acknowledged, Listing, Template
 from pico_async.resources._arguments import text_of
@@ -67,7 +67,11 @@ class TemplatesResource:
         Source: API reference v0.4, "Create MMS Template".
         """
         if media_url is not None and not is_web_address(media_url):
-            raise InvalidMessageError("`media_url` is not a web address. Pass one as 'https://example.com/path'.")
+            raise InvalidMessageError(
+                "`media_url` is not a web address. Pass one as 'https://example.com/path'.",
+                argument="media_url",
+                reason=Reason.FORMAT,
+            )
         body = wire.named(
             username=self._engine.account.username,
             campaign_id=text_of("campaign_id", campaign_id),

@@ -24,7 +24,10 @@ def _parse_amount(text: str) -> Decimal:
 
 
 def _parse_faults(text: str) -> tuple[Fault, ...]:
-    return tuple(Fault(kind.strip()) for kind in text.split(","))
+    try:
+        return tuple(Fault(kind.strip()) for kind in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def build_parser() -> argparse.ArgumentParser:

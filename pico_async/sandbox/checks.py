@@ -1,6 +1,7 @@
 """Checks of the values of settings. Each error names the setting, its value, and what to pass."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from math import isfinite
 from typing import Any
 
@@ -23,6 +24,14 @@ class Check:
 
     def __call__(self, _: object, attribute: "Attribute[Any]", value: Any) -> None:
         self.require(attribute.name, value)
+
+
+class Choice(StrEnum):
+    """An enum whose error for an unknown name lists the known ones."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"{value!r} is no {cls.__name__}. Known: {', '.join(cls)}.")
 
 
 def is_number(value: object) -> bool:

@@ -33,18 +33,17 @@ Own invention throughout: none of this is documented in v0.4, and Pico has no ma
 """
 
 from collections.abc import Iterable
-from enum import StrEnum
 from random import Random
 from typing import Any
 
 from attrs import Attribute, define, field, frozen
 from attrs.validators import optional
 
-from pico_async.sandbox.checks import SHARE, Check
+from pico_async.sandbox.checks import SHARE, Check, Choice
 from pico_async.sandbox.operations import NAMES, SENDS
 
 
-class Fault(StrEnum):
+class Fault(Choice):
     """A fault. The table of this module's docstring describes each."""
 
     ACCEPT_THEN_DROP = "accept-then-drop"

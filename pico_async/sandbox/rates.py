@@ -10,15 +10,16 @@ Source: API reference v0.4, the three "Rate Limit" lines; which rule Pico uses i
 
 from collections import deque
 from collections.abc import Iterable
-from enum import StrEnum
 from math import floor
 from typing import Protocol
+
+from pico_async.sandbox.checks import Choice
 
 # Thirtieths of a second do not add up to exactly 1 in binary. A nanosecond is less than a clock resolves.
 TOLERANCE_S: float = 1e-9
 
 
-class RateRule(StrEnum):
+class RateRule(Choice):
     """Window rule by which a number of requests per second is enforced."""
 
     ALIGNED_WINDOW = "aligned-window"

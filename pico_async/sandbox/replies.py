@@ -8,13 +8,14 @@ Source: API reference v0.4, "Errors" and "Authentication". Not documented in v0.
 """
 
 import json
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from math import ceil
 from typing import Any
 from uuid import uuid4
 
 from attrs import evolve, frozen
 
+from pico_async.sandbox.checks import Choice
 from pico_async.sandbox.faults import Fault, FaultRule
 
 MIB = 1024 * 1024
@@ -29,7 +30,7 @@ JSON: Headers = ((b"content-type", b"application/json"),)
 HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"),)
 
 
-class Dialect(StrEnum):
+class Dialect(Choice):
     """Form of the replies to failures of authentication and rate."""
 
     DOCUMENTED = "documented"

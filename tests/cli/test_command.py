@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pico_async import __version__
-from tests.support.pico_command import TEXT, Ran, environment, people
+from tests.support.pico_command import PICO, TEXT, Ran, environment, people
 
 Pico = Callable[..., Ran]
 
@@ -82,10 +82,19 @@ def test_the_version(pico: Pico) -> None:
 
 
 def test_python_can_run_it_as_a_module() -> None:
-    """`python -m pico_async.cli` runs the command, for example where the script is not on the path."""
-    command = [sys.executable, "-m", "pico_async.cli", "--version"]
+    """`python -m pico_async` runs the command, for example where the script is not on the path."""
+    command = [sys.executable, "-m", "pico_async", "--version"]
 
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"pico_async {__version__}\n"
+
+
+def test_a_second_script_runs_it_where_pico_is_an_editor() -> None:
+    """`pico-async` is the same command under the package's own name, which its help and completion have, too."""
+    command = [PICO.with_name("pico-async"), "sms", "--help"]
+
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "Usage: pico-async sms [OPTIONS] COMMAND" in shown
 
 
 @pytest.mark.parametrize(

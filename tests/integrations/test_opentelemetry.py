@@ -159,7 +159,7 @@ async def test_retries_and_refusals_are_events_of_the_span_and_are_counted(telem
     assert telemetry.counted("pico.client.token_refreshes") == {(): 2}
     assert telemetry.counted("pico.client.calls") == {("sms.send", "accepted"): 2, ("token.get", "accepted"): 2}
     wait = telemetry.points("pico.client.slot.wait")[("pico.operation", "sms.send"), ("pico.rate_group", "sms")]
-    assert wait.count == 4
+    assert wait.count == 2  # once for each call, however many attempts it took
     assert wait.max > 0.2, "the pause after the refusal"
 
 

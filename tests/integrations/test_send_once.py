@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,22 @@ async def test_any_journal_will_do(tmp_path: Path, pico: PicoSession, sandbox: S
 
     assert outcomes == [Outcome.ACCEPTED, Outcome.SKIPPED]
     assert len(sandbox.ledger.accepted) == 1
+
+
+async def test_it_is_logged_as_one_call(tmp_path: Path, sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """`send_once` logs one call, and no bulk send of one message; a delivery that is skipped logs nothing."""
+    caplog.set_level(logging.INFO, "pico_async")
+    journal = SqliteJournal(tmp_path / "once.db")
+
+    async with session_with(sandbox) as pico:
+        await pico.token.ensure()
+        caplog.clear()
+        for _ in range(2):
+            await send_once(pico, sms(), ledger=journal)
+
+    (record,) = caplog.records
+    assert " sms.send: accepted (HTTP 200)" in record.getMessage()
+    assert record.__dict__["pico"]["blast"] is None
 
 
 async def test_what_cannot_be_is_said_at_once(ledger: PostgresLedger, pico: PicoSession) -> None:

@@ -5,7 +5,8 @@ from itertools import cycle
 import httpx
 import pytest
 
-from pico_async.sandbox import DRAWN_FAULTS, Fault, FaultRule, Sandbox
+from pico_async.sandbox import DRAWN_FAULTS, Fault, FaultRule, Receipts, Sandbox
+from pico_async.sandbox.__main__ import main
 
 TO = "8612345678901"
 DROPPED = httpx.RemoteProtocolError
@@ -413,3 +414,26 @@ def test_a_wrong_fault_rate_is_an_error(options) -> None:
     """A fault rate above 1, or without kinds to draw from, raises an error."""
     with pytest.raises(ValueError, match="fault"):
         Sandbox(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (lambda: FaultRule("dropped"), "accept-then-drop, drop-before-accept"),
+        (lambda: Sandbox(rate_rule="sliding"), "aligned-window, first-request-window, sliding-log, token-bucket"),
+        (lambda: Sandbox(dialect="ruby"), "documented, ruoyi"),
+        (lambda: Receipts(form="xml"), "json, form, query"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_known_ones(make, known) -> None:
+    """The error for an unknown fault, rate rule, dialect or receipt form lists the known ones."""
+    with pytest.raises(ValueError, match=rf"^'\w+' is no \w+\. Known: .*{known}"):
+        make()
+
+
+def test_the_command_line_answers_an_unknown_fault_with_the_known_ones(capsys) -> None:
+    """`python -m pico_async.sandbox --fault-kinds` lists the known faults if one is unknown."""
+    with pytest.raises(SystemExit):
+        main(["--fault-kinds", "dropped"])
+
+    assert "'dropped' is no Fault. Known: accept-then-drop, " in capsys.readouterr().err

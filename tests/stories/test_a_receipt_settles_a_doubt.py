@@ -62,7 +62,7 @@ def test_a_receipt_turns_a_doubt_into_accepted(form: str, tmp_path: Path) -> Non
         )
 
         def pico(*arguments: str) -> dict[str, object]:
-            command = [sys.executable, "-m", "pico_async.cli", *arguments, "--json"]
+            command = [sys.executable, "-m", "pico_async", *arguments, "--json"]
             ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
             told: dict[str, object] = json.loads(ran.stdout or "{}")
             return told

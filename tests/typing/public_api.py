@@ -7,8 +7,9 @@ A line with `type: ignore` is a mistake that both must find: they report an igno
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
+from pydantic import BaseModel
 from redis.asyncio import Redis
 
 from pico_async import (
@@ -27,25 +28,33 @@ from pico_async import (
     Encoding,
     Event,
     InDoubtError,
+    Input,
     InvalidMessageError,
     JournalRecord,
+    Listener,
     Listing,
     LocalCoordinator,
     Message,
     MmsMessage,
     NotSentError,
+    NumberRule,
+    OnResult,
     Outcome,
+    PhoneNumber,
     PicoError,
     PicoSession,
     Preflight,
+    Price,
     Priority,
     Rates,
+    Reason,
     RedisCoordinator,
     Segments,
     SendResult,
     SmsMessage,
     SqliteJournal,
     SuppressedError,
+    Suppression,
     Template,
     UserToken,
     VoiceMessage,
@@ -57,6 +66,23 @@ from pico_async.sandbox import Message as Delivered
 from pico_async.testing import PicoSandbox
 
 TO = "8612345678901"
+
+
+class Order(BaseModel):
+    """A model of an app, with values of the package as fields."""
+
+    accepted: Accepted
+    phone: PhoneNumber
+    national: Annotated[str, NumberRule(region="TW")]
+
+
+async def values(pico: PicoSession, order: Order) -> Listing[Campaign]:
+    assert_type(order.accepted, Accepted)
+    assert_type(order.phone, str)
+    await pico.sms.send(order.national, "Your code is 1234")
+    assert_type(order.accepted.to_dict(), dict[str, Any])
+    assert_type(NotSentError("No connection.").to_dict(), dict[str, Any])
+    return await pico.campaigns.list()
 
 
 async def one_message() -> None:
@@ -72,19 +98,26 @@ async def one_message() -> None:
 
 
 async def mistakes(pico: PicoSession) -> None:
-    await pico.sms.send()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await pico.sms.send()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await pico.sms.send(TO)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await pico.sms.send(TO, "x", template_id="7")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await pico.sms.sent(to=TO, text="x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    await pico.sms.send(to=8612345678901, text="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await pico.sms.send(to=8612345678901, text="x")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     PicoSession(rate=30)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pico:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
         pass
+
+
+WORDS = {Reason.EMPTY: "Please enter a number.", Reason.TOO_SHORT: "That number is too short."}
 
 
 async def errors(pico: PicoSession) -> None:
     try:
         await pico.sms.send(to=TO, text="Your code is 1234")
     except InvalidMessageError as error:
-        print(error)
+        assert_type(error.reason, Reason)
+        assert_type(error.argument, str | None)
+        print(WORDS.get(error.reason, "That cannot be sent."))
     except (NotSentError, SuppressedError):
         pass
     except InDoubtError as error:
@@ -132,6 +165,17 @@ async def rows() -> AsyncIterator[SmsMessage]:
 
 async def save(result: SendResult) -> None:
     print(result.index, result.key, result.outcome)
+
+
+async def blast(
+    pico: PicoSession, messages: Input, on_result: OnResult, suppression: Suppression, price: Price
+) -> BulkReport:
+    await pico.preflight(messages, price=price)
+    return await pico.send_bulk(messages, on_result=on_result, suppression=suppression)
+
+
+def session_of(listener: Listener) -> PicoSession:
+    return PicoSession(on_event=listener)
 
 
 async def bulk(pico: PicoSession) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
+from pico_async._values import Value
 from pico_async.errors import Outcome
 from pico_async.messages import Message
 
@@ -40,7 +41,7 @@ class JournalRow:
 
 
 @frozen
-class JournalRecord:
+class JournalRecord(Value):
     """
     One message, as `SqliteJournal.in_doubt` returns it.
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from pico_async.bulk.journal.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal.protocols import JournalRecord, JournalRow, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
-from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError
+from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError, Reason
 from pico_async.messages import Message
 from pico_async.numbers import mask_numbers
 
@@ -239,12 +239,16 @@ class JournalRows:
         if self._used[known.row]:
             return InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} came before in this bulk send. A key names one message: give each its "
-                "own, or none."
+                "own, or none.",
+                argument="key",
+                reason=Reason.CONFLICT,
             )
         if known.content not in (None, content):
             return InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} names a message of other content in the journal, which is "
-                f"{known.state.replace('_', ' ')}. Give a new message a new key."
+                f"{known.state.replace('_', ' ')}. Give a new message a new key.",
+                argument="key",
+                reason=Reason.CONFLICT,
             )
         return None
 

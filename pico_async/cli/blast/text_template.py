@@ -8,7 +8,7 @@ from typing import Self
 
 from attrs import field, frozen
 
-from pico_async.errors import ConfigurationError, InvalidMessageError
+from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 
@@ -50,6 +50,8 @@ class TextTemplate:
             value = values.get(pieces[index], "")
             # A text with a blank code costs money and is useless.
             if not value.strip():
-                raise InvalidMessageError(f"Column `{pieces[index]}` is empty, but the text needs it.")
+                raise InvalidMessageError(
+                    f"Column `{pieces[index]}` is empty, but the text needs it.", argument="text", reason=Reason.EMPTY
+                )
             pieces[index] = value
         return "".join(pieces)

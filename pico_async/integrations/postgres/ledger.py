@@ -11,6 +11,7 @@ import anyio
 from attrs import frozen
 
 from pico_async._boundary import boundary
+from pico_async._values import Value
 from pico_async.bulk.journal.digests import account_digest
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
@@ -28,7 +29,7 @@ _DECISION_S = 0.001
 
 @boundary
 @frozen(kw_only=True)
-class LedgerRecord:
+class LedgerRecord(Value):
     """
     One message of the ledger.
 

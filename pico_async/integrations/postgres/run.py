@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from pico_async.bulk.journal.digests import content_digest, key_digest
 from pico_async.bulk.journal.protocols import JournalRow, JournalState
-from pico_async.errors import InvalidMessageError, Outcome
+from pico_async.errors import InvalidMessageError, Outcome, Reason
 from pico_async.integrations.postgres.connection import DURABLE_COMMIT, Database
 from pico_async.integrations.send_once import TakenError, required_key
 from pico_async.messages import Message
@@ -101,7 +101,9 @@ class PostgresRun:
         name = key_digest(self._salt, key)
         if name in self._seen:
             raise InvalidMessageError(
-                f"`key` {mask_numbers(key)!r} came before in this run. A key names one message, so give each its own."
+                f"`key` {mask_numbers(key)!r} came before in this run. A key names one message, so give each its own.",
+                argument="key",
+                reason=Reason.CONFLICT,
             )
         claim = _Claim(name, masked_name(key), content_digest(self._salt, message), secrets.token_bytes(CLAIM_BYTES))
         row = int.from_bytes(name, "big")
@@ -109,7 +111,9 @@ class PostgresRun:
         if rows and rows[0][2] not in (None, claim.content):
             raise InvalidMessageError(
                 f"`key` {mask_numbers(key)!r} names a message of other content in the ledger, which is "
-                f"{rows[0][0].replace('_', ' ')}. Give a new message a new key."
+                f"{rows[0][0].replace('_', ' ')}. Give a new message a new key.",
+                argument="key",
+                reason=Reason.CONFLICT,
             )
         self._seen.add(name)
         if not rows:

@@ -17,10 +17,11 @@ from psycopg.rows import tuple_row
 
 from pico_async._boundary import boundary
 from pico_async._cancellation import cancellations, end_if_cancelled
+from pico_async._values import Value
 from pico_async.bulk.report import FIRST_FAILURES, SendResult
 from pico_async.bulk.source import END, Input, Source
 from pico_async.coordination.protocols import Priority
-from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError
+from pico_async.errors import ConfigurationError, InvalidMessageError, MessageExpiredError, NotInDoubtError, Reason
 from pico_async.integrations.postgres.connection import (
     Database,
     borrowed_connection,
@@ -44,7 +45,7 @@ from pico_async.messages import MmsMessage, SmsMessage, VoiceMessage
 
 
 @frozen(kw_only=True, eq=False)
-class EnqueueReport:
+class EnqueueReport(Value):
     """
     The result of `enqueue_bulk`.
 
@@ -262,7 +263,8 @@ def _entry(item: object) -> OutboxEntry:
         raise item
     if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
         raise InvalidMessageError(
-            f"The input yielded a {type(item).__name__}. It must yield SmsMessage, MmsMessage or VoiceMessage."
+            f"The input yielded a {type(item).__name__}. It must yield SmsMessage, MmsMessage or VoiceMessage.",
+            reason=Reason.TYPE,
         )
     entry = OutboxEntry.of(item)
     if entry.remaining_s is not None and entry.remaining_s <= 0:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import httpx
 from attrs import field, frozen
 
-from pico_async.sandbox.checks import SHARE, WAIT, Check
+from pico_async.sandbox.checks import SHARE, WAIT, Check, Choice
 from pico_async.sandbox.ledger import Message
 
 _TIMEOUT = Check("more than 0 seconds", bool)
@@ -31,7 +31,7 @@ _SEED = Check(
 )
 
 
-class ReceiptForm(StrEnum):
+class ReceiptForm(Choice):
     """Format of the request that carries a receipt."""
 
     JSON = "json"  # POST with a JSON object
