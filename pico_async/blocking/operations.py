@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from attrs import field, frozen
@@ -17,9 +17,8 @@ from pico_async.blocking.loop_thread import LoopThread
 from pico_async.bulk import sender
 from pico_async.session import PicoSession
 
-P = ParamSpec("P")
 Value = TypeVar("Value")
-Value_co = TypeVar("Value_co", covariant=True)
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # What an argument of this name is replaced by.
 _CALLBACKS: dict[str, Callable[[Any], Any]] = {
@@ -45,44 +44,44 @@ class HasOperations(Protocol):
         """Return what runs in this process, and the async object that has the methods."""
 
 
-class Operation(Protocol[P, Value_co]):
-    """A method with the arguments of an async one."""
+def blocking(method: Callable[..., Coroutine[Any, Any, Value]]) -> Callable[[Method], Method]:
+    """
+    Give a method the body and the documentation of a coroutine function: it makes the call, and waits for its end.
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Callable[Concatenate[Any, P], Value_co]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> Callable[P, Value_co]: ...
+    The method itself has the signature, and no body, because type checkers derive none from that of another method.
+    """
 
+    def run(running: Running, coroutine: Coroutine[Any, Any, Value]) -> Value:
+        return running.thread.run(coroutine)
 
-def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, Value]]) -> Operation[P, Value]:
-    """Return the blocking form of a coroutine function."""
-    made: Operation[P, Value] = _operation(method, lambda running, coroutine: running.thread.run(coroutine))
-    return made
+    return lambda signature: _operation(signature, method, run)
 
 
-def streaming(method: Callable[Concatenate[Any, P], sender.BulkStream]) -> Operation[P, BulkStream]:
-    """Return the blocking form of a function that returns a stream of results."""
+def streaming(method: Callable[..., sender.BulkStream]) -> Callable[[Method], Method]:
+    """Give a method the body and the documentation of a function that returns a stream of results."""
 
-    @functools.wraps(method)
     async def make(*args: Any, **kwargs: Any) -> sender.BulkStream:
         return method(*args, **kwargs)
+
+    make.__doc__ = method.__doc__
 
     def run(running: Running, coroutine: Coroutine[Any, Any, sender.BulkStream]) -> BulkStream:
         stream = BulkStream(running.thread, running.thread.run(coroutine))
         running.streams.add(stream)
         return stream
 
-    made: Operation[P, BulkStream] = _operation(make, run)
-    return made
+    return lambda signature: _operation(signature, make, run)
 
 
 def _operation(
-    method: Callable[..., Coroutine[Any, Any, Any]], run: Callable[[Running, Coroutine[Any, Any, Any]], Any]
-) -> Any:
-    signature = inspect.signature(method)
+    declared: Method,
+    method: Callable[..., Coroutine[Any, Any, Any]],
+    run: Callable[[Running, Coroutine[Any, Any, Any]], Any],
+) -> Method:
+    signature = inspect.signature(declared)
     callbacks = {name: prepare for name, prepare in _CALLBACKS.items() if name in signature.parameters}
 
-    @functools.wraps(method)
+    @functools.wraps(declared)
     def operation(self: HasOperations, /, *args: Any, **kwargs: Any) -> Any:
         try:
             running, target = self._target()
@@ -102,4 +101,5 @@ def _operation(
         finally:
             del failure
 
-    return operation
+    operation.__doc__ = method.__doc__
+    return cast(Method, operation)

@@ -16,14 +16,31 @@ from pico_async._boundary import boundary
 from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.selection import stays_in_process
 from pico_async._engine.progress import Listener
+from pico_async.blocking.bulk import BulkStream
 from pico_async.blocking.callbacks import asked_in_caller
 from pico_async.blocking.loop_thread import LoopThread
 from pico_async.blocking.operations import Running, blocking, streaming
-from pico_async.blocking.resources import Balance, Campaigns, Mms, Sms, Templates, Token, Voice
+from pico_async.blocking.resources import (
+    BalanceResource,
+    CampaignsResource,
+    MmsResource,
+    SmsResource,
+    TemplatesResource,
+    TokenResource,
+    VoiceResource,
+)
+from pico_async.bulk.journal.protocols import Journal
+from pico_async.bulk.preflight import Price
+from pico_async.bulk.preflight_report import Preflight
+from pico_async.bulk.report import BulkReport
+from pico_async.bulk.sender import OnResult
+from pico_async.bulk.source import Input
 from pico_async.bulk.suppression import Suppression
-from pico_async.coordination.protocols import Coordinator
+from pico_async.coordination.protocols import Coordinator, Priority
 from pico_async.coordination.rates import Rates
 from pico_async.errors import ConfigurationError, PicoError
+from pico_async.messages import Message
+from pico_async.models import Accepted
 from pico_async.receipts.callbacks import CallbackSigner
 from pico_async.resources._member import Resource
 from pico_async.session import PicoSession
@@ -66,18 +83,13 @@ class Pico:
         ConfigurationError: An argument is missing or wrong. The error names it and repeats no secret.
     """
 
-    sms: Resource[Sms] = Resource(Sms, made_from="_open")
-    mms: Resource[Mms] = Resource(Mms, made_from="_open")
-    voice: Resource[Voice] = Resource(Voice, made_from="_open")
-    campaigns: Resource[Campaigns] = Resource(Campaigns, made_from="_open")
-    templates: Resource[Templates] = Resource(Templates, made_from="_open")
-    balance: Resource[Balance] = Resource(Balance, made_from="_open")
-    token: Resource[Token] = Resource(Token, made_from="_open")
-
-    send = blocking(PicoSession.send)
-    preflight = blocking(PicoSession.preflight)
-    send_bulk = blocking(PicoSession.send_bulk)
-    stream_bulk = streaming(PicoSession.stream_bulk)
+    sms: Resource[SmsResource] = Resource(SmsResource, made_from="_open")
+    mms: Resource[MmsResource] = Resource(MmsResource, made_from="_open")
+    voice: Resource[VoiceResource] = Resource(VoiceResource, made_from="_open")
+    campaigns: Resource[CampaignsResource] = Resource(CampaignsResource, made_from="_open")
+    templates: Resource[TemplatesResource] = Resource(TemplatesResource, made_from="_open")
+    balance: Resource[BalanceResource] = Resource(BalanceResource, made_from="_open")
+    token: Resource[TokenResource] = Resource(TokenResource, made_from="_open")
 
     def __init__(
         self,
@@ -126,6 +138,45 @@ class Pico:
         self._running: Running | None = None
         self._run(make_session())
         _picos.add(self)
+
+    @blocking(PicoSession.send)
+    def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
+        raise NotImplementedError
+
+    @blocking(PicoSession.preflight)
+    def preflight(
+        self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
+    ) -> Preflight:
+        raise NotImplementedError
+
+    @blocking(PicoSession.send_bulk)
+    def send_bulk(
+        self,
+        messages: Input,
+        *,
+        concurrency: int = 64,
+        journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
+        on_result: OnResult | None = None,
+        stop_after: int | None = None,
+        outage_s: float = 60.0,
+        priority: Priority = Priority.BULK,
+    ) -> BulkReport:
+        raise NotImplementedError
+
+    @streaming(PicoSession.stream_bulk)
+    def stream_bulk(
+        self,
+        messages: Input,
+        *,
+        concurrency: int = 64,
+        journal: str | os.PathLike[str] | Journal | None = None,
+        suppression: Suppression | None = None,
+        stop_after: int | None = None,
+        outage_s: float = 60.0,
+        priority: Priority = Priority.BULK,
+    ) -> BulkStream:
+        raise NotImplementedError
 
     def close(self) -> None:
         """

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads
 
 import httpx
 import pytest
@@ -72,19 +72,19 @@ def test_it_has_the_operations_of_the_session() -> None:
 
 
 def test_each_operation_has_the_arguments_and_the_documentation_of_the_async_one() -> None:
-    """Each method has the signature and the docstring of its async form, and returns its value without `await`."""
+    """Each method has the signature, the overloads and the docstring of its async form, and needs no `await`."""
     assert inspect.signature(Pico) == inspect.signature(PicoSession)
-    pairs = [(getattr(Pico, name), getattr(PicoSession, name)) for name in ("send", "send_bulk", "preflight")]
+    methods = ("send", "send_bulk", "stream_bulk", "preflight")
+    pairs = [(getattr(Pico, name), getattr(PicoSession, name)) for name in methods]
     for resource in RESOURCES:
         ours, theirs = getattr(Pico, resource), getattr(PicoSession, resource)
         pairs += [(getattr(ours, name), getattr(theirs, name)) for name in public(theirs)]
-    assert len(pairs) == 3 + 14
+    assert len(pairs) == len(methods) + 14
     for ours, theirs in pairs:
         assert inspect.signature(ours) == inspect.signature(theirs)
+        assert list(map(inspect.signature, get_overloads(ours))) == list(map(inspect.signature, get_overloads(theirs)))
         assert ours.__doc__ == theirs.__doc__
         assert not inspect.iscoroutinefunction(ours)
-    asked, ours = inspect.signature(PicoSession.stream_bulk), inspect.signature(Pico.stream_bulk)
-    assert ours.parameters == asked.parameters
 
 
 def test_each_resource_makes_its_calls(pico: Pico, sandbox: Sandbox) -> None:
