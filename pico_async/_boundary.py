@@ -23,7 +23,7 @@ Public = TypeVar("Public", bound=Callable[..., Any])
 
 _PACKAGE = str(Path(__file__).parent)
 # Methods that Python calls for a caller's statement.
-_CALLED_BY_SYNTAX = ("__init__", "__aenter__", "__aexit__", "__anext__")
+_CALLED_BY_SYNTAX = ("__init__", "__enter__", "__exit__", "__next__", "__aenter__", "__aexit__", "__anext__")
 
 
 def boundary(public: Public) -> Public:

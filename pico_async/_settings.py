@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 from pico_async._engine.decision import MAX_RETRIES
 from pico_async._engine.endpoints import GET_TOKEN
 from pico_async._engine.hosts import is_loopback
+from pico_async._engine.http.httpx_library import library_of
 from pico_async._engine.wire import Account
 from pico_async.coordination.protocols import Coordinator, Identity
 from pico_async.coordination.rates import Rates
@@ -124,6 +126,27 @@ def checked_timeout(timeout: float) -> float:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
         raise ConfigurationError("`timeout` must be a positive number of seconds, at most a day.")
     return timeout
+
+
+def checked_tls(tls: object, transport: object) -> ssl.SSLContext | None:
+    """Return the context, or raise if it is none, trusts anybody, or has no effect with this transport."""
+    if tls is None:
+        return None
+    if not isinstance(tls, ssl.SSLContext):
+        raise ConfigurationError(
+            "`ssl` must be an ssl.SSLContext, as ssl.create_default_context(cafile='authority.pem')."
+        )
+    if tls.verify_mode is not ssl.CERT_REQUIRED:
+        raise ConfigurationError(
+            "`ssl` verifies no certificate, so the API key would be sent to whoever answers. Load the authority that "
+            "issued it, as ssl.create_default_context(cafile='authority.pem')."
+        )
+    if library_of(transport) is not None:
+        raise ConfigurationError(
+            "`ssl` has no effect with a transport of httpx or httpx2. Pass it to that, as "
+            "httpx.AsyncHTTPTransport(verify=context)."
+        )
+    return tls
 
 
 def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:

@@ -6,17 +6,17 @@ import logging
 import os
 import weakref
 from collections.abc import Awaitable, Sequence
+from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-import httpx
-
 from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
-from pico_async._engine.call import Engine
+from pico_async._engine.call import FROM_SYNCHRONOUS_CODE, Engine
 from pico_async._engine.hosts import is_loopback, is_unresolvable
 from pico_async._engine.http.exchange import HttpClient
+from pico_async._engine.http.httpx_library import AsyncTransport
 from pico_async._engine.http.selection import http_transport_for, stays_in_process
 from pico_async._engine.progress import CallProgress, Listener, Observer
 from pico_async._engine.wire import Account, send_request
@@ -77,9 +77,11 @@ class PicoSession:
         rates: Requests per second that your contract allows.
         coordinator: Shares the limiters and the token in place of the event loop's own. `RedisCoordinator` shares them
             with other processes and hosts.
-        transport: `AiohttpTransport()` or an httpx transport in place of the session's own; closed with the session.
-            With an httpx transport other than `httpx.AsyncHTTPTransport`, the session cannot know when a request is
-            written, so more failures are in doubt. HTTP/2 is refused.
+        transport: `AiohttpTransport()`, or a transport of httpx or httpx2, in place of the session's own; closed with
+            the session. With another one of these libraries than `AsyncHTTPTransport`, the session cannot know when a
+            request is written, so more failures are in doubt. HTTP/2 is refused.
+        ssl: Trusted certificate authorities, and a client certificate if you need one, for the session's own transport
+            and `AiohttpTransport`. None uses those of `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the public ones.
         suppression: Numbers that opted out, or a function, async or not, that returns whether a number has. It is asked
             before each attempt of each message, unless the message has `promotional=False`. A suppressed message raises
             `SuppressedError`. If the function raises, the message is not sent (`NotSentError`). A set is read once; to
@@ -124,7 +126,8 @@ class PicoSession:
         retry_in_doubt: bool = False,
         rates: Rates | None = None,
         coordinator: Coordinator | None = None,
-        transport: httpx.AsyncBaseTransport | AiohttpTransport | None = None,
+        transport: AsyncTransport | AiohttpTransport | None = None,
+        ssl: SSLContext | None = None,
         suppression: Suppression | None = None,
         on_event: Listener | Sequence[Listener] | None = None,
     ) -> None:
@@ -153,7 +156,12 @@ class PicoSession:
         self._engine = Engine(
             account=account,
             api_key=key,
-            client=HttpClient(self._base_url, _settings.checked_timeout(timeout), http_transport_for(transport)),
+            client=HttpClient(
+                self._base_url,
+                _settings.checked_timeout(timeout),
+                http_transport_for(transport),
+                _settings.checked_tls(ssl, transport),
+            ),
             join=self._join,
             observe=self._observe,
             retries=_settings.checked_retries(retries),
@@ -341,6 +349,17 @@ class PicoSession:
     async def __aenter__(self) -> Self:
         self._engine.open()
         return self
+
+    # Hidden from type checkers, which find the mistake by the missing methods.
+    if not TYPE_CHECKING:
+
+        def __enter__(self):
+            raise ConfigurationError(
+                f"Use `async with PicoSession() as pico:` in a coroutine; or {FROM_SYNCHRONOUS_CODE}."
+            )
+
+        def __exit__(self, *_):
+            raise NotImplementedError
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

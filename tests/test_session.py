@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -126,6 +127,9 @@ async def test_an_argument_goes_before_the_environment(monkeypatch: pytest.Monke
         ({"rates": 30}, "`rates`"),
         ({"coordinator": "x"}, "`coordinator`"),
         ({"transport": httpx.AsyncClient()}, "`transport`"),
+        ({"transport": None, "ssl": True}, "`ssl` must be an ssl.SSLContext"),
+        ({"transport": None, "ssl": ssl._create_unverified_context()}, "`ssl` verifies no certificate"),
+        ({"ssl": ssl.create_default_context()}, "`ssl` has no effect"),
         ({"transport": httpx.AsyncHTTPTransport(http2=True)}, "HTTP/2"),
         ({"transport": httpx.AsyncHTTPTransport(http1=False, http2=True)}, "HTTP/2"),
         ({"base_url": " https://a"}, "`base_url`"),
@@ -296,7 +300,8 @@ async def test_a_session_that_was_never_opened_closes() -> None:
 
 def test_use_in_another_loop_is_a_clear_error() -> None:
     """
-    A session belongs to the loop that opened it; its use in another loop, or without a loop, is a `ConfigurationError`.
+    A session belongs to the loop that opened it. Its use after that loop has ended, or without a loop, raises a
+    `ConfigurationError` that says where to open it, and names the client for synchronous code.
     """
     pico = session()
 
@@ -304,11 +309,29 @@ def test_use_in_another_loop_is_a_clear_error() -> None:
         await pico.sms.send("8612345678901", "hi")
 
     asyncio.run(send())
-    with pytest.raises(ConfigurationError, match="another event loop"):
+    with pytest.raises(ConfigurationError, match=r"another event loop, which has ended.*async with.*blocking\.Pico"):
         asyncio.run(send())
-    with pytest.raises(ConfigurationError, match="running event loop"):
+    with pytest.raises(ConfigurationError, match=r"running event loop.*blocking\.Pico"):
         pico.stream_bulk([])
     registry._entries.clear()
+
+
+async def test_use_in_the_loop_of_another_thread_is_a_clear_error() -> None:
+    """A session that is used in a second loop, while its own one runs, says how to reach its own one."""
+
+    async def send(pico: PicoSession) -> None:
+        await pico.sms.send("8612345678901", "hi")
+
+    async with session() as pico:
+        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(asyncio.run, send(pico))
+
+
+def test_with_says_to_use_async_with() -> None:
+    """`with PicoSession()` says to use `async with`, or the client for synchronous code."""
+    with pytest.raises(ConfigurationError, match=r"async with PicoSession\(\).*pico_async\.blocking\.Pico"):
+        with session():  # type: ignore[attr-defined]
+            pass
 
 
 async def test_a_blast_waits_with_the_priority_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ Value = TypeVar("Value")
 
 _NO_SCOPE = nullcontext()
 _read_accepted = partial(decode, model=Accepted)
+FROM_SYNCHRONOUS_CODE = "from synchronous code, use `pico_async.blocking.Pico`"
 
 
 @define(eq=False, repr=False, kw_only=True, slots=False)
@@ -98,7 +99,9 @@ class Engine:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise ConfigurationError("PicoSession needs a running event loop. Use it in a coroutine.") from None
+            raise ConfigurationError(
+                f"PicoSession needs a running event loop. Use it in a coroutine; or {FROM_SYNCHRONOUS_CODE}."
+            ) from None
         if self.closed:
             raise ConfigurationError("This session is closed. Make another one.")
         if self.loop is None:
@@ -108,7 +111,7 @@ class Engine:
             self._tokens = TokenCache(self._coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
             self.loop = loop
         if self.loop is not loop:
-            raise ConfigurationError("This session belongs to another event loop. Make one in each loop that sends.")
+            raise ConfigurationError(_another_loop(self.loop))
 
     def send(
         self,
@@ -403,3 +406,18 @@ def _not_retried(error: PicoError) -> PicoError:
         "requests succeed again.",
     )
     return error
+
+
+def _another_loop(loop: asyncio.AbstractEventLoop | None) -> str:
+    """Return what to do with a session that was opened in this other loop."""
+    if loop is not None and loop.is_closed():
+        return (
+            "This session belongs to another event loop, which has ended, as that of an earlier `asyncio.run`. Open "
+            "the session in the coroutine that `asyncio.run` runs, with `async with PicoSession() as pico:`, and make "
+            f"all its calls there; or {FROM_SYNCHRONOUS_CODE}, which keeps one event loop."
+        )
+    return (
+        "This session belongs to another event loop, which is not the running one. Make its calls there, as by "
+        f"`asyncio.run_coroutine_threadsafe`, or make another session in this loop; or {FROM_SYNCHRONOUS_CODE}, which "
+        "any thread may use."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from unicodedata import category, normalize
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -110,10 +111,12 @@ def proxy_for(base_url: str) -> str | None:
         ConfigurationError: The environment does not name a valid proxy. The error does not repeat its credentials.
     """
     target = urlsplit(base_url)
+    named = getproxies()
     # `NO_PROXY` may name an IPv6 address with or without brackets.
     if proxy_bypass(target.netloc) or proxy_bypass(target.hostname or ""):
         return None
-    named = getproxies()
+    if _is_in_network(target.hostname or "", named.get("no", "")):
+        return None
     proxy = (named.get(target.scheme) or named.get("all") or "").strip()
     if not proxy:
         return None
@@ -128,6 +131,16 @@ def proxy_for(base_url: str) -> str | None:
             "http://user:password@host:port. Percent-encode special characters in user and password (a / is %2F)."
         )
     return proxy
+
+
+def _is_in_network(host: str, names: str) -> bool:
+    """Return whether the host is an address in one of the networks of `NO_PROXY`, as "10.0.0.0/8"."""
+    for name in names.split(","):
+        if "/" in name:
+            with suppress(ValueError):
+                if ipaddress.ip_address(host) in ipaddress.ip_network(name.strip(), strict=False):
+                    return True
+    return False
 
 
 def _proxy_host(proxy: str) -> str | None:

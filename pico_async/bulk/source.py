@@ -35,6 +35,7 @@ class Source:
         self.error: BaseException | None = None
         self.stopped: str | None = None
         self._items = _iterator(messages)
+        self._can_be_read_ahead = getattr(messages, "can_be_read_ahead", not self.is_async)
         self._read_ahead: deque[object] = deque()
 
     @property
@@ -73,9 +74,9 @@ class Source:
         self._read_ahead = deque([END])
 
     async def ahead(self, count: int) -> list[object]:
-        """Return up to *count* first items, which `next` returns again. An async input is read for one item only."""
+        """Return up to *count* first items, which `next` returns again. An input that may wait is read for one only."""
         items = []
-        for _ in range(1 if self.is_async else count):
+        for _ in range(count if self._can_be_read_ahead else 1):
             items.append(await self.anext() if self.is_async else self.next())
             if items[-1] is END:
                 break

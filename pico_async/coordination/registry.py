@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 from pico_async.coordination.local.coordinator import LocalCoordinator
@@ -45,6 +46,15 @@ class _Entry:
 # several threads share it, but never an entry.
 _entries: dict[asyncio.AbstractEventLoop, dict[str, _Entry]] = {}
 _lock = threading.Lock()
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # a thread that the child does not have may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def join_shared(identity: Identity, rates: Rates) -> LocalCoordinator:

@@ -21,6 +21,9 @@ RECIPES = {
     "tests": ("test_codes.py",),
     "fastapi": ("app.py",),
     "aiohttp": ("web_app.py",),
+    "django": ("views.py",),
+    "flask": ("flask_app.py",),
+    "celery": ("tasks.py",),
     "shop": ("shop.py", "worker.py"),
     "bots": ("bot_aiogram.py", "bot_ptb.py"),
 }

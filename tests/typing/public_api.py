@@ -61,6 +61,7 @@ from pico_async import (
     destination,
     segments,
 )
+from pico_async.blocking import BulkStream as BlockingStream, Pico
 from pico_async.resources.sms import SmsResource
 from pico_async.sandbox import Message as Delivered
 from pico_async.testing import PicoSandbox
@@ -241,3 +242,18 @@ async def test_of_an_app(pico_sandbox: PicoSandbox) -> None:
         await pico.sms.send(to=TO, text="Your code is 1234")
     assert_type(pico_sandbox.otp_for(TO), str)
     assert_type(pico_sandbox.sent_to(TO), list[Delivered])
+
+
+def from_synchronous_code(messages: list[Message]) -> BulkReport:
+    with Pico(username="user333", api_key="key", sender="8612345678888") as pico:
+        assert_type(pico, Pico)
+        assert_type(pico.sms.send(TO, "Your code is 1234", expires_in=120), Accepted)
+        assert_type(pico.sms.send(TO, template_id="id"), Accepted)
+        assert_type(pico.balance.get(), Balance)
+        assert_type(pico.campaigns.list(), Listing[Campaign])
+        pico.sms.send(TO)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+        with pico.stream_bulk(iter(messages)) as results:
+            assert_type(results, BlockingStream)
+            for result in results:
+                assert_type(result, SendResult)
+        return pico.send_bulk(messages, on_result=print, suppression=lambda number: number == TO)

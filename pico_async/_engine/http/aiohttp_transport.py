@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
@@ -58,9 +60,16 @@ class AiohttpTransport(HttpTransport):
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = {}
         self._urls: dict[str, URL] = {}
+        self._process = os.getpid()
+        # What a forked process has of its parent. It is kept, because aiohttp closes what is collected: over TLS, it
+        # would write on the parent's sockets.
+        self._inherited: object = None
 
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
-        """Serve one session."""
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+        """Serve one session of this process."""
+        if self._process != os.getpid():
+            self._process, self._inherited = os.getpid(), (self._connector, self._sessions, self._inherited)
+            self._base_url, self._connector, self._sessions = None, None, {}
         if self._base_url is not None:
             raise ConfigurationError("This AiohttpTransport serves another session. Make one for each.")
         self._base_url = base_url
@@ -70,7 +79,7 @@ class AiohttpTransport(HttpTransport):
         self._proxy = None if proxy is None else proxy.with_user(None)
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
-        self._tls = context_for(base_url, named)
+        self._tls = context_for(tls, base_url, named)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""
@@ -152,7 +161,13 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self._process = os.getpid()
         self._left_at: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    def __del__(self, *args: Any) -> None:
+        """Close what was left open; in a forked process nothing, for its sockets are the parent's, too."""
+        if self._process == os.getpid():
+            super().__del__(*args)
 
     async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         """Return an open connection when the request may be written."""

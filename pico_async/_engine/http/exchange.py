@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import select
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -105,9 +106,12 @@ class HttpTransport(ABC):
     reports_writes = True
 
     @abstractmethod
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None) -> None:
         """
         Serve one session.
+
+        Args:
+            tls: The CA certificates, and perhaps a client certificate, in place of those of the environment.
 
         Raises:
             ConfigurationError: It serves another one.
@@ -137,12 +141,14 @@ class HttpClient:
         connections: Permits to use one of the connections. A caller of `exchange` holds one.
     """
 
-    def __init__(self, base_url: str, timeout_s: float, transport: HttpTransport) -> None:
+    def __init__(
+        self, base_url: str, timeout_s: float, transport: HttpTransport, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._timeout_s = timeout_s
         self._transport = transport
         self.connections = FairQueue(MAX_CONNECTIONS)
         # TCP and TLS get half of the time each, so each times out before the whole exchange, and is named.
-        transport.bind(base_url, timeout_s / 2, timeout_s)
+        transport.bind(base_url, timeout_s / 2, timeout_s, tls)
 
     def __repr__(self) -> str:
         return f"<HttpClient {self.connections!r}>"

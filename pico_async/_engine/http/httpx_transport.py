@@ -27,16 +27,18 @@ from pico_async._engine.http.exchange import (
     HttpTransport,
     is_readable,
 )
+from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.tls import context_for
 from pico_async._engine.wire import MAX_REPLY_BYTES, Failure, Reply, reply_of
 from pico_async._logger import harmless
 from pico_async.errors import ConfigurationError
 
-# Failures before a connection is open.
-_BEFORE_WRITING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-
 # httpcore logs each step of a request, at DEBUG.
-_LOGGERS = [logging.getLogger(f"httpcore.{name}") for name in ("connection", "http11", "proxy", "socks")]
+_LOGGERS = [
+    logging.getLogger(f"{library}.{part}")
+    for library in ("httpcore", "httpcore2")
+    for part in ("connection", "http11", "proxy", "socks")
+]
 _is_ours: ContextVar[bool] = ContextVar("pico_async_is_ours", default=False)
 
 
@@ -48,27 +50,31 @@ class HttpxTransport(HttpTransport):
     cost a fifth more.
 
     Args:
-        transport: A transport of the user's, which manages its connections. None: one transport for each connection.
+        transport: A transport of the user's, of httpx or httpx2, which manages its connections. None: one transport of
+            httpx for each connection.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        # Only httpx's own transport reports when it writes.
-        self.reports_writes = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+    def __init__(self, transport: AsyncTransport | None = None) -> None:
+        # The libraries have the same names. What one of them makes is of no use to the other.
+        self._library: Any = library_of(transport) or httpx
+        # Only the library's own transport reports when it writes.
+        self.reports_writes = transport is None or isinstance(transport, self._library.AsyncHTTPTransport)
         if self.reports_writes:
             _spare_the_search_for_sniffio()
         self._given = transport
-        self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, httpx.Headers())
+        self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, self._library.Headers())
 
-    def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
+    def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         """Serve one session."""
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
-        self._connections = _Connections(base_url, proxy_for(base_url)) if self._given is None else None
+        proxy = proxy_for(base_url)
+        self._connections = _Connections(proxy, context_for(tls, base_url, proxy)) if self._given is None else None
         # The HTTP client bounds the whole exchange, so the session's own needs no timer for each read and write.
         bounds = (None, connect_s) if self._given is None else (timeout_s, connect_s)
         self._phases = httpx.Timeout(bounds[0], connect=bounds[1]).as_dict()
-        self._url = lru_cache(maxsize=32)(httpx.URL)
+        self._url = lru_cache(maxsize=32)(self._library.URL)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
         """Send one request and return its reply."""
@@ -78,7 +84,7 @@ class HttpxTransport(HttpTransport):
     async def _send(self, request: HttpRequest, departure: Departure) -> Reply:
         # Only a user's transport may let the request wait for a connection. So only then the wait is measured.
         waits_inside, asked_at = self._given is not None, time.monotonic()
-        connection = cast(_Connections, self._connections).take() if self._given is None else self._given
+        connection: Any = cast(_Connections, self._connections).take() if self._given is None else self._given
         held_up = False
         in_handshake: Any = None
         used: Any = None
@@ -130,11 +136,14 @@ class HttpxTransport(HttpTransport):
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
         """Return what an exception of `send` means."""
-        if not isinstance(error, httpx.TransportError):
+        library = self._library
+        if not isinstance(error, library.TransportError):
             # It proves nothing: a user's transport may raise it after it sent the request in another way.
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
-        proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)
-        return Failure(_reason(error, self._timeout_s, self._connect_s), proved)
+        # Failures before a connection is open.
+        before_writing = isinstance(error, (library.ConnectError, library.ConnectTimeout, library.PoolTimeout))
+        proved = not written if self.reports_writes else before_writing
+        return Failure(_reason(error, library, self._timeout_s, self._connect_s), proved)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -144,9 +153,9 @@ class HttpxTransport(HttpTransport):
     def _request(self, request: HttpRequest, trace: Any) -> httpx.Request:
         known, headers = self._headers
         if known is not request.headers:
-            headers = httpx.Headers(request.headers)
+            headers = self._library.Headers(request.headers)
             self._headers = (request.headers, headers)
-        return httpx.Request(
+        made: httpx.Request = self._library.Request(
             request.method,
             self._url(f"{self._base_url}{request.path}"),
             params=request.query or None,
@@ -154,6 +163,7 @@ class HttpxTransport(HttpTransport):
             content=request.content,
             extensions={"timeout": self._phases, "trace": trace},
         )
+        return made
 
 
 class _Connections:
@@ -164,12 +174,12 @@ class _Connections:
     that is more than half of the cost of a request.
     """
 
-    def __init__(self, base_url: str, proxy: str | None) -> None:
+    def __init__(self, proxy: str | None, tls: ssl.SSLContext) -> None:
         self.proxied = proxy is not None
         self._idle: list[tuple[float, httpx.AsyncBaseTransport]] = []
         self._expired: list[httpx.AsyncBaseTransport] = []
         self._proxy: httpx.Proxy | None = None
-        self._tls = context_for(base_url, proxy)
+        self._tls = tls
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # Checked now, so that an invalid proxy is reported once and not by each send.
@@ -319,26 +329,26 @@ async def _read(response: httpx.Response) -> Reply:
     return reply_of(response.status_code, response.headers, bytes(content))
 
 
-def _reason(error: httpx.TransportError, timeout_s: float, connect_s: float) -> str:
+def _reason(error: Exception, library: Any, timeout_s: float, connect_s: float) -> str:
     match error:
-        case httpx.ConnectTimeout():
+        case library.ConnectTimeout():
             return f"no connection within {connect_s:g} s"
-        case httpx.PoolTimeout():
+        case library.PoolTimeout():
             return f"no free connection within {timeout_s:g} s"
-        case httpx.ConnectError():
+        case library.ConnectError():
             # It comes from the operating system or TLS, and contains hosts and certificates, but no request.
             return f"no connection ({' '.join(str(error).split())[:200] or type(error).__name__})"
-        case httpx.ProxyError():
+        case library.ProxyError():
             return "the proxy gave no connection"
-        case httpx.ReadTimeout():
+        case library.ReadTimeout():
             return f"no reply within {timeout_s:g} s"
-        case httpx.WriteTimeout():
+        case library.WriteTimeout():
             return f"the host did not take the request within {timeout_s:g} s"
-        case httpx.LocalProtocolError():
+        case library.LocalProtocolError():
             return "the request cannot be written"
-        case httpx.RemoteProtocolError():
+        case library.RemoteProtocolError():
             return "the host closed the connection, or sent what is not HTTP, instead of a reply"
-        case httpx.NetworkError():
+        case library.NetworkError():
             return "the connection broke"
     return f"the exchange failed ({type(error).__name__})"
 

@@ -11,15 +11,17 @@ import httpx
 from pico_async.errors import ConfigurationError
 
 
-def context_for(*urls: str | None) -> ssl.SSLContext:
+def context_for(given: ssl.SSLContext | None, *urls: str | None) -> ssl.SSLContext:
     """
     Return the TLS context for connections to these URLs, of a host and perhaps its proxy.
 
-    It loads no CA certificates if none of them is https.
+    It is the given one if there is one. Else it loads no CA certificates if none of the URLs is https.
 
     Raises:
         ConfigurationError: The CA certificates could not be loaded.
     """
+    if given is not None:
+        return given
     is_secure = any(url is not None and url.lower().startswith("https:") for url in urls)
     return trusted() if is_secure else _without_authorities()
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -95,7 +96,10 @@ class RedisCoordinator:
         self._client = client
         self._prefix = prefix
         self._scripts = ScriptClient(client, _checked_timeout(timeout))
-        self._owns_client = False
+        # Makes another client, for a forked process; None if the client is the caller's.
+        self._new_client: Callable[[], Redis] | None = None
+        self._process = os.getpid()
+        self._inherited: object = None
         self._member = _this_process()
         self._identity: Identity | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,11 +130,14 @@ class RedisCoordinator:
             ConfigurationError: The URL or another argument is wrong.
         """
         timeout = _checked_timeout(timeout)
-        client = client_from_url(url, timeout, {"socket_connect_timeout": max(LONGEST_CALL_S, timeout)} | options)
+
+        def new_client() -> Redis:
+            return client_from_url(url, timeout, {"socket_connect_timeout": max(LONGEST_CALL_S, timeout)} | options)
+
         coordinator = cls(
-            client, rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout
+            new_client(), rates=rates, prefix=prefix, on_unavailable=on_unavailable, share=share, timeout=timeout
         )
-        coordinator._owns_client = True
+        coordinator._new_client = new_client
         return coordinator
 
     @property
@@ -152,6 +159,8 @@ class RedisCoordinator:
             ConfigurationError: The coordinator serves another API key, account or host, or another event loop.
         """
         loop = asyncio.get_running_loop()
+        if self._sessions and self._process != os.getpid():
+            self._forget_parent()
         if self._sessions and self._loop is not loop:
             raise ConfigurationError("This RedisCoordinator belongs to another event loop: make one in each loop.")
         if self._identity not in (None, identity):
@@ -166,6 +175,7 @@ class RedisCoordinator:
             self._scripts = ScriptClient(self._client, self._scripts.timeout_s)
             self._token = self._new_token_store()
             self._limiters = {rate_group: self._new_limiter(rate_group) for rate_group in RateGroup}
+            self._process = os.getpid()
         self._sessions += 1
 
     async def leave(self) -> None:
@@ -203,7 +213,7 @@ class RedisCoordinator:
                 await self._scripts.aclose()
 
     async def _close_client(self) -> None:
-        if not self._owns_client:
+        if self._new_client is None:
             return
         # Closing waits for no reply. A connection that cannot be closed properly is gone all the same.
         with anyio.CancelScope(shield=True), suppress(RedisError, OSError):
@@ -221,6 +231,18 @@ class RedisCoordinator:
         away = "fails" if self._share is None else f"uses {self._share:g} of the rates"
         state = "".join(f", {part!r}" for part in (self._token, *self._redis_limiters()))
         return f"<RedisCoordinator {self.rates!r}, {away} while Redis is away, {self._sessions} sessions{state}>"
+
+    def _forget_parent(self) -> None:
+        """Serve no session of the parent process, and use none of its connections, in a forked child."""
+        if self._new_client is None:
+            raise ConfigurationError(
+                "This process was forked from one that uses this RedisCoordinator, and may not use the connections of "
+                "its client. Make both in each process, or use RedisCoordinator.from_url."
+            )
+        # The client is kept, because collecting it may write on the parent's sockets.
+        self._inherited = (self._client, self._inherited)
+        self._client = self._new_client()
+        self._process, self._sessions, self._loop = os.getpid(), 0, None
 
     def _redis_limiters(self) -> list[RedisLimiter]:
         return [limiter for limiter in self._limiters.values() if isinstance(limiter, RedisLimiter)]

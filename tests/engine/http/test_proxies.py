@@ -262,6 +262,12 @@ PICO = "https://rest.picotw.com"
         (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "cotw.com"}, "http://p:1"),
         (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:8443"}, None),
         (PICO + ":8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "rest.picotw.com:443"}, "http://p:1"),
+        ("https://10.1.2.3", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other, 10.0.0.0/8"}, None),
+        ("https://10.1.2.3", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.1.2.6/29"}, None),
+        ("https://10.1.2.3:8443", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/99,10.1.0.0/16"}, None),
+        ("https://11.1.2.3", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8,fd00::/8"}, "http://p:1"),
+        ("https://[fd00::1]", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "10.0.0.0/8,fd00::/8"}, None),
+        (PICO, {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "0.0.0.0/0"}, "http://p:1"),
         # A request to loopback uses no proxy on another host.
         ("http://127.0.0.1:80", {"HTTP_PROXY": "http://p:1"}, None),
         ("http://127.0.0.1:80", {"ALL_PROXY": "socks5://p:1"}, None),

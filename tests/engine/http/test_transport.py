@@ -304,6 +304,30 @@ async def test_no_request_searches_for_sniffio(monkeypatch: pytest.MonkeyPatch) 
     assert sniffio.lookups > 0
 
 
+async def test_an_authority_and_a_certificate_of_the_user_are_used(make_transport: Make) -> None:
+    """With a TLS context of the user's, a server of its authority is talked to, which sees the client certificate."""
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    authority.issue_cert("me@example.com").configure_cert(client)
+    seen = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(writer.get_extra_info("peercert")["subjectAltName"])
+        await answer_all(reader, writer)
+
+    async with listening(talk, server) as port:
+        way = HttpClient(f"https://localhost:{port}", LONG_S, make_transport(), client)
+        reply = await exchange_with(way, HttpRequest("POST", "/sms", {}, {"x-api-key": "k"}, b"{}"), Asked())
+        await way.aclose()
+
+    assert isinstance(reply, Reply)
+    assert seen == [(("email", "me@example.com"),)]
+
+
 async def test_a_handshake_that_hangs_sent_nothing(make_transport: Make) -> None:
     """A TLS handshake that never completes proves that nothing was sent."""
 
