@@ -111,7 +111,7 @@ def test_a_lock_that_a_thread_of_the_parent_held_is_free_in_a_child(quick: Sandb
     """A child can send although its parent forked while a thread held the lock of the registry."""
     with pico_at(quick) as pico:
         pico.sms.send(PARENT, "before")
-        with registry._table:
+        with registry._lock:
             in_child(lambda: pico.sms.send(CHILD, "hi"))
 
     assert len(quick.ledger().sent_to(CHILD)) == 1
