@@ -13,9 +13,10 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._boundary import boundary
+from pico_async._masking import mask, masked_repr
 from pico_async._values import Value
 from pico_async.errors import InvalidMessageError, Reason
-from pico_async.numbers import e164, mask, masked_repr
+from pico_async.numbers import e164
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")

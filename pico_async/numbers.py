@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 from attrs import field, frozen
 from attrs.validators import optional
 
-from pico_async._characters import described
+from pico_async._characters import DASH, INVISIBLE, SEPARATOR, described
+from pico_async._number_kinds import country_code, is_checkable, kind_of
 from pico_async._values import refusing
 from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
 
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
-# Invisible marks, as in a number that was copied from a chat, a web page or a right-to-left text.
-_INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-# Also the spaces and dashes of spreadsheets. A text that is accepted as a number is also masked as one.
-_DASH = r"\u2010-\u2015\u2212-"
-_SEPARATOR = rf"[\s{_INVISIBLE}{_DASH}]"
-# Compiled by their first use, and not with the import. \d is a digit of any script.
-_NUMBER_IN_TEXT = rf"\+?\d(?:{_SEPARATOR}*\d){{6,}}"
-_WITH_PLUS = rf"[+\uff0b]{_SEPARATOR}*\(?\d(?:(?:{_SEPARATOR}|[.()])*\d){{6,}}"
-_DOTTED = r"(?<![\d.])\d+(?:\.\d+)+(?!\.?\d)"
-_IP_ADDRESS = r"(?:(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])(?:\.(?!$)|$)){4}"
-# More digits than a date, and no more than a number with its prefix.
-_FEWEST_DOTTED = 9
-
 # The marks in a number as people of a region write it, besides separators. Not "/", which may separate two numbers.
 _NATIONAL_MARKS = ".()\uff08\uff09"
 _PLUS = r"[+\uff0b]"
@@ -43,10 +31,8 @@ _DECIMAL_PART = r"[^.,]*\d\s*[.,]\s*(?:\d{1,2}|0+)|[^.,]*\d{6}[.,]\d{3}|.*\d\.\d
 _EXTENSION = r".*\d.*(?:ext\w*|x|[#,;~]|\u5206[\u6a5f\u673a]|[\u8f49\u8f6c])\D{0,5}\d{1,6}"
 _PARENTHESES = r"[^()\uff08\uff09]*(?:[(\uff08][^()\uff08\uff09]*[)\uff09][^()\uff08\uff09]+)*"
 _LIST_NUMBER = r"(?:[1-9]\d?\.\s|\(?[1-9]\d?(?:\)|\s+[\u2010-\u2015\u2212-]\s)\s*0).*"
-_SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{_DASH}]\d\d)"
+_SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{DASH}]\d\d)"
 
-# ITU-T E.164: no code begins with another one.
-_COUNTRY_CODE = re.compile(r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 # In Ivory Coast, Benin, Gabon, Congo, San Marino and Italy, a number's first 0 is dialled from abroad, too.
 _ZERO_STAYS = frozenset({"225", "229", "241", "242", "378", "39"})
 # The fewest digits of a mobile or fixed-line number, with its country code, by phonenumbers 8.13 and 9.0. Countries
@@ -74,10 +60,6 @@ _FEWEST: dict[str, int] = {
     }.items()
     for code in codes.split()
 }
-
-# Kinds of numbers besides mobile and fixed line, in the order in which `phonenumbers` tries them.
-_SPECIAL_KINDS = ("premium_rate", "toll_free", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail")
-_NOTHING = "(?!)"
 
 # Countries that added digits to their numbers, or removed them. Both spellings are in use and reach one phone. Groups:
 # the country code, perhaps the area code; the digits that only one of the two spellings has; the rest.
@@ -107,7 +89,7 @@ def e164(to: object) -> str:
         )
     digits, fault = to, None
     if not (to.isascii() and to.isdigit()):
-        digits, fault = re.sub(rf"{_SEPARATOR}|{_PLUS}", "", to), _shape_fault(to, national=False)
+        digits, fault = re.sub(rf"{SEPARATOR}|{_PLUS}", "", to), _shape_fault(to, national=False)
     fault = fault or _e164_fault(digits)
     if fault is None:
         return digits
@@ -151,7 +133,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     read_as = None if region is None else checked_region(region)
     fault = None if is_plain else _shape_fault(to, national=read_as is not None)
     if fault is None:
-        written = re.sub(rf"{_SEPARATOR}|[{_NATIONAL_MARKS}]", "", to).replace("\uff0b", "+")
+        written = re.sub(rf"{SEPARATOR}|[{_NATIONAL_MARKS}]", "", to).replace("\uff0b", "+")
         digits, fault = _looked_up(written, read_as, newer_ranges=newer_ranges)
         if fault is None:
             return digits
@@ -162,12 +144,6 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     )
     # Raised outside a handler: the error of `phonenumbers` may contain the number, and would be the context.
     raise _refused(fault, hint)
-
-
-def country_code(number: str) -> str:
-    """Return the country code that a number in E.164 begins with."""
-    found = _COUNTRY_CODE.match(number)
-    return number[:3] if found is None else found[0]
 
 
 def spellings(number: str) -> tuple[str, ...]:
@@ -183,81 +159,6 @@ def spellings(number: str) -> tuple[str, ...]:
         return (number,)
     begins, _, ends = found.groups()
     return begins + ends, begins + _DIGITS_BETWEEN[country] + ends
-
-
-@cache
-def is_checkable() -> bool:
-    """Return whether the extra `numbers` is installed."""
-    try:
-        import phonenumbers  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
-def kind_of(number: str) -> str | None:
-    """
-    Return the kind of a number in E.164, as "mobile" or "fixed line"; None without the extra `numbers`.
-
-    In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
-    """
-    if not is_checkable():
-        return None
-    code = country_code(number)
-    national = number[len(code) :]
-    if (kinds := _kinds_in_country(code, len(national))) is not None:
-        found = kinds.fullmatch(national)
-        return "unknown" if found is None else str(found.lastgroup).replace("_", " ")
-    return _kind_in_region(code, national)
-
-
-@cache
-def _kinds_in_country(code: str, length: int) -> re.Pattern[str] | None:
-    """
-    Return a pattern of a country's national numbers of one length, whose groups have the names of the kinds.
-
-    It is made of the patterns of `phonenumbers`, in the order in which `number_type` tries them, and takes a tenth of
-    its time: a bulk send may check a million numbers. It is None for a country code of several regions.
-    """
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
-
-    regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
-    country = PhoneMetadata.metadata_for_region_or_calling_code(int(code), regions[0]) if len(regions) == 1 else None
-    if country is None:
-        return None
-
-    def pattern(kind: str) -> str:
-        described = getattr(country, kind)
-        if described is None or not described.national_number_pattern:
-            return _NOTHING
-        fits = not described.possible_length or length in described.possible_length
-        return f"(?:{described.national_number_pattern})" if fits else _NOTHING
-
-    kinds = {kind: pattern(kind) for kind in _SPECIAL_KINDS}
-    fixed, mobile = pattern("fixed_line"), pattern("mobile")
-    if country.same_mobile_and_fixed_line_pattern:
-        kinds["fixed_line_or_mobile"] = fixed
-    else:
-        kinds |= {"fixed_line_or_mobile": rf"(?={mobile}\Z){fixed}", "fixed_line": fixed, "mobile": mobile}
-    named = "|".join(f"(?P<{kind}>{described})" for kind, described in kinds.items() if described != _NOTHING)
-    return re.compile(rf"(?={pattern('general_desc')}\Z)(?:{named or _NOTHING})")
-
-
-def _kind_in_region(code: str, national: str) -> str:
-    """Return the kind of a number whose country code has several regions, or none."""
-    from phonenumbers import PhoneNumber, PhoneNumberType, number_type
-
-    zeros = len(national) - len(national.lstrip("0"))
-    # Built and not parsed, which takes longer.
-    kind = number_type(
-        PhoneNumber(
-            country_code=int(code),
-            national_number=int(national),
-            italian_leading_zero=True if zeros else None,
-            number_of_leading_zeros=zeros if zeros > 1 else None,
-        )
-    )
-    return PhoneNumberType.to_string(kind).lower().replace("_", " ")
 
 
 def checked_region(region: object) -> str:
@@ -407,8 +308,8 @@ _LENGTHS = {
 
 def _shape_fault(to: str, *, national: bool) -> _Fault | None:
     """Return what makes the spelling unclear, or None."""
-    shown = re.sub(f"[{_INVISIBLE}]", "", to)
-    shown = re.sub(rf"^{_SEPARATOR}+|{_SEPARATOR}+$", "", shown)
+    shown = re.sub(f"[{INVISIBLE}]", "", to)
+    shown = re.sub(rf"^{SEPARATOR}+|{SEPARATOR}+$", "", shown)
     if not shown:
         return _Fault(Reason.EMPTY, "is empty")
     if len(shown) > _LONGEST:
@@ -427,7 +328,7 @@ def _shape_fault(to: str, *, national: bool) -> _Fault | None:
     if shown[-1] in ")\uff09":
         return _Fault(Reason.EXTENSION, "ends in parentheses, as an extension or a count does: leave them out")
     allowed = rf"\d{_NATIONAL_MARKS}" if national else "0-9"
-    if (foreign := re.search(rf"[^{allowed}]", re.sub(rf"^[(\uff08]?{_PLUS}|{_SEPARATOR}", "", shown))) is not None:
+    if (foreign := re.search(rf"[^{allowed}]", re.sub(rf"^[(\uff08]?{_PLUS}|{SEPARATOR}", "", shown))) is not None:
         named = "digits, '+', spaces, dashes, dots and parentheses" if national else "digits, '+', spaces and dashes"
         return _Fault(Reason.CHARACTERS, f"holds {described(foreign[0])}, where only {named} belong, the '+' in front")
     if not re.search(r"\d", shown):
@@ -468,38 +369,3 @@ def _too_short(digits: str) -> _Fault:
         f"is too short for a number of country code {country_code(digits)}, with {len(digits)} digits: did a "
         "spreadsheet drop a leading 0, or is the country code missing?",
     )
-
-
-def mask(number: str) -> str:
-    """Return a number that can be recognised and not called: '86…01'."""
-    return f"{number[:2]}…{number[-2:]}"
-
-
-def mask_numbers(text: str) -> str:
-    """
-    Mask every part of the text that is long enough to be a destination.
-
-    Decimals, dates, versions and addresses contain dots, too. So digits with dots are masked only if they
-
-    - follow a "+", or
-    - are nine digits or more, are no IP address, and have two dots or a leading 0.
-    """
-    text = re.sub(_WITH_PLUS, _masked, text)
-    text = re.sub(_DOTTED, lambda found: _masked(found) if _looks_like_a_number(found[0]) else found[0], text)
-    return re.sub(_NUMBER_IN_TEXT, _masked, text)
-
-
-def masked_repr(word: str | None) -> str:
-    """Return the repr of a word that the user chose, as a key, with its numbers masked."""
-    return "None" if word is None else repr(mask_numbers(word))
-
-
-def _masked(found: re.Match[str]) -> str:
-    return mask(found[0])
-
-
-def _looks_like_a_number(dotted: str) -> bool:
-    groups = dotted.split(".")
-    if sum(map(len, groups)) < _FEWEST_DOTTED or re.fullmatch(_IP_ADDRESS, dotted):
-        return False
-    return len(groups) > 2 or (groups[0].startswith("0") and len(groups[0]) > 1)

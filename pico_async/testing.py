@@ -15,8 +15,9 @@ from typing import Any, Self
 
 from attrs import field, frozen
 
+from pico_async._masking import mask
 from pico_async.coordination.rates import Rates
-from pico_async.numbers import e164, mask
+from pico_async.numbers import e164
 from pico_async.sandbox import Fault, FaultRule, Message, RateRule, Sandbox, Verdict
 from pico_async.session import PicoSession
 

@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import pico_async
+from pico_async._masking import mask, mask_numbers
+from pico_async._number_kinds import _kind_in_region, country_code, is_checkable, kind_of
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import (
-    _kind_in_region,
-    country_code,
-    e164,
-    is_checkable,
-    kind_of,
-    mask,
-    mask_numbers,
-    spellings as ways_of,
-)
+from pico_async.numbers import e164, spellings as ways_of
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)
@@ -532,7 +525,8 @@ def test_a_decimal_part_of_three_digits_or_after_a_space_is_none_of_the_number(t
 def test_without_the_extra_a_number_is_read_by_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, `destination` reads a number as a message does, and knows no kinds of numbers."""
     monkeypatch.setitem(sys.modules, "phonenumbers", None)
-    monkeypatch.setattr("pico_async.numbers.is_checkable", is_checkable.__wrapped__)
+    for module in ("numbers", "_number_kinds"):
+        monkeypatch.setattr(f"pico_async.{module}.is_checkable", is_checkable.__wrapped__)
 
     assert pico_async.destination("+86 123 4567 8901") == "8612345678901"
     assert kind_of("8613800138000") is None

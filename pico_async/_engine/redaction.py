@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from pico_async.numbers import mask_numbers
+from pico_async._masking import mask_numbers
 
 LONGEST_SHOWN = 200
 # This many characters in a row that also occur in a secret are taken to come from it. Fewer may be a common word.

@@ -7,13 +7,14 @@ from typing import Annotated, TypeAlias
 import typer
 from attrs import evolve, frozen
 
+from pico_async._masking import mask
 from pico_async.cli.account_options import AccountOptions, Callback, Json, Promotional, Region, Sender, Suppress
 from pico_async.cli.blast.row_mapping import number_reader
 from pico_async.cli.console import print_error, print_json, print_line
 from pico_async.cli.suppression_file import read_suppressed
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
-from pico_async.numbers import destination, mask
+from pico_async.numbers import destination
 
 To: TypeAlias = Annotated[
     str,

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from attrs import field, frozen
 
 from pico_async._boundary import boundary
+from pico_async._masking import masked_repr
 from pico_async._values import Value
 from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
-from pico_async.numbers import masked_repr
 
 PARAMETER = "pico"
 """The only parameter in the query of a signed URL."""

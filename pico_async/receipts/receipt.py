@@ -12,8 +12,8 @@ from attrs import field, frozen
 
 from pico_async._boundary import boundary
 from pico_async._charsets import charset_of
+from pico_async._masking import masked_repr
 from pico_async._values import Value
-from pico_async.numbers import masked_repr
 from pico_async.receipts.callbacks import PARAMETER
 from pico_async.receipts.form import parse_form
 from pico_async.receipts.payload import AT, ERROR, ID, Scopes, find, find_receipt, find_status, parse_body, text_of

@@ -129,7 +129,7 @@ async def test_countries_kinds_and_repeated_numbers_are_counted() -> None:
 
 async def test_without_the_extra_no_kinds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, countries are counted and kinds are not."""
-    monkeypatch.setattr("pico_async.numbers.is_checkable", lambda: False)
+    monkeypatch.setattr("pico_async._number_kinds.is_checkable", lambda: False)
 
     found = await preflight([SmsMessage("886223456789", "hello")])
 

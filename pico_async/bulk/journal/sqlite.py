@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from pico_async._boundary import boundary
+from pico_async._masking import mask_numbers
 from pico_async.bulk.journal.match import JournalMatch
 from pico_async.bulk.journal.protocols import JournalRecord, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
@@ -19,7 +20,6 @@ from pico_async.bulk.journal.sqlite_rows import JournalRows
 from pico_async.bulk.journal.sqlite_writer import SqliteRun
 from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.messages import Message
-from pico_async.numbers import mask_numbers
 
 Value = TypeVar("Value")
 

@@ -11,12 +11,12 @@ from typing import NamedTuple, TypeVar
 
 from attrs import frozen
 
+from pico_async._masking import mask_numbers
 from pico_async.bulk.journal.digests import content_digest, key_digest, occurrence_digest
 from pico_async.bulk.journal.protocols import JournalRecord, JournalRow, JournalState
 from pico_async.bulk.journal.sqlite_file import JournalFile
 from pico_async.errors import InvalidMessageError, JournalError, NotInDoubtError, Reason
 from pico_async.messages import Message
-from pico_async.numbers import mask_numbers
 
 MAX_REQUEST_ID = 200
 # SQLite accepts 32,766 values in a statement.

@@ -10,12 +10,12 @@ import attrs
 from attrs import frozen
 
 from pico_async._characters import described
+from pico_async._masking import mask
 from pico_async.bulk.preflight_report import Repeat, listed_countries
 from pico_async.cli.blast.plan import BlastPlan
 from pico_async.cli.blast.scan import SHOWN, Scan
 from pico_async.cli.console import printable
 from pico_async.cli.format import format_count, format_duration, format_rest, plural
-from pico_async.numbers import mask
 
 
 @frozen(kw_only=True)

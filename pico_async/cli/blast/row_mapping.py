@@ -10,13 +10,14 @@ from typing import Self, TypeAlias
 
 from attrs import frozen
 
+from pico_async._masking import mask_numbers
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.cli.blast.csv_file import Row
 from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.text_template import TextTemplate
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import checked_region, destination, e164, mask_numbers
+from pico_async.numbers import checked_region, destination, e164
 
 NUMBER_COLUMNS = ("to", "phone", "mobile", "number")
 KEY_COLUMN = "key column"

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from pico_async._engine.hosts import is_loopback, proxy_for
 from pico_async._engine.wire import Account
+from pico_async._masking import mask
 from pico_async._settings import (
     DEFAULT_BASE_URL,
     WHITELIST_BASE_URL,
@@ -28,7 +29,6 @@ from pico_async.cli.account_options import AccountOptions, read_api_key
 from pico_async.cli.doctor.finding import Finding, State
 from pico_async.coordination.token_cache import Secret
 from pico_async.errors import ConfigurationError
-from pico_async.numbers import mask
 from pico_async.receipts.callbacks import checked_signer
 
 Value = TypeVar("Value")

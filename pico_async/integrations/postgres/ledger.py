@@ -11,6 +11,7 @@ import anyio
 from attrs import frozen
 
 from pico_async._boundary import boundary
+from pico_async._masking import mask_numbers
 from pico_async._values import Value
 from pico_async.bulk.journal.digests import account_digest
 from pico_async.bulk.journal.protocols import JournalState
@@ -18,7 +19,6 @@ from pico_async.errors import ConfigurationError, JournalError, NotInDoubtError
 from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.run import PostgresRun, storable
 from pico_async.integrations.postgres.table import SCHEMA, STATE, TABLES, change_state, keys_of, lock_rows
-from pico_async.numbers import mask_numbers
 
 import psycopg  # isort: skip  after the connection, which says how to install it
 from psycopg_pool import AsyncConnectionPool  # isort: skip

@@ -9,13 +9,13 @@ import anyio
 from attrs import define, field
 from psycopg.rows import TupleRow
 
+from pico_async._masking import mask_numbers
 from pico_async.bulk.journal.digests import content_digest, key_digest
 from pico_async.bulk.journal.protocols import JournalRow, JournalState
 from pico_async.errors import InvalidMessageError, Outcome, Reason
 from pico_async.integrations.postgres.connection import DURABLE_COMMIT, Database
 from pico_async.integrations.send_once import TakenError, required_key
 from pico_async.messages import Message
-from pico_async.numbers import mask_numbers
 
 MAX_NAME = 200
 CLAIM_BYTES = 16

@@ -8,11 +8,11 @@ from typing import Final
 
 from attrs import frozen
 
+from pico_async._masking import mask_numbers
 from pico_async.bulk.journal.digests import key_digest
 from pico_async.bulk.journal.protocols import JournalState
 from pico_async.errors import JournalError, NotInDoubtError
 from pico_async.integrations.postgres.connection import Cursor
-from pico_async.numbers import mask_numbers
 
 # An ID's prefix must be so long that no key of the caller's, as an order number, looks like one.
 _ID = re.compile(r"[0-9a-fA-F]{12,32}")
