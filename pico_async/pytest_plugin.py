@@ -79,8 +79,9 @@ def _refusal() -> str | None:
         return None
     return (
         "This is a test, and the session would send for real. Nothing was sent. Use the fixture `pico`, or "
-        "`pico_sandbox.session()`. Mark the test with @pytest.mark.pico_live if it must reach Pico. If your own "
-        "transport uses no network, give it the attribute `in_process = True`."
+        "`pico_sandbox.session()`, or call `pico_sandbox.install()` for the sessions that an app makes. Mark the test "
+        "with @pytest.mark.pico_live if it must reach Pico. If your own transport uses no network, give it the "
+        "attribute `in_process = True`."
     )
 
 
@@ -109,7 +110,7 @@ def pico(request: pytest.FixtureRequest, pico_sandbox: PicoSandbox) -> PicoSessi
     A `PicoSession` with `pico_sandbox`, open for the test and closed after it.
 
     Its limiter is off, so that no test waits. `@pytest.mark.pico(timeout=0.1)` passes any argument of `PicoSession`.
-    It serves one event loop; `pico_sandbox.session()` makes a session for another one.
+    It works in any event loop. `pico_sandbox.install()` redirects the sessions that an app makes.
     """
     return pico_sandbox.session(**_settings(request, "pico"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
@@ -10,24 +9,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Self
 
 from attrs import field, frozen
 
 from pico_async._masking import mask
-from pico_async.coordination.rates import Rates
+from pico_async._redirection import BASE_URL, SENDER, UNLIMITED, Redirection, close_session, serve_each_loop
 from pico_async.numbers import e164
 from pico_async.sandbox import Fault, FaultRule, Message, RateRule, Sandbox, Verdict
 from pico_async.session import PicoSession
 
-SENDER = "8612345678888"
-# No name server resolves it (RFC 2606), so a session with another transport sends nothing either.
-BASE_URL = "https://pico-sandbox.invalid"
 CODE = r"(?<![0-9])[0-9]{4,8}(?![0-9])"
-
-# Calls that are under way when the test ends get this time to end; then they are cancelled.
-_SETTLE_S = 0.5
 
 
 class Clock:
@@ -86,12 +79,13 @@ class PicoSandbox(Sandbox):
         )
         self._forgotten = 0
         self._sessions: list[PicoSession] = []
+        self._redirection = Redirection(self)
 
     def session(self, **settings: Any) -> PicoSession:
         """
         Make a session that sends to this sandbox, and is closed with it.
 
-        `PICO_*` variables are ignored, and the limiter is off, so that no test waits. Make one for each event loop.
+        `PICO_*` variables are ignored, and the limiter is off, so that no test waits. It works in any event loop.
 
         Args:
             settings: Any argument of `PicoSession`, as `retries=0`, `timeout=0.1`, or `rates=Rates()` for Pico's own.
@@ -104,11 +98,30 @@ class PicoSandbox(Sandbox):
             "transport": self.transport(),
         }
         if settings.get("coordinator") is None:
-            defaults["rates"] = Rates(sms=None, token=None, balance=None)
+            defaults["rates"] = UNLIMITED
         with _without_pico_variables():
             session = PicoSession(**defaults | settings)
+        if "transport" not in settings:
+            serve_each_loop(session, self.transport)
         self._sessions.append(session)
         return session
+
+    def install(self) -> None:
+        """
+        Send every session that would reach Pico to this sandbox, until it is closed.
+
+            @pytest.fixture(autouse=True)
+            def installed(pico_sandbox):
+                pico_sandbox.install()
+
+        This holds in all threads, for sessions that the app makes by `PicoSession()`, for those that were made before,
+        and for those that its lifespan opens. They need no credentials, work in any event loop, and wait for no
+        limiter; their other settings are the app's own. FastAPI and Starlette apps have a session even if a test client
+        did not run their lifespan.
+
+        A session with a `transport=` for tests, or with a loopback host as its `base_url=`, is left as it is.
+        """
+        self._redirection.begin()
 
     @property
     def messages(self) -> list[Message]:
@@ -211,12 +224,13 @@ class PicoSandbox(Sandbox):
 
     def close(self) -> None:
         """
-        Close the sessions. Closing twice does nothing.
+        Close the sessions, and end what `install` began. Closing twice does nothing.
 
         Calls that are under way get half a second to end, and are then cancelled.
         """
         while self._sessions:
-            _close(self._sessions.pop())
+            close_session(self._sessions.pop())
+        self._redirection.end()
 
     def __enter__(self) -> Self:
         return self
@@ -250,34 +264,3 @@ def _without_pico_variables() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
-
-
-def _close(session: PicoSession) -> None:
-    """
-    Close a session from outside its event loop, which may have ended already.
-
-    `asyncio.run` and all plugins cancel the tasks of a loop before they close it. Then the session has nothing left to
-    close: it has no socket, and its calls were awaited by those tasks.
-    """
-    loop = session._engine.loop
-    if loop is None or loop.is_closed() or _in_a_loop():
-        session._engine.closed = True
-    elif loop.is_running():
-        # The loop runs in another thread, as that of a portal or a test client.
-        asyncio.run_coroutine_threadsafe(_settle(session), loop).result(timeout=10 + _SETTLE_S)
-    else:
-        # The loop is idle between two tests. Remaining tasks would run in the next test.
-        loop.run_until_complete(_settle(session))
-
-
-async def _settle(session: PicoSession) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(session.aclose(), _SETTLE_S)
-
-
-def _in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -95,7 +95,7 @@ import unittest
 
 import pytest
 
-from pico_async import ConfigurationError, InDoubtError, RateLimitError
+from pico_async import InDoubtError, RateLimitError
 
 TO = "+86 123-4567-8901"
 
@@ -106,12 +106,11 @@ def test_asyncio_run_in_a_plain_test(pico, pico_sandbox):
     assert pico_sandbox.otp_for(TO) == "4711"
 
 
-def test_a_session_for_each_loop(pico, pico_sandbox):
+def test_one_session_in_several_loops(pico, pico_sandbox):
     asyncio.run(pico.sms.send(TO, "One"))
-    asyncio.run(pico_sandbox.session().sms.send(TO, "Two"))
+    asyncio.run(pico.sms.send(TO, "Two"))
 
-    with pytest.raises(ConfigurationError, match="another event loop"):
-        asyncio.run(pico.sms.send(TO, "Three"))
+    assert [message.text for message in pico_sandbox.messages] == ["One", "Two"]
 
 
 class TestCase(unittest.IsolatedAsyncioTestCase):
@@ -498,3 +497,58 @@ def test_a_run_within_a_run_leaves_the_guard_in_force(pytester: pytest.Pytester)
 
     assert ran.ret == 0
     assert live.refusal is before
+
+
+DJANGO = """
+import django, pytest
+from django.conf import settings
+from django.http import JsonResponse
+from django.urls import path
+from pico_async import PicoSession
+
+pico = PicoSession()  # for the life of the process, as a module-level name
+
+
+async def code(request):
+    accepted = await pico.sms.send(request.GET["to"], "Your code is 4711")
+    return JsonResponse(accepted.to_dict())
+
+
+urlpatterns = [path("code", code)]
+
+
+@pytest.fixture(autouse=True)
+def _installed(pico_sandbox):
+    pico_sandbox.install()
+
+
+@pytest.mark.parametrize("_", range(2))
+def test_a_view(client, pico_sandbox, _):
+    assert client.get("/code", {"to": "8612345678901"}).status_code == 200
+    assert client.get("/code", {"to": "8612345678901"}).status_code == 200
+    assert len(pico_sandbox.sent_to("8612345678901")) == 2
+    assert pico_sandbox.otp_for("8612345678901") == "4711"
+
+
+async def test_an_asynchronous_client(async_client, pico_sandbox):
+    reply = await async_client.get("/code", {"to": "8612345678901"})
+
+    assert reply.json()["request_id"] == pico_sandbox.messages[0].request_id
+"""
+
+
+def test_django_views_are_tested_by_pytest_django(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A Django view sends through a session that its module keeps: `install()` serves the test clients of pytest-django,
+    in each test and in each event loop.
+    """
+    for name, value in {"PICO_USERNAME": "shop", "PICO_API_KEY": "a-real-key", "PICO_SENDER": "SHOP"}.items():
+        monkeypatch.setenv(name, value)
+    pytester.makepyfile(test_views=DJANGO)
+    pytester.makepyfile(
+        settings="SECRET_KEY = 'x'\nROOT_URLCONF = 'test_views'\nALLOWED_HOSTS = ['*']\nMIDDLEWARE = []\n"
+    )
+
+    ran = run(pytester, "-pdjango", "--ds=settings", "--asyncio-mode=auto", EACH_ITS_LOOP, "-opythonpath=.")
+
+    ran.assert_outcomes(passed=3)

@@ -36,17 +36,17 @@ def redis_url(shared_redis: str) -> str:
     return shared_redis
 
 
-def run(command: list[str], directory: Path, base_url: str, redis_url: str) -> str:
+def run(command: list[str], directory: Path, base_url: str, redis_url: str, **variables: str) -> str:
     (directory / "recipients.csv").write_text(RECIPIENTS)
     ran = subprocess.run(
         command,
         cwd=directory,
-        env=environment(base_url, PICO_REDIS_URL=redis_url),
+        env=environment(base_url, PICO_REDIS_URL=redis_url, **variables),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
 
@@ -98,6 +98,21 @@ def test_the_tests_pass(tmp_path: Path) -> None:
     )
 
     assert "3 passed" in output
+
+
+def test_the_test_of_the_app_passes(tmp_path: Path) -> None:
+    """The README's test of its FastAPI app passes, and the app sends nothing to the host in the environment."""
+    write_recipe("fastapi", tmp_path)
+
+    output = run(
+        [sys.executable, "-m", "pytest", "-Werror", "-pno:asyncio", "-pno:django", "test_app.py"],
+        tmp_path,
+        "http://127.0.0.1:1",
+        "",
+        PICO_CALLBACK_SECRETS="a-secret-for-tests",
+    )
+
+    assert "1 passed" in output
 
 
 def test_the_shop_and_its_workers_run(tmp_path: Path, redis_url: str, database: str) -> None:

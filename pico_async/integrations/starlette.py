@@ -25,6 +25,7 @@ try:
 except ImportError as _error:
     raise ImportError("pico_async.integrations.starlette needs starlette: pip install starlette") from _error
 
+from pico_async._engine import live
 from pico_async.errors import ConfigurationError, PicoError
 from pico_async.integrations.problems import problem
 from pico_async.receipts.callbacks import CallbackSigner
@@ -81,7 +82,9 @@ def get_pico(connection: HTTPConnection) -> PicoSession:
     Raises:
         ConfigurationError: The app opened none.
     """
-    pico = getattr(connection.app.state, "pico", None) or getattr(connection.state, "pico", None)
+    app = connection.app
+    # Some test clients do not run the app's lifespan.
+    pico = getattr(app.state, "pico", None) or getattr(connection.state, "pico", None) or live.session()
     if not isinstance(pico, PicoSession):
         raise ConfigurationError(
             "The app has no session. Make the app with lifespan=pico_lifespan(), or enter open_pico(app) in its own."

@@ -19,7 +19,7 @@ SHELL = [code for language, code in BLOCKS if language == "sh"]
 # The files that belong together; a test calls `write_recipe` for each line.
 RECIPES = {
     "tests": ("test_codes.py",),
-    "fastapi": ("app.py",),
+    "fastapi": ("app.py", "test_app.py"),
     "aiohttp": ("web_app.py",),
     "django": ("views.py",),
     "flask": ("flask_app.py",),

@@ -238,6 +238,7 @@ async def receipts(signer: CallbackSigner, receipt: DeliveryReceipt) -> None:
 
 
 async def test_of_an_app(pico_sandbox: PicoSandbox) -> None:
+    pico_sandbox.install()
     async with pico_sandbox.session() as pico:
         await pico.sms.send(to=TO, text="Your code is 1234")
     assert_type(pico_sandbox.otp_for(TO), str)
