@@ -38,7 +38,7 @@ class SendResult:
 
     @property
     def key(self) -> str | None:
-        """Your name for the message."""
+        """Your ID of the message."""
         return self.message.key if self.message is not None else None
 
     @property
@@ -145,14 +145,14 @@ class Totals:
         if self._ended_at is None:
             self._ended_at = time.monotonic()
 
-    def report(self, pace: float | None) -> BulkReport:
-        """Return the present numbers, with the present *pace*."""
+    def report(self, per_s: float | None) -> BulkReport:
+        """Return the present numbers; *per_s* is what the limiter grants now."""
         return BulkReport(
             **{outcome.value: self._outcomes[outcome] for outcome in Outcome},
             total=self._outcomes.total(),
             suppressed=self._suppressed,
             elapsed=(self._ended_at or time.monotonic()) - self._began_at,
-            pace=pace,
+            pace=per_s,
             failures=tuple(self._failures),
             stopped=self.stopped,
         )

@@ -90,7 +90,7 @@ async def send_once(
     if not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     if isinstance(ledger, SqliteJournal):
-        # For the journal, each delivery is a blast of its own.
+        # For the journal, each delivery is a bulk send of its own.
         ledger = SqliteJournal(ledger.path, many_blasts=True)
     results: list[SendResult] = []
     for _ in range(TRIES):

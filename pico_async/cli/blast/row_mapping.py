@@ -102,7 +102,7 @@ class RowMapping:
             for row in rows:
                 mapped: Mapped = self.message(row)
                 if seen is not None and isinstance(mapped, SmsMessage):
-                    first = seen.first_to(mapped.to, row.line)
+                    first = seen.first_with_number(mapped.to, row.line)
                     if first is not None:
                         mapped = SuppressedError(
                             f"Line {first} has the same number; --once-per-number keeps the first. Nothing was sent."
