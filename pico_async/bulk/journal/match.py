@@ -61,7 +61,7 @@ class JournalMatch:
 
     @property
     def others(self) -> str:
-        """The number of other messages in the journal, as "1 other" or "1,234 others"."""
+        """The number of other messages in the journal, such as "1 other" or "1,234 others"."""
         count = self.total - self.known
         return f"{count:,} other{'' if count == 1 else 's'}"
 
@@ -70,8 +70,8 @@ class JournalMatch:
         """
         Whether the journal is most likely that of other messages: less than a quarter of these are in it.
 
-        If the journal has fewer messages than the input, the quarter is of the journal's messages. This is so after a
-        crash, or if the list of recipients grew.
+        If the journal has fewer messages than the input, a quarter of the journal's must be among these. It has fewer
+        after a crash, or if the list of recipients grew.
         """
         return 4 * self.known < min(self.messages, self.total)
 

@@ -99,8 +99,8 @@ class Journal(Protocol):
     """
     Remembers the outcome of each message of a bulk send, also after a crash.
 
-    `SqliteJournal` is one. Another implementation keeps two promises: only one run at a time is open, and a commit that
-    `intend` or `settle` returned from survives a power failure.
+    `SqliteJournal` is one. Another implementation must promise two things: only one run at a time is open, and a commit
+    that `intend` or `settle` returned from survives a power failure.
     """
 
     def run(self, account: str) -> AbstractAsyncContextManager[JournalRun]:
