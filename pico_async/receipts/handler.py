@@ -85,7 +85,6 @@ class ConfirmingJournal(Protocol):
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
         """Record that the message with this key was sent."""
-        ...
 
 
 @boundary
