@@ -192,7 +192,6 @@ class CallEvents:
             self._emit(granted)
 
     def attempt_started(self, attempt: int) -> None:
-        """Emit that a request is begun."""
         self._trying, self._status_code = True, None
         self._emit(AttemptStarted(call=self._call, operation=self._operation, attempt=attempt))
 

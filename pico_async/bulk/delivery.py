@@ -23,7 +23,6 @@ class Delivery:
     scope: anyio.CancelScope
 
     def accepted(self, accepted: Accepted) -> SendResult:
-        """Return the result of a message that Pico accepted."""
         return SendResult(
             index=self.index,
             message=self.message,
@@ -33,7 +32,6 @@ class Delivery:
         )
 
     def failed(self, error: PicoError) -> SendResult:
-        """Return the result of a message that failed by this error."""
         return failure_result(self.index, self.message, error, self.progress.attempts)
 
     def ended(self, by: str) -> PicoError:

@@ -94,7 +94,7 @@ class Dispatcher:
         return self._running is not None
 
     def status(self) -> str:
-        """Return its state and its present numbers in one line, as for a repr."""
+        """Return its state and its present numbers in one line, for a repr."""
         report, exchanging = self.totals.report(None), sum(each.progress.exchanging for each in self._deliveries)
         why = "" if report.stopped is None else f" because {report.stopped}"
         accepted = f"{report.accepted + report.skipped} of {report.total} accepted"

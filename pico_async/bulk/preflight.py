@@ -80,7 +80,6 @@ class Checklist:
         return None
 
     def suppress(self) -> None:
-        """Count a message whose number has opted out."""
         self._counts["suppressed"] += 1
 
     def admit(self, index: int, message: Message) -> None:

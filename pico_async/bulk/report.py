@@ -129,7 +129,6 @@ class Totals:
         self._ended_at: float | None = None
 
     def add(self, result: SendResult) -> None:
-        """Count one result."""
         self._outcomes[result.outcome] += 1
         if isinstance(result.error, SuppressedError):
             self._suppressed += 1
@@ -141,7 +140,6 @@ class Totals:
             self._failures.append(result)
 
     def end(self) -> None:
-        """Stop the clock."""
         if self._ended_at is None:
             self._ended_at = time.monotonic()
 

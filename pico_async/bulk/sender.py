@@ -34,8 +34,8 @@ class BulkStream:
     Leaving the `async with` early stops the bulk send at once. Messages whose request was being exchanged are in doubt,
     the others are not sent, and `leftover` has their results.
 
-    It can be entered, read and left in three different tasks, as in an async generator or a fixture. It never cancels a
-    task of yours. A stream that is garbage-collected without being left stops, too.
+    It can be entered, read and left in three different tasks, such as those of a fixture. It never cancels a task of
+    yours. A stream that is garbage-collected without being left stops, too.
 
     The input may yield an InvalidMessageError or a SuppressedError instead of a message: it becomes the result. If the
     input raises anything else, messages that were begun are completed and reported first; then the loop gets the error.

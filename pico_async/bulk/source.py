@@ -125,7 +125,6 @@ def raisable(error: BaseException) -> BaseException:
 
 
 def invalid_item(item: object) -> InvalidMessageError | SuppressedError:
-    """Return the error for an item that is not a message."""
     if isinstance(item, InvalidMessageError | SuppressedError):
         return item
     return InvalidMessageError(

@@ -15,7 +15,6 @@ from pico_async.numbers import e164, spellings
 
 Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
 
-
 # A collection of unchanged size is read again after this time, because one number may have replaced another. A million
 # numbers take some 50 ms.
 READ_AGAIN_S = 1.0

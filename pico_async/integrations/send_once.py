@@ -75,7 +75,7 @@ async def send_once(
 
     Args:
         message: A message with a `key`: the same in each delivery, and different for each message.
-        ledger: A ledger that all workers share, as `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
+        ledger: A ledger that all workers share: `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
         priority: The message's priority among those that wait for a slot.
 
     Raises:

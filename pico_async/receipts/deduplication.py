@@ -94,7 +94,6 @@ class LocalSeenReceipts:
                 del self._locks[callback_id]
 
     async def get(self, callback_id: str) -> ReceiptHistory | None:
-        """Return the history of one callback URL."""
         return self._histories.get(callback_id)
 
     async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:

@@ -67,7 +67,7 @@ class TemplatesResource:
         Source: API reference v0.4, "Create MMS Template".
         """
         if media_url is not None and not is_web_address(media_url):
-            raise InvalidMessageError("`media_url` is not a web address. Pass one as 'https://example.com/path'.")
+            raise InvalidMessageError("`media_url` is not a web address. Pass one such as 'https://example.com/path'.")
         body = wire.named(
             username=self._engine.account.username,
             campaign_id=text_of("campaign_id", campaign_id),

@@ -64,7 +64,6 @@ class FileSet:
             return False
 
     def inode(self) -> str:
-        """Return the inode of the main file."""
         # Without the device, whose number may change when the machine restarts.
         return str(os.stat(self.main).st_ino)
 

@@ -94,18 +94,15 @@ class JournalMatcher:
         self._file.close()
 
     def add(self, message: Message) -> None:
-        """Count one message."""
         self._waiting.append(message)
         if len(self._waiting) >= _MESSAGES_PER_COUNT:
             self._count()
 
     def match(self) -> JournalMatch:
-        """Return the present numbers."""
         self._count()
         return JournalMatch.of(self._counts, messages=self._messages, total=self._rows.total)
 
     def is_made_from(self, what: str, value: str) -> bool | None:
-        """Return whether the journal's last run made its messages from this value; None if it is unknown."""
         return self._file.is_made_from(what, value)
 
     def _count(self) -> None:

@@ -83,13 +83,7 @@ class SqliteJournal:
 
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[SqliteRun]:
-        """
-        Open the journal for one bulk send; `send_bulk` calls this.
-
-        Raises:
-            JournalError: Raised on entering: the file is in use, of another account or version, damaged, without its
-                `-wal`, or cannot be written.
-        """
+        """Open the journal for one bulk send, as `Journal.run` describes; `send_bulk` calls this."""
         run = SqliteRun(self.path, account, self._made_from, self._line_of)
         try:
             await run.opened

@@ -152,7 +152,6 @@ class JournalFile:
         return self._lock is not None
 
     def is_in_use(self) -> bool:
-        """Return whether a run owns the file now."""
         return is_in_use(self._files.main)
 
     @contextmanager
@@ -301,8 +300,8 @@ class JournalFile:
         """
         Check that the log belongs to this main file: SQLite accepts any log, and mixes the two when it closes them.
 
-        The row `journal` in the log must have the main file's salt, and the main file's epoch must lie between that of
-        the last complete checkpoint (`base`) and that of the log.
+        The row `journal` in the log must have the main file's salt. The main file's epoch must lie between that of the
+        last complete checkpoint (`base`) and that of the log.
         """
         # During the owner's checkpoint, the main file cannot be read without the log.
         if not self._files.has_log() or (self._lock is None and self.is_in_use()):

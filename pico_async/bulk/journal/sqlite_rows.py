@@ -76,7 +76,6 @@ class JournalRows:
 
     @property
     def total(self) -> int:
-        """Number of messages in the file."""
         return int(self._next_row) - 1
 
     def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
@@ -145,7 +144,6 @@ class JournalRows:
             )
 
     def counts(self) -> dict[JournalState, int]:
-        """Count the messages by state."""
         with self._file.journal_errors("cannot be read"):
             found = dict(
                 self._file.connection.execute(f"SELECT {self._state}, count(*) FROM message GROUP BY 1")  # noqa: S608  a constant

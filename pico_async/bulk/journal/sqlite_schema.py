@@ -54,7 +54,6 @@ KNOWN_VERSIONS = (*_MIGRATIONS, VERSION)
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty file."""
     _execute(connection, _SCHEMA, salt=os.urandom(SALT_BYTES))
 
 

@@ -93,7 +93,6 @@ class RowMapping:
         }
 
     def key_of(self, row: Row) -> str | None:
-        """Return the key of the row; None without a key column."""
         return None if self.options.key_column is None else row.values.get(self.options.key_column)
 
     def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Mapped]]:
