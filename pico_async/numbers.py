@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
 _E164 = re.compile(r"[1-9][0-9]{6,14}")
-# Invisible marks, as in a number that was copied from a chat, a web page or a right-to-left text.
+# Invisible marks, such as in a number that was copied from a chat, a web page or a right-to-left text.
 _INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
 # Also the spaces and dashes of spreadsheets. A text that is accepted as a number is also masked as one.
 _DASH = r"\u2010-\u2015\u2212-"
@@ -102,7 +102,7 @@ def e164(to: object) -> str:
     fault = fault or _e164_fault(digits)
     if fault is None:
         return digits
-    raise _refused(fault, "Pass E.164 with the country code, as '8612345678901'.")
+    raise _refused(fault, "Pass E.164 with the country code, such as '8612345678901'.")
 
 
 def destination(to: object, *, region: str | None = None, newer_ranges: bool = False) -> str:
@@ -122,7 +122,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     0 after the country code, a character that no number contains.
 
     Args:
-        region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
+        region: Two letters of ISO 3166-1, such as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
         newer_ranges: Accept numbers of ranges that the installed `phonenumbers` does not know.
 
     Raises:
@@ -145,7 +145,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
         if fault is None:
             return digits
     hint = (
-        "Pass E.164 with the country code, as '8612345678901'."
+        "Pass E.164 with the country code, such as '8612345678901'."
         if read_as is None
         else f"It was read as a number of {read_as}; one of elsewhere begins with '+'."
     )
@@ -186,7 +186,7 @@ def is_checkable() -> bool:
 
 def kind_of(number: str) -> str | None:
     """
-    Return the kind of a number in E.164, as "mobile" or "fixed line"; None without the extra `numbers`.
+    Return the kind of a number in E.164, such as "mobile" or "fixed line"; None without the extra `numbers`.
 
     In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
     """
@@ -260,7 +260,7 @@ def checked_region(region: object) -> str:
         ) from None
     if isinstance(region, str) and region.upper() in SUPPORTED_REGIONS:
         return region.upper()
-    raise ConfigurationError("`region` must be two letters of ISO 3166-1, as 'TW'.")
+    raise ConfigurationError("`region` must be two letters of ISO 3166-1, such as 'TW'.")
 
 
 def _refused(fault: str, hint: str) -> InvalidMessageError:

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from pico_async._characters import described
 
-# Characters and countries that are listed; a text with more characters outside of GSM-7 is in another script.
+# Characters that are listed. A text with more different ones outside of GSM-7 is in another script, and not counted.
 FORCED_LISTED = 5
 COUNTRIES_LISTED = 8
 
@@ -47,10 +47,10 @@ class Country:
     The messages to one country code.
 
     Attributes:
-        code: Country code, as "886".
+        code: Country code, such as "886".
         messages: Number of messages to it.
-        short: How many of these have so few digits that the country code may be missing, as after a spreadsheet dropped
-            a leading 0.
+        short: How many of these have so few digits that the country code may be missing, such as after a spreadsheet
+            dropped a leading 0.
     """
 
     code: str
@@ -63,12 +63,12 @@ class Country:
 
 
 @frozen
-class Kind:
+class NumberKind:
     """
     The messages to one kind of numbers that cannot receive SMS.
 
     Attributes:
-        name: Kind of number, as "fixed line" or "premium rate"; "unknown" if no such number can exist.
+        name: Kind of number, such as "fixed line" or "premium rate"; "unknown" if no such number can exist.
         messages: Number of SMS and MMS to such numbers.
     """
 
@@ -136,7 +136,7 @@ class Preflight:
     duplicates: int = 0
     same_number: int = 0
     countries: tuple[Country, ...] = ()
-    no_sms: tuple[Kind, ...] = ()
+    no_sms: tuple[NumberKind, ...] = ()
     gsm7_parts: int = 0
     ucs2_parts: int = 0
     forced: tuple[Forced, ...] = ()
@@ -203,7 +203,7 @@ class Preflight:
         for repeat in self.repeats:
             yield f"message {repeat.index} repeats {repeat.first}"
         if self.same_number > self.duplicates:
-            yield f"of the number of an earlier one, whatever they say: {self.same_number:,}"
+            yield f"to the number of an earlier message, with any text: {self.same_number:,}"
             for repeat in self.same_numbers:
                 yield f"message {repeat.index} has the number of {repeat.first}"
         for repeat in self.key_repeats:

@@ -8,7 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -57,10 +57,8 @@ class AiohttpTransport(HttpTransport):
         self._base_url: str | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = {}
-        self._urls: dict[str, URL] = {}
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float) -> None:
-        """Serve one session."""
         if self._base_url is not None:
             raise ConfigurationError("This AiohttpTransport serves another session. Make one for each.")
         self._base_url = base_url
@@ -71,9 +69,9 @@ class AiohttpTransport(HttpTransport):
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
         self._tls = context_for(base_url, named)
+        self._parsed = lru_cache(maxsize=32)(partial(URL, encoded=True))
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
-        """Send one request and return its reply."""
         headers = request.headers
         _, session = self._sessions.get(id(headers)) or self._open(headers)
         current = _departure.set(departure)
@@ -93,11 +91,9 @@ class AiohttpTransport(HttpTransport):
             _departure.reset(current)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Return what an exception of `send` means."""
         return Failure(_reason(error, self._connect_s), sent_nothing=not written)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         while self._sessions:
             self._forget_oldest()
         if self._connector is not None:
@@ -137,14 +133,8 @@ class AiohttpTransport(HttpTransport):
         self._sessions.pop(next(iter(self._sessions)))[1].detach()
 
     def _url(self, request: HttpRequest) -> URL:
-        if request.query:
-            return URL(f"{self._base_url}{request.path}", encoded=True).with_query(request.query)
-        url = self._urls.get(request.path)
-        if url is None:
-            url = URL(f"{self._base_url}{request.path}", encoded=True)
-            if len(self._urls) < 32:
-                self._urls[request.path] = url
-        return url
+        url = self._parsed(f"{self._base_url}{request.path}")
+        return url.with_query(request.query) if request.query else url
 
 
 class _Connector(aiohttp.TCPConnector):
