@@ -34,7 +34,7 @@ def texts(content: bytes, charset: str | None = None) -> Iterator[str]:
     the charsets of the region. The last one decodes any bytes.
 
     Args:
-        charset: The charset that the sender declares, as "GBK". An unknown or wrong one is ignored.
+        charset: The charset that the sender declares, such as "GBK". An unknown or wrong one is ignored.
     """
     proved = json.detect_encoding(content)
     if proved == "utf-8" and content.isascii():

@@ -41,7 +41,6 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]  # a property in the place of an attribute
-        """The current stream."""
         return sys.stderr
 
 
@@ -56,7 +55,6 @@ def listener(level: int | None) -> Listener:
 
 
 def log(event: Event) -> None:
-    """Log one event."""
     level = _level(event)
     if logger.isEnabledFor(level):
         logger.log(level, "%s", words(event), extra={"pico": {"event": type(event).__name__, **event.to_dict()}})

@@ -30,7 +30,7 @@ def is_checkable() -> bool:
 
 def kind_of(number: str) -> str | None:
     """
-    Return the kind of a number in E.164, as "mobile" or "fixed line"; None without the extra `numbers`.
+    Return the kind of a number in E.164, such as "mobile" or "fixed line"; None without the extra `numbers`.
 
     In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
     """

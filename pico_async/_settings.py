@@ -60,7 +60,6 @@ def checked_api_key(api_key: str | None) -> Secret:
 
 
 def checked_sender(sender: str | None) -> str | None:
-    """Return the sender, or raise if it is not printable."""
     if not sender:
         return None
     if not isinstance(sender, str) or not sender.isprintable():
@@ -69,11 +68,10 @@ def checked_sender(sender: str | None) -> str | None:
 
 
 def checked_callback(callback: str | None) -> str | None:
-    """Return the callback, or raise if it is not a web address."""
     if not callback:
         return None
     if not is_web_address(callback):
-        raise ConfigurationError("`callback` is not a web address. Pass one as 'https://example.com/receipts'.")
+        raise ConfigurationError("`callback` is not a web address. Pass one such as 'https://example.com/receipts'.")
     return callback
 
 
@@ -115,14 +113,12 @@ def checked_base_url(base_url: str) -> str:
 
 
 def checked_retries(retries: int) -> int:
-    """Return the number of retries, or raise if it is out of range."""
     if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_RETRIES:
         raise ConfigurationError(f"`retries` must be a whole number from 0 to {MAX_RETRIES}.")
     return retries
 
 
 def checked_timeout(timeout: float) -> float:
-    """Return the timeout in seconds, or raise if it is out of range."""
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= _LONGEST_TIMEOUT_S:
         raise ConfigurationError("`timeout` must be a positive number of seconds, at most a day.")
     return timeout
@@ -159,9 +155,9 @@ def checked_retry_in_doubt(retry_in_doubt: bool) -> bool:
 def checked_coordinator(coordinator: object, rates: object) -> Coordinator | None:
     """Return the coordinator, or raise if it or *rates* has the wrong type, or both are given."""
     if rates is not None and not isinstance(rates, Rates):
-        raise ConfigurationError("`rates` must be a Rates, as Rates(sms=100).")
+        raise ConfigurationError("`rates` must be a Rates, such as Rates(sms=100).")
     if coordinator is not None and not isinstance(coordinator, Coordinator):
-        raise ConfigurationError("`coordinator` must be a Coordinator, as RedisCoordinator.from_url('redis://…').")
+        raise ConfigurationError("`coordinator` must be a Coordinator, such as RedisCoordinator.from_url('redis://…').")
     if coordinator is not None and rates is not None:
         raise ConfigurationError("`rates` has no effect with `coordinator`. Pass the rates to the coordinator.")
     return coordinator

@@ -180,7 +180,7 @@ class ConfigurationError(PicoError, ValueError):
 
 class JournalError(ConfigurationError):
     """
-    The journal of a blast cannot be used, or can no longer be written on.
+    The journal of a bulk send cannot be used, or can no longer be written to.
 
     Nothing is sent that is not in it, so the message that it is raised for was not sent.
     """

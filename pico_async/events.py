@@ -33,7 +33,7 @@ class CallStarted(Value):
 
     Attributes:
         blast: The bulk send that the call belongs to; None for a single call and for a token request.
-        operation: The session method, as "sms.send" or "balance.get".
+        operation: The session method, such as "sms.send" or "balance.get".
         rate_group: The requests that share one rate with it: a field of `Rates`.
         method: HTTP method.
         host: Host of the request, without the path.

@@ -55,12 +55,12 @@ def _identifier(_: object, attribute: attrs.Attribute[Any], value: object) -> No
 def _url(message: object, attribute: attrs.Attribute[Any], value: object) -> None:
     _line(message, attribute, value)
     if not is_web_address(str(value)):
-        raise _invalid(attribute, Reason.FORMAT, "is not a web address. Pass one as 'https://example.com/path'.")
+        raise _invalid(attribute, Reason.FORMAT, "is not a web address. Pass one such as 'https://example.com/path'.")
 
 
 def _language(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
-        raise _invalid(attribute, Reason.FORMAT, "is not a language code. Pass one as 'en-US' or 'zh-CN'.")
+        raise _invalid(attribute, Reason.FORMAT, "is not a language code. Pass one such as 'en-US' or 'zh-CN'.")
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -107,7 +107,7 @@ class SmsMessage(Value):
     for it.
 
     Args:
-        to: Destination with country code, as "8612345678901". A leading "+", spaces and dashes are dropped.
+        to: Destination with country code, such as "8612345678901". A leading "+", spaces and dashes are dropped.
         text: Message body. Pass either this or *template_id*.
         template_id: ID of an approved template.
         sender: Sender ID or number. None uses the session's `sender`.
@@ -115,7 +115,7 @@ class SmsMessage(Value):
         key: Your ID of the message, in a journal and in results.
         expires_in: Seconds after which the message is dropped as not sent, rather than sent late. They count from when
             this value was made, on this machine: a value that was pickled on another one expires at a wrong time.
-        promotional: False sends the message although the number opted out, as for a code that was requested. Then
+        promotional: False sends the message although the number opted out, such as for a code that was requested. Then
             neither the session's `suppression` nor that of a bulk send is asked.
 
     Raises:
@@ -175,7 +175,7 @@ class VoiceMessage(Value):
 
     Args:
         text: Text that is read out.
-        lang: Language code, as "en-US" or "zh-CN".
+        lang: Language code, such as "en-US" or "zh-CN".
 
     Raises:
         InvalidMessageError: An argument is wrong. The error names it and does not repeat its value.

@@ -93,7 +93,7 @@ def e164(to: object) -> str:
     fault = fault or _e164_fault(digits)
     if fault is None:
         return digits
-    raise _refused(fault, "Pass E.164 with the country code, as '8612345678901'.")
+    raise _refused(fault, "Pass E.164 with the country code, such as '8612345678901'.")
 
 
 def destination(to: object, *, region: str | None = None, newer_ranges: bool = False) -> str:
@@ -113,7 +113,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     0 after the country code, a character that no number contains.
 
     Args:
-        region: Two letters of ISO 3166-1, as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
+        region: Two letters of ISO 3166-1, such as "TW". Needs the extra: `pip install 'pico-async[numbers]'`.
         newer_ranges: Accept numbers of ranges that the installed `phonenumbers` does not know.
 
     Raises:
@@ -138,7 +138,7 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
         if fault is None:
             return digits
     hint = (
-        "Pass E.164 with the country code, as '8612345678901'."
+        "Pass E.164 with the country code, such as '8612345678901'."
         if read_as is None
         else f"It was read as a number of {read_as}; one of elsewhere begins with '+'."
     )
@@ -172,7 +172,7 @@ def checked_region(region: object) -> str:
         ) from None
     if isinstance(region, str) and region.upper() in SUPPORTED_REGIONS:
         return region.upper()
-    raise ConfigurationError("`region` must be two letters of ISO 3166-1, as 'TW'.")
+    raise ConfigurationError("`region` must be two letters of ISO 3166-1, such as 'TW'.")
 
 
 def _is_region(_: object, __: object, region: str) -> None:

@@ -21,7 +21,7 @@ from pico_async._engine.http.selection import http_transport_for, stays_in_proce
 from pico_async._engine.progress import CallProgress, Listener, Observer
 from pico_async._engine.wire import Account, send_request
 from pico_async._logger import Logger
-from pico_async.bulk.blast_events import BlastEvents
+from pico_async.bulk.bulk_events import BulkEvents
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.preflight import Price, checked_price, preflight
 from pico_async.bulk.preflight_report import Preflight
@@ -75,8 +75,8 @@ class PicoSession:
             be repeated, is retried. While many retries fail, calls of the session are not retried; their errors say so.
         retry_in_doubt: Retry also a send that may have been carried out. Only where a duplicate is harmless.
         rates: Requests per second that your contract allows.
-        coordinator: Shares the limiters and the token in place of the event loop's own. `RedisCoordinator` shares them
-            with other processes and hosts.
+        coordinator: Shares the limiters and the token, in place of the coordinator that each event loop has by default.
+            `RedisCoordinator` shares them with other processes and hosts.
         transport: `AiohttpTransport()`, or a transport of httpx or httpx2, in place of the session's own; closed with
             the session. With another one of these libraries than `AsyncHTTPTransport`, the session cannot know when a
             request is written, so more failures are in doubt. HTTP/2 is refused.
@@ -95,7 +95,7 @@ class PicoSession:
 
         its attempts                    (1 + retries) x timeout
         waits between them, in total    60 s; a retry that would wait longer is not begun
-        fetching a token first          the same once more, and 60 s if Pico refuses the token request for its rate
+        fetching a token first          the two above once more, and 60 s if token requests come too fast
         replacing a refused token       one timeout, and another fetch
         waiting for slots               without bound; a message's `expires_in` bounds everything before its exchange
 
@@ -195,7 +195,7 @@ class PicoSession:
 
         Args:
             messages: Any iterable or async iterable of messages, as for `send_bulk`.
-            price: Price of one part in the balance's unit, as "0.04". With it, the balance is requested once.
+            price: Price of one part in the balance's unit, such as "0.04". With it, the balance is requested once.
             suppression: As for `send_bulk`. The session's own is asked as well.
 
         Raises:
@@ -214,7 +214,7 @@ class PicoSession:
             messages,
             price=cost,
             balance=None if cost is None else (await self.balance.get()).balance,
-            per_s=self._pace(),
+            per_s=self._per_s(),
             suppression=has_opted_out if asked else None,
             check=lambda message: send_request(message, self._engine.account),
         )
@@ -235,26 +235,27 @@ class PicoSession:
         Send many messages as fast as the limiter allows, and return the numbers.
 
         No message fails for a cause that concerns all of them: no token, no Redis, no connection, too many requests.
-        Messages in flight are retried, after pauses that grow to 5 seconds, and almost no others are read. The bulk
-        send stops early, and `report.stopped` says why, if
+        Messages that were begun are retried, after pauses that grow to 5 seconds, and almost no others are read. The
+        bulk send stops early, and `report.stopped` says why, if
 
         - nothing could be sent for *outage_s*,
-        - Pico refuses the account, as for a wrong key, or
-        - 30 messages in a row are refused by a status that concerns no single message, as HTTP 403.
+        - Pico refuses the account, such as for a wrong key, or
+        - 30 messages in a row are refused by a status that concerns no single message, such as HTTP 403.
 
-        If the call is cancelled, *on_result* is still called for each message in flight: it is in doubt if its request
-        was being exchanged, else not sent.
+        If the call is cancelled, *on_result* is still called for each message that was begun: it is in doubt if its
+        request was being exchanged, else not sent.
 
         Args:
             messages: Any iterable or async iterable of messages, of any length; it is read while it is sent. An invalid
                 item becomes a result with its error.
-            concurrency: Maximum number of messages in flight, waiting for a slot or for Pico.
+            concurrency: Maximum number of messages that are begun at a time: they wait for a slot or for Pico.
             journal: File that remembers what happened to each message. The same call again, also after a crash, sends
                 only what was not sent. Messages that were accepted are `SKIPPED`. Those that may have been sent are
-                `IN_DOUBT` until you decide (see `SqliteJournal`). A message is known by its `key`, else by its content.
-            suppression: Numbers that opted out of this bulk send, or a function, as for the session, whose own is asked
-                as well. A suppressed message has a `SuppressedError` and is no failure. If the function raises, its
-                message is not sent, and the others wait until it works again.
+                `IN_DOUBT` until you decide (see `SqliteJournal`). A message is recognized by its `key`, or without one
+                by its content.
+            suppression: Numbers that opted out of this bulk send, or a function, as for the session. The session's own
+                is asked, too. A suppressed message has a `SuppressedError` and is no failure. If the function raises,
+                its message is not sent, and the others wait until it works again.
             on_result: Called with each `SendResult` as it finishes; awaited if it is async.
             stop_after: Number of failures in a row that stop the bulk send.
             outage_s: Seconds to wait while nothing can be sent; 0 stops at the first such failure.
@@ -264,7 +265,7 @@ class PicoSession:
             ConfigurationError: An argument is wrong, or the session is closed.
             JournalError: The journal is in use, damaged, of another account or of other messages, or cannot be written.
                 Nothing was sent.
-            Exception: Raised by *messages* or *on_result*. Messages in flight were completed or ended before.
+            Exception: Raised by *messages* or *on_result*. Messages that were begun were completed or ended before.
         """
         stream = self.stream_bulk(
             messages,
@@ -312,7 +313,7 @@ class PicoSession:
     ) -> BulkStream:
         """Return the stream of a bulk send. Without *is_blast*, its calls are single calls to listeners and logs."""
         if not isinstance(priority, Priority):
-            raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+            raise ConfigurationError("`priority` must be a Priority, such as Priority.INTERACTIVE or Priority.BULK.")
         self._engine.open()
         self._engine.check_live()
         own = _opt_outs(suppression)
@@ -325,8 +326,8 @@ class PicoSession:
             messages,
             send,
             account=f"{self._engine.account.username} at {_settings.place(self._base_url)}",
-            pace=self._pace,
-            events=BlastEvents(observer) if is_blast and (observer := self._engine.observer) is not None else None,
+            per_s=self._per_s,
+            events=BulkEvents(observer) if is_blast and (observer := self._engine.observer) is not None else None,
             **options,
         )
         self._streams.add(stream)
@@ -367,14 +368,14 @@ class PicoSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        if not hasattr(self, "token"):
+        if not hasattr(self, "_streams"):  # __init__ raised
             return "<PicoSession, not made>"
         state = "closed" if self._engine.closed else "open" if self._engine.loop is not None else "not opened"
-        pace = self._pace()
-        at_pace = "" if pace is None else f", {pace:.2f} text messages a second"
-        return f"<PicoSession {self._engine.account.username!r} at {self._base_url}, {state}{at_pace}>"
+        per_s = self._per_s()
+        rate = "" if per_s is None else f", {per_s:.2f} text messages a second"
+        return f"<PicoSession {self._engine.account.username!r} at {self._base_url}, {state}{rate}>"
 
-    def _pace(self) -> float | None:
+    def _per_s(self) -> float | None:
         return None if self._engine.closed else self._engine.per_s(RateGroup.SMS)
 
     def _join(self) -> Coordinator:

@@ -65,7 +65,7 @@ class PicoSandbox(Sandbox):
     - Its clock can be advanced.
 
     Args:
-        rate_rule: Window rule of the rates, as "sliding-log"; None enforces none.
+        rate_rule: Window rule of the rates, such as "sliding-log"; None enforces none.
         api_key: None makes a new one, so that the sessions of two sandboxes share no limiter.
         settings: Any other argument of `Sandbox` except `clock`.
     """
@@ -133,7 +133,7 @@ class PicoSandbox(Sandbox):
         Return the messages of any kind to one number since the last `clear`, oldest first.
 
         Args:
-            number: As a user would write it, as "+86 123-4567-8901".
+            number: As a user would write it, such as "+86 123-4567-8901".
 
         Raises:
             InvalidMessageError: This is not a number in E.164.
@@ -149,7 +149,7 @@ class PicoSandbox(Sandbox):
         come last, as a year, pass a *pattern*.
 
         Args:
-            number: As a user would write it, as "+86 123-4567-8901".
+            number: As a user would write it, such as "+86 123-4567-8901".
             pattern: A regular expression. Its last match is the code, or the first group of that match.
 
         Raises:

@@ -578,7 +578,7 @@ async def test_without_a_listener_no_event_is_made(monkeypatch: pytest.MonkeyPat
     """Without a listener, a send and a bulk send make no event."""
     for name in ("CallStarted", "SlotGranted", "AttemptStarted", "AttemptEnded", "CallEnded"):
         monkeypatch.delattr(f"pico_async._engine.progress.{name}")
-    monkeypatch.delattr("pico_async.bulk.blast_events.BlastStarted")
+    monkeypatch.delattr("pico_async.bulk.bulk_events.BlastStarted")
     monkeypatch.setattr(logging.getLogger("pico_async"), "level", logging.WARNING)
     sandbox = Sandbox()
 

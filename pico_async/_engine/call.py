@@ -335,7 +335,6 @@ class Engine:
         await self._tokens.get()
 
     async def fetch_token(self) -> UserToken:
-        """Fetch a fresh token, and cache it."""
         self.open()
         return await self._tokens.fetch()
 

@@ -66,7 +66,6 @@ class History:
         return self.failures > self.token_refusals
 
     def add(self, retry: Retry) -> None:
-        """Record a failed attempt."""
         self.doubt = retry.doubt
         self.failures += 1
         self.token_refusals += retry.is_token_refusal

@@ -25,6 +25,7 @@ class Endpoint(NamedTuple):
         section: Title of its section in the reference.
         operation: Method of the session, such as "sms.send".
         path: Template of the path. `path_with` fills the names in braces.
+        rate_group: MANAGEMENT is the group of all calls without a documented rate.
         sends: It sends a message. So a repeat may send it twice, and a success contains a `request_id`.
     """
 
@@ -32,7 +33,7 @@ class Endpoint(NamedTuple):
     operation: str
     method: Method
     path: str
-    rate_group: RateGroup
+    rate_group: RateGroup = RateGroup.MANAGEMENT
     sends: bool = False
 
     @property
@@ -76,25 +77,15 @@ class Request:
 
 GET_TOKEN = Endpoint("Retrieve JWT Token", "token.get", "GET", "/token/{username}", RateGroup.TOKEN)
 
-CREATE_CAMPAIGN = Endpoint("Create Campaign", "campaigns.create", "POST", "/campaign", RateGroup.MANAGEMENT)
-LIST_CAMPAIGNS = Endpoint("List Campaigns", "campaigns.list", "GET", "/campaigns", RateGroup.MANAGEMENT)
-UPDATE_CAMPAIGN = Endpoint(
-    "Update Campaign", "campaigns.update", "PUT", "/campaign/{campaign_id}", RateGroup.MANAGEMENT
-)
-DELETE_CAMPAIGN = Endpoint(
-    "Delete Campaign", "campaigns.delete", "DELETE", "/campaign/{campaign_id}", RateGroup.MANAGEMENT
-)
+CREATE_CAMPAIGN = Endpoint("Create Campaign", "campaigns.create", "POST", "/campaign")
+LIST_CAMPAIGNS = Endpoint("List Campaigns", "campaigns.list", "GET", "/campaigns")
+UPDATE_CAMPAIGN = Endpoint("Update Campaign", "campaigns.update", "PUT", "/campaign/{campaign_id}")
+DELETE_CAMPAIGN = Endpoint("Delete Campaign", "campaigns.delete", "DELETE", "/campaign/{campaign_id}")
 
-CREATE_SMS_TEMPLATE = Endpoint(
-    "Create SMS Template", "templates.create_sms", "POST", "/template/sms", RateGroup.MANAGEMENT
-)
-CREATE_MMS_TEMPLATE = Endpoint(
-    "Create MMS Template", "templates.create_mms", "POST", "/template/mms", RateGroup.MANAGEMENT
-)
-LIST_TEMPLATES = Endpoint("List Templates", "templates.list", "GET", "/templates", RateGroup.MANAGEMENT)
-DELETE_TEMPLATE = Endpoint(
-    "Delete Template", "templates.delete", "DELETE", "/template/{template_id}", RateGroup.MANAGEMENT
-)
+CREATE_SMS_TEMPLATE = Endpoint("Create SMS Template", "templates.create_sms", "POST", "/template/sms")
+CREATE_MMS_TEMPLATE = Endpoint("Create MMS Template", "templates.create_mms", "POST", "/template/mms")
+LIST_TEMPLATES = Endpoint("List Templates", "templates.list", "GET", "/templates")
+DELETE_TEMPLATE = Endpoint("Delete Template", "templates.delete", "DELETE", "/template/{template_id}")
 
 SEND_SMS = Endpoint("Send an SMS", "sms.send", "POST", "/sms", RateGroup.SMS, sends=True)
 SEND_MMS = Endpoint("Send an MMS", "mms.send", "POST", "/mms", RateGroup.MMS, sends=True)

@@ -15,7 +15,6 @@ def decode_acknowledged(payload: object) -> Acknowledged:
 
 
 def decode_campaigns(payload: object) -> Listing[Campaign]:
-    """Return the listing in the reply to "List Campaigns"."""
     return _listing(payload, "campaigns", Campaign)
 
 

@@ -34,9 +34,7 @@ class Permission:
 
     async def ask(self) -> bool:
         """
-        Raise if the message must not be sent; otherwise return whether the functions were slow.
-
-        Then a slot that was granted before is too old.
+        Return whether the functions were slow: then a slot that was granted before is too old.
 
         Raises:
             PicoError: The message must not be sent, or one of the functions failed. Nothing was sent.

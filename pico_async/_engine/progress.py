@@ -52,7 +52,7 @@ class CallProgress:
         ending: Set to end the call after the present attempt.
         scope: Cancels the call. Set by a caller that has a scope already, because a scope for each call costs as much
             as encoding it.
-        blast: Number of the bulk send that the call belongs to.
+        bulk_send: Number of the bulk send that the call belongs to.
         priority: Decides which waiting call gets the next slot and the next connection.
         deadline: Time on the monotonic clock after which the request must not be sent; None if there is none.
         permission: Asked whether the message may be sent; what it raises ends the call as not sent.
@@ -71,7 +71,7 @@ class CallProgress:
     exchanging: bool = field(default=False, init=False)
     in_doubt: bool = field(default=False, init=False)
     ending: bool = field(default=False, init=False)
-    blast: int | None = field(default=None, init=False)
+    bulk_send: int | None = field(default=None, init=False)
     permission: Permission | None = field(default=None, init=False)
     observed: CallEvents | None = field(default=None, init=False)
 
@@ -158,7 +158,7 @@ class CallEvents:
         self._emit(
             CallStarted(
                 call=self._call,
-                blast=self._progress.blast,
+                blast=self._progress.bulk_send,
                 operation=self._operation,
                 rate_group=self._rate_group.value,
                 method=self._request.endpoint.method,
@@ -193,7 +193,6 @@ class CallEvents:
             self._emit(granted)
 
     def attempt_started(self, attempt: int) -> None:
-        """Emit that a request is begun."""
         self._trying, self._status_code = True, None
         self._emit(AttemptStarted(call=self._call, operation=self._operation, attempt=attempt))
 
@@ -271,7 +270,7 @@ class CallEvents:
         self._emit(
             CallEnded(
                 call=self._call,
-                blast=self._progress.blast,
+                blast=self._progress.bulk_send,
                 operation=self._operation,
                 outcome=outcome,
                 status_code=status_code,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # The numbers of botocore's standard retry mode. For this client they mean:
-# * 100 retries may be under way at once. A bulk send has 64 messages in flight, which may all be refused together.
+# * 100 retries may be under way at once. A bulk send has begun 64 messages, which may all be refused together.
 # * With two retries a call, the budget lasts while up to three attempts in ten fail. If more fail, Pico is in trouble.
 # * An empty budget needs five successes for one retry, and 500 (17 s at 30 a second) to be full again.
 # botocore takes twice as much for a retry after a timeout. That would allow only 50 retries at once.

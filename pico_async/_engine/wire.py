@@ -188,13 +188,12 @@ def reply_of(status: int, headers: Mapping[str, str], content: bytes) -> Reply:
         headers: A case-insensitive mapping.
         content: The body as it came, still compressed. It may be cut off after 1 MiB.
     """
-    asked = headers.get("Retry-After")
     coding = headers.get("Content-Encoding")
     unpacked = content if coding is None else _unpacked(content, coding)
     return Reply(
         status,
         unpacked[:MAX_REPLY_BYTES],
-        retry_after=None if asked is None else retry_after_s(asked, datetime.now(UTC)),
+        retry_after=retry_after_s(headers.get("Retry-After"), datetime.now(UTC)),
         truncated=len(unpacked) > MAX_REPLY_BYTES,
         content_type=headers.get("Content-Type"),
     )

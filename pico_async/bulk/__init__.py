@@ -1,1 +1,1 @@
-"""Many messages: as fast as the pace allows, with a result for each."""
+"""Bulk sends: many messages, as fast as the limiter allows. Events and the command line call a bulk send a blast."""

@@ -23,7 +23,6 @@ class Delivery:
     scope: anyio.CancelScope
 
     def accepted(self, accepted: Accepted) -> SendResult:
-        """Return the result of a message that Pico accepted."""
         return SendResult(
             index=self.index,
             message=self.message,
@@ -33,8 +32,7 @@ class Delivery:
         )
 
     def failed(self, error: PicoError) -> SendResult:
-        """Return the result of a message that failed by this error."""
-        return failed(self.index, self.message, error, self.progress.attempts)
+        return failure_result(self.index, self.message, error, self.progress.attempts)
 
     def ended(self, by: str) -> PicoError:
         """Return the error of a message that was ended from outside: in doubt if its request may have been sent."""
@@ -43,7 +41,7 @@ class Delivery:
         return NotSentError(f"Ended by {by} while waiting. Nothing was sent.")
 
 
-def failed(index: int, message: Message | None, error: PicoError, attempts: int = 0) -> SendResult:
+def failure_result(index: int, message: Message | None, error: PicoError, attempts: int = 0) -> SendResult:
     """Return the result of an item that failed by this error, without the package's frames in it."""
     without_frames(error)
     return SendResult(index=index, message=message, outcome=error.outcome, error=error, attempts=attempts)

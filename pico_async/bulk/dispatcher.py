@@ -17,10 +17,10 @@ from attrs import define, field
 
 from pico_async._cancellation import cancellations
 from pico_async._engine.progress import CallProgress
-from pico_async.bulk.blast_events import BlastEvents
-from pico_async.bulk.delivery import Delivery, failed
+from pico_async.bulk.bulk_events import BulkEvents
+from pico_async.bulk.delivery import Delivery, failure_result
 from pico_async.bulk.feed import Feed
-from pico_async.bulk.journal.entry import AHEAD, JournalEntry
+from pico_async.bulk.journal.entry import MAX_WAITING_AS_SENDING, JournalEntry
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.outage import Outage
 from pico_async.bulk.report import SendResult, Totals
@@ -53,9 +53,9 @@ class Dispatcher:
     """
     Reads the input, sends its messages, and queues a result for each message that was begun.
 
-    It owns its tasks: one that runs the bulk send, one that reads, and one for each message in flight. No task of the
-    caller holds one of its scopes, so it can be begun, read and closed in three different tasks. A context that the
-    input or the journal holds open is entered and left in one task.
+    It owns its tasks: one that runs the bulk send, one that reads, and one for each message that was begun. It enters
+    its cancel scopes in these only, so the caller may begin, read and close it in three different tasks. The input, and
+    the journal, are opened and closed within one task each, because they may hold a scope open.
 
     Attributes:
         keep_results: If False, results are counted and dropped.
@@ -69,7 +69,7 @@ class Dispatcher:
     _outage: Outage
     _journal: Journal | None
     _account: str
-    _events: BlastEvents | None
+    _events: BulkEvents | None
     state: State = field(default=State.NEW, init=False)
     keep_results: bool = field(default=True, init=False)
     totals: Totals = field(factory=Totals, init=False)
@@ -90,15 +90,15 @@ class Dispatcher:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was begun; not if it was stopped before."""
+        """Whether `begin` started it."""
         return self._running is not None
 
     def status(self) -> str:
-        """Return its state and its present numbers in one line, as for a repr."""
-        report, in_flight = self.totals.report(None), sum(each.progress.exchanging for each in self._deliveries)
+        """Return its state and its present numbers in one line, for a repr."""
+        report, exchanging = self.totals.report(None), sum(each.progress.exchanging for each in self._deliveries)
         why = "" if report.stopped is None else f" because {report.stopped}"
         accepted = f"{report.accepted + report.skipped} of {report.total} accepted"
-        return f"{self.state}{why}: {accepted}, {in_flight} in flight, {len(self._tasks) - in_flight} waiting"
+        return f"{self.state}{why}: {accepted}, {exchanging} being exchanged, {len(self._tasks) - exchanging} waiting"
 
     async def begin(self) -> None:
         """Open the journal and begin to read; raise, with nothing sent, if that fails or it was stopped before."""
@@ -117,11 +117,11 @@ class Dispatcher:
             if (error := self.take_error()) is not None:
                 raise error
             self._require_not_stopped()
-        # Nothing is read before the caller's next wait.
+        # The input is read from the caller's next await on.
         self._may_read.set()
 
     def stop(self, reason: str) -> None:
-        """Stop the bulk send: read no more, drop waiting messages as not sent, and settle those in flight."""
+        """Stop the bulk send: read no more, drop waiting messages as not sent, and complete exchanges."""
         if self.state in (State.STOPPING, State.ENDED) or (self._feed.exhausted and not self._tasks):
             return
         self.state = State.STOPPING
@@ -133,7 +133,7 @@ class Dispatcher:
         self._feed.interrupt()
 
     def cancel(self) -> None:
-        """Stop the bulk send at once: messages in flight are in doubt, waiting messages are not sent."""
+        """Stop the bulk send at once: messages being exchanged are in doubt, waiting messages are not sent."""
         self.stop("the stream was left")
         for delivery in self._deliveries:
             delivery.scope.cancel()
@@ -212,7 +212,7 @@ class Dispatcher:
             yield
             return
         async with self._journal.run(self._account) as run:
-            self._new_progress = functools.partial(JournalEntry, run, asyncio.Semaphore(AHEAD))
+            self._new_progress = functools.partial(JournalEntry, run, asyncio.Semaphore(MAX_WAITING_AS_SENDING))
             yield
 
     @contextmanager
@@ -240,11 +240,11 @@ class Dispatcher:
 
     def _start(self, index: int, item: object) -> None:
         if not isinstance(item, SmsMessage | MmsMessage | VoiceMessage):
-            self._report(failed(index, None, invalid_item(item)))
+            self._report(failure_result(index, None, invalid_item(item)))
             return
         scope = anyio.CancelScope()
         progress = self._new_progress(scope)
-        progress.blast = None if self._events is None else self._events.number
+        progress.bulk_send = None if self._events is None else self._events.number
         delivery = Delivery(index, item, progress, scope)
         self._deliveries.add(delivery)
         task = asyncio.create_task(self._deliver(delivery))
@@ -258,7 +258,7 @@ class Dispatcher:
         if not task.cancelled() and task.exception() is None:
             self._report(task.result())
             return
-        # Other code cancelled the task before its first step, or an interrupt came between two others.
+        # Other code cancelled the task before its first step, or KeyboardInterrupt came between two later steps.
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         self._report(delivery.failed(delivery.ended(_CANCELLED_ELSEWHERE)))
@@ -267,7 +267,7 @@ class Dispatcher:
         result: SendResult | None = None
         with delivery.scope:
             try:
-                result = await self._attempt(delivery)
+                result = await self._send_until_decided(delivery)
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
@@ -280,7 +280,7 @@ class Dispatcher:
             await self._settle(delivery.progress, result)
         return result
 
-    async def _attempt(self, delivery: Delivery) -> SendResult:
+    async def _send_until_decided(self, delivery: Delivery) -> SendResult:
         message, progress = delivery.message, delivery.progress
         if self.state is not State.RUNNING:
             return delivery.failed(delivery.ended(_STOPPED))
@@ -333,7 +333,7 @@ class Dispatcher:
         try:
             await entry.settle(result)
         except JournalError as error:
-            self.stop(f"the journal failed, and has {result.outcome} as in doubt: {error}")
+            self.stop(f"the journal failed, and has as in doubt a message that is {result.outcome}: {error}")
         except asyncio.CancelledError:
             # The result is known nevertheless, and a SqliteJournal completes its commit.
             self.stop(_CANCELLED)
@@ -359,4 +359,4 @@ class Dispatcher:
 
     def _require_not_stopped(self) -> None:
         if self.totals.stopped is not None:
-            raise ConfigurationError(f"This stream cannot begin, for {self.totals.stopped}. Nothing was read or sent.")
+            raise ConfigurationError(f"This stream cannot begin: {self.totals.stopped}. Nothing was read or sent.")

@@ -40,8 +40,8 @@ class Duplicates:
     def __exit__(self, *_: object) -> None:
         self._database.close()
 
-    def first_of(self, message: Message, index: int) -> int | None:
-        """Return the index of the first message with this content and number, in any spelling, or None if new."""
+    def first_with_content(self, message: Message, index: int) -> int | None:
+        """Remember content and number, in any spelling, and return the index of the first such message, or None."""
         # Number, template ID and URL contain no line break, so it separates them from the text.
         content_id = ""
         if isinstance(message, SmsMessage):
@@ -51,12 +51,12 @@ class Duplicates:
         number = spellings(message.to)[0]
         return self._first(f"{type(message).__name__}\n{number}\n{content_id}\n{message.text or ''}", index)
 
-    def first_to(self, number: str, index: int) -> int | None:
-        """Return the index of the first message to this number, in any spelling, or None if this is the first."""
+    def first_with_number(self, number: str, index: int) -> int | None:
+        """Remember the number, in any spelling, and return the index of the first message to it, or None."""
         return self._first(f"number\n{spellings(number)[0]}", index)
 
-    def first_of_key(self, key: str, index: int) -> int | None:
-        """Return the index of the first message with this key, or None if this is the first."""
+    def first_with_key(self, key: str, index: int) -> int | None:
+        """Remember the key, and return the index of the first message with it, or None."""
         return self._first(f"key\n{key}", index)
 
     def _first(self, content: str, index: int) -> int | None:

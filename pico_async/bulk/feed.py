@@ -16,7 +16,7 @@ class Feed:
     """
     Reads the input for a dispatcher.
 
-    At most *concurrency* messages are between the input and the caller: in flight, or with a result to be taken.
+    At most *concurrency* messages are between the input and the caller: begun, or with a result to be taken.
     """
 
     def __init__(self, source: Source, *, concurrency: int, outage: Outage, journal: Journal | None) -> None:
@@ -25,7 +25,7 @@ class Feed:
         self._concurrency = concurrency
         self._outage = outage
         self._capacity = asyncio.BoundedSemaphore(concurrency)
-        self._unmatched = journal if isinstance(journal, SqliteJournal) else None
+        self._journal_to_match = journal if isinstance(journal, SqliteJournal) else None
         # The task that waits for the next item, while it does.
         self._reader: asyncio.Task[object] | None = None
 
@@ -35,8 +35,8 @@ class Feed:
         try:
             await self._outage.wait()
             await self._capacity.acquire()
-            if self._unmatched is not None:
-                await self._match(self._unmatched)
+            if self._journal_to_match is not None:
+                await self._match(self._journal_to_match)
             item = await self.source.anext() if self.source.is_async else self.source.next()
         finally:
             self._reader = None
@@ -62,5 +62,5 @@ class Feed:
             await journal.require_match(first)
         except JournalError as error:
             self.source.end(error, "the journal is that of other messages")
-        if first:  # else all were invalid, and the next item decides
-            self._unmatched = None
+        if first:  # otherwise all were invalid, and the next items are compared
+            self._journal_to_match = None

@@ -57,8 +57,8 @@ class Outage:
     """
     A period in which no message is sent, because there is no token, no Redis or no connection, or Pico accepts no more.
 
-    It begins with a failure and ends with the next message that Pico accepts or refuses for itself, or after *bound_s*
-    seconds.
+    It begins with such a failure, and ends with the next message that Pico accepts, or refuses because of the message
+    itself. If a message still fails so after *bound_s* seconds, the bulk send stops.
     """
 
     def __init__(self, bound_s: float) -> None:
@@ -67,7 +67,7 @@ class Outage:
         self._bound_s = bound_s
         self._since: float | None = None
         self._over = asyncio.Event()
-        # When a message last reached Pico, and the latest start of a message that did.
+        # When Pico last accepted or refused a message, and the latest start of a call that it accepted or refused.
         self._reached_at = self._latest_start = -math.inf
         self._refused_in_a_row = 0
 
@@ -92,10 +92,10 @@ class Outage:
         | the message itself             | is given up | continues                                                  |
         | the account or the settings    | is given up | stops, unless a message reached Pico since this call began |
         | no token, Redis or connection  | is retried  | pauses reading; stops if the outage lasts too long         |
-        | refused for its rate           | is retried  | the same                                                   |
-        | the same, but later ones reach | is given up | continues                                                  |
+        | requests came too fast         | is retried  | pauses reading; stops if the outage lasts too long         |
+        | one of these two, overtaken    | is given up | continues: a message that was begun later reached Pico     |
         | in doubt after a request       | is given up | pauses as above                                            |
-        | in doubt without a request     | is given up | continues: another delivery has the message                |
+        | in doubt without a request     | is given up | continues: in the ledger, another delivery has the message |
         | refused by Pico                | is given up | stops after 30 in a row that concern no single message     |
 
         Args:
@@ -120,7 +120,7 @@ class Outage:
         self._refused_in_a_row = self._refused_in_a_row + 1 if error.status_code in REFUSES_ALL else 0
         if self._refused_in_a_row < REFUSED_IN_A_ROW:
             return GIVE_UP
-        return Decision(stop=f"Pico refused {REFUSED_IN_A_ROW} messages in a row, as it may all: {cause}")
+        return Decision(stop=f"Pico refused {REFUSED_IN_A_ROW} messages in a row, so it may refuse all: {cause}")
 
     def _begin(self, cause: str) -> str | None:
         """Begin the outage, or return why to stop if it has lasted too long."""

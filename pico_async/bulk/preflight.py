@@ -13,7 +13,7 @@ import anyio.lowlevel
 from pico_async._cancellation import cancellations, end_if_cancelled
 from pico_async._number_kinds import country_code, kind_of
 from pico_async.bulk.duplicates import Duplicates
-from pico_async.bulk.preflight_report import FORCED_LISTED, Country, Fault, Forced, Kind, Preflight, Repeat
+from pico_async.bulk.preflight_report import FORCED_LISTED, Country, Fault, Forced, NumberKind, Preflight, Repeat
 from pico_async.bulk.source import END, Input, Source, invalid_item
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
@@ -27,7 +27,7 @@ Kept = TypeVar("Kept")
 
 FIRST_KEPT = 20
 _MAX_DISTINCT_CHARACTERS = 1000
-_SHORT_DIGITS = 9
+_SHORT_DIGITS = 9  # a number with no more may lack its country code
 _NO_SMS = frozenset({"fixed line", "toll free", "premium rate", "shared cost", "pager", "uan", "voicemail", "unknown"})
 _MAX_PRICE = 10**9
 # Other tasks run after the work of this many characters, which takes some 5 ms. A message without a text is the work of
@@ -47,7 +47,7 @@ class Checklist:
     def __init__(self, check: Callable[[Message], object] | None = None) -> None:
         self._check = check
         self._duplicates = Duplicates()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()  # by the names of Preflight's fields
         self._parts: Counter[Encoding] = Counter()
         self._forced: Counter[str] = Counter()
         self._faults: list[Fault] = []
@@ -82,17 +82,16 @@ class Checklist:
         return None
 
     def suppress(self) -> None:
-        """Count a message whose number has opted out."""
         self._counts["suppressed"] += 1
 
     def admit(self, index: int, message: Message) -> None:
         """Count a message that would be sent; raise if the disk for temporary files is full."""
         self._counts["valid"] += 1
-        self._count_repeat("duplicates", index, self._duplicates.first_of(message, index))
-        self._count_repeat("same_number", index, self._duplicates.first_to(message.to, index))
+        self._count_repeat("duplicates", index, self._duplicates.first_with_content(message, index))
+        self._count_repeat("same_number", index, self._duplicates.first_with_number(message.to, index))
         self._count_number(message)
         if message.key is not None:
-            self._count_repeat("repeated_keys", index, self._duplicates.first_of_key(message.key, index))
+            self._count_repeat("repeated_keys", index, self._duplicates.first_with_key(message.key, index))
         if isinstance(message, SmsMessage):
             self._counts["texts"] += 1
         if not isinstance(message, SmsMessage) or message.text is None:
@@ -140,7 +139,7 @@ class Checklist:
             repeats=tuple(self._repeats["duplicates"]),
             same_numbers=tuple(self._repeats["same_number"]),
             countries=tuple(Country(code, count, self._short[code]) for code, count in self._countries.most_common()),
-            no_sms=tuple(Kind(name, count) for name, count in self._no_sms.most_common()),
+            no_sms=tuple(NumberKind(name, count) for name, count in self._no_sms.most_common()),
             key_repeats=tuple(self._repeats["repeated_keys"]),
             stopped=stopped,
         )
@@ -164,7 +163,7 @@ async def preflight(
     Args:
         messages: Any iterable or async iterable of messages, as for `send_bulk`. An item may be an InvalidMessageError
             or a SuppressedError instead of a message.
-        price: Price of one part in the balance's unit, as "0.04".
+        price: Price of one part in the balance's unit, such as "0.04".
         balance: Remaining credit.
         per_s: Text messages sent per second.
         suppression: Numbers that opted out, or a function that is called with each number, as for `send_bulk`.
@@ -220,7 +219,7 @@ def checked_price(price: object) -> Decimal | None:
         else:
             if exact.is_finite() and 0 <= exact <= _MAX_PRICE:
                 return exact
-    raise ConfigurationError("The price of a part must be a number from 0 to a billion, as '0.04'.")
+    raise ConfigurationError("The price of a part must be a number from 0 to a billion, such as '0.04'.")
 
 
 def _keep(kept: list[Kept], one: Kept) -> None:

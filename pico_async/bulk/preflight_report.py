@@ -10,7 +10,7 @@ from attrs import field, frozen
 from pico_async._characters import described
 from pico_async._values import Value
 
-# Characters and countries that are listed; a text with more characters outside of GSM-7 is in another script.
+# Characters that are listed. A text with more different ones outside of GSM-7 is in another script, and not counted.
 FORCED_LISTED = 5
 COUNTRIES_LISTED = 8
 
@@ -48,10 +48,10 @@ class Country(Value):
     The messages to one country code.
 
     Attributes:
-        code: Country code, as "886".
+        code: Country code, such as "886".
         messages: Number of messages to it.
-        short: How many of these have so few digits that the country code may be missing, as after a spreadsheet dropped
-            a leading 0.
+        short: How many of these have so few digits that the country code may be missing, such as after a spreadsheet
+            dropped a leading 0.
     """
 
     code: str
@@ -64,12 +64,12 @@ class Country(Value):
 
 
 @frozen
-class Kind(Value):
+class NumberKind(Value):
     """
     The messages to one kind of numbers that cannot receive SMS.
 
     Attributes:
-        name: Kind of number, as "fixed line" or "premium rate"; "unknown" if no such number can exist.
+        name: Kind of number, such as "fixed line" or "premium rate"; "unknown" if no such number can exist.
         messages: Number of SMS and MMS to such numbers.
     """
 
@@ -137,7 +137,7 @@ class Preflight(Value):
     duplicates: int = 0
     same_number: int = 0
     countries: tuple[Country, ...] = ()
-    no_sms: tuple[Kind, ...] = ()
+    no_sms: tuple[NumberKind, ...] = ()
     gsm7_parts: int = 0
     ucs2_parts: int = 0
     forced: tuple[Forced, ...] = ()
@@ -204,7 +204,7 @@ class Preflight(Value):
         for repeat in self.repeats:
             yield f"message {repeat.index} repeats {repeat.first}"
         if self.same_number > self.duplicates:
-            yield f"of the number of an earlier one, whatever they say: {self.same_number:,}"
+            yield f"to the number of an earlier message, with any text: {self.same_number:,}"
             for repeat in self.same_numbers:
                 yield f"message {repeat.index} has the number of {repeat.first}"
         for repeat in self.key_repeats:

@@ -40,7 +40,7 @@ class SendResult(Value):
 
     @property
     def key(self) -> str | None:
-        """Your name for the message."""
+        """Your ID of the message."""
         return self.message.key if self.message is not None else None
 
     @property
@@ -153,7 +153,6 @@ class Totals:
         self._ended_at: float | None = None
 
     def add(self, result: SendResult) -> None:
-        """Count one result."""
         self._outcomes[result.outcome] += 1
         if isinstance(result.error, SuppressedError):
             self._suppressed += 1
@@ -165,18 +164,17 @@ class Totals:
             self._failures.append(result)
 
     def end(self) -> None:
-        """Stop the clock."""
         if self._ended_at is None:
             self._ended_at = time.monotonic()
 
-    def report(self, pace: float | None) -> BulkReport:
-        """Return the present numbers, with the present *pace*."""
+    def report(self, per_s: float | None) -> BulkReport:
+        """Return the present numbers; *per_s* is what the limiter grants now."""
         return BulkReport(
             **{outcome.value: self._outcomes[outcome] for outcome in Outcome},
             total=self._outcomes.total(),
             suppressed=self._suppressed,
             elapsed=(self._ended_at or time.monotonic()) - self._began_at,
-            pace=pace,
+            pace=per_s,
             failures=tuple(self._failures),
             stopped=self.stopped,
         )

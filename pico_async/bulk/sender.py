@@ -11,7 +11,7 @@ from typing import Self, TypeAlias
 import anyio
 
 from pico_async._boundary import boundary
-from pico_async.bulk.blast_events import BlastEvents
+from pico_async.bulk.bulk_events import BulkEvents
 from pico_async.bulk.dispatcher import Dispatcher, Send
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.journal.sqlite import SqliteJournal
@@ -29,18 +29,19 @@ class BulkStream:
     """
     A running bulk send. Iterate it inside `async with` to get the results as they finish.
 
-    At most *concurrency* messages are between the input and your loop: read, in flight, or with a result that the loop
-    has not taken. A slow loop therefore slows the bulk send, and memory use does not grow.
+    At most *concurrency* messages are between the input and your loop: read, begun, or with a result that the loop has
+    not taken. A slow loop therefore slows the bulk send, and memory use does not grow.
 
     Leaving the `async with` early stops the bulk send at once. Messages whose request was being exchanged are in doubt,
     the others are not sent, and `leftover` has their results.
 
-    It can be entered, read and left in three different tasks, as in an async generator or a fixture. It never cancels a
-    task of yours. A stream that is garbage-collected without being left stops, too.
+    It can be entered, read and left in three different tasks, such as those of a fixture. It never cancels a task of
+    yours. A stream that is garbage-collected without being left stops, too.
 
     The input may yield an InvalidMessageError or a SuppressedError instead of a message: it becomes the result. If the
-    input raises anything else, messages in flight are completed and reported first; then the loop gets the error. An
-    error that the input raises only when it is closed is raised by the `async with`, or added as a note to its error.
+    input raises anything else, messages that were begun are completed and reported first; then the loop gets the error.
+    If the input raises only while it is closed, the `async with` raises that; if its block raised already, it becomes a
+    note of the block's error.
     """
 
     def __init__(
@@ -53,8 +54,8 @@ class BulkStream:
         outage_s: float = OUTAGE_S,
         journal: str | os.PathLike[str] | Journal | None = None,
         account: str = "",
-        pace: Callable[[], float | None] = lambda: None,
-        events: BlastEvents | None = None,
+        per_s: Callable[[], float | None] = lambda: None,
+        events: BulkEvents | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError("`concurrency` must be a whole number from 1.")
@@ -62,8 +63,8 @@ class BulkStream:
             isinstance(stop_after, bool) or not isinstance(stop_after, int) or stop_after < 1
         ):
             raise ConfigurationError("`stop_after` must be a whole number from 1, or None.")
-        self._pace = pace
-        # The dispatcher has no reference to the stream. A dropped stream is therefore collected, and stops it.
+        self._per_s = per_s
+        # The dispatcher has no reference to the stream. So a dropped stream is collected, and its `__del__` stops this.
         self._dispatcher = Dispatcher(
             source=Source(messages),
             send=send,
@@ -85,11 +86,11 @@ class BulkStream:
     @property
     def report(self) -> BulkReport:
         """The present numbers, also after the end."""
-        return self._dispatcher.totals.report(self._pace())
+        return self._dispatcher.totals.report(self._per_s())
 
     @property
     def leftover(self) -> list[SendResult]:
-        """Results of the messages in flight that were not taken before the `async with` was left."""
+        """Results of the messages that were begun and not taken before the `async with` was left."""
         return self._dispatcher.leftover
 
     def stop(self, reason: str) -> None:
@@ -117,7 +118,7 @@ class BulkStream:
             raise own
         error.add_note(f"The input, or an interrupt, raised {type(own).__name__} as the bulk send ended.")
 
-    async def run_out(self) -> None:
+    async def drain(self) -> None:
         """Send everything and drop the results."""
         self._dispatcher.keep_results = False
         async for _ in self:
@@ -144,12 +145,12 @@ async def send_all(stream: BulkStream, on_result: OnResult | None) -> BulkReport
     try:
         async with stream as results:
             if on_result is None:
-                await results.run_out()
+                await results.drain()
             else:
                 async for result in results:
                     await _call(on_result, result)
     except BaseException as ended:
-        # A caller that records results in `on_result` needs those of messages in flight, too, even if it raised.
+        # A caller that records results in `on_result` needs those of all messages that were begun, even if it raised.
         with anyio.CancelScope(shield=True):
             for result in stream.leftover:
                 try:

@@ -52,7 +52,7 @@ class Source:
         except StopIteration:
             return END
         except BaseException as error:  # noqa: BLE001  the input raised it
-            return self._item_for(error)
+            return self._after_error(error)
 
     async def anext(self) -> object:
         """Return the next item, or an InvalidMessageError in its place, or END."""
@@ -66,7 +66,7 @@ class Source:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and (is_cancelled() or cancellations() > since):
                 raise
-            return self._item_for(error)
+            return self._after_error(error)
 
     def end(self, error: Exception, why: str) -> None:
         """End the input, as if it had raised *error*."""
@@ -93,7 +93,7 @@ class Source:
                 if errors.split(GeneratorExit)[1] is not None:
                     raise
 
-    def _item_for(self, error: BaseException) -> object:
+    def _after_error(self, error: BaseException) -> object:
         if isinstance(error, InvalidMessageError):
             # map() continues after the error. A generator has ended, and its further items are unknown.
             if _is_finished(self._items):
@@ -107,7 +107,7 @@ class Source:
             error = NotSentError(
                 "The input ended because something that it waited for was cancelled. The rest was not sent."
             )
-        # Raised to the caller after all messages in flight are settled.
+        # Raised to the caller after all messages that were begun are settled.
         self.error = raisable(error)
         self.stopped = f"the input raised {type(error).__name__}"
         return END
@@ -127,7 +127,6 @@ def raisable(error: BaseException) -> BaseException:
 
 
 def invalid_item(item: object) -> InvalidMessageError | SuppressedError:
-    """Return the error for an item that is not a message."""
     if isinstance(item, InvalidMessageError | SuppressedError):
         return item
     return InvalidMessageError(

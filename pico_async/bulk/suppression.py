@@ -16,14 +16,13 @@ from pico_async.numbers import e164, spellings
 Suppression: TypeAlias = Container[str] | Callable[[str], Awaitable[bool] | bool]
 """What `suppression` takes: numbers that opted out, or a function, async or not, that returns whether one has."""
 
-
 # A collection of unchanged size is read again after this time, because one number may have replaced another. A million
 # numbers take some 50 ms.
 READ_AGAIN_S = 1.0
 
 
 class NoAnswerError(TypeError):
-    """The answer was neither True nor False: a function that forgets to return one would suppress no number."""
+    """It is unknown who opted out: the answer was neither True nor False, or an item of the collection is no number."""
 
 
 class NumberSet(Container[str]):
@@ -31,13 +30,15 @@ class NumberSet(Container[str]):
     The numbers of a collection, in any spelling, and those added later to a set, a dict or a list.
 
     A number that is removed later stays suppressed. A set or mapping of another class is read once. Afterwards it is
-    asked for the digits of each number, with and without "+". An item that is no number is an error without the item.
+    asked for the digits of each number, with and without "+". The error of an item that is no number does not show it.
     """
 
     def __init__(self, numbers: Collection[object]) -> None:
         self._known: set[str] = set()
         if (fault := self._read(numbers)) is not None:
             raise ConfigurationError(f"{fault} Nothing was sent.")
+        # What may have grown is read again. Another class may look numbers up elsewhere, and a set may have changed a
+        # moment ago, so these are asked as well.
         self._growing = numbers if isinstance(numbers, set | dict | list | KeysView) else None
         self._original = numbers if isinstance(numbers, Set | Mapping) and not isinstance(numbers, frozenset) else None
 
@@ -50,7 +51,6 @@ class NumberSet(Container[str]):
         spelled = spellings(number)
         if spelled[0] in self._known:
             return True
-        # The user's own class may look numbers up elsewhere, and a set may have changed a moment ago.
         original = self._original
         return original is not None and any(way in original or f"+{way}" in original for way in spelled)
 

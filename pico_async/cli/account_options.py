@@ -110,7 +110,6 @@ class AccountOptions:
 
     @property
     def fleet(self) -> FleetAddress | None:
-        """The Redis that the fleet shares, if there is one."""
         return FleetAddress.of(self.redis, self.redis_prefix)
 
     @property
@@ -157,7 +156,6 @@ class AccountOptions:
 
 
 def with_account_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the options of an account."""
     return with_option_class(command, AccountOptions)
 
 

@@ -18,7 +18,6 @@ def format_count(count: int, noun: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return the noun, in the plural unless the count is 1."""
     return noun if count == 1 else f"{noun}s"
 
 

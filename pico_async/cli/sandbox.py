@@ -92,7 +92,6 @@ class SandboxCounts:
         )
 
     def lines(self) -> Iterator[str]:
-        """Return the lines for a person."""
         yield "Received by the sandbox:"
         yield f"{self.accepted:>9,} accepted"
         yield f"{self.densest_second:>9,} in the densest second"

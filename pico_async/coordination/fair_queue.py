@@ -30,7 +30,6 @@ class WaitingLine(Generic[Item]):
         return f"<WaitingLine {len(self)} waiting>"
 
     def count(self, priority: int) -> int:
-        """Return how many callers wait with this priority."""
         return self._counts[priority]
 
     async def wait(self, priority: int, pass_on: Callable[[Item], None]) -> Item:
@@ -61,7 +60,6 @@ class WaitingLine(Generic[Item]):
         return promised is not None
 
     def fail(self, error: Exception) -> None:
-        """Raise an error in the first caller in the line."""
         promised = self._pop_first()
         if promised is not None:
             promised.set_exception(error)
@@ -104,6 +102,5 @@ class FairQueue:
         return True
 
     def release(self) -> None:
-        """Return a permit."""
         if not self._line.serve(None):
             self._free += 1

@@ -27,7 +27,6 @@ class Slot(Protocol):
     @property
     def granted_at(self) -> float:
         """When the slot was granted, on the monotonic clock."""
-        ...
 
     async def renew(self) -> bool:
         """
@@ -35,19 +34,15 @@ class Slot(Protocol):
 
         If other slots were granted meanwhile, wait for another one, ahead of all who wait, and return True.
         """
-        ...
 
     def answered(self, took_s: float) -> None:
         """Learn from the time between the grant and the reply."""
-        ...
 
     async def refused(self, retry_after_s: float | None) -> None:
         """Pause the rate group, then slow it down: Pico refused the request because requests came too fast."""
-        ...
 
     def give_back(self) -> None:
         """Return the slot unused: nothing was sent."""
-        ...
 
 
 class Limiter(Protocol):
@@ -56,7 +51,6 @@ class Limiter(Protocol):
     @property
     def per_s(self) -> float | None:
         """Requests per second that it grants now; None if it is unlimited or unknown."""
-        ...
 
     async def acquire(self, priority: Priority) -> Slot:
         """
@@ -65,7 +59,6 @@ class Limiter(Protocol):
         Raises:
             PicoError: There is no slot to be had. Nothing was sent.
         """
-        ...
 
 
 class TokenStore(Protocol):
@@ -73,19 +66,15 @@ class TokenStore(Protocol):
 
     async def current(self) -> str | None:
         """Return the token and record its use; None if there is no token to trust."""
-        ...
 
     async def keep(self, token: str) -> None:
         """Store a fresh token in place of the present one."""
-        ...
 
     async def discard(self, token: str) -> None:
         """Delete the token, unless it was replaced already."""
-        ...
 
     def refreshing(self) -> AbstractAsyncContextManager[object]:
         """Return a lock; its holder may fetch a token."""
-        ...
 
 
 @runtime_checkable
@@ -104,20 +93,16 @@ class Coordinator(Protocol):
         Raises:
             ConfigurationError: It serves another identity or another loop.
         """
-        ...
 
     async def leave(self) -> None:
         """End one `join`. The last one closes connections and returns unused slots."""
-        ...
 
     @property
     def token(self) -> TokenStore:
         """The store of the shared token."""
-        ...
 
     def limiter(self, rate_group: RateGroup) -> Limiter:
         """Return the limiter of a rate group. A session asks once for each."""
-        ...
 
 
 @frozen

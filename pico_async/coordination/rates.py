@@ -83,7 +83,6 @@ class Rates:
     jitter_allowance_s: float | None = field(default=None, validator=_seconds)
 
     def of(self, rate_group: RateGroup) -> float | None:
-        """Return the rate of one rate group."""
         rate: float | None = getattr(self, rate_group.value)
         return rate
 

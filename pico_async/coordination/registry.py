@@ -16,7 +16,6 @@ class _SharedCoordinator(LocalCoordinator):
     """A coordinator that outlives its sessions for as long as their sends count."""
 
     async def leave(self) -> None:
-        """End one `join`."""
         await super().leave()
         if self._identity is not None:
             leave_shared(self._identity)
@@ -33,7 +32,6 @@ class _Entry:
         self.forgetting: asyncio.TimerHandle | None = None
 
     def change_rates(self, rates: Rates) -> None:
-        """Continue at these rates, if they differ."""
         if rates == self.prototype.rates:
             return
         self.prototype = self.prototype.at_other_rates(rates)
@@ -96,7 +94,6 @@ def join_shared(identity: Identity, rates: Rates) -> LocalCoordinator:
 
 
 def leave_shared(identity: Identity) -> None:
-    """End one `join` in the running loop."""
     loop = asyncio.get_running_loop()
     entry = _entries[loop][identity.limiter]
     entry.sessions -= 1

@@ -52,18 +52,15 @@ class LocalTokenStore:
         return None
 
     async def keep(self, token: str) -> None:
-        """Store a fresh token in place of the present one."""
         self._token = token
         self._used_at = asyncio.get_running_loop().time()
 
     async def discard(self, token: str) -> None:
-        """Delete the token, unless it was replaced already."""
         # Many calls may fail with one old token. Only the first one may delete it.
         if self._token == token:
             self._token = None
 
     def refreshing(self) -> AbstractAsyncContextManager[object]:
-        """Return a lock; its holder may fetch a token."""
         return self._lock
 
 
@@ -138,7 +135,6 @@ class TokenCache:
         return fetched
 
     async def reject(self, token: Secret) -> None:
-        """Delete a token that Pico refused, unless it was replaced already."""
         await self._store.discard(token.value)
 
     async def aclose(self) -> None:

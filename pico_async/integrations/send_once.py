@@ -77,7 +77,7 @@ async def send_once(
 
     Args:
         message: A message with a `key`: the same in each delivery, and different for each message.
-        ledger: A ledger that all workers share, as `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
+        ledger: A ledger that all workers share: `PostgresLedger`. A `SqliteJournal` serves one delivery at a time.
         priority: The message's priority among those that wait for a slot.
 
     Raises:
@@ -93,7 +93,7 @@ async def send_once(
     if not isinstance(ledger, Journal):
         raise ConfigurationError(f"`ledger` must be a Journal, as PostgresLedger, not {type(ledger).__name__}.")
     if isinstance(ledger, SqliteJournal):
-        # For the journal, each delivery is a blast of its own.
+        # For the journal, each delivery is a bulk send of its own.
         ledger = SqliteJournal(ledger.path, many_blasts=True)
     results: list[SendResult] = []
     for _ in range(TRIES):

@@ -140,7 +140,7 @@ class CallbackSigner:
         A valid URL may have been used before. `ReceiptHandler` recognises that.
 
         Args:
-            path: The path as the server received it, including prefixes, as "/receipts".
+            path: The path as the server received it, including prefixes, such as "/receipts".
             query: The query as the server received it, without the "?". Pico may add parameters to it.
         """
         if len(query) > LONGEST_QUERY:
@@ -169,7 +169,7 @@ def checked_signer(signer: object, secrets: str | None) -> CallbackSigner | None
         return None
     if signer is not None:
         if not isinstance(signer, CallbackSigner):
-            raise ConfigurationError("The signer of callbacks must be a CallbackSigner, as CallbackSigner([secret]).")
+            raise ConfigurationError("The signer of callbacks must be a CallbackSigner, such as CallbackSigner([key]).")
         return signer
     try:
         return CallbackSigner([secret.strip() for secret in (secrets or "").split(",")])
@@ -189,7 +189,7 @@ def signable_path(url: str) -> str:
         host = None
     if not host or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
-            "A callback that is to be signed must be a web address, as 'https://example.com/receipts'."
+            "A callback that is to be signed must be a web address, such as 'https://example.com/receipts'."
         )
     if "?" in url or "#" in url:
         raise ConfigurationError(
@@ -197,7 +197,7 @@ def signable_path(url: str) -> str:
         )
     if not _PATH.fullmatch(parts.path) or _REWRITTEN.search(parts.path):
         raise ConfigurationError(
-            "A callback that is to be signed must have a path of plain characters, as 'https://example.com/receipts', "
+            "A callback that is to be signed must have a path of plain characters, such as '…/receipts', "
             "without %, '//', '/./' and '/../'. A proxy may rewrite those, and the signature would not match."
         )
     return parts.path

@@ -44,15 +44,12 @@ class SeenReceipts(Protocol):
         Raises:
             TimeoutError: On entering: another receipt held the lock for too long.
         """
-        ...
 
     async def get(self, callback_id: str) -> ReceiptHistory | None:
         """Return the history of one callback URL."""
-        ...
 
     async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
         """Store the history until the Unix time at which the URL expires."""
-        ...
 
 
 def _positive(_: object, attribute: attrs.Attribute[int], value: object) -> None:
@@ -97,7 +94,6 @@ class LocalSeenReceipts:
                 del self._locks[callback_id]
 
     async def get(self, callback_id: str) -> ReceiptHistory | None:
-        """Return the history of one callback URL."""
         return self._histories.get(callback_id)
 
     async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:

@@ -14,7 +14,7 @@ from pico_async._charsets import charset_of, texts
 DEEPEST = 8
 
 _MOST_FIELDS = 200
-# A name that contains its value's path, as "data[status]", "results[0][id]" or "data.status".
+# A name that contains its value's path, such as "data[status]", "results[0][id]" or "data.status".
 _PATH = re.compile(r"[^\[\].]+([.][^\[\].]+|\[[^\[\].]*\])+")
 _BOUNDARY = re.compile(rb"\s*--([0-9A-Za-z'()+_,./:=? -]{1,70}?)[ \t]*\r?\n")
 

@@ -86,7 +86,6 @@ class ConfirmingJournal(Protocol):
 
     async def confirm(self, name: str, request_id: str | None = None) -> bool:
         """Record that the message with this key was sent."""
-        ...
 
 
 @boundary
@@ -125,7 +124,7 @@ class ReceiptHandler:
         known = checked_signer(signer, os.environ.get("PICO_CALLBACK_SECRETS"))
         if known is None:
             raise ConfigurationError(
-                "The receipt handler has no secret to check signatures with. Pass `signer=`, as "
+                "The receipt handler has no secret to check signatures with. Pass `signer=`, such as "
                 "CallbackSigner([secret]), or set PICO_CALLBACK_SECRETS, here and where the session is made."
             )
         if on_receipt is not None and not callable(on_receipt):

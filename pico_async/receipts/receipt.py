@@ -65,7 +65,7 @@ class DeliveryReceipt(Value):
         - JSON: one object, or several one after the other;
         - a form, also as `multipart/form-data`;
         - XML without a DTD;
-        - the text of SMPP 3.4 (appendix B), as "id:… sub:… stat:DELIVRD err:000 text:…".
+        - the text of SMPP 3.4 (appendix B), such as "id:… sub:… stat:DELIVRD err:000 text:…".
 
         It may be in UTF-8, UTF-16, GBK, Big5 and similar charsets, and compressed by gzip or zlib. The fields may be
         nested, as in `data` or `results`, in a list, or named `data[status]` or `data.status`. If the body contains

@@ -113,7 +113,6 @@ class RedisSeenReceipts:
                 await _answer(lock.do_release(token))
 
     async def get(self, callback_id: str) -> ReceiptHistory | None:
-        """Return the history of one callback URL, or None. An unreadable one is None too, and `put` replaces it."""
         name = self._name(callback_id)
         try:
             found = await _answer(self._client.get(name))
@@ -131,7 +130,6 @@ class RedisSeenReceipts:
         return None
 
     async def put(self, callback_id: str, history: ReceiptHistory, expires_at: int) -> None:
-        """Store the history until the Unix time at which the URL expires."""
         fields = {"status": history.status.value, "digests": [digest.hex() for digest in history.digests]}
         kept_s = max(1, expires_at - int(time.time()))
         await _answer(self._client.set(self._name(callback_id), json.dumps(fields), ex=kept_s))

@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 class Resource(Generic[R]):
     """
-    A resource of the session, as `pico.sms`, made by its first use.
+    A resource of the session, such as `pico.sms`, made by its first use.
 
     The class attribute is the resource's class, so that `help`, `dir` and `create_autospec` know its methods.
 

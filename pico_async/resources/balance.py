@@ -22,7 +22,8 @@ class BalanceResource:
 
         Raises:
             NotSentError: Pico was not reached.
-            RejectedError: Pico refused the request; RateLimitError if another process requests the balance too.
+            RejectedError: Pico refused the request; RateLimitError if another process requested the balance within the
+                same second.
             UnexpectedResponseError: The reply contains no decimal number.
 
         Limit: 1 request per second per API key.

@@ -65,7 +65,7 @@ class SmsResource:
         Accepted means that Pico took the request, not that a handset got it.
 
         Args:
-            to: Destination with country code, as "8612345678901". A leading "+", spaces and dashes are dropped.
+            to: Destination with country code, such as "8612345678901". A leading "+", spaces and dashes are dropped.
             text: Message body. Pass either this or *template_id*.
             template_id: ID of an approved template. How its `{{var}}` is filled is not documented in v0.4.
             sender: Sender ID or number. None uses the session's `sender`.
@@ -73,7 +73,7 @@ class SmsResource:
             expires_in: Seconds after which the message is dropped as not sent, rather than sent late.
             key: Your ID of the message.
             priority: Which waiting request is sent first. A single send goes before bulk sends.
-            promotional: False sends the message although the number opted out, as for a code that was requested.
+            promotional: False sends the message although the number opted out, such as for a code that was requested.
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.

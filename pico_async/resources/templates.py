@@ -21,7 +21,7 @@ class TemplatesResource:
 
     async def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
         """
-        Submit a template for text messages for approval.
+        Submit an SMS template for approval.
 
         The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
@@ -52,7 +52,7 @@ class TemplatesResource:
         self, campaign_id: str, name: str, content: str, *, media_url: str | None = None
     ) -> Acknowledged:
         """
-        Submit a template for messages with media for approval.
+        Submit an MMS template for approval.
 
         The reply's body is not documented in v0.4, and may not contain the template's ID. Find it with `list`.
 
@@ -68,7 +68,7 @@ class TemplatesResource:
         """
         if media_url is not None and not is_web_address(media_url):
             raise InvalidMessageError(
-                "`media_url` is not a web address. Pass one as 'https://example.com/path'.",
+                "`media_url` is not a web address. Pass one such as 'https://example.com/path'.",
                 argument="media_url",
                 reason=Reason.FORMAT,
             )

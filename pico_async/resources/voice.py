@@ -37,7 +37,7 @@ class VoiceResource:
 
         Args:
             text: Text that is read out.
-            lang: Language code, as "en-US" or "zh-CN".
+            lang: Language code, such as "en-US" or "zh-CN".
 
         Raises:
             InvalidMessageError: An argument is wrong. Nothing was sent.

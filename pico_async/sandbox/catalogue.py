@@ -81,7 +81,6 @@ class Catalogue:
         return success(campaign.id)
 
     def list_campaigns(self, ids: Ids, body: Body) -> Reply:
-        """Return all campaigns, oldest first."""
         return success(campaigns=[asdict(campaign) for campaign in self._campaigns.values()])
 
     def update_campaign(self, ids: Ids, body: Body) -> Reply:
@@ -92,7 +91,6 @@ class Catalogue:
         return success()
 
     def delete_campaign(self, ids: Ids, body: Body) -> Reply:
-        """Delete a campaign and its templates."""
         campaign = self._campaign(ids["campaign_id"])
         self._deleted[campaign.id] = self._campaigns.pop(campaign.id)
         for template in [one for one in self._templates.values() if one.campaignId == campaign.id]:
@@ -100,11 +98,9 @@ class Catalogue:
         return success()
 
     def create_sms(self, ids: Ids, body: Body) -> Reply:
-        """Create an SMS template."""
         return self._create("sms", body, media_url=None)
 
     def create_mms(self, ids: Ids, body: Body) -> Reply:
-        """Create an MMS template."""
         return self._create("mms", body, media_url=body.get("mediaUrl") or None)
 
     def list_templates(self, ids: Ids, body: Body) -> Reply:
@@ -121,7 +117,6 @@ class Catalogue:
         )
 
     def delete_template(self, ids: Ids, body: Body) -> Reply:
-        """Delete a template."""
         template = self._templates.pop(ids["template_id"], None)
         if template is None:
             raise RefusedError("templateId: unknown template.")

@@ -235,7 +235,6 @@ class Faults:
         ]
 
     def inject(self, rule: FaultRule) -> None:
-        """Add a rule, after those in force."""
         self._rules.append(_ActiveRule(rule))
 
     def clear(self) -> None:

@@ -34,7 +34,7 @@ class Arrival:
         verdict: A `Verdict`.
         request_id: The reply's, also if the reply was lost; None for a reply without one.
         kind: "sms", "mms" or "voice"; None for other operations.
-        fault: The fault that struck it, as "accept-then-drop"; None for a true reply.
+        fault: The fault that struck it, such as "accept-then-drop"; None for a true reply.
     """
 
     at: float
@@ -120,7 +120,6 @@ class Ledger:
         return self._verdicts[Verdict.REFUSED_RATE]
 
     def counts(self) -> dict[str, int]:
-        """Return the number of arrivals by verdict."""
         return {str(verdict): self._verdicts[verdict] for verdict in Verdict}
 
     def sent_to(self, number: str) -> list[Message]:

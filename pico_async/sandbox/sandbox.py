@@ -161,7 +161,7 @@ class Sandbox:
         keep_alive_s: float = 75.0,
     ) -> AsyncIterator[str]:
         """
-        Serve on a socket in the running asyncio loop, and yield the base URL, as "http://127.0.0.1:54321".
+        Serve on a socket in the running asyncio loop, and yield the base URL, such as "http://127.0.0.1:54321".
 
         At the end of the context, requests in progress are cut off. No task and no connection is left behind.
 

@@ -69,7 +69,6 @@ class Requests:
                 self._scopes.discard(cancel_scope)
 
     def cancel(self) -> None:
-        """Cancel every request in progress."""
         for scope in list(self._scopes):
             scope.cancel()
 

@@ -61,5 +61,4 @@ class Tokens:
         self._ends_at.pop(token, None)
 
     def expire_all(self) -> None:
-        """Make every token stale that was issued so far."""
         self._ends_at.clear()

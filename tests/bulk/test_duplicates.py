@@ -16,7 +16,7 @@ def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
     """
     with Duplicates() as duplicates:
         lines = [
-            duplicates.first_of(SmsMessage(to=to, text=text), line)
+            duplicates.first_with_content(SmsMessage(to=to, text=text), line)
             for line, (to, text) in enumerate(
                 [
                     ("8612345678901", "1"),
@@ -35,10 +35,10 @@ def test_a_duplicate_has_the_same_number_and_the_same_text() -> None:
 def test_a_number_in_its_other_spelling_is_the_same() -> None:
     """A number that its country writes in two ways is one number, so it gets one message with --once-per-number."""
     with Duplicates() as seen:
-        assert seen.first_of(SmsMessage("+52 1 55 1234 5678", "hello"), 0) is None
-        assert seen.first_of(SmsMessage("+52 55 1234 5678", "hello"), 1) == 0
-        assert seen.first_to("5491123456789", 2) is None
-        assert seen.first_to("541123456789", 3) == 2
+        assert seen.first_with_content(SmsMessage("+52 1 55 1234 5678", "hello"), 0) is None
+        assert seen.first_with_content(SmsMessage("+52 55 1234 5678", "hello"), 1) == 0
+        assert seen.first_with_number("5491123456789", 2) is None
+        assert seen.first_with_number("541123456789", 3) == 2
 
 
 def test_messages_of_different_kinds_are_none() -> None:
@@ -55,7 +55,7 @@ def test_messages_of_different_kinds_are_none() -> None:
         MmsMessage(to="8612345678901", media_url="https://example.com/2", text="t-1"),
     ]
     with Duplicates() as duplicates:
-        places = [duplicates.first_of(message, place) for place, message in enumerate([*kinds, *kinds])]
+        places = [duplicates.first_with_content(message, place) for place, message in enumerate([*kinds, *kinds])]
 
     assert places == [None] * 5 + [0, 1, 2, 3, 4]
 
@@ -69,7 +69,7 @@ def test_templates_are_compared_by_their_id() -> None:
         SmsMessage(to="8612345678901", template_id="t-2"),
     ]
     with Duplicates() as duplicates:
-        lines = [duplicates.first_of(message, line) for line, message in enumerate(messages, start=2)]
+        lines = [duplicates.first_with_content(message, line) for line, message in enumerate(messages, start=2)]
 
     assert lines == [None, 2, 2, None]
 
@@ -80,7 +80,7 @@ def test_what_lies_on_the_disk_tells_no_number() -> None:
     def written() -> set[bytes]:
         with Duplicates() as duplicates:
             for _ in range(2):
-                duplicates.first_of(SmsMessage(to="8612345678901", text="1"), 1)
+                duplicates.first_with_content(SmsMessage(to="8612345678901", text="1"), 1)
             return {digest for (digest,) in duplicates._database.execute("SELECT digest FROM seen")}
 
     assert len(written()) == 1
@@ -93,7 +93,7 @@ def test_a_full_disk_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(duplicates, "_database", _FullDisk())
 
         with pytest.raises(ConfigurationError, match=r"disk is full.*TMPDIR"):
-            duplicates.first_of(SmsMessage(to="8612345678901", text="1"), 2)
+            duplicates.first_with_content(SmsMessage(to="8612345678901", text="1"), 2)
 
         monkeypatch.undo()
 

@@ -201,7 +201,7 @@ async def test_an_account_refused_by_a_status_stops_the_bulk_send(status: int) -
 
     assert report.accepted > 100
     assert 30 <= report.rejected <= 30 + 8
-    assert report.stopped == f"Pico refused 30 messages in a row, as it may all: HTTP {status}"
+    assert report.stopped == f"Pico refused 30 messages in a row, so it may refuse all: HTTP {status}"
 
 
 @pytest.mark.virtual_time

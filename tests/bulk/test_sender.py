@@ -848,16 +848,19 @@ async def test_stopping_a_finished_bulk_send_changes_nothing() -> None:
 
 
 async def test_the_repr_shows_the_live_state() -> None:
-    """The repr of a stream shows its state, its messages accepted, in flight and waiting, and why it stopped."""
+    """The repr of a stream shows its state, its messages accepted, being exchanged and waiting, and why it stopped."""
     stream = stream_of(messages(100), Line(n1="waits", n2=RejectedError("refused")), concurrency=3)
-    assert repr(stream) == "<BulkStream, not begun: 0 of 0 accepted, 0 in flight, 0 waiting>"
+    assert repr(stream) == "<BulkStream, not begun: 0 of 0 accepted, 0 being exchanged, 0 waiting>"
 
     async with stream as results:
         await asyncio.sleep(0.5)
-        assert repr(stream) == "<BulkStream, running: 0 of 0 accepted, 2 in flight, 1 waiting>"
+        assert repr(stream) == "<BulkStream, running: 0 of 0 accepted, 2 being exchanged, 1 waiting>"
         await asyncio.sleep(1)
-        assert repr(stream) == "<BulkStream, running: 1 of 2 accepted, 0 in flight, 1 waiting>"
+        assert repr(stream) == "<BulkStream, running: 1 of 2 accepted, 0 being exchanged, 1 waiting>"
         results.stop("a disk is full")
-        assert repr(stream) == "<BulkStream, stopping because a disk is full: 1 of 2 accepted, 0 in flight, 1 waiting>"
+        assert (
+            repr(stream)
+            == "<BulkStream, stopping because a disk is full: 1 of 2 accepted, 0 being exchanged, 1 waiting>"
+        )
 
-    assert repr(stream) == "<BulkStream, ended because a disk is full: 1 of 3 accepted, 0 in flight, 0 waiting>"
+    assert repr(stream) == "<BulkStream, ended because a disk is full: 1 of 3 accepted, 0 being exchanged, 0 waiting>"

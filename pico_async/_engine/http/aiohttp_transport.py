@@ -10,7 +10,7 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -59,14 +59,12 @@ class AiohttpTransport(HttpTransport):
         self._base_url: str | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[int, tuple[Mapping[str, str], aiohttp.ClientSession]] = {}
-        self._urls: dict[str, URL] = {}
         self._process = os.getpid()
         # What a forked process has of its parent. It is kept, because aiohttp closes what is collected: over TLS, it
         # would write on the parent's sockets.
         self._inherited: object = None
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
-        """Serve one session of this process."""
         if self._process != os.getpid():
             self._process, self._inherited = os.getpid(), (self._connector, self._sessions, self._inherited)
             self._base_url, self._connector, self._sessions = None, None, {}
@@ -80,9 +78,9 @@ class AiohttpTransport(HttpTransport):
         self._for_proxy = _authorization(proxy)
         self._in_tunnel = base_url.startswith("https:")
         self._tls = context_for(tls, base_url, named)
+        self._parsed = lru_cache(maxsize=32)(partial(URL, encoded=True))
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
-        """Send one request and return its reply."""
         headers = request.headers
         _, session = self._sessions.get(id(headers)) or self._open(headers)
         current = _departure.set(departure)
@@ -102,11 +100,9 @@ class AiohttpTransport(HttpTransport):
             _departure.reset(current)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Return what an exception of `send` means."""
         return Failure(_reason(error, self._connect_s), sent_nothing=not written)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         while self._sessions:
             self._forget_oldest()
         if self._connector is not None:
@@ -146,14 +142,8 @@ class AiohttpTransport(HttpTransport):
         self._sessions.pop(next(iter(self._sessions)))[1].detach()
 
     def _url(self, request: HttpRequest) -> URL:
-        if request.query:
-            return URL(f"{self._base_url}{request.path}", encoded=True).with_query(request.query)
-        url = self._urls.get(request.path)
-        if url is None:
-            url = URL(f"{self._base_url}{request.path}", encoded=True)
-            if len(self._urls) < 32:
-                self._urls[request.path] = url
-        return url
+        url = self._parsed(f"{self._base_url}{request.path}")
+        return url.with_query(request.query) if request.query else url
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -197,7 +197,6 @@ class HttpClient:
         return failure
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._transport.aclose()
 
 
@@ -288,7 +287,6 @@ class Departure:
 
 
 def expired(request: Request) -> MessageExpiredError:
-    """Return the error of a message that waited too long."""
     return MessageExpiredError(f"{request}: `expires_in` ran out before it could be sent. Nothing was sent.")
 
 

@@ -65,7 +65,6 @@ class HttpxTransport(HttpTransport):
         self._headers: tuple[Mapping[str, str], httpx.Headers] = ({}, self._library.Headers())
 
     def bind(self, base_url: str, connect_s: float, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
-        """Serve one session."""
         self._base_url = base_url
         self._connect_s = connect_s
         self._timeout_s = timeout_s
@@ -77,7 +76,6 @@ class HttpxTransport(HttpTransport):
         self._url = lru_cache(maxsize=32)(self._library.URL)
 
     async def send(self, request: HttpRequest, departure: Departure) -> Reply:
-        """Send one request and return its reply."""
         with _harmless_logging():
             return await self._send(request, departure)
 
@@ -135,7 +133,6 @@ class HttpxTransport(HttpTransport):
                 self._connections.give_back(connection, departure.left_at)
 
     def failure(self, error: Exception, *, written: bool) -> Failure:
-        """Return what an exception of `send` means."""
         library = self._library
         if not isinstance(error, library.TransportError):
             # It proves nothing: a user's transport may raise it after it sent the request in another way.
@@ -146,7 +143,6 @@ class HttpxTransport(HttpTransport):
         return Failure(_reason(error, library, self._timeout_s, self._connect_s), proved)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         with _harmless_logging():
             await cast(_Connections, self._connections if self._given is None else self._given).aclose()
 
@@ -183,6 +179,7 @@ class _Connections:
         self._closing: asyncio.Task[None] | None = None
         if proxy is not None:
             # Checked now, so that an invalid proxy is reported once and not by each send.
+            fault = False
             try:
                 self._proxy = httpx.Proxy(proxy)
                 if self._proxy.url.scheme == "https":
@@ -191,8 +188,6 @@ class _Connections:
                 self._new()
             except (ImportError, ValueError, httpx.InvalidURL):
                 fault = True
-            else:
-                fault = False
             if fault:
                 raise ConfigurationError(
                     "httpx cannot use the proxy that the environment names. It takes http:// and https://, and "

@@ -28,7 +28,6 @@ def content_digest(salt: bytes, message: Message) -> bytes:
 
 
 def account_digest(salt: bytes, account: str) -> bytes:
-    """Return the digest of the account that a journal's messages belong to."""
     return _digest(salt, "account", account)
 
 
@@ -38,7 +37,6 @@ def origin_digest(salt: bytes, what: str, value: str) -> bytes:
 
 
 def key_digest(salt: bytes, key: str) -> bytes:
-    """Return the digest of a message's key."""
     return _digest(salt, "key", key)
 
 

@@ -17,17 +17,17 @@ from pico_async.models import Accepted
 
 # How many messages may wait for a slot as "sending": a crash leaves them in doubt although they were not sent. At 30 a
 # second, this covers a disk that takes half a second for a commit, and at 1,000 a second one that takes 16 ms.
-AHEAD = 16
+MAX_WAITING_AS_SENDING = 16
 
 
 class JournalEntry(CallProgress):
-    """The progress of one message, which commits its intent before it is sent; *ahead* bounds how many wait so."""
+    """The progress of one message, which commits its intent before it is sent; *permits* bounds how many wait so."""
 
-    def __init__(self, run: JournalRun, ahead: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
-        super().__init__(scope, before_send=self.commit_intent, on_attempt=self._release_ahead)
+    def __init__(self, run: JournalRun, permits: asyncio.Semaphore, scope: anyio.CancelScope | None = None) -> None:
+        super().__init__(scope, before_send=self.commit_intent, on_attempt=self._release_permit)
         self._run = run
-        self._ahead = ahead
-        self._is_ahead = False
+        self._permits = permits
+        self._holds_permit = False
         self._row: JournalRow | None = None
         self._intended = False
 
@@ -51,8 +51,8 @@ class JournalEntry(CallProgress):
         """Commit the intent to send, so that the journal knows after a crash what may have been sent."""
         if self._row is None or self._intended:
             return
-        await self._ahead.acquire()
-        self._is_ahead = True
+        await self._permits.acquire()
+        self._holds_permit = True
         # Set before the commit is certain, because a commit continues if this wait is cancelled.
         self._intended = True
         with _raising_journal_errors():
@@ -60,16 +60,16 @@ class JournalEntry(CallProgress):
 
     async def settle(self, result: SendResult) -> None:
         """Commit the message's outcome, also if the caller is cancelled meanwhile."""
-        self._release_ahead()
+        self._release_permit()
         if self._row is None or not self._intended:
             return
         with anyio.CancelScope(shield=True), _raising_journal_errors():
             await self._run.settle(self._row, result.outcome, result.request_id)
 
-    def _release_ahead(self) -> None:
-        if self._is_ahead:
-            self._is_ahead = False
-            self._ahead.release()
+    def _release_permit(self) -> None:
+        if self._holds_permit:
+            self._holds_permit = False
+            self._permits.release()
 
 
 @contextmanager

@@ -27,7 +27,11 @@ class FileSet:
         self._identities: dict[Path, tuple[int, int] | None] = {}
 
     def require_one_file(self, *, may_be_absent: bool) -> None:
-        """Raise if the main file is missing, is no regular file, has two names, or lies beside the log of another."""
+        """
+        Raise if the main file is missing (unless *may_be_absent*), is no regular file, or has a second hard link.
+
+        Raise also if it is missing or empty although its log is there.
+        """
         try:
             found = os.stat(self.main)
         except FileNotFoundError:
@@ -41,7 +45,7 @@ class FileSet:
         if found is not None and found.st_nlink > 1:
             raise JournalError(
                 f"The journal {self.path} has {found.st_nlink} names (hard links), and the log that SQLite keeps "
-                "beside it belongs to one of them. Remove the others: no bulk send may take it for another file."
+                "beside it belongs to one of them. Remove the other names: two bulk sends could use it as two files."
             )
         if (found is None or not found.st_size) and self.has_log():
             raise JournalError(
@@ -52,14 +56,14 @@ class FileSet:
 
     def has_log(self) -> bool:
         """Return whether there is a log with content."""
-        # SQLite makes an empty log when it opens the main file. It leaves no empty one while the main file is marked.
+        # SQLite makes an empty log when it opens the main file, so an empty one says nothing. While the main file says
+        # LACKS_LOG or HAS_LOG, SQLite leaves no empty log.
         try:
             return os.stat(self.log).st_size > 0
         except FileNotFoundError:
             return False
 
     def inode(self) -> str:
-        """Return the inode of the main file."""
         # Without the device, whose number may change when the machine restarts.
         return str(os.stat(self.main).st_ino)
 

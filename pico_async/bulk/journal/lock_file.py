@@ -60,7 +60,6 @@ class LockFile:
             os.write(self._file, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
-        """Release the lock."""
         os.close(self._file)
 
 

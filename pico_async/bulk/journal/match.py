@@ -61,7 +61,7 @@ class JournalMatch:
 
     @property
     def others(self) -> str:
-        """The number of other messages in the journal, as "1 other" or "1,234 others"."""
+        """The number of other messages in the journal, such as "1 other" or "1,234 others"."""
         count = self.total - self.known
         return f"{count:,} other{'' if count == 1 else 's'}"
 
@@ -70,8 +70,8 @@ class JournalMatch:
         """
         Whether the journal is most likely that of other messages: less than a quarter of these are in it.
 
-        If the journal has fewer messages than the input, the quarter is of the journal's messages. This is so after a
-        crash, or if the list of recipients grew.
+        If the journal has fewer messages than the input, a quarter of the journal's must be among these. It has fewer
+        after a crash, or if the list of recipients grew.
         """
         return 4 * self.known < min(self.messages, self.total)
 
@@ -94,18 +94,15 @@ class JournalMatcher:
         self._file.close()
 
     def add(self, message: Message) -> None:
-        """Count one message."""
         self._waiting.append(message)
         if len(self._waiting) >= _MESSAGES_PER_COUNT:
             self._count()
 
     def match(self) -> JournalMatch:
-        """Return the present numbers."""
         self._count()
         return JournalMatch.of(self._counts, messages=self._messages, total=self._rows.total)
 
     def is_made_from(self, what: str, value: str) -> bool | None:
-        """Return whether the journal's last run made its messages from this value; None if it is unknown."""
         return self._file.is_made_from(what, value)
 
     def _count(self) -> None:

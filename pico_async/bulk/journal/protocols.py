@@ -74,7 +74,6 @@ class JournalRun(Protocol):
             InvalidMessageError: The message's key occurred before in this run, or belongs to another content.
             JournalError: The journal cannot be read or written.
         """
-        ...
 
     async def intend(self, row: JournalRow) -> None:
         """
@@ -83,7 +82,6 @@ class JournalRun(Protocol):
         Raises:
             JournalError: The commit failed, so nothing may be sent.
         """
-        ...
 
     async def settle(self, row: JournalRow, outcome: Outcome, request_id: str | None) -> None:
         """
@@ -92,7 +90,6 @@ class JournalRun(Protocol):
         Raises:
             JournalError: The commit failed: after a crash the message is in doubt.
         """
-        ...
 
 
 @runtime_checkable
@@ -100,8 +97,8 @@ class Journal(Protocol):
     """
     Remembers the outcome of each message of a bulk send, also after a crash.
 
-    `SqliteJournal` is one. Another implementation keeps two promises: only one run at a time is open, and a commit that
-    `intend` or `settle` returned from survives a power failure.
+    `SqliteJournal` is one. Another implementation must promise two things: only one run at a time is open, and a commit
+    that `intend` or `settle` returned from survives a power failure.
     """
 
     def run(self, account: str) -> AbstractAsyncContextManager[JournalRun]:
@@ -114,4 +111,3 @@ class Journal(Protocol):
         Raises:
             JournalError: Raised on entering: another bulk send or another account uses it, or it cannot be used.
         """
-        ...

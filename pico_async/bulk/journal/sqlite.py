@@ -32,10 +32,10 @@ class SqliteJournal:
     The file contains digests and outcomes, but no number, text, key or secret. Each change is durable (WAL,
     `synchronous=FULL`) before the bulk send continues. The file must be on a local disk.
 
-    While the file is open, SQLite's `-wal` and `-shm` lie beside it, and always a small `-lock`. Copy or move the file
-    only while no bulk send runs. After a crash, copy it together with its `-wal`, which has the last changes; without
-    it the file is refused. A file with a second hard link is refused, too. A bulk send stops if its journal is deleted,
-    moved or replaced.
+    SQLite's `-wal` and `-shm` lie beside the file while it is open; a small `-lock` lies there always. Copy or move the
+    file only while no bulk send runs. After a crash, copy it together with its `-wal`, which has the last changes;
+    without it the file is refused. A file with a second hard link is refused, too. A bulk send stops if its journal is
+    deleted, moved or replaced.
 
     After a crash, messages whose request was being exchanged are in doubt, and up to 16 that waited for a slot. The
     same bulk send with the same journal then sends what was not sent. Messages in doubt wait for your decision:
@@ -55,7 +55,7 @@ class SqliteJournal:
         many_blasts: The journal serves several bulk sends of different messages, so the first messages are not checked.
         made_from: What the messages are made from, by name, such as the text with its placeholders. The file keeps a
             digest of each, by which `pico blast --resume` says what changed.
-        line_of: Returns the file's line that the message with an index was read from, for `in_doubt`.
+        line_of: Returns the line of the input file that the message with this index was read from, for `in_doubt`.
 
     Raises:
         ConfigurationError: *path* is not the path of a file.
@@ -72,7 +72,7 @@ class SqliteJournal:
         if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
             raise ConfigurationError(f"The journal's path must be a str or a Path, not {type(path).__name__}.")
         if os.fspath(path) in ("", ":memory:") or "\0" in os.fspath(path):
-            raise ConfigurationError("A journal is a file that stays: pass its path, as 'blast.db'.")
+            raise ConfigurationError("A journal is a file that stays: pass its path, such as 'blast.db'.")
         self.path: Path = Path(path)
         self.many_blasts = many_blasts
         self._made_from = made_from
@@ -83,13 +83,7 @@ class SqliteJournal:
 
     @asynccontextmanager
     async def run(self, account: str) -> AsyncIterator[SqliteRun]:
-        """
-        Open the journal for one bulk send; `send_bulk` calls this.
-
-        Raises:
-            JournalError: Raised on entering: the file is in use, of another account or version, damaged, without its
-                `-wal`, or cannot be written.
-        """
+        """Open the journal for one bulk send, as `Journal.run` describes; `send_bulk` calls this."""
         run = SqliteRun(self.path, account, self._made_from, self._line_of)
         try:
             await run.opened
@@ -113,12 +107,11 @@ class SqliteJournal:
 
         match = await self._read(compare, checked=False)
         if match.is_foreign:
-            few = f"{match.known or 'None'} of the first {len(messages)} messages {'are' if match.known > 1 else 'is'}"
-            found = "The first message is not" if len(messages) == 1 else few
             raise JournalError(
-                f"{found} in the journal {self.path}, which has {match.others}. Nothing was sent. If this is the same "
-                "bulk send with other keys or texts, all of it would be sent again: make the messages as before. If it "
-                "is another one, name another journal, or pass SqliteJournal(path, many_blasts=True)."
+                f"Messages of the input that are in the journal {self.path}: {match.known} of the first "
+                f"{len(messages)}. It has {match.others}. Nothing was sent. If this is the same bulk send with other "
+                "keys or texts, all of it would be sent again: make the messages as before. If it is another one, name "
+                "another journal, or pass SqliteJournal(path, many_blasts=True)."
             )
 
     async def counts(self) -> Mapping[JournalState, int]:
@@ -176,8 +169,9 @@ class SqliteJournal:
         """
         Release messages in doubt, or refused, for the next run. A message that had been sent is then sent twice.
 
-        The next run may give them another content. A message in doubt that the next run does not send, either, is in
-        doubt again, and the run after that sends it.
+        The next run may give them another content. If it does not send such a message either (not sent, or refused),
+        `in_doubt` lists the message again, because an earlier run may have sent it. The run after that sends it without
+        another `resend`.
 
         Args:
             names: `key` of each message, or the ID that `in_doubt` returns, or at least its first 6 characters.

@@ -1,21 +1,23 @@
 """
 The journal's file: an SQLite database, checked, owned by one run, and changed in transactions.
 
-Nearly all that a running bulk send commits is in SQLite's write-ahead log, `FILE-wal`, and not in the main file. A main
-file that was copied, moved or left without its log therefore lacks sends, and must be recognized. `journal.held` says
-so:
+Nearly all that a running bulk send commits is in SQLite's write-ahead log, `FILE-wal`, and not in the main file. If a
+main file was copied, moved or left without its log, it does not know the last sends. This must be noticed.
 
-| held      | where              | meaning                                                           |
-|-----------|--------------------|-------------------------------------------------------------------|
-| CLOSED    | in both            | the last run closed the main file, which is complete              |
-| LACKS_LOG | in the main file   | a run is open or crashed; later changes are in the log alone      |
-| HAS_LOG   | in the log         | the same, read together with the log: nothing is missing          |
+The row `journal` exists twice: in the main file and, newer, in the log. SQLite reads the log's if the log is there. Its
+column `held` says what was read:
+
+| held      | meaning                                                                               |
+|-----------|---------------------------------------------------------------------------------------|
+| CLOSED    | the last run closed the main file, which is complete                                  |
+| LACKS_LOG | a run is open or crashed, and this is the main file without its log: refuse it        |
+| HAS_LOG   | a run is open or crashed, and this is the log's row: nothing is missing               |
 
 - LACKS_LOG is written to the main file, and synced, before the first message may be sent.
 - HAS_LOG is committed next. It reaches the main file only together with the rest of the log, for example when `sqlite3`
   opens the file after a crash.
-- A main file with HAS_LOG and no log is complete if it has the inode of the run's file. Any other is a copy, made while
-  the run may have continued.
+- SQLite copied the whole log into a main file that says HAS_LOG but has no log. The file is complete if it has the
+  inode that the run stored. With another inode it is a copy, and the run may have continued after it was made.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pico_async.bulk.journal.digests import account_digest, origin_digest
 from pico_async.bulk.journal.file_set import FileSet
@@ -85,6 +87,7 @@ class JournalFile:
         self.epoch: int = 0
         self.salt: bytes = b""
         self._checkpointed_at = 0
+        self._checkpointing = False
         try:
             self._require_own_log()
             self.connection: sqlite3.Connection = self._connect(create)
@@ -119,7 +122,7 @@ class JournalFile:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit all changes of the block durably, or none; raise if the files were deleted or replaced meanwhile."""
-        with self.journal_errors("could not be written on"):
+        with self.journal_errors("could not be written to"):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 self._require_own_epoch()
@@ -132,7 +135,7 @@ class JournalFile:
             # Checked after the commit, because a commit into deleted files is not durable.
             self._files.require_in_place()
             changed = self.connection.total_changes - self._checkpointed_at
-            if self._lock is not None and changed >= CHECKPOINT_AFTER:
+            if self._lock is not None and not self._checkpointing and changed >= CHECKPOINT_AFTER:
                 self._checkpoint()
 
     def is_made_from(self, what: str, value: str) -> bool | None:
@@ -149,12 +152,11 @@ class JournalFile:
         return self._lock is not None
 
     def is_in_use(self) -> bool:
-        """Return whether a run owns the file now."""
         return is_in_use(self._files.main)
 
     @contextmanager
     def journal_errors(self, failure: str) -> Iterator[None]:
-        """Raise a JournalError for each error of SQLite or the operating system: the journal and this *failure*."""
+        """Turn errors of SQLite and the operating system into a JournalError: the journal, *failure*, the reason."""
         try:
             yield
         except sqlite3.Error as error:
@@ -196,10 +198,7 @@ class JournalFile:
 
     def _prepare(self, may_create: bool, checked: bool) -> None:
         execute = self.connection.execute
-        (application,), (version,) = (
-            execute("PRAGMA application_id").fetchone(),
-            execute("PRAGMA user_version").fetchone(),
-        )
+        application, version = self._pragma("application_id"), self._pragma("user_version")
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
         if (application or tables or version) and application != APPLICATION_ID:
             raise JournalError(f"{self.path} is no journal: it is another program's. Name another file.")
@@ -208,15 +207,13 @@ class JournalFile:
                 f"The journal {self.path} is of version {version}, and this pico_async knows version {VERSION}. "
                 "Use the one that wrote it, or name another file."
             )
-        (mode,) = execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
+        if self._pragma("journal_mode = WAL") != "wal":
             raise JournalError(f"The journal {self.path} cannot be used: this file system does not support a WAL.")
         # FULL: in WAL mode, a lower level loses the last commits in a power failure, and their messages were sent.
         execute("PRAGMA synchronous = FULL")
         if version >= MARKED:
             self._require_log()
-        (sound,) = execute("PRAGMA quick_check(1)").fetchone() if checked else ("ok",)
-        if sound != "ok":
+        if checked and self._pragma("quick_check(1)") != "ok":
             raise JournalError(
                 f"The journal {self.path} is damaged, so it is unknown what was sent. Restore it, and do not send "
                 "again what may have been sent."
@@ -233,6 +230,9 @@ class JournalFile:
         else:
             self.version = version
         ((self.epoch, self.salt),) = execute("SELECT epoch, salt FROM journal")
+
+    def _pragma(self, name: str) -> Any:
+        return self.connection.execute(f"PRAGMA {name}").fetchone()[0]
 
     def _begin_run(self, account: str | None, made_from: Mapping[str, str]) -> None:
         with self.transaction():
@@ -260,13 +260,12 @@ class JournalFile:
 
         "PASSIVE" leaves pages that others read now for the next checkpoint; "FULL" waits for the readers.
         """
-        # Set first, because the transactions below must not begin another checkpoint.
-        self._checkpointed_at = self.connection.total_changes + CHECKPOINT_AFTER
+        self._checkpointing = True  # the transactions below must not begin another one
         self._mark(LACKS_LOG)
         ((busy, pages, written),) = self.connection.execute(f"PRAGMA wal_checkpoint({mode})")
         complete = not busy and pages == written
         self._mark(HAS_LOG, checkpointed=complete)
-        self._checkpointed_at = self.connection.total_changes
+        self._checkpointing, self._checkpointed_at = False, self.connection.total_changes
         return complete
 
     def _mark(self, held: int, *, checkpointed: bool = False) -> None:
@@ -301,7 +300,8 @@ class JournalFile:
         """
         Check that the log belongs to this main file: SQLite accepts any log, and mixes the two when it closes them.
 
-        Each log begins with the row of `journal`, and so with the journal's salt and the epoch of the main file.
+        The row `journal` in the log must have the main file's salt. The main file's epoch must lie between that of the
+        last complete checkpoint (`base`) and that of the log.
         """
         # During the owner's checkpoint, the main file cannot be read without the log.
         if not self._files.has_log() or (self._lock is None and self.is_in_use()):
@@ -312,8 +312,8 @@ class JournalFile:
         (salt, epoch, base), (main_salt, main_epoch, _) = together, alone
         if salt != main_salt or not base <= main_epoch <= epoch:
             raise JournalError(
-                f"The journal {self.path} and {self._files.log.name} beside it do not belong together. Copy both from "
-                "where the bulk send ran, of one moment."
+                f"The journal {self.path} and {self._files.log.name} beside it do not belong together. Copy both "
+                "again, at the same moment, from where the bulk send ran."
             )
 
     def _identity(self, parameter: str) -> tuple[bytes, int, int] | None:
@@ -324,7 +324,11 @@ class JournalFile:
             return None
 
     def _finish_checkpoint(self) -> None:
-        """Correct the mark that a run left when it crashed in a checkpoint, because closing this may remove the log."""
+        """
+        Set HAS_LOG if a run crashed in a checkpoint and left LACKS_LOG although the log is there.
+
+        When this connection is closed, SQLite may copy the log and remove it.
+        """
         with suppress(JournalError):
             lock = LockFile(self._files.main)
             try:

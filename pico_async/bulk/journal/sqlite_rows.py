@@ -48,7 +48,7 @@ class Found:
 
     @property
     def may_have_gone_out(self) -> bool:
-        """Whether the message is not provably unsent."""
+        """Whether the message may have been sent."""
         return self.doubted or self.state in (JournalState.IN_DOUBT, JournalState.SENDING)
 
 
@@ -71,12 +71,11 @@ class JournalRows:
         self._state = f"CASE WHEN {self._doubted} AND state IN ('not_sent', 'rejected') THEN 'in_doubt' ELSE state END"
         # Which rows were used in this run: a byte for each.
         self._used = bytearray(self._next_row)
-        # How often a content occurred in this run, if more than once. One occurrence is known from its row.
+        # How often a content occurred in this run, if more than once. For the first occurrence, `_used` is enough.
         self._occurrences: dict[bytes, int] = {}
 
     @property
     def total(self) -> int:
-        """Number of messages in the file."""
         return int(self._next_row) - 1
 
     def claim(self, messages: Sequence[tuple[Message, int, int | None]]) -> list[JournalRow | InvalidMessageError]:
@@ -92,7 +91,7 @@ class JournalRows:
             found = known.get(name)
             if found is not None:
                 if message.key is None:
-                    name, found = self._unless_used(name, found, content, known)
+                    name, found = self._row_of_occurrence(name, found, content, known)
                 elif (refusal := self._refusal(message.key, found, content)) is not None:
                     rows.append(refusal)
                     continue
@@ -120,7 +119,7 @@ class JournalRows:
             found = known.get(name)
             if found is not None:
                 if message.key is None:
-                    name, found = self._unless_used(name, found, content, known)
+                    name, found = self._row_of_occurrence(name, found, content, known)
                 elif self._refusal(message.key, found, content) is not None:
                     continue
             counts[None if found is None else found.state] += 1
@@ -145,7 +144,6 @@ class JournalRows:
             )
 
     def counts(self) -> dict[JournalState, int]:
-        """Count the messages by state."""
         with self._file.journal_errors("cannot be read"):
             found = dict(
                 self._file.connection.execute(f"SELECT {self._state}, count(*) FROM message GROUP BY 1")  # noqa: S608  a constant
@@ -168,7 +166,7 @@ class JournalRows:
 
     def find(self, name: str, *, whole: bool = False) -> Found:
         """
-        Return the row of a message, found by its key, its ID or the beginning of its ID; raise unless exactly one is.
+        Return the row of a message, by its key, its ID or the beginning of its ID; raise if none or several are found.
 
         With *whole*, no beginning of an ID is accepted, because a key of another journal may look like one.
         """
@@ -181,8 +179,8 @@ class JournalRows:
             found = self._file.connection.execute(select, (first, last)).fetchall()
         if len(found) != 1:
             many = "more than one message begins with" if found else "there is no message of the key or ID"
-            fault = JournalError if found else NotInDoubtError
-            raise fault(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
+            kind = JournalError if found else NotInDoubtError
+            raise kind(f"In the journal {self._file.path} {many} {mask_numbers(name)!r}. Nothing was changed.")
         row, state, doubted = found[0]
         return Found(row, JournalState(state), bool(doubted))
 
@@ -208,7 +206,7 @@ class JournalRows:
         ]
         return self._known(names), list(zip(names, contents, strict=True))
 
-    def _unless_used(
+    def _row_of_occurrence(
         self, name: bytes, found: _Known, content: bytes, known: Mapping[bytes, _Known]
     ) -> tuple[bytes, _Known | None]:
         """Return this row, or that of the content's next occurrence if this run used the row already."""
@@ -245,8 +243,8 @@ class JournalRows:
             )
         if known.content not in (None, content):
             return InvalidMessageError(
-                f"`key` {mask_numbers(key)!r} names a message of other content in the journal, which is "
-                f"{known.state.replace('_', ' ')}. Give a new message a new key.",
+                f"`key` {mask_numbers(key)!r} belongs to a message of other content in the journal; that one "
+                f"is {known.state.replace('_', ' ')}. Give a new message a new key.",
                 argument="key",
                 reason=Reason.CONFLICT,
             )

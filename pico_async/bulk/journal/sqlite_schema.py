@@ -10,7 +10,7 @@ from pico_async.bulk.journal.digests import SALT_BYTES
 # "Pico" in ASCII. It distinguishes a journal from the SQLite files of other programs.
 APPLICATION_ID = 0x5069636F
 VERSION = 3
-# The first version whose main file says whether it lacks its log.
+# The first version with the column `held`; see sqlite_file.py.
 MARKED = 2
 
 _SCHEMA = """
@@ -54,7 +54,6 @@ KNOWN_VERSIONS = (*_MIGRATIONS, VERSION)
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty file."""
     _execute(connection, _SCHEMA, salt=os.urandom(SALT_BYTES))
 
 

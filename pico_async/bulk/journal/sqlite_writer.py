@@ -53,14 +53,12 @@ class SqliteRun:
         self._thread.start()
 
     async def claim(self, message: Message, index: int) -> JournalRow:
-        """Return the message's row, or add one."""
         self._require_no_fault()
         line = None if self._line_of is None else self._line_of(index)
         row: JournalRow = await self._request(message=(message, index, line))
         return row
 
     async def intend(self, row: JournalRow) -> None:
-        """Commit that the message may be sent from now on."""
         self._require_no_fault()
         await self._request(change=(row.id, JournalState.SENDING, None))
 

@@ -48,7 +48,6 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Number of settled rows."""
         return self.outcomes.total()
 
     @property
@@ -88,7 +87,6 @@ class RateMeter:
 
 
 def display_for(console: Console, *, wanted: bool) -> Display:
-    """Return the display that suits the console."""
     if not wanted:
         return Display(console)
     return BarDisplay(console) if console.is_interactive else LineDisplay(console)
@@ -134,12 +132,10 @@ class LineDisplay(Display):
         self._next_at = time.monotonic() + self.interval_s
 
     def show_reading(self, rows: int) -> None:
-        """Print how many rows were read, if a line is due."""
         if self._is_due():
             self.print(f"reading: {rows:,} rows")
 
     def show_sending(self, progress: Progress) -> None:
-        """Print how many rows were settled, if a line is due."""
         if self._is_due():
             counts = ", ".join(
                 f"{progress.outcomes[outcome]:,} {format_outcome(outcome)}" for outcome in progress.shown
@@ -170,7 +166,6 @@ class BarDisplay(Display):
         self._live.stop()
 
     def show_reading(self, rows: int) -> None:
-        """Draw how many rows were read."""
         self._live.update(Text(f"Reading  {rows:,} rows", style="dim"), refresh=True)
 
     def show_sending(self, progress: Progress) -> None:

@@ -94,7 +94,6 @@ class RowMapping:
         }
 
     def key_of(self, row: Row) -> str | None:
-        """Return the key of the row; None without a key column."""
         return None if self.options.key_column is None else row.values.get(self.options.key_column)
 
     def messages(self, rows: Iterator[Row]) -> Iterator[tuple[Row, Mapped]]:
@@ -103,7 +102,7 @@ class RowMapping:
             for row in rows:
                 mapped: Mapped = self.message(row)
                 if seen is not None and isinstance(mapped, SmsMessage):
-                    first = seen.first_to(mapped.to, row.line)
+                    first = seen.first_with_number(mapped.to, row.line)
                     if first is not None:
                         mapped = SuppressedError(
                             f"Line {first} has the same number; --once-per-number keeps the first. Nothing was sent."

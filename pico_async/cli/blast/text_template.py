@@ -35,7 +35,6 @@ class TextTemplate:
 
     @property
     def source(self) -> str:
-        """The text with its placeholders."""
         return "".join(f"{{{{{piece}}}}}" if index % 2 else piece for index, piece in enumerate(self._pieces))
 
     @property

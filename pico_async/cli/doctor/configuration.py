@@ -69,7 +69,6 @@ class Configuration:
 
     @property
     def host(self) -> str:
-        """The host of the base URL."""
         return urlsplit(self.base_url or "").hostname or ""
 
 

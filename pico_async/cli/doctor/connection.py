@@ -61,7 +61,6 @@ class _ConnectionTrace:
 
 
 def make_transport(proxy: str | None, tls: ssl.SSLContext, kind: type[httpx.AsyncHTTPTransport]) -> Any:
-    """Return a transport like that of a session, or raise if httpx cannot use the proxy."""
     try:
         via = None if proxy is None else httpx.Proxy(proxy, ssl_context=tls if proxy.startswith("https:") else None)
         return kind(verify=tls, proxy=via)

@@ -38,20 +38,16 @@ class Finding:
 
 
 def not_checked(check: str, reason: str) -> Finding:
-    """Return a finding for a check that was not made."""
     return Finding(check=check, state=State.NOT_CHECKED, message=reason)
 
 
 def ok(check: str, message: str, **facts: Any) -> Finding:
-    """Return a finding for a check that passed."""
     return Finding(check=check, state=State.OK, message=message, facts=facts)
 
 
 def warning(check: str, message: str, advice: str, **facts: Any) -> Finding:
-    """Return a finding that needs attention, with advice."""
     return Finding(check=check, state=State.WARNING, message=message, advice=advice, facts=facts)
 
 
 def failed(check: str, message: str, advice: str, **facts: Any) -> Finding:
-    """Return a finding for a check that failed, with advice."""
     return Finding(check=check, state=State.FAILED, message=message, advice=advice, facts=facts)

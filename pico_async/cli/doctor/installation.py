@@ -21,7 +21,6 @@ _FOR_DEVELOPERS = frozenset({"test", "dev", "bench"})
 
 
 def check_python() -> Finding:
-    """Return the versions of Python and of pico_async as a finding."""
     found = platform.python_version()
     message = f"Python {found} on {platform.system()}, pico_async {__version__}"
     return ok("python", message, python=found, system=platform.system(), pico_async=__version__)

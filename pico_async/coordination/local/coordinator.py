@@ -35,7 +35,6 @@ class LocalCoordinator:
         return f"<LocalCoordinator sms: {self._limiters[RateGroup.SMS]!r}, {self._sessions} sessions>"
 
     def limiter(self, rate_group: RateGroup) -> LocalLimiter:
-        """Return the limiter of a rate group."""
         return self._limiters[rate_group]
 
     def for_another_account(self) -> Self:
@@ -57,12 +56,6 @@ class LocalCoordinator:
         return other
 
     def join(self, identity: Identity) -> None:
-        """
-        Serve a session of this identity. A session calls it by itself.
-
-        Raises:
-            ConfigurationError: It serves another API key, account or host, or another event loop.
-        """
         loop = asyncio.get_running_loop()
         if self._sessions and self._loop is not loop:
             raise ConfigurationError("This LocalCoordinator belongs to another event loop: make one in each loop.")
@@ -74,9 +67,7 @@ class LocalCoordinator:
         self._sessions += 1
 
     async def leave(self) -> None:
-        """End one `join`."""
         self._sessions -= 1
 
     def constrained_s(self) -> float:
-        """Return how many seconds past sends and refusals still constrain new requests."""
         return max(limiter.constrained_s() for limiter in self._limiters.values())

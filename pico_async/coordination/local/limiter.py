@@ -67,11 +67,6 @@ class LocalSlot:
     request: SentRequest | None
 
     async def renew(self) -> bool:
-        """
-        Re-date the slot to now, and return False.
-
-        If other slots were granted meanwhile, wait for another one, ahead of all others, and return True.
-        """
         self.give_back()
         if await self._limiter.redate(self):
             return False
@@ -80,11 +75,9 @@ class LocalSlot:
         return True
 
     def answered(self, took_s: float) -> None:
-        """Learn from the time between the grant and the reply."""
         self._limiter.observe_reply(self.request, took_s)
 
     async def refused(self, retry_after_s: float | None) -> None:
-        """Pause all requests of the rate group, then slow them down for a while."""
         self._limiter.pause(retry_after_s)
 
     def give_back(self) -> None:
@@ -123,11 +116,9 @@ class LocalLimiter:
 
     @property
     def per_s(self) -> float | None:
-        """Requests per second that the limiter grants now; None if it is unlimited."""
         return None if self._rate is None else bucket(self._rate, self._allowance_s).refill_per_s * self._slowed_to
 
     async def acquire(self, priority: int) -> LocalSlot:
-        """Wait for a slot. A cancelled caller gives it back."""
         if self._bucket is None and not self._pause_s():
             return LocalSlot(self, time.monotonic(), None)
         loop = asyncio.get_running_loop()
@@ -166,14 +157,12 @@ class LocalLimiter:
         return True
 
     def observe_reply(self, request: SentRequest | None, took_s: float) -> None:
-        """Learn the jitter from a reply that came *took_s* after its slot was granted."""
         # Not by the loop's clock, which uvloop rounds.
         if self._arrivals is not None and request is not None:
             self._jitter.add(took_s, time.monotonic())
             self._arrivals.observe_reply(request, took_s, self._jitter.fastest_s)
 
     def forget(self, request: SentRequest) -> None:
-        """Remove a request that was not sent after all."""
         if self._arrivals is not None:
             self._arrivals.remove(request)
 
@@ -295,7 +284,6 @@ class ArrivalWindow:
         return request
 
     def remove(self, request: SentRequest) -> None:
-        """Remove a request that was not sent after all."""
         if request in self._recent:
             self._recent.remove(request)
 
@@ -345,7 +333,6 @@ class JitterEstimate:
         return f"<JitterEstimate fastest {self.fastest_s * 1e3:.1f} ms, {len(self._samples)} samples>"
 
     def add(self, took_s: float, now: float) -> None:
-        """Record that a reply came *took_s* after its request was sent."""
         # Sampled by send times: after a stall of the network, many replies come at once.
         if self._fixed_s is None and abs(now - took_s - self._last_sent_at) >= 1 / SAMPLES_PER_S:
             self._last_sent_at = now - took_s
@@ -362,7 +349,6 @@ class JitterEstimate:
         return True
 
     def allowance_s(self, now: float) -> float:
-        """Return the jitter allowance in seconds."""
         if self._fixed_s is not None:
             return self._fixed_s
         self._samples = [sample for sample in self._samples if now - sample[0] <= SAMPLES_KEPT_S]

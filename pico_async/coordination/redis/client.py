@@ -86,7 +86,6 @@ class ScriptClient:
         return call.result()
 
     async def aclose(self) -> None:
-        """End the calls whose callers have stopped waiting."""
         late = [*self._late]
         for call in late:
             call.cancel()
@@ -156,7 +155,6 @@ def source_of(script: str) -> str:
 
 
 def microseconds(seconds: float) -> str:
-    """Return a duration as an argument of the scripts."""
     return f"{seconds * 1e6:.0f}"
 
 

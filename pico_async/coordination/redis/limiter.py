@@ -39,7 +39,7 @@ class RedisSlot:
         """
         Wait for another slot, ahead of all others, because a reserved slot is good only at its time. Return True.
 
-        At one request per second or less, re-date the slot to now and return False: if Pico refuses the request, that
+        At one request per second or less, re-date the slot to now and return False. If Pico refuses the request, that
         costs less time than the wait for another slot.
 
         Raises:
@@ -57,11 +57,9 @@ class RedisSlot:
         # learned allowance is no gain: benchmarks/README.md, `fleet_jitter.py`.
 
     async def refused(self, retry_after_s: float | None) -> None:
-        """Pause the rate group in the whole fleet, then slow it down for a while."""
         await self._limiter.pause(retry_after_s)
 
     def give_back(self) -> None:
-        """Return the slot: nothing was sent with it."""
         self._limiter.put_back(self.due_at)
 
 
@@ -117,12 +115,6 @@ class RedisLimiter:
         return self._schedule.spacing_s >= 1.0
 
     async def acquire(self, priority: int) -> RedisSlot:
-        """
-        Wait for a slot.
-
-        Raises:
-            NotSentError: Redis is away, and there is no fallback share.
-        """
         due_at = await self.next_slot(priority)
         return RedisSlot(self, due_at, time.monotonic())
 
@@ -149,7 +141,6 @@ class RedisLimiter:
         self._advance()
 
     async def pause(self, retry_after_s: float | None) -> None:
-        """Pause the whole fleet, then slow it down for a while."""
         pause_s = min(max(retry_after_s or 0.0, PAUSE_S), MAX_PAUSE_S)
         self._pause_until(_now() + pause_s)
         # Without Redis the pause holds for this process. Pico refuses requests of the others, too, and they pause then.

@@ -47,7 +47,6 @@ class ReservationPolicy:
         self._invited: set[Priority] = set()
 
     def slot_used(self) -> None:
-        """Count a slot that a request used."""
         self._used += 1
 
     def slot_expired(self) -> None:

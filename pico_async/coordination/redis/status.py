@@ -75,7 +75,6 @@ class RateGroupStatus:
 
     @property
     def waiting(self) -> int:
-        """The requests that wait in all processes."""
         return sum(member.waiting for member in self.members)
 
 

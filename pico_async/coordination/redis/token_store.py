@@ -80,14 +80,12 @@ class RedisTokenStore:
         await asyncio.wait([storing])
 
     async def discard(self, token: str) -> None:
-        """Remove the token, unless another one has replaced it."""
         await self._copy.discard(token)
         storing = self._store("discard", token, "")
         del token
         await asyncio.wait([storing])
 
     async def aclose(self) -> None:
-        """End all calls to Redis."""
         tasks = [*self._storing] if self._checking is None else [self._checking, *self._storing]
         for task in tasks:
             task.cancel()

@@ -171,7 +171,7 @@ async def _missing(cursor: Cursor, tables: Mapping[str, Sequence[str]]) -> list[
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether a later try may succeed, because the server was only away, as in a restart."""
+    """Return whether a later try may succeed, because the server was only away, such as in a restart."""
     passing = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
     return is_pooler_error(error) or (passing and not isinstance(error, PoolClosed))
 

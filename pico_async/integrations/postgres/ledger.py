@@ -70,7 +70,7 @@ class PostgresLedger:
             caller's, which stays open.
         timeout_s: Seconds to wait for the server before a message is sent. After them it is not sent. `mark_sent` and
             `resend` of many wait longer, by 1 ms for each message.
-        settle_s: Seconds to wait for the server, as in a restart, to store the outcome. After them the message is in
+        settle_s: Seconds to wait for the server, such as in a restart, to store the outcome. Then the message is in
             doubt.
         under_way_s: Seconds that a delivery waits while its message is "sending", before the message is in doubt. It
             may be 0.
@@ -326,6 +326,6 @@ def _pool(database: Any) -> Pool:
         psycopg.conninfo.conninfo_to_dict(database)
     except psycopg.Error:
         raise ConfigurationError(
-            "`database` is not a conninfo. Pass one as 'postgresql://user@host/database' or 'host=… dbname=…'."
+            "`database` is not a conninfo. Pass one such as 'postgresql://user@host/database' or 'host=… dbname=…'."
         ) from None
     return AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True})

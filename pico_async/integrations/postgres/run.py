@@ -110,8 +110,8 @@ class PostgresRun:
         rows = await self._settled(name)
         if rows and rows[0][2] not in (None, claim.content):
             raise InvalidMessageError(
-                f"`key` {mask_numbers(key)!r} names a message of other content in the ledger, which is "
-                f"{rows[0][0].replace('_', ' ')}. Give a new message a new key.",
+                f"`key` {mask_numbers(key)!r} belongs to a message of other content in the ledger; that one "
+                f"is {rows[0][0].replace('_', ' ')}. Give a new message a new key.",
                 argument="key",
                 reason=Reason.CONFLICT,
             )

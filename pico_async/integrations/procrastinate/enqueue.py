@@ -190,7 +190,7 @@ class _Intake:
     def __attrs_post_init__(self) -> None:
         pool_of(self._app)
         if not isinstance(self._priority, Priority):
-            raise ConfigurationError("`priority` must be a Priority, as Priority.INTERACTIVE or Priority.BULK.")
+            raise ConfigurationError("`priority` must be a Priority, such as Priority.INTERACTIVE or Priority.BULK.")
         if isinstance(self._batch_size, bool) or not isinstance(self._batch_size, int) or self._batch_size < 1:
             raise ConfigurationError("`batch_size` must be a whole number from 1.")
         if self._connection is not None and not isinstance(self._connection, psycopg.AsyncConnection):

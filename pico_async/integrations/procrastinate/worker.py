@@ -82,7 +82,7 @@ async def run_worker(
         max_tries: The highest number of deliveries of one message.
         wait: If False, return when no job is due.
         install_signal_handlers: Stop at SIGTERM and SIGINT. Pass False if your web server handles them.
-        options: Other options of procrastinate's worker, as `name`, `delete_jobs`, `listen_notify` or
+        options: Other options of procrastinate's worker, such as `name`, `delete_jobs`, `listen_notify` or
             `fetch_job_polling_interval`.
 
     Raises:

@@ -139,7 +139,6 @@ class Feed:
         return Event("limits", payload, cursor)
 
     def current_settings(self, cursor: Cursor) -> Event:
-        """Return the settings."""
         return Event("settings", self.settings.read(), cursor)
 
     def message(self, number: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Try:
     Attributes:
         at: When the try ended, on the sandbox's clock.
         is_copy: Whether the receipt was sent before: it is a duplicate, or was sent again by hand.
-        result: HTTP status of the reply, as "204", or the reason why there is none.
+        result: HTTP status of the reply, such as "204", or the reason why there is none.
     """
 
     at: float

@@ -35,7 +35,7 @@ from pico_async import (
     SqliteJournal,
 )
 from pico_async.bulk.journal import sqlite_file as journal_file
-from pico_async.bulk.journal.entry import AHEAD
+from pico_async.bulk.journal.entry import MAX_WAITING_AS_SENDING
 from pico_async.bulk.journal.protocols import JournalRow
 from pico_async.bulk.journal.sqlite_rows import JournalRows
 from tests.support.waiting import until
@@ -318,7 +318,7 @@ async def test_a_key_names_one_message(tmp_path: Path, concurrency: int) -> None
     assert isinstance(first[1].error, InvalidMessageError)
     assert "`key` 'a' came before in this bulk send" in str(first[1].error)
     assert isinstance(second[0].error, InvalidMessageError)
-    assert "`key` 'a' names a message of other content" in str(second[0].error)
+    assert "`key` 'a' belongs to a message of other content" in str(second[0].error)
     assert pico.received == {sms(1).to: 1, sms(3).to: 1}
 
 
@@ -348,7 +348,7 @@ async def test_nothing_is_on_the_wire_that_is_not_in_the_file(tmp_path: Path) ->
 
 
 async def test_few_wait_for_their_turn_as_if_they_were_sent(tmp_path: Path) -> None:
-    """At a low rate at most `AHEAD` of 64 messages are `sending`, so a crash leaves no more than these in doubt."""
+    """At a low rate, 16 of 64 messages at most are `sending`, so a crash leaves no more than these in doubt."""
     pico, path = Pico(), tmp_path / "blast.db"
     async with session(pico, rates=Rates(sms=2)) as it:
         async with it.stream_bulk([sms(number) for number in range(100)], journal=path, concurrency=64) as results:
@@ -356,7 +356,7 @@ async def test_few_wait_for_their_turn_as_if_they_were_sent(tmp_path: Path) -> N
             await asyncio.sleep(0.3)
             counts = await SqliteJournal(path).counts()
 
-    assert counts[JournalState.SENDING] <= AHEAD
+    assert counts[JournalState.SENDING] <= MAX_WAITING_AS_SENDING
     assert counts[JournalState.SENDING] + counts[JournalState.PENDING] >= 60
     assert (await SqliteJournal(path).counts())[JournalState.IN_DOUBT] == 0
 

@@ -219,7 +219,7 @@ async def test_a_key_names_one_content(ledger: PostgresLedger) -> None:
     await run.settle(line, Outcome.ACCEPTED, "r-1")
     assert (await found(ledger, sms(expires_in=30))).state is JournalState.ACCEPTED
 
-    with pytest.raises(InvalidMessageError, match=r"'order-1' names a message of other content .* accepted"):
+    with pytest.raises(InvalidMessageError, match=r"'order-1' belongs to a message of other content .* accepted"):
         await found(ledger, sms(text="Another"))
     with pytest.raises(InvalidMessageError, match="came before in this run"):
         await run.claim(sms(expires_in=60), 1)

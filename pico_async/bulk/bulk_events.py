@@ -12,7 +12,7 @@ from pico_async.events import BlastEnded, BlastStarted
 _numbers = itertools.count(1)
 
 
-class BlastEvents:
+class BulkEvents:
     """Emits the first and the last event of one bulk send; *number* identifies it there and in its calls' events."""
 
     def __init__(self, observer: Observer) -> None:
@@ -20,7 +20,7 @@ class BlastEvents:
         self._observer = observer
 
     def begin(self, concurrency: int) -> None:
-        """Emit that the bulk send began. What a listener adds to the caller's context stays there."""
+        """Emit that the bulk send began, in its own task: what a listener adds to the context holds for it alone."""
         self._observer.emit(BlastStarted(blast=self.number, concurrency=concurrency))
 
     def end(self, report: BulkReport, *, whole: bool) -> None:
