@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from pico_async import _event_log, _settings
 from pico_async._boundary import boundary
-from pico_async._engine.call import FROM_SYNCHRONOUS_CODE, Engine
+from pico_async._engine.call import Engine
+from pico_async._engine.event_loop import FROM_SYNCHRONOUS_CODE
 from pico_async._engine.hosts import is_loopback, is_unresolvable
 from pico_async._engine.http.exchange import HttpClient
 from pico_async._engine.http.httpx_library import AsyncTransport

@@ -89,8 +89,8 @@ MUTATIONS = (
         (
             Change(
                 "pico_async/_engine/http/httpx_transport.py",
-                "proved = not written if self.reports_writes else isinstance(error, _BEFORE_WRITING)",
-                "proved = not written or isinstance(error, httpx.RemoteProtocolError)",
+                "proved = not written if self.reports_writes else before_writing",
+                "proved = not written or isinstance(error, library.RemoteProtocolError)",
             ),
         ),
         (WIRE, ENGINE),

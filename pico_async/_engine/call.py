@@ -16,6 +16,7 @@ from attrs import Factory, define, field
 from pico_async._engine import live
 from pico_async._engine.decision import MAX_WAIT_S, Fail, History, ReplaceToken, Retry, Return, decide
 from pico_async._engine.endpoints import GET_TOKEN, Request
+from pico_async._engine.event_loop import another_loop, no_loop
 from pico_async._engine.http.exchange import Departure, Headers, HttpClient, expired
 from pico_async._engine.permission import Allow, Permission
 from pico_async._engine.progress import CallProgress, Observer
@@ -47,10 +48,8 @@ from pico_async.messages import Message, deadline as message_deadline
 from pico_async.models import Accepted, UserToken
 
 Value = TypeVar("Value")
-
 _NO_SCOPE = nullcontext()
 _read_accepted = partial(decode, model=Accepted)
-FROM_SYNCHRONOUS_CODE = "from synchronous code, use `pico_async.blocking.Pico`"
 
 
 @define(eq=False, repr=False, kw_only=True, slots=False)
@@ -99,9 +98,7 @@ class Engine:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise ConfigurationError(
-                f"PicoSession needs a running event loop. Use it in a coroutine; or {FROM_SYNCHRONOUS_CODE}."
-            ) from None
+            raise no_loop() from None
         if self.closed:
             raise ConfigurationError("This session is closed. Make another one.")
         if self.loop is None:
@@ -111,7 +108,7 @@ class Engine:
             self._tokens = TokenCache(self._coordinator.token, self._fetch_token, longest_s=MAX_WAIT_S)
             self.loop = loop
         if self.loop is not loop:
-            raise ConfigurationError(_another_loop(self.loop))
+            raise another_loop(self.loop)
 
     def send(
         self,
@@ -132,11 +129,8 @@ class Engine:
         """
         if not isinstance(priority, Priority):
             # A wrong value would be compared with others in a queue, and break its order.
-            raise InvalidMessageError(
-                "`priority` must be a Priority, such as Priority.INTERACTIVE or Priority.BULK.",
-                argument="priority",
-                reason=Reason.TYPE,
-            )
+            fault = "`priority` must be a Priority, such as Priority.INTERACTIVE or Priority.BULK."
+            raise InvalidMessageError(fault, argument="priority", reason=Reason.TYPE)
         request = send_request(message, self.account)
         progress = progress or CallProgress()
         progress.priority = priority
@@ -405,18 +399,3 @@ def _not_retried(error: PicoError) -> PicoError:
         "requests succeed again.",
     )
     return error
-
-
-def _another_loop(loop: asyncio.AbstractEventLoop | None) -> str:
-    """Return what to do with a session that was opened in this other loop."""
-    if loop is not None and loop.is_closed():
-        return (
-            "This session belongs to another event loop, which has ended, as that of an earlier `asyncio.run`. Open "
-            "the session in the coroutine that `asyncio.run` runs, with `async with PicoSession() as pico:`, and make "
-            f"all its calls there; or {FROM_SYNCHRONOUS_CODE}, which keeps one event loop."
-        )
-    return (
-        "This session belongs to another event loop, which is not the running one. Make its calls there, as by "
-        f"`asyncio.run_coroutine_threadsafe`, or make another session in this loop; or {FROM_SYNCHRONOUS_CODE}, which "
-        "any thread may use."
-    )

@@ -137,7 +137,6 @@ class HttpxTransport(HttpTransport):
         if not isinstance(error, library.TransportError):
             # It proves nothing: a user's transport may raise it after it sent the request in another way.
             return Failure(f"the transport failed ({type(error).__name__})", sent_nothing=False)
-        # Failures before a connection is open.
         before_writing = isinstance(error, (library.ConnectError, library.ConnectTimeout, library.PoolTimeout))
         proved = not written if self.reports_writes else before_writing
         return Failure(_reason(error, library, self._timeout_s, self._connect_s), proved)
