@@ -64,7 +64,6 @@ class Engine:
         retry_in_doubt: Retry also a request that may have been carried out.
         opt_outs: Called with the number of each message; raises if it must not be sent. None if there are none.
         reaches_pico: Requests may go to Pico itself, and not to a stand-in such as the sandbox.
-        loop: The event loop; None before the first call.
     """
 
     account: Account
