@@ -52,7 +52,7 @@ from pico_async import (
     segments,
 )
 from pico_async._values import Value
-from pico_async.bulk.preflight_report import Country, Fault, Forced, Kind, Repeat
+from pico_async.bulk.preflight_report import Country, Fault, Forced, NumberKind, Repeat
 from pico_async.integrations.postgres.ledger import LedgerRecord
 from pico_async.integrations.procrastinate import EnqueueReport
 from pico_async.receipts.callbacks import SignedCallback
@@ -89,7 +89,7 @@ VALUES: list[Any] = [
     Fault(3, "`to` is empty."),
     Repeat(4, 1),
     Country("886", 3, 1),
-    Kind("fixed line", 2),
+    NumberKind("fixed line", 2),
     Forced("“", 5),
     Preflight(
         total=9,

@@ -68,7 +68,7 @@ def test_it_has_the_operations_of_the_session() -> None:
     assert public(Pico) == public(PicoSession) - {"aclose"} | {"close"}
     for name in RESOURCES:
         assert public(getattr(Pico, name)) - {"name"} == public(getattr(PicoSession, name)), name
-    assert public(BulkStream) - {"end"} == public(AsyncBulkStream) - {"run_out"}
+    assert public(BulkStream) - {"end"} == public(AsyncBulkStream) - {"drain"}
 
 
 def test_each_operation_has_the_arguments_and_the_documentation_of_the_async_one() -> None:
