@@ -85,7 +85,7 @@ class TokenCache:
         self._fetch = fetch
         self._longest_s = longest_s
         self._refreshing: asyncio.Task[Secret] | None = None
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._known: Secret | None = None
 
     async def current(self) -> Secret | None:
@@ -112,17 +112,17 @@ class TokenCache:
             return token
         if self._refreshing is None or self._refreshing.done():
             # Owned by this cache: `aclose` waits for it.
-            self._refreshing, self._waiting = asyncio.create_task(self._refresh()), set()
+            self._refreshing, self._waiting = asyncio.create_task(self._refresh()), {}
             self._refreshing.add_done_callback(functools.partial(_wake, self._waiting))
         refreshing, waiting = self._refreshing, self._waiting
         # A future for each caller. Waiting for the task itself would add a callback to it, and asyncio searches all
         # callbacks of a task when one caller is cancelled.
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.add(ended)
+        waiting[ended] = None
         try:
             await ended
         finally:
-            waiting.discard(ended)
+            del waiting[ended]
         if refreshing.cancelled():
             raise NotSentError("The session was closed while it fetched a token.")
         if (error := refreshing.exception()) is not None:
@@ -157,8 +157,8 @@ class TokenCache:
             return Secret((await self.fetch()).token)
 
 
-def _wake(waiting: set[asyncio.Future[None]], refreshing: asyncio.Task[Secret]) -> None:
-    """Wake the callers that wait for a fetch, because it ended."""
+def _wake(waiting: dict[asyncio.Future[None], None], refreshing: asyncio.Task[Secret]) -> None:
+    """Wake the callers that wait for a fetch, because it ended: in the order in which they came."""
     if not refreshing.cancelled():
         refreshing.exception()  # If all callers were cancelled, asyncio would log that it was never retrieved.
     for ended in waiting:

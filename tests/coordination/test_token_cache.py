@@ -144,6 +144,19 @@ async def test_a_waiter_that_leaves_costs_nothing_for_the_others() -> None:
     assert not cache._waiting
 
 
+async def test_the_callers_wake_in_the_order_in_which_they_came() -> None:
+    """All callers that wait for one fetch go on in the order in which they came, so that their sends do, too."""
+    cache, woken = cache_of(Source()), list[int]()
+
+    async def get(number: int) -> None:
+        await cache.get()
+        woken.append(number)
+
+    await asyncio.gather(*(get(number) for number in range(50)))
+
+    assert woken == list(range(50))
+
+
 async def test_a_failed_fetch_fails_all_who_waited_for_it() -> None:
     """One failed fetch fails all fifty waiting callers, and each caller gets its own copy of the error."""
     source = Source()
