@@ -103,9 +103,16 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
     return tracked_tasks(set(), pico, ledger=ledger, max_tries=max_tries)
 
 
-def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
+def tracked_tasks(
+    in_hand: set[int],
+    pico: PicoSession,
+    *,
+    ledger: Journal | None,
+    max_tries: int,
+    found_expired: asyncio.Event | None = None,
+) -> Blueprint:
     """
-    Return the task, which keeps the IDs of its running jobs in *in_hand*.
+    Return the task, which keeps the IDs of its running jobs in *in_hand*, and sets *found_expired* when one expired.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -137,6 +144,8 @@ def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | Non
                 priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
             )
         except Exception as error:
+            if found_expired is not None and isinstance(error, MessageExpiredError):
+                found_expired.set()
             wait_s = retry.wait_s(error, context.job)
             if wait_s is not None:
                 with suppress(JournalError):
