@@ -176,9 +176,11 @@ async def _deliver(
         raise
     if message is None:
         return "settled by an earlier delivery"
-    result = await send_once(pico, message, ledger=ledger, priority=priority)
+    dropping = outbox.dropping(ledger, name)
+    result = await send_once(pico, message, ledger=dropping or ledger, priority=priority)
     if result.error is None:
-        await outbox.drop(name)
+        if dropping is None or not dropping.has_dropped:
+            await outbox.drop(name)
         return result.outcome.value
     if isinstance(result.error, SuppressedError):
         await outbox.drop(name)
