@@ -14,6 +14,7 @@ from pico_async.errors import JournalError
 
 try:
     import psycopg
+    from psycopg.pq import TransactionStatus
     from psycopg.rows import TupleRow, tuple_row
     from psycopg_pool import AsyncConnectionPool, PoolClosed
 except ImportError as _error:
@@ -76,7 +77,7 @@ class Database:
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                async with self.cursor(give_up_at - time.monotonic()) as cursor:
+                async with self.cursor(give_up_at - time.monotonic()) as cursor, _autocommit(cursor.connection):
                     await cursor.execute(statement, values)
                     rows = await cursor.fetchall() if cursor.description else []
             except (psycopg.Error, TimeoutError) as error:
@@ -119,6 +120,19 @@ async def borrowed_connection(
         await end_if_cancelled(since)
         with without_prepared_statements(connection):
             yield connection
+
+
+@asynccontextmanager
+async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Let PostgreSQL commit each statement of the body by itself, which saves the round trips of BEGIN and COMMIT."""
+    before = connection.autocommit
+    await connection.set_autocommit(True)
+    try:
+        yield
+    finally:
+        # The pool discards a connection that was lost, or was cancelled in the middle.
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            await connection.set_autocommit(before)
 
 
 @contextmanager

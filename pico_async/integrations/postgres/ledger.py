@@ -117,6 +117,10 @@ class PostgresLedger:
     def __repr__(self) -> str:
         return f"<PostgresLedger on {self._database!r}>"
 
+    def uses(self, pool: Pool) -> bool:
+        """Return whether the ledger uses the connections of this pool, and so the same database."""
+        return self._database.pool is pool
+
     async def __aenter__(self) -> Self:
         if self._owned:
             await self._database.pool.open()

@@ -79,6 +79,10 @@ class PostgresRun:
         timeout_s: Seconds to wait for the server before a message is sent.
         settle_s: Seconds to wait for the server to store the outcome.
         under_way_s: Seconds to wait for another delivery before its message is in doubt.
+
+    Attributes:
+        when_accepted: A statement that is run, with its values, in the same transaction as the outcome "accepted".
+        has_accepted: Whether such an outcome was committed.
     """
 
     _database: Database
@@ -86,6 +90,8 @@ class PostgresRun:
     _timeout_s: float
     _settle_s: float
     _under_way_s: float
+    when_accepted: tuple[LiteralString, dict[str, object]] | None = field(default=None, init=False)
+    has_accepted: bool = field(default=False, init=False)
     _seen: set[bytes] = field(factory=set, init=False)
     _claims: dict[int, _Claim] = field(factory=dict, init=False)
 
@@ -145,7 +151,12 @@ class PostgresRun:
             "state": JournalState(outcome.value).value,
             "request_id": storable(request_id),
         }
-        await self._database.fetch(_SETTLE, values, timeout_s=self._settle_s)
+        statement = _SETTLE
+        if self.when_accepted is not None and outcome is Outcome.ACCEPTED:
+            also, more = self.when_accepted
+            statement, values = f"WITH settled AS ({_SETTLE}) {also}", values | more
+        await self._database.fetch(statement, values, timeout_s=self._settle_s)
+        self.has_accepted = self.has_accepted or outcome is Outcome.ACCEPTED
 
     async def _settled(self, name: bytes) -> list[TupleRow]:
         """Wait while another delivery is sending the message, and return its row."""

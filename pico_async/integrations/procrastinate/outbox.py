@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID, uuid4
 
 import attrs
-from attrs import field, frozen
+from attrs import define, field, frozen
 from procrastinate import App, PsycopgConnector
 from procrastinate.schema import SchemaManager
 from psycopg.rows import TupleRow
 
 from pico_async._boundary import boundary
+from pico_async.bulk.journal.protocols import Journal, JournalRun
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.integrations.postgres.connection import Cursor, Database, Pool, make_tables
 from pico_async.integrations.postgres.ledger import PostgresLedger
@@ -49,6 +50,8 @@ FROM (SELECT args ->> 'outbox_id' AS name, max(id) AS job FROM procrastinate_job
 WHERE pico_outbox.job IS NULL AND found.name = pico_outbox.id::text;
 UPDATE pico_outbox SET job = 0 WHERE job IS NULL;  -- none
 """
+
+_DROP: Final = "DELETE FROM pico_outbox WHERE id = %(outbox_id)s"
 
 FIRST_ID: Final = UUID(int=0)
 LAST_ID: Final = UUID(int=2**128 - 1)
@@ -104,7 +107,13 @@ class Outbox:
 
     async def drop(self, name: UUID) -> None:
         """Delete the message, because it needs no further delivery."""
-        await self._database.fetch("DELETE FROM pico_outbox WHERE id = %s", (name,), timeout_s=TIMEOUT_S)
+        await self._database.fetch(_DROP, {"outbox_id": name}, timeout_s=TIMEOUT_S)
+
+    def dropping(self, ledger: Journal, name: UUID) -> DroppingLedger | None:
+        """Return a ledger that drops the message together with its outcome, or None if it is in another database."""
+        if isinstance(ledger, PostgresLedger) and ledger.uses(self._database.pool):
+            return DroppingLedger(ledger, name)
+        return None
 
     async def keep(self, name: UUID) -> None:
         """Keep the message for `resend` or `discard`."""
@@ -120,6 +129,28 @@ class Outbox:
             timeout_s=TIMEOUT_S,
         )
         return datetime.fromtimestamp(rows[0][0], UTC)
+
+
+@define(eq=False)
+class DroppingLedger:
+    """
+    The ledger in the outbox's database: one statement settles the message as accepted and drops it.
+
+    Attributes:
+        has_dropped: Whether that statement was committed.
+    """
+
+    _ledger: PostgresLedger
+    _name: UUID
+    has_dropped: bool = field(default=False, init=False)
+
+    @asynccontextmanager
+    async def run(self, account: str) -> AsyncIterator[JournalRun]:
+        """Begin a run of this message, as `PostgresLedger.run` does."""
+        async with self._ledger.run(account) as run:
+            run.when_accepted = (_DROP, {"outbox_id": self._name})
+            yield run
+            self.has_dropped = run.has_accepted
 
 
 @boundary

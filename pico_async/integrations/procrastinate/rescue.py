@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 import anyio
@@ -33,6 +34,21 @@ from pico_async.integrations.procrastinate.task import AT_ONCE, TASK
 logger: Logger = Logger(__name__)
 
 RESCUE_LOCK: Final = 0x5069636F_02
+BETWEEN_DROPS_S: Final = 1.0
+
+# Tables that have changed by a tenth, or were never analyzed. Autovacuum would analyze them, too, but up to minutes
+# later. PostgreSQL counts changes with a delay of seconds, and lets only the owner analyze a table.
+_OUTDATED: Final = (
+    "SELECT relname FROM pg_class"
+    " WHERE oid IN (to_regclass('procrastinate_jobs'), to_regclass('pico_outbox'), to_regclass('pico_ledger'))"
+    " AND pg_has_role(relowner, 'USAGE') AND (relpages = 0 AND pg_relation_size(oid) > 100000"
+    " OR pg_stat_get_mod_since_analyze(oid) > 1000 + 0.1 * pg_stat_get_live_tuples(oid))"
+)
+_ANALYZE: Final[dict[str, LiteralString]] = {
+    "procrastinate_jobs": "ANALYZE (SKIP_LOCKED) procrastinate_jobs",
+    "pico_outbox": "ANALYZE (SKIP_LOCKED) pico_outbox",
+    "pico_ledger": "ANALYZE (SKIP_LOCKED) pico_ledger",
+}
 
 
 @define(eq=False)
@@ -45,6 +61,7 @@ class Rescue:
         stalled_s: Seconds without a heartbeat after which a worker counts as dead.
         ledger: The ledger of `run_worker`.
         delete_jobs: Whether the worker deletes a job that has failed.
+        found_expired: Set when a job had an expired message. Others may be behind it.
     """
 
     app: App
@@ -53,6 +70,7 @@ class Rescue:
     _stalled_s: float
     _ledger: Journal | None = None
     _delete_jobs: bool = False
+    _found_expired: asyncio.Event = field(factory=asyncio.Event)
     _suspects: set[int] = field(factory=set, init=False)
     _checked_until: UUID = field(default=FIRST_ID, init=False)
 
@@ -64,6 +82,16 @@ class Rescue:
             with suppress(ConnectorException, JournalError):
                 await self.check()
                 await self.put_back_idle(worker)
+
+    async def drop_found(self) -> None:
+        """Drop expired messages in batches as soon as a job has found one, while the worker runs."""
+        while True:
+            await self._found_expired.wait()
+            self._found_expired.clear()
+            with suppress(JournalError):
+                await self._drop_expired()
+            # Messages that an earlier delivery may have sent stay, and their jobs find them, too.
+            await anyio.sleep(BETWEEN_DROPS_S)
 
     async def check(self) -> None:
         """Put back the jobs of dead workers, keep messages that no job delivers, and drop expired ones."""
@@ -78,12 +106,25 @@ class Rescue:
             # If PostgreSQL was away for long, this worker itself seems dead.
             await self._put_back(job for job in stalled if job.id not in self._in_hand)
             kept, self._checked_until = await fail_without_job(cursor, self._checked_until)
+        await self._analyze()
         if kept:
             logger.warning(
                 "Messages whose job was cancelled, aborted or deleted were kept: %d. `resend` or `discard` them.",
                 kept,
             )
         await self._drop_expired()
+
+    async def _analyze(self) -> None:
+        """
+        Update the planner's statistics of tables that have changed much.
+
+        After the first enqueue of many jobs, PostgreSQL believes that few are waiting. To fetch one, it then reads and
+        sorts them all.
+        """
+        # Nothing depends on it, and it may be refused, for example in a replica that is being promoted.
+        with suppress(JournalError):
+            for (name,) in await self._database.fetch(_OUTDATED, timeout_s=TIMEOUT_S):
+                await self._database.fetch(_ANALYZE[name], timeout_s=TIMEOUT_S)
 
     async def _drop_expired(self) -> None:
         """

@@ -103,8 +103,20 @@ def tasks(pico: PicoSession, *, ledger: Journal | None = None, max_tries: int = 
     return tracked_tasks(set(), pico, ledger=ledger, max_tries=max_tries)
 
 
-def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | None, max_tries: int) -> Blueprint:
-    """Return the task, which keeps the IDs of its running jobs in *in_hand*; raise if an argument is wrong."""
+def tracked_tasks(
+    in_hand: set[int],
+    pico: PicoSession,
+    *,
+    ledger: Journal | None,
+    max_tries: int,
+    found_expired: asyncio.Event | None = None,
+) -> Blueprint:
+    """
+    Return the task, which keeps the IDs of its running jobs in *in_hand*, and sets *found_expired* when one expired.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
     if not isinstance(pico, PicoSession):
         raise ConfigurationError(f"`pico` must be a PicoSession, not {type(pico).__name__}.")
     if isinstance(max_tries, bool) or not isinstance(max_tries, int) or max_tries < 1:
@@ -132,6 +144,8 @@ def tracked_tasks(in_hand: set[int], pico: PicoSession, *, ledger: Journal | Non
                 priority=Priority.INTERACTIVE if context.job.priority > LEVELS[Priority.BULK] else Priority.BULK,
             )
         except Exception as error:
+            if found_expired is not None and isinstance(error, MessageExpiredError):
+                found_expired.set()
             wait_s = retry.wait_s(error, context.job)
             if wait_s is not None:
                 with suppress(JournalError):
@@ -154,9 +168,11 @@ async def _deliver(
         raise
     if message is None:
         return "settled by an earlier delivery"
-    result = await send_once(pico, message, ledger=ledger, priority=priority)
+    dropping = outbox.dropping(ledger, name)
+    result = await send_once(pico, message, ledger=dropping or ledger, priority=priority)
     if result.error is None:
-        await outbox.drop(name)
+        if dropping is None or not dropping.has_dropped:
+            await outbox.drop(name)
         return result.outcome.value
     if isinstance(result.error, SuppressedError):
         await outbox.drop(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -92,7 +93,8 @@ async def run_worker(
     """
     database = Database(pool_of(app))
     in_hand: set[int] = set()
-    own = tracked_tasks(in_hand, pico, ledger=ledger, max_tries=max_tries)
+    found_expired = asyncio.Event()
+    own = tracked_tasks(in_hand, pico, ledger=ledger, max_tries=max_tries, found_expired=found_expired)
     for name, seconds in {"grace_s": grace_s, "stalled_s": stalled_s}.items():
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise ConfigurationError(f"`{name}` must be a positive number of seconds.")
@@ -119,7 +121,9 @@ async def run_worker(
         "install_signal_handlers": False,
     }
     deletes_failed = DeleteJobCondition(settings.get("delete_jobs") or "never") is DeleteJobCondition.ALWAYS
-    rescue = Rescue(app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=deletes_failed)
+    rescue = Rescue(
+        app, database, in_hand, stalled_s, ledger=ledger, delete_jobs=deletes_failed, found_expired=found_expired
+    )
     can_handle_signals = os.name != "nt" and threading.current_thread() is threading.main_thread()
     try:
         async with _background_tasks() as group:
@@ -165,6 +169,7 @@ async def _run_one(rescue: Rescue, settings: dict[str, Any]) -> None:
     async with _background_tasks() as group:
         group.start_soon(_stop_when_cancelled, worker)
         group.start_soon(rescue.run, worker)
+        group.start_soon(rescue.drop_found)
         # `_stop_when_cancelled` stops it in order. A cancellation would interrupt each of its steps.
         with anyio.CancelScope(shield=True):
             await worker.run()  # type: ignore[no-untyped-call]

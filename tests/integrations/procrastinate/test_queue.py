@@ -24,6 +24,7 @@ import pytest
 from procrastinate.jobs import Job
 from procrastinate.testing import InMemoryConnector
 from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
 
 from pico_async import (
     AuthenticationError,
@@ -56,12 +57,17 @@ from pico_async.messages import Message
 from pico_async.sandbox import Fault, FaultRule, Sandbox
 from tests.integrations.conftest import session_with
 from tests.support.queue_worker import bear_lost_ends
+from tests.support.statements import counted_statements
 from tests.support.waiting import PATIENCE_S, until
 from tests.support.watched_slots import watch_slots
 
 pytestmark = pytest.mark.lower_bounds
 
 TEXT = "Your code is 4711"
+
+
+# Of procrastinate, to fetch the job and to end it. Ours: take the message, find its row, intend, settle and drop.
+STATEMENTS_PER_MESSAGE = 2 + 4
 
 
 @pytest.fixture
@@ -876,3 +882,29 @@ def test_a_missing_extra_is_one_sentence_that_names_the_pip_line(missing: str) -
 
     assert ran.returncode == 1
     assert "pip install 'pico-async[procrastinate]'" in ran.stderr.splitlines()[-1]
+
+
+async def test_a_message_takes_few_statements(app: procrastinate.App, pico: PicoSession) -> None:
+    """A message takes a fixed number of statements, and is dropped by the one that settles it as accepted."""
+    counts = []
+    for number in (1, 51):
+        await enqueue_bulk(app, [sms(each, key=f"{number}-{each}") for each in range(number)])
+        with counted_statements() as statements:
+            await work(app, pico)
+        # An empty one is the pool's check of a connection.
+        counts.append(sum(bool(statement) for statement in statements))
+
+    # The worker itself asks now and then which jobs to abort.
+    assert (counts[1] - counts[0]) // 50 == STATEMENTS_PER_MESSAGE
+
+
+async def test_a_connection_keeps_its_settings(app: procrastinate.App, database: str) -> None:
+    """A statement that commits by itself leaves the connection of the caller's pool as it was."""
+    for autocommit in (False, True):
+        async with AsyncConnectionPool(database, min_size=1, max_size=1, kwargs={"autocommit": autocommit}) as pool:
+            await PostgresLedger(pool).counts()
+            with pytest.raises(JournalError):
+                await Database(pool).fetch("SELECT 1 / 0", timeout_s=PATIENCE_S)
+
+            async with pool.connection() as connection:
+                assert connection.autocommit is autocommit

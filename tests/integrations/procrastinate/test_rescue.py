@@ -489,3 +489,37 @@ async def test_a_table_that_is_anothers_is_named_with_what_to_do(
 
     with pytest.raises(JournalError, match=rf"they lack pico_ledger\.{missing}\. Nothing was changed\. Rename"):
         await setup(app)
+
+
+async def test_messages_that_expire_while_a_worker_runs_are_dropped_together(
+    app: procrastinate.App, pico: PicoSession, sandbox: Sandbox, database: str
+) -> None:
+    """The first expired message that a job finds makes the worker drop all of them in batches, before its next look."""
+    await enqueue_bulk(app, (attrs.evolve(sms(number), expires_in=600) for number in range(1, 501)))
+
+    async def expire_all(number: str) -> bool:
+        if not expired:
+            expired.append(number)
+            execute(database, "UPDATE pico_outbox SET expires_at = now() - interval '1 s'")
+        return False
+
+    expired: list[str] = []
+    async with session_with(sandbox, suppression=expire_all) as session:
+        await work(app, session, concurrency=1, stalled_s=3600)
+
+    one_by_one = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed' AND attempts > 0"
+    assert jobs(database)["todo"] == 0
+    assert kept(database) == []
+    assert rows(database, one_by_one)[0][0] < 100
+
+
+async def test_the_planner_knows_of_many_new_jobs(app: procrastinate.App, database: str) -> None:
+    """A check analyzes tables that have grown, so that the next job is found by its index, and not by sorting all."""
+    await enqueue_bulk(app, map(sms, range(3000)))
+
+    await rescue_of(app).check()
+
+    counted = "SELECT reltuples FROM pg_class WHERE relname IN ('procrastinate_jobs', 'pico_outbox')"
+    assert rows(database, counted) == [(3000,), (3000,)]
+    plan = "EXPLAIN SELECT id FROM procrastinate_jobs WHERE status = 'todo' ORDER BY priority DESC, id LIMIT 1"
+    assert not any("Sort" in line for (line,) in rows(database, plan))
