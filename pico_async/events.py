@@ -5,7 +5,7 @@ The events of a session. `on_event` is called with each of them.
       SlotGranted         the limiter granted a slot
       AttemptStarted
       AttemptEnded
-      RateRefused         Pico refused a request for its rate
+      RateRefused         Pico refused a request because requests came too fast
       Retrying            then another slot and another attempt
       TokenRefreshed      the call fetched a token
     CallEnded             always, also for a call that was cancelled

@@ -116,7 +116,7 @@ class Ledger:
 
     @property
     def refusals(self) -> int:
-        """How many requests were refused for their rate, injected refusals included."""
+        """How many requests were refused because they came too fast, injected refusals included."""
         return self._verdicts[Verdict.REFUSED_RATE]
 
     def counts(self) -> dict[str, int]:

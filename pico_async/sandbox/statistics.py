@@ -15,7 +15,7 @@ _KINDS: dict[str, str] = {Verdict.ACCEPTED: "accepted", Verdict.REFUSED_RATE: "r
 
 @frozen
 class Second:
-    """Sends of SMS in one second of the sandbox's clock: accepted, refused for their rate, and otherwise failed."""
+    """Sends of SMS in one second of the sandbox's clock: accepted, refused as too fast, and otherwise failed."""
 
     number: int
     accepted: int

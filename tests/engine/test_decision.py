@@ -46,7 +46,7 @@ def after(
 
 
 def test_waiting_for_a_token_is_no_retry() -> None:
-    """A call counts as retried after a failed attempt, but not if Pico refused only token requests for their rate."""
+    """A call counts as retried after a failed attempt, but not if only token requests came too fast."""
     assert not History().retried
     assert History(failures=1).retried
     assert not History(failures=1, token_refusals=1).retried
@@ -127,7 +127,7 @@ def test_a_read_without_a_reply_leaves_no_doubt() -> None:
 
 
 def test_a_refused_token_request_waits_in_a_queue_and_costs_no_retry() -> None:
-    """A token request that is refused for its rate is retried although all retries are used."""
+    """A token request that is refused because it came too fast is retried although all retries are used."""
     refusals = History(failures=5, token_refusals=5)
 
     action = after(RateLimitError("too fast"), GET_TOKEN, refusals, with_token=False, retries=0)

@@ -115,7 +115,7 @@ def test_a_fleet_comes_through_one_trouble_after_another() -> None:
       token for all.
     - The token expires for all processes: it is replaced once, and all processes use the new one.
     - Redis answers no client for some seconds: a send that fails is reported as not sent, and a later try sends it.
-    - Pico refuses one process for its rate: no process sends for more than a second, and afterwards all are slower.
+    - Pico refuses requests that came too fast: no process sends for more than a second, and then all are slower.
     """
     count = 30
     with ExitStack() as held:

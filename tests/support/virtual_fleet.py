@@ -303,7 +303,7 @@ class Fleet:
         return self.outcome
 
     def refuse(self, number: int) -> None:
-        """Report to one host that Pico refused a request for its rate."""
+        """Report to one host that Pico refused a request because requests came too fast."""
         host = self.hosts[number]
         context = copy_context()
         context.run(_clock_here.set, host.clock)

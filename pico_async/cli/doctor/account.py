@@ -55,7 +55,7 @@ class OnceTransport(httpx.AsyncHTTPTransport):
         server: The server's time; None where no reply had a date.
         ahead_s: How far this machine's clock is ahead of the server's, in seconds.
         answered: Whether there was a reply.
-        repeated: Whether the session tried to repeat a request: after a refusal for its rate, or of its token.
+        repeated: Whether the session repeated a request: after a refusal of its token, or because it came too fast.
     """
 
     server: datetime | None = None
@@ -116,7 +116,7 @@ async def check_account(settings: Configuration, tls: ssl.SSLContext, *, timeout
             refused = None
         yield _clock(transport)
         if refused is not None:
-            # A session repeats a token request only after a refusal for its rate.
+            # A session repeats a token request only if Pico refused it because it came too fast.
             if transport.repeated:
                 yield failed("token", "Pico gives one token per second, and refused this request.", _TOO_SOON)
             else:
