@@ -5,17 +5,9 @@ from __future__ import annotations
 import re
 from functools import cache
 
-# ITU-T E.164: no code begins with another one.
-_COUNTRY_CODE = re.compile(r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 # Kinds of numbers besides mobile and fixed line, in the order in which `phonenumbers` tries them.
 _SPECIAL_KINDS = ("premium_rate", "toll_free", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail")
 _NOTHING = "(?!)"
-
-
-def country_code(number: str) -> str:
-    """Return the country code that a number in E.164 begins with."""
-    found = _COUNTRY_CODE.match(number)
-    return number[:3] if found is None else found[0]
 
 
 @cache
@@ -28,16 +20,10 @@ def is_checkable() -> bool:
     return True
 
 
-def kind_of(number: str) -> str | None:
-    """
-    Return the kind of a number in E.164, such as "mobile" or "fixed line"; None without the extra `numbers`.
-
-    In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
-    """
+def kind_in_country(code: str, national: str) -> str | None:
+    """Return the kind of a country's national number, as `kind_of` does."""
     if not is_checkable():
         return None
-    code = country_code(number)
-    national = number[len(code) :]
     if (kinds := _kinds_in_country(code, len(national))) is not None:
         found = kinds.fullmatch(national)
         return "unknown" if found is None else str(found.lastgroup).replace("_", " ")

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._characters import DASH, INVISIBLE, SEPARATOR, described
-from pico_async._number_kinds import country_code, is_checkable, kind_of
+from pico_async._number_kinds import is_checkable, kind_in_country
 from pico_async._values import refusing
 from pico_async.errors import ConfigurationError, InvalidMessageError, Reason
 
@@ -33,6 +33,8 @@ _PARENTHESES = r"[^()\uff08\uff09]*(?:[(\uff08][^()\uff08\uff09]*[)\uff09][^()\u
 _LIST_NUMBER = r"(?:[1-9]\d?\.\s|\(?[1-9]\d?(?:\)|\s+[\u2010-\u2015\u2212-]\s)\s*0).*"
 _SHORT_LAST_GROUP = rf".*(?:\d\d.*\D\d|\d\d\d[{DASH}]\d\d)"
 
+# ITU-T E.164: no code begins with another one.
+_COUNTRY_CODE = re.compile(r"1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}")
 # In Ivory Coast, Benin, Gabon, Congo, San Marino and Italy, a number's first 0 is dialled from abroad, too.
 _ZERO_STAYS = frozenset({"225", "229", "241", "242", "378", "39"})
 # The fewest digits of a mobile or fixed-line number, with its country code, by phonenumbers 8.13 and 9.0. Countries
@@ -144,6 +146,22 @@ def destination(to: object, *, region: str | None = None, newer_ranges: bool = F
     )
     # Raised outside a handler: the error of `phonenumbers` may contain the number, and would be the context.
     raise _refused(fault, hint)
+
+
+def country_code(number: str) -> str:
+    """Return the country code that a number in E.164 begins with."""
+    found = _COUNTRY_CODE.match(number)
+    return number[:3] if found is None else found[0]
+
+
+def kind_of(number: str) -> str | None:
+    """
+    Return the kind of a number in E.164, such as "mobile" or "fixed line"; None without the extra `numbers`.
+
+    In many countries, the number does not show whether it is mobile or fixed. A number that cannot exist is "unknown".
+    """
+    code = country_code(number)
+    return kind_in_country(code, number[len(code) :])
 
 
 def spellings(number: str) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from hypothesis import given, settings, strategies as st
 
 import pico_async
 from pico_async._masking import mask, mask_numbers
-from pico_async._number_kinds import _kind_in_region, country_code, is_checkable, kind_of
+from pico_async._number_kinds import _kind_in_region, is_checkable
 from pico_async.errors import ConfigurationError, InvalidMessageError
 from pico_async.messages import SmsMessage
-from pico_async.numbers import e164, spellings as ways_of
+from pico_async.numbers import country_code, e164, kind_of, spellings as ways_of
 
 # Of countries whose numbers may be long, and begin with no 0.
 NUMBERS = st.from_regex(r"(1|86|886)[1-9][0-9]{9,11}", fullmatch=True)

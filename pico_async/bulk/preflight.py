@@ -11,13 +11,13 @@ from typing import Self, TypeAlias, TypeVar
 import anyio.lowlevel
 
 from pico_async._cancellation import cancellations, end_if_cancelled
-from pico_async._number_kinds import country_code, kind_of
 from pico_async.bulk.duplicates import Duplicates
 from pico_async.bulk.preflight_report import FORCED_LISTED, Country, Fault, Forced, NumberKind, Preflight, Repeat
 from pico_async.bulk.source import END, Input, Source, invalid_item
 from pico_async.bulk.suppression import OptOuts, Suppression
 from pico_async.errors import ConfigurationError, InvalidMessageError, SuppressedError
 from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage
+from pico_async.numbers import country_code, kind_of
 from pico_async.segmentation import Encoding, foreign_characters, segments
 
 Price: TypeAlias = Decimal | int | float | str
