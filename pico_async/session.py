@@ -189,7 +189,7 @@ class PicoSession:
         self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
     ) -> Preflight:
         """
-        Check what `send_bulk` would send, and send nothing: valid messages, their parts, cost and duration.
+        Report what `send_bulk` would send, without sending it: valid messages, their parts, cost and duration.
 
         The input is read to its end, so pass one that can be read again. Memory use does not grow with its length. The
         duration is estimated from the limiter's present rate.
@@ -235,9 +235,9 @@ class PicoSession:
         """
         Send many messages as fast as the limiter allows, and return the numbers.
 
-        No message fails for a cause that concerns all of them: no token, no Redis, no connection, too many requests.
-        Messages that were begun are retried, after pauses that grow to 5 seconds, and almost no others are read. The
-        bulk send stops early, and `report.stopped` says why, if
+        A cause that concerns all messages fails none of them: no token, no Redis, no connection, too many requests. Those
+        that were begun are retried, after pauses that grow to 5 seconds, and meanwhile at most one more is read for each
+        pause. The bulk send stops early, and `report.stopped` says why, if
 
         - nothing could be sent for *outage_s*,
         - Pico refuses the account, such as for a wrong key, or

@@ -190,7 +190,7 @@ class Engine:
             try:
                 departure = await self._acquire(request, progress)
             except PicoError as error:
-                # A missing token does not undo what an earlier attempt may have done.
+                # There is no further attempt, but an earlier one may have been carried out.
                 raise (history.doubt or error) from None
             verdict = await self._attempt(departure, read)
             progress.exchanging = False
@@ -219,7 +219,7 @@ class Engine:
                     history.token_replaced, wait_s = True, 0.0
                 case Retry() if deadline is None or time.monotonic() + action.after_s.most_s < deadline:
                     history.add(action)
-                    if not action.is_token_refusal and not self._retry_budget.take():
+                    if not action.is_token_rate_refusal and not self._retry_budget.take():
                         raise _not_retried(history.doubt or action.error)
                     wait_s = random.uniform(*action.after_s)  # noqa: S311  jitter is no secret
                 case Retry():  # it could end after the deadline
@@ -230,13 +230,13 @@ class Engine:
                 progress.observed.retrying(action.error, wait_s)
             if isinstance(action, Retry):
                 await asyncio.sleep(wait_s)
-                if action.is_token_refusal:  # the exchange was a part of the wait for a token
+                if action.is_token_rate_refusal:  # the refused exchange counts as a part of the wait
                     wait_s = time.monotonic() - departure.slot.granted_at
                 history.waited_s += wait_s
 
     async def _acquire(self, request: Request, progress: CallProgress) -> Departure:
         """
-        Wait until the request may be sent. Return its departure, which holds a token, a slot and a connection.
+        Wait until the request may be sent. Return its departure, with a token and a slot, and hold a connection.
 
         Raises:
             MessageExpiredError: The deadline passed.
@@ -263,7 +263,7 @@ class Engine:
                     break
                 slot.give_back()
             try:
-                # Before a connection is acquired: a hundred questions without an answer would hold all connections.
+                # Before a connection is acquired: a hundred calls that wait for an answer would hold all of them.
                 held_up = permission is not None and await permission.ask_again()
                 held_up = await connections.acquire(progress.priority) or held_up
             except BaseException:

@@ -24,7 +24,7 @@ BASE_DELAY_S = 0.5
 MAX_BACKOFF_S = 8.0
 # All waits of one call together. A longer wait is not begun: the error's `retry_after` lets the caller decide.
 MAX_WAIT_S = 60.0
-# The waits of ten retries take 55.5 s, unless Pico asks for more.
+# The waits of ten retries take at most 55.5 s, unless Pico asks for more.
 MAX_RETRIES = 10
 
 
@@ -50,25 +50,25 @@ class History:
         doubt: An attempt may have been carried out. No later failure changes that.
         token_replaced: Pico refused the token once, and a fresh one was fetched.
         failures: Attempts that failed, without those of a replaced token.
-        token_refusals: Failures in which Pico refused a token request because requests came too fast.
+        token_rate_refusals: Failures in which Pico refused a token request because requests came too fast.
         waited_s: Seconds that the call waited between its attempts.
     """
 
     doubt: InDoubtError | None = None
     token_replaced: bool = False
     failures: int = 0
-    token_refusals: int = 0
+    token_rate_refusals: int = 0
     waited_s: float = 0.0
 
     @property
     def retried(self) -> bool:
         """Whether an attempt failed, token refusals aside."""
-        return self.failures > self.token_refusals
+        return self.failures > self.token_rate_refusals
 
     def add(self, retry: Retry) -> None:
         self.doubt = retry.doubt
         self.failures += 1
-        self.token_refusals += retry.is_token_refusal
+        self.token_rate_refusals += retry.is_token_rate_refusal
 
 
 @frozen
@@ -91,14 +91,14 @@ class Retry:
     Try again.
 
     Attributes:
-        is_token_refusal: Pico refused a token request because requests came too fast. The retry costs nothing of the
+        is_token_rate_refusal: Pico refused a token request because requests came too fast. The retry costs nothing of the
             retry budget.
         doubt: What the call raises if no later attempt succeeds; None: it raises the last attempt's own error.
     """
 
     error: PicoError
     after_s: Backoff
-    is_token_refusal: bool
+    is_token_rate_refusal: bool
     doubt: InDoubtError | None
 
 
@@ -148,22 +148,22 @@ def decide(
         return Return({"request_id": verdict.request_id})
     # Pico gives all processes of a key one token a second. A refusal is a part of the wait for a token, and does not
     # count against *retries*.
-    is_token_refusal = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
-    uncounted = history.token_refusals + (1 if is_token_refusal else 0)
+    is_token_rate_refusal = isinstance(verdict, RateLimitError) and request.endpoint.rate_group is RateGroup.TOKEN
+    uncounted = history.token_rate_refusals + (1 if is_token_rate_refusal else 0)
     after_s = next_delay_s(
         verdict,
         history.failures + 1,
         repeatable=request.endpoint.repeatable or retry_in_doubt,
         retries=0 if ending else retries + uncounted,
         waited_s=history.waited_s,
-        backoff=TOKEN_BACKOFF if is_token_refusal else BACKOFF,
+        backoff=TOKEN_BACKOFF if is_token_rate_refusal else BACKOFF,
     )
     if after_s is None:
         return Fail(history.doubt or verdict)
     doubt = history.doubt
     if isinstance(verdict, InDoubtError) and request.endpoint.method != "GET":  # a GET changes nothing
         doubt = verdict
-    return Retry(verdict, after_s, is_token_refusal, doubt)
+    return Retry(verdict, after_s, is_token_rate_refusal, doubt)
 
 
 def next_delay_s(
@@ -195,8 +195,8 @@ def next_delay_s(
     asked_s = max(error.retry_after or 0.0, backoff.least_s)
     delay_s = min(backoff.most_s, BASE_DELAY_S * 2.0 ** min(attempt - 1, 10))
     left_s = MAX_WAIT_S - waited_s
-    # The wait that Pico asks for and the client's own delay must each fit, or the last retries would follow too fast.
-    # If only their sum is too long, the random part is cut, because "Retry-After: 60" is common.
+    # Pico's wait and the client's own delay must each fit into the time left: with a shortened delay, the last retries
+    # would follow too fast. If only their sum is too long, the random part is cut, because "Retry-After: 60" is common.
     if max(asked_s, delay_s) > left_s:
         return None
     return Backoff(asked_s, min(asked_s + delay_s, left_s))

@@ -117,7 +117,7 @@ class Dispatcher:
             if (error := self.take_error()) is not None:
                 raise error
             self._require_not_stopped()
-        # The input is read from the caller's next await on.
+        # Reading starts when the caller next awaits something.
         self._may_read.set()
 
     def stop(self, reason: str) -> None:
@@ -314,7 +314,7 @@ class Dispatcher:
                 return delivery.failed(outcome)
 
     async def _returned_or_raised(self, delivery: Delivery, step: Callable[[], Awaitable[Value]]) -> Value | PicoError:
-        """Await one step of a message, and return its value, or what it raised as an error of this package."""
+        """Await one step of a message. Return its value, or its error as one of this package; raise a cancellation."""
         try:
             return await step()
         except PicoError as error:
@@ -333,7 +333,7 @@ class Dispatcher:
         try:
             await entry.settle(result)
         except JournalError as error:
-            self.stop(f"the journal failed, and has as in doubt a message that is {result.outcome}: {error}")
+            self.stop(f"the journal failed, and says in doubt of a message that is {result.outcome}: {error}")
         except asyncio.CancelledError:
             # The result is known nevertheless, and a SqliteJournal completes its commit.
             self.stop(_CANCELLED)

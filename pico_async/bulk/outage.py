@@ -30,8 +30,8 @@ OUTAGE_S = 60.0
 REFUSES_ALL = frozenset({402, 403, 404, 405, 407, 421, 426})
 REFUSED_IN_A_ROW = 30
 
-# Each pause is as long as the outage so far, within these bounds: short after a short interruption, and at most a few
-# requests a second during a long one.
+# The longest pause is as long as the outage so far, within these bounds. Each pause is random, from half of that to all
+# of it.
 SHORTEST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 5.0
 
@@ -57,8 +57,8 @@ class Outage:
     """
     A period in which no message is sent, because there is no token, no Redis or no connection, or Pico accepts no more.
 
-    It begins with such a failure, and ends with the next message that Pico accepts, or refuses because of the message
-    itself. If a message still fails so after *bound_s* seconds, the bulk send stops.
+    It begins with such a failure, and ends with the next message that Pico accepts, or refuses for another reason than
+    its rate or the account. If a message still fails so after *bound_s* seconds, the bulk send stops.
     """
 
     def __init__(self, bound_s: float) -> None:
@@ -93,10 +93,11 @@ class Outage:
         | the account or the settings    | is given up | stops, unless a message reached Pico since this call began |
         | no token, Redis or connection  | is retried  | pauses reading; stops if the outage lasts too long         |
         | requests came too fast         | is retried  | pauses reading; stops if the outage lasts too long         |
-        | one of these two, overtaken    | is given up | continues: a message that was begun later reached Pico     |
+        | the same, but not for all      | is given up | continues: a message that was begun later reached Pico     |
         | in doubt after a request       | is given up | pauses as above                                            |
         | in doubt without a request     | is given up | continues: in the ledger, another delivery has the message |
         | refused by Pico                | is given up | stops after 30 in a row that concern no single message     |
+        | the journal                    | is given up | is stopped by its dispatcher                               |
 
         Args:
             began_at: When the failed call began, on the monotonic clock.

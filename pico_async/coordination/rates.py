@@ -23,8 +23,9 @@ CATCH_UP_S = 0.002
 FLEET_LATE_S = 0.012
 # How much two processes may differ in their estimates of Redis's clock, and in their time from slot to request.
 APART_S = 0.010
-# The shortest pause after a refusal because requests came too fast, and the pause without a Retry-After. It is as long
-# as the limit's window. After a pause the bucket is full, so after a shorter one too many requests could fall into one.
+# The pause after a refusal because requests came too fast: at least this long, and exactly this long without a
+# Retry-After. It is the limit's window: the bucket is full after a pause, so a window with a shorter pause in it could
+# contain too many requests.
 PAUSE_S = 1.0
 MAX_PAUSE_S = 60.0
 SLOWED_TO = 0.8
@@ -68,10 +69,10 @@ class Rates:
     higher `sms` only after Pico raised it for your key.
 
     Attributes:
-        jitter_allowance_s: How much later one request may arrive than the next one that was sent after it. The limiter
-            stays so far below the rate that no second at Pico contains more requests. For n = 30 it grants
-            (n + 1 - 1.06) / (1 s + allowance) a second. None learns it from the spread of the response times. It
-            is then between 2 and 50 ms, which gives 29.9 to 28.5 a second. A fleet uses 13 ms.
+        jitter_allowance_s: The largest difference, in seconds, between the delays of two requests on their way to Pico.
+            The limiter stays so far below the rate that no second at Pico contains more requests. For a rate of 30 it
+            grants (31 - 1.06) / (1 + allowance) a second; 1.06 is the bucket's capacity. With None, the limiter learns
+            it from the spread of the response times: 2 to 50 ms, which gives 29.9 to 28.5 a second. A fleet uses 13 ms.
     """
 
     sms: float | None = field(default=30, validator=_rate)
@@ -110,8 +111,8 @@ def bucket(rate: float, jitter_allowance_s: float) -> Bucket:
     """
     Return the bucket with which the server gets no more than *rate* requests in any second.
 
-    A bucket with b tokens and refill r admits at most b + r·T requests in any time T. A bucket of 30 that refills with
-    30 a second therefore admits 59 requests in one second; the 60th comes just as the second ends.
+    A bucket with b tokens and refill r admits at most b + r·T requests in any time T. With b = r = 30 and T = 1 s that
+    is 60: 30 at once, 29 within the second, and the 60th exactly at its end.
 
     With a jitter of up to J seconds, the requests of one second at the server were sent within 1 + J seconds. So
     b + r(1 + J) < n + 1 keeps them to n. For n = 30, b = 1.06 and J = 10 ms this gives r = 29.6. It holds as long as

@@ -13,7 +13,7 @@ from pico_async.errors import ConfigurationError
 
 
 class _SharedCoordinator(LocalCoordinator):
-    """A coordinator that outlives its sessions for as long as their sends count."""
+    """A coordinator that outlives its sessions for as long as their requests still limit new ones."""
 
     async def leave(self) -> None:
         await super().leave()
@@ -40,8 +40,8 @@ class _Entry:
             self.by_token[name].token = earlier.token
 
 
-# The one global of the package: two sessions of one key must share limiters without knowing each other. The loops of
-# several threads share it, but never an entry.
+# The one global by which sessions affect each other: those of one key must share limiters without knowing each other.
+# The loops of several threads share it, but never an entry.
 _entries: dict[asyncio.AbstractEventLoop, dict[str, _Entry]] = {}
 _lock = threading.Lock()
 
@@ -61,8 +61,9 @@ def join_shared(identity: Identity, rates: Rates) -> LocalCoordinator:
 
     Sessions of the same key, but of another account or host, get one with the same limiters and another token.
 
-    Call its `leave` for each `join`. The limiters outlive the last session for as long as its sends count: a program
-    that opens a session for each message must not exceed a rate either.
+    This joins the coordinator: call its `leave` once for each call of this function. The limiters outlive the last
+    session for as long as its requests still limit new ones: a program that opens a session for each message must not
+    exceed a rate either.
 
     Raises:
         ConfigurationError: Another session of this key has other rates.

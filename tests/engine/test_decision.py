@@ -49,7 +49,7 @@ def test_waiting_for_a_token_is_no_retry() -> None:
     """A call counts as retried after a failed attempt, but not if only token requests came too fast."""
     assert not History().retried
     assert History(failures=1).retried
-    assert not History(failures=1, token_refusals=1).retried
+    assert not History(failures=1, token_rate_refusals=1).retried
 
 
 def test_a_stale_token_is_replaced_once() -> None:
@@ -128,10 +128,10 @@ def test_a_read_without_a_reply_leaves_no_doubt() -> None:
 
 def test_a_refused_token_request_waits_in_a_queue_and_costs_no_retry() -> None:
     """A token request that is refused because it came too fast is retried although all retries are used."""
-    refusals = History(failures=5, token_refusals=5)
+    refusals = History(failures=5, token_rate_refusals=5)
 
     action = after(RateLimitError("too fast"), GET_TOKEN, refusals, with_token=False, retries=0)
 
     assert isinstance(action, Retry)
-    assert action.is_token_refusal
+    assert action.is_token_rate_refusal
     assert isinstance(after(RateLimitError("too fast"), GET_BALANCE, History(failures=5)), Fail)

@@ -27,8 +27,8 @@ from pico_async.coordination.rates import (
 FIT_EVERY_S = 0.5
 FIT_FROM_S = 0.0005
 
-# A reply that is later than this says more about the server's work than about the way to it. This is more than
-# MAX_JITTER_S, because a stall of 50 ms and a little jitter may come together.
+# A reply that is slower than the fastest by more than this does not re-date its request: the server was slow, and not
+# the way to it. This is more than MAX_JITTER_S, because a stall of 50 ms and a little jitter may come together.
 MAX_DELAY_S = 0.070
 
 # The jitter allowance that is used until enough replies came.
@@ -46,8 +46,8 @@ TOO_SLOW_S = 1.0
 # A busy event loop reads some replies late, which is no jitter of the network. So one reply in twenty-five is ignored.
 # If one of them was late because of the network, `ArrivalWindow` holds back the requests that could collide with it.
 LATE_READS = 1 / 25
-# A refusal shows that the jitter is larger than the replies show: the allowance grows by the first, and then shrinks by
-# the second each second.
+# After a refusal the allowance grows by the first, because the jitter is larger than the replies show. Then it shrinks
+# by the second in each second.
 WIDENED_BY_S = 0.020
 NARROWED_PER_S = 0.003
 
@@ -92,7 +92,7 @@ class LocalLimiter:
     Grant slots to the requests of one rate group, first come first served within a priority.
 
     A token bucket spaces the slots; its size and the reason for it are in `coordination.rates.bucket`. An
-    `ArrivalWindow` holds back what would meet delayed requests at the server.
+    `ArrivalWindow` makes a request wait if, together with delayed ones, it could exceed the limit at the server.
 
     Args:
         rate: Requests per second; None grants each slot at once, unless Pico refused one.
@@ -143,7 +143,7 @@ class LocalLimiter:
             self._queue.release()
 
     async def redate(self, slot: LocalSlot) -> bool:
-        """Re-date a slot that was given back. Return False if it must be replaced by another one."""
+        """Try to re-date a slot that was given back. Return False if it must be replaced by another one."""
         if self._pause_s():
             return False
         if self._arrivals is None:
@@ -171,7 +171,8 @@ class LocalLimiter:
         now = asyncio.get_running_loop().time()
         # Requests that were in flight together are refused together, which counts as one refusal.
         if now >= self._resume_at:
-            # More jitter needs a larger allowance. If that did not help, something else uses a part of the rate.
+            # A first refusal may come from jitter, so the allowance grows. If it cannot grow, or Pico refuses again
+            # before the recovery ends, something else probably uses a part of the rate, so fewer slots are granted.
             again = now < self._recover_at
             if not self._jitter.widen(now) or again:
                 self._slowed_to = max(SLOWEST, self._slowed_to * SLOWED_TO)
@@ -183,7 +184,7 @@ class LocalLimiter:
         self._bucket = self._new_bucket()
 
     def constrained_s(self) -> float:
-        """Return how many seconds past sends and refusals still constrain new requests."""
+        """Return for how many seconds earlier requests and refusals still limit new requests."""
         now = asyncio.get_running_loop().time()
         refill_s = 0.0 if self._bucket is None else self._bucket.time_period
         return max(self._occupied_s(), self._pause_s() + refill_s, self._recover_at - now)
@@ -202,7 +203,7 @@ class LocalLimiter:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
     async def _discard_refill(self, waited_s: float) -> None:
-        """Discard tokens that accrued while a granted slot was waiting; otherwise that time is granted twice."""
+        """Discard tokens that accrued while a slot, which has its own, had to wait. That time must yield no more slots."""
         if self._bucket is not None:
             accrued = waited_s * self._bucket.max_rate / self._bucket.time_period
             await self._bucket.acquire(min(accrued, self._bucket.max_rate))
@@ -236,8 +237,8 @@ class SentRequest:
     One request that used a slot.
 
     Attributes:
-        sent_at: When it was sent, on the monotonic clock.
-        arrived_at: When it reached the server: its send time, until its reply shows a delay.
+        sent_at: When its slot was granted, on the monotonic clock. It leaves up to `SLOT_FRESH_S` later.
+        arrived_at: When it reached the server: that time, until its reply shows a delay.
     """
 
     sent_at: float
@@ -249,8 +250,8 @@ class ArrivalWindow:
     Compute how long to wait so that no window at the server holds more than *limit* requests.
 
     Each request counts from its send time. If its reply shows a delay on the way, it counts from its estimated arrival.
-    A reply that is faster than any before shows that all requests were delayed by more than was known, and moves all.
-    So a request that is sent one window later cannot share a window with one of them.
+    If the fastest recent reply becomes faster, all earlier requests were delayed by that much more than was known, so
+    their arrivals move. A request that is sent one window after an arrival cannot share a window with that request.
 
     Args:
         limit: Requests that one window may hold.
