@@ -235,9 +235,9 @@ class PicoSession:
         """
         Send many messages as fast as the limiter allows, and return the numbers.
 
-        A cause that concerns all messages fails none of them: no token, no Redis, no connection, too many requests. Those
-        that were begun are retried, after pauses that grow to 5 seconds, and meanwhile at most one more is read for each
-        pause. The bulk send stops early, and `report.stopped` says why, if
+        A cause that concerns all messages fails none of them: no token, no Redis, no connection, too many requests.
+        Those that were begun are retried, after pauses that grow to 5 seconds, and meanwhile at most one more is read
+        for each pause. The bulk send stops early, and `report.stopped` says why, if
 
         - nothing could be sent for *outage_s*,
         - Pico refuses the account, such as for a wrong key, or

@@ -91,8 +91,8 @@ class Retry:
     Try again.
 
     Attributes:
-        is_token_rate_refusal: Pico refused a token request because requests came too fast. The retry costs nothing of the
-            retry budget.
+        is_token_rate_refusal: Pico refused a token request because requests came too fast. The retry costs nothing of
+            the retry budget.
         doubt: What the call raises if no later attempt succeeds; None: it raises the last attempt's own error.
     """
 

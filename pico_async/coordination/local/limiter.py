@@ -203,7 +203,7 @@ class LocalLimiter:
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
     async def _discard_refill(self, waited_s: float) -> None:
-        """Discard tokens that accrued while a slot, which has its own, had to wait. That time must yield no more slots."""
+        """Discard tokens that accrued while a slot, which has its own, waited. That time must yield no more slots."""
         if self._bucket is not None:
             accrued = waited_s * self._bucket.max_rate / self._bucket.time_period
             await self._bucket.acquire(min(accrued, self._bucket.max_rate))
