@@ -13,6 +13,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._boundary import boundary
+from pico_async._characters import is_encodable
 from pico_async.errors import InvalidMessageError
 from pico_async.numbers import e164, mask, masked_repr
 
@@ -66,15 +67,6 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidMessageError(f"`{attribute.name}` must be True or False, not {type(value).__name__}.")
-
-
-def is_encodable(text: str) -> bool:
-    """Return whether the text can be encoded as UTF-8. Python's own error would contain the whole text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def is_web_address(url: object) -> bool:

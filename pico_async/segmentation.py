@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from attrs import field, frozen
 
-from pico_async._characters import described
+from pico_async._characters import described, is_encodable
 from pico_async.errors import InvalidMessageError
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet, in the order of its codes. 0x1B is the escape code.
@@ -28,7 +28,6 @@ _ALONE = {"GSM-7": 160, "UCS-2": 70}
 _JOINED = {"GSM-7": 153, "UCS-2": 67}
 
 _NOT_GSM7 = re.compile(f"[^{re.escape(_BASIC + _EXTENDED)}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = "\x1b"
 # The first unit of a character of two, as in `_units`: a part must not end with it.
 _FIRST_OF_TWO: dict[str, Container[object]] = {"GSM-7": _ESCAPE, "UCS-2": range(0xD8, 0xDC)}
@@ -120,8 +119,7 @@ def segments(text: str) -> Segments:
     """
     if not isinstance(text, str):
         raise InvalidMessageError(f"The text must be a str, not {type(text).__name__}.")
-    # Not by encode(), whose error would contain the text.
-    if not text.isascii() and _SURROGATE.search(text):
+    if not is_encodable(text):
         raise InvalidMessageError("The text contains an unpaired surrogate and cannot be encoded.")
     encoding = Encoding.UCS_2 if _NOT_GSM7.search(text) else Encoding.GSM_7
     units = _units(text, encoding)
