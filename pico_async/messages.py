@@ -13,6 +13,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from pico_async._boundary import boundary
+from pico_async._characters import is_encodable
 from pico_async._masking import mask, masked_repr
 from pico_async._values import Value
 from pico_async.errors import InvalidMessageError, Reason
@@ -71,15 +72,6 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, bool):
         raise _invalid(attribute, Reason.TYPE, f"must be True or False, not {type(value).__name__}.")
-
-
-def is_encodable(text: str) -> bool:
-    """Return whether the text can be encoded as UTF-8. Python's own error would contain the whole text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def is_web_address(url: object) -> bool:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from attrs import field, frozen
 
-from pico_async._characters import described
+from pico_async._characters import described, is_encodable
 from pico_async._values import Value
 from pico_async.errors import InvalidMessageError, Reason
 
@@ -29,7 +29,6 @@ _ALONE = {"GSM-7": 160, "UCS-2": 70}
 _JOINED = {"GSM-7": 153, "UCS-2": 67}
 
 _NOT_GSM7 = re.compile(f"[^{re.escape(_BASIC + _EXTENDED)}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = "\x1b"
 # The first unit of a character of two, as in `_units`: a part must not end with it.
 _FIRST_OF_TWO: dict[str, Container[object]] = {"GSM-7": _ESCAPE, "UCS-2": range(0xD8, 0xDC)}
@@ -123,8 +122,7 @@ def segments(text: str) -> Segments:
         raise InvalidMessageError(
             f"The text must be a str, not {type(text).__name__}.", argument="text", reason=Reason.TYPE
         )
-    # Not by encode(), whose error would contain the text.
-    if not text.isascii() and _SURROGATE.search(text):
+    if not is_encodable(text):
         raise InvalidMessageError(
             "The text contains an unpaired surrogate and cannot be encoded.", argument="text", reason=Reason.CHARACTERS
         )

@@ -13,8 +13,9 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
+from pico_async._characters import is_encodable
 from pico_async.errors import InvalidMessageError
-from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline, is_encodable, is_web_address
+from pico_async.messages import Message, MmsMessage, SmsMessage, VoiceMessage, deadline, is_web_address
 
 TO = "8612345678901"
 TEXT = "Your verification code is 1234"

@@ -3,30 +3,143 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from pico_async import __version__
-from pico_async.cli import campaigns, fleet, journal, resources, templates
+from pico_async.cli import resources
 from pico_async.cli.account_options import with_account_options
-from pico_async.cli.blast.command import EXIT_CODES, blast
-from pico_async.cli.blast.options import BlastOptions
 from pico_async.cli.blast.signals import InterruptedEarlyError
 from pico_async.cli.console import print_error, print_line, print_note
-from pico_async.cli.demo import demo
-from pico_async.cli.doctor.command import doctor
 from pico_async.cli.format import format_outcome
 from pico_async.cli.sandbox import MissingExtraError, sandbox_command
 from pico_async.cli.signature import with_option_class
 from pico_async.errors import ConfigurationError, InvalidMessageError, PicoError
 
+# In the order of the help.
+COMMANDS = (
+    "demo",
+    "doctor",
+    "blast",
+    "balance",
+    "token",
+    "sandbox",
+    "sms",
+    "mms",
+    "voice",
+    "campaigns",
+    "templates",
+    "journal",
+    "fleet",
+)
+
+
+def _add(name: str, to: typer.Typer) -> None:
+    """Import a command, or a group of commands, and add it. To import all of them takes a third of a short command."""
+    match name:
+        case "demo":
+            from pico_async.cli.demo import demo
+
+            to.command(name)(demo)
+        case "doctor":
+            from pico_async.cli.doctor.command import doctor
+
+            to.command(name)(with_account_options(doctor))
+        case "blast":
+            from pico_async.cli.blast.command import EXIT_CODES, blast
+            from pico_async.cli.blast.options import BlastOptions
+
+            to.command(name, epilog=EXIT_CODES)(with_account_options(with_option_class(blast, BlastOptions)))
+        case "sms":
+            _add_group(to, name, "Text messages.", send=_single(resources.send_sms))
+        case "mms":
+            _add_group(to, name, "Messages with media.", send=_single(resources.send_mms))
+        case "voice":
+            title = "Texts that are read aloud in a phone call."
+            _add_group(to, name, title, send=_single(resources.send_voice))
+        case "balance":
+            to.command(name)(with_account_options(resources.balance))
+        case "token":
+            to.command(name)(with_account_options(resources.token))
+        case "campaigns":
+            from pico_async.cli import campaigns
+
+            _add_group(
+                to,
+                name,
+                "Groups of templates.",
+                list=with_account_options(campaigns.list_campaigns),
+                show=with_account_options(campaigns.show_campaign),
+                create=with_account_options(campaigns.create_campaign),
+                update=with_account_options(campaigns.update_campaign),
+                delete=with_account_options(campaigns.delete_campaign),
+            )
+        case "templates":
+            from pico_async.cli import templates
+
+            _add_group(
+                to,
+                name,
+                "Message bodies that Pico approves before use.",
+                list=with_account_options(templates.list_templates),
+                show=with_account_options(templates.show_template),
+                create_sms=with_account_options(templates.create_sms_template),
+                create_mms=with_account_options(templates.create_mms_template),
+                wait=with_account_options(templates.wait_for_template),
+                delete=with_account_options(templates.delete_template),
+            )
+        case "journal":
+            from pico_async.cli import journal
+
+            _add_group(
+                to,
+                name,
+                "The journal of a bulk send, and its messages in doubt.",
+                show=journal.show,
+                in_doubt=journal.in_doubt,
+                mark_sent=journal.mark_sent,
+                resend=journal.resend,
+            )
+        case "fleet":
+            from pico_async.cli import fleet
+
+            _add_group(to, name, "Processes that share one rate limit and one token over Redis.", status=fleet.status)
+        case "sandbox":
+            to.command(name)(sandbox_command)
+
+
+def _single(send: Callable[..., None]) -> Callable[..., None]:
+    return with_account_options(with_option_class(send, resources.SendOptions))
+
+
+def _add_group(to: typer.Typer, name: str, title: str, **commands: Callable[..., Any]) -> None:
+    group = typer.Typer(no_args_is_help=True, help=title)
+    for command, function in commands.items():
+        group.command(command.replace("_", "-"))(function)
+    to.add_typer(group, name=name)
+
 
 class Commands(TyperGroup):
     """The commands. Each error of pico_async becomes one line, never a traceback, which could contain personal data."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Replaced when it is asked for.
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand(None))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command that is imported now, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        part = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+        _add(cmd_name, part)
+        self.commands[cmd_name] = typer.main.get_group(part).commands[cmd_name]
+        return self.commands[cmd_name]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and convert an error to a line and an exit code."""
@@ -79,54 +192,6 @@ def _pico(
 
     Start with `pico demo`: it needs no account.
     """
-
-
-app.command("demo")(demo)
-app.command("doctor")(with_account_options(doctor))
-app.command("blast", epilog=EXIT_CODES)(with_account_options(with_option_class(blast, BlastOptions)))
-
-
-def _group(name: str, title: str) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, help=title)
-    app.add_typer(group, name=name)
-    return group
-
-
-_sms = _group("sms", "Text messages.")
-_sms.command("send")(with_account_options(with_option_class(resources.send_sms, resources.SendOptions)))
-_mms = _group("mms", "Messages with media.")
-_mms.command("send")(with_account_options(with_option_class(resources.send_mms, resources.SendOptions)))
-_voice = _group("voice", "Texts that are read aloud in a phone call.")
-_voice.command("send")(with_account_options(with_option_class(resources.send_voice, resources.SendOptions)))
-
-app.command("balance")(with_account_options(resources.balance))
-app.command("token")(with_account_options(resources.token))
-
-_campaigns = _group("campaigns", "Groups of templates.")
-_campaigns.command("list")(with_account_options(campaigns.list_campaigns))
-_campaigns.command("show")(with_account_options(campaigns.show_campaign))
-_campaigns.command("create")(with_account_options(campaigns.create_campaign))
-_campaigns.command("update")(with_account_options(campaigns.update_campaign))
-_campaigns.command("delete")(with_account_options(campaigns.delete_campaign))
-
-_templates = _group("templates", "Message bodies that Pico approves before use.")
-_templates.command("list")(with_account_options(templates.list_templates))
-_templates.command("show")(with_account_options(templates.show_template))
-_templates.command("create-sms")(with_account_options(templates.create_sms_template))
-_templates.command("create-mms")(with_account_options(templates.create_mms_template))
-_templates.command("wait")(with_account_options(templates.wait_for_template))
-_templates.command("delete")(with_account_options(templates.delete_template))
-
-_journal = _group("journal", "The journal of a bulk send, and its messages in doubt.")
-_journal.command("show")(journal.show)
-_journal.command("in-doubt")(journal.in_doubt)
-_journal.command("mark-sent")(journal.mark_sent)
-_journal.command("resend")(journal.resend)
-
-_fleet = _group("fleet", "Processes that share one rate limit and one token over Redis.")
-_fleet.command("status")(fleet.status)
-
-app.command("sandbox")(sandbox_command)
 
 
 def run() -> None:

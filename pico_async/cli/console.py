@@ -1,4 +1,8 @@
-"""The output of `pico`: results on stdout, everything else, questions among it, on stderr."""
+"""
+The output of `pico`: results on stdout, everything else, questions among it, on stderr.
+
+`rich` is imported by the function that needs it, because most commands print lines.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,6 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pico_async.errors import ConfigurationError
 
@@ -36,17 +36,27 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a listing for people: one line for each row, wrapped only where a terminal is too narrow."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     widths = [cell_len(column) for column in columns]
     for row in cells:
         widths = [max(width, cell_len(cell)) for width, cell in zip(widths, row, strict=True)]
+
+    def padded(row: Sequence[str]) -> str:
+        parts = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        return (" " * _GAP).join(parts).rstrip()
+
     console = Console()
     # A file or a pipe has no width, so nothing is wrapped there.
     if not sys.stdout.isatty() or sum(widths) + _GAP * (len(widths) - 1) <= console.width:
-        console.print(Text(_padded(columns, widths), style="bold"), soft_wrap=True)
+        console.print(Text(padded(columns), style="bold"), soft_wrap=True)
         if cells:
             # At once, because each `print_line` flushes.
-            print_line("\n".join(_padded(row, widths) for row in cells))
+            print_line("\n".join(padded(row) for row in cells))
         return
     # A table measures all its rows before it prints the first.
     for start in range(0, max(len(cells), 1), _ROWS_PER_TABLE):
@@ -55,12 +65,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
             # As `Text`, so that brackets in a name are not read as markup.
             table.add_row(*(Text(cell, overflow="fold") for cell in row))
         console.print(table)
-
-
-def _padded(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Return the cells of one row, each padded to the width of its column."""
-    padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
-    return (" " * _GAP).join(padded).rstrip()
 
 
 def print_note(text: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pico_async._characters import is_encodable
 from pico_async.errors import InvalidMessageError, Reason
-from pico_async.messages import is_encodable
 
 
 def text_of(name: str, value: object, *, shortest: int = 1, longest: int | None = None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pico_async import __version__
+from pico_async.cli.app import COMMANDS
 from tests.support.pico_command import PICO, TEXT, Ran, environment, people
 
 Pico = Callable[..., Ran]
@@ -129,3 +130,31 @@ def test_the_help_of_blast_lists_the_exit_codes(pico_here: Pico) -> None:
 
     assert "Exit code 0: each message was accepted, now or before, or suppressed. 1: at least one was not" in said
     assert "130, 143 and 129: ended by SIGINT (Ctrl-C), SIGTERM and SIGHUP" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--version"], {"typer", "httpx", "rich", "pico_async.session"}),
+        (["sms", "send", "--help"], {"pico_async.cli.blast.command", "pico_async.cli.doctor", "httpx._main"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(arguments: list[str], absent: set[str]) -> None:
+    """The version is printed without the packages of the commands, and a command does not import the other ones."""
+    script = (
+        "import sys; from pico_async.cli import main; sys.argv = ['pico', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*(name for name, module in sys.modules.items() if module), sep='\\n')"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+
+    assert absent.isdisjoint(ran.stdout.splitlines())
+    assert "pico_async" in ran.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_in_the_help(pico_here: Pico, command: str) -> None:
+    """The help lists each command, and each of them has a help of its own."""
+    assert f" {command} " in pico_here("--help").out
+    assert f"Usage: pico {command} " in pico_here(command, "--help").out

@@ -7,12 +7,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import anyio
 from attrs import define, field
 
 from pico_async.bulk.sender import BulkStream
-from pico_async.cli.blast.progress import Display
+
+if TYPE_CHECKING:
+    from pico_async.cli.blast.progress import Display
 
 
 class InterruptedEarlyError(Exception):
