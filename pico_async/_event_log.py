@@ -58,7 +58,7 @@ def log(event: Event) -> None:
     """Log one event."""
     level = _level(event)
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", words(event))
+        logger.log_text(level, words(event), __file__)
 
 
 def words(event: Event) -> str:

@@ -181,7 +181,7 @@ class CallEvents:
             operation=self._operation,
             rate_group=self._rate_group,
             waited_s=waited_s,
-            pace=self._per_s(RateGroup(self._rate_group)),
+            pace=self._per_s(self._rate_group),
         )
         if self._trying:
             # Emitted when the attempt ends. A listener that reports its stack, with the variables of each frame, would
