@@ -57,7 +57,7 @@ def listener(level: int | None) -> Listener:
 def log(event: Event) -> None:
     level = _level(event)
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", words(event), extra={"pico": {"event": type(event).__name__, **event.to_dict()}})
+        logger.log_text(level, words(event), __file__, pico={"event": type(event).__name__, **event.to_dict()})
 
 
 def words(event: Event) -> str:

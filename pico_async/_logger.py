@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import MutableMapping
 from typing import Any
 
 from pico_async._boundary import without_frames
 
 
-@contextmanager
-def harmless() -> Iterator[None]:
+class harmless:  # noqa: N801  used as a function, like contextlib.suppress
     """
     Run a user's listener or log handler, and drop what it raises: also a CancelledError that it raises itself.
 
     KeyboardInterrupt and SystemExit are raised: they end the process.
     """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # noqa: BLE001, S110  a listener must not end the call that it listens to
+
+    def __enter__(self) -> None:
         pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and not issubclass(kind, KeyboardInterrupt | SystemExit)
 
 
 class Logger(logging.LoggerAdapter[logging.Logger]):
@@ -58,3 +56,13 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
                 without_frames(error)
             # So the record names the caller's line and not this one.
             super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})
+
+    def log_text(self, level: int, text: str, file: str, **extra: object) -> None:
+        """
+        Log a text, without the search for the line that logs it, which takes as long as the rest.
+
+        The record has the *extra* as attributes.
+        """
+        with harmless():
+            name = self.logger.name
+            self.logger.handle(self.logger.makeRecord(name, level, file, 0, "%s", (text,), None, extra=extra))

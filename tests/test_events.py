@@ -47,6 +47,7 @@ from pico_async._engine.endpoints import SEND_SMS, Request
 from pico_async._engine.http.exchange import Departure
 from pico_async._engine.progress import CallEvents, CallProgress, Observer
 from pico_async.sandbox import Fault, FaultRule, Sandbox
+from pico_async.sandbox.faults import DRAWN_FAULTS
 from tests.support.clock_jump import LONG_S, jump_when
 from tests.support.endpoints import ENDPOINTS
 from tests.support.waiting import until
@@ -298,13 +299,17 @@ async def test_the_events_of_a_blast_agree_with_its_report_and_with_the_server()
     """
     The events of a bulk send with many faults agree with its report and with the requests that the server received.
     """
-    sandbox, events = Sandbox(rate_rule=None, seed=3, fault_rate=0.3), list[Event]()
+    # Pico revokes the token three times. Drawn for each message, that would end the bulk send in some of the orders.
+    revoked, kinds = FaultRule(Fault.STALE_TOKEN, times=3), [kind for kind in DRAWN_FAULTS if kind != Fault.STALE_TOKEN]
+    sandbox = Sandbox(rate_rule=None, seed=3, faults=[revoked], fault_rate=0.3, fault_kinds=kinds)
+    events = list[Event]()
     messages = (SmsMessage(TO, f"hello {n}") for n in range(300))
 
     async with sandbox.serve() as base_url, session(sandbox, events.append, base_url, timeout=LONG_S) as pico:
         report = await pico.send_bulk(messages, concurrency=64)
 
     assert report.in_doubt
+    assert only(events, Retrying)
     began, ended = only(events, CallStarted), only(events, CallEnded)
     assert Counter(event.call for event in began) == Counter(event.call for event in ended)
     assert len(ended) == report.total == 300

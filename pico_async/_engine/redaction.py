@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pico_async._masking import mask_numbers
 
@@ -11,7 +11,9 @@ LONGEST_SHOWN = 200
 # This many characters in a row that also occur in a secret are taken to come from it. Fewer may be a common word.
 SECRET_RUN = 10
 # One-time codes in a text: digits, perhaps in groups, or a word that contains a digit.
-_CODES = [re.compile(code) for code in (r"[0-9]{4,}", r"[0-9]{2,}(?:[ -][0-9]{2,})+", r"[A-Za-z0-9]{4,}")]
+_CODES = [
+    re.compile(code) for code in (r"[0-9]{4,}", r"[0-9]{2,}(?:[ -][0-9]{2,})+", r"(?=[A-Za-z]*[0-9])[A-Za-z0-9]{4,}")
+]
 
 
 def redact(words: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = ()) -> str:
@@ -28,8 +30,16 @@ def redact(words: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = ()
 
 
 def echoes(name: str, *, secrets: Iterable[str] = (), texts: Iterable[str] = (), numbers: Iterable[str] = ()) -> bool:
-    """Return whether an ID of Pico's, such as a UUID, contains anything that `redact` would remove."""
-    return _blanked(name, secrets, texts) != name or any(number in name for number in numbers)
+    """Return whether an ID of Pico's, such as a UUID, contains a number, or anything that `redact` would remove."""
+    texts = list(texts)
+    lines = [_one_line(secret) for secret in (*secrets, *texts)]
+    found_in = "\n".join(lines)
+    return (
+        any(number in name for number in numbers)
+        or any(len(line) > 3 and line in name for line in lines)
+        or any(name[start : start + SECRET_RUN] in found_in for start in range(len(name) - SECRET_RUN + 1))
+        or any(code in name for text in texts for code in _codes(text))
+    )
 
 
 def _blanked(words: str, secrets: Iterable[str], texts: Iterable[str]) -> str:
@@ -43,14 +53,14 @@ def _blanked(words: str, secrets: Iterable[str], texts: Iterable[str]) -> str:
 
 
 def _one_line(words: str) -> str:
-    return " ".join("".join(character if character.isprintable() else " " for character in words).split())
+    if not words.isprintable():
+        words = "".join(character if character.isprintable() else " " for character in words)
+    return " ".join(words.split())
 
 
-def _codes(text: str) -> Iterator[str]:
-    for pattern in _CODES:
-        for found in pattern.findall(_one_line(text)):
-            if any(character.isdigit() for character in found):
-                yield found
+def _codes(text: str) -> list[str]:
+    line = _one_line(text)
+    return [code for pattern in _CODES for code in pattern.findall(line)]
 
 
 def _blank(words: str, secret: str) -> str:
