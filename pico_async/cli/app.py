@@ -130,7 +130,7 @@ class Commands(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         # Replaced when it is asked for.
-        self.commands = dict.fromkeys(COMMANDS, TyperCommand(None))
+        self.commands: dict[str, Any] = dict.fromkeys(COMMANDS, TyperCommand(None))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command that is imported now, or None if there is none of that name."""
