@@ -36,7 +36,7 @@ def _text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise _invalid(attribute, Reason.TYPE, f"must be a str, not {type(value).__name__}.")
     if not value.strip():
         raise _invalid(attribute, Reason.EMPTY, "is empty.")
-    if not is_encodable(value):
+    if not value.isascii() and not is_encodable(value):
         raise _invalid(attribute, Reason.CHARACTERS, "contains an unpaired surrogate and cannot be encoded as UTF-8.")
 
 
