@@ -11,6 +11,7 @@ from pico_async.integrations.postgres.ledger import PostgresLedger
 from pico_async.integrations.send_once import send_once
 from pico_async.sandbox import Sandbox
 from tests.support.each_step import survived
+from tests.support.waiting import PATIENCE_S
 
 TO = "8612345678901"
 
@@ -22,7 +23,11 @@ async def test_a_send(transport: str, redis_url: str) -> None:
     HTTP transports and with Redis.
     """
     sandbox = Sandbox(rate_rule=None)
-    coordinator = RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000)) if transport == "fleet" else None
+    coordinator = (
+        RedisCoordinator.from_url(redis_url, rates=Rates(sms=2_000), timeout=PATIENCE_S)
+        if transport == "fleet"
+        else None
+    )
 
     async with (
         sandbox.serve() as base_url,

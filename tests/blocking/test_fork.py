@@ -162,7 +162,7 @@ def test_a_transport_of_the_user_is_refused_in_a_child_if_the_parent_used_it(qui
 def test_processes_share_the_rate_through_redis(start_sandbox: Callable[..., SandboxProcess], redis_url: str) -> None:
     """A parent and its children that share a `RedisCoordinator` from a URL share the rate and one token."""
     sandbox = start_sandbox("--rate-rule", "sliding-log")
-    with pico_at(sandbox, coordinator=RedisCoordinator.from_url(redis_url), retries=0) as pico:
+    with pico_at(sandbox, coordinator=RedisCoordinator.from_url(redis_url, timeout=PATIENCE_S), retries=0) as pico:
         pico.sms.send(PARENT, "before")
         for _ in range(2):
             in_child(lambda: [pico.sms.send(CHILD, f"hi {number}") for number in range(5)])

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pico_async.cli import fleet_address
 from pico_async.coordination.redis.status import read_fleets
 from tests.cli.scripted_pico import ScriptedPico, scripted_pico
 from tests.cli.terminal import on_terminal
 from tests.support.late_timers import watched
 from tests.support.pico_command import PICO, Ran, command, environment
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -52,6 +54,8 @@ def pico_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
                 patch.delenv(name)
             for name, value in environment(env).items():
                 patch.setenv(name, value)
+            # A busy machine may take longer than a second to read Redis's answer.
+            patch.setattr(fleet_address, "_TIMEOUT_S", PATIENCE_S)
             with pytest.raises(SystemExit) as ended:
                 command()([str(arg) for arg in args], prog_name="pico")
         said = capsys.readouterr()

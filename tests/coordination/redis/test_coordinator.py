@@ -227,7 +227,7 @@ async def test_a_client_of_the_callers_own_stays_open(url: str) -> None:
     """A Redis client that the caller passes in stays open, and it may decode responses by itself."""
     client = Redis.from_url(url, decode_responses=True)
 
-    async with session(RedisCoordinator(client), Sandbox()) as pico:
+    async with session(RedisCoordinator(client, timeout=PATIENCE_S), Sandbox()) as pico:
         await pico.sms.send("8612345678901", "Your code is 1234")
 
     assert await client.ping()
@@ -632,7 +632,7 @@ async def test_an_unexpected_error_of_redis_py_means_not_sent(url: str) -> None:
         raise RuntimeError("got Future attached to a different loop")
 
     client.evalsha = evalsha
-    async with session(RedisCoordinator(client), Sandbox()) as pico:
+    async with session(RedisCoordinator(client, timeout=PATIENCE_S), Sandbox()) as pico:
         with pytest.raises(NotSentError, match="not available: RuntimeError"):
             await pico.sms.send("8612345678901", "Your code is 1234")
     await client.aclose()
