@@ -1,31 +1,23 @@
-"""Make each operation of an async class a blocking one, with the same arguments and the same documentation."""
+"""Make a coroutine function a method that waits for its end, documented as that of the async client."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
 from attrs import field, frozen
 
 from pico_async._boundary import without_frames
 from pico_async.blocking.bulk import BulkStream
-from pico_async.blocking.callbacks import asked_in_caller, called_in_caller, read_in_caller
 from pico_async.blocking.loop_thread import LoopThread
-from pico_async.bulk import sender
 from pico_async.session import PicoSession
 
+P = ParamSpec("P")
 Value = TypeVar("Value")
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-# What an argument of this name is replaced by.
-_CALLBACKS: dict[str, Callable[[Any], Any]] = {
-    "messages": read_in_caller,
-    "suppression": asked_in_caller,
-    "on_result": called_in_caller,
-}
+Kind = TypeVar("Kind", bound=type)
 
 
 @frozen(eq=False)
@@ -40,58 +32,26 @@ class Running:
 class HasOperations(Protocol):
     """A Pico, or one of its resources."""
 
-    def _target(self) -> tuple[Running, Any]:
-        """Return what runs in this process, and the async object that has the methods."""
+    def _open(self) -> Running:
+        """Return what runs in this process."""
 
 
-def blocking(method: Callable[..., Coroutine[Any, Any, Value]]) -> Callable[[Method], Method]:
-    """
-    Give a method the body and the documentation of a coroutine function: it makes the call, and waits for its end.
-
-    The method itself has the signature, and no body, because type checkers derive none from that of another method.
-    """
-
-    def run(running: Running, coroutine: Coroutine[Any, Any, Value]) -> Value:
-        return running.thread.run(coroutine)
-
-    return lambda signature: _operation(signature, method, run)
+Owner = TypeVar("Owner", bound=HasOperations)
 
 
-def streaming(method: Callable[..., sender.BulkStream]) -> Callable[[Method], Method]:
-    """Give a method the body and the documentation of a function that returns a stream of results."""
+def blocking(
+    method: Callable[Concatenate[Owner, P], Coroutine[Any, Any, Value]],
+) -> Callable[Concatenate[Owner, P], Value]:
+    """Return a method that runs this coroutine function in Pico's event loop, and returns when it is done."""
 
-    async def make(*args: Any, **kwargs: Any) -> sender.BulkStream:
-        return method(*args, **kwargs)
-
-    make.__doc__ = method.__doc__
-
-    def run(running: Running, coroutine: Coroutine[Any, Any, sender.BulkStream]) -> BulkStream:
-        stream = BulkStream(running.thread, running.thread.run(coroutine))
-        running.streams.add(stream)
-        return stream
-
-    return lambda signature: _operation(signature, make, run)
-
-
-def _operation(
-    declared: Method,
-    method: Callable[..., Coroutine[Any, Any, Any]],
-    run: Callable[[Running, Coroutine[Any, Any, Any]], Any],
-) -> Method:
-    signature = inspect.signature(declared)
-    callbacks = {name: prepare for name, prepare in _CALLBACKS.items() if name in signature.parameters}
-
-    @functools.wraps(declared)
-    def operation(self: HasOperations, /, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(method)
+    def operation(self: Owner, /, *args: P.args, **kwargs: P.kwargs) -> Value:
         try:
-            running, target = self._target()
-            arguments = signature.bind(target, *args, **kwargs)
-            for name in callbacks.keys() & arguments.arguments.keys():
-                arguments.arguments[name] = callbacks[name](arguments.arguments[name])
-            coroutine = method(*arguments.args, **arguments.kwargs)
+            running = self._open()
+            call = method(self, *args, **kwargs)
             # A function of the caller's runs on top of this frame, and an error reporter in it may show the variables.
-            del args, kwargs, arguments
-            return run(running, coroutine)
+            del args, kwargs
+            return running.thread.run(call)
         except BaseException as error:  # noqa: BLE001  it is raised again
             failure = error
         # As `boundary` does.
@@ -101,5 +61,16 @@ def _operation(
         finally:
             del failure
 
-    operation.__doc__ = method.__doc__
-    return cast(Method, operation)
+    return operation
+
+
+def documented_as(documented: type) -> Callable[[Kind], Kind]:
+    """Return a decorator that gives the methods of a class the documentation of those of another class."""
+
+    def document(kind: Kind) -> Kind:
+        for name, member in vars(kind).items():
+            if inspect.isfunction(member) and member.__doc__ is None and not name.startswith("_"):
+                member.__doc__ = getattr(documented, name).__doc__
+        return kind
+
+    return document

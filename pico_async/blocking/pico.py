@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pico_async._boundary import boundary
 from pico_async._engine.http.httpx_library import AsyncTransport, library_of
 from pico_async._engine.http.selection import stays_in_process
 from pico_async._engine.progress import Listener
 from pico_async.blocking.bulk import BulkStream
-from pico_async.blocking.callbacks import asked_in_caller
+from pico_async.blocking.callbacks import asked_in_caller, called_in_caller, read_in_caller
 from pico_async.blocking.loop_thread import LoopThread
-from pico_async.blocking.operations import Running, blocking, streaming
+from pico_async.blocking.operations import Running, blocking, documented_as
 from pico_async.blocking.resources import (
     BalanceResource,
     CampaignsResource,
@@ -29,6 +29,7 @@ from pico_async.blocking.resources import (
     TokenResource,
     VoiceResource,
 )
+from pico_async.bulk import sender
 from pico_async.bulk.journal.protocols import Journal
 from pico_async.bulk.preflight import Price
 from pico_async.bulk.preflight_report import Preflight
@@ -56,6 +57,7 @@ _picos: weakref.WeakSet[Pico] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
+@documented_as(PicoSession)
 @boundary
 class Pico:
     """
@@ -139,18 +141,20 @@ class Pico:
         self._run(make_session())
         _picos.add(self)
 
-    @blocking(PicoSession.send)
-    def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
-        raise NotImplementedError
+    @blocking
+    async def send(self, message: Message, *, priority: Priority = Priority.INTERACTIVE) -> Accepted:
+        return await self._open().session.send(message, priority=priority)
 
-    @blocking(PicoSession.preflight)
-    def preflight(
+    @blocking
+    async def preflight(
         self, messages: Input, *, price: Price | None = None, suppression: Suppression | None = None
     ) -> Preflight:
-        raise NotImplementedError
+        return await self._open().session.preflight(
+            read_in_caller(messages), price=price, suppression=asked_in_caller(suppression)
+        )
 
-    @blocking(PicoSession.send_bulk)
-    def send_bulk(
+    @blocking
+    async def send_bulk(
         self,
         messages: Input,
         *,
@@ -162,9 +166,17 @@ class Pico:
         outage_s: float = 60.0,
         priority: Priority = Priority.BULK,
     ) -> BulkReport:
-        raise NotImplementedError
+        return await self._open().session.send_bulk(
+            read_in_caller(messages),
+            concurrency=concurrency,
+            journal=journal,
+            suppression=asked_in_caller(suppression),
+            on_result=called_in_caller(on_result),
+            stop_after=stop_after,
+            outage_s=outage_s,
+            priority=priority,
+        )
 
-    @streaming(PicoSession.stream_bulk)
     def stream_bulk(
         self,
         messages: Input,
@@ -176,7 +188,22 @@ class Pico:
         outage_s: float = 60.0,
         priority: Priority = Priority.BULK,
     ) -> BulkStream:
-        raise NotImplementedError
+        running = self._open()
+
+        async def make() -> sender.BulkStream:
+            return running.session.stream_bulk(
+                read_in_caller(messages),
+                concurrency=concurrency,
+                journal=journal,
+                suppression=asked_in_caller(suppression),
+                stop_after=stop_after,
+                outage_s=outage_s,
+                priority=priority,
+            )
+
+        stream = BulkStream(running.thread, running.thread.run(make()))
+        running.streams.add(stream)
+        return stream
 
     def close(self) -> None:
         """
@@ -207,10 +234,6 @@ class Pico:
         if running is None:
             return "<Pico, not used in this process>"
         return str(running.thread.get(running.session.__repr__)).replace("PicoSession", "Pico", 1)
-
-    def _target(self) -> tuple[Running, Any]:
-        running = self._open()
-        return running, running.session
 
     def _open(self) -> Running:
         """Return the session and the thread of this process."""

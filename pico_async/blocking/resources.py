@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, cast, overload
 
-from pico_async.blocking.operations import Running, blocking
+from pico_async.blocking.operations import Running, blocking, documented_as
 from pico_async.coordination.protocols import Priority
 from pico_async.models import (
     Accepted,
@@ -21,22 +21,13 @@ from pico_async.resources import balance, campaigns, mms, sms, templates, token,
 
 
 class _Resource:
-    """One API noun; `name` is that of the session's attribute."""
-
-    name: ClassVar[str]
-
-    def __init__(self, running: Callable[[], Running]) -> None:
-        self._running = running
-
-    def _target(self) -> tuple[Running, Any]:
-        running = self._running()
-        return running, getattr(running.session, self.name)
+    def __init__(self, open_: Callable[[], Running]) -> None:
+        self._open = open_
 
 
+@documented_as(sms.SmsResource)
 class SmsResource(_Resource):
     """Text messages: `pico.sms`."""
-
-    name = "sms"
 
     @overload
     def send(
@@ -68,8 +59,8 @@ class SmsResource(_Resource):
         promotional: bool = True,
     ) -> Accepted: ...
 
-    @blocking(sms.SmsResource.send)
-    def send(
+    @blocking  # type: ignore[misc]  # mypy takes the `self` of a decorated method for positional only
+    async def send(
         self,
         to: str,
         text: str | None = None,
@@ -82,16 +73,27 @@ class SmsResource(_Resource):
         priority: Priority = Priority.INTERACTIVE,
         promotional: bool = True,
     ) -> Accepted:
-        raise NotImplementedError
+        call: Coroutine[Any, Any, Accepted] = cast(Any, self._open().session.sms).send(
+            to,
+            text,
+            template_id=template_id,
+            sender=sender,
+            callback=callback,
+            expires_in=expires_in,
+            key=key,
+            priority=priority,
+            promotional=promotional,
+        )
+        del to, text  # an error reporter in a listener may show the variables of each frame
+        return await call
 
 
+@documented_as(mms.MmsResource)
 class MmsResource(_Resource):
     """Messages with media: `pico.mms`."""
 
-    name = "mms"
-
-    @blocking(mms.MmsResource.send)
-    def send(
+    @blocking
+    async def send(
         self,
         to: str,
         media_url: str,
@@ -103,16 +105,26 @@ class MmsResource(_Resource):
         priority: Priority = Priority.INTERACTIVE,
         promotional: bool = True,
     ) -> Accepted:
-        raise NotImplementedError
+        call = self._open().session.mms.send(
+            to,
+            media_url,
+            text=text,
+            sender=sender,
+            expires_in=expires_in,
+            key=key,
+            priority=priority,
+            promotional=promotional,
+        )
+        del to, media_url, text  # an error reporter in a listener may show the variables of each frame
+        return await call
 
 
+@documented_as(voice.VoiceResource)
 class VoiceResource(_Resource):
     """Voice messages, texts that are read out on the phone: `pico.voice`."""
 
-    name = "voice"
-
-    @blocking(voice.VoiceResource.send)
-    def send(
+    @blocking
+    async def send(
         self,
         to: str,
         text: str,
@@ -123,72 +135,74 @@ class VoiceResource(_Resource):
         priority: Priority = Priority.INTERACTIVE,
         promotional: bool = True,
     ) -> Accepted:
-        raise NotImplementedError
+        call = self._open().session.voice.send(
+            to, text, lang=lang, expires_in=expires_in, key=key, priority=priority, promotional=promotional
+        )
+        del to, text  # an error reporter in a listener may show the variables of each frame
+        return await call
 
 
+@documented_as(campaigns.CampaignsResource)
 class CampaignsResource(_Resource):
     """Campaigns: `pico.campaigns`."""
 
-    name = "campaigns"
+    @blocking
+    async def create(self, name: str, *, remark: str | None = None) -> CreatedCampaign:
+        return await self._open().session.campaigns.create(name, remark=remark)
 
-    @blocking(campaigns.CampaignsResource.create)
-    def create(self, name: str, *, remark: str | None = None) -> CreatedCampaign:
-        raise NotImplementedError
+    @blocking
+    async def list(self) -> Listing[Campaign]:
+        return await self._open().session.campaigns.list()
 
-    @blocking(campaigns.CampaignsResource.list)
-    def list(self) -> Listing[Campaign]:
-        raise NotImplementedError
+    @blocking
+    async def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
+        return await self._open().session.campaigns.update(campaign_id, name=name, remark=remark)
 
-    @blocking(campaigns.CampaignsResource.update)
-    def update(self, campaign_id: str, *, name: str | None = None, remark: str | None = None) -> Acknowledged:
-        raise NotImplementedError
-
-    @blocking(campaigns.CampaignsResource.delete)
-    def delete(self, campaign_id: str) -> Acknowledged:
-        raise NotImplementedError
+    @blocking
+    async def delete(self, campaign_id: str) -> Acknowledged:
+        return await self._open().session.campaigns.delete(campaign_id)
 
 
+@documented_as(templates.TemplatesResource)
 class TemplatesResource(_Resource):
     """Templates: `pico.templates`."""
 
-    name = "templates"
+    @blocking
+    async def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
+        return await self._open().session.templates.create_sms(campaign_id, name, content)
 
-    @blocking(templates.TemplatesResource.create_sms)
-    def create_sms(self, campaign_id: str, name: str, content: str) -> Acknowledged:
-        raise NotImplementedError
+    @blocking
+    async def create_mms(
+        self, campaign_id: str, name: str, content: str, *, media_url: str | None = None
+    ) -> Acknowledged:
+        return await self._open().session.templates.create_mms(campaign_id, name, content, media_url=media_url)
 
-    @blocking(templates.TemplatesResource.create_mms)
-    def create_mms(self, campaign_id: str, name: str, content: str, *, media_url: str | None = None) -> Acknowledged:
-        raise NotImplementedError
+    @blocking
+    async def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:
+        return await self._open().session.templates.list(campaign_id=campaign_id, status=status)
 
-    @blocking(templates.TemplatesResource.list)
-    def list(self, *, campaign_id: str | None = None, status: str | None = None) -> Listing[Template]:
-        raise NotImplementedError
-
-    @blocking(templates.TemplatesResource.delete)
-    def delete(self, template_id: str) -> Acknowledged:
-        raise NotImplementedError
+    @blocking
+    async def delete(self, template_id: str) -> Acknowledged:
+        return await self._open().session.templates.delete(template_id)
 
 
+@documented_as(balance.BalanceResource)
 class BalanceResource(_Resource):
     """The account's credit: `pico.balance`."""
 
-    name = "balance"
-
-    @blocking(balance.BalanceResource.get)
-    def get(self) -> Balance:
-        raise NotImplementedError
+    @blocking
+    async def get(self) -> Balance:
+        return await self._open().session.balance.get()
 
 
+@documented_as(token.TokenResource)
 class TokenResource(_Resource):
     """The token: `pico.token`. Calls fetch and renew it by themselves."""
 
-    name = "token"
+    @blocking
+    async def ensure(self) -> None:
+        await self._open().session.token.ensure()
 
-    @blocking(token.TokenResource.ensure)
-    def ensure(self) -> None:
-        raise NotImplementedError
-
-    @blocking(token.TokenResource.get)
-    def get(self) -> UserToken:
-        raise NotImplementedError
+    @blocking
+    async def get(self) -> UserToken:
+        return await self._open().session.token.get()
