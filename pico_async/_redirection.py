@@ -214,7 +214,7 @@ def _engine_for(target: Target, own: Engine) -> Engine:
 
 
 def serve_each_loop(session: PicoSession, transport: Callable[[], httpx.AsyncBaseTransport]) -> None:
-    """Let a session whose transport uses no socket work in any event loop."""
+    """Make a session whose transport uses no socket work in any event loop."""
     own = session._engine
 
     def make() -> Engine:

@@ -130,12 +130,12 @@ def checked_tls(tls: object, transport: object) -> ssl.SSLContext | None:
         return None
     if not isinstance(tls, ssl.SSLContext):
         raise ConfigurationError(
-            "`ssl` must be an ssl.SSLContext, as ssl.create_default_context(cafile='authority.pem')."
+            "`ssl` must be an ssl.SSLContext, such as ssl.create_default_context(cafile='authority.pem')."
         )
     if tls.verify_mode is not ssl.CERT_REQUIRED:
         raise ConfigurationError(
-            "`ssl` verifies no certificate, so the API key would be sent to whoever answers. Load the authority that "
-            "issued it, as ssl.create_default_context(cafile='authority.pem')."
+            "`ssl` verifies no certificate, so the API key would be sent to any host that answers. Load the authority "
+            "that issued it, such as by ssl.create_default_context(cafile='authority.pem')."
         )
     if library_of(transport) is not None:
         raise ConfigurationError(

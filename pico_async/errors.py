@@ -66,7 +66,7 @@ class Reason(StrEnum):
     SPREADSHEET = "spreadsheet"
     """A spreadsheet rounded the number, or took it for an amount."""
     UNUSED = "unused"
-    """The number is of a length or range that nobody uses in its country."""
+    """The number is of a length or range that is not in use in its country."""
     AMBIGUOUS = "ambiguous"
     """The number can be read in two ways."""
     TYPE = "type"

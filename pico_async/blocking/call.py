@@ -63,7 +63,7 @@ class _Request:
         self.answer: asyncio.Future[Any] = self._loop.create_future()
 
     def run(self) -> None:
-        """Run the function in the present thread, unless nobody waits for its answer any more."""
+        """Run the function in the present thread, unless its caller was cancelled."""
         if self.answer.cancelled():
             return
         try:

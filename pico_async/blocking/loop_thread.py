@@ -84,7 +84,7 @@ class LoopThread:
         return function() if self._usable_loop() is None else self.run(got())
 
     def start_soon(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that nobody waits for, if the loop runs."""
+        """Run a coroutine without waiting for its end, if the loop runs."""
         loop = self._usable_loop()
         if loop is not None:
             with self._lock:

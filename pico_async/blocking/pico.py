@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 # One event loop for all that a process makes: so those of one API key share their limiters, as sessions do.
 _thread = LoopThread()
-# To be closed at the exit, and begun anew after a fork.
+# To be closed at the exit, and opened again after a fork.
 _picos: weakref.WeakSet[Pico] = weakref.WeakSet()
 # What a forked process has of its parent. It is kept, because its finalizers could write on the parent's sockets.
 _inherited: list[object] = []
@@ -247,7 +247,7 @@ class Pico:
 
     def _run(self, session: PicoSession) -> Running:
         self._running = running = Running(session, _thread)
-        # If nobody refers to this any more. Garbage is collected at any point of any thread, so nothing waits for it.
+        # For a Pico that is dropped. Garbage is collected at any point of any thread, so nothing waits for it.
         weakref.finalize(self, _abandon, running).atexit = False
         return running
 
@@ -279,7 +279,7 @@ def _abandon(running: Running) -> None:
 
 
 def _forked() -> None:
-    """Begin anew in a child: of its parent's threads, it has only the one that forked."""
+    """Start a new thread in a child: of its parent's threads, it has only the one that forked."""
     global _thread
     _inherited.append(_thread)
     _thread = LoopThread()

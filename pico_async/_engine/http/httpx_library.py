@@ -18,7 +18,7 @@ class AsyncTransport(Protocol):
 
 
 def library_of(transport: object) -> ModuleType | None:
-    """Return the library whose transport this is, or None. A library that nobody has imported has made none."""
+    """Return the library whose transport this is, or None. A library that is not imported has made none."""
     for name in ("httpx", "httpx2"):
         library = sys.modules.get(name)
         if library is not None and isinstance(transport, library.AsyncBaseTransport):

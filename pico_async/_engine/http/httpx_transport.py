@@ -350,7 +350,7 @@ def _reason(error: Exception, library: Any, timeout_s: float, connect_s: float) 
 @cache
 def _spare_the_search_for_sniffio() -> None:
     """
-    Tell httpcore that the requests of this transport run under asyncio; for other clients, it finds out as before.
+    Make httpcore take asyncio for the library of this transport's requests; for other clients, it detects it as before.
 
     It would try `import sniffio` four times for each message. If sniffio is not installed, Python searches all its
     folders each time, which takes a third of the message's CPU time.

@@ -124,7 +124,7 @@ async def borrowed_connection(
 
 @asynccontextmanager
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
-    """Let PostgreSQL commit each statement of the body by itself, which saves the round trips of BEGIN and COMMIT."""
+    """Make PostgreSQL commit each statement of the body by itself, which saves the round trips of BEGIN and COMMIT."""
     before = connection.autocommit
     await connection.set_autocommit(True)
     try:
